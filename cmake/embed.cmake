@@ -1,0 +1,46 @@
+# Files as string constants of the program.
+#
+#   sluice_embed(target NAME file symbol)    adds to `target` a generated source that defines
+#                                            sluice::assets::<symbol>, a std::string_view of the file's bytes
+#   sluice_embed_assets(target)              all of the report page's files, Chart.js included
+#
+# The same file, run as a script (cmake -P), writes one such source; it runs again when the embedded file changes.
+# The bytes go into a raw string literal: quick to compile, and the generated source stays readable.
+
+if(CMAKE_SCRIPT_MODE_FILE)
+  file(READ "${INPUT}" content)
+  string(FIND "${content}" ")_sluice_\"" collision)
+  if(NOT collision EQUAL -1)
+    message(FATAL_ERROR "${INPUT} contains the raw string's end mark")
+  endif()
+  file(WRITE "${OUTPUT}.part" "// Generated from ${NAME} by cmake/embed.cmake.\n#include <string_view>\n\n"
+    "namespace sluice::assets {\n\nextern const std::string_view ${SYMBOL};\n"
+    "const std::string_view ${SYMBOL} = R\"_sluice_(")
+  file(APPEND "${OUTPUT}.part" "${content}")
+  file(APPEND "${OUTPUT}.part" ")_sluice_\";\n\n}  // namespace sluice::assets\n")
+  file(RENAME "${OUTPUT}.part" "${OUTPUT}")
+  return()
+endif()
+
+set(SLUICE_EMBED_SCRIPT "${CMAKE_CURRENT_LIST_FILE}")
+
+function(sluice_embed target name file symbol)
+  set(output "${CMAKE_CURRENT_BINARY_DIR}/embedded/${symbol}.cc")
+  add_custom_command(
+    OUTPUT "${output}"
+    COMMAND "${CMAKE_COMMAND}" "-DINPUT=${file}" "-DOUTPUT=${output}" "-DNAME=${name}" "-DSYMBOL=${symbol}"
+            -P "${SLUICE_EMBED_SCRIPT}"
+    DEPENDS "${file}" "${SLUICE_EMBED_SCRIPT}"
+    COMMENT "Embedding ${name}"
+    VERBATIM)
+  target_sources(${target} PRIVATE "${output}")
+endfunction()
+
+function(sluice_embed_assets target)
+  sluice_embed(${target} chart.min.js "${SLUICE_CHARTJS}" chart_library_js)  # found by cmake/dependencies.cmake
+  set(folder "${PROJECT_SOURCE_DIR}/src/analysis/report")
+  foreach(name page.html style.css charts.js maps.js page.js)
+    string(REPLACE "." "_" symbol "${name}")
+    sluice_embed(${target} ${name} "${folder}/${name}" ${symbol})
+  endforeach()
+endfunction()

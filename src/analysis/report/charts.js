@@ -1,0 +1,211 @@
+// Line charts: one panel a metric, one colour a group of runs (a variant), every seed a thin line and their mean a
+// thick one. A panel without data is left out. `scope` says what a panel's series belong to: the model, the layer or
+// the head that is chosen in the bar.
+
+const panels = [
+  {section: 'task', title: 'Training loss', unit: 'nats', scope: 'model',
+   hint: 'On the batches the model trains on; noisy, because every batch differs.',
+   lines: [{kind: 'train', field: 'loss'}]},
+  {section: 'task', title: 'Evaluation loss', unit: 'nats', scope: 'model',
+   hint: 'On text the model does not train on.', lines: [{kind: 'eval', field: 'loss'}]},
+  {section: 'task', title: 'Backcopy risk', unit: 'nats, log scale', scope: 'model', log: true,
+   hint: 'After a trigger the model must copy an earlier character, which takes attention. 0 is perfect.',
+   lines: [{kind: 'risk', field: 'backcopy'}]},
+  {section: 'task', title: 'Bigram risk', unit: 'nats', scope: 'model',
+   hint: 'Elsewhere the next character depends on the present one alone: attention is of no use here.',
+   lines: [{kind: 'risk', field: 'bigram'}]},
+  {section: 'attention', title: 'Sink attention', unit: 'share', scope: 'head', from: 0,
+   hint: 'The share of a query’s attention that goes to position 0.',
+   lines: [{kind: 'probe', field: 'sink_attention'}]},
+  {section: 'attention', title: 'Sink logit gap', unit: 'logits', scope: 'head',
+   hint: 'By how much the score of position 0 exceeds the mean score of the other keys, before normalisation.',
+   lines: [{kind: 'probe', field: 'sink_logit_gap'}]},
+  {section: 'value', title: 'Value norm', unit: '|v|', scope: 'head', from: 0,
+   hint: 'Solid: at position 0. Dashed: mean over the other positions. A solid line that falls far below its dashed one is a value drain.',
+   lines: [{kind: 'probe', field: 'value_norm_sink', name: 'position 0'},
+           {kind: 'probe', field: 'value_norm_rest', name: 'elsewhere', dashed: true}]},
+  {section: 'value', title: 'Value norm through the output projection', unit: '|Wo v|', scope: 'head', from: 0,
+   hint: 'What position 0 would add to the residual stream, were it given all of the attention. Dashed, where recorded: elsewhere.',
+   lines: [{kind: 'probe', field: 'wo_value_norm_sink', name: 'position 0'},
+           {kind: 'probe', field: 'wo_value_norm_rest', name: 'elsewhere', dashed: true}]},
+  {section: 'value', title: 'Residual norm', scope: 'layer', from: 0,
+   hint: 'The norm of the block’s output. Solid: at position 0. Dashed: mean over the other positions.',
+   lines: [{kind: 'probe', field: 'residual_norm_sink', name: 'position 0'},
+           {kind: 'probe', field: 'residual_norm_rest', name: 'elsewhere', dashed: true}]},
+  {section: 'gate', title: 'Gate opening', unit: '0 closed, 1 open', scope: 'head', from: 0, to: 1,
+   hint: 'Solid: mean over all positions. Dashed: at position 0.',
+   lines: [{kind: 'gate', field: 'mean', name: 'mean'},
+           {kind: 'gate', field: 'mean_sink', name: 'position 0', dashed: true}]},
+  {section: 'gate', title: 'Gates nearly closed', unit: 'share below 0.1', scope: 'head', from: 0, to: 1,
+   hint: 'How often the head is shut off.', lines: [{kind: 'gate', field: 'closed_share'}]},
+];
+
+const cssColour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const groupColour = group => cssColour('--c' + group % 8);
+
+function formatNumber(value) {
+  if (value === 0 || !Number.isFinite(value)) return String(value);
+  const size = Math.abs(value);
+  if (size < 1e-3 || size >= 1e6) return value.toExponential(2).replace('e+', 'e');
+  return String(Number(value.toPrecision(4)));
+}
+
+function readableStep(step) { return 'step ' + step.toLocaleString('en-US'); }
+
+// One reading a dataset, the nearest in x: the runs need not be logged at the same steps.
+Chart.Interaction.modes.nearestOfEach = (chart, event) => {
+  const items = [];
+  chart.getSortedVisibleDatasetMetas().forEach(meta => {
+    if (meta._dataset.silent) return;
+    let best = -1, distance = Infinity;
+    meta.data.forEach((element, index) => {
+      const d = Math.abs(element.x - event.x);
+      if (d < distance && !element.skip) { best = index; distance = d; }
+    });
+    if (best >= 0 && distance < 40) items.push({element: meta.data[best], datasetIndex: meta.index, index: best});
+  });
+  return items.sort((a, b) => a.datasetIndex - b.datasetIndex);
+};
+
+const guideLine = {
+  id: 'guideLine',
+  afterDraw(chart) {
+    const active = chart.getActiveElements();
+    if (!active.length) return;
+    const {ctx, chartArea} = chart, x = active[0].element.x;
+    ctx.save();
+    ctx.strokeStyle = cssColour('--soft');
+    ctx.globalAlpha = .5;
+    ctx.beginPath();
+    ctx.moveTo(x, chartArea.top);
+    ctx.lineTo(x, chartArea.bottom);
+    ctx.stroke();
+    ctx.restore();
+  },
+};
+
+class Charts {
+  constructor(data, state) {
+    this.data = data;
+    this.state = state;
+    this.series = data.runs.map(run => {
+      const byKey = new Map();
+      run.series.forEach(s => byKey.set([s.kind, s.field, s.layer, s.head].join(), s));
+      return byKey;
+    });
+    this.charts = [];
+  }
+
+  find(run, line, scope) {
+    const {layer, head} = this.state;
+    const place = scope === 'head' ? [layer, head] : scope === 'layer' ? [layer, -1] : [-1, -1];
+    return this.series[run].get([line.kind, line.field, ...place].join());
+  }
+
+  // Whether any layer and head has data, so that a panel stays when another head is chosen.
+  hasData(panel) {
+    return this.data.runs.some(run => run.series.some(
+        s => panel.lines.some(line => line.kind === s.kind && line.field === s.field)));
+  }
+
+  points(series, panel) {
+    const steps = this.data.step_lists[series.steps];
+    const usable = (x, y) => (!this.state.logSteps || x > 0) && (!panel.log || y === null || y > 0);
+    return series.values.map((y, i) => ({x: steps[i], y: y === null ? NaN : y})).filter(p => usable(p.x, p.y));
+  }
+
+  // The mean over seeds, at the steps that all of them have; nothing for a single run.
+  meanPoints(all) {
+    const sums = new Map();
+    all.forEach(points => points.forEach(p => {
+      const entry = sums.get(p.x) || {sum: 0, count: 0};
+      entry.sum += p.y;
+      entry.count += 1;
+      sums.set(p.x, entry);
+    }));
+    return [...sums].filter(([, e]) => e.count === all.length).map(([x, e]) => ({x, y: e.sum / e.count}))
+                    .sort((a, b) => a.x - b.x);
+  }
+
+  datasets(panel) {
+    const out = [];
+    this.data.groups.forEach((group, g) => panel.lines.forEach(line => {
+      if (this.state.hidden.has(g)) return;
+      const all = group.runs.map(run => this.find(run, line, panel.scope)).filter(Boolean)
+                            .map(series => this.points(series, panel)).filter(points => points.length);
+      if (!all.length) return;
+      const style = {borderColor: groupColour(g), backgroundColor: groupColour(g), borderWidth: 1.8,
+                     borderDash: line.dashed ? [6, 4] : [], label: group.label + (line.name ? ', ' + line.name : '')};
+      if (all.length === 1) return out.push({...style, data: all[0]});
+      all.forEach(points => out.push({...style, data: points, borderWidth: 1, silent: true,
+                                      borderColor: groupColour(g) + '59'}));
+      out.push({...style, data: this.meanPoints(all), borderWidth: 2.2, label: style.label + ' (mean)'});
+    }));
+    // A lonely point draws no line.
+    return out.map(d => ({...d, pointRadius: d.data.length > 1 ? 0 : 3, pointHoverRadius: d.silent ? 0 : 4}));
+  }
+
+  options(panel) {
+    const grid = {color: cssColour('--line'), borderColor: cssColour('--line'), tickColor: 'transparent'};
+    const ticks = {color: cssColour('--soft'), maxTicksLimit: 7, maxRotation: 0};
+    const isPower = value => Math.abs(Math.log10(value) - Math.round(Math.log10(value))) < 1e-6;
+    const logTicks = {...ticks, maxTicksLimit: undefined, autoSkip: false,
+                      callback: value => isPower(value) ? formatNumber(value).replace('1.00e', '1e') : ''};
+    const logGrid = {...grid, color: context => isPower(context.tick.value) ? cssColour('--line') : 'transparent'};
+    return {
+      animation: false, responsive: true, maintainAspectRatio: false, parsing: false, normalized: true,
+      interaction: {mode: 'nearestOfEach'},
+      scales: {
+        x: {type: this.state.logSteps ? 'logarithmic' : 'linear',
+            grid: this.state.logSteps ? logGrid : grid, min: this.state.logSteps ? undefined : 0,
+            max: this.lastStep(), title: {display: true, text: 'step', color: cssColour('--soft'), padding: 0},
+            ticks: this.state.logSteps ? logTicks : {...ticks, callback: v => v.toLocaleString('en-US')}},
+        y: {type: panel.log ? 'logarithmic' : 'linear', min: panel.from, max: panel.to,
+            grid: panel.log ? logGrid : grid,
+            ticks: panel.log ? logTicks : {...ticks, callback: v => formatNumber(v)}},
+      },
+      plugins: {
+        legend: {display: false},
+        tooltip: {
+          backgroundColor: cssColour('--ink'), titleColor: cssColour('--page'), bodyColor: cssColour('--page'),
+          padding: 8, boxWidth: 9, boxHeight: 9, boxPadding: 4, caretSize: 0, caretPadding: 12,
+          callbacks: {
+            title: items => items.length ? readableStep(items[0].raw.x) : '',
+            label: item => item.dataset.label + ': ' + formatNumber(item.raw.y),
+            labelColor: item => ({backgroundColor: item.dataset.backgroundColor, borderWidth: 0}),
+          },
+        },
+      },
+    };
+  }
+
+  lastStep() { return Math.max(1, ...this.data.step_lists.map(list => list[list.length - 1] || 0)); }
+
+  build() {
+    Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
+    panels.filter(panel => this.hasData(panel)).forEach(panel => {
+      const section = document.querySelector(`[data-charts="${panel.section}"]`);
+      section.hidden = false;
+      const figure = element('figure', {}, [
+        element('figcaption', {}, [
+          element('h3', {}, [panel.title, panel.unit ? element('span', {}, [' · ' + panel.unit]) : '']),
+          element('p', {}, [panel.hint]),
+        ]),
+      ]);
+      const canvas = element('canvas', {role: 'img', 'aria-label': panel.title + ' over steps'});
+      figure.append(element('div', {class: 'plot'}, [canvas]));
+      section.querySelector('.charts').append(figure);
+      this.charts.push({panel, chart: new Chart(canvas, {
+        type: 'line', data: {datasets: this.datasets(panel)}, options: this.options(panel), plugins: [guideLine]})});
+    });
+  }
+
+  update() {
+    this.charts.forEach(({panel, chart}) => {
+      chart.data.datasets = this.datasets(panel);
+      chart.options = this.options(panel);
+      chart.update('none');
+    });
+  }
+}
+

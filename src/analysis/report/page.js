@@ -1,0 +1,150 @@
+// The page: what is chosen (variants, layer and head, the scale of the steps), the bar that chooses it, and the tables
+// of the last section. Everything from the data goes in as text nodes, never as markup.
+
+function element(name, attributes = {}, children = []) {
+  const out = document.createElement(name);
+  Object.entries(attributes).forEach(([key, value]) => out.setAttribute(key, value));
+  out.append(...children);
+  return out;
+}
+
+const data = JSON.parse(document.getElementById('data').textContent);
+const state = {hidden: new Set(), layer: 0, head: 0, logSteps: false};
+
+// Every (layer, head) of any run, and each head's largest final sink attention over the runs.
+const heads = new Map();
+data.runs.forEach(run => run.series.forEach(s => {
+  if (s.layer < 0 || s.head < 0) return;
+  const key = s.layer + ',' + s.head, known = heads.get(key) || {layer: s.layer, head: s.head, sink: -1};
+  if (s.field === 'sink_attention') known.sink = Math.max(known.sink, s.values[s.values.length - 1] || 0);
+  heads.set(key, known);
+}));
+data.runs.forEach(run => run.attention.last && run.attention.last.maps.forEach(map => {
+  const key = map.layer + ',' + map.head;
+  if (!heads.has(key)) heads.set(key, {layer: map.layer, head: map.head, sink: -1});
+}));
+const headList = [...heads.values()].sort((a, b) => a.layer - b.layer || a.head - b.head);
+const strongest = headList.reduce((best, head) => !best || head.sink > best.sink ? head : best, null);
+if (strongest) { state.layer = strongest.layer; state.head = strongest.head; }
+
+const charts = new Charts(data, state), maps = new AttentionMaps(data, state);
+
+function update() {
+  charts.update();
+  maps.update();
+  document.querySelectorAll('#legend button').forEach(
+      (button, g) => button.setAttribute('aria-pressed', !state.hidden.has(g)));
+  document.querySelectorAll('.grids button').forEach(button => button.setAttribute(
+      'aria-current', button.dataset.head === state.layer + ',' + state.head));
+  document.querySelectorAll('#selectors select').forEach(select => { select.value = String(state[select.name]); });
+}
+
+function buildLegend() {
+  data.groups.forEach((group, g) => {
+    const seeds = group.runs.length > 1 ? ` · ${group.runs.length} seeds` : '';
+    const button = element('button', {type: 'button', 'aria-pressed': 'true', title: 'switch on or off'},
+                           [element('i', {class: 'swatch', 'data-group': g % 8}), group.label + seeds]);
+    button.addEventListener('click', () => {
+      if (!state.hidden.delete(g)) state.hidden.add(g);
+      update();
+    });
+    document.getElementById('legend').append(button);
+  });
+}
+
+function chooseHead(layer, head) {
+  const wanted = headList.find(h => h.layer === layer && h.head === head) || headList.find(h => h.layer === layer);
+  state.layer = wanted.layer;
+  state.head = wanted.head;
+  update();
+}
+
+function selector(name, values, onChoice) {
+  const select = element('select', {name}, values.map(value => element('option', {value}, [String(value)])));
+  select.addEventListener('change', () => onChoice(Number(select.value)));
+  return element('label', {}, [name + ' ', select]);
+}
+
+function buildSelectors() {
+  const place = document.getElementById('selectors');
+  const layers = [...new Set(headList.map(h => h.layer))];
+  const indices = [...new Set(headList.map(h => h.head))].sort((a, b) => a - b);
+  if (layers.length > 1) place.append(selector('layer', layers, layer => chooseHead(layer, state.head)));
+  if (indices.length > 1) place.append(selector('head', indices, head => chooseHead(state.layer, head)));
+  const box = element('input', {type: 'checkbox', id: 'log-steps'});
+  box.addEventListener('change', () => { state.logSteps = box.checked; update(); });
+  place.append(element('label', {}, [box, ' log steps']));
+}
+
+function buildHeadGrid() {
+  if (headList.length < 2) return;
+  const section = document.getElementById('head-grid'), layers = [...new Set(headList.map(h => h.layer))];
+  data.groups.forEach((group, g) => {
+    const run = data.runs[group.runs[0]], table = element('table');
+    const final = new Map(run.series.filter(s => s.field === 'sink_attention')
+                                    .map(s => [s.layer + ',' + s.head, s.values[s.values.length - 1]]));
+    if (!final.size) return;
+    layers.forEach(layer => table.append(element('tr', {}, [
+      element('th', {scope: 'row'}, ['layer ' + layer]),
+      ...headList.filter(h => h.layer === layer && final.has(h.layer + ',' + h.head)).map(h => {
+        const key = h.layer + ',' + h.head, value = final.get(key);
+        const button = element('button', {type: 'button', 'data-head': key, style: `background:${rampColour(value)}`,
+                                          title: `L${h.layer}H${h.head}: ${formatNumber(value)}`});
+        button.addEventListener('click', () => chooseHead(h.layer, h.head));
+        return element('td', {}, [button]);
+      }),
+    ])));
+    section.querySelector('.grids').append(element('figure', {}, [
+      element('h3', {}, [element('i', {class: 'swatch', 'data-group': g % 8}), group.label]), table]));
+    section.hidden = false;
+  });
+}
+
+function runTable(rows) {
+  return element('table', {}, [
+    element('thead', {}, [element('tr', {}, [element('th'), ...data.runs.map(run => element('th', {class: 'run', scope: 'col'},
+        [element('i', {class: 'swatch', 'data-group': run.group % 8}), run.label]))])]),
+    element('tbody', {}, rows.map(([key, values]) => element('tr', {}, [
+      element('th', {scope: 'row'}, [key]), ...values.map(value => element('td', {class: 'text'}, [value]))]))),
+  ]);
+}
+
+function shownValue(value) {
+  if (value === null || value === undefined) return '–';
+  return typeof value === 'string' ? value : JSON.stringify(value);
+}
+
+function buildTables() {
+  const differences = data.differences.map(d => [d.key, d.values.map(shownValue)]);
+  const place = document.getElementById('differences');
+  if (differences.length) place.append(runTable(differences));
+  else place.replaceWith(element('p', {class: 'intro'}, [
+    data.runs.length > 1 ? 'Their configs are equal, as far as they are known.' : 'There is only one run.']));
+
+  const keys = [...new Set(data.runs.flatMap(run => Object.keys(run.info)))];
+  const seconds = value => {
+    const whole = Math.round(value);
+    return whole < 120 ? formatNumber(Number(value.toPrecision(3))) + ' s' : `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  };
+  const shownInfo = (key, value) => typeof value !== 'number' ? shownValue(value)
+      : key === 'seconds' ? seconds(value) : value.toLocaleString('en-US');
+  if (keys.length) {
+    document.getElementById('infos').append(
+        runTable(keys.map(key => [key.replace(/_/g, ' '), data.runs.map(run => shownInfo(key, run.info[key]))])));
+  } else {
+    document.getElementById('infos').replaceWith(element('p', {class: 'intro'}, ['The runs do not say.']));
+  }
+
+  data.runs.forEach(run => document.getElementById('configs').append(element('details', {}, [
+    element('summary', {}, [element('i', {class: 'swatch', 'data-group': run.group % 8}), run.label]),
+    element('pre', {}, [JSON.stringify(run.config, null, 2)])])));
+}
+
+buildLegend();
+buildSelectors();
+buildHeadGrid();
+buildTables();
+charts.build();
+maps.build();
+update();
+window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', update);

@@ -1,0 +1,240 @@
+// The run folder's layout is in docs/architecture.md; see run_reader.h for what is forgiven and what is an error.
+#include "analysis/run_reader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <limits>
+#include <set>
+
+#include "base/error.h"
+#include "base/json_text.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+// Keys of a metrics line that say where its values belong.
+bool is_address(const std::string& key) { return key == "kind" || key == "step" || key == "layer" || key == "head"; }
+
+std::string folder_name(const fs::path& path) {
+  const fs::path clean = fs::absolute(path).lexically_normal();
+  return clean.has_filename() ? clean.filename().string() : clean.parent_path().filename().string();
+}
+
+bool looks_like_run(const fs::path& folder) {
+  return fs::is_regular_file(folder / "config.json") || fs::is_regular_file(folder / "metrics.jsonl");
+}
+
+void require_run_folder(const std::string& path) {
+  if (!fs::exists(path)) throw UserError("{}: no such run folder", path);
+  if (!fs::is_directory(path)) throw UserError("{}: not a run folder but a file", path);
+  if (looks_like_run(path)) return;
+  std::string hint;
+  for (const auto& entry : fs::directory_iterator(path)) {
+    if (!entry.is_directory() || !looks_like_run(entry.path())) continue;
+    hint = fmt::format("; it holds runs such as {}", entry.path().string());
+    break;
+  }
+  throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it){}", path, hint);
+}
+
+std::optional<Json> read_json(const fs::path& file) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return std::nullopt;
+  return Json::parse(in, nullptr, /*allow_exceptions=*/false);
+}
+
+void read_config(RunRecord& run) {
+  const fs::path file = fs::path(run.path) / "config.json";
+  if (!fs::is_regular_file(file)) {
+    run.notes.push_back("config.json is missing: the run cannot be grouped with other seeds");
+    return;
+  }
+  run.config = read_json_file(file.string());
+  if (!run.config.is_object()) throw UserError("{}: not a JSON object", file.string());
+  const auto name = run.config.find("name");
+  if (name != run.config.end() && name->is_string() && !name->get<std::string>().empty()) run.name = *name;
+}
+
+void read_info(RunRecord& run) {
+  const std::optional<Json> info = read_json(fs::path(run.path) / "info.json");
+  if (!info) {
+    run.notes.push_back("info.json is missing: parameters, device and time are unknown");
+  } else if (!info->is_object()) {
+    run.notes.push_back("info.json is malformed and was ignored");
+  } else {
+    run.info = *info;
+  }
+}
+
+// Returns what is wrong with the line, or nothing after its points have been filed.
+std::optional<std::string> add_metrics_line(RunRecord& run, const std::string& text) {
+  const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
+  if (!line.is_object()) return "not a JSON object";
+  const auto integer = [&](const char* key, int64_t fallback) -> std::optional<int64_t> {
+    const auto found = line.find(key);
+    if (found == line.end()) return fallback;
+    if (!found->is_number_integer()) return std::nullopt;
+    return found->get<int64_t>();
+  };
+  const auto kind = line.find("kind");
+  if (kind == line.end() || !kind->is_string()) return "\"kind\" is missing or not a string";
+  if (!line.contains("step")) return "\"step\" is missing";
+  const auto step = integer("step", 0), layer = integer("layer", -1), head = integer("head", -1);
+  if (!step || !layer || !head) return "\"step\", \"layer\" and \"head\" must be integers";
+
+  for (const auto& [field, value] : line.items()) {
+    if (is_address(field) || !(value.is_number() || value.is_null())) continue;
+    const bool of_block = field.starts_with("residual_");
+    TimeSeries& series = run.series[{*kind, field, *layer, of_block ? -1 : *head}];
+    // A resumed run may have been cut between its metrics and its checkpoint: what was written later holds.
+    while (!series.steps.empty() && series.steps.back() >= *step) {
+      series.steps.pop_back();
+      series.values.pop_back();
+    }
+    series.steps.push_back(*step);
+    series.values.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+  }
+  return std::nullopt;
+}
+
+void read_metrics(RunRecord& run) {
+  const fs::path file = fs::path(run.path) / "metrics.jsonl";
+  std::ifstream in(file, std::ios::binary);
+  if (!in) {
+    run.notes.push_back("metrics.jsonl is missing: there is nothing to compare");
+    return;
+  }
+  std::string text;
+  for (int64_t number = 1; std::getline(in, text); ++number) {
+    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
+    const std::optional<std::string> problem = add_metrics_line(run, text);
+    if (!problem) continue;
+    const bool is_last = in.peek() == std::ifstream::traits_type::eof();
+    if (!is_last) throw UserError("{}: line {} is malformed: {}", file.string(), number, *problem);
+    run.notes.push_back(fmt::format("the last line of metrics.jsonl ({}) is cut off and was skipped", number));
+  }
+  if (run.series.empty()) run.notes.push_back("metrics.jsonl holds no values yet");
+}
+
+std::vector<double> numbers(const Json& list) {
+  std::vector<double> out;
+  for (const Json& value : list) {
+    out.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+  }
+  return out;
+}
+
+// Nothing if the file is not a whole snapshot: its shape is checked here so that nobody else need.
+std::optional<RecordedAttention> read_snapshot(const fs::path& file) {
+  const std::optional<Json> json = read_json(file);
+  if (!json || !json->is_object()) return std::nullopt;
+  try {
+    RecordedAttention out;
+    out.step = json->at("step").get<int64_t>();
+    out.tokens = json->at("tokens").get<std::vector<std::string>>();
+    for (const Json& entry : json->at("maps")) {
+      RecordedMap map;
+      map.id = {entry.at("layer").get<int64_t>(), entry.at("head").get<int64_t>()};
+      for (const Json& row : entry.at("weights")) {
+        map.weights.push_back(numbers(row));
+        if (map.weights.back().size() != map.weights.size()) return std::nullopt;
+      }
+      if (map.weights.size() != out.tokens.size()) return std::nullopt;
+      if (entry.contains("gate")) map.gate = numbers(entry.at("gate"));
+      if (!map.gate.empty() && map.gate.size() != out.tokens.size()) return std::nullopt;
+      out.maps.push_back(std::move(map));
+    }
+    if (out.maps.empty()) return std::nullopt;
+    return out;
+  } catch (const Json::exception&) {
+    return std::nullopt;
+  }
+}
+
+void read_attention(RunRecord& run) {
+  const fs::path folder = fs::path(run.path) / "attention";
+  std::vector<fs::path> files;
+  if (fs::is_directory(folder)) {
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (entry.path().extension() == ".json") files.push_back(entry.path());
+    }
+  }
+  if (files.empty()) {
+    run.notes.push_back("attention/ holds no maps");
+    return;
+  }
+  std::sort(files.begin(), files.end());  // steps are zero-padded
+  const auto first_readable = [&](auto begin, auto end) {
+    std::optional<RecordedAttention> snapshot;
+    for (; begin != end && !snapshot; ++begin) {
+      snapshot = read_snapshot(*begin);
+      if (!snapshot) run.notes.push_back(fmt::format("attention/{} is malformed", begin->filename().string()));
+    }
+    return snapshot;
+  };
+  run.first_attention = first_readable(files.begin(), files.end());
+  if (!run.first_attention) return;
+  run.last_attention = first_readable(files.rbegin(), files.rend());
+  // A note may have been left from both ends.
+  std::sort(run.notes.begin(), run.notes.end());
+  run.notes.erase(std::unique(run.notes.begin(), run.notes.end()), run.notes.end());
+}
+
+}  // namespace
+
+std::string HeadId::name() const { return fmt::format("L{}H{}", layer, head); }
+
+const TimeSeries* RunRecord::find(const std::string& kind, const std::string& field, int64_t layer,
+                                  int64_t head) const {
+  const auto found = series.find({kind, field, layer, head});
+  return found == series.end() ? nullptr : &found->second;
+}
+
+std::optional<double> RunRecord::final_value(const std::string& kind, const std::string& field, int64_t layer,
+                                             int64_t head) const {
+  const TimeSeries* found = find(kind, field, layer, head);
+  if (!found) return std::nullopt;
+  return found->values.back();
+}
+
+std::vector<HeadId> RunRecord::heads() const {
+  std::set<HeadId> found;
+  for (const auto& [key, unused] : series) {
+    if ((key.kind == "probe" || key.kind == "gate") && key.layer >= 0 && key.head >= 0) {
+      found.insert({key.layer, key.head});
+    }
+  }
+  return {found.begin(), found.end()};
+}
+
+std::vector<int64_t> RunRecord::layers() const {
+  std::set<int64_t> found;
+  for (const auto& [key, unused] : series) {
+    if (key.layer >= 0) found.insert(key.layer);
+  }
+  return {found.begin(), found.end()};
+}
+
+int64_t RunRecord::last_step() const {
+  int64_t last = -1;
+  for (const auto& [key, points] : series) last = std::max(last, points.steps.back());
+  return last;
+}
+
+RunRecord read_run(const std::string& path) {
+  require_run_folder(path);
+  RunRecord run;
+  run.path = path;
+  run.name = folder_name(path);
+  read_config(run);
+  read_info(run);
+  read_metrics(run);
+  read_attention(run);
+  return run;
+}
+
+}  // namespace sluice

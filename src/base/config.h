@@ -1,0 +1,126 @@
+// Config fields: one list per config struct gives parsing, checks, the resolved dump, JSON Schema and documentation.
+//
+//   struct ModelConfig {
+//     int64_t layers = 12;
+//     void describe(Fields& f) { f.add("layers", layers, "transformer blocks").range(1, 1000); }
+//   };
+//
+// The member's initial value is the default. Parsing is strict: an unknown key is a UserError that names the nearest
+// real key. Where a group has a "type" field, a bare string is short for {"type": string}; see expand in add_group.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sluice {
+
+using Json = nlohmann::ordered_json;
+
+class Fields;
+
+struct Field {
+  enum class Kind { kInteger, kNumber, kBoolean, kString, kNumberList, kStringList, kGroup };
+
+  std::string name, help;
+  Kind kind = Kind::kString;
+  Json default_value;
+  std::optional<double> minimum, maximum;   // inclusive unless open_*; of a list: of every element
+  bool open_minimum = false, open_maximum = false;
+  std::vector<std::string> choices;         // of a string, or of a list's elements; empty: any
+  std::optional<size_t> count;              // of a list: its length
+  std::string when_key;                     // the field applies only when this sibling ...
+  std::vector<std::string> when_values;     // ... has one of these values
+  std::function<void(const Json&)> set;     // the value's type has been checked
+  std::function<Json()> get;
+  std::shared_ptr<Fields> group;            // kGroup only
+
+  Field& range(double low, double high);    // low <= value <= high; either may be infinite
+  Field& above(double low);                 // low < value
+  Field& below(double high);                // value < high
+  Field& one_of(std::vector<std::string> values);
+  Field& exactly(size_t elements);          // the length of a list
+  Field& when(std::string key, std::vector<std::string> values);
+};
+
+class Fields {
+ public:
+  Field& add(std::string name, int64_t& value, std::string help);
+  Field& add(std::string name, uint64_t& value, std::string help);
+  Field& add(std::string name, double& value, std::string help);
+  Field& add(std::string name, bool& value, std::string help);
+  Field& add(std::string name, std::string& value, std::string help);
+  Field& add(std::string name, std::vector<double>& value, std::string help);
+  Field& add(std::string name, std::vector<std::string>& value, std::string help);
+
+  // A nested object. `expand` rewrites the user's JSON (a preset's name, shortcuts) into the group's own fields
+  // before they are parsed; it throws UserError on nonsense. It always gets an object (a bare string arrives as
+  // {"type": string}) with no keys but fields, declared shortcuts and "type". Its result must expand to itself, so
+  // that a dump can be read again.
+  template <class Config>
+  Field& add_group(std::string name, Config& config, std::string help,
+                   std::function<Json(const Json&, const std::string& path)> expand = nullptr) {
+    auto inner = std::make_shared<Fields>();
+    config.describe(*inner);
+    inner->expand_ = std::move(expand);
+    return push_group(std::move(name), std::move(help), std::move(inner));
+  }
+
+  // Reads `json` into the bound members; one that is not named keeps its value. `path` names the place in messages
+  // ("model.attention"; empty at the root). UserError on the first thing that is wrong.
+  void parse(const Json& json, const std::string& path) const;
+  Json dump() const;                        // every field that applies, in declaration order
+  Json schema() const;                      // JSON Schema (draft 2020-12) of this object
+  // Markdown: a table of this object's keys, then a section for each group in it. `path` is "" at the root.
+  std::string reference(const std::string& path) const;
+  const std::vector<std::unique_ptr<Field>>& list() const { return fields_; }
+  const Field* find(const std::string& name) const;
+  // Schema of keys that only `expand` understands (a group's shortcuts).
+  void add_shortcut(std::string name, Json schema, std::string help);
+
+ private:
+  Field& push(Field field);
+  Field& push_group(std::string name, std::string help, std::shared_ptr<Fields> inner);
+  bool applies(const Field& field) const;
+  bool accepts_string() const;              // a bare string is short for {"type": string}
+  const Json* shortcut_schema(const std::string& name) const;
+  void check_keys(const Json& json, const std::string& path, bool expanded) const;
+  void parse_known(const Json& json, const std::string& path) const;
+  void parse_field(const Field& field, const Json& value, const std::string& path) const;
+  std::string suggestion(const std::string& word, const std::string& path) const;
+  std::string find_below(const std::string& name) const;
+  Json group_schema() const;
+
+  std::vector<std::unique_ptr<Field>> fields_;
+  struct Shortcut {
+    std::string name, help;
+    Json schema;
+  };
+  std::vector<Shortcut> shortcuts_;
+  std::function<Json(const Json&, const std::string&)> expand_;
+};
+
+// The candidate with the smallest edit distance to `word`; empty if none is near.
+std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
+
+// The JSON Schema of a whole config file: schema() with the keys "base" and "$schema" that a file may have.
+Json file_schema(const Fields& fields);
+
+// Lays `top` over `config`: objects merge key by key, anything else is replaced. An object with a "type" that is not
+// the one below replaces it whole, because the keys below belong to another type. A string below an object without
+// "type" counts as {"type": string}.
+void merge_config(Json& config, const Json& top);
+
+// Reads a config file and the chain of its "base" files (relative to the file that names them), merged with the
+// outermost on top; "base" and "$schema" are taken out. Throws UserError on a loop or a missing file.
+Json read_config_chain(const std::string& path);
+
+// Applies "a.b.c=value": merge_config of {"a": {"b": {"c": value}}}. The value is JSON, or else a plain string.
+void apply_override(Json& config, const std::string& assignment);
+
+}  // namespace sluice

@@ -1,0 +1,103 @@
+// Config files: the chain of "base" files, merging, and --set overrides.
+#include <algorithm>
+#include <filesystem>
+#include <utility>
+#include <vector>
+
+#include "base/config.h"
+#include "base/error.h"
+#include "base/json_text.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string chain_text(const std::vector<std::string>& chain) {
+  std::string text;
+  for (const std::string& path : chain) text += (text.empty() ? "" : " -> ") + path;
+  return text;
+}
+
+// The path of the file's "base" as it is to be opened; empty if it has none.
+std::string base_path(const Json& json, const std::string& path) {
+  if (!json.contains("base")) return "";
+  if (!json["base"].is_string() || json["base"].get<std::string>().empty()) {
+    throw UserError("{}: base must be the path of a config file, got {}", path, json["base"].dump());
+  }
+  const fs::path base = json["base"].get<std::string>();
+  return (base.is_absolute() ? base : fs::path(path).parent_path() / base).lexically_normal().string();
+}
+
+// `chain` holds the files from the outermost to the one that names `path`.
+Json read_with_bases(const std::string& path, std::vector<std::string> chain) {
+  const auto same_file = [&](const std::string& other) {
+    return fs::weakly_canonical(other) == fs::weakly_canonical(path);
+  };
+  const bool loop = std::any_of(chain.begin(), chain.end(), same_file);
+  if (!chain.empty() && !loop && !fs::exists(path)) {
+    throw UserError("{}: base names \"{}\", which does not exist (config chain: {})", chain.back(), path,
+                    chain_text(chain));
+  }
+  chain.push_back(path);
+  if (loop) throw UserError("the base of a config leads back to itself: {}", chain_text(chain));
+
+  Json json = read_json_file(path);
+  if (!json.is_object()) throw UserError("{}: a config must be a JSON object, {{...}}", path);
+  const std::string base = base_path(json, path);
+  json.erase("base");
+  json.erase("$schema");  // for editors
+  if (base.empty()) return json;
+  Json config = read_with_bases(base, std::move(chain));
+  merge_config(config, json);
+  return config;
+}
+
+// The value of an override. What looks like the start of JSON must be JSON; anything else may be a plain word.
+Json override_value(const std::string& text, const std::string& assignment) {
+  try {
+    return parse_json(text, fmt::format("--set {}", assignment));
+  } catch (const UserError&) {
+    if (!text.empty() && (text[0] == '{' || text[0] == '[' || text[0] == '"')) throw;
+    return text;
+  }
+}
+
+}  // namespace
+
+void merge_config(Json& config, const Json& top) {
+  if (!top.is_object()) {
+    config = top;
+    return;
+  }
+  if (config.is_string() && !top.contains("type")) config = Json{{"type", config}};
+  const bool other_type = top.contains("type") && config.is_object() && config.value("type", Json()) != top["type"];
+  if (!config.is_object() || other_type) {
+    config = top;
+    return;
+  }
+  for (const auto& [key, value] : top.items()) merge_config(config[key], value);
+}
+
+Json read_config_chain(const std::string& path) { return read_with_bases(path, {}); }
+
+void apply_override(Json& config, const std::string& assignment) {
+  const size_t equals = assignment.find('=');
+  const std::string key = assignment.substr(0, equals);
+  const bool empty_part = key.empty() || key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos;
+  if (equals == std::string::npos || empty_part) {
+    throw UserError("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", assignment);
+  }
+  Json top = override_value(assignment.substr(equals + 1), assignment);
+  size_t end = key.size();
+  while (true) {
+    const size_t dot = key.rfind('.', end - 1);
+    const size_t begin = dot == std::string::npos ? 0 : dot + 1;
+    top = Json{{key.substr(begin, end - begin), std::move(top)}};
+    if (begin == 0) break;
+    end = dot;
+  }
+  merge_config(config, top);
+}
+
+}  // namespace sluice

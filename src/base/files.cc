@@ -1,0 +1,244 @@
+// See files.h. Plain POSIX calls, each checked.
+#include "base/files.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include "base/error.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr size_t kWriteBuffer = 1 << 20;
+constexpr size_t kReadBuffer = 1 << 20;
+
+// Errors that the user mends by naming another place or changing permissions.
+bool is_about_the_place(int error) {
+  constexpr int kErrors[] = {EACCES, EPERM,  EROFS, ENOENT,       ENOTDIR,
+                             EISDIR, EEXIST, ELOOP, ENAMETOOLONG, EINVAL};
+  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
+}
+
+fs::path folder_of(const fs::path& path) {
+  const fs::path parent = path.parent_path();
+  return parent.empty() ? fs::path(".") : parent;
+}
+
+}  // namespace
+
+void throw_file_error(const char* action, const fs::path& path, int error) {
+  const std::string text = fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(error));
+  if (is_about_the_place(error)) throw UserError("{}", text);
+  throw RunError("{}", text);
+}
+
+// ---- checksums ------------------------------------------------------------------------------------------------------
+
+Checksum::Checksum() : state_(XXH3_createState()) {
+  if (!state_) throw std::bad_alloc();
+  XXH3_64bits_reset(state_.get());
+}
+
+void Checksum::Free::operator()(XXH3_state_s* state) const { XXH3_freeState(state); }
+
+void Checksum::update(const void* data, size_t bytes) {
+  if (bytes > 0) XXH3_64bits_update(state_.get(), data, bytes);
+}
+
+uint64_t Checksum::value() const { return XXH3_64bits_digest(state_.get()); }
+
+std::string checksum_text(uint64_t checksum) { return fmt::format("{:016x}", checksum); }
+
+uint64_t checksum_of(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
+
+uint64_t checksum_of_file(const fs::path& path) {
+  const File file(path, O_RDONLY);
+  posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  Checksum sum;
+  std::vector<char> buffer(kReadBuffer);
+  uint64_t offset = 0;
+  while (const size_t got = file.read_at(offset, buffer.data(), buffer.size())) {
+    sum.update(buffer.data(), got);
+    offset += got;
+  }
+  return sum.value();
+}
+
+// ---- File -----------------------------------------------------------------------------------------------------------
+
+File::File(fs::path path, int flags) : path_(std::move(path)) {
+  descriptor_ = open(path_.c_str(), flags | O_CLOEXEC, 0666);
+  if (descriptor_ < 0) throw_file_error((flags & O_ACCMODE) == O_RDONLY ? "open" : "write", path_, errno);
+}
+
+File::File(File&& other) noexcept
+    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+File& File::operator=(File&& other) noexcept {
+  std::swap(path_, other.path_);
+  std::swap(descriptor_, other.descriptor_);
+  return *this;
+}
+
+File::~File() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+}
+
+uint64_t File::size() const {
+  struct stat status {};
+  if (fstat(descriptor_, &status) != 0) throw_file_error("read the size of", path_, errno);
+  return uint64_t(status.st_size);
+}
+
+void File::write(const void* data, size_t bytes) {
+  const char* next = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done = ::write(descriptor_, next, bytes);
+    if (done < 0 && errno == EINTR) continue;
+    if (done < 0) throw_file_error("write", path_, errno);
+    next += done;
+    bytes -= size_t(done);
+  }
+}
+
+size_t File::read_at(uint64_t offset, void* data, size_t bytes) const {
+  size_t total = 0;
+  while (total < bytes) {
+    const ssize_t got = pread(descriptor_, static_cast<char*>(data) + total, bytes - total, off_t(offset + total));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) throw_file_error("read", path_, errno);
+    if (got == 0) break;
+    total += size_t(got);
+  }
+  return total;
+}
+
+void File::truncate(uint64_t bytes) {
+  if (ftruncate(descriptor_, off_t(bytes)) != 0) throw_file_error("cut", path_, errno);
+}
+
+void File::sync() {
+  // Pipes and some special files have nothing to sync and say EINVAL.
+  if (fsync(descriptor_) != 0 && errno != EINVAL) throw_file_error("sync", path_, errno);
+}
+
+void File::close() {
+  const int descriptor = std::exchange(descriptor_, -1);
+  // Linux has closed the file even when it was interrupted.
+  if (descriptor >= 0 && ::close(descriptor) != 0 && errno != EINTR) throw_file_error("close", path_, errno);
+}
+
+// ---- FileWriter -----------------------------------------------------------------------------------------------------
+
+FileWriter::FileWriter(const fs::path& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC) {
+  buffer_.reserve(kWriteBuffer);
+}
+
+FileWriter::~FileWriter() {
+  if (finished_) return;
+  std::error_code ignored;
+  fs::remove(file_.path(), ignored);
+}
+
+void FileWriter::write(const void* data, size_t bytes) {
+  checksum_.update(data, bytes);
+  bytes_ += bytes;
+  if (buffer_.size() + bytes > kWriteBuffer) flush();
+  if (bytes >= kWriteBuffer) return file_.write(data, bytes);
+  const char* begin = static_cast<const char*>(data);
+  buffer_.insert(buffer_.end(), begin, begin + bytes);
+}
+
+void FileWriter::flush() {
+  file_.write(buffer_.data(), buffer_.size());
+  buffer_.clear();
+}
+
+void FileWriter::finish() {
+  flush();
+  file_.sync();
+  file_.close();
+  finished_ = true;
+}
+
+// ---- whole files ----------------------------------------------------------------------------------------------------
+
+std::string read_file(const fs::path& path) {
+  const File file(path, O_RDONLY);
+  std::string text(file.size(), '\0');
+  text.resize(file.read_at(0, text.data(), text.size()));
+  // Files of /proc have no size, and others may have grown.
+  std::vector<char> more(kReadBuffer);
+  while (const size_t got = file.read_at(text.size(), more.data(), more.size())) text.append(more.data(), got);
+  return text;
+}
+
+void write_file_atomic(const fs::path& path, std::string_view bytes) {
+  const fs::path aside = path.string() + ".tmp";
+  FileWriter writer(aside);
+  writer.write(bytes);
+  writer.finish();
+  try {
+    rename_durably(aside, path);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(aside, ignored);
+    throw;
+  }
+}
+
+void rename_durably(const fs::path& from, const fs::path& to) {
+  if (rename(from.c_str(), to.c_str()) != 0) {
+    throw_file_error("rename", fmt::format("{} to {}", from.string(), to.string()), errno);
+  }
+  sync_folder(folder_of(to));
+  if (folder_of(from) != folder_of(to)) sync_folder(folder_of(from));
+}
+
+void replace_durably(const fs::path& from, const fs::path& to) {
+  if (fs::exists(to)) {
+    const bool swapped = renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0;
+    if (swapped) sync_folder(folder_of(to));
+    fs::remove_all(swapped ? from : to);
+    if (swapped) return;
+  }
+  rename_durably(from, to);
+}
+
+void create_folders(const fs::path& path) {
+  std::error_code error;
+  fs::create_directories(path, error);
+  if (!error && !fs::is_directory(path, error) && !error) error = std::make_error_code(std::errc::not_a_directory);
+  if (error) throw_file_error("create the folder", path, error.value());
+}
+
+void sync_folder(const fs::path& path) { File(path, O_RDONLY | O_DIRECTORY).sync(); }
+
+uint64_t free_bytes(const fs::path& path) {
+  struct statvfs status {};
+  return statvfs(path.c_str(), &status) == 0 ? uint64_t(status.f_bavail) * status.f_frsize : 0;
+}
+
+std::string bytes_text(uint64_t bytes) {
+  constexpr const char* kUnits[] = {"B", "kB", "MB", "GB", "TB", "PB"};
+  if (bytes < 1000) return fmt::format("{} B", bytes);
+  double amount = double(bytes);
+  size_t unit = 0;
+  while (amount >= 999.95 && unit + 1 < std::size(kUnits)) amount /= 1000, ++unit;
+  return fmt::format("{:.1f} {}", amount, kUnits[unit]);
+}
+
+}  // namespace sluice

@@ -1,0 +1,106 @@
+// Files that are either whole or not there.
+//
+// Every write is checked, and what a writer leaves unfinished is removed again. A file counts as stored when its bytes
+// and the folder that names it have been synced (fsync), in this order: write aside, sync, rename, sync the folder.
+// Checksums are XXH3-64. Where the place or the permissions are at fault a UserError is thrown, where the disk is
+// (full, limit, input/output) a RunError; both name the path and the system's reason.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+struct XXH3_state_s;
+
+namespace sluice {
+
+// Throws for the errno value `error`: "cannot write runs/a/config.json: No space left on device".
+[[noreturn]] void throw_file_error(const char* action, const std::filesystem::path& path, int error);
+
+class Checksum {
+ public:
+  Checksum();
+  void update(const void* data, size_t bytes);
+  uint64_t value() const;  // of everything so far
+
+ private:
+  struct Free {
+    void operator()(XXH3_state_s* state) const;
+  };
+  std::unique_ptr<XXH3_state_s, Free> state_;
+};
+
+std::string checksum_text(uint64_t checksum);  // 16 hexadecimal digits
+uint64_t checksum_of(std::string_view bytes);
+uint64_t checksum_of_file(const std::filesystem::path& path);
+
+// An open file that closes itself. Its name serves for messages.
+class File {
+ public:
+  // `flags` as for open(2), O_CLOEXEC is added; a file that is created gets mode 0666 less the umask.
+  File(std::filesystem::path path, int flags);
+  File(File&& other) noexcept;
+  File& operator=(File&& other) noexcept;
+  ~File();
+
+  int descriptor() const { return descriptor_; }
+  const std::filesystem::path& path() const { return path_; }
+  uint64_t size() const;
+  void write(const void* data, size_t bytes);                          // all of it, or an exception
+  size_t read_at(uint64_t offset, void* data, size_t bytes) const;     // fewer bytes than asked: the file ends there
+  void truncate(uint64_t bytes);
+  void sync();
+  void close();                                                        // reports what ~File must swallow
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+};
+
+// Writes a new file through a buffer, and sums what it writes. Without finish() the file is removed again.
+class FileWriter {
+ public:
+  explicit FileWriter(const std::filesystem::path& path);  // empties a file that is there
+  ~FileWriter();
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+
+  void write(const void* data, size_t bytes);
+  void write(std::string_view text) { write(text.data(), text.size()); }
+  void finish();                                           // flush, sync, close
+  uint64_t bytes() const { return bytes_; }                // written so far
+  uint64_t checksum() const { return checksum_.value(); }  // of these
+
+ private:
+  void flush();
+
+  File file_;
+  Checksum checksum_;
+  std::vector<char> buffer_;
+  uint64_t bytes_ = 0;
+  bool finished_ = false;
+};
+
+std::string read_file(const std::filesystem::path& path);
+
+// Puts `bytes` at `path`, durably; a reader sees the old file or the new one, never a part, and so does a failure.
+void write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
+
+// Renames, and syncs the folder (or both folders) so that the new name survives a power cut.
+void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// Gives the name `to`, which may be taken, to `from`, and removes what had it; where the file system can swap names (on
+// Linux all common ones) there is never nothing of that name. For folders, which rename() does not replace.
+void replace_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+void create_folders(const std::filesystem::path& path);  // with parents; no error if it is there
+void sync_folder(const std::filesystem::path& path);
+uint64_t free_bytes(const std::filesystem::path& path);  // that this user may still write there; 0 if unknown
+
+std::string bytes_text(uint64_t bytes);                  // "512 B", "1.5 GB" (powers of ten)
+
+}  // namespace sluice

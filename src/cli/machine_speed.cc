@@ -1,0 +1,104 @@
+// Measured peaks: what oneDNN's own matmul and a plain copy reach, so that a run can be compared with them.
+#include <dnnl.hpp>
+
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+#include <functional>
+#include <memory>
+
+#include "cli/machine.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// The shortest call of `work` among those that fit into `seconds`, after one that warms up.
+double best_seconds(const std::function<void()>& work, double seconds) {
+  work();
+  double best = 1e30, spent = 0;
+  while (spent < seconds) {
+    const auto begin = Clock::now();
+    work();
+    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+    best = std::min(best, took), spent += took;
+  }
+  return best;
+}
+
+dnnl::matmul make_matmul(const dnnl::memory::desc& a, const dnnl::memory::desc& b, const dnnl::memory::desc& c,
+                         const dnnl::engine& engine) {
+#if DNNL_VERSION_MAJOR >= 3
+  return dnnl::matmul(dnnl::matmul::primitive_desc(engine, a, b, c));
+#else
+  return dnnl::matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), engine));
+#endif
+}
+
+// GFLOP/s of C = A B with square matrices large enough to be bound by arithmetic; 0 where oneDNN has no such kernel.
+double matmul_rate(dnnl::memory::data_type type, double seconds) {
+  constexpr int64_t kSize = 1536;
+  constexpr uint32_t kOnes = 0x3f803f80;  // two ones in bf16, one in fp32 (nearly): neither zeros nor denormals
+  const dnnl::memory::desc matrix({kSize, kSize}, type, dnnl::memory::format_tag::ab);
+  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
+  dnnl::stream stream(engine);
+  try {
+    const dnnl::matmul matmul = make_matmul(matrix, matrix, matrix, engine);
+    dnnl::memory a(matrix, engine), b(matrix, engine), c(matrix, engine);
+    for (const dnnl::memory* operand : {&a, &b}) {
+      auto* words = static_cast<uint32_t*>(operand->get_data_handle());
+      std::fill(words, words + matrix.get_size() / sizeof(uint32_t), kOnes);
+    }
+    const auto call = [&] {
+      matmul.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
+      stream.wait();
+    };
+    return 2.0 * kSize * kSize * kSize / best_seconds(call, seconds) * 1e-9;
+  } catch (const dnnl::error&) {
+    return 0;
+  }
+}
+
+// GB/s read plus written, each thread copying its own part.
+double copy_rate(double seconds) {
+  constexpr int64_t kBytes = int64_t{192} << 20;
+  const auto from = std::make_unique<char[]>(kBytes), to = std::make_unique<char[]>(kBytes);
+  const auto call = [&] {
+#pragma omp parallel
+    {
+      const int64_t part = kBytes / omp_get_num_threads(), begin = part * omp_get_thread_num();
+      std::memcpy(to.get() + begin, from.get() + begin, size_t(part));
+    }
+  };
+  return 2.0 * double(kBytes) / best_seconds(call, seconds) * 1e-9;
+}
+
+}  // namespace
+
+MachineSpeed measure_machine(double seconds) {
+  MachineSpeed speed;
+  speed.f32_matmul = matmul_rate(dnnl::memory::data_type::f32, seconds);
+  speed.bf16_matmul = matmul_rate(dnnl::memory::data_type::bf16, seconds);
+  speed.copy = copy_rate(seconds);
+  return speed;
+}
+
+std::string onednn_instruction_set() {
+  switch (dnnl::get_effective_cpu_isa()) {
+    case dnnl::cpu_isa::sse41: return "SSE4.1";
+    case dnnl::cpu_isa::avx: return "AVX";
+    case dnnl::cpu_isa::avx2: return "AVX2";
+    case dnnl::cpu_isa::avx2_vnni: return "AVX2 with VNNI";
+    case dnnl::cpu_isa::avx512_core: return "AVX-512";
+    case dnnl::cpu_isa::avx512_core_vnni: return "AVX-512 with VNNI";
+    case dnnl::cpu_isa::avx512_core_bf16: return "AVX-512 with bf16";
+    case dnnl::cpu_isa::avx512_core_amx: return "AVX-512 with AMX";
+    default: return fmt::format("code {:#x}", int(dnnl::get_effective_cpu_isa()));
+  }
+}
+
+}  // namespace sluice

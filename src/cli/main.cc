@@ -1,0 +1,90 @@
+// The program: `sluice COMMAND ...`. Errors become one sentence on stderr and an exit code: 2 for wrong input, 1 for a
+// run that failed, what the command set (130, 143) or 0 otherwise.
+#include <fmt/format.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include "base/build_info.h"
+#include "base/config.h"
+#include "base/error.h"
+#include "cli/commands.h"
+
+namespace sluice {
+namespace {
+
+constexpr int kFailed = 1, kWrongInput = 2;
+
+int complain(const std::string& sentence, int code) {
+  std::fflush(stdout);
+  fmt::print(stderr, "sluice: {}\n", sentence);
+  return code;
+}
+
+std::string version_text() {
+  const BuildInfo& info = build_info();
+  return fmt::format("sluice {}{} ({}, {})", info.version, info.commit.empty() ? "" : " " + info.commit,
+                     info.build_type, info.compiler);
+}
+
+// A parse error of CLI11 in the words of the other errors; a mistyped command gets the nearest real one.
+int wrong_arguments(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
+  std::vector<std::string> names;
+  for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
+  const std::string first = argc > 1 ? argv[1] : "";
+  if (first.empty()) {
+    fmt::print(stderr, "{}", app.help());
+    return kWrongInput;
+  }
+  const CLI::App* used = app.get_subcommands().empty() ? &app : app.get_subcommands().front();
+  if (used == &app && first[0] != '-') {
+    const std::string near = nearest(first, names);
+    const std::string hint = near.empty() ? "try sluice --help" : fmt::format("did you mean {}?", near);
+    return complain(fmt::format("there is no command \"{}\"; {}", first, hint), kWrongInput);
+  }
+  if (used == &app) return complain(fmt::format("there is no option \"{}\"; try sluice --help", first), kWrongInput);
+  return complain(fmt::format("{}; try sluice {} --help", error.what(), used->get_name()), kWrongInput);
+}
+
+int run(int argc, char** argv) {
+  CLI::App app{"Sluice pretrains GPT-style language models whose attention is swapped by a config.", "sluice"};
+  app.set_version_flag("--version", version_text());
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  add_train_command(app);
+  add_compare_command(app);
+  add_config_command(app);
+  add_bench_command(app);
+  add_doctor_command(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    return error.get_exit_code() == 0 ? app.exit(error) : wrong_arguments(app, error, argc, argv);
+  }
+  if (std::fflush(stdout) != 0) throw RunError("cannot write to the standard output");
+  return exit_code();
+}
+
+}  // namespace
+
+int& exit_code() {
+  static int code = 0;
+  return code;
+}
+
+}  // namespace sluice
+
+int main(int argc, char** argv) {
+  try {
+    return sluice::run(argc, argv);
+  } catch (const sluice::UserError& error) {
+    return sluice::complain(error.what(), sluice::kWrongInput);
+  } catch (const std::bad_alloc&) {
+    return sluice::complain("out of memory", sluice::kFailed);
+  } catch (const std::exception& error) {
+    return sluice::complain(error.what(), sluice::kFailed);
+  }
+}

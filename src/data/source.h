@@ -1,0 +1,52 @@
+// Where training sequences come from.
+//
+// A source is stateless: sequence number n is a pure function of (config, seed, split, n). The training loop asks for
+// sequences step * batch ... step * batch + batch - 1, so a resumed run, or one on another number of ranks or with
+// another micro-batch, sees the same tokens.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace sluice {
+
+// Two disjoint streams of the same task; for token shards, two lists of files.
+enum class Split { kTrain, kHeldOut };
+
+inline const char* split_name(Split split) { return split == Split::kTrain ? "train" : "held-out"; }
+
+class DataSource {
+ public:
+  explicit DataSource(int64_t context) : context_(context) {}
+  virtual ~DataSource() = default;
+  DataSource(const DataSource&) = delete;
+  DataSource& operator=(const DataSource&) = delete;
+
+  // Writes sequences [first_sequence, first_sequence + count). Both arrays are [count, context()] row-major; targets
+  // are the inputs shifted by one position. Safe to call from several threads. Throws UserError on bad data.
+  virtual void fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const = 0;
+
+  // The smallest model.vocab_size that holds every token seen when the source was opened. A token beyond the model's
+  // vocabulary that turns up later is refused by fill.
+  virtual int64_t vocab_size_needed() const = 0;
+
+  // How many sequences an epoch has; after it the order starts again. 0: endless, no sequence repeats.
+  virtual int64_t sequences_per_epoch() const { return 0; }
+
+  // One line for the log.
+  virtual std::string describe() const = 0;
+
+  // A short string that changes when the data itself changes (not its place, order or seed). Checkpoints store it, so
+  // that a resume on other data is noticed.
+  virtual std::string identity() const = 0;
+
+  // What to print for a token on an axis or in a sample; valid UTF-8, never empty. The id where there is no text.
+  virtual std::string token_text(int32_t token) const { return std::to_string(token); }
+
+  int64_t context() const { return context_; }
+
+ private:
+  int64_t context_;
+};
+
+}  // namespace sluice

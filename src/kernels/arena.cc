@@ -1,0 +1,81 @@
+// See arena.h. The planner is the greedy one of "Efficient Memory Management for Deep Neural Net Inference" (Pisarchyk &
+// Lee 2020), "by size": big buffers first, each into the lowest gap that is free over its whole lifetime.
+#include "kernels/arena.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include "kernels/backend.h"
+
+namespace sluice {
+namespace {
+
+constexpr size_t kAlignment = 64;
+
+size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
+
+bool overlap(const Lifetime& a, const Lifetime& b) { return a.first <= b.last && b.first <= a.last; }
+
+// The lowest offset at which `bytes` fit between the placed buffers that live at the same time, given in order of offset.
+size_t lowest_gap(size_t bytes, const Lifetime& life, const std::vector<const MemoryPlan::Buffer*>& placed) {
+  size_t offset = 0;
+  for (const MemoryPlan::Buffer* other : placed) {
+    if (!overlap(life, other->life)) continue;
+    if (offset + bytes <= other->offset) break;
+    offset = std::max(offset, other->offset + aligned(other->bytes));
+  }
+  return offset;
+}
+
+}  // namespace
+
+BufferId MemoryPlan::declare(std::string name, std::string kind, Shape shape, DType dtype, Lifetime life) {
+  check(!planned_, "MemoryPlan: a buffer was declared after plan()");
+  check_le(life.first, life.last, "MemoryPlan: a buffer's first use must not follow its last");
+  const size_t bytes = size_t(shape.elements()) * size_of(dtype);
+  buffers_.push_back({std::move(name), std::move(kind), shape, dtype, life, bytes, 0});
+  return {int(buffers_.size()) - 1};
+}
+
+void MemoryPlan::plan() {
+  check(!planned_, "MemoryPlan: plan() was called twice");
+  planned_ = true;
+  std::vector<size_t> order(buffers_.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::stable_sort(order.begin(), order.end(),
+                   [&](size_t a, size_t b) { return buffers_[a].bytes > buffers_[b].bytes; });
+  std::vector<const Buffer*> placed;
+  for (size_t index : order) {
+    Buffer& buffer = buffers_[index];
+    buffer.offset = lowest_gap(aligned(buffer.bytes), buffer.life, placed);
+    total_ = std::max(total_, buffer.offset + aligned(buffer.bytes));
+    const auto after = std::upper_bound(placed.begin(), placed.end(), &buffer, [](const Buffer* a, const Buffer* b) {
+      return a->offset < b->offset;
+    });
+    placed.insert(after, &buffer);
+  }
+}
+
+Arena::Arena(Backend& backend, size_t bytes) : backend_(&backend), data_(backend.allocate(bytes)), bytes_(bytes) {}
+
+Arena::~Arena() {
+  if (data_) backend_->release(data_);
+}
+
+Arena::Arena(Arena&& other) noexcept { *this = std::move(other); }
+
+Arena& Arena::operator=(Arena&& other) noexcept {
+  std::swap(backend_, other.backend_);
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+Tensor Arena::at(size_t offset, DType dtype, Shape shape) const {
+  const Tensor out(static_cast<char*>(data_) + offset, dtype, shape);
+  check_le(offset + out.bytes(), bytes_, "Arena: a tensor reaches beyond the end");
+  check_eq(offset % size_of(dtype), size_t{0}, "Arena: offset must be a multiple of the element size");
+  return out;
+}
+
+}  // namespace sluice

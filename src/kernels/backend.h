@@ -1,0 +1,175 @@
+// Backend: every operation a transformer needs, once, with shapes and formulas. CpuBackend and CudaBackend implement all
+// of it; the CPU in fp32 is the oracle.
+//
+// Conventions. Letters: N = B*T rows (tokens), C width, H heads, KV key/value heads, D head size, V vocabulary.
+// "act" is the activations' type (f32, bf16 or f64); "acc" is accumulator_of(act) (f32, or f64 for f64). Parameters'
+// gradients, optimizer state and statistics are acc. `accumulate` false overwrites, true adds. Tensors may be column
+// slices (Tensor::stride) where "strided" is said. Ops are asynchronous on a device: `synchronize` before reading.
+// An empty Tensor{} means "absent". Shapes are checked; a mismatch is a bug and throws std::logic_error.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "kernels/attention_types.h"
+#include "kernels/tensor.h"
+
+namespace sluice {
+
+enum class Norm : uint8_t { kLayerNorm };
+enum class Activation : uint8_t { kRelu, kGelu };  // gelu: the tanh form of GPT-2
+enum class GateGrain : uint8_t { kHead, kElement };
+
+// C = alpha * op(A) op(B) (+ C if accumulate) (+ bias per column). Row-major, strided.
+struct MatmulArgs {
+  Tensor out;                    // [M, N], act or acc
+  Tensor a, b;                   // op(a) [M, K], op(b) [K, N], act
+  bool transpose_a = false, transpose_b = false;
+  bool accumulate = false;
+  Tensor bias;                   // [N] acc, or absent
+};
+
+struct AttentionForward {
+  AttentionSpec spec;
+  Tensor q;                      // [N, H*D] act, strided
+  Tensor k, v;                   // [N, KV*D] act, strided
+  Tensor key_bias, value_bias;   // [KV, D] acc: one extra key every query sees; value absent means zero
+  Tensor sink_logit;             // [H] acc, for ScoreKind::kSinkLogit only
+  Tensor out;                    // [N, H*D] act, strided
+  Tensor stats;                  // [B, H, T, 2] acc: the row's reference m and the inverse of its normaliser
+};
+
+struct AttentionBackward {
+  AttentionForward forward;      // as it was run; out and stats hold its results
+  Tensor d_out;                  // [N, H*D] act, strided
+  Tensor d_q, d_k, d_v;          // like q, k, v; overwritten
+  Tensor d_key_bias, d_value_bias, d_sink_logit;  // acc, like their parameters
+  bool accumulate = false;       // of the three parameter gradients
+  Tensor workspace;              // [attention_workspace(shape)] bytes' worth, f32
+};
+
+// Per query row, for the probes; computed from the same tiles, no [T, T] matrix.
+struct AttentionProbe {
+  AttentionForward forward;      // stats hold the results of a forward run
+  Tensor sink_attention;         // [B, H, T] acc: a_i0
+  Tensor sink_logit_gap;         // [B, H, T] acc: s_i0 - mean over 1 <= j < i of s_ij; 0 for i < 2
+};
+
+struct NormForward {
+  Norm kind = Norm::kLayerNorm;
+  double epsilon = 1e-5;
+  Tensor x, delta;               // [N, C] act; delta absent or added first: sum = x + delta
+  Tensor sum;                    // [N, C] act; where the sum is written (may be x); absent if delta is
+  Tensor gain, bias;             // [C] acc; bias may be absent
+  Tensor out;                    // [N, C] act: (sum - mean) * rstd * gain + bias
+  Tensor stats;                  // [N, 2] acc: mean, rstd
+};
+
+struct NormBackward {
+  NormForward forward;           // x is the normalised input (the sum); stats as left by the forward
+  Tensor d_out;                  // [N, C] act
+  Tensor d_x;                    // [N, C] act
+  bool add_to_d_x = true;        // d_x += (the residual stream's gradient), or overwrite
+  Tensor d_gain, d_bias;         // [C] acc
+  bool accumulate = false;       // of d_gain, d_bias
+  Tensor workspace;              // [norm_workspace(C)] f32
+};
+
+// out = sigmoid(logits) * x, grain head: logits [N, H], one per D columns; element: logits [N, H*D].
+struct GateForward {
+  GateGrain grain = GateGrain::kHead;
+  int64_t heads = 1;
+  Tensor x, logits, out;         // [N, H*D] act, strided; logits act
+};
+
+struct GateBackward {
+  GateForward forward;           // x and logits as they were
+  Tensor d_out;                  // [N, H*D] act, strided
+  Tensor d_x;                    // [N, H*D] act, strided; overwritten
+  Tensor d_logits;               // like logits; overwritten
+};
+
+// One flat range of parameters with its state; every tensor [n] acc.
+struct OptimizerRange {
+  Tensor param, grad, first_moment, second_moment;  // second_moment absent for SGD
+  Tensor compute_copy;           // [n] bf16 copy that matmuls read, or absent
+  double weight_decay = 0;
+};
+
+struct AdamWStep {
+  double lr, beta1, beta2, epsilon;
+  int64_t step;                  // 1 for the first update: bias correction
+  double grad_scale = 1;         // clipping
+};
+
+struct SgdStep {
+  double lr, momentum;
+  double grad_scale = 1;
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // --- the device
+  virtual std::string describe() const = 0;
+  virtual void* allocate(size_t bytes) = 0;                       // 64-byte aligned, zeroed
+  virtual void release(void* data) = 0;
+  virtual void upload(const Tensor& to, const void* from) = 0;    // contiguous; host memory
+  virtual void download(void* to, const Tensor& from) = 0;        // strided, arrives packed; synchronises
+  virtual void synchronize() = 0;
+
+  // --- filling and copying
+  virtual void fill(const Tensor& out, double value) = 0;
+  virtual void copy(const Tensor& out, const Tensor& x) = 0;      // converts types; strided
+  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;  // out = a + b, [N, C] act, strided
+  // Element i draws from (seed, stream, i): uniform in [low, high), or normal.
+  virtual void random_uniform(const Tensor& out, uint64_t seed, uint64_t stream, double low, double high) = 0;
+  virtual void random_normal(const Tensor& out, uint64_t seed, uint64_t stream, double mean, double deviation) = 0;
+
+  // --- embedding: out[n] = table[tokens[n]] + positions[n % T]; positions [>= T, C] or absent
+  virtual void embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions,
+                                 int64_t T) = 0;
+  virtual void embedding_backward(const Tensor& d_table, const Tensor& d_positions, const Tensor& d_out,
+                                  const Tensor& tokens, int64_t T, bool accumulate_table, bool accumulate_positions) = 0;
+
+  // --- norms, fused with the residual addition before them
+  virtual void norm_forward(const NormForward& args) = 0;
+  virtual void norm_backward(const NormBackward& args) = 0;
+  virtual int64_t norm_workspace(int64_t C) const = 0;            // f32 elements; also enough for bias_gradient
+
+  // --- linear algebra
+  virtual void matmul(const MatmulArgs& args) = 0;
+  virtual void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) = 0;
+
+  // --- MLP
+  virtual void activation_forward(Activation kind, const Tensor& out, const Tensor& x) = 0;
+  // d_x = d_out * f'(x); `out`, where present, also receives f(x) again. d_x may be d_out, out may be x.
+  virtual void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                                   const Tensor& out) = 0;
+
+  // --- attention, causal
+  virtual void attention_forward(const AttentionForward& args) = 0;
+  virtual void attention_backward(const AttentionBackward& args) = 0;
+  virtual void attention_probe(const AttentionProbe& args) = 0;
+  virtual int64_t attention_workspace(const AttentionShape& shape, DType act) const = 0;  // f32 elements
+  virtual void gate_forward(const GateForward& args) = 0;
+  virtual void gate_backward(const GateBackward& args) = 0;
+
+  // --- loss: losses[n] = -log softmax(logits[n])[targets[n]]; where `grad_scale` is not 0 the logits become their
+  // gradient times grad_scale, in place. logits [N, V] act, losses [N] acc, targets [N] i32 (negative: ignored, loss 0).
+  virtual void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale) = 0;
+
+  // --- optimizer
+  virtual void adamw_update(const OptimizerRange& range, const AdamWStep& step) = 0;
+  virtual void sgd_update(const OptimizerRange& range, const SgdStep& step) = 0;
+  virtual double sum_of_squares(const Tensor& x) = 0;             // deterministic; synchronises
+  virtual double sum(const Tensor& x) = 0;                        // deterministic; synchronises
+
+  // --- diagnostics: out[n] = |x[n]|_2, per group of D columns: x [N, G*D] act, strided; out [N, G] acc
+  virtual void group_norms(const Tensor& out, const Tensor& x, int64_t groups) = 0;
+};
+
+std::unique_ptr<Backend> make_cpu_backend();
+
+}  // namespace sluice

@@ -1,0 +1,36 @@
+// How the attention backward pass cuts its work and lays out its workspace. Everything follows from the shape alone, so
+// the result does not depend on the number of threads.
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/attention_types.h"
+#include "kernels/tensor.h"
+
+namespace sluice {
+
+inline constexpr int64_t kAttentionBlock = 64;  // queries and keys of a tile
+
+struct AttentionWorkspace {
+  int64_t padded;   // head size rounded up to whole SIMD registers of the widest set
+  int64_t chunks;   // key blocks kb, kb + chunks, ... of one (batch, kv head) are one task
+  int64_t delta, d_q, d_slot, total;  // offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded], [B,KV,2,padded]
+
+  explicit AttentionWorkspace(const AttentionShape& s) {
+    constexpr int64_t kTasks = 32;  // enough for the machines this runs on, few enough to keep partial sums small
+    const int64_t blocks = (s.T + kAttentionBlock - 1) / kAttentionBlock;
+    padded = (s.D + 15) / 16 * 16;
+    chunks = std::clamp<int64_t>((kTasks + s.B * s.KV - 1) / (s.B * s.KV), 1, blocks);
+    delta = 0;
+    d_q = delta + (s.B * s.H * s.T + 15) / 16 * 16;
+    d_slot = d_q + chunks * s.B * s.H * s.T * padded;
+    total = d_slot + s.B * s.KV * 2 * padded;
+  }
+};
+
+// In f32 elements.
+inline int64_t cpu_attention_workspace(const AttentionShape& shape, DType act) {
+  return AttentionWorkspace(shape).total * int64_t(size_of(accumulator_of(act)) / sizeof(float));
+}
+
+}  // namespace sluice

@@ -1,0 +1,212 @@
+// See cpu_backend.h.
+#include "kernels/cpu/cpu_backend.h"
+
+#include <omp.h>
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/checks.h"
+#include "kernels/cpu/attention_workspace.h"
+#include "kernels/cpu/matmul.h"
+#include "kernels/cpu/random.h"
+
+namespace sluice {
+namespace {
+
+constexpr size_t kHugePage = size_t{2} << 20;
+
+size_t rounded_up(size_t n, size_t unit) { return (n + unit - 1) / unit * unit; }
+
+// An index the kernels would follow out of the table.
+void check_indices(const char* op, const char* what, const Tensor& indices, int64_t limit, bool negative_allowed) {
+  const int32_t* index = indices.as<int32_t>();
+  for (int64_t n = 0; n < indices.elements(); ++n)
+    if (index[n] >= limit || (index[n] < 0 && !negative_allowed))
+      throw std::logic_error(fmt::format("{}: {}[{}] is {}, the vocabulary has {} entries", op, what, n, index[n], limit));
+}
+
+void check_workspace(const char* op, const Tensor& workspace, int64_t needed) {
+  if (!workspace || workspace.bytes() < size_t(needed) * sizeof(float))
+    throw std::logic_error(fmt::format("{}: the workspace has {} bytes, {} are needed", op,
+                                       workspace ? workspace.bytes() : 0, size_t(needed) * sizeof(float)));
+}
+
+}  // namespace
+
+std::unique_ptr<Backend> make_cpu_backend() { return std::make_unique<CpuBackend>(); }
+
+std::string CpuBackend::describe() const {
+  const int threads = omp_get_max_threads();
+  return fmt::format("CPU, {} thread{}, {} kernels", threads, threads == 1 ? "" : "s", isa_.name);
+}
+
+// Zeroed by all threads, so that on machines with several memory nodes the pages lie near the threads that use them.
+void* CpuBackend::allocate(size_t bytes) {
+  const bool big = bytes >= 4 * kHugePage;
+  const size_t alignment = big ? kHugePage : 64;
+  const size_t size = std::max(rounded_up(bytes, alignment), alignment);
+  char* data = static_cast<char*>(std::aligned_alloc(alignment, size));
+  if (!data) throw RunError("the CPU has no {:.2f} GiB of memory left to allocate", double(bytes) / double(1 << 30));
+  if (big) madvise(data, size, MADV_HUGEPAGE);  // a wish; without it only slower
+  const int64_t pieces = int64_t((size + kHugePage - 1) / kHugePage);
+#pragma omp parallel for schedule(static) if (pieces > 1)
+  for (int64_t piece = 0; piece < pieces; ++piece) {
+    const size_t first = size_t(piece) * kHugePage;
+    std::memset(data + first, 0, std::min(kHugePage, size - first));
+  }
+  return data;
+}
+
+void CpuBackend::release(void* data) { std::free(data); }
+
+void CpuBackend::upload(const Tensor& to, const void* from) {
+  check_upload(to);
+  std::memcpy(to.data, from, to.bytes());
+}
+
+void CpuBackend::download(void* to, const Tensor& from) {
+  check_upload(from);
+  std::memcpy(to, from.data, from.bytes());
+}
+
+void CpuBackend::fill(const Tensor& out, double value) {
+  check(bool(out), "fill: out is absent");
+  cpu_fill(out, value);
+}
+
+void CpuBackend::copy(const Tensor& out, const Tensor& x) {
+  check_copy(out, x);
+  isa_.copy(out, x);
+}
+
+void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  check_add(out, a, b);
+  isa_.add(out, a, b);
+}
+
+void CpuBackend::random_uniform(const Tensor& out, uint64_t seed, uint64_t stream, double low, double high) {
+  check_random(out);
+  cpu_random_uniform(out, seed, stream, low, high);
+}
+
+void CpuBackend::random_normal(const Tensor& out, uint64_t seed, uint64_t stream, double mean, double deviation) {
+  check_random(out);
+  cpu_random_normal(out, seed, stream, mean, deviation);
+}
+
+void CpuBackend::embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table,
+                                   const Tensor& positions, int64_t T) {
+  check_embedding_forward(out, tokens, table, positions, T);
+  check_indices("embedding_forward", "tokens", tokens, table.rows(), false);
+  isa_.embedding_forward(out, tokens, table, positions, T);
+}
+
+void CpuBackend::embedding_backward(const Tensor& d_table, const Tensor& d_positions, const Tensor& d_out,
+                                    const Tensor& tokens, int64_t T, bool accumulate_table, bool accumulate_positions) {
+  check_embedding_backward(d_table, d_positions, d_out, tokens, T);
+  check_indices("embedding_backward", "tokens", tokens, d_table.rows(), false);
+  isa_.embedding_backward(d_table, d_positions, d_out, tokens, T, accumulate_table, accumulate_positions);
+}
+
+void CpuBackend::norm_forward(const NormForward& args) {
+  check_norm_forward(args);
+  isa_.norm_forward(args);
+}
+
+void CpuBackend::norm_backward(const NormBackward& args) {
+  check_norm_backward(args);
+  check_workspace("norm_backward", args.workspace, norm_workspace(args.d_out.cols()));
+  isa_.norm_backward(args);
+}
+
+// 32 chunks of rows (isa/rows.h), gain and bias; twice for f64, whose sums take two f32 elements each.
+int64_t CpuBackend::norm_workspace(int64_t C) const { return 32 * 2 * 2 * C; }
+
+void CpuBackend::matmul(const MatmulArgs& args) {
+  check_matmul(args);
+  cpu_matmul(args);
+}
+
+void CpuBackend::bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) {
+  check_bias_gradient(d_bias, d_out);
+  check_workspace("bias_gradient", workspace, norm_workspace(d_out.cols()));
+  isa_.bias_gradient(d_bias, d_out, accumulate, workspace);
+}
+
+void CpuBackend::activation_forward(Activation kind, const Tensor& out, const Tensor& x) {
+  check_activation_forward(out, x);
+  isa_.activation_forward(kind, out, x);
+}
+
+void CpuBackend::activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                                     const Tensor& out) {
+  check_activation_backward(d_x, d_out, x, out);
+  isa_.activation_backward(kind, d_x, d_out, x, out);
+}
+
+void CpuBackend::attention_forward(const AttentionForward& args) {
+  check_attention_forward(args);
+  isa_.attention_forward(args);
+}
+
+void CpuBackend::attention_backward(const AttentionBackward& args) {
+  check_attention_backward(args);
+  check_workspace("attention_backward", args.workspace,
+                  attention_workspace(args.forward.spec.shape, args.forward.q.dtype));
+  isa_.attention_backward(args);
+}
+
+void CpuBackend::attention_probe(const AttentionProbe& args) {
+  check_attention_probe(args);
+  isa_.attention_probe(args);
+}
+
+int64_t CpuBackend::attention_workspace(const AttentionShape& shape, DType act) const {
+  return cpu_attention_workspace(shape, act);
+}
+
+void CpuBackend::gate_forward(const GateForward& args) {
+  check_gate_forward(args);
+  isa_.gate_forward(args);
+}
+
+void CpuBackend::gate_backward(const GateBackward& args) {
+  check_gate_backward(args);
+  isa_.gate_backward(args);
+}
+
+void CpuBackend::cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale) {
+  check_cross_entropy(losses, logits, targets);
+  check_indices("cross_entropy", "targets", targets, logits.cols(), true);
+  isa_.cross_entropy(losses, logits, targets, grad_scale);
+}
+
+void CpuBackend::adamw_update(const OptimizerRange& range, const AdamWStep& step) {
+  check_adamw_update(range, step);
+  isa_.adamw_update(range, step);
+}
+
+void CpuBackend::sgd_update(const OptimizerRange& range, const SgdStep& step) {
+  check_sgd_update(range, step);
+  isa_.sgd_update(range, step);
+}
+
+double CpuBackend::sum_of_squares(const Tensor& x) {
+  check_sum(x);
+  return isa_.sum_of_squares(x);
+}
+
+double CpuBackend::sum(const Tensor& x) {
+  check_sum(x);
+  return isa_.sum(x);
+}
+
+void CpuBackend::group_norms(const Tensor& out, const Tensor& x, int64_t groups) {
+  check_group_norms(out, x, groups);
+  isa_.group_norms(out, x, groups);
+}
+
+}  // namespace sluice

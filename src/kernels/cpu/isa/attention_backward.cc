@@ -1,0 +1,324 @@
+// Causal attention, backward. With p_ij and ds_ij = dL/ds_ij recomputed tile by tile from the forward's row statistics:
+//
+//   dV_j = sum_i p_ij dO_i     dK_j = scale * sum_i ds_ij q_i     dQ_i = scale * sum_j ds_ij k_j     dp_ij = dO_i . v_j
+//
+// Three passes. (1) delta_i, per query block. (2) Per (batch, key/value head, chunk of key blocks): dK and dV stay in
+// registers and L1 while all later queries pass by; dQ is summed into this task's own slice of the workspace. (3) The slices
+// are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the key block
+// is transposed once for all queries. The key bias is one more block, of a single key that every query sees.
+#include "kernels/cpu/isa/attention_tiles.h"
+
+namespace sluice::SLUICE_ISA {
+namespace {
+
+// A block of keys and values with everything the products need.
+template <class S>
+struct KeyBlock {
+  using A = Acc<S>;
+  int64_t first, count;  // position of its first key, -1 for the bias slot
+  bool has_values;
+  Rows<A> rows;                               // [count, padded]
+  alignas(64) A k_rows[kBlock * kMaxHead];    // scratch of `rows`
+  alignas(64) A k_columns[kMaxHead * kBlock];   // [D, kBlock]
+  alignas(64) A v_columns[kMaxHead * kBlock];   // [D, kBlock]
+
+  template <class From>
+  void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n, int64_t D,
+                  int64_t padded) {
+    first = first_key, count = n, has_values = v != nullptr;
+    rows = tile_rows(k, k_stride, n, D, padded, k_rows);
+    pack_transposed(k, k_stride, n, D, A(1), k_columns);
+    if (v) pack_transposed(v, v_stride, n, D, A(1), v_columns);
+  }
+};
+
+// A block of queries of one head and their output gradients.
+template <class S>
+struct QueryRows {
+  using A = Acc<S>;
+  int64_t first, count;
+  Rows<A> q, d_o;
+  const A* stats;   // [count, 2]
+  const A* delta;   // [count]
+  alignas(64) A q_scratch[kBlock * kMaxHead];
+  alignas(64) A d_o_scratch[kBlock * kMaxHead];
+};
+
+template <class S, class Score>
+class Backward {
+ public:
+  using A = Acc<S>;
+  using V = Vec<A>;
+  static constexpr int64_t kLanes = V::kLanes;
+
+  explicit Backward(const AttentionBackward& args)
+      : args_(args), in_(args.forward), shape_(in_.spec.shape), constants_(values_of<A>(in_.spec.constants)),
+        scale_(A(in_.spec.scale)), layout_(shape_), group_(shape_.H / shape_.KV),
+        padded_((shape_.D + kLanes - 1) / kLanes * kLanes), workspace_(static_cast<A*>(args.workspace.data)) {}
+
+  void run() {
+    if (Score::kNeedsDelta) compute_delta();
+    const int64_t tasks = shape_.B * shape_.KV * layout_.chunks;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t task = 0; task < tasks; ++task) key_task(task / layout_.chunks, task % layout_.chunks);
+    reduce_d_q();
+    if (in_.key_bias) reduce_slot();
+    if (Score::kSinkLogit) reduce_sink_logit();
+  }
+
+ private:
+  // --- pass 1
+
+  void compute_delta() {
+    const int64_t blocks = (shape_.T + kBlock - 1) / kBlock, heads = shape_.B * shape_.H;
+#pragma omp parallel for schedule(dynamic)
+    for (int64_t task = 0; task < blocks * heads; ++task) {
+      const int64_t bh = task % heads, first = (blocks - 1 - task / heads) * kBlock;
+      if constexpr (Score::kOwnDelta) own_delta(bh / shape_.H, bh % shape_.H, first);
+      else output_delta(bh / shape_.H, bh % shape_.H, first);
+    }
+  }
+
+  void output_delta(int64_t b, int64_t h, int64_t first) {
+    for (int64_t t = first; t < min_of(first + kBlock, shape_.T); ++t) {
+      const S* out = head_row<S>(in_.out, shape_, b, t, h);
+      const S* d_out = head_row<S>(args_.d_out, shape_, b, t, h);
+      V sum(0);
+      for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) { sum += load_some(out + d, n) * load_some(d_out + d, n); });
+      delta(b, h)[t] = sum_of(sum);
+    }
+  }
+
+  // delta_i = sum_j delta_term(s_ij, dp_ij)
+  void own_delta(int64_t b, int64_t h, int64_t first) {
+    QueryRows<S> queries;
+    load_queries(queries, b, h, first);
+    A* sums = delta(b, h) + first;
+    for (int64_t i = 0; i < queries.count; ++i) sums[i] = 0;
+    KeyBlock<S> keys;
+    const auto add = [&] {
+      products(queries, keys);
+      for (int64_t i = 0; i < queries.count; ++i) {
+        const V m(queries.stats[2 * i]), inv(queries.stats[2 * i + 1]);
+        V sum(0);
+        for (int64_t j = 0; j < kBlock; j += kLanes) {
+          const V term = Score::delta_term(load(s_ + i * kBlock + j), m, inv, load(dp_ + i * kBlock + j), constants_);
+          sum += select(visible(keys, queries.first + i, j), term, V(0));
+        }
+        sums[i] += sum_of(sum);
+      }
+    };
+    const int64_t kv = h / group_;
+    if (in_.key_bias) {
+      load_slot(keys, kv);
+      add();
+    }
+    for (int64_t key = 0; key < first + queries.count; key += kBlock) {
+      load_keys(keys, b, kv, key);
+      add();
+    }
+  }
+
+  // --- pass 2
+
+  void key_task(int64_t b_kv, int64_t chunk) {
+    const int64_t b = b_kv / shape_.KV, kv = b_kv % shape_.KV, blocks = (shape_.T + kBlock - 1) / kBlock;
+    for (int64_t g = 0; g < group_; ++g)
+      std::memset(d_q(chunk, b, kv * group_ + g), 0, size_t(shape_.T * padded_) * sizeof(A));
+    KeyBlock<S> keys;
+    if (chunk == 0 && in_.key_bias) {
+      load_slot(keys, kv);
+      against_queries(keys, b, kv, chunk);
+      A* slot = workspace_ + layout_.d_slot + b_kv * 2 * layout_.padded;
+      for (int64_t d = 0; d < shape_.D; ++d) slot[d] = scale_ * d_k_[d], slot[layout_.padded + d] = d_v_[d];
+    }
+    for (int64_t block = chunk; block < blocks; block += layout_.chunks) {
+      load_keys(keys, b, kv, block * kBlock);
+      against_queries(keys, b, kv, chunk);
+      store_rows(args_.d_k, d_k_, keys, b, kv, scale_);
+      store_rows(args_.d_v, d_v_, keys, b, kv, A(1));
+    }
+  }
+
+  // All queries at or after this block of keys, of every head that shares it: d_k_ and d_v_ [count, padded].
+  void against_queries(const KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t chunk) {
+    std::memset(d_k_, 0, size_t(keys.count * padded_) * sizeof(A));
+    std::memset(d_v_, 0, size_t(keys.count * padded_) * sizeof(A));
+    QueryRows<S> queries;
+    for (int64_t h = kv * group_; h < (kv + 1) * group_; ++h)
+      for (int64_t first = keys.first < 0 ? 0 : keys.first; first < shape_.T; first += kBlock) {
+        load_queries(queries, b, h, first);
+        products(queries, keys);
+        differentiate(queries, keys);
+        const int64_t n = queries.count;
+        tile_gemm<A>({s_, 1, kBlock, queries.d_o.data, queries.d_o.stride, d_v_, padded_, true}, keys.count, padded_, n);
+        tile_gemm<A>({dp_, 1, kBlock, queries.q.data, queries.q.stride, d_k_, padded_, true}, keys.count, padded_, n);
+        tile_gemm<A>({dp_, kBlock, 1, keys.rows.data, keys.rows.stride, d_q(chunk, b, h) + first * padded_, padded_, true},
+                     n, padded_, keys.count);
+      }
+  }
+
+  // s_[i, j] = q_i . k_j (unscaled), dp_[i, j] = dO_i . v_j
+  void products(const QueryRows<S>& queries, const KeyBlock<S>& keys) {
+    tile_gemm<A>({queries.q.data, queries.q.stride, 1, keys.k_columns, kBlock, s_, kBlock, false}, queries.count, kBlock,
+                 shape_.D);
+    for (int64_t i = 0; i < queries.count * kBlock; i += kLanes) store(s_ + i, load(s_ + i) * V(scale_));
+    if (keys.has_values)
+      tile_gemm<A>({queries.d_o.data, queries.d_o.stride, 1, keys.v_columns, kBlock, dp_, kBlock, false}, queries.count,
+                   kBlock, shape_.D);
+    else
+      std::memset(dp_, 0, size_t(queries.count * kBlock) * sizeof(A));
+  }
+
+  // s_ into p, dp_ into ds.
+  void differentiate(const QueryRows<S>& queries, const KeyBlock<S>& keys) {
+    for (int64_t i = 0; i < queries.count; ++i) {
+      const V m(queries.stats[2 * i]), inv(queries.stats[2 * i + 1]);
+      const V delta(Score::kNeedsDelta ? queries.delta[i] : A(0));
+      for (int64_t j = 0; j < kBlock; j += kLanes) {
+        A *s_at = s_ + i * kBlock + j, *dp_at = dp_ + i * kBlock + j;
+        const V s = load(s_at), dp = load(dp_at);
+        const V p = Score::probability(s, m, inv, constants_);
+        const V ds = Score::d_score(s, m, inv, p, dp, delta, constants_);
+        const Mask<A> seen = visible(keys, queries.first + i, j);
+        store(s_at, select(seen, p, V(0)));
+        store(dp_at, select(seen, ds, V(0)));
+      }
+    }
+  }
+
+  // Keys of lanes [j, j + kLanes) that exist and that the query may see.
+  SLUICE_INLINE Mask<A> visible(const KeyBlock<S>& keys, int64_t query, int64_t j) const {
+    const int64_t last = min_of(query - keys.first + 1, keys.count);
+    return lane_index<A>() < V(A(last - j));
+  }
+
+  // --- pass 3
+
+  void reduce_d_q() {
+    const int64_t rows = shape_.B * shape_.T;
+#pragma omp parallel for schedule(static)
+    for (int64_t row = 0; row < rows; ++row) {
+      const int64_t b = row / shape_.T, t = row % shape_.T;
+      for (int64_t h = 0; h < shape_.H; ++h) {
+        S* out = head_row<S>(args_.d_q, shape_, b, t, h);
+        for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) {
+          V sum(0);
+          for (int64_t chunk = 0; chunk < layout_.chunks; ++chunk) sum += load(d_q(chunk, b, h) + t * padded_ + d);
+          store_some(out + d, sum * V(scale_), n);
+        });
+      }
+    }
+  }
+
+  void reduce_slot() {
+    for (int64_t kv = 0; kv < shape_.KV; ++kv)
+      for (int64_t d = 0; d < shape_.D; ++d) {
+        A sums[2] = {0, 0};
+        for (int64_t b = 0; b < shape_.B; ++b)
+          for (int which = 0; which < 2; ++which)
+            sums[which] += workspace_[layout_.d_slot + ((b * shape_.KV + kv) * 2 + which) * layout_.padded + d];
+        add_to_gradient(args_.d_key_bias, kv * shape_.D + d, sums[0]);
+        if (args_.d_value_bias) add_to_gradient(args_.d_value_bias, kv * shape_.D + d, sums[1]);
+      }
+  }
+
+  // dL/db_h = -sum over rows of e^(b_h - m) / l * delta
+  void reduce_sink_logit() {
+    for (int64_t h = 0; h < shape_.H; ++h) {
+      const V logit(static_cast<const A*>(in_.sink_logit.data)[h]);
+      A total = 0;
+      for (int64_t b = 0; b < shape_.B; ++b) {
+        const A* stats = row_stats(b, h);
+        const A* row_delta = delta(b, h);
+        V sum(0);
+        for_vectors<A>(shape_.T, [&](int64_t t, int64_t n) {
+          A m[kLanes] = {}, inv[kLanes] = {};
+          for (int64_t i = 0; i < n; ++i) m[i] = stats[2 * (t + i)], inv[i] = stats[2 * (t + i) + 1];
+          sum += exp_of(logit - load(m)) * load(inv) * load_some(row_delta + t, n);
+        });
+        total += sum_of(sum);
+      }
+      add_to_gradient(args_.d_sink_logit, h, -total);
+    }
+  }
+
+  void add_to_gradient(const Tensor& gradient, int64_t index, A value) {
+    A& at = static_cast<A*>(gradient.data)[index];
+    at = args_.accumulate ? at + value : value;
+  }
+
+  // --- where things are
+
+  A* delta(int64_t b, int64_t h) const { return workspace_ + layout_.delta + (b * shape_.H + h) * shape_.T; }
+  A* d_q(int64_t chunk, int64_t b, int64_t h) const {
+    return workspace_ + layout_.d_q + ((chunk * shape_.B + b) * shape_.H + h) * shape_.T * padded_;
+  }
+  const A* row_stats(int64_t b, int64_t h) const {
+    return static_cast<const A*>(in_.stats.data) + (b * shape_.H + h) * shape_.T * 2;
+  }
+
+  void load_queries(QueryRows<S>& queries, int64_t b, int64_t h, int64_t first) const {
+    queries.first = first;
+    queries.count = min_of(kBlock, shape_.T - first);
+    queries.q = tile_rows(head_row<S>(in_.q, shape_, b, first, h), in_.q.stride, queries.count, shape_.D, padded_,
+                          queries.q_scratch);
+    queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h), args_.d_out.stride, queries.count, shape_.D,
+                            padded_, queries.d_o_scratch);
+    queries.stats = row_stats(b, h) + 2 * first;
+    queries.delta = delta(b, h) + first;
+  }
+
+  void load_keys(KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t first) const {
+    keys.load_block(head_row<S>(in_.k, shape_, b, first, kv), in_.k.stride, head_row<S>(in_.v, shape_, b, first, kv),
+                    in_.v.stride, first, min_of(kBlock, shape_.T - first), shape_.D, padded_);
+  }
+
+  void load_slot(KeyBlock<S>& keys, int64_t kv) const {
+    const A* k = static_cast<const A*>(in_.key_bias.data) + kv * shape_.D;
+    const A* v = in_.value_bias ? static_cast<const A*>(in_.value_bias.data) + kv * shape_.D : nullptr;
+    keys.load_block(k, shape_.D, v, shape_.D, -1, 1, shape_.D, padded_);
+  }
+
+  void store_rows(const Tensor& to, const A* from, const KeyBlock<S>& keys, int64_t b, int64_t kv, A factor) const {
+    for (int64_t j = 0; j < keys.count; ++j) {
+      S* out = head_row<S>(to, shape_, b, keys.first + j, kv);
+      for_vectors<A>(shape_.D,
+                     [&](int64_t d, int64_t n) { store_some(out + d, load(from + j * padded_ + d) * V(factor), n); });
+    }
+  }
+
+  const AttentionBackward& args_;
+  const AttentionForward& in_;
+  const AttentionShape& shape_;
+  const ScoreValues<A> constants_;
+  const A scale_;
+  const AttentionWorkspace layout_;
+  const int64_t group_, padded_;
+  A* const workspace_;
+
+  // Scratch of the task a thread is in.
+  static thread_local A s_[kBlock * kBlock], dp_[kBlock * kBlock];  // [queries, keys]
+  static thread_local A d_k_[kBlock * kMaxHead], d_v_[kBlock * kMaxHead];
+};
+
+template <class S, class Score>
+alignas(64) thread_local Acc<S> Backward<S, Score>::s_[kBlock * kBlock];
+template <class S, class Score>
+alignas(64) thread_local Acc<S> Backward<S, Score>::dp_[kBlock * kBlock];
+template <class S, class Score>
+alignas(64) thread_local Acc<S> Backward<S, Score>::d_k_[kBlock * kMaxHead];
+template <class S, class Score>
+alignas(64) thread_local Acc<S> Backward<S, Score>::d_v_[kBlock * kMaxHead];
+
+}  // namespace
+
+void attention_backward(const AttentionBackward& args) {
+  with_storage(args.forward.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(args.forward.spec.score, [&](auto score) {
+      Backward<decltype(storage), decltype(score)>(args).run();
+    });
+  });
+}
+
+}  // namespace sluice::SLUICE_ISA

@@ -1,0 +1,257 @@
+// Causal attention, forward: O_i = sum_j p_ij v_j without a [T, T] matrix.
+//
+// A task is one block of 64 queries of one head. It walks over blocks of 64 keys, keeping for every query the running
+// reference m and normaliser l of the score function (score.h) and the unnormalised output; when m grows, l and the
+// output are rescaled (online softmax, arXiv 1805.02867; tiling as in arXiv 2205.14135). Scores are kept transposed, [keys,
+// queries], so that a SIMD lane is a query: maxima and sums over keys are plain vector operations, and only the query
+// block is ever transposed. A key bias is a tile of one key that comes first and that no query is barred from.
+#include "kernels/cpu/isa/attention_tiles.h"
+
+namespace sluice::SLUICE_ISA {
+namespace {
+
+// One block of keys as a query block sees it.
+template <class A>
+struct KeyTile {
+  Rows<A> k, v;     // v.data may be null: values of zero
+  int64_t first;    // position of its first key; -1 for the bias slot
+  int64_t count;
+};
+
+template <class S>
+class QueryBlock {
+ public:
+  using A = Acc<S>;
+  using V = Vec<A>;
+  static constexpr int64_t kLanes = V::kLanes;
+
+  QueryBlock(const AttentionForward& args, int64_t b, int64_t h, int64_t first)
+      : args_(args), shape_(args.spec.shape), constants_(values_of<A>(args.spec.constants)), b_(b), h_(h),
+        kv_(h / (shape_.H / shape_.KV)), first_(first), count_(min_of(kBlock, shape_.T - first)),
+        padded_((shape_.D + kLanes - 1) / kLanes * kLanes) {
+    pack_transposed(head_row<S>(args.q, shape_, b, first, h), args.q.stride, count_, shape_.D, A(args.spec.scale), q_);
+  }
+
+  template <class Score>
+  void forward() {
+    start_rows<Score>();
+    zero_output();
+    if constexpr (Score::kTwoPass) {
+      visit_tiles([&](const KeyTile<A>& tile) { absorb<Score>(tile); });
+      invert_mass();
+      visit_tiles([&](const KeyTile<A>& tile) {
+        to_probabilities<Score>(tile);
+        add_values(tile);
+      });
+    } else {
+      visit_tiles([&](const KeyTile<A>& tile) {
+        absorb<Score>(tile);
+        rescale_output<Score>();
+        add_values(tile);
+      });
+      invert_mass();
+      scale_output();
+    }
+    store_results();
+  }
+
+  template <class Score>
+  void probe(const AttentionProbe& out) {
+    load_rows();
+    A sink[kBlock], sum[kBlock] = {};
+    visit_tiles([&](const KeyTile<A>& tile) {
+      if (tile.first < 0) return;
+      scores(tile);
+      if (tile.first == 0)
+        for (int64_t i = 0; i < kBlock; ++i) sink[i] = s_[i];
+      for (int64_t j = 0; j < tile.count; ++j)
+        for (int64_t i = 0; i < count_; ++i) {
+          const int64_t key = tile.first + j;
+          if (key >= 1 && key < first_ + i) sum[i] += s_[j * kBlock + i];
+        }
+    });
+    const int64_t row = (b_ * shape_.H + h_) * shape_.T + first_;
+    for (int64_t i = 0; i < count_; ++i) {
+      const A p = Score::probability(sink[i], m_[i], l_[i], constants_);
+      static_cast<A*>(out.sink_attention.data)[row + i] = p;
+      const int64_t others = first_ + i - 1;  // keys 1 .. i-1
+      static_cast<A*>(out.sink_logit_gap.data)[row + i] = others > 0 ? sink[i] - sum[i] / A(others) : A(0);
+    }
+  }
+
+ private:
+  template <class Score>
+  void start_rows() {
+    const A sink = Score::kSinkLogit ? static_cast<const A*>(args_.sink_logit.data)[h_] : A(0);
+    for (int64_t i = 0; i < kBlock; ++i) {
+      const RowStart<A> start = Score::template start<A>(A(first_ + i), sink, constants_);
+      m_[i] = start.reference;
+      l_[i] = start.mass;
+    }
+  }
+
+  void load_rows() {
+    const A* stats = static_cast<const A*>(args_.stats.data) + ((b_ * shape_.H + h_) * shape_.T + first_) * 2;
+    for (int64_t i = 0; i < kBlock; ++i) {
+      m_[i] = i < count_ ? stats[2 * i] : A(0);
+      l_[i] = i < count_ ? stats[2 * i + 1] : A(0);
+    }
+  }
+
+  template <class Body>
+  SLUICE_INLINE void visit_tiles(Body body) {
+    if (args_.key_bias) {
+      const A* k = static_cast<const A*>(args_.key_bias.data) + kv_ * shape_.D;
+      const A* v = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + kv_ * shape_.D : nullptr;
+      body(KeyTile<A>{tile_rows(k, shape_.D, 1, shape_.D, padded_, k_),
+                      v ? tile_rows(v, shape_.D, 1, shape_.D, padded_, v_) : Rows<A>{nullptr, 0}, -1, 1});
+    }
+    for (int64_t key = 0; key < first_ + count_; key += kBlock) {
+      const int64_t count = min_of(kBlock, first_ + count_ - key);
+      body(KeyTile<A>{
+          tile_rows(head_row<S>(args_.k, shape_, b_, key, kv_), args_.k.stride, count, shape_.D, padded_, k_),
+          tile_rows(head_row<S>(args_.v, shape_, b_, key, kv_), args_.v.stride, count, shape_.D, padded_, v_), key, count});
+    }
+  }
+
+  // s_[j, i] = scale * k_j . q_i
+  void scores(const KeyTile<A>& tile) {
+    tile_gemm<A>({tile.k.data, tile.k.stride, 1, q_, kBlock, s_, kBlock, false}, tile.count, kBlock, shape_.D);
+  }
+
+  // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all.
+  SLUICE_INLINE Mask<A> visible(const KeyTile<A>& tile, int64_t j, int64_t i) const {
+    return lane_index<A>() >= V(A(tile.first + j - first_ - i));
+  }
+
+  // Scores of a tile into unnormalised weights, in place; m_, l_ and correction_ updated.
+  template <class Score>
+  void absorb(const KeyTile<A>& tile) {
+    scores(tile);
+    if (tile.first + tile.count - 1 > first_) absorb_columns<Score, true>(tile);
+    else absorb_columns<Score, false>(tile);
+  }
+
+  template <class Score, bool kMasked>
+  void absorb_columns(const KeyTile<A>& tile) {
+    for (int64_t i = 0; i < kBlock; i += kLanes) {
+      const V before = load(m_ + i);
+      V m = before;
+      if constexpr (Score::kRunningMax) {
+        for (int64_t j = 0; j < tile.count; ++j) {
+          const V s = load(s_ + j * kBlock + i);
+          m = max_of(kMasked ? select(visible(tile, j, i), s, m) : s, m);
+        }
+        const V correction = exp_of(before - m);
+        store(correction_ + i, correction);
+        store(m_ + i, m);
+        store(l_ + i, load(l_ + i) * correction);
+      }
+      V mass(0);
+      for (int64_t j = 0; j < tile.count; ++j) {
+        A* at = s_ + j * kBlock + i;
+        const V s = load(at);
+        V w = Score::weight(s, m, constants_), u = Score::mass(s, m, w, constants_);
+        if constexpr (kMasked) {
+          const Mask<A> seen = visible(tile, j, i);
+          w = select(seen, w, V(0));
+          u = select(seen, u, V(0));
+        }
+        mass += u;
+        store(at, w);
+      }
+      store(l_ + i, load(l_ + i) + mass);
+    }
+  }
+
+  template <class Score>
+  void to_probabilities(const KeyTile<A>& tile) {
+    scores(tile);
+    for (int64_t i = 0; i < kBlock; i += kLanes) {
+      const V m = load(m_ + i), inv = load(l_ + i);
+      for (int64_t j = 0; j < tile.count; ++j) {
+        A* at = s_ + j * kBlock + i;
+        store(at, select(visible(tile, j, i), Score::probability(load(at), m, inv, constants_), V(0)));
+      }
+    }
+  }
+
+  void add_values(const KeyTile<A>& tile) {
+    if (!tile.v.data) return;
+    tile_gemm<A>({s_, 1, kBlock, tile.v.data, tile.v.stride, o_, padded_, true}, count_, padded_, tile.count);
+  }
+
+  void zero_output() { std::memset(o_, 0, size_t(count_ * padded_) * sizeof(A)); }
+
+  template <class Score>
+  void rescale_output() {
+    if constexpr (Score::kRunningMax) scale_rows(correction_);
+  }
+  void scale_output() { scale_rows(l_); }
+  void scale_rows(const A* factors) {
+    for (int64_t i = 0; i < count_; ++i) {
+      if (factors[i] == A(1)) continue;
+      const V factor(factors[i]);
+      for (int64_t d = 0; d < padded_; d += kLanes) store(o_ + i * padded_ + d, load(o_ + i * padded_ + d) * factor);
+    }
+  }
+
+  void invert_mass() {
+    for (int64_t i = 0; i < kBlock; ++i) l_[i] = A(1) / l_[i];
+  }
+
+  void store_results() {
+    A* stats = static_cast<A*>(args_.stats.data) + ((b_ * shape_.H + h_) * shape_.T + first_) * 2;
+    for (int64_t i = 0; i < count_; ++i) {
+      S* out = head_row<S>(args_.out, shape_, b_, first_ + i, h_);
+      for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) { store_some(out + d, load(o_ + i * padded_ + d), n); });
+      stats[2 * i] = m_[i];
+      stats[2 * i + 1] = l_[i];
+    }
+  }
+
+  const AttentionForward& args_;
+  const AttentionShape& shape_;
+  const ScoreValues<A> constants_;
+  const int64_t b_, h_, kv_, first_, count_, padded_;
+  alignas(64) A q_[kMaxHead * kBlock];          // [D, kBlock], scaled
+  alignas(64) A k_[kBlock * kMaxHead];          // converted keys and values, where needed
+  alignas(64) A v_[kBlock * kMaxHead];
+  alignas(64) A o_[kBlock * kMaxHead];          // [count, padded]
+  alignas(64) A s_[kBlock * kBlock];            // [keys, queries]
+  alignas(64) A m_[kBlock], l_[kBlock], correction_[kBlock];
+};
+
+// body(QueryBlock&) for every block of every head, in parallel; the longest rows first.
+template <class S, class Body>
+void for_query_blocks(const AttentionForward& args, Body body) {
+  const AttentionShape& s = args.spec.shape;
+  const int64_t blocks = (s.T + kBlock - 1) / kBlock, heads = s.B * s.H;
+#pragma omp parallel for schedule(dynamic)
+  for (int64_t task = 0; task < blocks * heads; ++task) {
+    const int64_t bh = task % heads, block = blocks - 1 - task / heads;
+    QueryBlock<S> queries(args, bh / s.H, bh % s.H, block * kBlock);
+    body(queries);
+  }
+}
+
+}  // namespace
+
+void attention_forward(const AttentionForward& args) {
+  with_storage(args.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(args.spec.score, [&](auto score) {
+      for_query_blocks<decltype(storage)>(args, [](auto& queries) { queries.template forward<decltype(score)>(); });
+    });
+  });
+}
+
+void attention_probe(const AttentionProbe& args) {
+  with_storage(args.forward.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(args.forward.spec.score, [&](auto score) {
+      for_query_blocks<decltype(storage)>(args.forward,
+                                          [&](auto& queries) { queries.template probe<decltype(score)>(args); });
+    });
+  });
+}
+
+}  // namespace sluice::SLUICE_ISA

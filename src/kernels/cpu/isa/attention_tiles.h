@@ -1,0 +1,84 @@
+// What the attention kernels share: where one head's rows lie, and how tiles are brought into the accumulator type.
+#pragma once
+
+#include "kernels/cpu/attention_workspace.h"
+#include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/isa/tile_gemm.h"
+#include "kernels/formulas/scores/registry.h"
+
+namespace sluice::SLUICE_ISA {
+
+inline constexpr int64_t kBlock = kAttentionBlock;
+inline constexpr int64_t kMaxHead = 256;  // D at most; CpuBackend checks it
+
+SLUICE_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+
+template <class A>
+SLUICE_INLINE ScoreValues<A> values_of(const ScoreConstants& c) {
+  return {A(c.bias), A(c.gamma), A(c.zeta), A(c.epsilon), c.bias_minus_log_length};
+}
+
+// First element of row (b, t) of head h.
+template <class S>
+SLUICE_INLINE S* head_row(const Tensor& x, const AttentionShape& s, int64_t b, int64_t t, int64_t h) {
+  return static_cast<S*>(x.data) + (b * s.T + t) * x.stride + h * s.D;
+}
+
+// A view of tile rows in the accumulator type.
+template <class A>
+struct Rows {
+  const A* data;
+  int64_t stride;
+};
+
+// Rows [0, n) x [0, D) of `from` as accumulators whose rows are whole vectors: in place where they are that already,
+// else converted into `scratch` [kBlock, padded].
+template <class S, class A>
+SLUICE_INLINE Rows<A> tile_rows(const S* from, int64_t stride, int64_t n, int64_t D, int64_t padded, A* scratch) {
+  if constexpr (sizeof(S) == sizeof(A)) {
+    if (D == padded) return {reinterpret_cast<const A*>(from), stride};
+  }
+  for (int64_t i = 0; i < n; ++i)
+    for_vectors<A>(padded, [&](int64_t d, int64_t) {
+      const int64_t left = D - d;
+      store(scratch + i * padded + d, left >= Vec<A>::kLanes ? load(from + i * stride + d)
+                                      : left > 0             ? load_first(from + i * stride + d, left)
+                                                             : Vec<A>(0));
+    });
+  return {scratch, padded};
+}
+
+// out[d][i] = factor * from[i][d], d < D, i < kBlock; columns i >= n are zero. [D, kBlock]
+template <class S, class A>
+SLUICE_INLINE void pack_transposed(const S* from, int64_t stride, int64_t n, int64_t D, A factor, A* out) {
+  for (int64_t i = 0; i < kBlock; ++i) {
+    if (i >= n) {
+      for (int64_t d = 0; d < D; ++d) out[d * kBlock + i] = 0;
+      continue;
+    }
+    int64_t d = 0;
+    for (; d + Vec<A>::kLanes <= D; d += Vec<A>::kLanes) {
+      A lanes[Vec<A>::kLanes];
+      store(lanes, load(from + i * stride + d) * Vec<A>(factor));
+      for (int64_t j = 0; j < Vec<A>::kLanes; ++j) out[(d + j) * kBlock + i] = lanes[j];
+    }
+    if (d < D) {
+      A lanes[Vec<A>::kLanes];
+      store(lanes, load_first(from + i * stride + d, D - d) * Vec<A>(factor));
+      for (int64_t j = 0; d + j < D; ++j) out[(d + j) * kBlock + i] = lanes[j];
+    }
+  }
+}
+
+// The storage types attention runs in.
+template <class Body>
+SLUICE_INLINE void with_storage(DType type, Body body) {
+  switch (type) {
+    case DType::kF32: return body(float{});
+    case DType::kBF16: return body(Bf16{});
+    case DType::kF64: return body(double{});
+    case DType::kI32: return;
+  }
+}
+
+}  // namespace sluice::SLUICE_ISA

@@ -1,0 +1,198 @@
+// Elementwise kernels: add, copy, activations, gates; and the norms of groups of columns. Each is one visit to memory.
+#include "kernels/cpu/isa/rows.h"
+#include "kernels/formulas/activation.h"
+#include "kernels/formulas/gate.h"
+
+namespace sluice::SLUICE_ISA {
+namespace {
+
+template <class A, class B> inline constexpr bool kSame = false;
+template <class A> inline constexpr bool kSame<A, A> = true;
+
+template <class S>
+void add_span(S* out, const S* a, const S* b, int64_t n) {
+  for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(out + i, load_some(a + i, count) + load_some(b + i, count), count);
+  });
+}
+
+template <class To, class From>
+void copy_span(To* out, const From* x, int64_t n) {
+  if constexpr (kSame<Acc<To>, Acc<From>>) {
+    for_vectors<Acc<To>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      store_some(out + i, load_some(x + i, count), count);
+    });
+  } else {  // to or from f64, whose registers hold another number of elements
+    for (int64_t i = 0; i < n; ++i) store_one(out + i, Acc<To>(load_one(x + i)));
+  }
+}
+
+template <class F, class S>
+void activation_forward_span(S* out, const S* x, int64_t n) {
+  using A = Acc<S>;
+  for_vectors<A>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(out + i, F::template forward<A>(load_some(x + i, count)), count);
+  });
+}
+
+// kValue: out receives f(x) as well.
+template <class F, bool kValue, class S>
+void activation_backward_span(S* d_x, const S* d_out, const S* x, S* out, int64_t n) {
+  using A = Acc<S>;
+  for_vectors<A>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    Vec<A> value;
+    const Vec<A> d = F::template backward<A>(load_some(d_out + i, count), load_some(x + i, count), value);
+    store_some(d_x + i, d, count);
+    if constexpr (kValue) store_some(out + i, value, count);
+  });
+}
+
+template <class S>
+SLUICE_INLINE Vec<Acc<S>> broadcast_gate(const S* logit) {
+  return gate_of(Vec<Acc<S>>(load_one(logit)));
+}
+
+template <class S>
+void gate_head_row(S* out, const S* x, const S* logits, int64_t H, int64_t D) {
+  using A = Acc<S>;
+  for (int64_t h = 0; h < H; ++h, x += D, out += D) {
+    const Vec<A> gate = broadcast_gate(logits + h);
+    for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      store_some(out + i, gate * load_some(x + i, count), count);
+    });
+  }
+}
+
+template <class S>
+void gate_element_row(S* out, const S* x, const S* logits, int64_t n) {
+  for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(out + i, gate_of(load_some(logits + i, count)) * load_some(x + i, count), count);
+  });
+}
+
+template <class S>
+void gate_head_backward_row(S* d_x, S* d_logits, const S* d_out, const S* x, const S* logits, int64_t H, int64_t D) {
+  using A = Acc<S>;
+  for (int64_t h = 0; h < H; ++h, x += D, d_x += D, d_out += D) {
+    const Vec<A> gate = broadcast_gate(logits + h);
+    const A dot = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      const Vec<A> d = load_some(d_out + i, count);
+      const Vec<A> term = d * load_some(x + i, count);  // before d_x is written: it may be d_out
+      store_some(d_x + i, gate * d, count);
+      return term;
+    });
+    store_one(d_logits + h, gate_logit_gradient(gate, Vec<A>(dot))[0]);
+  }
+}
+
+template <class S>
+void gate_element_backward_row(S* d_x, S* d_logits, const S* d_out, const S* x, const S* logits, int64_t n) {
+  for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    const auto gate = gate_of(load_some(logits + i, count)), d = load_some(d_out + i, count);
+    const auto dot = d * load_some(x + i, count);
+    store_some(d_x + i, gate * d, count);
+    store_some(d_logits + i, gate_logit_gradient(gate, dot), count);
+  });
+}
+
+template <class S>
+void group_norms_row(Acc<S>* out, const S* x, int64_t groups, int64_t D) {
+  using A = Acc<S>;
+  for (int64_t g = 0; g < groups; ++g, x += D) {
+    const A squares = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      const Vec<A> v = load_some(x + i, count);
+      return v * v;
+    });
+    out[g] = sqrt_of(Vec<A>(squares))[0];
+  }
+}
+
+SLUICE_INLINE bool flat(const Tensor& t) { return t.stride == t.cols() || t.rows() <= 1; }
+
+}  // namespace
+
+void add(const Tensor& out, const Tensor& a, const Tensor& b) {
+  with_storage(out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    for_spans(out.rows(), out.cols(), flat(out) && flat(a) && flat(b), [&](int64_t row, int64_t first, int64_t n) {
+      add_span(row_of<S>(out, row) + first, row_of<S>(a, row) + first, row_of<S>(b, row) + first, n);
+    });
+  });
+}
+
+void copy(const Tensor& out, const Tensor& x) {
+  with_storage(out.dtype, [&](auto to_tag) {
+    with_storage(x.dtype, [&](auto from_tag) {
+      using To = decltype(to_tag);
+      using From = decltype(from_tag);
+      for_spans(out.rows(), out.cols(), flat(out) && flat(x), [&](int64_t row, int64_t first, int64_t n) {
+        copy_span(row_of<To>(out, row) + first, row_of<From>(x, row) + first, n);
+      });
+    });
+  });
+}
+
+void activation_forward(Activation kind, const Tensor& out, const Tensor& x) {
+  with_storage(out.dtype, [&](auto tag) {
+    with_activation(kind, [&](auto f) {
+      using S = decltype(tag);
+      for_spans(out.rows(), out.cols(), flat(out) && flat(x), [&](int64_t row, int64_t first, int64_t n) {
+        activation_forward_span<decltype(f)>(row_of<S>(out, row) + first, row_of<S>(x, row) + first, n);
+      });
+    });
+  });
+}
+
+void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+  const bool has_out = out.data != nullptr;
+  const bool is_flat = flat(d_x) && flat(d_out) && flat(x) && (!has_out || flat(out));
+  with_storage(d_x.dtype, [&](auto tag) {
+    with_activation(kind, [&](auto f) {
+      using S = decltype(tag);
+      using F = decltype(f);
+      for_spans(d_x.rows(), d_x.cols(), is_flat, [&](int64_t row, int64_t first, int64_t n) {
+        S* to = row_of<S>(d_x, row) + first;
+        const S *d = row_of<S>(d_out, row) + first, *from = row_of<S>(x, row) + first;
+        if (has_out) activation_backward_span<F, true>(to, d, from, row_of<S>(out, row) + first, n);
+        else activation_backward_span<F, false>(to, d, from, static_cast<S*>(nullptr), n);
+      });
+    });
+  });
+}
+
+void gate_forward(const GateForward& args) {
+  const int64_t N = args.x.rows(), C = args.x.cols(), H = args.heads;
+  with_storage(args.x.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    for_rows(N, C, [&](int64_t n) {
+      S* out = row_of<S>(args.out, n);
+      const S *x = row_of<S>(args.x, n), *logits = row_of<S>(args.logits, n);
+      if (args.grain == GateGrain::kHead) gate_head_row(out, x, logits, H, C / H);
+      else gate_element_row(out, x, logits, C);
+    });
+  });
+}
+
+void gate_backward(const GateBackward& args) {
+  const GateForward& forward = args.forward;
+  const int64_t N = forward.x.rows(), C = forward.x.cols(), H = forward.heads;
+  with_storage(forward.x.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    for_rows(N, C, [&](int64_t n) {
+      S *d_x = row_of<S>(args.d_x, n), *d_logits = row_of<S>(args.d_logits, n);
+      const S *d_out = row_of<S>(args.d_out, n), *x = row_of<S>(forward.x, n), *logits = row_of<S>(forward.logits, n);
+      if (forward.grain == GateGrain::kHead) gate_head_backward_row(d_x, d_logits, d_out, x, logits, H, C / H);
+      else gate_element_backward_row(d_x, d_logits, d_out, x, logits, C);
+    });
+  });
+}
+
+void group_norms(const Tensor& out, const Tensor& x, int64_t groups) {
+  const int64_t N = x.rows(), C = x.cols();
+  with_storage(x.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    for_rows(N, C, [&](int64_t n) { group_norms_row(row_of<Acc<S>>(out, n), row_of<S>(x, n), groups, C / groups); });
+  });
+}
+
+}  // namespace sluice::SLUICE_ISA

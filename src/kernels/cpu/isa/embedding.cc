@@ -1,0 +1,73 @@
+// Token and position embedding.
+//
+// Backward is a scatter-add without atomics: each thread owns a range of columns and walks all tokens in order, so a
+// small vocabulary with many repeats stays in cache and a large one costs one read and one write per token.
+#include <omp.h>
+
+#include "kernels/cpu/isa/rows.h"
+
+namespace sluice::SLUICE_ISA {
+namespace {
+
+template <class S>
+void embed_row(S* out, const Acc<S>* token, const Acc<S>* position, int64_t C) {
+  for_vectors<Acc<S>>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    auto sum = load_some(token + i, count);
+    if (position) sum += load_some(position + i, count);
+    store_some(out + i, sum, count);
+  });
+}
+
+template <class S>
+void scatter_row(Acc<S>* token, Acc<S>* position, const S* d_out, int64_t count) {
+  for_vectors<Acc<S>>(count, [=](int64_t i, int64_t n) SLUICE_INLINE_BODY {
+    const auto d = load_some(d_out + i, n);
+    store_some(token + i, load_some(token + i, n) + d, n);
+    if (position) store_some(position + i, load_some(position + i, n) + d, n);
+  });
+}
+
+void clear(const Tensor& t) {
+  const int64_t row_bytes = t.cols() * int64_t(size_of(t.dtype));
+  for_rows(t.rows(), t.cols(), [&](int64_t n) { __builtin_memset(row_of<char>(t, 0) + n * row_bytes, 0, size_t(row_bytes)); });
+}
+
+}  // namespace
+
+void embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions, int64_t T) {
+  const int64_t N = out.rows(), C = out.cols();
+  const int32_t* token = static_cast<const int32_t*>(tokens.data);
+  with_storage(out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    for_rows(N, C, [&](int64_t n) {
+      const A* position = positions.data ? row_of<A>(positions, n % T) : nullptr;
+      embed_row(row_of<S>(out, n), row_of<A>(table, token[n]), position, C);
+    });
+  });
+}
+
+void embedding_backward(const Tensor& d_table, const Tensor& d_positions, const Tensor& d_out, const Tensor& tokens,
+                        int64_t T, bool accumulate_table, bool accumulate_positions) {
+  const int64_t N = d_out.rows(), C = d_out.cols();
+  if (!accumulate_table) clear(d_table);
+  if (d_positions.data && !accumulate_positions) clear(d_positions);
+  // Whole cache lines, so that two threads never write to the same one.
+  const int64_t width = (C + omp_get_max_threads() - 1) / omp_get_max_threads();
+  const int64_t tile = (width + 15) / 16 * 16, tiles = (C + tile - 1) / tile;
+  const int32_t* token = static_cast<const int32_t*>(tokens.data);
+  with_storage(d_out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+#pragma omp parallel for schedule(static) if (N * C >= kParallelElements)
+    for (int64_t t = 0; t < tiles; ++t) {
+      const int64_t first = t * tile, count = min_of(tile, C - first);
+      for (int64_t n = 0; n < N; ++n) {
+        A* position = d_positions.data ? row_of<A>(d_positions, n % T) + first : nullptr;
+        scatter_row(row_of<A>(d_table, token[n]) + first, position, row_of<S>(d_out, n) + first, count);
+      }
+    }
+  });
+}
+
+}  // namespace sluice::SLUICE_ISA

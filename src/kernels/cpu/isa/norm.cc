@@ -1,0 +1,129 @@
+// Layer normalisation fused with the residual addition before it, its backward pass, and gradients of biases.
+//
+// A row (a few KB) is read from memory once and then worked on in cache: the sum is stored, its mean and centred variance
+// taken from the stored (rounded) values, which are what the backward pass sees. Gradients of gain and bias are summed
+// per chunk of rows in the workspace [chunk][gain, bias][C], then over chunks in order.
+#include "kernels/cpu/isa/rows.h"
+#include "kernels/formulas/norm.h"
+
+namespace sluice::SLUICE_ISA {
+namespace {
+
+template <class S>
+void add_rows(S* sum, const S* x, const S* delta, int64_t C) {
+  for_vectors<Acc<S>>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(sum + i, load_some(x + i, count) + load_some(delta + i, count), count);
+  });
+}
+
+// bias may be null. stats receives the mean and the inverse deviation.
+template <class S>
+void norm_row(S* out, Acc<S>* stats, const S* x, const Acc<S>* gain, const Acc<S>* bias, Acc<S> epsilon, int64_t C) {
+  using A = Acc<S>;
+  using V = Vec<A>;
+  const A mean = sum_over<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY { return load_some(x + i, count); }) / A(C);
+  const A squares = sum_over<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    const V centred = load_some(x + i, count) - V(mean);
+    return centred * centred;
+  });
+  const A rstd = (V(1) / sqrt_of(V(squares / A(C) + epsilon)))[0];
+  stats[0] = mean;
+  stats[1] = rstd;
+  for_vectors<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    V y = normalised(load_some(x + i, count), V(mean), V(rstd)) * load_some(gain + i, count);
+    if (bias) y += load_some(bias + i, count);
+    store_some(out + i, y, count);
+  });
+}
+
+template <class S>
+void norm_backward_row(S* d_x, bool add, const S* d_out, const S* x, const Acc<S>* stats, const Acc<S>* gain,
+                       Acc<S>* d_gain, Acc<S>* d_bias, int64_t C) {
+  using A = Acc<S>;
+  using V = Vec<A>;
+  const V mean(stats[0]), rstd(stats[1]);
+  V sum_e(0), sum_e_xhat(0);
+  // The lanes past the row's end hold zeros in d_out and gain: they add nothing.
+  for_vectors<A>(C, [&](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    const V d = load_some(d_out + i, count), xhat = normalised(load_some(x + i, count), mean, rstd);
+    const V e = d * load_some(gain + i, count), d_xhat = d * xhat;
+    sum_e += e;
+    sum_e_xhat += keep_first<A>(e * xhat, A(0), count);
+    store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
+    store_some(d_bias + i, load_some(d_bias + i, count) + d, count);
+  });
+  const V mean_e(sum_of(sum_e) / A(C)), mean_e_xhat(sum_of(sum_e_xhat) / A(C));
+  for_vectors<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    const V xhat = normalised(load_some(x + i, count), mean, rstd);
+    const V e = load_some(d_out + i, count) * load_some(gain + i, count);
+    V d = norm_input_gradient(e, xhat, mean_e, mean_e_xhat, rstd);
+    if (add) d += load_some(d_x + i, count);
+    store_some(d_x + i, d, count);
+  });
+}
+
+template <class S>
+void accumulate_row(Acc<S>* sum, const S* x, int64_t C) {
+  for_vectors<Acc<S>>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(sum + i, load_some(sum + i, count) + load_some(x + i, count), count);
+  });
+}
+
+template <class S>
+void norm_backward_of(const NormBackward& args) {
+  using A = Acc<S>;
+  const NormForward& forward = args.forward;
+  const int64_t N = args.d_out.rows(), C = args.d_out.cols();
+  A* partial = static_cast<A*>(args.workspace.data);
+  const A *gain = static_cast<const A*>(forward.gain.data), *stats = static_cast<const A*>(forward.stats.data);
+  for_row_chunks(N, C, [&](int64_t chunk, int64_t first, int64_t end) {
+    A *d_gain = partial + chunk * 2 * C, *d_bias = d_gain + C;
+    __builtin_memset(d_gain, 0, size_t(2 * C) * sizeof(A));
+    for (int64_t n = first; n < end; ++n)
+      norm_backward_row(row_of<S>(args.d_x, n), args.add_to_d_x, row_of<S>(args.d_out, n), row_of<S>(forward.x, n),
+                        stats + 2 * n, gain, d_gain, d_bias, C);
+  });
+  const int64_t chunks = row_chunks(N);
+  combine_chunks(static_cast<A*>(args.d_gain.data), partial, 2 * C, chunks, C, args.accumulate);
+  if (args.d_bias.data) combine_chunks(static_cast<A*>(args.d_bias.data), partial + C, 2 * C, chunks, C, args.accumulate);
+}
+
+}  // namespace
+
+void norm_forward(const NormForward& args) {
+  const int64_t N = args.x.rows(), C = args.x.cols();
+  with_storage(args.x.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    const A *gain = static_cast<const A*>(args.gain.data), *bias = static_cast<const A*>(args.bias.data);
+    for_rows(N, C, [&](int64_t n) {
+      const S* x = row_of<S>(args.x, n);
+      if (args.delta.data) {
+        S* sum = row_of<S>(args.sum, n);
+        add_rows(sum, x, row_of<S>(args.delta, n), C);
+        x = sum;
+      }
+      norm_row(row_of<S>(args.out, n), static_cast<A*>(args.stats.data) + 2 * n, x, gain, bias, A(args.epsilon), C);
+    });
+  });
+}
+
+void norm_backward(const NormBackward& args) {
+  with_storage(args.d_out.dtype, [&](auto tag) { norm_backward_of<decltype(tag)>(args); });
+}
+
+void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) {
+  const int64_t N = d_out.rows(), C = d_out.cols();
+  with_storage(d_out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    A* partial = static_cast<A*>(workspace.data);
+    for_row_chunks(N, C, [&](int64_t chunk, int64_t first, int64_t end) {
+      __builtin_memset(partial + chunk * C, 0, size_t(C) * sizeof(A));
+      for (int64_t n = first; n < end; ++n) accumulate_row(partial + chunk * C, row_of<S>(d_out, n), C);
+    });
+    combine_chunks(static_cast<A*>(d_bias.data), partial, C, row_chunks(N), C, accumulate);
+  });
+}
+
+}  // namespace sluice::SLUICE_ISA

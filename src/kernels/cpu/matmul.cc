@@ -1,0 +1,131 @@
+#include "kernels/cpu/matmul.h"
+
+#include <array>
+#include <map>
+#include <mutex>
+#include <oneapi/dnnl/dnnl.hpp>
+#include <optional>
+
+#include "kernels/cpu/isa.h"
+
+namespace sluice {
+namespace {
+
+using dnnl::memory;
+
+memory::data_type dnnl_type(DType type) {
+  return type == DType::kBF16 ? memory::data_type::bf16 : memory::data_type::f32;
+}
+
+// What a prepared product depends on: sizes, strides, transpositions, types.
+struct Key {
+  std::array<int64_t, 6> sizes;  // M, N, K, stride of a, b, out
+  std::array<uint8_t, 6> flags;  // transpose a, b, accumulate, bias, type of a, of out
+  auto operator<=>(const Key&) const = default;
+};
+
+Key key_of(const MatmulArgs& args) {
+  const int64_t K = args.transpose_a ? args.a.rows() : args.a.cols();
+  return {{args.out.rows(), args.out.cols(), K, args.a.stride, args.b.stride, args.out.stride},
+          {args.transpose_a, args.transpose_b, args.accumulate, bool(args.bias), uint8_t(args.a.dtype),
+           uint8_t(args.out.dtype)}};
+}
+
+// A oneDNN primitive with its argument memories; executing it only swaps pointers.
+class Prepared {
+ public:
+  // Empty where oneDNN has no kernel for these types on this processor.
+  static std::optional<Prepared> make(const MatmulArgs& args, const Key& key);
+  void execute(const MatmulArgs& args);
+  const char* kernel() const { return kernel_.c_str(); }
+
+ private:
+  dnnl::matmul primitive_;
+  memory a_, b_, out_, bias_;
+  std::string kernel_;
+};
+
+dnnl::engine& engine() {
+  static dnnl::engine cpu(dnnl::engine::kind::cpu, 0);
+  return cpu;
+}
+
+dnnl::stream& stream() {
+  static dnnl::stream cpu(engine());
+  return cpu;
+}
+
+std::optional<Prepared> Prepared::make(const MatmulArgs& args, const Key& key) {
+  const auto [M, N, K, a_stride, b_stride, out_stride] = key.sizes;
+  const auto strides = [](int64_t stride, bool transposed) {
+    return transposed ? memory::dims{1, stride} : memory::dims{stride, 1};
+  };
+  const memory::desc a({M, K}, dnnl_type(args.a.dtype), strides(a_stride, args.transpose_a));
+  const memory::desc b({K, N}, dnnl_type(args.b.dtype), strides(b_stride, args.transpose_b));
+  const memory::desc out({M, N}, dnnl_type(args.out.dtype), memory::dims{out_stride, 1});
+  const memory::desc bias({1, N}, memory::data_type::f32, memory::dims{N, 1});
+  dnnl::primitive_attr attributes;
+  if (args.accumulate) {
+    dnnl::post_ops ops;
+    ops.append_sum(1.0f);
+    attributes.set_post_ops(ops);
+  }
+  try {
+    const dnnl::matmul::desc desc =
+        args.bias ? dnnl::matmul::desc(a, b, bias, out) : dnnl::matmul::desc(a, b, out);
+    const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, engine());
+    Prepared prepared;
+    prepared.primitive_ = dnnl::matmul(primitive_desc);
+    prepared.a_ = memory(a, engine(), nullptr);
+    prepared.b_ = memory(b, engine(), nullptr);
+    prepared.out_ = memory(out, engine(), nullptr);
+    if (args.bias) prepared.bias_ = memory(bias, engine(), nullptr);
+    prepared.kernel_ = primitive_desc.impl_info_str();
+    return prepared;
+  } catch (const dnnl::error& error) {
+    if (error.status == dnnl_unimplemented) return std::nullopt;
+    throw;
+  }
+}
+
+void Prepared::execute(const MatmulArgs& args) {
+  a_.set_data_handle(args.a.data);
+  b_.set_data_handle(args.b.data);
+  out_.set_data_handle(args.out.data);
+  std::unordered_map<int, memory> arguments{{DNNL_ARG_SRC, a_}, {DNNL_ARG_WEIGHTS, b_}, {DNNL_ARG_DST, out_}};
+  if (args.bias) {
+    bias_.set_data_handle(args.bias.data);
+    arguments.emplace(DNNL_ARG_BIAS, bias_);
+  }
+  primitive_.execute(stream(), arguments);
+  stream().wait();
+}
+
+// The product for these arguments, prepared at its first use; null where oneDNN has none.
+Prepared* prepared(const MatmulArgs& args) {
+  static std::mutex mutex;
+  static std::map<Key, std::optional<Prepared>> cache;
+  const Key key = key_of(args);
+  const std::lock_guard lock(mutex);
+  auto found = cache.find(key);
+  if (found == cache.end()) found = cache.emplace(key, Prepared::make(args, key)).first;
+  return found->second ? &*found->second : nullptr;
+}
+
+}  // namespace
+
+void cpu_matmul(const MatmulArgs& args) {
+  Prepared* product = args.a.dtype == DType::kF64 ? nullptr : prepared(args);
+  if (product) product->execute(args);
+  else isa_kernels().matmul(args);
+}
+
+const char* cpu_matmul_kernel(DType type) {
+  constexpr int64_t n = 256;
+  MatmulArgs args{.out = Tensor(nullptr, type, {n, n}), .a = Tensor(nullptr, type, {n, n}), .b = Tensor(nullptr, type, {n, n}),
+                  .bias = {}};
+  Prepared* product = type == DType::kF64 ? nullptr : prepared(args);
+  return product ? product->kernel() : "own";
+}
+
+}  // namespace sluice

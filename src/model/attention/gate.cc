@@ -1,0 +1,87 @@
+#include "model/attention/gate.h"
+
+#include <cmath>
+
+namespace sluice {
+
+Gate::Gate(const Declarations& d, const std::string& name, int layer) {
+  const ModelConfig& model = d.config;
+  const GateConfig& gate = model.attention.gate;
+  reads_ = gate.reads == "value" ? Reads::kValue : gate.reads == "hidden_head" ? Reads::kHiddenHead : Reads::kHidden;
+  at_source_ = gate.site == "source";
+  grain_ = gate.grain == "head" ? GateGrain::kHead : GateGrain::kElement;
+  head_size_ = model.head_size();
+  groups_ = at_source_ ? model.kv_heads : model.heads;
+  columns_ = groups_ * (grain_ == GateGrain::kHead ? 1 : head_size_);
+  const int64_t inputs = reads_ == Reads::kValue        ? model.kv_heads * head_size_
+                         : reads_ == Reads::kHiddenHead ? head_size_
+                                                        : model.width;
+  weight_ = d.linear(name, columns_, inputs);
+  if (gate.bias)
+    bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(std::log(gate.opening / (1 - gate.opening))),
+                             DecayGroup::kVector);
+  const int now = d.timeline.attention(layer), back = d.timeline.attention_backward(layer);
+  const Shape shape = {d.max_tokens(), columns_};
+  logits_ = d.plan.declare(name + ".logits", "activations", shape, d.act, {now, back});
+  d_logits_ = d.plan.declare(name + ".d_logits", "scratch", shape, d.act, {back, back});
+}
+
+GateForward Gate::arguments(const Pass& pass, const Tensor& in) const {
+  GateForward args;
+  args.grain = grain_;
+  args.heads = groups_;
+  args.x = in;
+  args.logits = logits(pass);
+  return args;
+}
+
+void Gate::compute(const Pass& pass, const Tensor& x, const Tensor& v) const {
+  const Tensor out = logits(pass), weight = pass.params.weight(weight_), bias = pass.params.value(bias_);
+  if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? v : x, weight_, bias_);
+  const int64_t per_head = columns_ / groups_;
+  for (int64_t h = 0; h < groups_; ++h)
+    pass.backend.matmul({.out = out.columns(h * per_head, per_head),
+                         .a = x.columns(h * head_size_, head_size_),
+                         .b = weight.row_range(h * per_head, per_head),
+                         .transpose_b = true,
+                         .bias = bias ? bias.columns(h * per_head, per_head).reshaped({per_head}) : Tensor{}});
+}
+
+void Gate::apply(const Pass& pass, const Tensor& out, const Tensor& in) const {
+  GateForward args = arguments(pass, in);
+  args.out = out;
+  pass.backend.gate_forward(args);
+}
+
+void Gate::backward(const Pass& pass, const Tensor& d_in, const Tensor& d_out, const Tensor& in) const {
+  GateBackward args;
+  args.forward = arguments(pass, in);
+  args.d_out = d_out;
+  args.d_x = d_in;
+  args.d_logits = pass.view(d_logits_, {pass.N(), columns_});
+  pass.backend.gate_backward(args);
+}
+
+void Gate::backward_input(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
+  const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
+  if (reads_ != Reads::kHiddenHead) return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
+  const Tensor weight = pass.params.weight(weight_), d_weight = pass.params.grad(weight_);
+  const int64_t per_head = columns_ / groups_;
+  for (int64_t h = 0; h < groups_; ++h) {
+    const Tensor d_out = d_logits.columns(h * per_head, per_head);
+    pass.backend.matmul({.out = d_read.columns(h * head_size_, head_size_),
+                         .a = d_out,
+                         .b = weight.row_range(h * per_head, per_head),
+                         .accumulate = true,
+                         .bias = {}});
+    pass.backend.matmul({.out = d_weight.row_range(h * per_head, per_head),
+                         .a = d_out,
+                         .b = read.columns(h * head_size_, head_size_),
+                         .transpose_a = true,
+                         .accumulate = pass.accumulate,
+                         .bias = {}});
+  }
+  if (bias_) pass.backend.bias_gradient(pass.params.grad(bias_), d_logits, pass.accumulate, workspace);
+}
+
+}  // namespace sluice

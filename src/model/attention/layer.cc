@@ -1,0 +1,108 @@
+#include "model/attention/layer.h"
+
+#include <cmath>
+
+#include "kernels/formulas/scores/registry.h"
+
+namespace sluice {
+
+AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, int layer) {
+  const ModelConfig& model = d.config;
+  const AttentionConfig& attention = model.attention;
+  const int64_t C = model.width, H = model.heads, KV = model.kv_heads, D = model.head_size(), N = d.max_tokens();
+  spec_.shape = {d.max_batch, model.context, H, KV, D};
+  spec_.score = attention.score.kind();
+  spec_.constants = attention.score.constants(model.context);
+  spec_.scale = 1.0 / std::sqrt(double(D));
+
+  qkv_ = d.linear(name + ".qkv", (H + 2 * KV) * D, C);
+  qkv_bias_ = d.linear_bias(name + ".qkv", (H + 2 * KV) * D, C);
+  output_ = d.linear(name + ".output", C, H * D, true);
+  output_bias_ = d.linear_bias(name + ".output", C, H * D);
+  if (attention.key_bias || attention.key_value_bias)
+    key_bias_ = d.params.declare(name + ".key_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
+  if (attention.key_value_bias)
+    value_bias_ = d.params.declare(name + ".value_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
+  if (spec_.score == ScoreKind::kSinkLogit)
+    sink_logit_ = d.params.declare(name + ".sink_logit", {H}, Init::constant(0), DecayGroup::kVector);
+  if (attention.gate.present()) gate_.emplace(d, name + ".gate", layer);
+
+  const int now = d.timeline.attention(layer), back = d.timeline.attention_backward(layer);
+  const auto buffer = [&](const char* what, const char* kind, Shape shape, Lifetime life) {
+    return d.plan.declare(name + what, kind, shape, d.act, life);
+  };
+  qkv_buffer_ = buffer(".qkv", "activations", {N, (H + 2 * KV) * D}, {now, back});
+  d_qkv_ = buffer(".d_qkv", "scratch", {N, (H + 2 * KV) * D}, {back, back});
+  heads_out_ = buffer(".heads", "activations", {N, H * D}, {now, back});
+  d_heads_ = buffer(".d_heads", "scratch", {N, H * D}, {back, back});
+  if (gate_ && gate_->at_source()) gated_values_ = buffer(".gated_values", "activations", {N, KV * D}, {now, back});
+  if (gate_ && !gate_->at_source()) gated_ = buffer(".gated", "activations", {N, H * D}, {now, back});
+  stats_ = d.plan.declare(name + ".stats", "statistics", {d.max_batch, H, model.context, 2}, d.acc(), {now, back});
+  attention_workspace_ = d.plan.declare(name + ".workspace", "scratch",
+                                        {d.backend.attention_workspace(spec_.shape, d.act)}, DType::kF32, {back, back});
+}
+
+Tensor AttentionLayer::values(const Pass& pass) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  return pass.view(qkv_buffer_, {pass.N(), (H + 2 * KV) * D}).columns((H + KV) * D, KV * D);
+}
+
+AttentionForward AttentionLayer::attention(const Pass& pass) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  const Tensor qkv = pass.view(qkv_buffer_, {pass.N(), (H + 2 * KV) * D});
+  AttentionForward args;
+  args.spec = spec_;
+  args.spec.shape.B = pass.B;
+  args.spec.shape.T = pass.T;
+  args.q = qkv.columns(0, H * D);
+  args.k = qkv.columns(H * D, KV * D);
+  args.v = gated_values_ ? pass.view(gated_values_, {pass.N(), KV * D}) : values(pass);
+  args.key_bias = pass.params.value(key_bias_);
+  args.value_bias = pass.params.value(value_bias_);
+  args.sink_logit = pass.params.value(sink_logit_);
+  args.out = pass.view(heads_out_, {pass.N(), H * D});
+  args.stats = pass.view(stats_, {pass.B, H, pass.T, 2});
+  return args;
+}
+
+Tensor AttentionLayer::gated(const Pass& pass) const {
+  return pass.view(gated_ ? gated_ : heads_out_, {pass.N(), spec_.shape.H * spec_.shape.D});
+}
+
+void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
+  const AttentionForward args = attention(pass);
+  pass.linear(pass.view(qkv_buffer_, {pass.N(), args.q.stride}), x, qkv_, qkv_bias_);
+  if (gate_) gate_->compute(pass, x, values(pass));
+  if (gated_values_) gate_->apply(pass, args.v, values(pass));
+  pass.backend.attention_forward(args);
+  if (gated_) gate_->apply(pass, gated(pass), args.out);
+  pass.linear(out, gated(pass), output_, output_bias_);
+}
+
+void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                              const Tensor& workspace) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  AttentionBackward args;
+  args.forward = attention(pass);
+  const Tensor d_qkv = pass.view(d_qkv_, {pass.N(), (H + 2 * KV) * D});
+  const Tensor d_values = d_qkv.columns((H + KV) * D, KV * D);
+  args.d_out = pass.view(d_heads_, {pass.N(), H * D});
+  args.d_q = d_qkv.columns(0, H * D);
+  args.d_k = d_qkv.columns(H * D, KV * D);
+  args.d_v = d_values;
+  args.d_key_bias = pass.params.grad(key_bias_);
+  args.d_value_bias = pass.params.grad(value_bias_);
+  args.d_sink_logit = pass.params.grad(sink_logit_);
+  args.accumulate = pass.accumulate;
+  args.workspace = pass.view(attention_workspace_, {pass.plan.buffer(attention_workspace_).shape.elements()});
+
+  pass.linear_backward(args.d_out, false, d_out, gated(pass), output_, output_bias_, workspace);
+  if (gated_) gate_->backward(pass, args.d_out, args.d_out, args.forward.out);
+  pass.backend.attention_backward(args);
+  if (gated_values_) gate_->backward(pass, d_values, d_values, values(pass));
+  if (gate_ && gate_->reads_values()) gate_->backward_input(pass, d_values, values(pass), workspace);
+  pass.linear_backward(d_x, false, d_qkv, x, qkv_, qkv_bias_, workspace);
+  if (gate_ && !gate_->reads_values()) gate_->backward_input(pass, d_x, x, workspace);
+}
+
+}  // namespace sluice

@@ -1,0 +1,37 @@
+// The attention layer: projections -> score function -> gate -> output projection.
+#pragma once
+
+#include <optional>
+
+#include "model/attention/gate.h"
+#include "model/module.h"
+
+namespace sluice {
+
+class AttentionLayer {
+ public:
+  AttentionLayer(const Declarations& d, const std::string& name, int layer);
+
+  void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
+  // x is the input again; d_x is overwritten.
+  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
+
+  // --- what probes look at, after a forward run
+  AttentionForward attention(const Pass& pass) const;   // q, k, v as attended to, stats
+  Tensor values(const Pass& pass) const;                // [N, KV*D], before any gate
+  Tensor output_weight(const Pass& pass) const { return pass.params.weight(output_); }  // [C, H*D]
+  const std::optional<Gate>& gate() const { return gate_; }
+
+ private:
+  Tensor gated(const Pass& pass) const;
+
+  AttentionSpec spec_;
+  ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_, sink_logit_;
+  std::optional<Gate> gate_;
+  BufferId qkv_buffer_, d_qkv_;        // [N, (H + 2 KV) D]
+  BufferId gated_values_;              // [N, KV*D], site source
+  BufferId heads_out_, gated_, d_heads_;  // [N, H*D]
+  BufferId stats_, attention_workspace_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,24 @@
+// The MLP: out = f(x W_up^T + b) W_down^T + b.
+#pragma once
+
+#include "model/module.h"
+
+namespace sluice {
+
+class Mlp {
+ public:
+  Mlp(const Declarations& d, const std::string& name, int layer);
+
+  void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
+  // x is the input again; d_x is overwritten. The kept pre-activations are used up.
+  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
+
+ private:
+  Activation activation_;
+  int64_t hidden_;
+  ParamId up_, up_bias_, down_, down_bias_;
+  BufferId pre_;              // [N, hidden], kept for the backward pass
+  BufferId active_, d_hidden_;  // [N, hidden], within one tick
+};
+
+}  // namespace sluice

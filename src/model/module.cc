@@ -1,0 +1,38 @@
+#include "model/module.h"
+
+#include <cmath>
+
+namespace sluice {
+
+ParamId Declarations::linear(const std::string& name, int64_t out, int64_t in, bool residual) const {
+  Init init = Init::uniform(1.0 / std::sqrt(double(in)));
+  if (config.init == "gpt2")
+    init = Init::normal(residual ? config.init_std / std::sqrt(2.0 * double(config.layers)) : config.init_std);
+  return params.declare(name + ".weight", {out, in}, init, DecayGroup::kMatrix);
+}
+
+ParamId Declarations::linear_bias(const std::string& name, int64_t out, int64_t in) const {
+  if (!config.bias) return {};
+  const Init init = config.init == "gpt2" ? Init::constant(0) : Init::uniform(1.0 / std::sqrt(double(in)));
+  return params.declare(name + ".bias", {out}, init, DecayGroup::kVector);
+}
+
+Tensor Pass::view(BufferId id, Shape shape) const {
+  const MemoryPlan::Buffer& buffer = plan.buffer(id);
+  check_le(shape.elements(), buffer.shape.elements(), buffer.name.c_str());
+  return arena.at(buffer.offset, buffer.dtype, shape);
+}
+
+void Pass::linear(const Tensor& out, const Tensor& x, ParamId weight, ParamId bias) const {
+  backend.matmul({.out = out, .a = x, .b = params.weight(weight), .transpose_b = true, .bias = params.value(bias)});
+}
+
+void Pass::linear_backward(const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x, ParamId weight,
+                           ParamId bias, const Tensor& workspace) const {
+  if (d_x) backend.matmul({.out = d_x, .a = d_out, .b = params.weight(weight), .accumulate = add_to_d_x, .bias = {}});
+  backend.matmul(
+      {.out = params.grad(weight), .a = d_out, .b = x, .transpose_a = true, .accumulate = accumulate, .bias = {}});
+  if (bias) backend.bias_gradient(params.grad(bias), d_out, accumulate, workspace);
+}
+
+}  // namespace sluice

@@ -1,0 +1,67 @@
+// What modules are given: Declarations while the model is put together, a Pass while it runs.
+//
+// A module declares its parameters and buffers in its constructor, with each buffer's first and last use on the step's
+// timeline; nothing is allocated by a module. `forward` and `backward` are written by hand and only call Backend ops.
+#pragma once
+
+#include <string>
+
+#include "kernels/arena.h"
+#include "kernels/backend.h"
+#include "model/config.h"
+#include "model/params.h"
+
+namespace sluice {
+
+// Ticks of one training step: embedding, then per layer attention and MLP, the head, and the same backwards.
+struct Timeline {
+  int layers;
+  int embedding() const { return 0; }
+  int attention(int layer) const { return 1 + 2 * layer; }
+  int mlp(int layer) const { return 2 + 2 * layer; }
+  int head() const { return 1 + 2 * layers; }
+  int mlp_backward(int layer) const { return 2 * head() - mlp(layer); }
+  int attention_backward(int layer) const { return 2 * head() - attention(layer); }
+  int embedding_backward() const { return 2 * head(); }
+  int end() const { return embedding_backward(); }
+};
+
+struct Declarations {
+  const ModelConfig& config;
+  Backend& backend;
+  DType act;
+  int64_t max_batch;  // sequences of one micro-batch
+  Timeline timeline;
+  Params& params;
+  MemoryPlan& plan;
+
+  int64_t max_tokens() const { return max_batch * config.context; }
+  DType acc() const { return accumulator_of(act); }
+
+  // A linear layer's weight [out, in]; `residual` marks the projections back into the residual stream.
+  ParamId linear(const std::string& name, int64_t out, int64_t in, bool residual = false) const;
+  // Its bias [out], absent where the model has none.
+  ParamId linear_bias(const std::string& name, int64_t out, int64_t in) const;
+};
+
+// One run over a micro-batch of B sequences of T tokens.
+struct Pass {
+  Backend& backend;
+  const Params& params;
+  const MemoryPlan& plan;
+  const Arena& arena;
+  int64_t B, T;
+  bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
+
+  int64_t N() const { return B * T; }
+  // A declared buffer as `shape`, which may be smaller than planned.
+  Tensor view(BufferId id, Shape shape) const;
+
+  // out = x W^T + b;  x [N, in], W [out, in]
+  void linear(const Tensor& out, const Tensor& x, ParamId weight, ParamId bias) const;
+  // d_x (+)= d_out W; the weight's and bias's gradients from x and d_out. d_x may be absent.
+  void linear_backward(const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x, ParamId weight, ParamId bias,
+                       const Tensor& workspace) const;
+};
+
+}  // namespace sluice

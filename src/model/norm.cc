@@ -1,0 +1,47 @@
+#include "model/norm.h"
+
+namespace sluice {
+
+NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime life)
+    : epsilon_(d.config.norm_epsilon),
+      gain_(d.params.declare(name + ".weight", {d.config.width}, Init::constant(1), DecayGroup::kNorm)),
+      bias_(d.params.declare(name + ".bias", {d.config.width}, Init::constant(0), DecayGroup::kNorm)),
+      stats_(d.plan.declare(name + ".stats", "statistics", {d.max_tokens(), 2}, d.acc(), life)) {}
+
+NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
+  NormForward args;
+  args.epsilon = epsilon_;
+  args.x = x;
+  args.gain = pass.params.value(gain_);
+  args.bias = pass.params.value(bias_);
+  args.stats = pass.view(stats_, {pass.N(), 2});
+  return args;
+}
+
+void NormLayer::forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum, const Tensor& out) const {
+  NormForward args = arguments(pass, x);
+  args.delta = delta;
+  args.sum = sum;
+  args.out = out;
+  pass.backend.norm_forward(args);
+}
+
+void NormLayer::recompute(const Pass& pass, const Tensor& x, const Tensor& out) const {
+  forward(pass, x, Tensor{}, Tensor{}, out);
+}
+
+void NormLayer::backward(const Pass& pass, const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x,
+                         const Tensor& workspace) const {
+  NormBackward args;
+  args.forward = arguments(pass, x);
+  args.d_out = d_out;
+  args.d_x = d_x;
+  args.add_to_d_x = add_to_d_x;
+  args.d_gain = pass.params.grad(gain_);
+  args.d_bias = pass.params.grad(bias_);
+  args.accumulate = pass.accumulate;
+  args.workspace = workspace;
+  pass.backend.norm_backward(args);
+}
+
+}  // namespace sluice

@@ -1,0 +1,29 @@
+// A norm with gain and bias, fused with the residual addition before it.
+#pragma once
+
+#include "model/module.h"
+
+namespace sluice {
+
+class NormLayer {
+ public:
+  // `life` is from the forward's to the backward's tick: the statistics are kept that long.
+  NormLayer(const Declarations& d, const std::string& name, Lifetime life);
+
+  // sum = x + delta (delta may be absent, and then sum is x), out = norm(sum).  all [N, C]
+  void forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum, const Tensor& out) const;
+  // out = norm(x) once more, for a backward pass that did not keep it.
+  void recompute(const Pass& pass, const Tensor& x, const Tensor& out) const;
+  // d_x (+)= gradient at the norm's input; x is the sum.
+  void backward(const Pass& pass, const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x,
+                const Tensor& workspace) const;
+
+ private:
+  NormForward arguments(const Pass& pass, const Tensor& x) const;
+
+  double epsilon_;
+  ParamId gain_, bias_;
+  BufferId stats_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,79 @@
+// A decoder-only transformer: embedding, pre-norm blocks, head. It knows no device, no optimizer and no data.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "model/block.h"
+#include "model/head.h"
+
+namespace sluice {
+
+struct TransformerOptions {
+  DType act = DType::kF32;       // activations' type; f64 is for gradient checks
+  int64_t max_batch = 1;         // sequences of one micro-batch
+  bool training = true;          // with gradients
+  std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm, DecayGroup::kVector};
+};
+
+class Transformer {
+ public:
+  // Declares, plans and allocates; values are zero until initialise() or a checkpoint fills them. The config must be
+  // resolved.
+  Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options);
+
+  void initialise(uint64_t seed) { params_.initialise(backend_, seed); }
+
+  // Forward and backward of one micro-batch; tokens and targets are host arrays [B, T]. The gradients of the sum of
+  // the B*T losses times grad_scale are written, or added with `accumulate`. Returns the sum of the losses.
+  double forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
+                          bool accumulate);
+  // Sum of the losses of one micro-batch.
+  double loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T);
+  // Runs the blocks and the final norm; what they keep can be looked at with the pass until the next run.
+  Pass forward(const int32_t* tokens, int64_t B, int64_t T);
+  // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
+  template <class Body>
+  void for_logits(const Pass& pass, Body body) const {
+    head_->for_logits(pass, scratch(pass).normed, body);
+  }
+
+  const ModelConfig& config() const { return config_; }
+  Backend& backend() const { return backend_; }
+  Params& params() { return params_; }
+  const Params& params() const { return params_; }
+  const MemoryPlan& plan() const { return plan_; }
+  const std::vector<Block>& blocks() const { return blocks_; }
+  int64_t max_batch() const { return options_.max_batch; }
+  DType act() const { return options_.act; }
+  size_t arena_bytes() const { return arena_.bytes(); }
+
+  // The residual stream after the last block, [N, C]; valid after forward().
+  Tensor final_residual(const Pass& pass) const;
+  BlockScratch scratch(const Pass& pass) const;
+
+ private:
+  Pass make_pass(int64_t B, int64_t T, bool accumulate) const;
+  void run_forward(const Pass& pass, const int32_t* tokens);
+  void run_backward(const Pass& pass);
+  Tensor upload_tokens(const Pass& pass, BufferId buffer, const int32_t* from);
+  Declarations declarations();
+
+  Backend& backend_;
+  const ModelConfig config_;
+  const TransformerOptions options_;
+  Params params_;
+  MemoryPlan plan_;
+  Arena arena_;
+
+  ParamId token_embedding_, position_embedding_;
+  BufferId tokens_, targets_, losses_;
+  BufferId final_residual_, d_residual_;
+  BufferId normed_, delta_, d_normed_, workspace_;
+  std::vector<Block> blocks_;
+  std::optional<Head> head_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,311 @@
+// See checkpoint.h.
+#include "train/checkpoint.h"
+
+#include <algorithm>
+#include <map>
+#include <stdexcept>
+#include <system_error>
+#include <utility>
+
+#include "base/error.h"
+#include "base/json_text.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr int64_t kFormat = 1;
+constexpr const char* kModelFile = "model.safetensors";
+constexpr const char* kOptimizerFile = "optimizer.safetensors";
+constexpr const char* kStateFile = "state.json";
+constexpr const char* kLatestFile = "latest";
+constexpr const char* kUnfinished = ".tmp";
+constexpr const char* kStepPrefix = "step_";
+constexpr size_t kMostDigits = 18;  // of a step: fits int64_t
+
+using FileSums = std::map<std::string, FileSum>;
+
+// ---- names ----------------------------------------------------------------------------------------------------------
+
+std::string folder_name(int64_t step) { return fmt::format("{}{:08d}", kStepPrefix, step); }
+
+std::optional<int64_t> step_of(const std::string& name) {
+  if (!name.starts_with(kStepPrefix)) return std::nullopt;
+  const std::string digits = name.substr(std::string(kStepPrefix).size());
+  const bool number = !digits.empty() && digits.size() <= kMostDigits &&
+                      std::all_of(digits.begin(), digits.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return number ? std::optional(std::stoll(digits)) : std::nullopt;
+}
+
+fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
+
+bool is_checkpoint_folder(const fs::path& path) {
+  return fs::is_directory(path) && (fs::exists(path / kStateFile) || step_of(path.filename().string()));
+}
+
+// ---- state.json -----------------------------------------------------------------------------------------------------
+
+Json json_of(const CheckpointState& state, const FileSums& sums) {
+  Json json;
+  json["format"] = kFormat;
+  json["step"] = state.step;
+  json["model_fingerprint"] = state.model_fingerprint;
+  json["metrics"] = {{"bytes", state.metrics.bytes}, {"lines", state.metrics.lines}};
+  json["config"] = state.config;
+  json["trainer"] = state.trainer;
+  for (const auto& [name, sum] : sums) {
+    json["files"][name] = {{"bytes", sum.bytes}, {"xxh3", checksum_text(sum.checksum)}};
+  }
+  json["xxh3"] = checksum_text(checksum_of(json.dump()));
+  return json;
+}
+
+// Takes the last key off and compares: numbers are dumped with the digits that give the same number back, so that a
+// parsed file dumps to what was summed.
+void check_own_sum(Json& json, const fs::path& file) {
+  if (!json.is_object() || !json.contains("xxh3")) throw CheckpointDamaged("{} has no checksum", file.string());
+  const Json stored = json["xxh3"];
+  json.erase("xxh3");
+  const std::string actual = checksum_text(checksum_of(json.dump()));
+  if (stored != actual) {
+    throw CheckpointDamaged("{} is damaged: its checksum is {}, but {} was written", file.string(), actual,
+                            stored.dump());
+  }
+}
+
+// After the checksum has been found right, a key that is missing or of another type means another program or version.
+CheckpointState state_of(const Json& json, const fs::path& file, FileSums& sums) {
+  try {
+    if (json.at("format") != kFormat) {
+      throw UserError("{} has format {}, but this Sluice reads format {}", file.string(), json.at("format").dump(),
+                      kFormat);
+    }
+    CheckpointState state;
+    state.step = json.at("step").get<int64_t>();
+    state.model_fingerprint = json.at("model_fingerprint").get<std::string>();
+    state.metrics.bytes = json.at("metrics").at("bytes").get<uint64_t>();
+    state.metrics.lines = json.at("metrics").at("lines").get<int64_t>();
+    state.config = json.at("config");
+    state.trainer = json.at("trainer");
+    for (const char* name : {kModelFile, kOptimizerFile}) {
+      const Json& sum = json.at("files").at(name);
+      sums[name] = {sum.at("bytes").get<uint64_t>(), std::stoull(sum.at("xxh3").get<std::string>(), nullptr, 16)};
+    }
+    return state;
+  } catch (const std::logic_error& error) {  // a number that stoull refuses
+    throw CheckpointDamaged("{} is no checkpoint's state: {}", file.string(), error.what());
+  } catch (const Json::exception& error) {
+    throw CheckpointDamaged("{} is no checkpoint's state: {}", file.string(), error.what());
+  }
+}
+
+void verify_file(const fs::path& file, const FileSum& expected) {
+  std::error_code error;
+  const uint64_t bytes = fs::file_size(file, error);
+  if (error) throw CheckpointDamaged("{} cannot be read: {}", file.string(), error.message());
+  if (bytes != expected.bytes) {
+    throw CheckpointDamaged("{} is damaged: it has {} bytes, but {} were written", file.string(), bytes,
+                            expected.bytes);
+  }
+  const uint64_t checksum = checksum_of_file(file);
+  if (checksum != expected.checksum) {
+    throw CheckpointDamaged("{} is damaged: its checksum is {}, but {} was written", file.string(),
+                            checksum_text(checksum), checksum_text(expected.checksum));
+  }
+}
+
+Checkpoint read_and_verify(const fs::path& path) {
+  const fs::path file = path / kStateFile;
+  if (!fs::exists(file)) throw CheckpointDamaged("{} is missing", file.string());
+  Json json = read_json_file(file.string());
+  check_own_sum(json, file);
+  FileSums sums;
+  Checkpoint out{path, state_of(json, file, sums)};
+  for (const auto& [name, sum] : sums) verify_file(path / name, sum);
+  return out;
+}
+
+}  // namespace
+
+// ---- finding --------------------------------------------------------------------------------------------------------
+
+ResumeOption ResumeOption::parse(const std::string& text) {
+  if (text == "auto") return {Mode::kAuto, {}};
+  if (text == "never") return {Mode::kNever, {}};
+  if (!fs::is_directory(text)) throw UserError("--resume {}: neither \"auto\", \"never\" nor a folder", text);
+  return {Mode::kFrom, text};
+}
+
+std::vector<int64_t> list_checkpoints(const fs::path& folder) {
+  std::vector<int64_t> steps;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(folder, error)) {
+    const auto step = step_of(entry.path().filename().string());
+    if (step && entry.is_directory()) steps.push_back(*step);
+  }
+  std::sort(steps.begin(), steps.end());
+  return steps;
+}
+
+std::string model_fingerprint(std::span<const NamedTensor> model) {
+  std::vector<std::string> lines;
+  for (const NamedTensor& named : model) {
+    lines.push_back(fmt::format("{} {} {}\n", named.name, name_of(named.tensor.dtype), named.tensor.shape));
+  }
+  std::sort(lines.begin(), lines.end());
+  return checksum_text(checksum_of(fmt::format("{}", fmt::join(lines, ""))));
+}
+
+Checkpoint verify_checkpoint(const fs::path& path) {
+  try {
+    return read_and_verify(path);
+  } catch (const CheckpointDamaged&) {
+    throw;
+  } catch (const UserError& error) {  // malformed JSON, no permission
+    throw CheckpointDamaged("{}", error.what());
+  } catch (const RunError& error) {   // the disk does not give it back
+    throw CheckpointDamaged("{}", error.what());
+  }
+}
+
+std::optional<Checkpoint> find_newest_whole(const fs::path& folder, std::vector<std::string>& damaged) {
+  const std::vector<int64_t> steps = list_checkpoints(folder);
+  std::string first_problem;
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    try {
+      return verify_checkpoint(folder / folder_name(*step));
+    } catch (const CheckpointDamaged& error) {
+      damaged.push_back(error.what());
+      if (first_problem.empty()) first_problem = error.what();
+    }
+  }
+  if (steps.empty()) return std::nullopt;
+  throw UserError("{}: none of the {} checkpoints is whole; the newest: {}", folder.string(), steps.size(),
+                  first_problem);
+}
+
+Checkpoint open_checkpoint(const fs::path& path, std::vector<std::string>& damaged) {
+  const fs::path clean = without_slash(path);
+  if (!fs::exists(clean)) throw UserError("{}: no such folder", clean.string());
+  if (is_checkpoint_folder(clean)) return verify_checkpoint(clean);
+  const fs::path inner = clean / "checkpoints";
+  const fs::path folder = fs::is_directory(inner) ? inner : clean;
+  if (auto found = find_newest_whole(folder, damaged)) return std::move(*found);
+  throw UserError("{}: no checkpoint in it (it should be a run folder with checkpoints/step_..., or one checkpoint)",
+                  clean.string());
+}
+
+void load_model(const Checkpoint& checkpoint, std::span<const NamedTensor> model) {
+  SafetensorsFile(checkpoint.path / kModelFile).load_into(model);
+}
+
+void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> model,
+                     std::span<const NamedTensor> optimizer) {
+  const SafetensorsFile model_file(checkpoint.path / kModelFile);
+  const SafetensorsFile optimizer_file(checkpoint.path / kOptimizerFile);
+  model_file.check_targets(model);
+  optimizer_file.check_targets(optimizer);
+  model_file.load_into(model);
+  optimizer_file.load_into(optimizer);
+}
+
+// ---- the store ------------------------------------------------------------------------------------------------------
+
+CheckpointStore::CheckpointStore(fs::path folder, int64_t keep)
+    : folder_(without_slash(folder)), keep_(keep) {
+  create_folders(folder_);
+  std::error_code ignored;  // a leftover that cannot be removed harms nothing
+  std::vector<fs::path> leftovers;
+  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
+    if (entry.path().extension() == kUnfinished) leftovers.push_back(entry.path());
+  }
+  for (const fs::path& path : leftovers) fs::remove_all(path, ignored);
+}
+
+fs::path CheckpointStore::path_of(int64_t step) const { return folder_ / folder_name(step); }
+
+fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTensor> model,
+                               std::span<const NamedTensor> optimizer) {
+  const fs::path target = path_of(state.step);
+  const fs::path aside = target.string() + kUnfinished;
+  try {
+    fs::remove_all(aside);
+    write_files(aside, state, model, optimizer);
+    verify_checkpoint(aside);
+    replace_durably(aside, target);
+    set_latest(state.step);
+  } catch (const std::exception& error) {
+    const std::string cause = error.what();
+    std::error_code ignored;
+    fs::remove_all(aside, ignored);
+    const uint64_t needed = safetensors_bytes(model) + safetensors_bytes(optimizer);
+    throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; earlier checkpoints are as "
+                   "they were",
+                   target.string(), cause, bytes_text(needed), bytes_text(free_bytes(folder_)));
+  }
+  remove_old(state.step);
+  return target;
+}
+
+void CheckpointStore::write_files(const fs::path& target, CheckpointState& state, std::span<const NamedTensor> model,
+                                  std::span<const NamedTensor> optimizer) const {
+  create_folders(target);
+  const SafetensorsMetadata metadata = {{"format", "pt"}};  // without it, transformers refuses to load the file
+  FileSums sums;
+  sums[kModelFile] = write_safetensors(target / kModelFile, model, metadata);
+  sums[kOptimizerFile] = write_safetensors(target / kOptimizerFile, optimizer, metadata);
+  state.model_fingerprint = model_fingerprint(model);
+  FileWriter writer(target / kStateFile);
+  writer.write(json_of(state, sums).dump(2) + "\n");
+  writer.finish();
+  sync_folder(target);
+}
+
+void CheckpointStore::set_latest(int64_t step) const {
+  write_file_atomic(folder_ / kLatestFile, folder_name(step) + "\n");
+}
+
+// Renamed first, so that a kill in the middle leaves a leftover and not a damaged checkpoint.
+void CheckpointStore::remove(int64_t step) const {
+  const fs::path aside = path_of(step).string() + ".removed" + kUnfinished;
+  std::error_code error;
+  fs::remove_all(aside, error);
+  fs::rename(path_of(step), aside, error);
+  if (!error) fs::remove_all(aside, error);
+}
+
+// What cannot be removed stays: the new checkpoint is safe, and the next save tries again.
+void CheckpointStore::remove_old(int64_t newest) const {
+  if (keep_ <= 0) return;
+  std::vector<int64_t> steps = list_checkpoints(folder_);
+  std::erase_if(steps, [&](int64_t step) { return step > newest; });
+  for (size_t i = 0; i + size_t(keep_) < steps.size(); ++i) remove(steps[i]);
+}
+
+std::optional<ResumePoint> CheckpointStore::resume_point(const ResumeOption& option,
+                                                         std::vector<std::string>& damaged) {
+  if (option.mode == ResumeOption::Mode::kNever) return std::nullopt;
+  if (option.mode == ResumeOption::Mode::kAuto) {
+    auto found = find_newest_whole(folder_, damaged);
+    if (!found) return std::nullopt;
+    return ResumePoint{std::move(*found), true};
+  }
+  ResumePoint point{open_checkpoint(option.from, damaged), true};
+  const fs::path& path = point.checkpoint.path;
+  point.own = fs::equivalent(fs::absolute(path).parent_path(), folder_);
+  const std::vector<int64_t> steps = list_checkpoints(folder_);
+  if (!point.own && !steps.empty()) {
+    throw UserError("--resume {} is another run, but {} already has checkpoints up to step {}; name another --out, or "
+                    "use --resume auto", option.from.string(), folder_.string(), steps.back());
+  }
+  if (!point.own || steps.back() == point.checkpoint.state.step) return point;
+  for (const int64_t step : steps) {
+    if (step > point.checkpoint.state.step) remove(step);
+  }
+  set_latest(point.checkpoint.state.step);
+  return point;
+}
+
+}  // namespace sluice

@@ -1,0 +1,116 @@
+#include "train/experiment.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <limits>
+
+#include "base/error.h"
+
+namespace sluice {
+namespace {
+
+constexpr double kUnbounded = std::numeric_limits<double>::infinity();
+
+struct DecayName {
+  const char* name;
+  DecayGroup group;
+};
+constexpr DecayName kDecayNames[] = {{"matrix", DecayGroup::kMatrix},
+                                     {"embedding", DecayGroup::kEmbedding},
+                                     {"norm", DecayGroup::kNorm},
+                                     {"vector", DecayGroup::kVector}};
+
+// Sequences that one pass takes by default: about 8,192 tokens keep the matmuls busy and the activations near the cache.
+int64_t default_micro_batch(int64_t batch, int64_t context) {
+  constexpr int64_t kTokens = 8192;
+  return std::clamp<int64_t>(kTokens / context, 1, batch);
+}
+
+}  // namespace
+
+void OptimizerConfig::describe(Fields& f) {
+  f.add("type", type, "the update rule").one_of({"adamw", "sgd"});
+  f.add("lr", lr, "peak learning rate").range(0, 1e3);
+  f.add("betas", betas, "decay rates of the first and second moment").range(0, 1).exactly(2).when("type", {"adamw"});
+  f.add("epsilon", epsilon, "added to the root of the second moment").above(0).below(1).when("type", {"adamw"});
+  f.add("momentum", momentum, "momentum, as in PyTorch (no dampening)").range(0, 1).when("type", {"sgd"});
+  f.add("weight_decay", weight_decay, "decoupled for adamw; added to the gradient for sgd").range(0, 1e3);
+  std::vector<std::string> names;
+  for (const DecayName& entry : kDecayNames) names.push_back(entry.name);
+  f.add("decay", decay,
+        "what weight decay acts on: matrix (linear weights), embedding, norm (gains and biases of norms), vector (other "
+        "biases)")
+      .one_of(names);
+}
+
+std::vector<DecayGroup> OptimizerConfig::decay_groups() const {
+  std::vector<DecayGroup> groups;
+  for (const DecayName& entry : kDecayNames)
+    if (std::find(decay.begin(), decay.end(), entry.name) != decay.end()) groups.push_back(entry.group);
+  return groups;
+}
+
+void TrainConfig::describe(Fields& f) {
+  f.add("steps", steps, "updates of the weights").range(0, kUnbounded);
+  f.add("batch", batch, "sequences of one step, over all devices").range(1, 1 << 24);
+  f.add("micro_batch", micro_batch,
+        "most sequences a device takes at once, the rest is gradient accumulation; 0: about 8192 tokens")
+      .range(0, 1 << 24);
+  f.add("precision", precision,
+        "fp32, or bf16 (activations and matmuls in bf16; master weights, accumulation and statistics in fp32)")
+      .one_of({"fp32", "bf16"});
+  f.add_group("optimizer", optimizer, "the optimizer");
+  f.add_group("schedule", schedule, "the learning rate over the steps");
+  f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping").range(0, 1e9);
+  f.add_group("guard", guard, "what happens to a step whose loss or gradient is not finite");
+}
+
+void LogConfig::describe(Fields& f) {
+  f.add("every", every, "steps between train lines").range(1, kUnbounded);
+  f.add("eval_every", eval_every, "steps between evaluations on held-out data; 0: never").range(0, kUnbounded);
+  f.add("eval_batch", eval_batch, "sequences of an evaluation").range(1, 1 << 20);
+  f.add("probe_every", probe_every, "steps between probes of attention, value and residual norms; 0: never")
+      .range(0, kUnbounded);
+  f.add("probe_batch", probe_batch, "held-out sequences of a probe").range(1, 1 << 20);
+  f.add("map_positions", map_positions, "positions of the attention maps stored before and after training; 0: none")
+      .range(0, 1024);
+  f.add("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only at the end").range(0, kUnbounded);
+  f.add("keep", keep, "newest checkpoints that stay on disk; 0: all").range(0, 1 << 20);
+}
+
+void Experiment::describe(Fields& f) {
+  f.add("name", name, "the run's name; without --out it goes to runs/NAME");
+  f.add("seed", seed, "seed of initialisation and data");
+  f.add("device", device, "where it runs; auto is the best device of this build and machine").one_of({"auto", "cpu"});
+  f.add_group("model", model, "the model");
+  f.add_group("data", data, "what it is trained on");
+  f.add_group("train", train, "how it is trained");
+  f.add_group("log", log, "what is written while it trains");
+}
+
+void Experiment::resolve() {
+  model.resolve();
+  if (train.micro_batch == 0) train.micro_batch = default_micro_batch(train.batch, model.context);
+  train.micro_batch = std::min(train.micro_batch, train.batch);
+  check_schedule(train.schedule, train.steps);
+}
+
+Json Experiment::dump() {
+  Fields fields;
+  describe(fields);
+  return fields.dump();
+}
+
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
+  Json json = read_config_chain(path);
+  for (const std::string& assignment : overrides) apply_override(json, assignment);
+  if (!json.contains("name")) json["name"] = std::filesystem::path(path).stem().string();
+  Experiment experiment;
+  Fields fields;
+  experiment.describe(fields);
+  fields.parse(json, "");
+  experiment.resolve();
+  return experiment;
+}
+
+}  // namespace sluice

@@ -1,0 +1,75 @@
+// The whole config of a run: model, data, training, logging.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+#include "data/config.h"
+#include "model/config.h"
+#include "model/params.h"
+#include "train/guard.h"
+#include "train/schedule.h"
+
+namespace sluice {
+
+struct OptimizerConfig {
+  std::string type = "adamw";
+  double lr = 3e-4;
+  std::vector<double> betas = {0.9, 0.95};
+  double epsilon = 1e-8;
+  double momentum = 0.9;
+  double weight_decay = 0.1;
+  std::vector<std::string> decay = {"matrix", "embedding"};
+
+  void describe(Fields& fields);
+  std::vector<DecayGroup> decay_groups() const;
+};
+
+struct TrainConfig {
+  int64_t steps = 1000;
+  int64_t batch = 8;
+  int64_t micro_batch = 0;
+  std::string precision = "fp32";
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  double grad_clip = 0;
+  GuardConfig guard;
+
+  void describe(Fields& fields);
+};
+
+struct LogConfig {
+  int64_t every = 10;
+  int64_t eval_every = 0;
+  int64_t eval_batch = 32;
+  int64_t probe_every = 100;
+  int64_t probe_batch = 32;
+  int64_t map_positions = 48;
+  int64_t checkpoint_every = 1000;
+  int64_t keep = 3;
+
+  void describe(Fields& fields);
+};
+
+struct Experiment {
+  std::string name = "run";
+  uint64_t seed = 42;
+  std::string device = "auto";
+  ModelConfig model;
+  DataConfig data;
+  TrainConfig train;
+  LogConfig log;
+
+  void describe(Fields& fields);
+  // Derives what was left open (kv_heads, mlp_width, micro_batch) and checks keys against each other. UserError.
+  void resolve();
+  Json dump();                  // the resolved config, which reads back to itself
+  DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
+};
+
+// Reads a config file with its bases, applies "a.b=value" overrides, parses and resolves. Without a "name" the file's is
+// taken. UserError on the first thing that is wrong.
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides);
+
+}  // namespace sluice

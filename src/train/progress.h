@@ -1,0 +1,30 @@
+// The progress line: step, loss, learning rate, tokens per second, time left. On a terminal it is rewritten in place, elsewhere
+// a line is printed now and then.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace sluice {
+
+class Progress {
+ public:
+  Progress(std::string name, int64_t first_step, int64_t total_steps);
+  ~Progress();  // leaves the last line standing
+
+  void update(int64_t step, double loss, double lr, double tokens_per_second);
+  // Clears the live line, so that something else can be printed.
+  void pause();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  std::string name_;
+  int64_t first_, total_;
+  bool terminal_, open_ = false;
+  Clock::time_point start_, shown_;
+};
+
+std::string duration_text(double seconds);  // "2h05m", "3m10s", "12s"
+
+}  // namespace sluice

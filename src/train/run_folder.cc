@@ -1,0 +1,144 @@
+// See run_folder.h.
+#include "train/run_folder.h"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <vector>
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/json_text.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What a run consists of; nothing else in the folder is touched.
+constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "checkpoints"};
+constexpr std::array kMayChange = {"name", "device", "log", "train.steps", "train.micro_batch"};
+
+bool may_change(const std::string& key) {
+  return std::find(kMayChange.begin(), kMayChange.end(), key) != kMayChange.end();
+}
+
+std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
+
+Json member(const Json& object, const std::string& key) {
+  const auto found = object.find(key);
+  return found == object.end() ? Json() : *found;
+}
+
+std::optional<ConfigDifference> difference(const Json& stored, const Json& current, const std::string& path) {
+  if (stored == current || may_change(path)) return std::nullopt;
+  if (!stored.is_object() || !current.is_object()) return ConfigDifference{path, stored, current};
+  for (const auto& [key, value] : current.items()) {
+    if (auto found = difference(member(stored, key), value, join(path, key))) return found;
+  }
+  for (const auto& [key, value] : stored.items()) {
+    if (current.contains(key)) continue;
+    if (auto found = difference(value, Json(), join(path, key))) return found;
+  }
+  return std::nullopt;
+}
+
+std::string in_words(const Json& value) { return value.is_null() ? "not set" : value.dump(); }
+
+std::string steps_text(const std::vector<int64_t>& steps) {
+  constexpr size_t kMost = 6;
+  if (steps.size() == 1) return fmt::format("a checkpoint at step {}", steps[0]);
+  if (steps.size() <= kMost) return fmt::format("checkpoints at steps {}", fmt::join(steps, ", "));
+  return fmt::format("{} checkpoints from step {} to {}", steps.size(), steps.front(), steps.back());
+}
+
+// Where a former run of the folder would go.
+fs::path free_old_folder(const fs::path& run) {
+  int number = 1;
+  while (fs::exists(run / fmt::format("old{}", number))) ++number;
+  return run / fmt::format("old{}", number);
+}
+
+void create_run_folder(const fs::path& path) {
+  if (fs::exists(path) && !fs::is_directory(path)) {
+    throw UserError("{} is a file, but a run needs a folder; name another with --out", path.string());
+  }
+  create_folders(path);
+}
+
+}  // namespace
+
+std::optional<ConfigDifference> experiment_difference(const Json& stored, const Json& current) {
+  return difference(stored, current, "");
+}
+
+void check_same_model(const Json& stored, const Json& current, const std::string& where) {
+  const auto found = difference(member(stored, "model"), member(current, "model"), "model");
+  if (!found) return;
+  throw UserError("{} is of another model: {} is {} there, but {} in this config", where, found->key,
+                  in_words(found->stored), in_words(found->current));
+}
+
+RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOption& resume)
+    : path_(path.has_filename() ? path : path.parent_path()) {
+  create_run_folder(path_);
+  lock();
+  if (resume.mode == ResumeOption::Mode::kNever) {
+    move_aside();
+  } else {
+    check_experiment(config);
+  }
+  write_file_atomic(config_file(), config.dump(2) + "\n");
+}
+
+// The lock goes with the process, however it ends; the file stays, empty or with the number of the last process.
+void RunFolder::lock() {
+  lock_.emplace(path_ / "lock", O_RDWR | O_CREAT);
+  if (flock(lock_->descriptor(), LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) throw_file_error("lock", lock_->path(), errno);
+    std::string owner(20, '\0');
+    owner.resize(lock_->read_at(0, owner.data(), owner.size()));
+    throw UserError("{}: another process{} is training in this folder; wait for it, or name another with --out",
+                    path_.string(), owner.empty() ? "" : " (" + owner + ")");
+  }
+  lock_->truncate(0);
+  const std::string number = std::to_string(getpid());
+  lock_->write(number.data(), number.size());
+}
+
+std::string RunFolder::contents() const {
+  std::vector<std::string> parts;
+  for (const char* name : kRunEntries) {
+    if (fs::is_regular_file(path_ / name)) parts.push_back(name);
+  }
+  const std::vector<int64_t> steps = list_checkpoints(checkpoints_folder());
+  if (!steps.empty()) parts.push_back(steps_text(steps));
+  return parts.empty() ? "nothing yet" : fmt::format("{}", fmt::join(parts, ", "));
+}
+
+void RunFolder::move_aside() {
+  std::vector<const char*> entries;
+  for (const char* name : kRunEntries) {
+    if (fs::exists(path_ / name)) entries.push_back(name);
+  }
+  if (entries.empty()) return;
+  moved_to_ = free_old_folder(path_);
+  create_folders(*moved_to_);
+  for (const char* name : entries) rename_durably(path_ / name, *moved_to_ / name);
+}
+
+void RunFolder::check_experiment(const Json& config) const {
+  if (!fs::exists(config_file())) return;
+  const auto found = experiment_difference(read_json_file(config_file().string()), config);
+  if (!found) return;
+  throw UserError("{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "
+                  "--out, or start over with --resume never (what is there moves to {})",
+                  path_.string(), contents(), found->key, in_words(found->stored), in_words(found->current),
+                  free_old_folder(path_).string());
+}
+
+}  // namespace sluice

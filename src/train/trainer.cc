@@ -1,0 +1,266 @@
+#include "train/trainer.h"
+
+#include <fmt/chrono.h>
+#include <omp.h>
+#include <spdlog/spdlog.h>
+
+#include <cmath>
+#include <ctime>
+
+#include "base/build_info.h"
+#include "base/files.h"
+#include "train/signals.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+TransformerOptions model_options(const Experiment& experiment) {
+  TransformerOptions options;
+  options.act = experiment.act();
+  options.max_batch = experiment.train.micro_batch;
+  options.decayed = experiment.train.optimizer.decay_groups();
+  return options;
+}
+
+bool needs_held_out(const LogConfig& log) { return log.eval_every > 0 || log.probe_every > 0 || log.map_positions > 0; }
+
+}  // namespace
+
+Trainer::Trainer(Backend& backend, const Experiment& experiment, const RunFolder& folder)
+    : backend_(backend), experiment_(experiment), folder_(folder), config_(experiment_.dump()),
+      data_(make_source(experiment.data, Split::kTrain, experiment.model.context, experiment.model.vocab_size, experiment.seed)),
+      held_out_(needs_held_out(experiment.log) ? make_source(experiment.data, Split::kHeldOut, experiment.model.context,
+                                                             experiment.model.vocab_size, experiment.seed)
+                                               : nullptr),
+      model_(backend, experiment.model, model_options(experiment)),
+      optimizer_(make_optimizer(backend, model_.params(), experiment.train.optimizer)), guard_(experiment.train.guard),
+      metrics_(folder.metrics_file()), checkpoints_(folder.checkpoints_folder(), experiment.log.keep) {
+  if (held_out_) prober_.emplace(model_, *held_out_, experiment.log.probe_batch);
+  const size_t tokens = size_t(experiment.train.micro_batch * experiment.model.context);
+  inputs_.resize(tokens);
+  targets_.resize(tokens);
+}
+
+int Trainer::run(const ResumeOption& resume) {
+  started_ = Clock::now();
+  started_text_ = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
+  start(resume);
+  write_info("running");
+  progress_.emplace(experiment_.name, step_, experiment_.train.steps);
+  while (step_ < experiment_.train.steps && !stop_requested()) {
+    const StepResult result = train_step();
+    if (result.verdict.action == Guard::Action::kStop) {
+      write_info("failed");
+      throw RunError("{}", result.verdict.reason);
+    }
+    if (result.verdict.action == Guard::Action::kRollBack) {
+      roll_back(result.verdict.reason);
+      continue;
+    }
+    apply(result);
+    ++step_;
+    after_step(result);
+  }
+  progress_.reset();
+  const bool done = step_ >= experiment_.train.steps;
+  if (done) save_attention_map();
+  if (saved_step_ != step_) save();
+  write_info(done ? "done" : "stopped");
+  return done ? 0 : stop_requested();
+}
+
+void Trainer::start(const ResumeOption& resume) {
+  std::vector<std::string> damaged;
+  const std::optional<ResumePoint> point = checkpoints_.resume_point(resume, damaged);
+  for (const std::string& text : damaged) spdlog::warn("{}", text);
+  if (point) {
+    load(point->checkpoint);
+    const auto warning = metrics_.truncate_to(point->own ? point->checkpoint.state.metrics : MetricsPosition{});
+    if (warning) spdlog::warn("{}", *warning);
+    spdlog::info("resumed from {} at step {}", point->checkpoint.path.string(), step_);
+    saved_step_ = point->own ? step_ : -1;
+    has_checkpoint_ = point->own;
+    return;
+  }
+  metrics_.truncate_to({});
+  model_.initialise(experiment_.seed);
+  save_attention_map();
+  if (experiment_.log.probe_every > 0) probe();
+}
+
+// One step's gradients: the batch in micro-batches, each adding to the sum.
+Trainer::StepResult Trainer::train_step() {
+  const auto start = Clock::now();
+  const int64_t batch = experiment_.train.batch, T = experiment_.model.context;
+  const double scale = 1.0 / double(batch * T);
+  StepResult result;
+  for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
+    const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
+    data_->fill(next_sequence_ + first, count, inputs_.data(), targets_.data());
+    result.loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, T, scale, first > 0);
+  }
+  next_sequence_ += batch;
+  result.grad_norm = std::sqrt(backend_.sum_of_squares(model_.params().all_grads()));
+  result.lr = learning_rate(experiment_.train.schedule, experiment_.train.optimizer.lr, step_, experiment_.train.steps);
+  result.verdict = guard_.judge(step_, result.loss, result.grad_norm, has_checkpoint_);
+  result.seconds = seconds_since(start);
+  return result;
+}
+
+void Trainer::apply(const StepResult& result) {
+  if (result.verdict.action == Guard::Action::kSkip) {
+    spdlog::warn("{}", result.verdict.reason);
+    metrics_.append({{"kind", "guard"}, {"step", step_ + 1}, {"action", "skip"}, {"reason", result.verdict.reason}});
+    return;
+  }
+  const auto start = Clock::now();
+  const double clip = experiment_.train.grad_clip;
+  optimizer_->update(result.lr, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
+  backend_.synchronize();
+  interval_seconds_ += seconds_since(start) + result.seconds;
+  ++interval_steps_;
+}
+
+void Trainer::roll_back(const std::string& reason) {
+  std::vector<std::string> damaged;
+  const auto checkpoint = find_newest_whole(checkpoints_.folder(), damaged);
+  if (!checkpoint) throw RunError("{}; there is no checkpoint to go back to", reason);
+  const int64_t sequence = next_sequence_;
+  const Json guard = guard_.state();
+  load(*checkpoint);
+  // The data goes on behind what failed; the guard's counts go on too.
+  next_sequence_ = sequence;
+  guard_.restore(guard);
+  guard_.rewind(checkpoint->state.trainer["guard"]);
+  metrics_.truncate_to(checkpoint->state.metrics);
+  metrics_.append({{"kind", "guard"}, {"step", step_}, {"action", "roll_back"}, {"reason", reason}});
+  spdlog::warn("{}: back to step {}", reason, step_);
+}
+
+void Trainer::load(const Checkpoint& checkpoint) {
+  load_checkpoint(checkpoint, model_tensors(), optimizer_->state());
+  model_.params().refresh_compute_copy(backend_);
+  step_ = checkpoint.state.step;
+  const Json& state = checkpoint.state.trainer;
+  optimizer_->set_updates(state.at("updates"));
+  next_sequence_ = state.at("next_sequence");
+  seconds_before_ = state.at("seconds");
+  guard_.restore(state.at("guard"));
+}
+
+void Trainer::after_step(const StepResult& result) {
+  if (due(experiment_.log.every) || step_ == experiment_.train.steps) log_step(result);
+  const bool last = step_ == experiment_.train.steps;
+  if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
+  if (due(experiment_.log.probe_every) || (last && experiment_.log.probe_every > 0)) probe();
+  metrics_.flush();
+  if (due(experiment_.log.checkpoint_every)) save();
+}
+
+void Trainer::log_step(const StepResult& result) {
+  const int64_t tokens = experiment_.train.batch * experiment_.model.context;
+  const double per_step = interval_steps_ > 0 ? interval_seconds_ / double(interval_steps_) : result.seconds;
+  const double rate = double(tokens) / per_step;
+  metrics_.append({{"kind", "train"},
+                   {"step", step_},
+                   {"loss", result.loss},
+                   {"lr", result.lr},
+                   {"grad_norm", result.grad_norm},
+                   {"tokens", step_ * tokens},
+                   {"tokens_per_second", rate},
+                   {"step_ms", 1e3 * per_step}});
+  progress_->update(step_, result.loss, result.lr, rate);
+  interval_seconds_ = 0;
+  interval_steps_ = 0;
+}
+
+void Trainer::evaluate() {
+  const int64_t batch = experiment_.log.eval_batch, T = experiment_.model.context;
+  double loss = 0;
+  for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
+    const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
+    held_out_->fill(first, count, inputs_.data(), targets_.data());
+    loss += model_.loss(inputs_.data(), targets_.data(), count, T) / double(batch * T);
+  }
+  metrics_.append({{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}});
+}
+
+void Trainer::probe() {
+  for (const Json& line : prober_->run().lines(step_)) metrics_.append(line);
+  metrics_.flush();
+}
+
+void Trainer::save_attention_map() {
+  if (experiment_.log.map_positions == 0) return;
+  std::filesystem::create_directories(folder_.attention_folder());
+  write_file_atomic(folder_.attention_folder() / fmt::format("step_{:08}.json", step_),
+                    prober_->attention_map(step_, experiment_.log.map_positions).dump() + "\n");
+}
+
+std::vector<NamedTensor> Trainer::model_tensors() const {
+  std::vector<NamedTensor> tensors;
+  const Params& params = model_.params();
+  for (const ParamSpec& spec : params.specs()) tensors.push_back({spec.name, params.value(params.find(spec.name))});
+  return tensors;
+}
+
+void Trainer::save() {
+  CheckpointState state;
+  state.step = step_;
+  state.metrics = metrics_.sync();
+  state.config = config_;
+  state.trainer = {{"updates", optimizer_->updates()},
+                   {"next_sequence", next_sequence_},
+                   {"seconds", seconds_before_ + seconds_since(started_)},
+                   {"guard", guard_.state()}};
+  checkpoints_.save(std::move(state), model_tensors(), optimizer_->state());
+  saved_step_ = step_;
+  has_checkpoint_ = true;
+}
+
+void Trainer::write_info(const char* status) {
+  const Json info = {{"parameters", model_.params().count()},
+                     {"device", backend_.describe()},
+                     {"threads", omp_get_max_threads()},
+                     {"precision", experiment_.train.precision},
+                     {"version", build_info().version},
+                     {"commit", build_info().commit},
+                     {"data", data_->describe()},
+                     {"started", started_text_},
+                     {"seconds", seconds_before_ + seconds_since(started_)},
+                     {"planned_bytes", planned_bytes()},
+                     {"steps_done", step_},
+                     {"status", status}};
+  write_file_atomic(folder_.info_file(), info.dump(2) + "\n");
+}
+
+size_t Trainer::planned_bytes() const {
+  return model_.params().bytes() + optimizer_->bytes() + model_.arena_bytes() + (prober_ ? prober_->bytes() : 0);
+}
+
+std::string Trainer::memory_table() const {
+  const auto row = [](const std::string& what, size_t bytes) {
+    return fmt::format("  {:<34} {:>10.1f} MB\n", what, double(bytes) / 1e6);
+  };
+  const Params& params = model_.params();
+  std::string out = fmt::format("memory plan ({} parameters)\n", params.count());
+  out += row("parameters and gradients", params.bytes());
+  out += row("optimizer state", optimizer_->bytes());
+  std::map<std::string, size_t> kinds;
+  size_t separate = 0;
+  for (const MemoryPlan::Buffer& buffer : model_.plan().buffers()) {
+    kinds[buffer.kind] += buffer.bytes;
+    separate += buffer.bytes;
+  }
+  for (const auto& [kind, bytes] : kinds) out += row("  " + kind + ", if kept apart", bytes);
+  out += row(fmt::format("one step's buffers ({:.0f}% of apart)", 100.0 * double(model_.arena_bytes()) / double(separate)),
+             model_.arena_bytes());
+  if (prober_) out += row("probes", prober_->bytes());
+  return out + row("in all", planned_bytes());
+}
+
+}  // namespace sluice

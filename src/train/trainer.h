@@ -1,0 +1,80 @@
+// The step loop, and all that hangs on it: logging, evaluation, probes, checkpoints, the guard.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "analysis/probe.h"
+#include "data/source.h"
+#include "model/transformer.h"
+#include "train/checkpoint.h"
+#include "train/experiment.h"
+#include "train/guard.h"
+#include "train/metrics_log.h"
+#include "train/optimizer.h"
+#include "train/progress.h"
+#include "train/run_folder.h"
+
+namespace sluice {
+
+class Trainer {
+ public:
+  // Allocates everything the run needs. UserError where data and model do not fit together.
+  Trainer(Backend& backend, const Experiment& experiment, const RunFolder& folder);
+
+  // Trains to the last step, from the checkpoint that `resume` means or from the start. Returns 0, or the signal that
+  // stopped it after a checkpoint. RunError when the guard gives up.
+  int run(const ResumeOption& resume);
+
+  // What was allocated, by purpose: a table for a person.
+  std::string memory_table() const;
+  size_t planned_bytes() const;
+
+ private:
+  struct StepResult {
+    double loss = 0, grad_norm = 0, lr = 0, seconds = 0;
+    Guard::Verdict verdict;
+  };
+
+  void start(const ResumeOption& resume);
+  StepResult train_step();
+  void apply(const StepResult& result);
+  void roll_back(const std::string& reason);
+  void load(const Checkpoint& checkpoint);
+  void after_step(const StepResult& result);
+  void log_step(const StepResult& result);
+  void evaluate();
+  void probe();
+  void save_attention_map();
+  void save();
+  void write_info(const char* status);
+  bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
+  std::vector<NamedTensor> model_tensors() const;
+
+  Backend& backend_;
+  Experiment experiment_;
+  const RunFolder& folder_;
+  const Json config_;
+  std::unique_ptr<DataSource> data_, held_out_;
+  Transformer model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::optional<Prober> prober_;
+  Guard guard_;
+  MetricsLog metrics_;
+  CheckpointStore checkpoints_;
+  std::optional<Progress> progress_;
+  std::vector<int32_t> inputs_, targets_;
+
+  int64_t step_ = 0;             // steps done
+  int64_t next_sequence_ = 0;    // position in the training data; runs on through skips and roll-backs
+  int64_t saved_step_ = -1;
+  bool has_checkpoint_ = false;  // of this run, to roll back to
+  double seconds_before_ = 0;    // of earlier runs
+  double interval_seconds_ = 0;  // step time since the last train line
+  int64_t interval_steps_ = 0;
+  std::chrono::steady_clock::time_point started_;
+  std::string started_text_;
+};
+
+}  // namespace sluice

@@ -1,0 +1,118 @@
+// Whole files: what is written is there, and what could not be written leaves no trace.
+#include "base/files.h"
+
+#include <filesystem>
+#include <string>
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "data/temp_folder.h"
+#include "train/failures.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+size_t entries(const std::string& folder) {
+  return size_t(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+TEST(Files, AtomicWriteReplacesTheWholeFile) {
+  const TempFolder folder;
+  const std::string path = folder.file("a.json");
+  write_file_atomic(path, "a longer first text");
+  write_file_atomic(path, "second");
+  EXPECT_EQ(read_file(path), "second");
+  EXPECT_EQ(entries(folder.file("")), 1u) << "nothing is left aside";
+}
+
+TEST(Files, AFailedWriteKeepsTheOldFileAndRemovesThePart) {
+  const TempFolder folder;
+  const std::string path = folder.file("a.bin");
+  write_file_atomic(path, "old");
+  {
+    const FileSizeLimit limit(4096);
+    const std::string message = message_of<RunError>([&] { write_file_atomic(path, std::string(1 << 20, 'x')); });
+    EXPECT_NE(message.find("File too large"), std::string::npos) << message;
+    EXPECT_NE(message.find("a.bin"), std::string::npos) << message;
+  }
+  EXPECT_EQ(read_file(path), "old");
+  EXPECT_EQ(entries(folder.file("")), 1u);
+}
+
+TEST(Files, AWriterThatIsNotFinishedLeavesNothing) {
+  const TempFolder folder;
+  { FileWriter(folder.file("a")).write("text"); }
+  EXPECT_EQ(entries(folder.file("")), 0u);
+}
+
+TEST(Files, TheFullDeviceIsARunError) {
+  // Every write to /dev/full fails as on a full disk. ~FileWriter would remove it, hence the plain File.
+  if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";
+  File full("/dev/full", O_WRONLY);
+  const std::string message = message_of<RunError>([&] { full.write("text", 4); });
+  EXPECT_EQ(message, "cannot write /dev/full: No space left on device");
+}
+
+TEST(Files, APlaceThatCannotBeWrittenIsTheUsersError) {
+  const TempFolder folder;
+  folder.write("file", "");
+  const std::string below_file = message_of<UserError>([&] { write_file_atomic(folder.file("file/a"), "x"); });
+  EXPECT_NE(below_file.find("Not a directory"), std::string::npos) << below_file;
+  const std::string in_proc = message_of<UserError>([&] { create_folders("/proc/sluice/run"); });
+  EXPECT_NE(in_proc.find("/proc/sluice/run"), std::string::npos) << in_proc;
+  EXPECT_THROW(create_folders(folder.file("file")), UserError);
+  EXPECT_THROW(read_file(folder.file("missing")), UserError);
+}
+
+TEST(Files, AReadOnlyFolderIsTheUsersError) {
+  const TempFolder folder;
+  const ReadOnlyFolder read_only(folder.file(""));
+  if (!read_only.binds()) GTEST_SKIP() << "permissions do not bind this user";
+  const std::string message = message_of<UserError>([&] { write_file_atomic(folder.file("a"), "x"); });
+  EXPECT_NE(message.find("Permission denied"), std::string::npos) << message;
+}
+
+TEST(Files, ChecksumsAgreeHoweverTheBytesArrive) {
+  const TempFolder folder;
+  std::string bytes(3'000'001, '\0');
+  for (size_t i = 0; i < bytes.size(); ++i) bytes[i] = char(i * 2654435761u >> 13);
+  FileWriter writer(folder.file("a"));
+  size_t done = 0;
+  for (const size_t part : {size_t{1}, size_t{1'048'575}, size_t{2}, size_t{1'048'576}, size_t{0}, size_t{902'847}}) {
+    writer.write(bytes.data() + done, part);
+    done += part;
+  }
+  ASSERT_EQ(done, bytes.size());
+  writer.finish();
+  EXPECT_EQ(writer.bytes(), bytes.size());
+  EXPECT_EQ(writer.checksum(), checksum_of(bytes));
+  EXPECT_EQ(checksum_of_file(folder.file("a")), checksum_of(bytes));
+  EXPECT_EQ(read_file(folder.file("a")), bytes);
+  EXPECT_EQ(checksum_text(checksum_of("")), "2d06800538d394c2") << "XXH3-64 of nothing, as its specification has it";
+}
+
+TEST(Files, AFolderReplacesAnother) {
+  const TempFolder folder;
+  fs::create_directory(folder.file("new"));
+  fs::create_directory(folder.file("old"));
+  folder.write("new/a", "new");
+  folder.write("old/b", "old");
+  replace_durably(folder.file("new"), folder.file("old"));
+  EXPECT_EQ(read_file(folder.file("old/a")), "new");
+  EXPECT_FALSE(fs::exists(folder.file("old/b")));
+  EXPECT_FALSE(fs::exists(folder.file("new")));
+}
+
+TEST(Files, BytesForPeople) {
+  EXPECT_EQ(bytes_text(999), "999 B");
+  EXPECT_EQ(bytes_text(1500), "1.5 kB");
+  EXPECT_EQ(bytes_text(999'999), "1.0 MB");
+  EXPECT_EQ(bytes_text(1'500'000'000), "1.5 GB");
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,356 @@
+#!/usr/bin/env python3
+"""Golden values: what PyTorch computes in float64 for the models of cases.json, one small safetensors file a case.
+
+    python3 tests/golden/make_golden.py [CASE ...]        (needs torch and numpy; any version of the last years will do)
+
+The model below is written from the definitions, with explicit [T, T] attention matrices and autograd, and shares nothing
+with the C++ sources. Initial values, tokens and the signs of the sketches are regenerated from Philox4x32-10 and so need
+not be stored. README.md in this folder says what the files hold.
+"""
+
+import json
+import math
+import struct
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+HERE = Path(__file__).resolve().parent
+INIT_STREAM = 1 << 32          # Stream::kInit: the low half is a hash of the parameter's name
+GOLDEN_STREAM = 0x601D << 32   # this folder's own; the low half says what for
+TOKENS, SIGNS = 1, 2
+SKETCH = 32                    # projections of a sketch: one for each bit of a word
+WHOLE = 256                    # tensors up to this many elements are stored whole
+
+# ---- random numbers ------------------------------------------------------------------------------------------------
+
+
+def philox(seed, stream, count):
+    """The first `count` words of a stream: four of every position, in order. uint64 [count], each below 2^32."""
+    low = np.uint64(0xFFFFFFFF)
+    half = np.uint64(32)
+    position = np.arange((count + 3) // 4, dtype=np.uint64)
+    c = [position & low, position >> half] + [np.full_like(position, (stream >> s) & 0xFFFFFFFF) for s in (0, 32)]
+    k0, k1 = seed & 0xFFFFFFFF, seed >> 32
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(p1 >> half) ^ c[1] ^ np.uint64(k0), p1 & low, (p0 >> half) ^ c[3] ^ np.uint64(k1), p0 & low]
+        k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
+    return np.stack(c, axis=1).reshape(-1)[:count]
+
+
+def name_hash(name):
+    """FNV-1a, 32 bits."""
+    h = 2166136261
+    for byte in name.encode():
+        h = ((h ^ byte) * 16777619) & 0xFFFFFFFF
+    return h
+
+
+def uniform(seed, stream, count):
+    """[0, 1) with 24 bits."""
+    return (philox(seed, stream, count) >> np.uint64(8)).astype(np.float64) * 2.0**-24
+
+
+def normal(seed, stream, count):
+    """Standard normal by Box-Muller, rounded to float32: words 2k and 2k+1 give the cosine and the sine partner."""
+    words = philox(seed, stream, count + count % 2).astype(np.float64).reshape(-1, 2)
+    radius = np.sqrt(-2.0 * np.log((words[:, 0] + 0.5) * 2.0**-32))
+    angle = 6.283185307179586476925 * (words[:, 1] * 2.0**-32)
+    pairs = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1)
+    return pairs.astype(np.float32).astype(np.float64).reshape(-1)[:count]
+
+
+# ---- the model's parameters ----------------------------------------------------------------------------------------
+
+PRESETS = {
+    "custom": {},
+    "softmax": {},
+    "input_gated": {"gate": {"reads": "hidden", "site": "output", "grain": "head"}},
+    "vga": {"gate": {"reads": "value", "site": "output", "grain": "head"}},
+    "gated_attention": {"gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": True, "opening": 0.5}},
+    "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
+    "key_bias": {"key_bias": True},
+    "key_value_bias": {"key_value_bias": True},
+}
+for score in ("softmax_plus_one", "sink_logit", "sigmoid", "relu", "clipped_softmax", "softpick"):
+    PRESETS[score] = {"score": {"type": score}}
+
+
+def complete(model):
+    """The model's settings with everything that may be left out."""
+    m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5, **model}
+    given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
+    preset = PRESETS[given.pop("type", "custom")]
+    gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, **preset.get("gate", {})}
+    for key in list(given):
+        if key in gate:
+            gate[key] = given.pop(key)
+    score = {"type": "softmax", "bias": 0.0, "minus_log_length": False, "gamma": -0.03, "alpha": 0.0, "zeta": 1.0, "epsilon": 1e-8}
+    score.update(given.pop("score", preset.get("score", {})))
+    attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
+    return {**m, "attention": attention, "head_size": m["width"] // m["heads"]}
+
+
+def declare(m):
+    """name -> (shape, kind of init, its number, decay group)"""
+    C, H, KV, D, M = m["width"], m["heads"], m["kv_heads"], m["head_size"], m["mlp_width"]
+    a, gate = m["attention"], m["attention"]["gate"]
+    gpt2 = m["init"] == "gpt2"
+    out = {}
+
+    def linear(name, rows, cols, bias, residual=False):
+        std = m["init_std"] / (math.sqrt(2.0 * m["layers"]) if residual else 1)
+        bound = 1.0 / math.sqrt(cols)
+        out[name + ".weight"] = ((rows, cols), "normal", std, "matrix") if gpt2 else ((rows, cols), "uniform", bound, "matrix")
+        if bias:
+            out[name + ".bias"] = ((rows,), "constant", 0, "vector") if gpt2 else ((rows,), "uniform", bound, "vector")
+
+    def norm(name):
+        out[name + ".weight"] = ((C,), "constant", 1, "norm")
+        out[name + ".bias"] = ((C,), "constant", 0, "norm")
+
+    embedding_std = m["init_std"] if gpt2 else 1
+    out["embedding.token.weight"] = ((m["vocab_size"], C), "normal", embedding_std, "embedding")
+    if m["position"] == "learned":
+        out["embedding.position.weight"] = ((m["context"], C), "normal", embedding_std, "embedding")
+    for layer in range(m["layers"]):
+        block = f"blocks.{layer}."
+        norm(block + "norm1")
+        linear(block + "attention.qkv", (H + 2 * KV) * D, C, m["bias"])
+        linear(block + "attention.output", C, H * D, m["bias"], residual=True)
+        if a["key_bias"] or a["key_value_bias"]:
+            out[block + "attention.key_bias"] = ((KV, D), "normal", 0.02, "vector")
+        if a["key_value_bias"]:
+            out[block + "attention.value_bias"] = ((KV, D), "normal", 0.02, "vector")
+        if a["score"]["type"] == "sink_logit":
+            out[block + "attention.sink_logit"] = ((H,), "constant", 0, "vector")
+        if gate["reads"] != "none":
+            heads = KV if gate["site"] == "source" else H
+            rows = heads * (D if gate["grain"] == "element" else 1)
+            linear(block + "attention.gate", rows, {"hidden": C, "hidden_head": D, "value": KV * D}[gate["reads"]], False)
+            if gate["bias"]:
+                opening = gate["opening"]
+                out[block + "attention.gate.bias"] = ((rows,), "constant", math.log(opening / (1 - opening)), "vector")
+        norm(block + "norm2")
+        linear(block + "mlp.up", M, C, m["bias"])
+        linear(block + "mlp.down", C, M, m["bias"], residual=True)
+    norm("final_norm")
+    if not m["tied_head"]:
+        linear("head", m["vocab_size"], C, False)
+    return out
+
+
+def initial_values(m, seed, scatter):
+    values = {}
+    for name, (shape, kind, number, _) in declare(m).items():
+        count, stream = math.prod(shape), INIT_STREAM | name_hash(name)
+        if kind == "constant":
+            x = np.full(count, float(number))
+        elif kind == "uniform":
+            x = -number + 2 * number * uniform(seed, stream, count)
+        else:
+            x = number * normal(seed, stream, count)
+        if scatter:
+            x = x + scatter * (2 * uniform(seed, GOLDEN_STREAM | name_hash(name), count) - 1)
+        values[name] = torch.tensor(x.reshape(shape), dtype=torch.float64, requires_grad=True)
+    return values
+
+
+# ---- the model -----------------------------------------------------------------------------------------------------
+
+
+def attention_weights(s, visible, score, sink_logit, context):
+    """Rows of scores [B, H, T, keys] to attention weights; `visible` [T, keys] says which keys a row sees."""
+    kind = score["type"]
+    length = torch.arange(1, s.shape[2] + 1, dtype=torch.float64).reshape(-1, 1)  # i + 1, a bias slot not counted
+    if kind == "sigmoid":
+        s = s + score["bias"] - (torch.log(length) if score["minus_log_length"] else 0)
+        return torch.sigmoid(s) * visible
+    if kind == "relu":
+        return torch.relu(s) / length * visible
+    s = s.masked_fill(~visible, -math.inf)
+    if kind == "softpick":
+        e = torch.expm1(s.masked_fill(~visible, 0))
+        return torch.relu(e) / (e.abs().sum(-1, keepdim=True) + score["epsilon"])
+    if kind == "softmax_plus_one" or kind == "sink_logit":
+        extra = torch.zeros(s.shape[1], dtype=torch.float64) if kind == "softmax_plus_one" else sink_logit
+        column = extra.reshape(1, -1, 1, 1).expand(s.shape[0], -1, s.shape[2], 1)
+        return torch.softmax(torch.cat([s, column], dim=-1), dim=-1)[..., :-1]
+    p = torch.softmax(s, dim=-1)
+    if kind == "clipped_softmax":
+        gamma = -score["alpha"] / context if score["alpha"] > 0 else score["gamma"]
+        return torch.clamp((score["zeta"] - gamma) * p + gamma, 0, 1) * visible
+    assert kind == "softmax"
+    return p
+
+
+def gate_values(p, prefix, m, heads, x, v):
+    """Gates that broadcast against [B, T, heads, D]."""
+    gate, D = m["attention"]["gate"], m["head_size"]
+    B, T = x.shape[:2]
+    weight = p[prefix + "gate.weight"]
+    if gate["reads"] == "hidden_head":
+        per_head = weight.reshape(heads, -1, D)
+        logits = torch.einsum("bthd,hgd->bthg", x.reshape(B, T, heads, D), per_head).reshape(B, T, -1)
+    else:
+        logits = (x if gate["reads"] == "hidden" else v) @ weight.T
+    if gate["bias"]:
+        logits = logits + p[prefix + "gate.bias"]
+    return torch.sigmoid(logits).reshape(B, T, heads, -1)
+
+
+def attention(p, prefix, m, x):
+    """x [B, T, C] -> [B, T, C]"""
+    a, H, KV, D = m["attention"], m["heads"], m["kv_heads"], m["head_size"]
+    B, T, _ = x.shape
+    qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
+    q, k, v = torch.split(qkv, [H * D, KV * D, KV * D], dim=-1)
+    site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
+    values = v.reshape(B, T, KV, D)
+    if site == "source":
+        values = gate_values(p, prefix, m, KV, x, v) * values
+    keys = k.reshape(B, T, KV, D)
+    visible = torch.ones(T, T, dtype=torch.bool).tril()
+    if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
+        extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
+        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, D) if a["key_value_bias"] else torch.zeros_like(extra_key)
+        keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
+        visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
+    shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
+    s = torch.einsum("bihd,bjhd->bhij", q.reshape(B, T, H, D), keys[:, :, shared]) / math.sqrt(D)
+    weights = attention_weights(s, visible, a["score"], p.get(prefix + "sink_logit"), m["context"])
+    out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
+    if site == "output":
+        out = gate_values(p, prefix, m, H, x, v) * out
+    return F.linear(out.reshape(B, T, H * D), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
+
+
+def gelu(x):
+    return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+
+
+def logits_of(p, m, tokens):
+    """tokens [B, T] -> [B, T, V]"""
+
+    def norm(name, x):
+        return F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
+
+    def linear(name, x):
+        return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))
+
+    x = p["embedding.token.weight"][tokens]
+    if m["position"] == "learned":
+        x = x + p["embedding.position.weight"][: tokens.shape[1]]
+    for layer in range(m["layers"]):
+        block = f"blocks.{layer}."
+        x = x + attention(p, block + "attention.", m, norm(block + "norm1", x))
+        h = linear(block + "mlp.up", norm(block + "norm2", x))
+        x = x + linear(block + "mlp.down", torch.relu(h) if m["mlp"] == "relu" else gelu(h))
+    return norm("final_norm", x) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
+
+
+def batch_of(m, seed, batch):
+    """Tokens [B, T] and targets, the tokens one further."""
+    T = m["context"]
+    words = philox(seed, GOLDEN_STREAM | TOKENS, batch * (T + 1)).astype(np.int64) % m["vocab_size"]
+    rows = torch.from_numpy(words.reshape(batch, T + 1))
+    return rows[:, :-1], rows[:, 1:]
+
+
+def loss_of(logits, targets):
+    return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
+
+
+def training_losses(m, case, run):
+    """The losses before each of the first steps on the same batch."""
+    p = initial_values(m, case["seed"], case.get("scatter", 0))
+    tokens, targets = batch_of(m, case["seed"], case["batch"])
+    decayed = run.get("decay", ["matrix", "embedding", "norm", "vector"])
+    groups = [{"params": [], "weight_decay": run["weight_decay"]}, {"params": [], "weight_decay": 0.0}]
+    for name, (_, _, _, group) in declare(m).items():
+        groups[0 if group in decayed else 1]["params"].append(p[name])
+    groups = [g for g in groups if g["params"]]
+    if run["type"] == "adamw":
+        optimizer = torch.optim.AdamW(groups, lr=run["lr"], betas=run["betas"], eps=1e-8)
+    else:
+        optimizer = torch.optim.SGD(groups, lr=run["lr"], momentum=run["momentum"])
+    losses = []
+    for _ in range(run["steps"]):
+        optimizer.zero_grad()
+        loss = loss_of(logits_of(p, m, tokens), targets)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return np.array(losses)
+
+
+# ---- files ---------------------------------------------------------------------------------------------------------
+
+
+def sketch(x, seed, name):
+    """The Euclidean norm of x, then sum_i sign_ki x_i for k < 32: sign_ki is + where bit k of the i-th word is 0."""
+    words = philox(seed, GOLDEN_STREAM | (SIGNS ^ name_hash(name)), x.size)
+    flat = x.reshape(-1)
+    projections = [np.sum(np.where(words >> np.uint64(k) & np.uint64(1), -flat, flat)) for k in range(SKETCH)]
+    return np.array([np.linalg.norm(flat)] + projections)
+
+
+def write_safetensors(path, tensors):
+    header, offset = {}, 0
+    for name, x in tensors.items():
+        kind = {"float64": "F64", "float32": "F32"}[str(x.dtype)]
+        header[name] = {"dtype": kind, "shape": list(x.shape), "data_offsets": [offset, offset + x.nbytes]}
+        offset += x.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(x.tobytes() for x in tensors.values()))
+
+
+def make(case, path):
+    m = complete(case["model"])
+    p = initial_values(m, case["seed"], case.get("scatter", 0))
+    tokens, targets = batch_of(m, case["seed"], case["batch"])
+    logits = logits_of(p, m, tokens)
+    loss = loss_of(logits, targets)
+    loss.backward()
+    tensors = {"loss": np.array([loss.item()])}
+    for run in case.get("runs", []):
+        tensors["losses." + run["name"]] = training_losses(m, case, run)
+    large = {}
+
+    def put(name, x, whole):
+        x = np.ascontiguousarray(x.detach().numpy())
+        if x.size <= WHOLE:
+            tensors[name] = x
+        elif whole:
+            large[name] = x.astype(np.float32)
+        else:
+            tensors["sketch." + name] = sketch(x, case["seed"], name)
+
+    put("logits", logits.reshape(-1, m["vocab_size"]), "runs" in case)
+    for name in p:
+        put("grad." + name, p[name].grad, case.get("whole_gradients", False))
+    write_safetensors(path, {**tensors, **large})
+    print(f"{path.relative_to(HERE)}: loss {loss.item():.6f}, {path.stat().st_size} bytes")
+
+
+def main():
+    cases = json.loads((HERE / "cases.json").read_text())
+    shared = cases["attention"]
+    todo = {case["name"]: case for case in cases["models"]}
+    for name, changes in shared["variants"].items():
+        todo["attention_" + name] = {**shared, "model": {**shared["model"], **changes}}
+    unknown = set(sys.argv[1:]) - set(todo)
+    if unknown:
+        sys.exit(f"no such case: {', '.join(sorted(unknown))}; there are {', '.join(todo)}")
+    torch.set_num_threads(1)
+    for name in sys.argv[1:] or todo:
+        make(todo[name], HERE / f"{name}.safetensors")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,275 @@
+// Properties of the gates that need no reference (arXiv 2510.09017): (a) an input gate whose weights are the product of
+// a value gate's and the value projection's gives the value gate's outputs, and different gradients; (b) the Jacobian
+// of g(v) v at the source is g I + g (1 - g) v w^T; (c) a gate held at 1 is no gate. All in f64.
+#include <gtest/gtest.h>
+
+#include "base/philox.h"
+#include "model/parity.h"
+
+namespace sluice {
+namespace {
+
+using namespace parity;
+
+constexpr int64_t kBatch = 2, kVocab = 13, kContext = 70, kWidth = 32, kHeads = 2, kHeadSize = kWidth / kHeads;
+constexpr double kScale = 1.0 / double(kBatch * kContext);
+
+ModelConfig tiny_model(const Json& attention) {
+  return model_config({{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2}, {"heads", kHeads},
+                       {"width", kWidth}, {"mlp_width", 48}, {"bias", false}, {"tied_head", false}, {"init", "pytorch"},
+                       {"attention", attention}});
+}
+
+Transformer make_model(Backend& backend, const Json& attention) {
+  Transformer model(backend, tiny_model(attention), {.act = DType::kF64, .max_batch = kBatch});
+  model.initialise(5);
+  return model;
+}
+
+std::vector<int32_t> random_tokens(uint64_t stream) {
+  std::vector<int32_t> out(size_t(kBatch * kContext));
+  for (size_t i = 0; i < out.size(); ++i) out[i] = int32_t(philox(3, stream, i).word[0] % kVocab);
+  return out;
+}
+
+struct Outcome {
+  Values logits;
+  double loss;
+};
+
+// Logits and loss; leaves the gradients in the model.
+Outcome run(Transformer& model) {
+  const std::vector<int32_t> tokens = random_tokens(0), targets = random_tokens(1);
+  Outcome out{logits_of(model, tokens, kBatch, kContext), 0};
+  out.loss = model.forward_backward(tokens.data(), targets.data(), kBatch, kContext, kScale, false);
+  return out;
+}
+
+// [rows, inner] times [inner, cols], or with the first transposed: [inner, rows]
+Values product(const Values& a, const Values& b, int64_t rows, int64_t inner, int64_t cols, bool transpose_a = false) {
+  Values out(size_t(rows * cols));
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t k = 0; k < inner; ++k)
+      for (int64_t j = 0; j < cols; ++j)
+        out[size_t(i * cols + j)] += a[size_t(transpose_a ? k * rows + i : i * inner + k)] * b[size_t(k * cols + j)];
+  return out;
+}
+
+Values transposed(const Values& a, int64_t rows, int64_t cols) {
+  Values out(a.size());
+  for (int64_t i = 0; i < rows; ++i)
+    for (int64_t j = 0; j < cols; ++j) out[size_t(j * rows + i)] = a[size_t(i * cols + j)];
+  return out;
+}
+
+std::string in_layer(int layer, const std::string& name) {
+  return "blocks." + std::to_string(layer) + ".attention." + name;
+}
+
+// The value rows of a [3 C, C] projection.
+Values value_rows(const Values& qkv) { return {qkv.begin() + 2 * kWidth * kWidth, qkv.end()}; }
+
+// ---- (a) ---------------------------------------------------------------------------------------------------------
+
+class GatePair {
+ public:
+  GatePair(Backend& backend, const std::string& site, const std::string& grain)
+      : rows_(grain == "head" ? kHeads : kWidth),
+        vga_(make_model(backend, {{"type", "vga"}, {"site", site}, {"grain", grain}})),
+        input_(make_model(backend, {{"type", "input_gated"}, {"site", site}, {"grain", grain}})) {
+    for (int layer = 0; layer < 2; ++layer)
+      assign(input_.params().value(named(input_, in_layer(layer, "gate.weight"))),
+             product(gate_weight(layer), value_weight(layer), rows_, kWidth, kWidth));
+  }
+
+  void check_forward() {
+    const Outcome ours = run(vga_), theirs = run(input_);
+    EXPECT_LE(distance(ours.logits, theirs.logits), 1e-13) << "logits";
+    EXPECT_NEAR(ours.loss, theirs.loss, 1e-10);
+  }
+
+  // With G the gradient of the input gate's weight (logits' gradient times the layer's input), the chain rule gives
+  // the value gate's: dWg = G Wv^T, and dWv has Wg^T G more than under the input gate. All else is equal.
+  void check_gradients() const {
+    for (const ParamSpec& spec : vga_.params().specs()) {
+      if (spec.name.find("attention.gate") != std::string::npos || spec.name.find("attention.qkv") != std::string::npos)
+        continue;
+      EXPECT_LE(distance(gradient(vga_, spec.name), gradient(input_, spec.name)), 1e-11) << spec.name;
+    }
+    for (int layer = 0; layer < 2; ++layer) {
+      const Values of_gate = gradient(input_, in_layer(layer, "gate.weight"));
+      const Values gate_expected = product(of_gate, transposed(value_weight(layer), kWidth, kWidth), rows_, kWidth, kWidth);
+      EXPECT_LE(distance(gradient(vga_, in_layer(layer, "gate.weight")), gate_expected), 1e-11) << "layer " << layer;
+
+      const Values through_vga = gradient(vga_, in_layer(layer, "qkv.weight"));
+      const Values plain = gradient(input_, in_layer(layer, "qkv.weight"));
+      EXPECT_GE(distance(value_rows(through_vga), value_rows(plain)), 1e-3) << "layer " << layer << ": the same gradient";
+      Values expected = plain;
+      const Values extra = product(gate_weight(layer), of_gate, kWidth, rows_, kWidth, true);
+      for (size_t i = 0; i < extra.size(); ++i) expected[2 * kWidth * kWidth + i] += extra[i];
+      EXPECT_LE(distance(through_vga, expected), 1e-11) << "layer " << layer;
+    }
+  }
+
+ private:
+  Values gate_weight(int layer) const { return parameter(vga_, in_layer(layer, "gate.weight")); }
+  Values value_weight(int layer) const { return value_rows(parameter(vga_, in_layer(layer, "qkv.weight"))); }
+
+  int64_t rows_;
+  Transformer vga_, input_;
+};
+
+TEST(GateProperties, InputGateEqualsValueGateForward) {
+  const auto backend = make_cpu_backend();
+  for (const char* site : {"output", "source"})
+    for (const char* grain : {"head", "element"}) {
+      SCOPED_TRACE(std::string(site) + ", " + grain);
+      GatePair pair(*backend, site, grain);
+      pair.check_forward();
+      pair.check_gradients();
+    }
+}
+
+// ---- (b) ---------------------------------------------------------------------------------------------------------
+
+// A value gate at the source alone, on N rows of values [N, heads * D].
+class SourceGate {
+ public:
+  explicit SourceGate(Backend& backend)
+      : backend_(backend), config_(tiny_model({{"type", "vga"}, {"site", "source"}})),
+        declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_},
+        gate_(declarations_, "gate", 0) {
+    values_ = plan_.declare("v", "test", {kRows, kWidth}, DType::kF64, kAlways);
+    gated_ = plan_.declare("gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
+    d_gated_ = plan_.declare("d_gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
+    workspace_ = plan_.declare("workspace", "test", {backend.norm_workspace(kWidth)}, DType::kF32, kAlways);
+    plan_.plan();
+    params_.allocate(backend, DType::kF64, {}, true);
+    params_.initialise(backend, 9);
+    arena_ = Arena(backend, plan_.total_bytes());
+  }
+
+  Values weight() const { return values_of(params_.value(params_.find("gate.weight"))); }  // [heads, C]
+
+  // [N, C]: g(v) v of every row
+  Values forward(const Values& v) {
+    const Pass pass = make_pass();
+    assign(at(values_), v);
+    gate_.compute(pass, Tensor{}, at(values_));
+    gate_.apply(pass, at(gated_), at(values_));
+    return values_of(at(gated_));
+  }
+  // The gradient at v of the sum of d_out times forward(v), after that call.
+  Values backward(const Values& d_out) {
+    const Pass pass = make_pass();
+    assign(at(d_gated_), d_out);
+    gate_.backward(pass, at(d_gated_), at(d_gated_), at(values_));
+    gate_.backward_input(pass, at(d_gated_), at(values_), pass.view(workspace_, plan_.buffer(workspace_).shape));
+    return values_of(at(d_gated_));
+  }
+
+  static constexpr int64_t kRows = kWidth;
+
+ private:
+  static constexpr Lifetime kAlways = {0, 1000};
+
+  Pass make_pass() const { return {backend_, params_, plan_, arena_, 1, kRows}; }
+  Tensor at(BufferId id) const { return make_pass().view(id, {kRows, kWidth}); }
+
+  Backend& backend_;
+  ModelConfig config_;
+  Params params_;
+  MemoryPlan plan_;
+  Arena arena_;
+  Declarations declarations_;
+  Gate gate_;
+  BufferId values_, gated_, d_gated_, workspace_;
+};
+
+// The Jacobian [C, C] of all heads' gated values in one token's values: row (h, r) is g_h e_(h,r) + g_h (1 - g_h) v_(h,r) w_h.
+Values jacobian(const Values& v, const Values& weight) {
+  Values out(size_t(kWidth * kWidth));
+  for (int64_t r = 0; r < kWidth; ++r) {
+    const double* w = weight.data() + r / kHeadSize * kWidth;
+    double logit = 0;
+    for (int64_t c = 0; c < kWidth; ++c) logit += w[c] * v[size_t(c)];
+    const double g = 1 / (1 + std::exp(-logit));
+    for (int64_t c = 0; c < kWidth; ++c) out[size_t(r * kWidth + c)] = g * (1 - g) * v[size_t(r)] * w[c] + (r == c ? g : 0);
+  }
+  return out;
+}
+
+Values random_values() {
+  Values v(static_cast<size_t>(kWidth));
+  for (size_t i = 0; i < v.size(); ++i) v[i] = 4 * uniform24(philox(8, 0, i).word[0]) - 2;
+  return v;
+}
+
+Values repeated(const Values& row, int64_t rows) {
+  Values out;
+  for (int64_t i = 0; i < rows; ++i) out.insert(out.end(), row.begin(), row.end());
+  return out;
+}
+
+TEST(GateProperties, JacobianOfTheSourceGateBackward) {
+  const auto backend = make_cpu_backend();
+  SourceGate gate(*backend);
+  const Values v = random_values();
+  gate.forward(repeated(v, SourceGate::kRows));
+  Values unit(size_t(kWidth * kWidth));  // row r asks for the gradient of output r
+  for (int64_t r = 0; r < kWidth; ++r) unit[size_t(r * kWidth + r)] = 1;
+  EXPECT_LE(distance(gate.backward(unit), jacobian(v, gate.weight())), 1e-14);
+}
+
+TEST(GateProperties, JacobianOfTheSourceGateForward) {
+  const auto backend = make_cpu_backend();
+  SourceGate gate(*backend);
+  const Values v = random_values();
+  constexpr double kStep = 1e-5;
+  const auto moved = [&](double step) {  // row c has its c-th value moved
+    Values rows = repeated(v, SourceGate::kRows);
+    for (int64_t c = 0; c < kWidth; ++c) rows[size_t(c * kWidth + c)] += step;
+    return gate.forward(rows);
+  };
+  const Values after = moved(kStep), before = moved(-kStep);
+  Values columns(after.size());  // [c, r]
+  for (size_t i = 0; i < columns.size(); ++i) columns[i] = (after[i] - before[i]) / (2 * kStep);
+  EXPECT_LE(distance(transposed(columns, kWidth, kWidth), jacobian(v, gate.weight())), 1e-9);
+}
+
+// ---- (c) ---------------------------------------------------------------------------------------------------------
+
+// A bias of 40 makes sigmoid exactly 1 in f64 and its derivative 4e-18.
+void check_open_gate(Backend& backend, const Json& score, const Json& gate) {
+  SCOPED_TRACE(score.dump() + " " + gate.dump());
+  Transformer plain = make_model(backend, {{"score", score}});
+  Transformer gated = make_model(backend, {{"score", score}, {"gate", gate}});
+  for (int layer = 0; layer < 2; ++layer) {
+    const Tensor bias = gated.params().value(named(gated, in_layer(layer, "gate.bias")));
+    assign(bias, Values(size_t(bias.elements()), 40.0));
+  }
+  const Outcome expected = run(plain), got = run(gated);
+  EXPECT_LE(distance(got.logits, expected.logits), 1e-14) << "logits";
+  EXPECT_NEAR(got.loss, expected.loss, 1e-12);
+  for (const ParamSpec& spec : plain.params().specs())
+    EXPECT_LE(distance(gradient(gated, spec.name), gradient(plain, spec.name)), 1e-13) << spec.name;
+}
+
+TEST(GateProperties, AnOpenGateIsNoGate) {
+  const auto backend = make_cpu_backend();
+  for (const char* reads : {"hidden", "hidden_head", "value"})
+    for (const char* site : {"output", "source"})
+      for (const char* grain : {"head", "element"})
+        check_open_gate(*backend, {{"type", "softmax"}},
+                        {{"reads", reads}, {"site", site}, {"grain", grain}, {"bias", true}});
+}
+
+TEST(GateProperties, AnOpenGateIsNoGateForAnyScore) {
+  const auto backend = make_cpu_backend();
+  for (const std::string& score : score_names())
+    for (const char* site : {"output", "source"})
+      check_open_gate(*backend, {{"type", score}}, {{"reads", "value"}, {"site", site}, {"bias", true}});
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,293 @@
+// Golden parity: Sluice's logits, losses and gradients against PyTorch's in float64, for every case of
+// tests/golden/cases.json (see the README there). Initial values are not stored: both sides draw them from Philox, so
+// the parameters' names, shapes and initialisation are compared too.
+#include <gtest/gtest.h>
+
+#include <filesystem>
+#include <set>
+
+#include "base/json_text.h"
+#include "base/philox.h"
+#include "model/parity.h"
+#include "train/safetensors.h"
+
+namespace sluice {
+namespace {
+
+using namespace parity;
+
+// The streams of make_golden.py.
+constexpr uint64_t kGoldenStream = uint64_t{0x601D} << 32;
+constexpr uint32_t kTokens = 1, kSigns = 2;
+constexpr int kSketch = 32;
+
+constexpr double kLossBound32 = 1e-4, kLossBound64 = 1e-9;
+
+std::filesystem::path golden_folder() { return std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "golden"; }
+
+uint32_t name_hash(const std::string& name) {
+  uint32_t hash = 2166136261u;
+  for (const char c : name) hash = (hash ^ uint8_t(c)) * 16777619u;
+  return hash;
+}
+
+uint32_t golden_word(uint64_t seed, uint32_t what, size_t i) {
+  return philox(seed, kGoldenStream | what, i / 4).word[i % 4];
+}
+
+// ---- cases -------------------------------------------------------------------------------------------------------
+
+struct GoldenCase {
+  std::string name;
+  Json json;
+  uint64_t seed;
+  int64_t batch;
+  ModelConfig config;
+  std::vector<int32_t> tokens, targets;  // [B, T]
+
+  GoldenCase(std::string case_name, Json description)
+      : name(std::move(case_name)), json(std::move(description)), seed(json["seed"].get<uint64_t>()),
+        batch(json["batch"].get<int64_t>()), config(model_config(json["model"])) {
+    const int64_t T = config.context;
+    const auto token = [&](int64_t i) { return int32_t(golden_word(seed, kTokens, size_t(i)) % config.vocab_size); };
+    for (int64_t b = 0; b < batch; ++b)
+      for (int64_t t = 0; t < T; ++t) {
+        tokens.push_back(token(b * (T + 1) + t));
+        targets.push_back(token(b * (T + 1) + t + 1));
+      }
+  }
+  int64_t rows() const { return batch * config.context; }
+};
+
+Json case_list(const char* part) { return read_json_file((golden_folder() / "cases.json").string())[part]; }
+
+std::vector<GoldenCase> model_cases() {
+  std::vector<GoldenCase> out;
+  const Json models = case_list("models");
+  for (const Json& one : models) out.emplace_back(one["name"].get<std::string>(), one);
+  return out;
+}
+
+std::vector<GoldenCase> attention_cases() {
+  std::vector<GoldenCase> out;
+  const Json shared = case_list("attention");
+  for (const auto& [name, changes] : shared["variants"].items()) {
+    Json one = shared;
+    one["model"].update(changes);
+    out.emplace_back("attention_" + name, one);
+  }
+  return out;
+}
+
+std::vector<DecayGroup> decay_groups(const Json& run) {
+  if (!run.contains("decay")) return TransformerOptions{}.decayed;
+  std::vector<DecayGroup> out;
+  for (const Json& group : run["decay"]) {
+    if (group == "matrix") out.push_back(DecayGroup::kMatrix);
+    else if (group == "embedding") out.push_back(DecayGroup::kEmbedding);
+    else throw std::logic_error("cases.json: unknown decay group " + group.dump());
+  }
+  return out;
+}
+
+// The model at its first values. `scatter` moves every value, so that what starts at 0 or 1 is tested away from there.
+Transformer start(Backend& backend, const GoldenCase& golden, DType act, const std::vector<DecayGroup>& decayed) {
+  Transformer model(backend, golden.config, {.act = act, .max_batch = golden.batch, .training = true, .decayed = decayed});
+  model.initialise(golden.seed);
+  const double scatter = golden.json.value("scatter", 0.0);
+  if (scatter == 0) return model;
+  for (const ParamSpec& spec : model.params().specs()) {
+    Values values = parameter(model, spec.name);
+    for (size_t i = 0; i < values.size(); ++i)
+      values[i] += scatter * (2 * double(uniform24(golden_word(golden.seed, name_hash(spec.name), i))) - 1);
+    assign(model.params().value(named(model, spec.name)), values);
+  }
+  return model;
+}
+
+// ---- comparison --------------------------------------------------------------------------------------------------
+
+struct Golden {
+  Values values;
+  DType stored;
+};
+
+class GoldenFile {
+ public:
+  explicit GoldenFile(const GoldenCase& golden)
+      : file_(golden_folder() / (golden.name + ".safetensors")), name_(golden.name), seed_(golden.seed) {}
+
+  Golden read(const StoredTensor& stored) const {
+    Golden out{Values(size_t(stored.shape.elements())), stored.dtype};
+    std::vector<char> bytes(stored.bytes);
+    file_.read(stored, bytes.data());
+    assign_from(bytes.data(), out);
+    return out;
+  }
+  Golden read(const std::string& tensor) const {
+    const StoredTensor* stored = file_.find(tensor);
+    check(stored, ("the golden file " + name_ + " has no tensor " + tensor).c_str());
+    return read(*stored);
+  }
+
+  // The tensor's relative error stays within the bound of its type. A stored fp32 value has itself an error of 6e-8.
+  void compare(const std::string& tensor, const Values& values, DType act) const {
+    const StoredTensor* whole = file_.find(tensor);
+    const StoredTensor* sketched = file_.find("sketch." + tensor);
+    ASSERT_TRUE(whole || sketched) << name_ << ": the golden file has no " << tensor;
+    const Golden golden = read(whole ? *whole : *sketched);
+    const double bound = act == DType::kF32 ? 1e-5 : golden.stored == DType::kF32 ? 1e-7 : 1e-10;
+    ASSERT_TRUE(sketched || values.size() == golden.values.size()) << name_ << ": " << tensor << " has another size";
+    const double error = whole ? distance(values, golden.values) : sketch_distance(tensor, values, golden.values);
+    EXPECT_LE(error, bound) << name_ << ", " << name_of(act) << ": relative error of " << tensor;
+  }
+
+  const SafetensorsFile& file() const { return file_; }
+
+ private:
+  static void assign_from(char* bytes, Golden& out) {
+    const int64_t n = int64_t(out.values.size());
+    out.values = values_of(Tensor(bytes, out.stored, {n}));
+  }
+
+  // From the norm and 32 projections on random signs: the mean square of the projections' differences estimates
+  // |x - y|^2 without bias (see the README).
+  double sketch_distance(const std::string& tensor, const Values& values, const Values& golden) const {
+    Values projections(kSketch);
+    for (size_t i = 0; i < values.size(); ++i) {
+      const uint32_t word = golden_word(seed_, kSigns ^ name_hash(tensor), i);
+      for (int k = 0; k < kSketch; ++k) projections[size_t(k)] += word >> k & 1 ? -values[i] : values[i];
+    }
+    double square = 0;
+    for (size_t k = 0; k < kSketch; ++k) square += std::pow(projections[k] - golden[k + 1], 2) / kSketch;
+    return std::sqrt(square) / golden[0];
+  }
+
+  SafetensorsFile file_;
+  std::string name_;
+  uint64_t seed_;
+};
+
+// Parameters that only one of the two has.
+void compare_names(const GoldenCase& golden, const GoldenFile& file, const Transformer& model) {
+  std::set<std::string> ours, theirs;
+  for (const ParamSpec& spec : model.params().specs()) ours.insert(spec.name);
+  for (const StoredTensor& stored : file.file().tensors())
+    if (const size_t at = stored.name.find("grad."); at != std::string::npos) theirs.insert(stored.name.substr(at + 5));
+  EXPECT_EQ(ours, theirs) << golden.name << ": the parameters' names";
+}
+
+void compare_gradients(const GoldenFile& file, const Transformer& model) {
+  for (const ParamSpec& spec : model.params().specs())
+    file.compare("grad." + spec.name, gradient(model, spec.name), model.act());
+}
+
+void compare_case(Backend& backend, const GoldenCase& golden, DType act) {
+  const GoldenFile file(golden);
+  Transformer model = start(backend, golden, act, TransformerOptions{}.decayed);
+  compare_names(golden, file, model);
+  file.compare("logits", logits_of(model, golden.tokens, golden.batch, golden.config.context), act);
+  const double scale = 1.0 / double(golden.rows());
+  const double loss = scale * model.forward_backward(golden.tokens.data(), golden.targets.data(), golden.batch,
+                                                     golden.config.context, scale, false);
+  file.compare("loss", {loss}, act);
+  compare_gradients(file, model);
+}
+
+// ---- training ----------------------------------------------------------------------------------------------------
+
+class Optimizer {
+ public:
+  Optimizer(Transformer& model, const Json& run)
+      : model_(model), run_(run), state_(model.backend(), 2 * size_t(model.params().padded_count()) * size_of(type())) {}
+
+  void step() {
+    ++steps_;
+    const int64_t n = model_.params().padded_count(), decayed = model_.params().decayed_count();
+    update(0, decayed, run_["weight_decay"].get<double>());
+    update(decayed, n - decayed, 0);
+  }
+
+ private:
+  DType type() const { return accumulator_of(model_.act()); }
+
+  void update(int64_t first, int64_t count, double weight_decay) {
+    if (count == 0) return;
+    const int64_t n = model_.params().padded_count();
+    const auto part = [&](const Tensor& x) { return x.reshaped({n, 1}).row_range(first, count).reshaped({count}); };
+    OptimizerRange range;
+    range.param = part(model_.params().all_values());
+    range.grad = part(model_.params().all_grads());
+    range.first_moment = part(state_.at(0, type(), {n}));
+    range.weight_decay = weight_decay;
+    const double lr = run_["lr"].get<double>();
+    if (run_["type"] == "adamw") {
+      range.second_moment = part(state_.at(size_t(n) * size_of(type()), type(), {n}));
+      model_.backend().adamw_update(range, {.lr = lr, .beta1 = run_["betas"][0].get<double>(),
+                                            .beta2 = run_["betas"][1].get<double>(), .epsilon = 1e-8, .step = steps_});
+    } else {
+      model_.backend().sgd_update(range, {.lr = lr, .momentum = run_["momentum"].get<double>()});
+    }
+  }
+
+  Transformer& model_;
+  const Json& run_;
+  Arena state_;
+  int64_t steps_ = 0;
+};
+
+void compare_run(Backend& backend, const GoldenCase& golden, const Json& run, DType act) {
+  const Values expected = GoldenFile(golden).read("losses." + run["name"].get<std::string>()).values;
+  Transformer model = start(backend, golden, act, decay_groups(run));
+  Optimizer optimizer(model, run);
+  const double scale = 1.0 / double(golden.rows());
+  for (size_t step = 0; step < expected.size(); ++step) {
+    const double loss = scale * model.forward_backward(golden.tokens.data(), golden.targets.data(), golden.batch,
+                                                       golden.config.context, scale, false);
+    EXPECT_NEAR(loss, expected[step], act == DType::kF32 ? kLossBound32 : kLossBound64)
+        << golden.name << ", " << name_of(act) << ": loss of run " << run["name"] << " before step " << step + 1;
+    optimizer.step();
+  }
+}
+
+TEST(Golden, LogitsAndGradientsOfTheModels) {
+  const auto backend = make_cpu_backend();
+  for (const GoldenCase& golden : model_cases())
+    for (const DType act : {DType::kF32, DType::kF64}) compare_case(*backend, golden, act);
+}
+
+TEST(Golden, LogitsAndGradientsOfEveryAttention) {
+  const auto backend = make_cpu_backend();
+  for (const GoldenCase& golden : attention_cases())
+    for (const DType act : {DType::kF32, DType::kF64}) compare_case(*backend, golden, act);
+}
+
+TEST(Golden, AccumulatedGradientsOfTheModels) {
+  const auto backend = make_cpu_backend();
+  for (const GoldenCase& golden : model_cases()) {
+    Transformer model = start(*backend, golden, DType::kF32, TransformerOptions{}.decayed);
+    const int64_t T = golden.config.context;
+    for (int64_t b = 0; b < golden.batch; ++b)
+      model.forward_backward(golden.tokens.data() + b * T, golden.targets.data() + b * T, 1, T,
+                             1.0 / double(golden.rows()), b > 0);
+    compare_gradients(GoldenFile(golden), model);
+  }
+}
+
+TEST(Golden, FirstLossesOfTheModels) {
+  const auto backend = make_cpu_backend();
+  for (const GoldenCase& golden : model_cases())
+    for (const Json& run : golden.json["runs"])
+      for (const DType act : {DType::kF32, DType::kF64}) compare_run(*backend, golden, run, act);
+}
+
+TEST(Golden, EveryPresetHasACase) {
+  const std::vector<GoldenCase> cases = attention_cases();
+  for (const AttentionPreset& preset : attention_presets())
+    EXPECT_TRUE(std::any_of(cases.begin(), cases.end(), [&](const GoldenCase& golden) {
+      return golden.name == std::string("attention_") + preset.name;
+    })) << preset.name << ": add it to tests/golden/cases.json and make_golden.py";
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,319 @@
+// Checkpoints: what was saved comes back, damage is named and the one before is used, a failed save harms nothing.
+#include "train/checkpoint.h"
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "base/error.h"
+#include "data/temp_folder.h"
+#include "train/failures.h"
+#include "train/tensors.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+TestTensors model_of(int seed, int64_t width = 4) {
+  TestTensors out;
+  out.add("embedding", DType::kF32, {5, width}, seed);
+  out.add("head", DType::kF32, {width, 5}, seed + 1);
+  return out;
+}
+
+TestTensors optimizer_of(int seed) {
+  TestTensors out;
+  out.add("embedding.m", DType::kF32, {5, 4}, seed);
+  out.add("embedding.v", DType::kF32, {5, 4}, seed + 1);
+  return out;
+}
+
+CheckpointState state_of(int64_t step) {
+  CheckpointState state;
+  state.step = step;
+  state.metrics = {uint64_t(step) * 100, step};
+  state.config = {{"model", {{"layers", 1}}}, {"train", {{"lr", 3e-4}}}};
+  state.trainer = {{"guard", {{"skipped", 2}}}, {"seconds", 1.0 / 3}, {"large", ~uint64_t{0}}};
+  return state;
+}
+
+fs::path save(CheckpointStore& store, int64_t step) {
+  return store.save(state_of(step), model_of(int(step)).list(), optimizer_of(int(step)).list());
+}
+
+class CheckpointTest : public testing::Test {
+ protected:
+  std::string run(const std::string& below = "") const {
+    return folder_.file(below.empty() ? "run" : "run/" + below);
+  }
+  CheckpointStore store(int64_t keep = 3) const { return CheckpointStore(run("checkpoints"), keep); }
+  std::optional<ResumePoint> resume(CheckpointStore& store, const std::string& option = "auto") {
+    damaged_.clear();
+    return store.resume_point(ResumeOption::parse(option), damaged_);
+  }
+  int64_t resumed_step(CheckpointStore& store, const std::string& option = "auto") {
+    const auto point = resume(store, option);
+    return point ? point->checkpoint.state.step : 0;
+  }
+  void expect_whole_at(const std::vector<int64_t>& steps) const {
+    EXPECT_EQ(list_checkpoints(run("checkpoints")), steps);
+    for (const int64_t step : steps) {
+      EXPECT_NO_THROW(verify_checkpoint(run(fmt::format("checkpoints/step_{:08d}", step)))) << step;
+    }
+  }
+  size_t entries() const {
+    return size_t(std::distance(fs::directory_iterator(run("checkpoints")), fs::directory_iterator()));
+  }
+
+  TempFolder folder_;
+  std::vector<std::string> damaged_;
+};
+
+TEST_F(CheckpointTest, EverythingComesBack) {
+  CheckpointStore store = this->store();
+  EXPECT_EQ(save(store, 1000), run("checkpoints/step_00001000"));
+  EXPECT_EQ(read_file(run("checkpoints/latest")), "step_00001000\n");
+  EXPECT_EQ(entries(), 2u) << "nothing is left aside";
+
+  const auto point = resume(store);
+  ASSERT_TRUE(point.has_value());
+  EXPECT_TRUE(point->own);
+  const CheckpointState& state = point->checkpoint.state;
+  EXPECT_EQ(state.step, 1000);
+  EXPECT_EQ(state.metrics, (MetricsPosition{100'000, 1000}));
+  EXPECT_EQ(state.config, state_of(1000).config);
+  EXPECT_EQ(state.trainer, state_of(1000).trainer);
+  EXPECT_EQ(state.model_fingerprint, model_fingerprint(model_of(0).list()));
+
+  TestTensors model = model_of(0), optimizer = optimizer_of(0);
+  load_checkpoint(point->checkpoint, model.list(), optimizer.list());
+  EXPECT_TRUE(model.same_values(model_of(1000)));
+  EXPECT_TRUE(optimizer.same_values(optimizer_of(1000)));
+  model.clear_values();
+  load_model(point->checkpoint, model.list());
+  EXPECT_TRUE(model.same_values(model_of(1000)));
+}
+
+TEST_F(CheckpointTest, AnEmptyRunStartsAtStepZero) {
+  CheckpointStore store = this->store();
+  EXPECT_FALSE(resume(store).has_value());
+  EXPECT_TRUE(damaged_.empty());
+}
+
+TEST_F(CheckpointTest, TheOptimizerMayHaveNoState) {
+  CheckpointStore store = this->store();
+  store.save(state_of(1), model_of(1).list(), {});
+  TestTensors model = model_of(0);
+  EXPECT_NO_THROW(load_checkpoint(resume(store)->checkpoint, model.list(), {}));
+}
+
+TEST_F(CheckpointTest, RetentionKeepsTheNewest) {
+  CheckpointStore store = this->store(2);
+  for (const int64_t step : {10, 20, 30, 40}) save(store, step);
+  expect_whole_at({30, 40});
+  CheckpointStore one = this->store(1);
+  save(one, 50);
+  expect_whole_at({50});
+  CheckpointStore all = this->store(0);
+  for (const int64_t step : {60, 70, 80, 90}) save(all, step);
+  expect_whole_at({50, 60, 70, 80, 90});
+}
+
+TEST_F(CheckpointTest, TheSameStepIsReplaced) {
+  CheckpointStore store = this->store(1);
+  save(store, 10);
+  store.save(state_of(10), model_of(77).list(), optimizer_of(77).list());
+  expect_whole_at({10});
+  EXPECT_EQ(entries(), 2u);
+  TestTensors model = model_of(0);
+  load_model(resume(store)->checkpoint, model.list());
+  EXPECT_TRUE(model.same_values(model_of(77)));
+}
+
+TEST_F(CheckpointTest, WhatAKilledSaveLeftIsCleanedAndNeverUsed) {
+  {
+    CheckpointStore store = this->store();
+    save(store, 10);
+  }
+  fs::copy(run("checkpoints/step_00000010"), run("checkpoints/step_00000020.tmp"));
+  folder_.write("run/checkpoints/latest.tmp", "step_00000020\n");
+  EXPECT_EQ(list_checkpoints(run("checkpoints")), std::vector<int64_t>{10});
+  CheckpointStore store = this->store();
+  EXPECT_EQ(entries(), 2u);
+  EXPECT_EQ(resumed_step(store), 10);
+}
+
+// Any byte of any file: the damage is named, and the checkpoint before it is used.
+TEST_F(CheckpointTest, AFlippedByteIsReportedAndTheOneBeforeIsUsed) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  for (const std::string file : {"model.safetensors", "optimizer.safetensors", "state.json"}) {
+    const std::string path = run("checkpoints/step_00000020/" + file);
+    save(store, 20);
+    const long bytes = long(fs::file_size(path));
+    for (const long offset : {0L, 9L, bytes / 2, bytes - 5}) {
+      flip_byte(path, offset);
+      EXPECT_EQ(resumed_step(store), 10) << path << " " << offset;
+      ASSERT_EQ(damaged_.size(), 1u);
+      EXPECT_NE(damaged_[0].find(path), std::string::npos) << damaged_[0];
+      flip_byte(path, offset);
+      EXPECT_EQ(resumed_step(store), 20) << "flipped back it is whole";
+    }
+  }
+}
+
+TEST_F(CheckpointTest, DamageIsDescribed) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  const std::string model = run("checkpoints/step_00000010/model.safetensors");
+  const auto problem = [&] {
+    return message_of<CheckpointDamaged>([&] { verify_checkpoint(run("checkpoints/step_00000010")); });
+  };
+  const std::string good = checksum_text(checksum_of_file(model));
+  flip_byte(model, -1);
+  EXPECT_EQ(problem(), fmt::format("{} is damaged: its checksum is {}, but {} was written", model,
+                                   checksum_text(checksum_of_file(model)), good));
+  const uint64_t bytes = fs::file_size(model);
+  fs::resize_file(model, bytes - 1);
+  EXPECT_EQ(problem(), fmt::format("{} is damaged: it has {} bytes, but {} were written", model, bytes - 1, bytes));
+  fs::remove(model);
+  EXPECT_NE(problem().find("model.safetensors cannot be read: No such file"), std::string::npos) << problem();
+  fs::remove(run("checkpoints/step_00000010/state.json"));
+  EXPECT_EQ(problem(), run("checkpoints/step_00000010/state.json") + " is missing");
+}
+
+TEST_F(CheckpointTest, AllDamagedIsTheUsersError) {
+  CheckpointStore store = this->store();
+  for (const int64_t step : {10, 20}) {
+    save(store, step);
+    flip_byte(run(fmt::format("checkpoints/step_{:08d}/model.safetensors", step)), -1);
+  }
+  const std::string message = message_of<UserError>([&] { resume(store); });
+  EXPECT_NE(message.find("none of the 2 checkpoints is whole"), std::string::npos) << message;
+  EXPECT_NE(message.find("step_00000020"), std::string::npos) << message;
+}
+
+TEST_F(CheckpointTest, TheReplayReplacesTheDamagedOne) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  save(store, 20);
+  flip_byte(run("checkpoints/step_00000020/model.safetensors"), -1);
+  ASSERT_EQ(resumed_step(store), 10);
+  save(store, 20);
+  expect_whole_at({10, 20});
+}
+
+TEST_F(CheckpointTest, AFullDiskLosesNothing) {
+  CheckpointStore store = this->store(1);
+  save(store, 10);
+  {
+    const FileSizeLimit limit(256);
+    const std::string message = message_of<RunError>([&] { save(store, 20); });
+    for (const char* part : {"checkpoints/step_00000020", "File too large", "it needs", "are free"}) {
+      EXPECT_NE(message.find(part), std::string::npos) << part << " is not in: " << message;
+    }
+  }
+  EXPECT_EQ(entries(), 2u) << "the part is gone";
+  EXPECT_EQ(read_file(run("checkpoints/latest")), "step_00000010\n");
+  EXPECT_EQ(resumed_step(store), 10);
+  EXPECT_TRUE(damaged_.empty());
+  save(store, 20);
+  expect_whole_at({20});
+}
+
+TEST_F(CheckpointTest, AFolderThatBecameReadOnlyLosesNothing) {
+  CheckpointStore store = this->store(1);
+  save(store, 10);
+  {
+    const ReadOnlyFolder read_only(run("checkpoints"));
+    if (!read_only.binds()) GTEST_SKIP() << "permissions do not bind this user";
+    const std::string message = message_of<RunError>([&] { save(store, 20); });
+    EXPECT_NE(message.find("Permission denied"), std::string::npos) << message;
+  }
+  EXPECT_EQ(resumed_step(store), 10);
+}
+
+TEST_F(CheckpointTest, AFolderThatIsAFileIsARunErrorAndTheUsersErrorAtStart) {
+  CheckpointStore store = this->store();
+  fs::remove_all(run("checkpoints"));
+  folder_.write("run/checkpoints", "");
+  EXPECT_THROW(save(store, 10), RunError);
+  EXPECT_THROW(this->store(), UserError);
+}
+
+TEST_F(CheckpointTest, AnotherModelIsNamedAndNothingChanges) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  const Checkpoint checkpoint = resume(store)->checkpoint;
+  TestTensors wider = model_of(0, 8), optimizer = optimizer_of(0);
+  const std::string message =
+      message_of<UserError>([&] { load_checkpoint(checkpoint, wider.list(), optimizer.list()); });
+  for (const char* part : {"embedding", "[5,4]", "[5,8]", "the checkpoint is of another model"}) {
+    EXPECT_NE(message.find(part), std::string::npos) << part << " is not in: " << message;
+  }
+  EXPECT_NE(model_fingerprint(wider.list()), checkpoint.state.model_fingerprint);
+
+  TestTensors model = model_of(0), other_optimizer;
+  other_optimizer.add("embedding.momentum", DType::kF32, {5, 4}, 0);
+  EXPECT_THROW(load_checkpoint(checkpoint, model.list(), other_optimizer.list()), UserError);
+  EXPECT_TRUE(model.same_values(model_of(0))) << "the model was filled although the optimizer does not fit";
+}
+
+TEST_F(CheckpointTest, ResumingFromAnOlderOneGivesUpTheNewer) {
+  CheckpointStore store = this->store();
+  for (const int64_t step : {10, 20, 30}) save(store, step);
+  const auto point = resume(store, run("checkpoints/step_00000010/"));
+  ASSERT_TRUE(point.has_value());
+  EXPECT_TRUE(point->own);
+  EXPECT_EQ(point->checkpoint.state.step, 10);
+  expect_whole_at({10});
+  EXPECT_EQ(read_file(run("checkpoints/latest")), "step_00000010\n");
+}
+
+TEST_F(CheckpointTest, ResumingFromAnotherRun) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  CheckpointStore other(folder_.file("other/checkpoints"), 3);
+  const auto point = resume(other, run());
+  ASSERT_TRUE(point.has_value());
+  EXPECT_FALSE(point->own);
+  EXPECT_EQ(point->checkpoint.state.step, 10);
+  expect_whole_at({10});
+
+  save(other, 5);
+  const std::string message = message_of<UserError>([&] { resume(other, run()); });
+  EXPECT_NE(message.find("already has checkpoints up to step 5"), std::string::npos) << message;
+}
+
+TEST_F(CheckpointTest, OptionsOfResume) {
+  EXPECT_EQ(ResumeOption::parse("auto").mode, ResumeOption::Mode::kAuto);
+  EXPECT_EQ(ResumeOption::parse("never").mode, ResumeOption::Mode::kNever);
+  EXPECT_EQ(ResumeOption::parse(folder_.file("")).mode, ResumeOption::Mode::kFrom);
+  EXPECT_THROW(ResumeOption::parse(folder_.file("nothing")), UserError);
+  CheckpointStore store = this->store();
+  save(store, 10);
+  EXPECT_FALSE(resume(store, "never").has_value());
+}
+
+TEST_F(CheckpointTest, OpenFindsWhatTheUserMeans) {
+  CheckpointStore store = this->store();
+  for (const int64_t step : {10, 20}) save(store, step);
+  EXPECT_EQ(open_checkpoint(run(), damaged_).state.step, 20);
+  EXPECT_EQ(open_checkpoint(run() + "/", damaged_).state.step, 20);
+  EXPECT_EQ(open_checkpoint(run("checkpoints"), damaged_).state.step, 20);
+  EXPECT_EQ(open_checkpoint(run("checkpoints/step_00000010"), damaged_).state.step, 10);
+  fs::rename(run("checkpoints/step_00000010"), folder_.file("best"));
+  EXPECT_EQ(open_checkpoint(folder_.file("best"), damaged_).state.step, 10);
+  flip_byte(folder_.file("best/model.safetensors"), -1);
+  EXPECT_THROW(open_checkpoint(folder_.file("best"), damaged_), CheckpointDamaged) << "a named one has no stand-in";
+  EXPECT_THROW(open_checkpoint(folder_.file("nothing"), damaged_), UserError);
+  fs::create_directory(folder_.file("empty"));
+  const std::string message = message_of<UserError>([&] { open_checkpoint(folder_.file("empty"), damaged_); });
+  EXPECT_NE(message.find("no checkpoint in it"), std::string::npos) << message;
+}
+
+}  // namespace
+}  // namespace sluice
