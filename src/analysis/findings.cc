@@ -2,6 +2,7 @@
 // below half, and a residual peaked above twice, the norm of the other positions.
 #include "analysis/findings.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "analysis/compare_table.h"
@@ -28,16 +29,15 @@ struct Split {
   void add(bool holds, const std::string& label) { (holds ? yes : no).push_back(label); }
 };
 
-// "a and b drain it; c does not."
+// "a and b drain it; c does not." The verb comes in the third person, singular and plural.
 std::string split_sentence(const Split& split, const std::string& one, const std::string& many,
-                           const std::string& one_not, const std::string& many_not) {
-  std::string out;
-  if (!split.yes.empty()) out = join_words(split.yes) + " " + (split.yes.size() == 1 ? one : many);
-  if (!split.no.empty()) {
-    if (!out.empty()) out += "; ";
-    out += join_words(split.no) + " " + (split.no.size() == 1 ? one_not : many_not);
-  }
-  return out.empty() ? out : out + ".";
+                           const std::string& object) {
+  const std::string negation = split.no.size() == 1 ? " does not" : " do not";
+  if (split.yes.empty() && split.no.empty()) return "";
+  if (split.yes.empty()) return fmt::format("{}{} {} {}.", join_words(split.no), negation, many, object);
+  std::string out = fmt::format("{} {} {}", join_words(split.yes), split.yes.size() == 1 ? one : many, object);
+  if (!split.no.empty()) out += fmt::format("; {}{}", join_words(split.no), negation);
+  return out + ".";
 }
 
 // The step at which the series first exceeds the threshold, if it starts below.
@@ -95,7 +95,7 @@ Finding sink_finding(const Comparison& comparison) {
     out.items.push_back({g, text});
     split.add(*share > kSinkThreshold, group.label);
   }
-  out.verdict = split_sentence(split, "has a sink", "have sinks", "has none", "have none");
+  out.verdict = split_sentence(split, "has", "have", "a sink");
   if (!out.verdict.empty()) out.verdict += fmt::format(" (A sink: more than {} on position 0.)", kSinkThreshold);
   return out;
 }
@@ -122,9 +122,7 @@ Finding drain_finding(const Comparison& comparison) {
     out.items.push_back({g, "has a value norm of " + against_rest(*sink, *rest)});
     split.add(*sink / *rest < kDrainedBelow, comparison.groups[g].label);
   }
-  out.verdict =
-      split_sentence(split, "drains the value at position 0", "drain the value at position 0", "does not", "do not");
-  if (split.yes.empty() && !split.no.empty()) out.verdict = "None drains the value at position 0.";
+  out.verdict = split_sentence(split, "drains", "drain", "the value at position 0");
   if (!out.verdict.empty()) out.verdict += " (Drained: less than half the norm of the others.)";
   return out;
 }
@@ -144,8 +142,7 @@ Finding residual_finding(const Comparison& comparison) {
     out.items.push_back({g, "has a residual norm of " + against_rest(*sink, *rest)});
     split.add(*sink / *rest > kPeakedAbove, comparison.groups[g].label);
   }
-  out.verdict = split_sentence(split, "peaks at position 0", "peak at position 0", "does not", "do not");
-  if (split.yes.empty() && !split.no.empty()) out.verdict = "None peaks at position 0.";
+  out.verdict = split_sentence(split, "peaks", "peak", "at position 0");
   if (!out.verdict.empty()) out.verdict += " (A peak: more than twice the norm of the others.)";
   return out;
 }
@@ -210,7 +207,8 @@ std::string best_sentence(const Comparison& comparison, const std::string& key, 
 }
 
 Finding task_finding(const Comparison& comparison) {
-  const bool has_risks = comparison.rows.front().values.contains("backcopy_risk");
+  const bool has_risks = std::any_of(comparison.rows.begin(), comparison.rows.end(),
+                                     [](const RunSummary& row) { return row.values.contains("backcopy_risk"); });
   Finding out{"task", has_risks ? "The task" : "The loss", "", {}, ""};
   out.explanation =
       has_risks ? "Each sequence follows two rules: after a trigger character, copy the character before it (the "

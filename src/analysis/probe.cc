@@ -38,6 +38,19 @@ void negative_log_softmax(const float* logits, int64_t V, std::vector<double>& o
   for (int64_t v = 0; v < V; ++v) out[size_t(v)] = log_total - logits[v];
 }
 
+double opening(float logit) { return 1.0 / (1.0 + std::exp(-double(logit))); }
+
+// What the gate of one query head lets through at the first `positions` positions: the mean over its columns. At the
+// source, query heads that share a value share its gate.
+std::vector<double> gate_openings(Backend& backend, const Tensor& logits, int64_t group, int64_t groups, int64_t positions) {
+  const int64_t columns = logits.cols() / groups;
+  const Tensor part = logits.columns(group * columns, columns).row_range(0, positions);
+  const std::vector<float> host = host_copy(backend, part);
+  std::vector<double> out(static_cast<size_t>(positions));
+  for (size_t i = 0; i < host.size(); ++i) out[i / size_t(columns)] += opening(host[i]) / double(columns);
+  return out;
+}
+
 }  // namespace
 
 struct Prober::Sums {
@@ -143,11 +156,11 @@ void Prober::probe_gate(const Pass& pass, int64_t layer, Sums& sums) {
   const int64_t columns = gate.columns(), per_group = columns / gate.groups();
   for (int64_t n = 0; n < pass.N(); ++n)
     for (int64_t c = 0; c < columns; ++c) {
-      const double opening = 1.0 / (1.0 + std::exp(-double(logits[size_t(n * columns + c)])));
+      const double open = opening(logits[size_t(n * columns + c)]);
       HeadSums& head = sums.heads[size_t(layer)][size_t(c / per_group)];
-      head.gate.add(opening);
-      head.gate_closed.add(opening < 0.1 ? 1.0 : 0.0);
-      if (n % pass.T == 0) head.gate_sink.add(opening);
+      head.gate.add(open);
+      head.gate_closed.add(open < 0.1 ? 1.0 : 0.0);
+      if (n % pass.T == 0) head.gate_sink.add(open);
     }
 }
 
@@ -238,10 +251,17 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
   for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(inputs_[size_t(t)]));
   for (int64_t layer = 0; layer < model_.config().layers; ++layer) {
     const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
-    for (int64_t head = 0; head < model_.config().heads; ++head)
-      maps.push_back({{"layer", layer},
-                      {"head", head},
-                      {"weights", attention_weights(model_.backend(), attention.attention(pass), head, shown)}});
+    const std::optional<Gate>& gate = attention.gate();
+    for (int64_t head = 0; head < model_.config().heads; ++head) {
+      Json map = {{"layer", layer},
+                  {"head", head},
+                  {"weights", attention_weights(model_.backend(), attention.attention(pass), head, shown)}};
+      if (gate) {
+        const int64_t group = head / (model_.config().heads / gate->groups());
+        map["gate"] = gate_openings(model_.backend(), gate->logits(pass), group, gate->groups(), shown);
+      }
+      maps.push_back(std::move(map));
+    }
   }
   return {{"step", step}, {"tokens", tokens}, {"maps", maps}};
 }

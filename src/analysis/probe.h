@@ -52,7 +52,7 @@ class Prober {
 
   ProbeResult run();
   // Attention weights of the first `positions` positions of one held-out sequence, every layer and head, in the form
-  // of attention/step_*.json.
+  // of attention/step_*.json; with a gate also its opening at each position.
   Json attention_map(int64_t step, int64_t positions);
 
   size_t bytes() const { return arena_.bytes(); }

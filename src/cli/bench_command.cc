@@ -1,4 +1,41 @@
+// sluice bench CONFIG [--set k=v ...] [--steps N] [--json FILE]
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/files.h"
 #include "cli/commands.h"
+#include "train/step_benchmark.h"
+
 namespace sluice {
-void add_bench_command(CLI::App&) {}
+namespace {
+
+struct BenchArguments {
+  std::string config, json;
+  std::vector<std::string> overrides;
+  int64_t steps = 5, warmup = 2;
+};
+
+void bench(const BenchArguments& args) {
+  const Experiment experiment = load_experiment(args.config, args.overrides);
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  fmt::print("{}\n", backend->describe());
+  const StepBenchmark result = benchmark_step(*backend, experiment, args.warmup, args.steps);
+  fmt::print("{}", to_text(result, experiment));
+  if (!args.json.empty()) write_file_atomic(args.json, to_json(result).dump(2) + "\n");
+}
+
+}  // namespace
+
+void add_bench_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("bench", "time a config's training step, by op, against its matmuls alone");
+  auto args = std::make_shared<BenchArguments>();
+  command->add_option("config", args->config, "the experiment's JSON file, such as configs/bench/small.json")->required();
+  add_set_option(*command, args->overrides);
+  command->add_option("--steps", args->steps, "steps that are timed")->check(CLI::Range(1, 10000));
+  command->add_option("--warmup", args->warmup, "steps before them")->check(CLI::Range(0, 10000));
+  command->add_option("--json", args->json, "also write the figures here");
+  command->callback([args] { bench(*args); });
+}
+
 }  // namespace sluice

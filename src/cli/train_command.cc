@@ -18,8 +18,8 @@ struct TrainArguments {
   bool quiet = false;
 };
 
-// Console and runs/NAME/log.txt.
-void open_log(const RunFolder& folder, bool quiet) {
+// Console and runs/NAME/log.txt; returns the file's sink.
+spdlog::sink_ptr open_log(const RunFolder& folder, bool quiet) {
   auto console = std::make_shared<spdlog::sinks::stdout_color_sink_mt>();
   console->set_pattern("%v");
   if (quiet) console->set_level(spdlog::level::warn);
@@ -27,23 +27,35 @@ void open_log(const RunFolder& folder, bool quiet) {
   file->set_pattern("%Y-%m-%d %H:%M:%S %l %v");
   auto logger = std::make_shared<spdlog::logger>("sluice", spdlog::sinks_init_list{console, file});
   logger->flush_on(spdlog::level::info);
+  logger->set_error_handler([](const std::string&) {});  // a full disk is told of by the metrics or the checkpoint
   spdlog::set_default_logger(logger);
+  return file;
+}
+
+int run_training(const Experiment& experiment, TrainingData data, const RunFolder& folder, const ResumeOption& resume) {
+  if (folder.moved_to()) spdlog::info("the former run was moved to {}", folder.moved_to()->string());
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  Trainer trainer(*backend, experiment, std::move(data), folder);
+  spdlog::info("{} -> {} on {}", experiment.name, folder.path().string(), backend->describe());
+  spdlog::info("{}", trainer.memory_table());
+  return trainer.run(resume);
 }
 
 void train(const TrainArguments& args) {
   Experiment experiment = load_experiment(args.config, args.overrides);
   const ResumeOption resume = ResumeOption::parse(args.resume);
+  TrainingData data = TrainingData::open(experiment);
   const StopSignals signals;
   const RunFolder folder(args.out.empty() ? "runs/" + experiment.name : args.out, experiment.dump(), resume);
-  open_log(folder, args.quiet);
-  const std::unique_ptr<Backend> backend = make_cpu_backend();
-  Trainer trainer(*backend, experiment, folder);
-  spdlog::info("{} -> {} on {}", experiment.name, folder.path().string(), backend->describe());
-  spdlog::info("{}", trainer.memory_table());
-  const int signal = trainer.run(resume);
-  if (signal) {
+  const spdlog::sink_ptr file = open_log(folder, args.quiet);
+  try {
+    const int signal = run_training(experiment, std::move(data), folder, resume);
+    if (signal == 0) return;
     spdlog::info("stopped by {} after a checkpoint; the same command goes on from there", signal_name(signal));
     exit_code() = exit_code_of(signal);
+  } catch (const std::exception& error) {
+    spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
+    throw;
   }
 }
 

@@ -115,6 +115,7 @@ class Backend {
   virtual std::string describe() const = 0;
   virtual void* allocate(size_t bytes) = 0;                       // 64-byte aligned, zeroed
   virtual void release(void* data) = 0;
+  virtual size_t allocated_bytes() const = 0;                     // asked for and not yet released
   virtual void upload(const Tensor& to, const void* from) = 0;    // contiguous; host memory
   virtual void download(void* to, const Tensor& from) = 0;        // strided, arrives packed; synchronises
   virtual void synchronize() = 0;

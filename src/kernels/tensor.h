@@ -4,18 +4,21 @@
 // slice of columns (the queries inside a fused [N, 3C] buffer, one head of [N, C]) is a Tensor too.
 #pragma once
 
-#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
 
 #include "base/error.h"
 
+// Accessors are inlined in every build: kernels compiled for one instruction set must not leave a copy of them that the
+// linker could give to all callers (cmake/isa_kernels.cmake).
+#define SLUICE_ACCESSOR [[gnu::always_inline]]
+
 namespace sluice {
 
 enum class DType : uint8_t { kF32, kBF16, kF64, kI32 };
 
-constexpr size_t size_of(DType type) {
+SLUICE_ACCESSOR constexpr size_t size_of(DType type) {
   switch (type) {
     case DType::kF32: case DType::kI32: return 4;
     case DType::kBF16: return 2;
@@ -35,7 +38,7 @@ constexpr const char* name_of(DType type) {
 }
 
 // The type that sums, statistics, gradients of parameters and optimizer state have for activations of type `type`.
-constexpr DType accumulator_of(DType type) { return type == DType::kF64 ? DType::kF64 : DType::kF32; }
+SLUICE_ACCESSOR constexpr DType accumulator_of(DType type) { return type == DType::kF64 ? DType::kF64 : DType::kF32; }
 
 class Shape {
  public:
@@ -45,24 +48,27 @@ class Shape {
   constexpr Shape(std::initializer_list<int64_t> dims) {
     for (int64_t dim : dims) dims_[rank_++] = dim;
   }
-  constexpr int rank() const { return rank_; }
-  constexpr int64_t operator[](int i) const { return dims_[i]; }
-  constexpr int64_t elements() const {
+  SLUICE_ACCESSOR constexpr int rank() const { return rank_; }
+  SLUICE_ACCESSOR constexpr int64_t operator[](int i) const { return dims_[i]; }
+  SLUICE_ACCESSOR constexpr int64_t elements() const {
     int64_t n = 1;
     for (int i = 0; i < rank_; ++i) n *= dims_[i];
     return n;
   }
-  constexpr int64_t cols() const { return rank_ == 0 ? 1 : dims_[rank_ - 1]; }
-  constexpr int64_t rows() const { return cols() == 0 ? 0 : elements() / cols(); }
+  SLUICE_ACCESSOR constexpr int64_t cols() const { return rank_ == 0 ? 1 : dims_[rank_ - 1]; }
+  SLUICE_ACCESSOR constexpr int64_t rows() const { return cols() == 0 ? 0 : elements() / cols(); }
   bool operator==(const Shape&) const = default;
   std::string str() const {
     std::string out = "[";
-    for (int i = 0; i < rank_; ++i) out += (i ? "," : "") + std::to_string(dims_[i]);
+    for (int i = 0; i < rank_; ++i) {
+      if (i) out += ',';
+      out += std::to_string(dims_[i]);
+    }
     return out + "]";
   }
 
  private:
-  std::array<int64_t, kMaxRank> dims_{};
+  int64_t dims_[kMaxRank] = {};
   int rank_ = 0;
 };
 
@@ -75,12 +81,12 @@ struct Tensor {
   Tensor() = default;
   Tensor(void* data, DType dtype, Shape shape) : data(data), dtype(dtype), shape(shape), stride(shape.cols()) {}
 
-  explicit operator bool() const { return data != nullptr; }
-  int64_t rows() const { return shape.rows(); }
-  int64_t cols() const { return shape.cols(); }
-  int64_t elements() const { return shape.elements(); }
-  size_t bytes() const { return size_t(elements()) * size_of(dtype); }
-  bool contiguous() const { return stride == cols() || rows() <= 1; }
+  SLUICE_ACCESSOR explicit operator bool() const { return data != nullptr; }
+  SLUICE_ACCESSOR int64_t rows() const { return shape.rows(); }
+  SLUICE_ACCESSOR int64_t cols() const { return shape.cols(); }
+  SLUICE_ACCESSOR int64_t elements() const { return shape.elements(); }
+  SLUICE_ACCESSOR size_t bytes() const { return size_t(elements()) * size_of(dtype); }
+  SLUICE_ACCESSOR bool contiguous() const { return stride == cols() || rows() <= 1; }
 
   template <class T>
   T* as() const {

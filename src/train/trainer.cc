@@ -26,20 +26,30 @@ TransformerOptions model_options(const Experiment& experiment) {
   return options;
 }
 
+Json guard_line(const char* action, int64_t step, const std::string& reason) {
+  return {{"kind", "guard"}, {"step", step}, {"action", action}, {"reason", reason}};
+}
+
 bool needs_held_out(const LogConfig& log) { return log.eval_every > 0 || log.probe_every > 0 || log.map_positions > 0; }
 
 }  // namespace
 
-Trainer::Trainer(Backend& backend, const Experiment& experiment, const RunFolder& folder)
-    : backend_(backend), experiment_(experiment), folder_(folder), config_(experiment_.dump()),
-      data_(make_source(experiment.data, Split::kTrain, experiment.model.context, experiment.model.vocab_size, experiment.seed)),
-      held_out_(needs_held_out(experiment.log) ? make_source(experiment.data, Split::kHeldOut, experiment.model.context,
-                                                             experiment.model.vocab_size, experiment.seed)
-                                               : nullptr),
-      model_(backend, experiment.model, model_options(experiment)),
+TrainingData TrainingData::open(const Experiment& experiment) {
+  const auto source = [&](Split split) {
+    return make_source(experiment.data, split, experiment.model.context, experiment.model.vocab_size, experiment.seed);
+  };
+  TrainingData data;
+  data.train = source(Split::kTrain);
+  if (needs_held_out(experiment.log)) data.held_out = source(Split::kHeldOut);
+  return data;
+}
+
+Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder& folder)
+    : backend_(backend), experiment_(experiment), folder_(folder), config_(experiment_.dump()), data_(std::move(data)),
+      data_identity_(data_.train->identity()), model_(backend, experiment.model, model_options(experiment)),
       optimizer_(make_optimizer(backend, model_.params(), experiment.train.optimizer)), guard_(experiment.train.guard),
       metrics_(folder.metrics_file()), checkpoints_(folder.checkpoints_folder(), experiment.log.keep) {
-  if (held_out_) prober_.emplace(model_, *held_out_, experiment.log.probe_batch);
+  if (data_.held_out) prober_.emplace(model_, *data_.held_out, experiment.log.probe_batch);
   const size_t tokens = size_t(experiment.train.micro_batch * experiment.model.context);
   inputs_.resize(tokens);
   targets_.resize(tokens);
@@ -50,11 +60,23 @@ int Trainer::run(const ResumeOption& resume) {
   started_text_ = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   start(resume);
   write_info("running");
-  progress_.emplace(experiment_.name, step_, experiment_.train.steps);
+  try {
+    progress_.emplace(experiment_.name, step_, experiment_.train.steps);
+    train_steps();
+    progress_.reset();
+    return finish();
+  } catch (...) {
+    progress_.reset();
+    note_failure();
+    throw;
+  }
+}
+
+void Trainer::train_steps() {
   while (step_ < experiment_.train.steps && !stop_requested()) {
     const StepResult result = train_step();
     if (result.verdict.action == Guard::Action::kStop) {
-      write_info("failed");
+      metrics_.append(guard_line("stop", step_ + 1, result.verdict.reason));
       throw RunError("{}", result.verdict.reason);
     }
     if (result.verdict.action == Guard::Action::kRollBack) {
@@ -65,10 +87,16 @@ int Trainer::run(const ResumeOption& resume) {
     ++step_;
     after_step(result);
   }
-  progress_.reset();
+}
+
+int Trainer::finish() {
   const bool done = step_ >= experiment_.train.steps;
   if (done) save_attention_map();
-  if (saved_step_ != step_) save();
+  if (saved_step_ != step_ && !save()) {
+    throw RunError("the run ended at step {} without a checkpoint of it: its weights give a loss that is not finite; "
+                   "earlier checkpoints are as they were",
+                   step_);
+  }
   write_info(done ? "done" : "stopped");
   return done ? 0 : stop_requested();
 }
@@ -77,15 +105,32 @@ void Trainer::start(const ResumeOption& resume) {
   std::vector<std::string> damaged;
   const std::optional<ResumePoint> point = checkpoints_.resume_point(resume, damaged);
   for (const std::string& text : damaged) spdlog::warn("{}", text);
-  if (point) {
-    load(point->checkpoint);
-    const auto warning = metrics_.truncate_to(point->own ? point->checkpoint.state.metrics : MetricsPosition{});
-    if (warning) spdlog::warn("{}", *warning);
-    spdlog::info("resumed from {} at step {}", point->checkpoint.path.string(), step_);
-    saved_step_ = point->own ? step_ : -1;
-    has_checkpoint_ = point->own;
-    return;
+  if (point) resume_from(*point);
+  else start_anew();
+}
+
+void Trainer::resume_from(const ResumePoint& point) {
+  const std::string where = point.checkpoint.path.string();
+  check_same_model(point.checkpoint.state.config, config_, where);
+  const std::string identity = point.checkpoint.state.trainer.value("data", data_identity_);
+  if (identity != data_identity_) {
+    const std::string text = fmt::format("{} was trained on other data ({}) than this config's ({})", where, identity,
+                                         data_identity_);
+    if (point.own) throw UserError("{}; put the data back, or name another folder with --out", text);
+    spdlog::warn("{}", text);
   }
+  load(point.checkpoint);
+  const auto warning = metrics_.truncate_to(point.own ? point.checkpoint.state.metrics : MetricsPosition{});
+  if (warning) spdlog::warn("{}", *warning);
+  spdlog::info("resumed from {} at step {}", where, step_);
+  if (step_ >= experiment_.train.steps) spdlog::info("nothing is left to train: train.steps is {}", experiment_.train.steps);
+  saved_step_ = point.own ? step_ : -1;
+  has_checkpoint_ = point.own;
+}
+
+void Trainer::start_anew() {
+  if (const int64_t lines = metrics_.position().lines; lines > 0)
+    spdlog::warn("there is no checkpoint: the run starts over, and its {} metrics lines are dropped", lines);
   metrics_.truncate_to({});
   model_.initialise(experiment_.seed);
   save_attention_map();
@@ -100,21 +145,22 @@ Trainer::StepResult Trainer::train_step() {
   StepResult result;
   for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
     const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
-    data_->fill(next_sequence_ + first, count, inputs_.data(), targets_.data());
+    data_.train->fill(next_sequence_ + first, count, inputs_.data(), targets_.data());
     result.loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, T, scale, first > 0);
   }
   next_sequence_ += batch;
   result.grad_norm = std::sqrt(backend_.sum_of_squares(model_.params().all_grads()));
   result.lr = learning_rate(experiment_.train.schedule, experiment_.train.optimizer.lr, step_, experiment_.train.steps);
-  result.verdict = guard_.judge(step_, result.loss, result.grad_norm, has_checkpoint_);
+  result.verdict = guard_.judge(step_ + 1, result.loss, result.grad_norm, has_checkpoint_);
   result.seconds = seconds_since(start);
   return result;
 }
 
 void Trainer::apply(const StepResult& result) {
   if (result.verdict.action == Guard::Action::kSkip) {
+    progress_->pause();
     spdlog::warn("{}", result.verdict.reason);
-    metrics_.append({{"kind", "guard"}, {"step", step_ + 1}, {"action", "skip"}, {"reason", result.verdict.reason}});
+    metrics_.append(guard_line("skip", step_ + 1, result.verdict.reason));
     return;
   }
   const auto start = Clock::now();
@@ -127,17 +173,27 @@ void Trainer::apply(const StepResult& result) {
 
 void Trainer::roll_back(const std::string& reason) {
   std::vector<std::string> damaged;
-  const auto checkpoint = find_newest_whole(checkpoints_.folder(), damaged);
+  std::optional<Checkpoint> checkpoint;
+  try {
+    checkpoint = find_newest_whole(checkpoints_.folder(), damaged);
+  } catch (const UserError& error) {
+    throw RunError("{}; it cannot be rolled back: {}", reason, error.what());
+  }
   if (!checkpoint) throw RunError("{}; there is no checkpoint to go back to", reason);
+  progress_->pause();
+  for (const std::string& text : damaged) spdlog::warn("{}", text);
+  // The data goes on behind what failed; the clock and the guard's counts go on too.
   const int64_t sequence = next_sequence_;
+  const double seconds = seconds_before_;
   const Json guard = guard_.state();
   load(*checkpoint);
-  // The data goes on behind what failed; the guard's counts go on too.
   next_sequence_ = sequence;
+  seconds_before_ = seconds;
   guard_.restore(guard);
-  guard_.rewind(checkpoint->state.trainer["guard"]);
+  guard_.rewind(checkpoint->state.trainer.at("guard"));
   metrics_.truncate_to(checkpoint->state.metrics);
-  metrics_.append({{"kind", "guard"}, {"step", step_}, {"action", "roll_back"}, {"reason", reason}});
+  metrics_.append(guard_line("roll_back", step_, reason));
+  saved_step_ = -1;  // what is on disk for this step does not know of the roll-back
   spdlog::warn("{}: back to step {}", reason, step_);
 }
 
@@ -153,6 +209,8 @@ void Trainer::load(const Checkpoint& checkpoint) {
 }
 
 void Trainer::after_step(const StepResult& result) {
+  const int64_t tokens = experiment_.train.batch * experiment_.model.context;
+  progress_->update(step_, result.loss, result.lr, double(tokens) / seconds_per_step(result));
   if (due(experiment_.log.every) || step_ == experiment_.train.steps) log_step(result);
   const bool last = step_ == experiment_.train.steps;
   if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
@@ -161,19 +219,21 @@ void Trainer::after_step(const StepResult& result) {
   if (due(experiment_.log.checkpoint_every)) save();
 }
 
+double Trainer::seconds_per_step(const StepResult& result) const {
+  return interval_steps_ > 0 ? interval_seconds_ / double(interval_steps_) : result.seconds;
+}
+
 void Trainer::log_step(const StepResult& result) {
   const int64_t tokens = experiment_.train.batch * experiment_.model.context;
-  const double per_step = interval_steps_ > 0 ? interval_seconds_ / double(interval_steps_) : result.seconds;
-  const double rate = double(tokens) / per_step;
+  const double seconds = seconds_per_step(result);
   metrics_.append({{"kind", "train"},
                    {"step", step_},
                    {"loss", result.loss},
                    {"lr", result.lr},
                    {"grad_norm", result.grad_norm},
                    {"tokens", step_ * tokens},
-                   {"tokens_per_second", rate},
-                   {"step_ms", 1e3 * per_step}});
-  progress_->update(step_, result.loss, result.lr, rate);
+                   {"tokens_per_second", double(tokens) / seconds},
+                   {"step_ms", 1e3 * seconds}});
   interval_seconds_ = 0;
   interval_steps_ = 0;
 }
@@ -183,7 +243,7 @@ void Trainer::evaluate() {
   double loss = 0;
   for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
     const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
-    held_out_->fill(first, count, inputs_.data(), targets_.data());
+    data_.held_out->fill(first, count, inputs_.data(), targets_.data());
     loss += model_.loss(inputs_.data(), targets_.data(), count, T) / double(batch * T);
   }
   metrics_.append({{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}});
@@ -208,7 +268,20 @@ std::vector<NamedTensor> Trainer::model_tensors() const {
   return tensors;
 }
 
-void Trainer::save() {
+// A roll-back must find weights that it can go on from: the guard has seen the loss of the weights before the last
+// update only. One pass on the batch that is there.
+bool Trainer::weights_are_good() {
+  const int64_t T = experiment_.model.context;
+  return std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
+         std::isfinite(model_.loss(inputs_.data(), targets_.data(), 1, T));
+}
+
+bool Trainer::save() {
+  if (!weights_are_good()) {
+    if (progress_) progress_->pause();
+    spdlog::warn("step {} is not saved: its weights give a loss that is not finite", step_);
+    return false;
+  }
   CheckpointState state;
   state.step = step_;
   state.metrics = metrics_.sync();
@@ -216,10 +289,21 @@ void Trainer::save() {
   state.trainer = {{"updates", optimizer_->updates()},
                    {"next_sequence", next_sequence_},
                    {"seconds", seconds_before_ + seconds_since(started_)},
+                   {"data", data_identity_},
                    {"guard", guard_.state()}};
   checkpoints_.save(std::move(state), model_tensors(), optimizer_->state());
   saved_step_ = step_;
   has_checkpoint_ = true;
+  return true;
+}
+
+// The error that is on its way says what happened; on a full disk there may be no room for more.
+void Trainer::note_failure() noexcept {
+  try {
+    metrics_.flush();
+    write_info("failed");
+  } catch (const std::exception&) {
+  }
 }
 
 void Trainer::write_info(const char* status) {
@@ -229,7 +313,7 @@ void Trainer::write_info(const char* status) {
                      {"precision", experiment_.train.precision},
                      {"version", build_info().version},
                      {"commit", build_info().commit},
-                     {"data", data_->describe()},
+                     {"data", data_.train->describe()},
                      {"started", started_text_},
                      {"seconds", seconds_before_ + seconds_since(started_)},
                      {"planned_bytes", planned_bytes()},

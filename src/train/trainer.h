@@ -18,13 +18,23 @@
 
 namespace sluice {
 
+// What a run reads.
+struct TrainingData {
+  std::unique_ptr<DataSource> train, held_out;  // held_out is null where nothing asks for it
+
+  // To be called before the run's folder is made: wrong data then leaves nothing behind. UserError where data and model
+  // do not fit together.
+  static TrainingData open(const Experiment& experiment);
+};
+
 class Trainer {
  public:
-  // Allocates everything the run needs. UserError where data and model do not fit together.
-  Trainer(Backend& backend, const Experiment& experiment, const RunFolder& folder);
+  // Allocates everything the run needs. The folder and the backend must outlive it.
+  Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder& folder);
 
   // Trains to the last step, from the checkpoint that `resume` means or from the start. Returns 0, or the signal that
-  // stopped it after a checkpoint. RunError when the guard gives up.
+  // stopped it after a checkpoint. UserError if that checkpoint is of another model or of other data; RunError when the
+  // guard gives up, or the weights to save are spoilt.
   int run(const ResumeOption& resume);
 
   // What was allocated, by purpose: a table for a person.
@@ -38,17 +48,24 @@ class Trainer {
   };
 
   void start(const ResumeOption& resume);
+  void resume_from(const ResumePoint& point);
+  void start_anew();
+  void train_steps();
+  int finish();
   StepResult train_step();
   void apply(const StepResult& result);
   void roll_back(const std::string& reason);
   void load(const Checkpoint& checkpoint);
   void after_step(const StepResult& result);
+  double seconds_per_step(const StepResult& result) const;  // since the last train line
   void log_step(const StepResult& result);
   void evaluate();
   void probe();
   void save_attention_map();
-  void save();
+  bool weights_are_good();
+  bool save();                   // false: the weights are spoilt and were not saved
   void write_info(const char* status);
+  void note_failure() noexcept;
   bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
   std::vector<NamedTensor> model_tensors() const;
 
@@ -56,7 +73,8 @@ class Trainer {
   Experiment experiment_;
   const RunFolder& folder_;
   const Json config_;
-  std::unique_ptr<DataSource> data_, held_out_;
+  const TrainingData data_;
+  const std::string data_identity_;
   Transformer model_;
   std::unique_ptr<Optimizer> optimizer_;
   std::optional<Prober> prober_;

@@ -27,7 +27,7 @@ TEST(Findings, SayWhoHasASinkAndSinceWhen) {
   ASSERT_NE(sink, nullptr);
   EXPECT_EQ(sink->items.at(0).text, "puts 0.800 of its attention on position 0; first past 0.3 at step 10");
   EXPECT_EQ(sink->items.at(1).text, "puts 0.100 of its attention on position 0");
-  EXPECT_EQ(sink->verdict, "softmax has a sink; vga has none. (A sink: more than 0.3 on position 0.)");
+  EXPECT_EQ(sink->verdict, "softmax has a sink; vga does not. (A sink: more than 0.3 on position 0.)");
   // (1 + 1/2 + 1/3 + 1/4) / 4
   EXPECT_NE(sink->explanation.find("over 4 tokens of context, position 0 would get 0.521"), std::string::npos);
 }
@@ -36,17 +36,24 @@ TEST(Findings, FollowTheFiguresNotTheNames) {
   RunBuilder build;
   const auto findings = findings_of({build.add("softmax", 1, 0.1), build.add("vga", 1, 0.9, kOutputGate)});
   EXPECT_EQ(find(findings, "sink")->verdict,
-            "vga has a sink; softmax has none. (A sink: more than 0.3 on position 0.)");
+            "vga has a sink; softmax does not. (A sink: more than 0.3 on position 0.)");
   EXPECT_EQ(find(findings, "gate")->verdict, "Attention on position 0: 0.900 with gates, 0.100 without.");
   EXPECT_EQ(find(findings, "gate")->items.size(), 1u);
   EXPECT_EQ(find(findings, "drain")->verdict,
             "softmax and vga drain the value at position 0. (Drained: less than half the norm of the others.)");
 }
 
+TEST(Findings, NegateTheWholeSentenceWhereNoneHasIt) {
+  RunBuilder build;
+  const auto findings = findings_of({build.add("a", 1, 0.1), build.add("b", 1, 0.2, kOutputGate)});
+  EXPECT_EQ(find(findings, "sink")->verdict, "a and b do not have a sink. (A sink: more than 0.3 on position 0.)");
+}
+
 TEST(Findings, LeaveOutWhatTheRunsDoNotKnow) {
   RunBuilder build;
   const auto plain = findings_of({build.add("softmax", 1, 0.8)});
   EXPECT_EQ(find(plain, "gate"), nullptr);
+  EXPECT_EQ(find(plain, "task")->verdict, "");  // nothing to compare with
   const auto loss = findings_of({build.write("lm", "metrics.jsonl", "{\"kind\":\"eval\",\"step\":5,\"loss\":2.0}\n")});
   ASSERT_EQ(loss.size(), 1u);
   EXPECT_EQ(loss[0].items.at(0).text, "reaches an evaluation loss of 2.000 (perplexity 7.39)");

@@ -3,9 +3,9 @@
 
     python3 tests/golden/make_golden.py [CASE ...]        (needs torch and numpy; any version of the last years will do)
 
-The model below is written from the definitions, with explicit [T, T] attention matrices and autograd, and shares nothing
-with the C++ sources. Initial values, tokens and the signs of the sketches are regenerated from Philox4x32-10 and so need
-not be stored. README.md in this folder says what the files hold.
+The model below is written from the definitions, with explicit [T, T] attention matrices and autograd, and shares
+nothing with the C++ sources. Initial values, tokens and the signs of the sketches are regenerated from Philox4x32-10
+and so need not be stored. README.md in this folder says what the files hold.
 """
 
 import json
@@ -71,7 +71,9 @@ PRESETS = {
     "softmax": {},
     "input_gated": {"gate": {"reads": "hidden", "site": "output", "grain": "head"}},
     "vga": {"gate": {"reads": "value", "site": "output", "grain": "head"}},
-    "gated_attention": {"gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": True, "opening": 0.5}},
+    "gated_attention": {
+        "gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": True, "opening": 0.5}
+    },
     "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
@@ -89,7 +91,8 @@ def complete(model):
     for key in list(given):
         if key in gate:
             gate[key] = given.pop(key)
-    score = {"type": "softmax", "bias": 0.0, "minus_log_length": False, "gamma": -0.03, "alpha": 0.0, "zeta": 1.0, "epsilon": 1e-8}
+    score = {"type": "softmax", "bias": 0.0, "minus_log_length": False}
+    score.update({"gamma": -0.03, "alpha": 0.0, "zeta": 1.0, "epsilon": 1e-8})
     score.update(given.pop("score", preset.get("score", {})))
     attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
     return {**m, "attention": attention, "head_size": m["width"] // m["heads"]}
@@ -105,9 +108,9 @@ def declare(m):
     def linear(name, rows, cols, bias, residual=False):
         std = m["init_std"] / (math.sqrt(2.0 * m["layers"]) if residual else 1)
         bound = 1.0 / math.sqrt(cols)
-        out[name + ".weight"] = ((rows, cols), "normal", std, "matrix") if gpt2 else ((rows, cols), "uniform", bound, "matrix")
+        out[name + ".weight"] = ((rows, cols), *(("normal", std) if gpt2 else ("uniform", bound)), "matrix")
         if bias:
-            out[name + ".bias"] = ((rows,), "constant", 0, "vector") if gpt2 else ((rows,), "uniform", bound, "vector")
+            out[name + ".bias"] = ((rows,), *(("constant", 0) if gpt2 else ("uniform", bound)), "vector")
 
     def norm(name):
         out[name + ".weight"] = ((C,), "constant", 1, "norm")
@@ -131,7 +134,8 @@ def declare(m):
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
             rows = heads * (D if gate["grain"] == "element" else 1)
-            linear(block + "attention.gate", rows, {"hidden": C, "hidden_head": D, "value": KV * D}[gate["reads"]], False)
+            inputs = {"hidden": C, "hidden_head": D, "value": KV * D}[gate["reads"]]
+            linear(block + "attention.gate", rows, inputs, False)
             if gate["bias"]:
                 opening = gate["opening"]
                 out[block + "attention.gate.bias"] = ((rows,), "constant", math.log(opening / (1 - opening)), "vector")
@@ -217,7 +221,8 @@ def attention(p, prefix, m, x):
     visible = torch.ones(T, T, dtype=torch.bool).tril()
     if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
         extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
-        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, D) if a["key_value_bias"] else torch.zeros_like(extra_key)
+        learned = a["key_value_bias"]
+        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, D) if learned else torch.zeros_like(extra_key)
         keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head

@@ -15,8 +15,15 @@ constexpr int64_t kBatch = 2, kVocab = 13, kContext = 70, kWidth = 32, kHeads = 
 constexpr double kScale = 1.0 / double(kBatch * kContext);
 
 ModelConfig tiny_model(const Json& attention) {
-  return model_config({{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2}, {"heads", kHeads},
-                       {"width", kWidth}, {"mlp_width", 48}, {"bias", false}, {"tied_head", false}, {"init", "pytorch"},
+  return model_config({{"vocab_size", kVocab},
+                       {"context", kContext},
+                       {"layers", 2},
+                       {"heads", kHeads},
+                       {"width", kWidth},
+                       {"mlp_width", 48},
+                       {"bias", false},
+                       {"tied_head", false},
+                       {"init", "pytorch"},
                        {"attention", attention}});
 }
 
@@ -98,12 +105,14 @@ class GatePair {
     }
     for (int layer = 0; layer < 2; ++layer) {
       const Values of_gate = gradient(input_, in_layer(layer, "gate.weight"));
-      const Values gate_expected = product(of_gate, transposed(value_weight(layer), kWidth, kWidth), rows_, kWidth, kWidth);
+      const Values gate_expected =
+          product(of_gate, transposed(value_weight(layer), kWidth, kWidth), rows_, kWidth, kWidth);
       EXPECT_LE(distance(gradient(vga_, in_layer(layer, "gate.weight")), gate_expected), 1e-11) << "layer " << layer;
 
       const Values through_vga = gradient(vga_, in_layer(layer, "qkv.weight"));
       const Values plain = gradient(input_, in_layer(layer, "qkv.weight"));
-      EXPECT_GE(distance(value_rows(through_vga), value_rows(plain)), 1e-3) << "layer " << layer << ": the same gradient";
+      EXPECT_GE(distance(value_rows(through_vga), value_rows(plain)), 1e-3)
+          << "layer " << layer << ": the same gradient";
       Values expected = plain;
       const Values extra = product(gate_weight(layer), of_gate, kWidth, rows_, kWidth, true);
       for (size_t i = 0; i < extra.size(); ++i) expected[2 * kWidth * kWidth + i] += extra[i];
@@ -136,7 +145,8 @@ TEST(GateProperties, InputGateEqualsValueGateForward) {
 class SourceGate {
  public:
   explicit SourceGate(Backend& backend)
-      : backend_(backend), config_(tiny_model({{"type", "vga"}, {"site", "source"}})),
+      : backend_(backend),
+        config_(tiny_model({{"type", "vga"}, {"site", "source"}})),
         declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_},
         gate_(declarations_, "gate", 0) {
     values_ = plan_.declare("v", "test", {kRows, kWidth}, DType::kF64, kAlways);
@@ -186,7 +196,8 @@ class SourceGate {
   BufferId values_, gated_, d_gated_, workspace_;
 };
 
-// The Jacobian [C, C] of all heads' gated values in one token's values: row (h, r) is g_h e_(h,r) + g_h (1 - g_h) v_(h,r) w_h.
+// The Jacobian [C, C] of all heads' gated values in one token's values: row (h, r) is g_h e_(h,r) + g_h (1 - g_h)
+// v_(h,r) w_h.
 Values jacobian(const Values& v, const Values& weight) {
   Values out(size_t(kWidth * kWidth));
   for (int64_t r = 0; r < kWidth; ++r) {
@@ -194,7 +205,8 @@ Values jacobian(const Values& v, const Values& weight) {
     double logit = 0;
     for (int64_t c = 0; c < kWidth; ++c) logit += w[c] * v[size_t(c)];
     const double g = 1 / (1 + std::exp(-logit));
-    for (int64_t c = 0; c < kWidth; ++c) out[size_t(r * kWidth + c)] = g * (1 - g) * v[size_t(r)] * w[c] + (r == c ? g : 0);
+    for (int64_t c = 0; c < kWidth; ++c)
+      out[size_t(r * kWidth + c)] = g * (1 - g) * v[size_t(r)] * w[c] + (r == c ? g : 0);
   }
   return out;
 }

@@ -1,11 +1,16 @@
 // Checkpoints: what was saved comes back, damage is named and the one before is used, a failed save harms nothing.
 #include "train/checkpoint.h"
 
+#include <chrono>
+#include <csignal>
 #include <filesystem>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/error.h"
 #include "data/temp_folder.h"
@@ -204,6 +209,44 @@ TEST_F(CheckpointTest, TheReplayReplacesTheDamagedOne) {
   ASSERT_EQ(resumed_step(store), 10);
   save(store, 20);
   expect_whole_at({10, 20});
+}
+
+// Saves without end in a child, which is killed `delay` after it has told that its second save is done.
+void save_until_killed(CheckpointStore store, int64_t step, std::chrono::microseconds delay) {
+  int ends[2];
+  ASSERT_EQ(pipe(ends), 0);
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  for (int64_t next = step; child == 0; ++next) {  // the first replaces the newest, as a resumed run may
+    save(store, next);
+    if (write(ends[1], "x", 1) != 1) _exit(1);
+  }
+  char told[2];
+  for (char& one : told) EXPECT_EQ(read(ends[0], &one, 1), 1);
+  std::this_thread::sleep_for(delay);
+  kill(child, SIGKILL);
+  waitpid(child, nullptr, 0);
+  close(ends[0]);
+  close(ends[1]);
+}
+
+// Whatever the moment of the kill: the checkpoint that was there is, or a later one, and it is whole.
+TEST_F(CheckpointTest, AKillAtAnyMomentLeavesAWholeCheckpoint) {
+  constexpr int kKills = 12;
+  CheckpointStore store = this->store(2);
+  const auto begin = std::chrono::steady_clock::now();
+  save(store, 1);
+  const auto one_save = std::chrono::duration_cast<std::chrono::microseconds>(std::chrono::steady_clock::now() - begin);
+  int64_t step = 1;
+  for (int kill_number = 0; kill_number < kKills; ++kill_number) {
+    save_until_killed(store, step, one_save * kill_number / kKills);
+    CheckpointStore after = this->store(2);
+    const int64_t found = resumed_step(after);
+    EXPECT_TRUE(damaged_.empty()) << damaged_[0];
+    EXPECT_GE(found, step + 1) << "two saves were done";
+    EXPECT_LE(read_file(run("checkpoints/latest")), fmt::format("step_{:08d}\n", found));
+    step = found;
+  }
 }
 
 TEST_F(CheckpointTest, AFullDiskLosesNothing) {

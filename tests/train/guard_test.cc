@@ -59,7 +59,7 @@ TEST(Guard, SkipsThenRollsBackThenStops) {
   for (const Action action : round) EXPECT_EQ(judge(guard, kNaN), action);
   const Guard::Verdict verdict = guard.judge(123, kNaN, 1, true);
   EXPECT_EQ(verdict.action, Action::kStop);
-  for (const char* part : {"step 123", "the loss is nan", "2 skipped steps", "2 roll-backs", "train.guard.max_rollbacks"}) {
+  for (const char* part : {"step 123", "the loss is nan", "2 skipped steps", "2 roll-backs", "max_rollbacks"}) {
     EXPECT_NE(verdict.reason.find(part), std::string::npos) << part << " is not in: " << verdict.reason;
   }
   EXPECT_EQ(guard.skipped(), 6);

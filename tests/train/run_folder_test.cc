@@ -70,7 +70,8 @@ TEST(RunFolder, AnotherExperimentIsRefusedByItsFirstKey) {
   };
   expect_contains(problem(changed("/model/attention/score/type", "sigmoid")),
                   {path, "another experiment", "metrics.jsonl", "a checkpoint at step 10",
-                   "model.attention.score.type is \"softmax\", but \"sigmoid\" is asked for", "--out", "--resume never"});
+                   "model.attention.score.type is \"softmax\", but \"sigmoid\" is asked for", "--out",
+                   "--resume never"});
   expect_contains(problem(changed("/train/optimizer/lr", 0.001)), {"train.optimizer.lr is 0.0003, but 0.001"});
   expect_contains(problem(changed("/seed", 43)), {"seed is 42, but 43"});
   expect_contains(problem(changed("/model/bias", true)), {"model.bias is not set, but true"});
@@ -137,8 +138,8 @@ TEST(RunFolder, TheSameTensorsMayBeAnotherModel) {
   EXPECT_NO_THROW(check_same_model(config_of(), changed("/train/optimizer/lr", 1), "runs/b"));
   const std::string message = message_of<UserError>(
       [&] { check_same_model(config_of(), changed("/model/attention/score/type", "relu"), "runs/b"); });
-  EXPECT_EQ(message, "runs/b is of another model: model.attention.score.type is \"softmax\" there, but \"relu\" in this "
-                     "config");
+  EXPECT_EQ(message, "runs/b is of another model: model.attention.score.type is \"softmax\" there, but \"relu\" in "
+                     "this config");
 }
 
 }  // namespace

@@ -21,11 +21,13 @@ const panels = [
    hint: 'By how much the score of position 0 exceeds the mean score of the other keys, before normalisation.',
    lines: [{kind: 'probe', field: 'sink_logit_gap'}]},
   {section: 'value', title: 'Value norm', unit: '|v|', scope: 'head', from: 0,
-   hint: 'Solid: at position 0. Dashed: mean over the other positions. A solid line that falls far below its dashed one is a value drain.',
+   hint: 'Solid: at position 0. Dashed: mean over the other positions. ' +
+         'A solid line that falls far below its dashed one is a value drain.',
    lines: [{kind: 'probe', field: 'value_norm_sink', name: 'position 0'},
            {kind: 'probe', field: 'value_norm_rest', name: 'elsewhere', dashed: true}]},
   {section: 'value', title: 'Value norm through the output projection', unit: '|Wo v|', scope: 'head', from: 0,
-   hint: 'What position 0 would add to the residual stream, were it given all of the attention. Dashed, where recorded: elsewhere.',
+   hint: 'What position 0 would add to the residual stream, were it given all of the attention. ' +
+         'Dashed, where recorded: elsewhere.',
    lines: [{kind: 'probe', field: 'wo_value_norm_sink', name: 'position 0'},
            {kind: 'probe', field: 'wo_value_norm_rest', name: 'elsewhere', dashed: true}]},
   {section: 'value', title: 'Residual norm', scope: 'layer', from: 0,

@@ -2,7 +2,8 @@
 // a cell reads it out under every map, so that variants can be compared on the same pair of tokens. Colours run over
 // the square root of the weight, for most weights are small.
 
-const kRamp = ['#440154', '#482878', '#3e4a89', '#31688e', '#26828e', '#1f9e89', '#35b779', '#6ece58', '#b5de2b', '#fde725']
+const kRamp = ['#440154', '#482878', '#3e4a89', '#31688e', '#26828e',
+               '#1f9e89', '#35b779', '#6ece58', '#b5de2b', '#fde725']
     .map(hex => [1, 3, 5].map(i => parseInt(hex.slice(i, i + 2), 16)));
 
 function rampColour(share) {
@@ -147,12 +148,14 @@ class AttentionMaps {
       const seeds = group.runs.length > 1 ? ` (${run.label})` : '';
       const figure = element('figure', {'data-group': g}, [
         element('h3', {}, [element('i', {class: 'swatch', 'data-group': g}), group.label + seeds])]);
+      const pair = element('div', {class: 'pair'});
+      figure.append(pair);
       const {first, last} = run.attention;
       (first.step === last.step ? [['', last]] : [['Before', first], ['After', last]]).forEach(([when, snapshot]) => {
         const name = (when ? when + ' · ' : '') + readableStep(snapshot.step);
         const map = new AttentionMap(snapshot, `${group.label}, attention at ${name}`, gateRoom,
                                      point => this.draw(point));
-        figure.append(element('h4', {}, [name]), map.canvas, map.readout);
+        pair.append(element('div', {}, [element('h4', {}, [name]), map.canvas, map.readout]));
         this.maps.push(map);
       });
       place.append(figure);

@@ -16,7 +16,8 @@ struct AttentionWorkspace {
   int64_t chunks;   // key blocks kb, kb + chunks, ... of one (batch, kv head) are one task
   int64_t delta, d_q, d_slot, total;  // offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded], [B,KV,2,padded]
 
-  explicit AttentionWorkspace(const AttentionShape& s) {
+  // Inlined always, because the kernels of every instruction set call it (see cmake/isa_kernels.cmake).
+  [[gnu::always_inline]] explicit AttentionWorkspace(const AttentionShape& s) {
     constexpr int64_t kTasks = 32;  // enough for the machines this runs on, few enough to keep partial sums small
     const int64_t blocks = (s.T + kAttentionBlock - 1) / kAttentionBlock;
     padded = (s.D + 15) / 16 * 16;

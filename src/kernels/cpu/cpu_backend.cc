@@ -57,10 +57,18 @@ void* CpuBackend::allocate(size_t bytes) {
     const size_t first = size_t(piece) * kHugePage;
     std::memset(data + first, 0, std::min(kHugePage, size - first));
   }
+  sizes_[data] = bytes;
+  allocated_ += bytes;
   return data;
 }
 
-void CpuBackend::release(void* data) { std::free(data); }
+void CpuBackend::release(void* data) {
+  const auto found = sizes_.find(data);
+  check(found != sizes_.end(), "release: this backend has not allocated it");
+  allocated_ -= found->second;
+  sizes_.erase(found);
+  std::free(data);
+}
 
 void CpuBackend::upload(const Tensor& to, const void* from) {
   check_upload(to);
@@ -68,8 +76,14 @@ void CpuBackend::upload(const Tensor& to, const void* from) {
 }
 
 void CpuBackend::download(void* to, const Tensor& from) {
-  check_upload(from);
-  std::memcpy(to, from.data, from.bytes());
+  check(bool(from), "download: the tensor is absent");
+  const size_t row = size_t(from.cols()) * size_of(from.dtype), step = size_t(from.stride) * size_of(from.dtype);
+  if (from.contiguous()) {
+    std::memcpy(to, from.data, from.bytes());
+    return;
+  }
+  for (int64_t i = 0; i < from.rows(); ++i)
+    std::memcpy(static_cast<char*>(to) + size_t(i) * row, static_cast<const char*>(from.data) + size_t(i) * step, row);
 }
 
 void CpuBackend::fill(const Tensor& out, double value) {

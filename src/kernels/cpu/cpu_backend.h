@@ -2,18 +2,21 @@
 // (matmul.h). Everything is synchronous. Private to kernels/cpu: use make_cpu_backend() of backend.h.
 #pragma once
 
+#include <unordered_map>
+
 #include "kernels/backend.h"
 #include "kernels/cpu/isa.h"
 
 namespace sluice {
 
-class CpuBackend final : public Backend {
+class CpuBackend : public Backend {
  public:
   CpuBackend() : isa_(isa_kernels()) {}
 
   std::string describe() const override;
   void* allocate(size_t bytes) override;
   void release(void* data) override;
+  size_t allocated_bytes() const override { return allocated_; }
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override {}
@@ -58,6 +61,8 @@ class CpuBackend final : public Backend {
 
  private:
   const IsaKernels& isa_;
+  std::unordered_map<void*, size_t> sizes_;  // of what allocate() gave
+  size_t allocated_ = 0;
 };
 
 }  // namespace sluice

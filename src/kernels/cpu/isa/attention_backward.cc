@@ -44,8 +44,15 @@ struct QueryRows {
   alignas(64) A d_o_scratch[kBlock * kMaxHead];
 };
 
+// Of the task a thread is in. Thread-local memory is cut from every thread's stack: one for all score functions.
+template <class A>
+struct TaskScratch {
+  alignas(64) static inline thread_local A s_[kBlock * kBlock], dp_[kBlock * kBlock];  // [queries, keys]
+  alignas(64) static inline thread_local A d_k_[kBlock * kMaxHead], d_v_[kBlock * kMaxHead];
+};
+
 template <class S, class Score>
-class Backward {
+class Backward : TaskScratch<Acc<S>> {
  public:
   using A = Acc<S>;
   using V = Vec<A>;
@@ -67,6 +74,8 @@ class Backward {
   }
 
  private:
+  using TaskScratch<A>::s_, TaskScratch<A>::dp_, TaskScratch<A>::d_k_, TaskScratch<A>::d_v_;
+
   // --- pass 1
 
   void compute_delta() {
@@ -296,20 +305,7 @@ class Backward {
   const AttentionWorkspace layout_;
   const int64_t group_, padded_;
   A* const workspace_;
-
-  // Scratch of the task a thread is in.
-  static thread_local A s_[kBlock * kBlock], dp_[kBlock * kBlock];  // [queries, keys]
-  static thread_local A d_k_[kBlock * kMaxHead], d_v_[kBlock * kMaxHead];
 };
-
-template <class S, class Score>
-alignas(64) thread_local Acc<S> Backward<S, Score>::s_[kBlock * kBlock];
-template <class S, class Score>
-alignas(64) thread_local Acc<S> Backward<S, Score>::dp_[kBlock * kBlock];
-template <class S, class Score>
-alignas(64) thread_local Acc<S> Backward<S, Score>::d_k_[kBlock * kMaxHead];
-template <class S, class Score>
-alignas(64) thread_local Acc<S> Backward<S, Score>::d_v_[kBlock * kMaxHead];
 
 }  // namespace
 

@@ -1,0 +1,197 @@
+#include "train/step_benchmark.h"
+
+#include <sys/resource.h>
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+
+#include "base/philox.h"
+#include "data/source.h"
+#include "model/transformer.h"
+#include "train/optimizer.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+double median_of(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+// Model, optimizer and data of the config, and one step of training on them.
+class Bench {
+ public:
+  Bench(Backend& backend, const Experiment& experiment)
+      : backend_(backend), experiment_(experiment),
+        data_(make_source(experiment.data, Split::kTrain, experiment.model.context, experiment.model.vocab_size,
+                          experiment.seed)),
+        model_(backend, experiment.model,
+               {.act = experiment.act(),
+                .max_batch = experiment.train.micro_batch,
+                .training = true,
+                .decayed = experiment.train.optimizer.decay_groups()}),
+        optimizer_(make_optimizer(backend, model_.params(), experiment.train.optimizer)) {
+    inputs_.resize(size_t(experiment.train.micro_batch * experiment.model.context));
+    targets_.resize(inputs_.size());
+    model_.initialise(experiment.seed);
+  }
+
+  double step() {
+    const int64_t batch = experiment_.train.batch, T = experiment_.model.context;
+    const double scale = 1.0 / double(batch * T);
+    double loss = 0;
+    for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
+      const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
+      data_->fill(first, count, inputs_.data(), targets_.data());
+      loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, T, scale, first > 0);
+    }
+    const double norm = std::sqrt(backend_.sum_of_squares(model_.params().all_grads()));
+    optimizer_->update(experiment_.train.optimizer.lr, norm > 1 ? 1 / norm : 1);
+    backend_.synchronize();
+    return loss;
+  }
+
+  const Params& params() const { return model_.params(); }
+  size_t bytes() const { return model_.params().bytes() + optimizer_->bytes() + model_.arena_bytes(); }
+
+ private:
+  Backend& backend_;
+  const Experiment& experiment_;
+  std::unique_ptr<DataSource> data_;
+  Transformer model_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::vector<int32_t> inputs_, targets_;
+};
+
+template <class Key>
+void divide(std::map<Key, OpTime>& times, int64_t steps) {
+  for (auto& [key, time] : times) {
+    time.calls /= steps;
+    time.seconds /= double(steps);
+  }
+}
+
+// The same product on buffers of its own.
+double time_alone(Backend& backend, const MatmulShape& s) {
+  const int64_t a_rows = s.transpose_a ? s.K : s.M, b_rows = s.transpose_b ? s.N : s.K;
+  const auto bytes = [](int64_t rows, int64_t stride, DType type) { return size_t(rows * stride) * size_of(type); };
+  Arena a(backend, bytes(a_rows, s.a_stride, s.type)), b(backend, bytes(b_rows, s.b_stride, s.type)),
+      out(backend, bytes(s.M, s.out_stride, s.out_type)), bias(backend, bytes(1, s.N, DType::kF32));
+  const auto view = [](const Arena& arena, DType type, int64_t rows, int64_t stride, int64_t cols) {
+    return arena.at(0, type, {rows, stride}).columns(0, cols);
+  };
+  backend.random_uniform(a.at(0, s.type, {a_rows, s.a_stride}), 1, uint64_t(Stream::kBench), -1, 1);
+  backend.random_uniform(b.at(0, s.type, {b_rows, s.b_stride}), 2, uint64_t(Stream::kBench), -1, 1);
+  const MatmulArgs args{.out = view(out, s.out_type, s.M, s.out_stride, s.N),
+                        .a = view(a, s.type, a_rows, s.a_stride, s.transpose_a ? s.M : s.K),
+                        .b = view(b, s.type, b_rows, s.b_stride, s.transpose_b ? s.K : s.N),
+                        .transpose_a = s.transpose_a,
+                        .transpose_b = s.transpose_b,
+                        .accumulate = s.accumulate,
+                        .bias = s.bias ? bias.at(0, DType::kF32, {s.N}) : Tensor{}};
+  std::vector<double> times;
+  for (int run = 0; run < 8; ++run) {
+    const auto start = Clock::now();
+    backend.matmul(args);
+    backend.synchronize();
+    if (run > 0) times.push_back(seconds_since(start));
+  }
+  return median_of(times);
+}
+
+}  // namespace
+
+double StepBenchmark::matmul_floor() const {
+  double total = 0;
+  for (const auto& [shape, time] : matmuls) total += double(time.calls) * alone.at(shape);
+  return total;
+}
+
+double StepBenchmark::matmul_operations() const {
+  double total = 0;
+  for (const auto& [shape, time] : matmuls) total += double(time.calls) * shape.operations();
+  return total;
+}
+
+StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int64_t warmup, int64_t steps) {
+  constexpr int64_t kTimedSteps = 3;
+  StepBenchmark result;
+  TimedBackend timed(backend);
+  {
+    Bench bench(timed, experiment);
+    for (int64_t i = 0; i < warmup; ++i) bench.step();
+    for (int64_t i = 0; i < steps; ++i) {
+      const auto start = Clock::now();
+      result.final_loss = bench.step();
+      result.step_seconds.push_back(seconds_since(start));
+    }
+    timed.reset();
+    for (int64_t i = 0; i < kTimedSteps; ++i) bench.step();
+    result.parameters = bench.params().count();
+    result.planned_bytes = bench.bytes();
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    result.peak_resident_bytes = size_t(usage.ru_maxrss) * 1024;
+  }
+  std::sort(result.step_seconds.begin(), result.step_seconds.end());
+  result.tokens = experiment.train.batch * experiment.model.context;
+  result.ops = timed.ops();
+  result.matmuls = timed.matmuls();
+  divide(result.ops, kTimedSteps);
+  divide(result.matmuls, kTimedSteps);
+  for (const auto& [shape, time] : result.matmuls) result.alone[shape] = time_alone(backend, shape);
+  return result;
+}
+
+std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
+  const double step = r.median();
+  std::string out = fmt::format("{}: {} parameters, {} x {} tokens, {}, micro-batch {}\n", experiment.name, r.parameters,
+                                experiment.train.batch, experiment.model.context, experiment.train.precision,
+                                experiment.train.micro_batch);
+  out += fmt::format("  step           {:10.1f} ms (median of {}; {:.1f} to {:.1f})\n", 1e3 * step, r.step_seconds.size(),
+                     1e3 * r.step_seconds.front(), 1e3 * r.step_seconds.back());
+  out += fmt::format("  tokens/s       {:10.0f}\n", double(r.tokens) / step);
+  out += fmt::format("  matmuls alone  {:10.1f} ms, {:.0f} GFLOP/s: the whole step runs at {:.0f}% of that\n",
+                     1e3 * r.matmul_floor(), 1e-9 * r.matmul_operations() / r.matmul_floor(),
+                     100 * r.matmul_floor() / step);
+  out += fmt::format("  memory         {:10.0f} MB planned, {:.0f} MB peak resident\n", 1e-6 * double(r.planned_bytes),
+                     1e-6 * double(r.peak_resident_bytes));
+  std::vector<std::pair<double, std::string>> rows;
+  double total = 0;
+  for (const auto& [name, time] : r.ops) {
+    rows.push_back({time.seconds, name});
+    total += time.seconds;
+  }
+  std::sort(rows.rbegin(), rows.rend());
+  for (const auto& [seconds, name] : rows)
+    out += fmt::format("    {:<22} {:6} calls {:10.2f} ms {:6.1f}%\n", name, r.ops.at(name).calls, 1e3 * seconds,
+                       100 * seconds / total);
+  return out;
+}
+
+Json to_json(const StepBenchmark& r) {
+  Json ops = Json::object(), matmuls = Json::array();
+  for (const auto& [name, time] : r.ops) ops[name] = {{"calls", time.calls}, {"seconds", time.seconds}};
+  for (const auto& [shape, time] : r.matmuls)
+    matmuls.push_back({{"shape", shape.str()},
+                       {"calls", time.calls},
+                       {"seconds", time.seconds},
+                       {"seconds_alone", double(time.calls) * r.alone.at(shape)},
+                       {"gflops_alone", 1e-9 * shape.operations() / r.alone.at(shape)}});
+  return {{"tokens_per_second", double(r.tokens) / r.median()},
+          {"step_seconds", r.median()},
+          {"matmul_floor_seconds", r.matmul_floor()},
+          {"share_of_matmul_peak", r.matmul_floor() / r.median()},
+          {"planned_bytes", r.planned_bytes},
+          {"peak_resident_bytes", r.peak_resident_bytes},
+          {"ops", ops},
+          {"matmuls", matmuls}};
+}
+
+}  // namespace sluice

@@ -1,0 +1,205 @@
+// One attention problem for tests: inputs, results and workspace in guarded buffers, run with any instruction set.
+//
+// Queries, keys and values lie side by side in one strided buffer, as a model has them: every test is a test of slices.
+// Results and workspace start as NaN, so that a kernel that adds where it should write, or reads what it never wrote,
+// is seen. AttentionShape is B, T, H, KV, D.
+#pragma once
+
+#include <limits>
+#include <string>
+
+#include "kernels/cpu/attention_workspace.h"
+#include "kernels/formulas/scores/registry.h"
+#include "kernels/test_buffer.h"
+
+namespace sluice {
+
+using Values = std::vector<double>;
+
+enum class Slot { kNone, kKey, kKeyValue };  // key_bias and value_bias
+inline constexpr Slot kSlots[] = {Slot::kNone, Slot::kKey, Slot::kKeyValue};
+
+// Constants other than the defaults, for all score functions at once: each reads its own.
+inline constexpr ScoreConstants kUnusual = {
+    .bias = -0.7, .bias_minus_log_length = true, .gamma = -0.04, .zeta = 1.1, .epsilon = 0.125};
+
+// Columns of an input and of the buffer its gradient goes to.
+struct AttentionPart {
+  const char* name;
+  TestBuffer *input, *gradient;
+  int64_t first, count;
+};
+
+// Those columns as doubles, row by row.
+inline Values values_of(const TestBuffer& x, int64_t first, int64_t count) {
+  Values out;
+  const int64_t cols = x.tensor().cols();
+  for (int64_t row = 0; row < x.tensor().rows(); ++row)
+    for (int64_t col = first; col < first + count; ++col) out.push_back(x.at(row * cols + col));
+  return out;
+}
+inline Values values_of(const TestBuffer& x) { return values_of(x, 0, x.tensor().cols()); }
+inline Values input_of(const AttentionPart& part) { return values_of(*part.input, part.first, part.count); }
+inline Values gradient_of(const AttentionPart& part) { return values_of(*part.gradient, part.first, part.count); }
+
+// |x - y| and |x| in the 2-norm.
+inline double norm_of(const Values& x) {
+  long double sum = 0;
+  for (const double value : x) sum += value * value;
+  return double(std::sqrt(sum));
+}
+inline double distance(const Values& x, const Values& y) {
+  if (x.size() != y.size()) return std::numeric_limits<double>::infinity();
+  Values difference(x);
+  for (size_t i = 0; i < x.size(); ++i) difference[i] -= y[i];
+  return norm_of(difference);
+}
+
+// Uniform in [-1, 1).
+inline double random_sign(uint64_t stream, uint64_t i) { return 2 * double(uniform24(philox(11, stream, i).word[0])) - 1; }
+
+inline void poison(const TestBuffer& x) {
+  const Tensor t = x.tensor();
+  for (int64_t row = 0; row < t.rows(); ++row)
+    std::memset(static_cast<char*>(t.data) + size_t(row * t.stride) * size_of(t.dtype), 0xff,
+                size_t(t.cols()) * size_of(t.dtype));
+}
+
+struct AttentionCase {
+  AttentionSpec spec;
+  Slot slot;
+  TestBuffer qkv, key_bias, value_bias, sink_logit, d_out;           // inputs
+  TestBuffer out, stats;                                             // results
+  TestBuffer d_qkv, d_key_bias, d_value_bias, d_sink_logit, workspace;
+  TestBuffer sink_attention, sink_logit_gap;
+
+  AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
+      : slot(slot), qkv(act, s.B * s.T, (s.H + 2 * s.KV) * s.D, (s.H + 2 * s.KV) * s.D + 5),
+        key_bias(accumulator_of(act), s.KV, s.D), value_bias(key_bias), sink_logit(accumulator_of(act), 1, s.H),
+        d_out(act, s.B * s.T, s.H * s.D, s.H * s.D + 2), out(act, s.B * s.T, s.H * s.D, s.H * s.D + 3),
+        stats(accumulator_of(act), {s.B, s.H, s.T, 2}), d_qkv(qkv), d_key_bias(key_bias), d_value_bias(key_bias),
+        d_sink_logit(sink_logit), workspace(accumulator_of(act), 1, AttentionWorkspace(s).total),
+        sink_attention(accumulator_of(act), {s.B, s.H, s.T}), sink_logit_gap(sink_attention) {
+    spec = {.shape = s, .score = score, .constants = {}, .scale = 1 / std::sqrt(double(s.D))};
+    for (const TestBuffer* result : {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &d_sink_logit, &workspace,
+                                     &sink_attention, &sink_logit_gap})
+      poison(*result);
+  }
+
+  // Scores of deviation `spread`.
+  AttentionCase& randomise(double spread = 1.5) {
+    qkv.randomise(1), key_bias.randomise(2), value_bias.randomise(3), sink_logit.randomise(4), d_out.randomise(5);
+    scale_queries(spread);
+    return *this;
+  }
+  // Scores near 1 and near -1, none near the kinks of relu and softpick at 0: the first features decide the sign.
+  AttentionCase& randomise_off_kinks() {
+    randomise(0.13);
+    const auto [B, T, H, KV, D] = spec.shape;
+    const double query = std::sqrt(std::sqrt(double(D)));
+    for (int64_t row = 0; row < B * T; ++row)
+      for (int64_t h = 0; h < H + KV; ++h) set_first(qkv, row, h, D, random_sign(6, row * 64 + h), query);
+    for (int64_t kv = 0; kv < KV; ++kv) set_first(key_bias, kv, 0, D, random_sign(7, kv), query);
+    return *this;
+  }
+  void scale_queries(double factor) {
+    const int64_t cols = qkv.tensor().cols(), queries = spec.shape.H * spec.shape.D;
+    for (int64_t i = 0; i < qkv.size(); ++i)
+      if (i % cols < queries) qkv.set(i, qkv.at(i) * factor);
+  }
+  // The same numbers in f64.
+  AttentionCase in_f64() const {
+    AttentionCase wide(spec.score, spec.shape, slot, DType::kF64);
+    wide.spec = spec;
+    for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv}, {&wide.key_bias, &key_bias}, {&wide.value_bias, &value_bias},
+                                   {&wide.sink_logit, &sink_logit}, {&wide.d_out, &d_out}})
+      for (int64_t i = 0; i < from->size(); ++i) to->set(i, from->at(i));
+    return wide;
+  }
+
+  bool has_sink_logit() const { return spec.score == ScoreKind::kSinkLogit; }
+
+  AttentionForward forward_args() const {
+    const auto [B, T, H, KV, D] = spec.shape;
+    AttentionForward args;
+    args.spec = spec;
+    args.q = qkv.tensor().columns(0, H * D);
+    args.k = qkv.tensor().columns(H * D, KV * D);
+    args.v = qkv.tensor().columns((H + KV) * D, KV * D);
+    if (slot != Slot::kNone) args.key_bias = key_bias;
+    if (slot == Slot::kKeyValue) args.value_bias = value_bias;
+    if (has_sink_logit()) args.sink_logit = sink_logit;
+    args.out = out;
+    args.stats = stats;
+    return args;
+  }
+  AttentionBackward backward_args(bool accumulate = false) const {
+    const auto [B, T, H, KV, D] = spec.shape;
+    AttentionBackward args;
+    args.forward = forward_args();
+    args.d_out = d_out;
+    args.d_q = d_qkv.tensor().columns(0, H * D);
+    args.d_k = d_qkv.tensor().columns(H * D, KV * D);
+    args.d_v = d_qkv.tensor().columns((H + KV) * D, KV * D);
+    if (args.forward.key_bias) args.d_key_bias = d_key_bias;
+    if (args.forward.value_bias) args.d_value_bias = d_value_bias;
+    if (args.forward.sink_logit) args.d_sink_logit = d_sink_logit;
+    args.accumulate = accumulate;
+    args.workspace = workspace;
+    return args;
+  }
+  AttentionCase& forward(const IsaKernels& isa) {
+    isa.attention_forward(forward_args());
+    return *this;
+  }
+  AttentionCase& backward(const IsaKernels& isa, bool accumulate = false) {
+    isa.attention_backward(backward_args(accumulate));
+    return *this;
+  }
+  void probe(const IsaKernels& isa) {
+    AttentionProbe args;
+    args.forward = forward_args();
+    args.sink_attention = sink_attention;
+    args.sink_logit_gap = sink_logit_gap;
+    isa.attention_probe(args);
+  }
+
+  // Everything with a gradient.
+  std::vector<AttentionPart> parts() {
+    const auto [B, T, H, KV, D] = spec.shape;
+    std::vector<AttentionPart> out = {{"q", &qkv, &d_qkv, 0, H * D},
+                                      {"k", &qkv, &d_qkv, H * D, KV * D},
+                                      {"v", &qkv, &d_qkv, (H + KV) * D, KV * D}};
+    if (slot != Slot::kNone) out.push_back({"key_bias", &key_bias, &d_key_bias, 0, D});
+    if (slot == Slot::kKeyValue) out.push_back({"value_bias", &value_bias, &d_value_bias, 0, D});
+    if (has_sink_logit()) out.push_back({"sink_logit", &sink_logit, &d_sink_logit, 0, H});
+    return out;
+  }
+  bool untouched() const {
+    for (const TestBuffer* b : {&qkv, &key_bias, &value_bias, &sink_logit, &d_out, &out, &stats, &d_qkv, &d_key_bias,
+                                &d_value_bias, &d_sink_logit, &workspace, &sink_attention, &sink_logit_gap})
+      if (!b->untouched()) return false;
+    return true;
+  }
+
+ private:
+  static void set_first(TestBuffer& x, int64_t row, int64_t head, int64_t D, double sign, double size) {
+    x.set(row * x.tensor().cols() + head * D, sign < 0 ? -size : size);
+  }
+};
+
+// test(score) for every registered score function.
+template <class Test>
+void for_scores(Test test) {
+  ScoreFunctions::for_each([&](auto score) {
+    SCOPED_TRACE(score.kName);
+    test(score.kKind);
+  });
+}
+
+inline std::string describe(const AttentionShape& s, Slot slot) {
+  static constexpr const char* kNames[] = {"no bias", "key bias", "key and value bias"};
+  return fmt::format("B {} T {} H {} KV {} D {}, {}", s.B, s.T, s.H, s.KV, s.D, kNames[int(slot)]);
+}
+
+}  // namespace sluice

@@ -1,0 +1,192 @@
+// Attention backward, for every registered score function: in f64 against finite differences of the forward pass, then f32
+// and bf16 against f64.
+//
+// Finite differences are taken along random directions r over a whole tensor: (L(x + h r) - L(x - h r)) / 2h = <dL/dx, r>,
+// where L = <d_out, out>. One wrong element of the gradient among n shows as 1/sqrt(n) of the sum, far above the bound of
+// 1e-7; so two directions cover every element, which samples of single elements do not. Inputs keep away from kinks.
+#include <algorithm>
+
+#include "kernels/attention_reference.h"
+
+namespace sluice {
+namespace {
+
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {3, 1, 4, 2, 20},   {3, 3, 4, 2, 16},  {1, 3, 1, 1, 256},
+                                  {1, 65, 4, 2, 20}, {1, 130, 1, 1, 64}, {2, 130, 2, 1, 16}, {1, 65, 1, 1, 256}};
+
+const IsaKernels& widest() { return *available_isas().back(); }
+
+// The largest gap, as a ratio, between neighbours among the softmax weights in [0.005, 0.5]; its middle.
+double widest_gap(const AttentionCase& problem) {
+  AttentionCase softmax = problem;
+  softmax.spec.score = ScoreKind::kSoftmax;
+  const AttentionReference reference(softmax);
+  Values weights = {0.005, 0.5};
+  reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
+    for (const double p : reference.row(b, h, i).weights)
+      if (p > 0.005 && p < 0.5) weights.push_back(p);
+  });
+  std::sort(weights.begin(), weights.end());
+  double ratio = 1, middle = 0.05;
+  for (size_t i = 1; i < weights.size(); ++i)
+    if (weights[i] / weights[i - 1] > ratio) ratio = weights[i] / weights[i - 1], middle = std::sqrt(weights[i] * weights[i - 1]);
+  return middle;
+}
+
+// Inputs at which the score function is smooth.
+AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, Slot slot, DType act, bool unusual) {
+  AttentionCase out(score, shape, slot, act);
+  out.randomise_off_kinks();
+  if (!unusual) return out;
+  out.spec.constants = kUnusual;
+  const double kink = widest_gap(out);  // weights below it are clipped to 0
+  out.spec.constants.gamma = -kink * kUnusual.zeta / (1 - kink);
+  return out;
+}
+
+template <class Test>
+void for_problems(DType act, Test test) {
+  for_scores([&](ScoreKind score) {
+    bool unusual = false;
+    for (const AttentionShape& shape : kShapes)
+      for (const Slot slot : kSlots) {
+        SCOPED_TRACE(describe(shape, slot));
+        AttentionCase problem = smooth_case(score, shape, slot, act, unusual = !unusual);
+        test(problem);
+      }
+  });
+}
+
+// L(x + h r) - L(x - h r) over 2h, with r the direction of this stream.
+double finite_difference(AttentionCase& problem, const AttentionPart& part, const Values& direction) {
+  constexpr double kStep = 3e-6;
+  const Values here = input_of(part), weight = values_of(problem.d_out);
+  const int64_t cols = part.input->tensor().cols();
+  const auto outputs_at = [&](double step) {
+    for (int64_t i = 0; i < int64_t(here.size()); ++i)
+      part.input->set(i / part.count * cols + part.first + i % part.count, here[size_t(i)] + step * direction[size_t(i)]);
+    return values_of(problem.forward(widest()).out);
+  };
+  const Values above = outputs_at(kStep), below = outputs_at(-kStep);
+  outputs_at(0);
+  long double sum = 0;
+  for (size_t i = 0; i < above.size(); ++i) sum += (long double)(weight[i]) * (above[i] - below[i]);
+  return double(sum / (2 * kStep));
+}
+
+TEST(AttentionGradient, IsTheFiniteDifference) {
+  for_problems(DType::kF64, [](AttentionCase& problem) {
+    problem.forward(widest()).backward(widest());
+    EXPECT_TRUE(problem.untouched());
+    for (const AttentionPart& part : problem.parts())
+      for (const uint64_t stream : {20, 21}) {
+        const Values gradient = gradient_of(part);
+        Values direction(gradient.size()), products(gradient.size());
+        long double sum = 0;
+        for (size_t i = 0; i < gradient.size(); ++i) {
+          direction[i] = random_sign(stream, i);
+          products[i] = gradient[i] * direction[i];
+          sum += products[i];
+        }
+        // A gradient that is zero (of a softmax over one key) leaves rounding over the step: 1e-16 / 3e-6, a few times.
+        EXPECT_NEAR(double(sum), finite_difference(problem, part, direction), 1e-7 * norm_of(products) + 2e-9) << part.name;
+      }
+  });
+}
+
+TEST(AttentionGradient, EveryInstructionSetAgrees) {
+  for_problems(DType::kF64, [](AttentionCase& problem) {
+    AttentionCase expected = problem;
+    expected.forward(widest()).backward(widest());
+    for (const IsaKernels* isa : available_isas()) {
+      SCOPED_TRACE(isa->name);
+      AttentionCase run = problem;
+      run.forward(*isa).backward(*isa);
+      const auto got = run.parts(), want = expected.parts();
+      for (size_t i = 0; i < got.size(); ++i)
+        EXPECT_LE(distance(gradient_of(got[i]), gradient_of(want[i])), 1e-13 + 1e-12 * norm_of(gradient_of(want[i])))
+            << got[i].name;
+      EXPECT_TRUE(run.untouched());
+    }
+  });
+}
+
+TEST(AttentionGradient, AccumulatesTheParameters) {
+  for_scores([](ScoreKind score) {
+    for_kernels([&](const IsaKernels& isa, DType act) {
+      AttentionCase once = smooth_case(score, {2, 70, 4, 2, 20}, Slot::kKeyValue, act, false);
+      once.forward(isa);
+      AttentionCase added = once;
+      const auto of_one = once.parts(), of_sum = added.parts();
+      std::vector<Values> before;
+      for (size_t part = 3; part < of_sum.size(); ++part)
+        before.push_back(values_of(of_sum[part].gradient->randomise(30 + part)));
+      once.backward(isa);
+      added.backward(isa, true);
+      EXPECT_TRUE(once.d_qkv == added.d_qkv);  // never accumulated
+      for (size_t part = 3; part < of_sum.size(); ++part) {
+        const Values got = gradient_of(of_sum[part]), change = gradient_of(of_one[part]), &start = before[part - 3];
+        for (size_t i = 0; i < got.size(); ++i)
+          EXPECT_TRUE(near_value(got[i], start[i] + change[i], accumulator_of(act), 0, 0)) << of_sum[part].name;
+      }
+      EXPECT_TRUE(added.untouched());
+    });
+  });
+}
+
+// ---- f32 and bf16 against f64 ------------------------------------------------------------------------------------
+
+// What one rounding of everything that is rounded changes, found by making it: each input of an f64 run moved by at most
+// u of itself, the row statistics too, and the output by its storage rounding before the backward pass reads it. A sum of
+// n products in the accumulator collects n roundings of at most u of its partial sums, signs at random: about what moving
+// the n operands at random gives. The measured ratio is below 3 on all three instruction sets; 8 is allowed, and the
+// rounding of the stored result. In bf16 all arithmetic is f32, so its bound differs by the storage only.
+constexpr double kMargin = 8;
+
+void move(TestBuffer& x, double by, uint64_t stream) {
+  for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) * (1 + by * random_sign(stream, uint64_t(i))));
+}
+
+struct Precision {
+  AttentionCase exact, moved;
+
+  explicit Precision(const AttentionCase& problem) : exact(problem.in_f64()), moved(exact) {
+    const DType act = problem.qkv.tensor().dtype;
+    const double u = rounding_of(accumulator_of(act)), storage = rounding_of(act);
+    exact.forward(widest()).backward(widest());
+    uint64_t stream = 40;
+    for (TestBuffer* x : {&moved.qkv, &moved.key_bias, &moved.value_bias, &moved.sink_logit, &moved.d_out}) move(*x, u, stream++);
+    moved.forward(widest());
+    const TestBuffer out = moved.out;
+    move(moved.stats, u, stream++);
+    move(moved.out, storage, stream++);
+    moved.backward(widest());
+    moved.out = out;
+  }
+};
+
+void expect_within(const Values& got, const Values& exact, const Values& moved, double storage, const char* what) {
+  const double error = distance(got, exact), yardstick = distance(moved, exact);
+  EXPECT_LE(error, kMargin * yardstick + storage * norm_of(exact)) << what << ": yardstick " << yardstick;
+}
+
+TEST(AttentionPrecision, NarrowTypesAreRoundingAway) {
+  for (const DType act : {DType::kF32, DType::kBF16})
+    for_problems(act, [&](const AttentionCase& problem) {
+      Precision expected(problem);
+      for (const IsaKernels* isa : available_isas()) {
+        SCOPED_TRACE(std::string(isa->name) + " " + name_of(act));
+        AttentionCase run = problem;
+        run.forward(*isa).backward(*isa);
+        expect_within(values_of(run.out), values_of(expected.exact.out), values_of(expected.moved.out), rounding_of(act), "out");
+        const auto got = run.parts(), exact = expected.exact.parts(), moved = expected.moved.parts();
+        for (size_t i = 0; i < got.size(); ++i)
+          expect_within(gradient_of(got[i]), gradient_of(exact[i]), gradient_of(moved[i]),
+                        rounding_of(got[i].gradient->tensor().dtype), got[i].name);
+        EXPECT_TRUE(run.untouched());
+      }
+    });
+}
+
+}  // namespace
+}  // namespace sluice

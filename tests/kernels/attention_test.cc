@@ -1,0 +1,261 @@
+// Attention forward, its row statistics and its probe, for every registered score function and every instruction set,
+// against the plain reference; and what no formula says: extreme scores, NaN, threads. In f64 rounding leaves 1e-12;
+// f32 and bf16 are held against f64 in attention_gradient_test.cc.
+#include <algorithm>
+
+#include "kernels/attention_reference.h"
+
+namespace sluice {
+namespace {
+
+// Edges of the 64 x 64 tiles, of the registers (D of 16 and 64 are read in place, 20 is not) and of shared heads.
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16}, {3, 1, 4, 2, 20},  {3, 3, 4, 2, 16},   {1, 3, 1, 1, 256},
+                                  {1, 65, 4, 2, 20}, {1, 130, 1, 1, 64}, {1, 130, 4, 2, 16}, {1, 65, 1, 1, 256}};
+constexpr double kTight = 1e-12;
+
+template <class Test>
+void for_problems(Test test) {
+  for_scores([&](ScoreKind score) {
+    bool unusual = false;
+    for (const AttentionShape& shape : kShapes)
+      for (const Slot slot : kSlots) {
+        SCOPED_TRACE(describe(shape, slot));
+        AttentionCase problem(score, shape, slot, DType::kF64);
+        problem.randomise();
+        if ((unusual = !unusual)) problem.spec.constants = kUnusual;
+        test(problem);
+      }
+  });
+}
+
+double largest_difference(const Values& x, const Values& y) {
+  double worst = 0;
+  for (size_t i = 0; i < x.size(); ++i) {
+    const double difference = std::fabs(x[i] - y[i]);
+    if (!(difference <= worst)) worst = difference;  // NaN stays
+  }
+  return worst;
+}
+
+// The row's reference m and 1 / its normaliser, as each score function defines them.
+std::pair<double, double> expected_stats(const AttentionSpec& spec, const Values& s, int64_t i, double sink) {
+  const double largest = *std::max_element(s.begin(), s.end());
+  const auto normaliser = [&](double m, double start) {
+    for (const double score : s) start += std::exp(score - m);
+    return std::pair{m, 1 / start};
+  };
+  switch (spec.score) {
+    case ScoreKind::kSoftmax:
+    case ScoreKind::kClippedSoftmax: return normaliser(largest, 0);
+    case ScoreKind::kSoftmaxPlusOne: return normaliser(std::max(0.0, largest), std::exp(-std::max(0.0, largest)));
+    case ScoreKind::kSinkLogit: return normaliser(std::max(sink, largest), std::exp(sink - std::max(sink, largest)));
+    case ScoreKind::kSigmoid: return {spec.constants.bias_minus_log_length ? std::log(double(i + 1)) : 0.0, 1};
+    case ScoreKind::kRelu: return {0, 1 / double(i + 1)};
+    case ScoreKind::kSoftpick: {
+      const double m = std::max(0.0, largest);
+      double sum = spec.constants.epsilon;
+      for (const double score : s) sum += std::fabs(std::expm1(score));
+      return {m, std::exp(m) / sum};
+    }
+    case ScoreKind::kCount: break;
+  }
+  throw std::logic_error("expected_stats: write down the new score's reference and normaliser here");
+}
+
+TEST(Attention, ForwardIsThePlainFormula) {
+  for_problems([](const AttentionCase& problem) {
+    const Values expected = AttentionReference(problem).outputs();
+    for (const IsaKernels* isa : available_isas()) {
+      SCOPED_TRACE(isa->name);
+      AttentionCase run = problem;
+      run.forward(*isa);
+      EXPECT_LE(largest_difference(values_of(run.out), expected), kTight);
+      EXPECT_TRUE(run.untouched());
+      EXPECT_TRUE(run.qkv == problem.qkv);
+    }
+  });
+}
+
+TEST(Attention, StatsAreTheRowsReferenceAndInverseNormaliser) {
+  for_problems([](AttentionCase& problem) {
+    const AttentionReference reference(problem);
+    const Values sink = values_of(problem.sink_logit);
+    problem.forward(*available_isas().back());
+    int64_t row = 0;
+    reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
+      const auto [m, inverse] = expected_stats(problem.spec, reference.row(b, h, i).scores, i, sink[size_t(h)]);
+      EXPECT_NEAR(problem.stats.at(2 * row), m, kTight) << "row " << row;
+      EXPECT_NEAR(problem.stats.at(2 * row + 1), inverse, kTight * inverse) << "row " << row;
+      ++row;
+    });
+  });
+}
+
+TEST(Attention, ProbeReadsTheFirstKey) {
+  for_problems([](const AttentionCase& problem) {
+    const AttentionReference reference(problem);
+    Values attention, gap;
+    reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
+      const ReferenceRow row = reference.row(b, h, i);
+      const size_t first = problem.slot != Slot::kNone;
+      double others = 0;
+      for (size_t j = first + 1; j < first + size_t(i); ++j) others += row.scores[j];
+      attention.push_back(row.weights[first]);
+      gap.push_back(i < 2 ? 0 : row.scores[first] - others / double(i - 1));
+    });
+    for (const IsaKernels* isa : available_isas()) {
+      SCOPED_TRACE(isa->name);
+      AttentionCase run = problem;
+      run.forward(*isa).probe(*isa);
+      EXPECT_LE(largest_difference(values_of(run.sink_attention), attention), kTight);
+      EXPECT_LE(largest_difference(values_of(run.sink_logit_gap), gap), kTight);
+      EXPECT_TRUE(run.untouched());
+    }
+  });
+}
+
+TEST(Attention, TheSliceDoesNotMatter) {
+  for_kernels([](const IsaKernels& isa, DType act) {
+    const AttentionShape s = {2, 70, 4, 2, 20};
+    AttentionCase sliced(ScoreKind::kSoftmax, s, Slot::kNone, act);
+    sliced.randomise().forward(isa);
+    TestBuffer q(act, s.B * s.T, s.H * s.D), k(act, s.B * s.T, s.KV * s.D), v(k), out(q);
+    isa.copy(q, sliced.forward_args().q), isa.copy(k, sliced.forward_args().k), isa.copy(v, sliced.forward_args().v);
+    AttentionForward packed = sliced.forward_args();
+    packed.q = q, packed.k = k, packed.v = v, packed.out = out;
+    isa.attention_forward(packed);
+    EXPECT_EQ(values_of(out), values_of(sliced.out));
+  });
+}
+
+TEST(Attention, ThreadsDoNotChangeABit) {
+  for_scores([](ScoreKind score) {
+    for (const DType act : kActivationTypes)
+      expect_same_with_any_threads([&] {
+        const IsaKernels& isa = *available_isas().back();
+        AttentionCase run(score, {2, 130, 4, 2, 20}, Slot::kKeyValue, act);
+        run.randomise().forward(isa).backward(isa).probe(isa);
+        return std::vector<TestBuffer>{run.out,          run.stats,          run.d_qkv,         run.d_key_bias,
+                                       run.d_value_bias, run.sink_attention, run.sink_logit_gap};
+      });
+  });
+}
+
+// ---- extreme scores ----------------------------------------------------------------------------------------------
+
+// Rows in turn: every score near `size`, every score near -size, and both by turns.
+AttentionCase extreme_case(ScoreKind score, Slot slot, DType act, double size) {
+  const AttentionShape s = {1, 70, 2, 1, 16};
+  AttentionCase out(score, s, slot, act);
+  out.randomise(0.2);
+  const int64_t cols = (s.H + 2 * s.KV) * s.D;
+  for (int64_t i = 0; i < s.T; ++i) {
+    for (int64_t h = 0; h < s.H; ++h) {
+      out.qkv.set(i * cols + h * s.D, i % 3 == 0 ? size : i % 3 == 1 ? -size : 0);
+      out.qkv.set(i * cols + h * s.D + 1, i % 3 == 2 ? size : 0);
+    }
+    out.qkv.set(i * cols + s.H * s.D, 4);  // the scale is 1/4
+    out.qkv.set(i * cols + s.H * s.D + 1, i % 2 ? 4 : -4);
+  }
+  return out;
+}
+
+// A score's rounding error is at most (D + 2) u times the sum of its products' sizes; an exponential multiplies its weight
+// by e to that, its normaliser too, and the sum over the row's keys adds one u a key. Every function here changes its
+// weights by no more than that share of their sum (clipped_softmax: of its stretch, zeta - gamma).
+void check_extreme_rows(const AttentionCase& run) {
+  const AttentionReference reference(run);
+  const AttentionShape& s = run.spec.shape;
+  const double u = rounding_of(run.qkv.tensor().dtype);
+  double largest_value = 0;
+  for (const double v : values_of(run.qkv, (s.H + s.KV) * s.D, s.KV * s.D)) largest_value = std::max(largest_value, std::fabs(v));
+  for (const double v : values_of(run.value_bias)) largest_value = std::max(largest_value, std::fabs(v));
+  reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
+    const ReferenceRow row = reference.row(b, h, i);
+    const Values expected = reference.output(b, h, i, row);
+    double mass = 0;
+    for (const double p : row.weights) mass += p;
+    if (run.spec.score == ScoreKind::kClippedSoftmax) mass = run.spec.constants.zeta - run.spec.constants.gamma;
+    const double size = *std::max_element(row.sizes.begin(), row.sizes.end());
+    const double bound = (2 * double(s.D + 2) * size + double(i) + 6) * u * mass * largest_value;
+    for (int64_t d = 0; d < s.D; ++d)
+      EXPECT_NEAR(run.out.at((b * s.T + i) * s.H * s.D + h * s.D + d), expected[size_t(d)], bound) << "row " << i;
+  });
+}
+
+bool all_finite(const TestBuffer& x) {
+  const Values values = values_of(x);
+  return std::all_of(values.begin(), values.end(), [](double value) { return std::isfinite(value); });
+}
+
+TEST(Attention, ScoresOf80) {
+  for_scores([](ScoreKind score) {
+    for (const Slot slot : kSlots)
+      for (const IsaKernels* isa : available_isas())
+        for (const DType act : {DType::kF32, DType::kF64}) {
+          SCOPED_TRACE(fmt::format("{} {} slot {}", isa->name, name_of(act), int(slot)));
+          AttentionCase run = extreme_case(score, slot, act, 80);
+          if (slot != Slot::kNone) run.spec.constants = kUnusual;
+          check_extreme_rows(run.forward(*isa));
+        }
+  });
+}
+
+TEST(Attention, HugeScoresStayFinite) {
+  for_scores([](ScoreKind score) {
+    for_kernels([&](const IsaKernels& isa, DType act) {
+      for (const double size : {80.0, 1000.0}) {
+        AttentionCase run = extreme_case(score, Slot::kKeyValue, act, size);
+        run.forward(isa).backward(isa).probe(isa);
+        for (const TestBuffer* x : {&run.out, &run.stats, &run.d_qkv, &run.d_key_bias, &run.d_value_bias, &run.sink_attention})
+          EXPECT_TRUE(all_finite(*x)) << "scores of " << size;
+        if (run.has_sink_logit()) {
+          EXPECT_TRUE(all_finite(run.d_sink_logit)) << "scores of " << size;
+        }
+      }
+    });
+  });
+}
+
+// ---- NaN ---------------------------------------------------------------------------------------------------------
+
+constexpr AttentionShape kNaNShape = {1, 70, 1, 1, 20};
+
+// Runs with a NaN in column `col` of row `at` of q, k, v.
+AttentionCase run_with_nan(ScoreKind score, const IsaKernels& isa, DType act, int64_t at, int64_t col) {
+  AttentionCase run(score, kNaNShape, Slot::kNone, act);
+  run.randomise().qkv.set(at * 3 * kNaNShape.D + col, std::nan(""));
+  run.forward(isa).backward(isa);
+  return run;
+}
+
+bool is_nan_row(const TestBuffer& x, int64_t row, int64_t first) {
+  const Values values = values_of(x, first, kNaNShape.D);
+  const auto begin = values.begin() + row * kNaNShape.D;
+  return std::any_of(begin, begin + kNaNShape.D, [](double value) { return std::isnan(value); });
+}
+
+TEST(Attention, NaNComesThrough) {
+  constexpr int64_t kAt = 3, D = kNaNShape.D;
+  for_scores([&](ScoreKind score) {
+    for_kernels([&](const IsaKernels& isa, DType act) {
+      const AttentionCase in_q = run_with_nan(score, isa, act, kAt, 7);
+      EXPECT_TRUE(is_nan_row(in_q.out, kAt, 0));
+      EXPECT_TRUE(is_nan_row(in_q.d_qkv, kAt, 0));
+      for (int64_t row = 0; row < kNaNShape.T; ++row) {
+        EXPECT_EQ(is_nan_row(in_q.out, row, 0), row == kAt) << row;
+        EXPECT_EQ(is_nan_row(in_q.d_qkv, row, D), row <= kAt) << row;  // the keys it saw
+      }
+      const AttentionCase in_k = run_with_nan(score, isa, act, kAt, D + 7), in_v = run_with_nan(score, isa, act, kAt, 2 * D + 7);
+      for (int64_t row = kAt; row < kNaNShape.T; ++row) {
+        EXPECT_TRUE(is_nan_row(in_k.out, row, 0)) << row;
+        EXPECT_TRUE(is_nan_row(in_k.d_qkv, row, 0)) << row;
+        EXPECT_TRUE(is_nan_row(in_v.out, row, 0)) << row;
+        EXPECT_TRUE(is_nan_row(in_v.d_qkv, row, 0)) << row;
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace sluice

@@ -1,0 +1,164 @@
+// A run that was stopped, cut off or damaged on disk, and resumed, equals the straight run bit for bit: losses, weights,
+// optimizer state, metrics lines and maps; for every attention preset and both precisions.
+#include <filesystem>
+#include <string>
+#include <tuple>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "data/token_shards.h"
+#include "train/failures.h"
+#include "train/tiny_run.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr int64_t kSteps = 12;
+
+class Resume : public testing::Test {
+ protected:
+  void expect_equal(const std::string& straight, const std::string& other) const {
+    EXPECT_EQ(runs_.metrics(straight), runs_.metrics(other));
+    EXPECT_TRUE(runs_.weights(straight, kSteps) == runs_.weights(other, kSteps)) << "weights differ";
+    EXPECT_TRUE(runs_.optimizer(straight, kSteps) == runs_.optimizer(other, kSteps)) << "optimizer state differs";
+    EXPECT_EQ(runs_.file(straight, "attention/step_00000012.json"), runs_.file(other, "attention/step_00000012.json"));
+  }
+  void expect_stop_and_resume_equals_straight(const TinyRuns::Overrides& overrides) const {
+    ASSERT_EQ(runs_.train("straight", overrides), 0);
+    ASSERT_EQ(runs_.train_until(7, "stopped", overrides), SIGTERM);
+    EXPECT_EQ(list_checkpoints(runs_.path("stopped/checkpoints")), (std::vector<int64_t>{5, 7}));
+    EXPECT_EQ(runs_.metrics("stopped", "train").size(), 7u);
+    ASSERT_EQ(runs_.train("stopped", overrides), 0);
+    expect_equal("straight", "stopped");
+  }
+
+  TinyRuns runs_;
+};
+
+using PresetCase = std::tuple<std::string, std::string>;
+
+class ResumePreset : public Resume, public testing::WithParamInterface<PresetCase> {};
+
+TEST_P(ResumePreset, EqualsTheStraightRun) {
+  const auto& [preset, precision] = GetParam();
+  expect_stop_and_resume_equals_straight({"model.attention=" + preset, "train.precision=" + precision});
+}
+
+std::vector<std::string> preset_names() {
+  std::vector<std::string> names;
+  for (const AttentionPreset& preset : attention_presets()) names.push_back(preset.name);
+  return names;
+}
+
+INSTANTIATE_TEST_SUITE_P(All, ResumePreset,
+                         testing::Combine(testing::ValuesIn(preset_names()), testing::Values("fp32", "bf16")),
+                         [](const auto& info) { return std::get<0>(info.param) + "_" + std::get<1>(info.param); });
+
+TEST_F(Resume, Sgd) {
+  expect_stop_and_resume_equals_straight(
+      {"train.optimizer.type=sgd", "train.optimizer.momentum=0.9", "train.optimizer.lr=0.1"});
+}
+
+TEST_F(Resume, SharedValuesGatedAtTheSourceByElement) {
+  expect_stop_and_resume_equals_straight({"model.kv_heads=1", "model.bias=true", "model.tied_head=true",
+                                          R"(model.attention={"type":"vga","site":"source","grain":"element"})"});
+}
+
+// 20 windows and 72 sequences: the order is shuffled anew three times on the way.
+TEST_F(Resume, TokenShardsOverSeveralEpochs) {
+  std::vector<uint16_t> tokens(20 * 32 + 1);
+  for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = uint16_t(i * i % 67);
+  write_shard(runs_.path("tokens.bin"), tokens);
+  const std::string list = "[\"" + runs_.path("tokens.bin") + "\"]";
+  expect_stop_and_resume_equals_straight({"data={\"type\":\"tokens\",\"train_shards\":" + list +
+                                          ",\"validation_shards\":" + list + ",\"triggers\":3}"});
+}
+
+TEST_F(Resume, AfterACrashFromTheNewestCheckpoint) {
+  ASSERT_EQ(runs_.train("straight", {}), 0);
+  runs_.crash_after(8, "crashed", {});
+  EXPECT_EQ(runs_.json("crashed", "info.json")["status"], "failed");
+  EXPECT_EQ(runs_.metrics("crashed", "train").size(), 8u);
+  EXPECT_EQ(list_checkpoints(runs_.path("crashed/checkpoints")), std::vector<int64_t>{5});
+  runs_.crash_after(5, "crashed", {});  // between steps 10 and 11
+  EXPECT_EQ(runs_.metrics("crashed", "train").size(), 10u) << "lines of steps 6 to 8 stand twice";
+  ASSERT_EQ(runs_.train("crashed", {}), 0);
+  expect_equal("straight", "crashed");
+  EXPECT_EQ(runs_.json("crashed", "info.json")["status"], "done");
+}
+
+TEST_F(Resume, BeforeTheFirstCheckpointStartsAnew) {
+  ASSERT_EQ(runs_.train("straight", {}), 0);
+  runs_.crash_after(3, "crashed", {});
+  ASSERT_EQ(runs_.train("crashed", {}), 0);
+  expect_equal("straight", "crashed");
+}
+
+TEST_F(Resume, ADamagedNewestCheckpointIsReportedAndTheOneBeforeUsed) {
+  ASSERT_EQ(runs_.train("straight", {}), 0);
+  ASSERT_EQ(runs_.train_until(7, "damaged", {}), SIGTERM);
+  flip_byte(runs_.checkpoint("damaged", 7) + "/model.safetensors", -100);
+  testing::internal::CaptureStdout();
+  ASSERT_EQ(runs_.train("damaged", {}), 0);
+  const std::string out = testing::internal::GetCapturedStdout();
+  EXPECT_NE(out.find("step_00000007/model.safetensors is damaged"), std::string::npos) << out;
+  EXPECT_NE(out.find("at step 5"), std::string::npos) << out;
+  expect_equal("straight", "damaged");
+}
+
+TEST_F(Resume, WhenAllAreDamagedNothingIsTouched) {
+  ASSERT_EQ(runs_.train_until(7, "damaged", {}), SIGTERM);
+  for (const int64_t step : {5, 7}) flip_byte(runs_.checkpoint("damaged", step) + "/optimizer.safetensors", -1);
+  const std::string metrics = runs_.file("damaged", "metrics.jsonl"), info = runs_.file("damaged", "info.json");
+  const std::string message = message_of<UserError>([&] { runs_.train("damaged", {}); });
+  EXPECT_NE(message.find("none of the 2 checkpoints is whole"), std::string::npos) << message;
+  EXPECT_EQ(runs_.file("damaged", "metrics.jsonl"), metrics);
+  EXPECT_EQ(runs_.file("damaged", "info.json"), info);
+}
+
+TEST_F(Resume, FromACheckpointOfAnotherRun) {
+  ASSERT_EQ(runs_.train("straight", {}), 0);
+  ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
+  ASSERT_EQ(runs_.train("second", {}, runs_.path("first")), 0);
+  EXPECT_TRUE(runs_.weights("straight", kSteps) == runs_.weights("second", kSteps));
+  EXPECT_TRUE(runs_.optimizer("straight", kSteps) == runs_.optimizer("second", kSteps));
+  EXPECT_EQ(runs_.metrics("second", "train").front()["step"], 8) << "its own steps only";
+  EXPECT_EQ(list_checkpoints(runs_.path("first/checkpoints")), (std::vector<int64_t>{5, 7})) << "left as it was";
+}
+
+TEST_F(Resume, ACheckpointOfAnotherModelIsRefused) {
+  ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
+  // The same tensors, by name and shape: only the config tells.
+  const std::string message = message_of<UserError>(
+      [&] { runs_.train("second", {"model.attention=sigmoid"}, runs_.path("first")); });
+  EXPECT_NE(message.find("is of another model: model.attention"), std::string::npos) << message;
+  EXPECT_TRUE(list_checkpoints(runs_.path("second/checkpoints")).empty());
+}
+
+TEST_F(Resume, OtherDataUnderTheSameNameIsNoticed) {
+  const TinyRuns::Overrides overrides = {"data.statistics=" + runs_.folder().write("text", "to be or not to be")};
+  ASSERT_EQ(runs_.train_until(7, "a", overrides), SIGTERM);
+  const std::string metrics = runs_.file("a", "metrics.jsonl");
+  runs_.folder().write("text", "or not to be to be");
+  const std::string message = message_of<UserError>([&] { runs_.train("a", overrides); });
+  EXPECT_NE(message.find("was trained on other data"), std::string::npos) << message;
+  EXPECT_EQ(runs_.file("a", "metrics.jsonl"), metrics);
+  runs_.folder().write("text", "to be or not to be");
+  EXPECT_EQ(runs_.train("a", overrides), 0);
+}
+
+TEST_F(Resume, AFinishedRunMayGoOn) {
+  ASSERT_EQ(runs_.train("a", {"train.schedule.type=constant"}), 0);
+  const std::string metrics = runs_.file("a", "metrics.jsonl"), weights = runs_.weights("a", kSteps);
+  ASSERT_EQ(runs_.train("a", {"train.schedule.type=constant"}), 0) << "nothing is left to do";
+  EXPECT_EQ(runs_.file("a", "metrics.jsonl"), metrics);
+  EXPECT_EQ(runs_.weights("a", kSteps), weights);
+  ASSERT_EQ(runs_.train("a", {"train.schedule.type=constant", "train.steps=15"}), 0);
+  EXPECT_EQ(runs_.metrics("a", "train").size(), 15u);
+}
+
+}  // namespace
+}  // namespace sluice
