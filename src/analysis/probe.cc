@@ -42,7 +42,8 @@ double opening(float logit) { return 1.0 / (1.0 + std::exp(-double(logit))); }
 
 // What the gate of one query head lets through at the first `positions` positions: the mean over its columns. At the
 // source, query heads that share a value share its gate.
-std::vector<double> gate_openings(Backend& backend, const Tensor& logits, int64_t group, int64_t groups, int64_t positions) {
+std::vector<double> gate_openings(Backend& backend, const Tensor& logits, int64_t group, int64_t groups,
+                                  int64_t positions) {
   const int64_t columns = logits.cols() / groups;
   const Tensor part = logits.columns(group * columns, columns).row_range(0, positions);
   const std::vector<float> host = host_copy(backend, part);

@@ -31,8 +31,13 @@ int64_t default_micro_batch(int64_t batch, int64_t context) {
 void OptimizerConfig::describe(Fields& f) {
   f.add("type", type, "the update rule").one_of({"adamw", "sgd"});
   f.add("lr", lr, "peak learning rate").range(0, 1e3);
-  f.add("betas", betas, "decay rates of the first and second moment").range(0, 1).exactly(2).when("type", {"adamw"});
-  f.add("epsilon", epsilon, "added to the root of the second moment").above(0).below(1).when("type", {"adamw"});
+  f.add("betas", betas, "decay rates of the first and second moment")
+      .range(0, 1)
+      .below(1)
+      .exactly(2)
+      .when("type", {"adamw"});
+  // The lower bound is far from where fp32 rounds to 0, and 0 / 0 would be the update of a weight without gradient.
+  f.add("epsilon", epsilon, "added to the root of the second moment").range(1e-30, 1).when("type", {"adamw"});
   f.add("momentum", momentum, "momentum, as in PyTorch (no dampening)").range(0, 1).when("type", {"sgd"});
   f.add("weight_decay", weight_decay, "decoupled for adamw; added to the gradient for sgd").range(0, 1e3);
   std::vector<std::string> names;
@@ -89,6 +94,7 @@ void Experiment::describe(Fields& f) {
 }
 
 void Experiment::resolve() {
+  if (name.empty()) throw UserError("name is empty, but the run's folder is called after it");
   model.resolve();
   if (train.micro_batch == 0) train.micro_batch = default_micro_batch(train.batch, model.context);
   train.micro_batch = std::min(train.micro_batch, train.batch);

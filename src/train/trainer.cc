@@ -123,7 +123,8 @@ void Trainer::resume_from(const ResumePoint& point) {
   const auto warning = metrics_.truncate_to(point.own ? point.checkpoint.state.metrics : MetricsPosition{});
   if (warning) spdlog::warn("{}", *warning);
   spdlog::info("resumed from {} at step {}", where, step_);
-  if (step_ >= experiment_.train.steps) spdlog::info("nothing is left to train: train.steps is {}", experiment_.train.steps);
+  const int64_t steps = experiment_.train.steps;
+  if (step_ >= steps) spdlog::info("nothing is left to train: train.steps is {}", steps);
   saved_step_ = point.own ? step_ : -1;
   has_checkpoint_ = point.own;
 }
