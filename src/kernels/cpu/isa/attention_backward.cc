@@ -21,6 +21,8 @@ struct KeyBlock {
   alignas(64) A k_rows[kBlock * kMaxHead];    // scratch of `rows`
   alignas(64) A k_columns[kMaxHead * kBlock];   // [D, kBlock]
   alignas(64) A v_columns[kMaxHead * kBlock];   // [D, kBlock]
+  alignas(64) A d_k[kBlock * kMaxHead];         // [count, padded]
+  alignas(64) A d_v[kBlock * kMaxHead];         // [count, padded]
 
   template <class From>
   void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n, int64_t D,
@@ -32,7 +34,7 @@ struct KeyBlock {
   }
 };
 
-// A block of queries of one head and their output gradients.
+// A block of queries of one head, their output gradients, and their tile against a block of keys.
 template <class S>
 struct QueryRows {
   using A = Acc<S>;
@@ -42,17 +44,12 @@ struct QueryRows {
   const A* delta;   // [count]
   alignas(64) A q_scratch[kBlock * kMaxHead];
   alignas(64) A d_o_scratch[kBlock * kMaxHead];
-};
-
-// Of the task a thread is in. Thread-local memory is cut from every thread's stack: one for all score functions.
-template <class A>
-struct TaskScratch {
-  alignas(64) static inline thread_local A s_[kBlock * kBlock], dp_[kBlock * kBlock];  // [queries, keys]
-  alignas(64) static inline thread_local A d_k_[kBlock * kMaxHead], d_v_[kBlock * kMaxHead];
+  alignas(64) A s[kBlock * kBlock];    // [queries, keys]: scores, then weights
+  alignas(64) A dp[kBlock * kBlock];   // [queries, keys]: dL/dp, then dL/ds
 };
 
 template <class S, class Score>
-class Backward : TaskScratch<Acc<S>> {
+class Backward {
  public:
   using A = Acc<S>;
   using V = Vec<A>;
@@ -74,8 +71,6 @@ class Backward : TaskScratch<Acc<S>> {
   }
 
  private:
-  using TaskScratch<A>::s_, TaskScratch<A>::dp_, TaskScratch<A>::d_k_, TaskScratch<A>::d_v_;
-
   // --- pass 1
 
   void compute_delta() {
@@ -109,9 +104,10 @@ class Backward : TaskScratch<Acc<S>> {
       products(queries, keys);
       for (int64_t i = 0; i < queries.count; ++i) {
         const V m(queries.stats[2 * i]), inv(queries.stats[2 * i + 1]);
+        const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
         V sum(0);
-        for (int64_t j = 0; j < kBlock; j += kLanes) {
-          const V term = Score::delta_term(load(s_ + i * kBlock + j), m, inv, load(dp_ + i * kBlock + j), constants_);
+        for (int64_t j = 0; j < columns; j += kLanes) {
+          const V term = Score::delta_term(load(queries.s + i * kBlock + j) * V(scale_), m, inv, load(queries.dp + i * kBlock + j), constants_);
           sum += select(visible(keys, queries.first + i, j), term, V(0));
         }
         sums[i] += sum_of(sum);
@@ -139,54 +135,77 @@ class Backward : TaskScratch<Acc<S>> {
       load_slot(keys, kv);
       against_queries(keys, b, kv, chunk);
       A* slot = workspace_ + layout_.d_slot + b_kv * 2 * layout_.padded;
-      for (int64_t d = 0; d < shape_.D; ++d) slot[d] = scale_ * d_k_[d], slot[layout_.padded + d] = d_v_[d];
+      for (int64_t d = 0; d < shape_.D; ++d) slot[d] = scale_ * keys.d_k[d], slot[layout_.padded + d] = keys.d_v[d];
     }
     for (int64_t block = chunk; block < blocks; block += layout_.chunks) {
       load_keys(keys, b, kv, block * kBlock);
       against_queries(keys, b, kv, chunk);
-      store_rows(args_.d_k, d_k_, keys, b, kv, scale_);
-      store_rows(args_.d_v, d_v_, keys, b, kv, A(1));
+      store_rows(args_.d_k, keys.d_k, keys, b, kv, scale_);
+      store_rows(args_.d_v, keys.d_v, keys, b, kv, A(1));
     }
   }
 
-  // All queries at or after this block of keys, of every head that shares it: d_k_ and d_v_ [count, padded].
-  void against_queries(const KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t chunk) {
-    std::memset(d_k_, 0, size_t(keys.count * padded_) * sizeof(A));
-    std::memset(d_v_, 0, size_t(keys.count * padded_) * sizeof(A));
+  // All queries at or after this block of keys, of every head that shares it.
+  void against_queries(KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t chunk) {
+    std::memset(keys.d_k, 0, size_t(keys.count * padded_) * sizeof(A));
+    std::memset(keys.d_v, 0, size_t(keys.count * padded_) * sizeof(A));
     QueryRows<S> queries;
     for (int64_t h = kv * group_; h < (kv + 1) * group_; ++h)
       for (int64_t first = keys.first < 0 ? 0 : keys.first; first < shape_.T; first += kBlock) {
         load_queries(queries, b, h, first);
         products(queries, keys);
         differentiate(queries, keys);
-        const int64_t n = queries.count;
-        tile_gemm<A>({s_, 1, kBlock, queries.d_o.data, queries.d_o.stride, d_v_, padded_, true}, keys.count, padded_, n);
-        tile_gemm<A>({dp_, 1, kBlock, queries.q.data, queries.q.stride, d_k_, padded_, true}, keys.count, padded_, n);
-        tile_gemm<A>({dp_, kBlock, 1, keys.rows.data, keys.rows.stride, d_q(chunk, b, h) + first * padded_, padded_, true},
-                     n, padded_, keys.count);
+        add_gradients(queries, keys, d_q(chunk, b, h) + first * padded_);
       }
   }
 
-  // s_[i, j] = q_i . k_j (unscaled), dp_[i, j] = dO_i . v_j
-  void products(const QueryRows<S>& queries, const KeyBlock<S>& keys) {
-    tile_gemm<A>({queries.q.data, queries.q.stride, 1, keys.k_columns, kBlock, s_, kBlock, false}, queries.count, kBlock,
-                 shape_.D);
-    for (int64_t i = 0; i < queries.count * kBlock; i += kLanes) store(s_ + i, load(s_ + i) * V(scale_));
-    if (keys.has_values)
-      tile_gemm<A>({queries.d_o.data, queries.d_o.stride, 1, keys.v_columns, kBlock, dp_, kBlock, false}, queries.count,
-                   kBlock, shape_.D);
-    else
-      std::memset(dp_, 0, size_t(queries.count * kBlock) * sizeof(A));
+  // On the diagonal a query sees the keys up to its own position: products are cut into strips of kStrip queries or keys,
+  // and what lies beyond a strip is left out.
+  static bool diagonal(const QueryRows<S>& queries, const KeyBlock<S>& keys) { return keys.first == queries.first; }
+
+  // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j
+  void products(QueryRows<S>& queries, const KeyBlock<S>& keys) {
+    const int64_t step = diagonal(queries, keys) ? kStrip : kBlock;
+    for (int64_t i = 0; i < queries.count; i += step) {
+      const int64_t rows = min_of(step, queries.count - i), columns = step == kBlock ? kBlock : i + step;
+      A *s = queries.s + i * kBlock, *dp = queries.dp + i * kBlock;
+      tile_gemm<A>({queries.q.data + i * queries.q.stride, queries.q.stride, 1, keys.k_columns, kBlock, s, kBlock, false},
+                   rows, columns, shape_.D);
+      if (keys.has_values)
+        tile_gemm<A>({queries.d_o.data + i * queries.d_o.stride, queries.d_o.stride, 1, keys.v_columns, kBlock, dp, kBlock,
+                      false},
+                     rows, columns, shape_.D);
+      else
+        std::memset(dp, 0, size_t(rows * kBlock) * sizeof(A));
+    }
   }
 
-  // s_ into p, dp_ into ds.
-  void differentiate(const QueryRows<S>& queries, const KeyBlock<S>& keys) {
+  void add_gradients(const QueryRows<S>& queries, KeyBlock<S>& keys, A* d_q) {
+    const int64_t step = diagonal(queries, keys) ? kStrip : kBlock;
+    for (int64_t j = 0; j < keys.count; j += step) {
+      const int64_t first = step == kBlock ? 0 : j, rows = min_of(step, keys.count - j);  // queries below `first` see none
+      const A *p = queries.s + first * kBlock + j, *ds = queries.dp + first * kBlock + j;
+      tile_gemm<A>({p, 1, kBlock, queries.d_o.data + first * queries.d_o.stride, queries.d_o.stride, keys.d_v + j * padded_,
+                    padded_, true},
+                   rows, padded_, queries.count - first);
+      tile_gemm<A>({ds, 1, kBlock, queries.q.data + first * queries.q.stride, queries.q.stride, keys.d_k + j * padded_,
+                    padded_, true},
+                   rows, padded_, queries.count - first);
+    }
+    for (int64_t i = 0; i < queries.count; i += step)
+      tile_gemm<A>({queries.dp + i * kBlock, kBlock, 1, keys.rows.data, keys.rows.stride, d_q + i * padded_, padded_, true},
+                   min_of(step, queries.count - i), padded_, min_of(keys.count, step == kBlock ? kBlock : i + step));
+  }
+
+  // s into p, dp into ds.
+  void differentiate(QueryRows<S>& queries, const KeyBlock<S>& keys) {
     for (int64_t i = 0; i < queries.count; ++i) {
       const V m(queries.stats[2 * i]), inv(queries.stats[2 * i + 1]);
       const V delta(Score::kNeedsDelta ? queries.delta[i] : A(0));
-      for (int64_t j = 0; j < kBlock; j += kLanes) {
-        A *s_at = s_ + i * kBlock + j, *dp_at = dp_ + i * kBlock + j;
-        const V s = load(s_at), dp = load(dp_at);
+      const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
+      for (int64_t j = 0; j < columns; j += kLanes) {
+        A *s_at = queries.s + i * kBlock + j, *dp_at = queries.dp + i * kBlock + j;
+        const V s = load(s_at) * V(scale_), dp = load(dp_at);
         const V p = Score::probability(s, m, inv, constants_);
         const V ds = Score::d_score(s, m, inv, p, dp, delta, constants_);
         const Mask<A> seen = visible(keys, queries.first + i, j);

@@ -114,9 +114,23 @@ class QueryBlock {
     }
   }
 
+  // On the diagonal a query sees the keys up to its own position: products are cut into strips, and what lies beyond a
+  // strip is left out.
+  bool diagonal(const KeyTile<A>& tile) const { return tile.first == first_; }
+
   // s_[j, i] = scale * k_j . q_i
   void scores(const KeyTile<A>& tile) {
-    tile_gemm<A>({tile.k.data, tile.k.stride, 1, q_, kBlock, s_, kBlock, false}, tile.count, kBlock, shape_.D);
+    const int64_t step = diagonal(tile) ? kStrip : kBlock;
+    for (int64_t j = 0; j < tile.count; j += step) {
+      const int64_t first = step == kBlock ? 0 : j;  // queries before it see none of these keys
+      tile_gemm<A>({tile.k.data + j * tile.k.stride, tile.k.stride, 1, q_ + first, kBlock, s_ + j * kBlock + first, kBlock,
+                    false},
+                   min_of(step, tile.count - j), kBlock - first, shape_.D);
+    }
+  }
+  // Keys of the tile that some query of the lanes [i, i + kLanes) may see.
+  SLUICE_INLINE int64_t keys_seen(const KeyTile<A>& tile, int64_t i) const {
+    return diagonal(tile) ? min_of(tile.count, i / kStrip * kStrip + kStrip) : tile.count;
   }
 
   // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all.
@@ -135,10 +149,11 @@ class QueryBlock {
   template <class Score, bool kMasked>
   void absorb_columns(const KeyTile<A>& tile) {
     for (int64_t i = 0; i < kBlock; i += kLanes) {
+      const int64_t count = keys_seen(tile, i);
       const V before = load(m_ + i);
       V m = before;
       if constexpr (Score::kRunningMax) {
-        for (int64_t j = 0; j < tile.count; ++j) {
+        for (int64_t j = 0; j < count; ++j) {
           const V s = load(s_ + j * kBlock + i);
           m = max_of(kMasked ? select(visible(tile, j, i), s, m) : s, m);
         }
@@ -148,7 +163,7 @@ class QueryBlock {
         store(l_ + i, load(l_ + i) * correction);
       }
       V mass(0);
-      for (int64_t j = 0; j < tile.count; ++j) {
+      for (int64_t j = 0; j < count; ++j) {
         A* at = s_ + j * kBlock + i;
         const V s = load(at);
         V w = Score::weight(s, m, constants_), u = Score::mass(s, m, w, constants_);
@@ -169,7 +184,7 @@ class QueryBlock {
     scores(tile);
     for (int64_t i = 0; i < kBlock; i += kLanes) {
       const V m = load(m_ + i), inv = load(l_ + i);
-      for (int64_t j = 0; j < tile.count; ++j) {
+      for (int64_t j = 0; j < keys_seen(tile, i); ++j) {
         A* at = s_ + j * kBlock + i;
         store(at, select(visible(tile, j, i), Score::probability(load(at), m, inv, constants_), V(0)));
       }
@@ -178,7 +193,10 @@ class QueryBlock {
 
   void add_values(const KeyTile<A>& tile) {
     if (!tile.v.data) return;
-    tile_gemm<A>({s_, 1, kBlock, tile.v.data, tile.v.stride, o_, padded_, true}, count_, padded_, tile.count);
+    const int64_t step = diagonal(tile) ? kStrip : kBlock;
+    for (int64_t i = 0; i < count_; i += step)
+      tile_gemm<A>({s_ + i, 1, kBlock, tile.v.data, tile.v.stride, o_ + i * padded_, padded_, true},
+                   min_of(step, count_ - i), padded_, keys_seen(tile, i + step - kStrip));
   }
 
   void zero_output() { std::memset(o_, 0, size_t(count_ * padded_) * sizeof(A)); }
