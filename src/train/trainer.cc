@@ -217,7 +217,8 @@ void Trainer::after_step(const StepResult& result) {
   if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
   if (due(experiment_.log.probe_every) || (last && experiment_.log.probe_every > 0)) probe();
   metrics_.flush();
-  if (due(experiment_.log.checkpoint_every)) save();
+  // Not among bad steps: it may be the weights that are to blame.
+  if (due(experiment_.log.checkpoint_every) && result.verdict.action == Guard::Action::kApply) save();
 }
 
 double Trainer::seconds_per_step(const StepResult& result) const {

@@ -1,6 +1,9 @@
 # For the tests of `sluice train`: a run of a few milliseconds a step, and how to look at what it left. Needs $SLUICE.
 # Sourced, not run; makes and removes $folder.
 
+# Steps this small are mostly waiting for the other threads, which must not spin while other programs use the processors.
+export OMP_WAIT_POLICY=passive
+
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 

@@ -92,14 +92,14 @@ struct AttentionCase {
     scale_queries(spread);
     return *this;
   }
-  // Scores near 1 and near -1, none near the kinks of relu and softpick at 0: the first features decide the sign.
+  // Scores near 2 and near -2, none near the kinks of relu and softpick at 0: the first features decide the sign.
   AttentionCase& randomise_off_kinks() {
-    randomise(0.13);
+    randomise(0.2);
     const auto [B, T, H, KV, D] = spec.shape;
-    const double query = std::sqrt(std::sqrt(double(D)));
+    const double size = std::sqrt(2 / spec.scale);
     for (int64_t row = 0; row < B * T; ++row)
-      for (int64_t h = 0; h < H + KV; ++h) set_first(qkv, row, h, D, random_sign(6, row * 64 + h), query);
-    for (int64_t kv = 0; kv < KV; ++kv) set_first(key_bias, kv, 0, D, random_sign(7, kv), query);
+      for (int64_t h = 0; h < H + KV; ++h) set_first(qkv, row, h, D, random_sign(6, row * 64 + h), size);
+    for (int64_t kv = 0; kv < KV; ++kv) set_first(key_bias, kv, 0, D, random_sign(7, kv), size);
     return *this;
   }
   void scale_queries(double factor) {

@@ -11,8 +11,8 @@
 namespace sluice {
 namespace {
 
-// One key only; less than a tile, heads shared; tile edges with shared heads and more than one batch; the widest head.
-const AttentionShape kShapes[] = {{1, 1, 1, 1, 16}, {3, 3, 4, 2, 20}, {1, 65, 4, 2, 16}, {2, 130, 2, 1, 20}, {1, 65, 1, 1, 256}};
+// One key only; part of a tile, heads shared; tile edges with shared heads and more than one batch; the widest head.
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16}, {3, 21, 4, 2, 20}, {1, 65, 4, 2, 16}, {2, 130, 2, 1, 20}, {1, 65, 1, 1, 256}};
 
 const IsaKernels& widest() { return *available_isas().back(); }
 
@@ -141,7 +141,7 @@ TEST(AttentionGradient, AccumulatesTheParameters) {
 // products rounds its n partial sums, at random and each up to sqrt(n) times a product in size, where moving the operands
 // moves n products: it may be sqrt(n) times as far off, n being the longest sum (features of a head, or queries that
 // share a key). The largest of a few such runs counts; kMargin leaves room for exponentials and for chance (measured:
-// below 1 but for a key bias's gradient, 1.2). The result's own rounding comes on top. All arithmetic of bf16 is f32: its
+// at most half of that, but for one gradient of a key bias that is nearly 0). The result's own rounding comes on top. All arithmetic of bf16 is f32: its
 // bound differs in the storage only.
 constexpr double kMargin = 2;
 constexpr uint64_t kMovedRuns = 3;
@@ -209,7 +209,6 @@ TEST(AttentionPrecision, NarrowTypesAreRoundingAway) {
         for (size_t i = 0; i < got.size(); ++i) {
           const double error = distance(got[i].values, exact[i].values);
           const double storage = rounding_of(got[i].type) * norm_of(exact[i].values);
-          if (getenv("RATIO")) printf("ratio %g %s\n", (error - storage) / bounds[i], got[i].name.c_str());
           EXPECT_LE(error, bounds[i] + storage) << got[i].name;
         }
         EXPECT_TRUE(run.untouched());

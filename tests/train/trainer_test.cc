@@ -67,13 +67,13 @@ TEST_F(TrainerTest, ABadStepIsSkippedAndLeavesTheWeights) {
     const std::string run = fmt::format("run{}", value);
     HookedBackend backend;
     poison(backend, 4, 4, value);
-    ASSERT_EQ(runs_.train(run, {"log.checkpoint_every=1", "log.keep=0"}, backend), 0);
+    ASSERT_EQ(runs_.train(run, {"log.checkpoint_every=1", "log.keep=0", "train.steps=4"}, backend), 0);
     EXPECT_EQ(guard_actions(run), std::vector<std::string>{"skip 4"});
+    EXPECT_FALSE(runs_.weights(run, 2) == runs_.weights(run, 3));
     EXPECT_TRUE(runs_.weights(run, 3) == runs_.weights(run, 4));
     EXPECT_TRUE(runs_.optimizer(run, 3) == runs_.optimizer(run, 4));
-    EXPECT_FALSE(runs_.weights(run, 4) == runs_.weights(run, 5));
-    EXPECT_EQ(runs_.trainer_state(run, 12)["updates"], 11);
-    EXPECT_EQ(runs_.trainer_state(run, 12)["guard"]["skipped"], 1);
+    EXPECT_EQ(runs_.trainer_state(run, 4)["updates"], 3);
+    EXPECT_EQ(runs_.trainer_state(run, 4)["guard"]["skipped"], 1);
     expect_every_checkpoint_finite(run);
   }
 }
@@ -137,7 +137,7 @@ TEST_F(TrainerTest, WeightsThatOverflowAreNeverSaved) {
                                          "log.keep=0"};
   HookedBackend backend;
   const std::string message = run_error("a", overrides, backend);
-  EXPECT_NE(message.find("step "), std::string::npos) << message;
+  EXPECT_NE(message.find("the gradient norm is inf"), std::string::npos) << message;
   EXPECT_FALSE(list_checkpoints(runs_.path("a/checkpoints")).empty());
   expect_every_checkpoint_finite("a");
 }
