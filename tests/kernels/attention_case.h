@@ -56,7 +56,9 @@ inline double distance(const Values& x, const Values& y) {
 }
 
 // Uniform in [-1, 1).
-inline double random_sign(uint64_t stream, uint64_t i) { return 2 * double(uniform24(philox(11, stream, i).word[0])) - 1; }
+inline double random_unit(uint64_t stream, uint64_t i) {
+  return 2 * double(uniform24(philox(11, stream, i).word[0])) - 1;
+}
 
 inline void poison(const TestBuffer& x) {
   const Tensor t = x.tensor();
@@ -68,18 +70,27 @@ inline void poison(const TestBuffer& x) {
 struct AttentionCase {
   AttentionSpec spec;
   Slot slot;
-  TestBuffer qkv, key_bias, value_bias, sink_logit, d_out;           // inputs
-  TestBuffer out, stats;                                             // results
+  TestBuffer qkv, key_bias, value_bias, sink_logit, d_out;  // inputs
+  TestBuffer out, stats;                                    // results
   TestBuffer d_qkv, d_key_bias, d_value_bias, d_sink_logit, workspace;
   TestBuffer sink_attention, sink_logit_gap;
 
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
-      : slot(slot), qkv(act, s.B * s.T, (s.H + 2 * s.KV) * s.D, (s.H + 2 * s.KV) * s.D + 5),
-        key_bias(accumulator_of(act), s.KV, s.D), value_bias(key_bias), sink_logit(accumulator_of(act), 1, s.H),
-        d_out(act, s.B * s.T, s.H * s.D, s.H * s.D + 2), out(act, s.B * s.T, s.H * s.D, s.H * s.D + 3),
-        stats(accumulator_of(act), {s.B, s.H, s.T, 2}), d_qkv(qkv), d_key_bias(key_bias), d_value_bias(key_bias),
-        d_sink_logit(sink_logit), workspace(accumulator_of(act), 1, AttentionWorkspace(s).total),
-        sink_attention(accumulator_of(act), {s.B, s.H, s.T}), sink_logit_gap(sink_attention) {
+      : slot(slot),
+        qkv(act, s.B * s.T, (s.H + 2 * s.KV) * s.D, (s.H + 2 * s.KV) * s.D + 5),
+        key_bias(accumulator_of(act), s.KV, s.D),
+        value_bias(key_bias),
+        sink_logit(accumulator_of(act), 1, s.H),
+        d_out(act, s.B * s.T, s.H * s.D, s.H * s.D + 2),
+        out(act, s.B * s.T, s.H * s.D, s.H * s.D + 3),
+        stats(accumulator_of(act), {s.B, s.H, s.T, 2}),
+        d_qkv(qkv),
+        d_key_bias(key_bias),
+        d_value_bias(key_bias),
+        d_sink_logit(sink_logit),
+        workspace(accumulator_of(act), 1, AttentionWorkspace(s).total),
+        sink_attention(accumulator_of(act), {s.B, s.H, s.T}),
+        sink_logit_gap(sink_attention) {
     spec = {.shape = s, .score = score, .constants = {}, .scale = 1 / std::sqrt(double(s.D))};
     for (const TestBuffer* result : {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &d_sink_logit, &workspace,
                                      &sink_attention, &sink_logit_gap})
@@ -98,8 +109,8 @@ struct AttentionCase {
     const auto [B, T, H, KV, D] = spec.shape;
     const double size = std::sqrt(2 / spec.scale);
     for (int64_t row = 0; row < B * T; ++row)
-      for (int64_t h = 0; h < H + KV; ++h) set_first(qkv, row, h, D, random_sign(6, row * 64 + h), size);
-    for (int64_t kv = 0; kv < KV; ++kv) set_first(key_bias, kv, 0, D, random_sign(7, kv), size);
+      for (int64_t h = 0; h < H + KV; ++h) set_first(qkv, row, h, D, random_unit(6, row * 64 + h), size);
+    for (int64_t kv = 0; kv < KV; ++kv) set_first(key_bias, kv, 0, D, random_unit(7, kv), size);
     return *this;
   }
   void scale_queries(double factor) {
@@ -111,8 +122,11 @@ struct AttentionCase {
   AttentionCase in_f64() const {
     AttentionCase wide(spec.score, spec.shape, slot, DType::kF64);
     wide.spec = spec;
-    for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv}, {&wide.key_bias, &key_bias}, {&wide.value_bias, &value_bias},
-                                   {&wide.sink_logit, &sink_logit}, {&wide.d_out, &d_out}})
+    for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
+                                   {&wide.key_bias, &key_bias},
+                                   {&wide.value_bias, &value_bias},
+                                   {&wide.sink_logit, &sink_logit},
+                                   {&wide.d_out, &d_out}})
       for (int64_t i = 0; i < from->size(); ++i) to->set(i, from->at(i));
     return wide;
   }
@@ -167,9 +181,8 @@ struct AttentionCase {
   // Everything with a gradient.
   std::vector<AttentionPart> parts() {
     const auto [B, T, H, KV, D] = spec.shape;
-    std::vector<AttentionPart> out = {{"q", &qkv, &d_qkv, 0, H * D},
-                                      {"k", &qkv, &d_qkv, H * D, KV * D},
-                                      {"v", &qkv, &d_qkv, (H + KV) * D, KV * D}};
+    std::vector<AttentionPart> out = {
+        {"q", &qkv, &d_qkv, 0, H * D}, {"k", &qkv, &d_qkv, H * D, KV * D}, {"v", &qkv, &d_qkv, (H + KV) * D, KV * D}};
     if (slot != Slot::kNone) out.push_back({"key_bias", &key_bias, &d_key_bias, 0, D});
     if (slot == Slot::kKeyValue) out.push_back({"value_bias", &value_bias, &d_value_bias, 0, D});
     if (has_sink_logit()) out.push_back({"sink_logit", &sink_logit, &d_sink_logit, 0, H});

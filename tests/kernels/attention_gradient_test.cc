@@ -1,9 +1,10 @@
-// Attention backward, for every registered score function: in f64 against finite differences of the forward pass, then f32
-// and bf16 against f64.
+// Attention backward, for every registered score function: in f64 against finite differences of the forward pass, then
+// f32 and bf16 against f64.
 //
-// Finite differences are taken along a random direction r over a whole tensor: (L(x + h r) - L(x - h r)) / 2h = <dL/dx, r>,
-// where L = <d_out, out>. One wrong element of the gradient among n shows as 1/sqrt(n) of the sum, far above the bound of
-// 1e-7: a direction covers every element, which samples of single elements do not. Inputs keep away from kinks.
+// Finite differences are taken along a random direction r over a whole tensor: (L(x + h r) - L(x - h r)) / 2h = <dL/dx,
+// r>, where L = <d_out, out>. One wrong element of the gradient among n shows as 1/sqrt(n) of the sum, far above the
+// bound of 1e-7: a direction covers every element, which samples of single elements do not. Inputs keep away from
+// kinks.
 #include <algorithm>
 
 #include "kernels/attention_reference.h"
@@ -12,7 +13,8 @@ namespace sluice {
 namespace {
 
 // One key only; part of a tile, heads shared; tile edges with shared heads and more than one batch; the widest head.
-const AttentionShape kShapes[] = {{1, 1, 1, 1, 16}, {3, 21, 4, 2, 20}, {1, 65, 4, 2, 16}, {2, 130, 2, 1, 20}, {1, 65, 1, 1, 256}};
+const AttentionShape kShapes[] = {
+    {1, 1, 1, 1, 16}, {3, 21, 4, 2, 20}, {1, 65, 4, 2, 16}, {2, 130, 2, 1, 20}, {1, 65, 1, 1, 256}};
 
 const IsaKernels& widest() { return *available_isas().back(); }
 
@@ -29,7 +31,8 @@ double widest_gap(const AttentionCase& problem) {
   std::sort(weights.begin(), weights.end());
   double ratio = 1, middle = 0.05;
   for (size_t i = 1; i < weights.size(); ++i)
-    if (weights[i] / weights[i - 1] > ratio) ratio = weights[i] / weights[i - 1], middle = std::sqrt(weights[i] * weights[i - 1]);
+    if (weights[i] / weights[i - 1] > ratio)
+      ratio = weights[i] / weights[i - 1], middle = std::sqrt(weights[i] * weights[i - 1]);
   return middle;
 }
 
@@ -65,7 +68,8 @@ double finite_difference(AttentionCase& problem, const AttentionPart& part, cons
   const int64_t cols = part.input->tensor().cols();
   const auto go_to = [&](double step) {
     for (int64_t i = 0; i < int64_t(here.size()); ++i)
-      part.input->set(i / part.count * cols + part.first + i % part.count, here[size_t(i)] + step * direction[size_t(i)]);
+      part.input->set(i / part.count * cols + part.first + i % part.count,
+                      here[size_t(i)] + step * direction[size_t(i)]);
   };
   go_to(kStep);
   const Values above = values_of(problem.forward(widest()).out);
@@ -77,14 +81,14 @@ double finite_difference(AttentionCase& problem, const AttentionPart& part, cons
   return double(sum / (2 * kStep));
 }
 
-// <gradient, direction> against the finite difference along it. A gradient that is zero (of a softmax over one key) leaves
-// rounding over the step: 1e-16 / 3e-6, a few times.
+// <gradient, direction> against the finite difference along it. A gradient that is zero (of a softmax over one key)
+// leaves rounding over the step: 1e-16 / 3e-6, a few times.
 void check_part(AttentionCase& problem, const AttentionPart& part) {
   const Values gradient = gradient_of(part);
   Values direction(gradient.size()), products(gradient.size());
   long double sum = 0;
   for (size_t i = 0; i < gradient.size(); ++i) {
-    const double r = random_sign(20, i);
+    const double r = random_unit(20, i);
     direction[i] = r + std::copysign(0.5, r);  // no element is left out
     products[i] = gradient[i] * direction[i];
     sum += products[i];
@@ -136,18 +140,18 @@ TEST(AttentionGradient, AccumulatesTheParameters) {
 
 // ---- f32 and bf16 against f64 ------------------------------------------------------------------------------------
 
-// What one rounding of everything that is rounded changes, found by making it: each input of an f64 run moved by at most
-// u of itself, the row statistics too, and the output by its storage rounding before the backward pass reads it. A sum of n
-// products rounds its n partial sums, at random and each up to sqrt(n) times a product in size, where moving the operands
-// moves n products: it may be sqrt(n) times as far off, n being the longest sum (features of a head, or queries that
-// share a key). The largest of a few such runs counts; kMargin leaves room for exponentials and for chance (measured:
-// at most half of that, but for one gradient of a key bias that is nearly 0). The result's own rounding comes on top. All arithmetic of bf16 is f32: its
-// bound differs in the storage only.
+// What one rounding of everything that is rounded changes, found by making it: each input of an f64 run moved by at
+// most u of itself, the row statistics too, and the output by its storage rounding before the backward pass reads it. A
+// sum of n products rounds its n partial sums, at random and each up to sqrt(n) times a product in size, where moving
+// the operands moves n products: it may be sqrt(n) times as far off, n being the longest sum (features of a head, or
+// queries that share a key). The largest of a few such runs counts; kMargin leaves room for exponentials and for chance
+// (measured: at most half of that, but for one gradient of a key bias that is nearly 0). The result's own rounding
+// comes on top. All arithmetic of bf16 is f32: its bound differs in the storage only.
 constexpr double kMargin = 2;
 constexpr uint64_t kMovedRuns = 3;
 
 void move(TestBuffer& x, double by, uint64_t stream) {
-  for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) * (1 + by * random_sign(stream, uint64_t(i))));
+  for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) * (1 + by * random_unit(stream, uint64_t(i))));
 }
 
 // Results of a run by name: out and every part's gradient.

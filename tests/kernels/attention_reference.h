@@ -43,8 +43,12 @@ struct ReferenceRow {
 class AttentionReference {
  public:
   explicit AttentionReference(const AttentionCase& problem)
-      : spec_(problem.spec), slot_(problem.slot), qkv_(values_of(problem.qkv)), key_bias_(values_of(problem.key_bias)),
-        value_bias_(values_of(problem.value_bias)), sink_logit_(values_of(problem.sink_logit)) {}
+      : spec_(problem.spec),
+        slot_(problem.slot),
+        qkv_(values_of(problem.qkv)),
+        key_bias_(values_of(problem.key_bias)),
+        value_bias_(values_of(problem.value_bias)),
+        sink_logit_(values_of(problem.sink_logit)) {}
 
   ReferenceRow row(int64_t b, int64_t h, int64_t i) const {
     ReferenceRow out;
@@ -68,7 +72,8 @@ class AttentionReference {
     Values out(size_t(spec_.shape.D));
     const int64_t slots = slot_ != Slot::kNone;
     for (int64_t d = 0; d < spec_.shape.D; ++d) {
-      if (slot_ == Slot::kKeyValue) out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D + d)];
+      if (slot_ == Slot::kKeyValue)
+        out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D + d)];
       for (int64_t j = 0; j <= i; ++j) out[size_t(d)] += row.weights[size_t(slots + j)] * value(b, h, j)[d];
     }
     return out;
@@ -101,7 +106,9 @@ class AttentionReference {
   }
   const double* query(int64_t b, int64_t h, int64_t i) const { return at(b, i, h); }
   const double* key(int64_t b, int64_t h, int64_t j) const { return at(b, j, spec_.shape.H + group(h)); }
-  const double* value(int64_t b, int64_t h, int64_t j) const { return at(b, j, spec_.shape.H + spec_.shape.KV + group(h)); }
+  const double* value(int64_t b, int64_t h, int64_t j) const {
+    return at(b, j, spec_.shape.H + spec_.shape.KV + group(h));
+  }
 
   AttentionSpec spec_;
   Slot slot_;

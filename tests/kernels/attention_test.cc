@@ -9,7 +9,7 @@ namespace sluice {
 namespace {
 
 // Edges of the 64 x 64 tiles, of the registers (D of 16 and 64 are read in place, 20 is not) and of shared heads.
-const AttentionShape kShapes[] = {{1, 1, 1, 1, 16}, {3, 1, 4, 2, 20},  {3, 21, 4, 2, 16},  {1, 3, 1, 1, 256},
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {3, 1, 4, 2, 20},   {3, 21, 4, 2, 16},  {1, 3, 1, 1, 256},
                                   {1, 65, 4, 2, 20}, {1, 130, 1, 1, 64}, {1, 130, 4, 2, 16}, {1, 65, 1, 1, 256}};
 constexpr double kTight = 1e-12;
 
@@ -160,15 +160,16 @@ AttentionCase extreme_case(ScoreKind score, Slot slot, DType act, double size) {
   return out;
 }
 
-// A score's rounding error is at most (D + 2) u times the sum of its products' sizes; an exponential multiplies its weight
-// by e to that, its normaliser too, and the sum over the row's keys adds one u a key. Every function here changes its
-// weights by no more than that share of their sum (clipped_softmax: of its stretch, zeta - gamma).
+// A score's rounding error is at most (D + 2) u times the sum of its products' sizes; an exponential multiplies its
+// weight by e to that, its normaliser too, and the sum over the row's keys adds one u a key. Every function here
+// changes its weights by no more than that share of their sum (clipped_softmax: of its stretch, zeta - gamma).
 void check_extreme_rows(const AttentionCase& run) {
   const AttentionReference reference(run);
   const AttentionShape& s = run.spec.shape;
   const double u = rounding_of(run.qkv.tensor().dtype);
   double largest_value = 0;
-  for (const double v : values_of(run.qkv, (s.H + s.KV) * s.D, s.KV * s.D)) largest_value = std::max(largest_value, std::fabs(v));
+  for (const double v : values_of(run.qkv, (s.H + s.KV) * s.D, s.KV * s.D))
+    largest_value = std::max(largest_value, std::fabs(v));
   for (const double v : values_of(run.value_bias)) largest_value = std::max(largest_value, std::fabs(v));
   reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
     const ReferenceRow row = reference.row(b, h, i);
@@ -207,7 +208,8 @@ TEST(Attention, HugeScoresStayFinite) {
       for (const double size : {80.0, 1000.0}) {
         AttentionCase run = extreme_case(score, Slot::kKeyValue, act, size);
         run.forward(isa).backward(isa).probe(isa);
-        for (const TestBuffer* x : {&run.out, &run.stats, &run.d_qkv, &run.d_key_bias, &run.d_value_bias, &run.sink_attention})
+        for (const TestBuffer* x :
+             {&run.out, &run.stats, &run.d_qkv, &run.d_key_bias, &run.d_value_bias, &run.sink_attention})
           EXPECT_TRUE(all_finite(*x)) << "scores of " << size;
         if (run.has_sink_logit()) {
           EXPECT_TRUE(all_finite(run.d_sink_logit)) << "scores of " << size;

@@ -1,5 +1,6 @@
-// Matrix products against plain loops in double: the backend's own choice (oneDNN where it has the types) and, for every
-// instruction set, the kernel that stands in for it. All transpositions, strided operands, sizes off the 64 x 64 blocks.
+// Matrix products against plain loops in double: the backend's own choice (oneDNN where it has the types) and, for
+// every instruction set, the kernel that stands in for it. All transpositions, strided operands, sizes off the 64 x 64
+// blocks.
 #include "kernels/cpu/matmul.h"
 #include "kernels/test_buffer.h"
 
@@ -14,8 +15,8 @@ const Sizes kSizes[] = {{1, 1, 1}, {3, 5, 7}, {1, 70, 64}, {128, 1, 3}, {17, 33,
 struct Types {
   DType act, out;
 };
-const Types kTypes[] = {{DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32},
-                        {DType::kF64, DType::kF64}};
+const Types kTypes[] = {
+    {DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kF64, DType::kF64}};
 
 using Matmul = void (*)(const MatmulArgs&);
 
@@ -26,9 +27,15 @@ struct Element {
 class Product {
  public:
   Product(const Types& types, const Sizes& sizes, bool transpose_a, bool transpose_b, bool accumulate, bool bias)
-      : sizes_(sizes), transpose_a_(transpose_a), transpose_b_(transpose_b), accumulate_(accumulate), with_bias_(bias),
-        a_(operand(types.act, sizes.M, sizes.K, transpose_a, 3)), b_(operand(types.act, sizes.K, sizes.N, transpose_b, 1)),
-        bias_(accumulator_of(types.act), Shape{sizes.N}), out_(types.out, sizes.M, sizes.N, sizes.N + 2) {
+      : sizes_(sizes),
+        transpose_a_(transpose_a),
+        transpose_b_(transpose_b),
+        accumulate_(accumulate),
+        with_bias_(bias),
+        a_(operand(types.act, sizes.M, sizes.K, transpose_a, 3)),
+        b_(operand(types.act, sizes.K, sizes.N, transpose_b, 1)),
+        bias_(accumulator_of(types.act), Shape{sizes.N}),
+        out_(types.out, sizes.M, sizes.N, sizes.N + 2) {
     a_.randomise(1), b_.randomise(2), bias_.randomise(3), out_.randomise(4);
     if (!accumulate)  // what was there may be anything
       for (int64_t i = 0; i < out_.size(); ++i) out_.set(i, std::nan(""));
@@ -39,14 +46,20 @@ class Product {
   // (K + 2) roundings in the accumulator and one of the stored result.
   void check(Matmul matmul) const {
     TestBuffer out = out_;
-    MatmulArgs args{.out = out, .a = a_, .b = b_, .transpose_a = transpose_a_, .transpose_b = transpose_b_,
-                    .accumulate = accumulate_, .bias = {}};
+    MatmulArgs args{.out = out,
+                    .a = a_,
+                    .b = b_,
+                    .transpose_a = transpose_a_,
+                    .transpose_b = transpose_b_,
+                    .accumulate = accumulate_,
+                    .bias = {}};
     if (with_bias_) args.bias = bias_;
     matmul(args);
     EXPECT_TRUE(out.untouched());
     for (int64_t i = 0; i < out.size(); ++i) {
       const Element& expected = expected_[size_t(i)];
-      const auto near = near_value(out.at(i), expected.value, out_.tensor().dtype, expected.magnitude, double(sizes_.K + 2));
+      const auto near =
+          near_value(out.at(i), expected.value, out_.tensor().dtype, expected.magnitude, double(sizes_.K + 2));
       ASSERT_TRUE(near) << "element " << i;
     }
   }
@@ -76,9 +89,9 @@ TEST(Matmul, IsThePlainSum) {
   for (const Types& types : kTypes)
     for (const Sizes& sizes : kSizes)
       for (int flags = 0; flags < 16; ++flags) {
-        SCOPED_TRACE(fmt::format("{} into {}, M {} N {} K {}, transpose a {} b {}, accumulate {}, bias {}", name_of(types.act),
-                                 name_of(types.out), sizes.M, sizes.N, sizes.K, flags & 1, flags >> 1 & 1, flags >> 2 & 1,
-                                 flags >> 3 & 1));
+        SCOPED_TRACE(fmt::format("{} into {}, M {} N {} K {}, transpose a {} b {}, accumulate {}, bias {}",
+                                 name_of(types.act), name_of(types.out), sizes.M, sizes.N, sizes.K, flags & 1,
+                                 flags >> 1 & 1, flags >> 2 & 1, flags >> 3 & 1));
         const Product product(types, sizes, flags & 1, flags & 2, flags & 4, flags & 8);
         product.check(cpu_matmul);
         for (const IsaKernels* isa : available_isas()) {

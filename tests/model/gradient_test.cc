@@ -1,9 +1,9 @@
 // Whole models in f64: the gradient of every parameter against finite differences of the loss, for every preset, every
 // combination of gate parts and the model's other choices; and micro-batches against one batch.
 //
-// As in attention_gradient_test.cc, differences are taken along a random direction over a whole parameter, which no wrong
-// element escapes. ReLUs and clips have kinks that a step may cross: where the difference disagrees it is taken again
-// with a smaller step, which is rarer to cross and no help to a wrong gradient.
+// As in attention_gradient_test.cc, differences are taken along a random direction over a whole parameter, which no
+// wrong element escapes. ReLUs and clips have kinks that a step may cross: where the difference disagrees it is taken
+// again with a smaller step, which is rarer to cross and no help to a wrong gradient.
 #include <gtest/gtest.h>
 
 #include "base/philox.h"
@@ -22,8 +22,9 @@ struct GradientCase {
 };
 
 ModelConfig small_model(const Json& changes) {
-  Json json = {{"vocab_size", kVocab}, {"context", 3}, {"layers", 2},     {"heads", 2},     {"width", 12}, {"mlp_width", 16},
-               {"mlp", "gelu"},        {"bias", true}, {"position", "learned"}, {"tied_head", false}, {"init", "pytorch"}};
+  Json json = {{"vocab_size", kVocab},  {"context", 3},       {"layers", 2},      {"heads", 2},
+               {"width", 12},           {"mlp_width", 16},    {"mlp", "gelu"},    {"bias", true},
+               {"position", "learned"}, {"tied_head", false}, {"init", "pytorch"}};
   json.update(changes);
   return model_config(json);
 }
@@ -57,7 +58,9 @@ std::vector<int32_t> random_tokens(uint64_t stream, int64_t count) {
 class GradientCheck {
  public:
   GradientCheck(Backend& backend, const ModelConfig& config, int64_t T)
-      : T_(T), tokens_(random_tokens(0, kBatch * T)), targets_(random_tokens(1, kBatch * T)),
+      : T_(T),
+        tokens_(random_tokens(0, kBatch * T)),
+        targets_(random_tokens(1, kBatch * T)),
         model_(scattered_model(backend, config, DType::kF64)) {
     loss_ = model_.forward_backward(tokens_.data(), targets_.data(), kBatch, T_, 1, false);
   }
@@ -100,7 +103,8 @@ class GradientCheck {
       const double bound = 1e-6 * norm_of(products) + 4e-16 * double(kBatch * T_) / step;
       const double found = difference(value, here, direction, step);
       if (std::fabs(found - expected) <= bound) return;
-      if (step < 1e-6) ADD_FAILURE() << name << ": the gradient says " << expected << ", the losses " << found << ", bound " << bound;
+      if (step < 1e-6)
+        ADD_FAILURE() << name << ": the gradient says " << expected << ", the losses " << found << ", bound " << bound;
     }
   }
 
@@ -158,8 +162,9 @@ TEST(ModelGradient, EveryGate) {
     for (const char* site : {"source", "output"})
       for (const char* grain : {"head", "element"}) {
         const bool shared = std::string(reads) != "hidden_head" || std::string(site) != "source";  // needs own values
-        check_model({{"attention", {{"gate", {{"reads", reads}, {"site", site}, {"grain", grain}, {"bias", which % 2 == 0}}}}},
-                     {"kv_heads", shared && which % 3 > 0 ? 1 : 2}});
+        check_model(
+            {{"attention", {{"gate", {{"reads", reads}, {"site", site}, {"grain", grain}, {"bias", which % 2 == 0}}}}},
+             {"kv_heads", shared && which % 3 > 0 ? 1 : 2}});
         ++which;
       }
 }
@@ -167,8 +172,10 @@ TEST(ModelGradient, EveryGate) {
 // Every score function under a gate at the source, with a bias slot and shared values: all of attention at once.
 TEST(ModelGradient, EveryScoreWithEveryPart) {
   for (const std::string& score : score_names())
-    check_model({{"attention", {{"type", "vga"}, {"site", "source"}, {"score", {{"type", score}}}, {"key_value_bias", true}}},
-                 {"kv_heads", 1}, {"context", 5}});
+    check_model(
+        {{"attention", {{"type", "vga"}, {"site", "source"}, {"score", {{"type", score}}}, {"key_value_bias", true}}},
+         {"kv_heads", 1},
+         {"context", 5}});
 }
 
 // ---- the model around it -----------------------------------------------------------------------------------------
@@ -177,8 +184,13 @@ TEST(ModelGradient, TheModelsChoices) {
   for (const int heads : {1, 2})
     for (const char* position : {"learned", "none"})
       for (const bool tied : {false, true})
-        check_model({{"heads", heads}, {"position", position}, {"tied_head", tied}, {"bias", heads == 1},
-                     {"mlp", tied ? "relu" : "gelu"}, {"init", tied ? "gpt2" : "pytorch"}, {"init_std", 0.5}});
+        check_model({{"heads", heads},
+                     {"position", position},
+                     {"tied_head", tied},
+                     {"bias", heads == 1},
+                     {"mlp", tied ? "relu" : "gelu"},
+                     {"init", tied ? "gpt2" : "pytorch"},
+                     {"init_std", 0.5}});
 }
 
 // Positions beyond the sequence get a gradient of zero.

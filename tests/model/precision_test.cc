@@ -1,10 +1,10 @@
 // f32 and bf16 models against f64 with the same parameters, for every preset; and what must not differ by a single bit.
 //
-// How far rounding may carry a result is found by making it: an f64 model whose parameters are each moved by at most u of
-// themselves, u the rounding of the stored activations. In a product x W^T a model rounds x, W and the result where this
-// moves W alone, and residual sums, norms and gates round once more each: a handful of moves with random signs, for
-// which kMargin stands, together with chance. f32 also rounds inside sums of up to n terms, which is up to sqrt(n) as much
-// (attention_gradient_test.cc says why); in bf16 these sums are f32 and do not count.
+// How far rounding may carry a result is found by making it: an f64 model whose parameters are each moved by at most u
+// of themselves, u the rounding of the stored activations. In a product x W^T a model rounds x, W and the result where
+// this moves W alone, and residual sums, norms and gates round once more each: a handful of moves with random signs,
+// for which kMargin stands, together with chance. f32 also rounds inside sums of up to n terms, which is up to sqrt(n)
+// as much (attention_gradient_test.cc says why); in bf16 these sums are f32 and do not count.
 #include <gtest/gtest.h>
 #include <omp.h>
 
@@ -24,8 +24,16 @@ constexpr double kMargin = 3;  // measured: 1.4 at most
 constexpr uint64_t kMovedRuns = 3;
 
 ModelConfig small_model(const Json& attention) {
-  return model_config({{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2}, {"heads", 4}, {"kv_heads", 2},
-                       {"width", 32}, {"mlp_width", 48}, {"mlp", "gelu"}, {"init", "pytorch"}, {"tied_head", false},
+  return model_config({{"vocab_size", kVocab},
+                       {"context", kContext},
+                       {"layers", 2},
+                       {"heads", 4},
+                       {"kv_heads", 2},
+                       {"width", 32},
+                       {"mlp_width", 48},
+                       {"mlp", "gelu"},
+                       {"init", "pytorch"},
+                       {"tied_head", false},
                        {"attention", attention}});
 }
 
@@ -80,7 +88,8 @@ std::vector<Result> run(Transformer& model, uint64_t batch = 0) {
     out[0].values.insert(out[0].values.end(), rows.begin(), rows.end());
   });
   const double scale = 1.0 / double(kBatch * kContext);
-  out.push_back({"loss", {scale * model.forward_backward(tokens.data(), targets.data(), kBatch, kContext, scale, false)}});
+  out.push_back(
+      {"loss", {scale * model.forward_backward(tokens.data(), targets.data(), kBatch, kContext, scale, false)}});
   for (const ParamSpec& spec : model.params().specs())
     out.push_back({"gradient of " + spec.name, gradient(model, spec.name)});
   return out;
@@ -126,7 +135,8 @@ void expect_same(const std::vector<Result>& got, const std::vector<Result>& want
   for (size_t i = 0; i < want.size(); ++i) EXPECT_EQ(got[i].values, want[i].values) << want[i].name;
 }
 
-const Json kEverything = {{"type", "vga"}, {"site", "source"}, {"score", {{"type", "softpick"}}}, {"key_value_bias", true}};
+const Json kEverything = {
+    {"type", "vga"}, {"site", "source"}, {"score", {{"type", "softpick"}}}, {"key_value_bias", true}};
 
 // Neither another model, nor what an earlier batch left in the buffers, changes a bit.
 TEST(ModelPrecision, TheSameBatchGivesTheSameBits) {
