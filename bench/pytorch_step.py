@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Times one training step of a GPT-2 shaped model in PyTorch on the CPU: the peer that scripts/bench_peers sets Sluice beside.
+"""Times one training step of a GPT-2 shaped model in PyTorch on the CPU, for scripts/bench_peers.
 
 The step is the one `sluice bench` times: pre-LayerNorm blocks with biases, one fused query-key-value projection, causal
-softmax attention, tanh GELU, an output head tied to the token embedding, mean cross entropy, gradient clipping at 1, AdamW.
-bf16 means autocast over fp32 weights. Tokens are random and drawn before the clock starts.
+softmax attention, tanh GELU, an output head tied to the token embedding, mean cross entropy, gradient clipping at 1,
+AdamW. bf16 means autocast over fp32 weights. Tokens are random and drawn before the clock starts.
 
 Needs only PyTorch. Prints one line, and with --json the same figures as an object.
 """
@@ -129,8 +129,9 @@ def main():
     if args.json:
         print(json.dumps(result))
     else:
-        print("{tokens_per_second:.0f} tokens/s, step {step_seconds:.3f} s (median of {steps}), {parameters} parameters, "
-              "{precision}, AdamW {optimizer}, {threads} threads, PyTorch {torch}".format(**result))
+        print("{tokens_per_second:.0f} tokens/s, step {step_seconds:.3f} s (median of {steps}), "
+              "{parameters} parameters, {precision}, AdamW {optimizer}, {threads} threads, "
+              "PyTorch {torch}".format(**result))
 
 
 if __name__ == "__main__":

@@ -8,9 +8,7 @@
 #include <memory>
 
 #include "base/philox.h"
-#include "data/source.h"
-#include "model/transformer.h"
-#include "train/optimizer.h"
+#include "train/learner.h"
 
 namespace sluice {
 namespace {
@@ -23,51 +21,6 @@ double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
 }
-
-// Model, optimizer and data of the config, and one step of training on them.
-class Bench {
- public:
-  Bench(Backend& backend, const Experiment& experiment)
-      : backend_(backend), experiment_(experiment),
-        data_(make_source(experiment.data, Split::kTrain, experiment.model.context, experiment.model.vocab_size,
-                          experiment.seed)),
-        model_(backend, experiment.model,
-               {.act = experiment.act(),
-                .max_batch = experiment.train.micro_batch,
-                .training = true,
-                .decayed = experiment.train.optimizer.decay_groups()}),
-        optimizer_(make_optimizer(backend, model_.params(), experiment.train.optimizer)) {
-    inputs_.resize(size_t(experiment.train.micro_batch * experiment.model.context));
-    targets_.resize(inputs_.size());
-    model_.initialise(experiment.seed);
-  }
-
-  double step() {
-    const int64_t batch = experiment_.train.batch, T = experiment_.model.context;
-    const double scale = 1.0 / double(batch * T);
-    double loss = 0;
-    for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
-      const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
-      data_->fill(first, count, inputs_.data(), targets_.data());
-      loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, T, scale, first > 0);
-    }
-    const double norm = std::sqrt(backend_.sum_of_squares(model_.params().all_grads()));
-    optimizer_->update(experiment_.train.optimizer.lr, norm > 1 ? 1 / norm : 1);
-    backend_.synchronize();
-    return loss;
-  }
-
-  const Params& params() const { return model_.params(); }
-  size_t bytes() const { return model_.params().bytes() + optimizer_->bytes() + model_.arena_bytes(); }
-
- private:
-  Backend& backend_;
-  const Experiment& experiment_;
-  std::unique_ptr<DataSource> data_;
-  Transformer model_;
-  std::unique_ptr<Optimizer> optimizer_;
-  std::vector<int32_t> inputs_, targets_;
-};
 
 template <class Key>
 void divide(std::map<Key, OpTime>& times, int64_t steps) {
@@ -124,24 +77,32 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
   StepBenchmark result;
   TimedBackend timed(backend);
   {
-    Bench bench(timed, experiment);
-    for (int64_t i = 0; i < warmup; ++i) bench.step();
+    Learner learner(timed, experiment);
+    learner.model().initialise(experiment.seed);
+    const auto source = make_source(experiment.data, Split::kTrain, experiment.model.context,
+                                    experiment.model.vocab_size, experiment.seed);
+    const auto step = [&] {
+      const Gradients gradients = learner.differentiate(*source, 0);
+      learner.update(gradients, experiment.train.optimizer.lr);
+      return gradients.loss;
+    };
+    for (int64_t i = 0; i < warmup; ++i) step();
     for (int64_t i = 0; i < steps; ++i) {
       const auto start = Clock::now();
-      result.final_loss = bench.step();
+      result.final_loss = step();
       result.step_seconds.push_back(seconds_since(start));
     }
     timed.reset();
-    for (int64_t i = 0; i < kTimedSteps; ++i) bench.step();
-    result.parameters = bench.params().count();
-    result.planned_bytes = bench.bytes();
+    for (int64_t i = 0; i < kTimedSteps; ++i) step();
+    result.parameters = learner.model().params().count();
+    result.tokens = learner.tokens();
+    result.planned_bytes = learner.bytes();
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
     result.peak_resident_bytes = size_t(usage.ru_maxrss) * 1024;
   }
   std::sort(result.step_seconds.begin(), result.step_seconds.end());
-  result.tokens = experiment.train.batch * experiment.model.context;
-  result.ops = timed.ops();
+    result.ops = timed.ops();
   result.matmuls = timed.matmuls();
   divide(result.ops, kTimedSteps);
   divide(result.matmuls, kTimedSteps);

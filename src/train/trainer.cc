@@ -18,14 +18,6 @@ using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
-TransformerOptions model_options(const Experiment& experiment) {
-  TransformerOptions options;
-  options.act = experiment.act();
-  options.max_batch = experiment.train.micro_batch;
-  options.decayed = experiment.train.optimizer.decay_groups();
-  return options;
-}
-
 Json guard_line(const char* action, int64_t step, const std::string& reason) {
   return {{"kind", "guard"}, {"step", step}, {"action", action}, {"reason", reason}};
 }
@@ -46,13 +38,9 @@ TrainingData TrainingData::open(const Experiment& experiment) {
 
 Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder& folder)
     : backend_(backend), experiment_(experiment), folder_(folder), config_(experiment_.dump()), data_(std::move(data)),
-      data_identity_(data_.train->identity()), model_(backend, experiment.model, model_options(experiment)),
-      optimizer_(make_optimizer(backend, model_.params(), experiment.train.optimizer)), guard_(experiment.train.guard),
+      data_identity_(data_.train->identity()), learner_(backend, experiment_), guard_(experiment.train.guard),
       metrics_(folder.metrics_file()), checkpoints_(folder.checkpoints_folder(), experiment.log.keep) {
-  if (data_.held_out) prober_.emplace(model_, *data_.held_out, experiment.log.probe_batch);
-  const size_t tokens = size_t(experiment.train.micro_batch * experiment.model.context);
-  inputs_.resize(tokens);
-  targets_.resize(tokens);
+  if (data_.held_out) prober_.emplace(learner_.model(), *data_.held_out, experiment.log.probe_batch);
 }
 
 int Trainer::run(const ResumeOption& resume) {
@@ -133,26 +121,18 @@ void Trainer::start_anew() {
   if (const int64_t lines = metrics_.position().lines; lines > 0)
     spdlog::warn("there is no checkpoint: the run starts over, and its {} metrics lines are dropped", lines);
   metrics_.truncate_to({});
-  model_.initialise(experiment_.seed);
+  learner_.model().initialise(experiment_.seed);
   save_attention_map();
   if (experiment_.log.probe_every > 0) probe();
 }
 
-// One step's gradients: the batch in micro-batches, each adding to the sum.
 Trainer::StepResult Trainer::train_step() {
   const auto start = Clock::now();
-  const int64_t batch = experiment_.train.batch, T = experiment_.model.context;
-  const double scale = 1.0 / double(batch * T);
   StepResult result;
-  for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
-    const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
-    data_.train->fill(next_sequence_ + first, count, inputs_.data(), targets_.data());
-    result.loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, T, scale, first > 0);
-  }
-  next_sequence_ += batch;
-  result.grad_norm = std::sqrt(backend_.sum_of_squares(model_.params().all_grads()));
+  result.gradients = learner_.differentiate(*data_.train, next_sequence_);
+  next_sequence_ += experiment_.train.batch;
   result.lr = learning_rate(experiment_.train.schedule, experiment_.train.optimizer.lr, step_, experiment_.train.steps);
-  result.verdict = guard_.judge(step_ + 1, result.loss, result.grad_norm, has_checkpoint_);
+  result.verdict = guard_.judge(step_ + 1, result.gradients.loss, result.gradients.norm, has_checkpoint_);
   result.seconds = seconds_since(start);
   return result;
 }
@@ -165,9 +145,7 @@ void Trainer::apply(const StepResult& result) {
     return;
   }
   const auto start = Clock::now();
-  const double clip = experiment_.train.grad_clip;
-  optimizer_->update(result.lr, clip > 0 && result.grad_norm > clip ? clip / result.grad_norm : 1.0);
-  backend_.synchronize();
+  learner_.update(result.gradients, result.lr);
   interval_seconds_ += seconds_since(start) + result.seconds;
   ++interval_steps_;
 }
@@ -199,19 +177,18 @@ void Trainer::roll_back(const std::string& reason) {
 }
 
 void Trainer::load(const Checkpoint& checkpoint) {
-  load_checkpoint(checkpoint, model_tensors(), optimizer_->state());
-  model_.params().refresh_compute_copy(backend_);
+  load_checkpoint(checkpoint, model_tensors(), learner_.optimizer().state());
+  learner_.model().params().refresh_compute_copy(backend_);
   step_ = checkpoint.state.step;
   const Json& state = checkpoint.state.trainer;
-  optimizer_->set_updates(state.at("updates"));
+  learner_.optimizer().set_updates(state.at("updates"));
   next_sequence_ = state.at("next_sequence");
   seconds_before_ = state.at("seconds");
   guard_.restore(state.at("guard"));
 }
 
 void Trainer::after_step(const StepResult& result) {
-  const int64_t tokens = experiment_.train.batch * experiment_.model.context;
-  progress_->update(step_, result.loss, result.lr, double(tokens) / seconds_per_step(result));
+  progress_->update(step_, result.gradients.loss, result.lr, double(learner_.tokens()) / seconds_per_step(result));
   if (due(experiment_.log.every) || step_ == experiment_.train.steps) log_step(result);
   const bool last = step_ == experiment_.train.steps;
   if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
@@ -226,13 +203,13 @@ double Trainer::seconds_per_step(const StepResult& result) const {
 }
 
 void Trainer::log_step(const StepResult& result) {
-  const int64_t tokens = experiment_.train.batch * experiment_.model.context;
+  const int64_t tokens = learner_.tokens();
   const double seconds = seconds_per_step(result);
   metrics_.append({{"kind", "train"},
                    {"step", step_},
-                   {"loss", result.loss},
+                   {"loss", result.gradients.loss},
                    {"lr", result.lr},
-                   {"grad_norm", result.grad_norm},
+                   {"grad_norm", result.gradients.norm},
                    {"tokens", step_ * tokens},
                    {"tokens_per_second", double(tokens) / seconds},
                    {"step_ms", 1e3 * seconds}});
@@ -241,13 +218,7 @@ void Trainer::log_step(const StepResult& result) {
 }
 
 void Trainer::evaluate() {
-  const int64_t batch = experiment_.log.eval_batch, T = experiment_.model.context;
-  double loss = 0;
-  for (int64_t first = 0; first < batch; first += experiment_.train.micro_batch) {
-    const int64_t count = std::min(experiment_.train.micro_batch, batch - first);
-    data_.held_out->fill(first, count, inputs_.data(), targets_.data());
-    loss += model_.loss(inputs_.data(), targets_.data(), count, T) / double(batch * T);
-  }
+  const double loss = learner_.evaluate(*data_.held_out, experiment_.log.eval_batch);
   metrics_.append({{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}});
 }
 
@@ -265,21 +236,15 @@ void Trainer::save_attention_map() {
 
 std::vector<NamedTensor> Trainer::model_tensors() const {
   std::vector<NamedTensor> tensors;
-  const Params& params = model_.params();
+  const Params& params = learner_.model().params();
   for (const ParamSpec& spec : params.specs()) tensors.push_back({spec.name, params.value(params.find(spec.name))});
   return tensors;
 }
 
-// A roll-back must find weights that it can go on from: the guard has seen the loss of the weights before the last
-// update only. One pass on the batch that is there.
-bool Trainer::weights_are_good() {
-  const int64_t T = experiment_.model.context;
-  return std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
-         std::isfinite(model_.loss(inputs_.data(), targets_.data(), 1, T));
-}
-
+// A roll-back must find weights that it can go on from, and the guard has seen the loss of the weights before the last
+// update only: hence is_sound().
 bool Trainer::save() {
-  if (!weights_are_good()) {
+  if (!learner_.is_sound()) {
     if (progress_) progress_->pause();
     spdlog::warn("step {} is not saved: its weights give a loss that is not finite", step_);
     return false;
@@ -288,12 +253,12 @@ bool Trainer::save() {
   state.step = step_;
   state.metrics = metrics_.sync();
   state.config = config_;
-  state.trainer = {{"updates", optimizer_->updates()},
+  state.trainer = {{"updates", learner_.optimizer().updates()},
                    {"next_sequence", next_sequence_},
                    {"seconds", seconds_before_ + seconds_since(started_)},
                    {"data", data_identity_},
                    {"guard", guard_.state()}};
-  checkpoints_.save(std::move(state), model_tensors(), optimizer_->state());
+  checkpoints_.save(std::move(state), model_tensors(), learner_.optimizer().state());
   saved_step_ = step_;
   has_checkpoint_ = true;
   return true;
@@ -309,7 +274,7 @@ void Trainer::note_failure() noexcept {
 }
 
 void Trainer::write_info(const char* status) {
-  const Json info = {{"parameters", model_.params().count()},
+  const Json info = {{"parameters", learner_.model().params().count()},
                      {"device", backend_.describe()},
                      {"threads", omp_get_max_threads()},
                      {"precision", experiment_.train.precision},
@@ -325,28 +290,25 @@ void Trainer::write_info(const char* status) {
 }
 
 size_t Trainer::planned_bytes() const {
-  return model_.params().bytes() + optimizer_->bytes() + model_.arena_bytes() + (prober_ ? prober_->bytes() : 0);
+  return learner_.bytes() + (prober_ ? prober_->bytes() : 0);
 }
 
 std::string Trainer::memory_table() const {
   const auto row = [](const std::string& what, size_t bytes) {
     return fmt::format("  {:<34} {:>10.1f} MB\n", what, double(bytes) / 1e6);
   };
-  const Params& params = model_.params();
-  std::string out = fmt::format("memory plan ({} parameters)\n", params.count());
-  out += row("parameters and gradients", params.bytes());
-  out += row("optimizer state", optimizer_->bytes());
-  std::map<std::string, size_t> kinds;
-  size_t separate = 0;
-  for (const MemoryPlan::Buffer& buffer : model_.plan().buffers()) {
-    kinds[buffer.kind] += buffer.bytes;
-    separate += buffer.bytes;
-  }
-  for (const auto& [kind, bytes] : kinds) out += row("  " + kind + ", if kept apart", bytes);
-  out += row(fmt::format("one step's buffers ({:.0f}% of apart)", 100.0 * double(model_.arena_bytes()) / double(separate)),
-             model_.arena_bytes());
+  const Transformer& model = learner_.model();
+  std::string out = fmt::format("memory plan ({} parameters)\n", model.params().count());
+  out += row("parameters and gradients", model.params().bytes());
+  out += row("optimizer state", learner_.optimizer().bytes());
+  out += row("buffers of a step", model.arena_bytes());
   if (prober_) out += row("probes", prober_->bytes());
-  return out + row("in all", planned_bytes());
+  out += row("in all", planned_bytes());
+  std::map<std::string, size_t> kinds;
+  for (const MemoryPlan::Buffer& buffer : model.plan().buffers()) kinds[buffer.kind] += buffer.bytes;
+  out += "the buffers by kind; those that are never needed at the same time share memory\n";
+  for (const auto& [kind, bytes] : kinds) out += row(kind, bytes);
+  return out;
 }
 
 }  // namespace sluice

@@ -7,12 +7,11 @@
 
 #include "analysis/probe.h"
 #include "data/source.h"
-#include "model/transformer.h"
 #include "train/checkpoint.h"
 #include "train/experiment.h"
 #include "train/guard.h"
+#include "train/learner.h"
 #include "train/metrics_log.h"
-#include "train/optimizer.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
 
@@ -43,7 +42,8 @@ class Trainer {
 
  private:
   struct StepResult {
-    double loss = 0, grad_norm = 0, lr = 0, seconds = 0;
+    Gradients gradients;
+    double lr = 0, seconds = 0;
     Guard::Verdict verdict;
   };
 
@@ -62,7 +62,6 @@ class Trainer {
   void evaluate();
   void probe();
   void save_attention_map();
-  bool weights_are_good();
   bool save();                   // false: the weights are spoilt and were not saved
   void write_info(const char* status);
   void note_failure() noexcept;
@@ -75,14 +74,12 @@ class Trainer {
   const Json config_;
   const TrainingData data_;
   const std::string data_identity_;
-  Transformer model_;
-  std::unique_ptr<Optimizer> optimizer_;
+  Learner learner_;
   std::optional<Prober> prober_;
   Guard guard_;
   MetricsLog metrics_;
   CheckpointStore checkpoints_;
   std::optional<Progress> progress_;
-  std::vector<int32_t> inputs_, targets_;
 
   int64_t step_ = 0;             // steps done
   int64_t next_sequence_ = 0;    // position in the training data; runs on through skips and roll-backs

@@ -129,12 +129,25 @@ TEST_F(TrainerTest, WithoutACheckpointItStops) {
   EXPECT_NE(message.find("no checkpoint"), std::string::npos) << message;
 }
 
-// Decay by a factor of a million a step overflows the weights although every gradient is finite.
+// A gradient that is finite, and with the learning rate is not: only the next step's loss would tell.
 TEST_F(TrainerTest, WeightsThatOverflowAreNeverSaved) {
-  const TinyRuns::Overrides overrides = {"train.optimizer.lr=1000",       "train.optimizer.weight_decay=1000",
-                                         "train.schedule.type=constant",  "train.schedule.warmup=0",
-                                         "train.guard.max_rollbacks=1",   "log.checkpoint_every=1",
-                                         "log.keep=0"};
+  const TinyRuns::Overrides overrides = {"train.optimizer.type=sgd", "train.optimizer.momentum=0",
+                                         "train.optimizer.lr=2",     "train.schedule={\"type\":\"constant\"}",
+                                         "train.grad_clip=0",        "train.guard.max_skips=0",
+                                         "log.checkpoint_every=1",   "log.keep=0"};
+  HookedBackend backend;
+  backend.on_gradients = [](int64_t call, const Tensor& grads) {
+    if (call == 4) grads.as<float>()[0] = 3e38f;
+  };
+  ASSERT_EQ(runs_.train("a", overrides, backend), 0);
+  EXPECT_EQ(guard_actions("a"), std::vector<std::string>{"roll_back 3"});
+  expect_every_checkpoint_finite("a");
+}
+
+TEST_F(TrainerTest, ADivergingRunEndsWithAReasonAndWholeCheckpoints) {
+  const TinyRuns::Overrides overrides = {"train.optimizer.lr=1000", "train.optimizer.weight_decay=1000",
+                                         "train.schedule={\"type\":\"constant\"}", "train.guard.max_rollbacks=1",
+                                         "log.checkpoint_every=1", "log.keep=0"};
   HookedBackend backend;
   const std::string message = run_error("a", overrides, backend);
   EXPECT_NE(message.find("the gradient norm is inf"), std::string::npos) << message;
