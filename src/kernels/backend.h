@@ -20,7 +20,7 @@ enum class Norm : uint8_t { kLayerNorm };
 enum class Activation : uint8_t { kRelu, kGelu };  // gelu: the tanh form of GPT-2
 enum class GateGrain : uint8_t { kHead, kElement };
 
-// C = alpha * op(A) op(B) (+ C if accumulate) (+ bias per column). Row-major, strided.
+// C = op(A) op(B) (+ C if accumulate) (+ bias per column). Row-major, strided.
 struct MatmulArgs {
   Tensor out;                    // [M, N], act or acc
   Tensor a, b;                   // op(a) [M, K], op(b) [K, N], act

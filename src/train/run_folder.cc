@@ -133,6 +133,10 @@ void RunFolder::move_aside() {
 
 void RunFolder::check_experiment(const Json& config) const {
   if (!fs::exists(config_file())) return;
+  // A start that failed before its first line has left nothing to protect.
+  std::error_code ignored;
+  const bool has_metrics = fs::file_size(metrics_file(), ignored) > 0 && !ignored;
+  if (!has_metrics && list_checkpoints(checkpoints_folder()).empty()) return;
   const auto found = experiment_difference(read_json_file(config_file().string()), config);
   if (!found) return;
   throw UserError("{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "

@@ -4,7 +4,6 @@
 
 #include <fstream>
 #include <iterator>
-#include <regex>
 
 #include "analysis/report_assets.h"
 #include "analysis/run_builder.h"
@@ -37,6 +36,18 @@ std::string embedded_json(const std::string& html) {
   return html.substr(begin, html.find("</script>", begin) - begin);
 }
 
+// The text with every script's content taken out.
+std::string without_scripts(const std::string& html) {
+  std::string out;
+  size_t from = 0;
+  for (size_t open; (open = html.find("<script", from)) != std::string::npos;) {
+    const size_t begin = html.find('>', open) + 1, end = html.find("</script>", begin);
+    out += html.substr(from, begin - from);
+    from = end;
+  }
+  return out + html.substr(from);
+}
+
 TEST(Report, CarriesEverythingAndLoadsNothing) {
   RunBuilder build;
   const std::string html =
@@ -55,8 +66,7 @@ TEST(Report, IsWellFormed) {
   const std::string html =
       report_html(compare_paths({build.add("softmax", 1, 0.8), build.add("vga", 1, 0.1, kOutputGate)}));
   EXPECT_TRUE(html.starts_with("<!DOCTYPE html>"));
-  const std::string markup =
-      std::regex_replace(own_part(html), std::regex("<script[^>]*>[^]*?</script>"), "<script></script>");
+  const std::string markup = without_scripts(own_part(html));
   for (const char* tag : {"html",  "head", "body", "main", "nav", "style", "section", "article", "table", "thead",
                           "tbody", "tr",   "th",   "td",   "ul",  "li",    "h2",      "h3",      "div",   "script"}) {
     const std::string name = tag;
