@@ -5,11 +5,14 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <filesystem>
 #include <memory>
+#include <set>
 
 #include "analysis/compare.h"
 #include "analysis/compare_table.h"
 #include "analysis/report.h"
+#include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
 
@@ -38,9 +41,26 @@ void write_json(const Comparison& comparison, const std::string& path) {
   write_file_atomic(path, text);
 }
 
-void run_compare(const CompareOptions& options) {
+// Each run once; plain files, which a glob such as runs/* brings along, are passed over.
+std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
+  namespace fs = std::filesystem;
   std::vector<RunRecord> runs;
-  for (const std::string& path : options.runs) runs.push_back(read_run(path));
+  std::set<fs::path> seen;
+  for (const std::string& path : paths) {
+    if (paths.size() > 1 && fs::is_regular_file(path)) {
+      fmt::print(stderr, "note: {} is a file and no run; it is left out\n", path);
+    } else if (!seen.insert(fs::weakly_canonical(path)).second) {
+      fmt::print(stderr, "note: {} is named twice; it counts once\n", path);
+    } else {
+      runs.push_back(read_run(path));
+    }
+  }
+  if (runs.empty()) throw UserError("compare: none of the paths is a run's folder");
+  return runs;
+}
+
+void run_compare(const CompareOptions& options) {
+  std::vector<RunRecord> runs = read_runs(options.runs);
   const Comparison comparison = compare_runs(std::move(runs));
 
   for (const std::string& warning : comparison.warnings) fmt::print(stderr, "note: {}\n", warning);
@@ -58,7 +78,7 @@ void run_compare(const CompareOptions& options) {
 
 void add_compare_command(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();
-  CLI::App* command = app.add_subcommand("compare", "Compare runs: a table, JSON, and a report page with curves");
+  CLI::App* command = app.add_subcommand("compare", "compare runs: a table, JSON, and a report page with curves");
   command->add_option("runs", options->runs, "run folders")->required();
   command->add_flag("--markdown", options->markdown, "print the table as Markdown");
   command->add_option("--json", options->json,

@@ -98,7 +98,9 @@ TokenShards::TokenShards(const std::vector<std::string>& patterns, std::string k
     : DataSource(context), key_(std::move(key)), split_(split), vocab_size_(vocab_size), seed_(seed) {
   if (patterns.empty()) {
     throw UserError("{} names no file, so there are no tokens to {}", key_,
-                    split == Split::kTrain ? "train on" : "evaluate on");
+                    split == Split::kTrain ? "train on"
+                                           : "evaluate on; where none are wanted, set log.eval_every, "
+                                             "log.probe_every and log.map_positions to 0");
   }
   for (const std::string& path : expand(patterns, key_)) {
     shards_.push_back(std::make_unique<Shard>(path, key_));

@@ -18,6 +18,8 @@ struct ScoreConstants {
   double epsilon = 1e-8;             // softpick: added to the denominator
 };
 
+inline constexpr int64_t kMaxHeadSize = 256;
+
 struct AttentionShape {
   int64_t B = 0, T = 0, H = 0, KV = 0, D = 0;  // batch, positions, query heads, key/value heads (KV divides H), head size
 };

@@ -45,7 +45,7 @@ struct AttentionBackward {
   Tensor d_q, d_k, d_v;          // like q, k, v; overwritten
   Tensor d_key_bias, d_value_bias, d_sink_logit;  // acc, like their parameters
   bool accumulate = false;       // of the three parameter gradients
-  Tensor workspace;              // [attention_workspace(shape)] bytes' worth, f32
+  Tensor workspace;              // [attention_workspace(shape, act)] f32
 };
 
 // Per query row, for the probes; computed from the same tiles, no [T, T] matrix.

@@ -86,6 +86,7 @@ void check_attention(const Op& op, const AttentionForward& args) {
   const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
   op.require(s.B > 0 && s.T > 0 && s.H > 0 && s.KV > 0 && s.D > 0, "every size must be positive");
   op.require(s.H % s.KV == 0, "key/value heads must divide heads");
+  op.require(s.D <= kMaxHeadSize, "a head has at most 256 features");
   const int64_t N = s.B * s.T;
   op.matrix("q", args.q, act, N, s.H * s.D);
   op.matrix("k", args.k, act, N, s.KV * s.D);

@@ -14,7 +14,7 @@ void ModelConfig::describe(Fields& f) {
   f.add("width", width, "size of the residual stream").range(1, 1 << 16);
   f.add("mlp_width", mlp_width, "hidden size of the MLP; 0: four times the width").range(0, 1 << 18);
   f.add("norm", norm, "normalisation before attention, MLP and head").one_of({"layernorm"});
-  f.add("norm_epsilon", norm_epsilon, "added to the variance").above(0).below(1);
+  f.add("norm_epsilon", norm_epsilon, "added to the variance").range(1e-30, 1);
   f.add("mlp", mlp, "the MLP's activation; gelu is GPT-2's tanh form").one_of({"relu", "gelu"});
   f.add("position", position, "position information: a learned embedding or none").one_of({"learned", "none"});
   f.add("bias", bias, "biases in the linear layers (norms always have one, the output head never)");
@@ -35,9 +35,9 @@ void ModelConfig::resolve() {
     throw UserError("model.heads = {} does not divide model.width = {}: every head needs the same size", heads, width);
   if (heads % kv_heads != 0)
     throw UserError("model.kv_heads = {} does not divide model.heads = {}", kv_heads, heads);
-  if (head_size() > 256)
-    throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most 256 features (raise model.heads)",
-                    width, heads, head_size());
+  if (head_size() > kMaxHeadSize)
+    throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
+                    width, heads, head_size(), kMaxHeadSize);
   attention.resolve(heads, kv_heads);
 }
 

@@ -300,12 +300,14 @@ std::optional<ResumePoint> CheckpointStore::resume_point(const ResumeOption& opt
     throw UserError("--resume {} is another run, but {} already has checkpoints up to step {}; name another --out, or "
                     "use --resume auto", option.from.string(), folder_.string(), steps.back());
   }
-  if (!point.own || steps.back() == point.checkpoint.state.step) return point;
-  for (const int64_t step : steps) {
-    if (step > point.checkpoint.state.step) remove(step);
-  }
-  set_latest(point.checkpoint.state.step);
   return point;
+}
+
+void CheckpointStore::drop_after(int64_t step) {
+  for (const int64_t newer : list_checkpoints(folder_)) {
+    if (newer > step) remove(newer);
+  }
+  set_latest(step);
 }
 
 }  // namespace sluice

@@ -86,10 +86,11 @@ class CheckpointStore {
   std::filesystem::path save(CheckpointState state, std::span<const NamedTensor> model,
                              std::span<const NamedTensor> optimizer);
 
-  // Where training starts: nullopt for step 0. Resuming from an older checkpoint of this run removes its newer ones,
-  // for they belong to a future that is given up. UserError: no checkpoint in `from`; `from` is of another run while
-  // this one has checkpoints of its own; all are damaged. See find_newest_whole for `damaged`.
+  // Where training starts: nullopt for step 0. Changes nothing. UserError: no checkpoint in `from`; `from` is of another
+  // run while this one has checkpoints of its own; all are damaged. See find_newest_whole for `damaged`.
   std::optional<ResumePoint> resume_point(const ResumeOption& option, std::vector<std::string>& damaged);
+  // Removes the checkpoints beyond `step`, once a run goes on from there: they belong to a future that is given up.
+  void drop_after(int64_t step);
 
  private:
   std::filesystem::path path_of(int64_t step) const;

@@ -14,7 +14,7 @@ namespace {
 constexpr int64_t kDefaultDecayShare = 5;  // wsd: one step in five
 
 int64_t decay_steps(const ScheduleConfig& config, int64_t total) {
-  return config.decay > 0 ? config.decay : total / kDefaultDecayShare;
+  return config.decay > 0 ? config.decay : std::max<int64_t>(1, total / kDefaultDecayShare);
 }
 
 // How far the decay has come: 0 up to `first`, 1 from `last` on.

@@ -14,7 +14,6 @@ struct StepBenchmark {
   std::vector<double> step_seconds;          // untimed ops; sorted
   int64_t tokens = 0;                        // of one step
   int64_t parameters = 0;
-  double final_loss = 0;
   std::map<std::string, OpTime> ops;         // of one step
   std::map<MatmulShape, OpTime> matmuls;     // of one step
   std::map<MatmulShape, double> alone;       // seconds of one product, by itself on the same shapes: the median

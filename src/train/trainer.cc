@@ -80,6 +80,12 @@ void Trainer::train_steps() {
 int Trainer::finish() {
   const bool done = step_ >= experiment_.train.steps;
   if (done) save_attention_map();
+  if (!done && last_step_skipped_ && has_checkpoint_) {
+    // The weights may be what is wrong: the last good checkpoint stays the newest.
+    spdlog::warn("the last step was skipped, so nothing is saved: the run goes on from its newest checkpoint");
+    write_info("stopped");
+    return stop_requested();
+  }
   if (saved_step_ != step_ && !save()) {
     throw RunError("the run ended at step {} without a checkpoint of it: its weights give a loss that is not finite; "
                    "earlier checkpoints are as they were",
@@ -108,13 +114,20 @@ void Trainer::resume_from(const ResumePoint& point) {
     spdlog::warn("{}", text);
   }
   load(point.checkpoint);
+  if (point.own) checkpoints_.drop_after(step_);
   const auto warning = metrics_.truncate_to(point.own ? point.checkpoint.state.metrics : MetricsPosition{});
   if (warning) spdlog::warn("{}", *warning);
   spdlog::info("resumed from {} at step {}", where, step_);
   const int64_t steps = experiment_.train.steps;
   if (step_ >= steps) spdlog::info("nothing is left to train: train.steps is {}", steps);
-  saved_step_ = point.own ? step_ : -1;
-  has_checkpoint_ = point.own;
+  if (point.own) {
+    saved_step_ = step_;
+    has_checkpoint_ = true;
+    return;
+  }
+  // A fork is a run of its own from its first moment: with a map of before, and a checkpoint to come back to.
+  save_attention_map();
+  save();
 }
 
 void Trainer::start_anew() {
@@ -138,7 +151,8 @@ Trainer::StepResult Trainer::train_step() {
 }
 
 void Trainer::apply(const StepResult& result) {
-  if (result.verdict.action == Guard::Action::kSkip) {
+  last_step_skipped_ = result.verdict.action == Guard::Action::kSkip;
+  if (last_step_skipped_) {
     progress_->pause();
     spdlog::warn("{}", result.verdict.reason);
     metrics_.append(guard_line("skip", step_ + 1, result.verdict.reason));

@@ -85,6 +85,7 @@ class Trainer {
   int64_t next_sequence_ = 0;    // position in the training data; runs on through skips and roll-backs
   int64_t saved_step_ = -1;
   bool has_checkpoint_ = false;  // of this run, to roll back to
+  bool last_step_skipped_ = false;
   double seconds_before_ = 0;    // of earlier runs
   double interval_seconds_ = 0;  // step time since the last train line
   int64_t interval_steps_ = 0;

@@ -74,7 +74,8 @@ TEST(DataConfig, TokensNeedShardsForTheSplitThatIsAskedFor) {
   config.train_shards = {folder.file("a.bin")};
   EXPECT_EQ(error_of(config), "(nothing was thrown)");
   EXPECT_EQ(error_of(config, Split::kHeldOut),
-            "data.validation_shards names no file, so there are no tokens to evaluate on");
+            "data.validation_shards names no file, so there are no tokens to evaluate on; where none are wanted, set "
+            "log.eval_every, log.probe_every and log.map_positions to 0");
 }
 
 TEST(RandomTokens, UniformReproducibleAndShifted) {

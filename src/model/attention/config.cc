@@ -22,7 +22,7 @@ void ScoreConfig::describe(Fields& f) {
       .when("type", {"clipped_softmax"});
   f.add("alpha", alpha, "above 0: gamma is -alpha / model.context instead").range(0, 1e4).when("type", {"clipped_softmax"});
   f.add("zeta", zeta, "upper end of the stretched range").range(1, 10).when("type", {"clipped_softmax"});
-  f.add("epsilon", epsilon, "added to the denominator").above(0).below(1).when("type", {"softpick"});
+  f.add("epsilon", epsilon, "added to the denominator").range(1e-30, 1).when("type", {"softpick"});
 }
 
 ScoreKind ScoreConfig::kind() const {
@@ -120,6 +120,12 @@ Json preset_parts(const std::string& name, const std::string& path) {
                   near.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", near), fmt::join(names, ", "));
 }
 
+// A changed constant of the preset's own score function; another function replaces it whole.
+bool changes_score(const Json& preset, const std::string& key, const Json& value) {
+  if (key != "score" || !value.is_object() || !preset.contains("score")) return false;
+  return !value.contains("type") || value["type"] == preset["score"]["type"];
+}
+
 bool is_gate_shortcut(const std::string& key) {
   return key == "reads" || key == "site" || key == "grain" || key == "bias" || key == "opening";
 }
@@ -134,6 +140,7 @@ Json expand_attention(const Json& json, const std::string& path) {
   for (const auto& [key, value] : json.items()) {
     if (is_gate_shortcut(key)) gate_changes[key] = value;
     else if (key == "gate" && value.is_object()) gate_changes.update(value);
+    else if (changes_score(out, key, value)) out["score"].update(value);
     else out[key] = value;
   }
   if (!gate_changes.empty()) {

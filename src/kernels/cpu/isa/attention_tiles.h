@@ -10,7 +10,7 @@ namespace sluice::SLUICE_ISA {
 
 inline constexpr int64_t kBlock = kAttentionBlock;
 inline constexpr int64_t kStrip = 16;  // of a tile on the diagonal; a multiple of every vector's lanes
-inline constexpr int64_t kMaxHead = 256;  // D at most; CpuBackend checks it
+inline constexpr int64_t kMaxHead = kMaxHeadSize;
 
 SLUICE_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 

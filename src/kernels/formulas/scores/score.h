@@ -7,7 +7,7 @@
 // unnormalised weights (clipped_softmax) sets kTwoPass: statistics first, then `probability` of every score.
 //
 // Backward, with dp_ij = dO_i . v_j and delta_i = sum_j p_ij dp_ij = dO_i . O_i (or, for kOwnDelta, the row sum of
-// delta_term):   dL/ds_ij = d_score(s_ij, m_i, inv_i, dp_ij, delta_i).
+// delta_term):   dL/ds_ij = d_score(s_ij, m_i, inv_i, p_ij, dp_ij, delta_i, constants).
 //
 // A new function is one file like softmax.h here and one line in registry.h; its template parameter V is a float, a
 // double or a SIMD vector, so the CPU and GPU kernels run the same text. Masked scores never reach these formulas' results.
