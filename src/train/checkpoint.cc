@@ -304,10 +304,12 @@ std::optional<ResumePoint> CheckpointStore::resume_point(const ResumeOption& opt
 }
 
 void CheckpointStore::drop_after(int64_t step) {
-  for (const int64_t newer : list_checkpoints(folder_)) {
+  const std::vector<int64_t> steps = list_checkpoints(folder_);
+  if (steps.empty() || steps.back() <= step) return;
+  set_latest(step);
+  for (const int64_t newer : steps) {
     if (newer > step) remove(newer);
   }
-  set_latest(step);
 }
 
 }  // namespace sluice
