@@ -88,16 +88,16 @@ ProbeResult Prober::run() {
 
 void Prober::run_micro_batch(int64_t first, int64_t count, Sums& sums) {
   source_.fill(first, count, inputs_.data(), targets_.data());
-  const Pass pass = model_.forward(inputs_.data(), count, model_.config().context);
+  const Pass pass = model_.forward(inputs_.data(), count, model_.config().context, [&](const Pass& now, int64_t layer) {
+    probe_attention(now, layer, sums);
+    probe_values(now, layer, sums);
+    if (model_.blocks()[size_t(layer)].attention().gate()) probe_gate(now, layer, sums);
+  });
   if (task_) probe_risk(pass, sums);
-  for (int64_t layer = 0; layer < model_.config().layers; ++layer) probe_layer(pass, layer, sums);
+  for (int64_t layer = 0; layer < model_.config().layers; ++layer) probe_residual(pass, layer, sums);
 }
 
-void Prober::probe_layer(const Pass& pass, int64_t layer, Sums& sums) {
-  probe_attention(pass, layer, sums);
-  probe_values(pass, layer, sums);
-  if (model_.blocks()[size_t(layer)].attention().gate()) probe_gate(pass, layer, sums);
-
+void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
   const bool last = layer + 1 == model_.config().layers;
   const Tensor output = last ? model_.final_residual(pass) : model_.blocks()[size_t(layer) + 1].input(pass);
   const Tensor norms = buffer(0, {pass.N(), 1});
@@ -133,7 +133,7 @@ void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
   const Tensor norms = buffer(0, {pass.N(), KV});
   model_.backend().group_norms(norms, values, KV);
   const std::vector<float> raw = host_copy(model_.backend(), norms);
-  const Tensor through = model_.scratch(pass).delta;  // [N, C]
+  const Tensor through = model_.scratch(pass).normed;  // [N, C]
   for (int64_t h = 0; h < config.heads; ++h) {
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
     model_.backend().matmul({.out = through,
@@ -192,13 +192,17 @@ ProbeResult Prober::result(const Sums& sums) const {
     const auto& gate = model_.blocks()[layer].attention().gate();
     for (size_t h = 0; h < sums.heads[layer].size(); ++h) {
       const HeadSums& head = sums.heads[layer][h];
-      Mean gap;
-      for (const Mean& token : head.gap_by_token)
+      Mean gap, gap_of_queries;
+      for (const Mean& token : head.gap_by_token) {
         if (token.count) gap.add(token.value());
+        gap_of_queries.sum += token.sum;
+        gap_of_queries.count += token.count;
+      }
       out.heads.push_back({.layer = int64_t(layer),
                            .head = int64_t(h),
                            .sink_attention = head.sink_attention.value(),
                            .sink_logit_gap = gap.value(),
+                           .sink_logit_gap_queries = gap_of_queries.value(),
                            .value_norm_sink = head.value.sink.value(),
                            .value_norm_rest = head.value.rest.value(),
                            .wo_value_norm_sink = head.wo_value.sink.value(),
@@ -226,6 +230,7 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
                    {"head", h.head},
                    {"sink_attention", h.sink_attention},
                    {"sink_logit_gap", h.sink_logit_gap},
+                   {"sink_logit_gap_queries", h.sink_logit_gap_queries},
                    {"value_norm_sink", h.value_norm_sink},
                    {"value_norm_rest", h.value_norm_rest},
                    {"wo_value_norm_sink", h.wo_value_norm_sink},
@@ -247,10 +252,9 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
 Json Prober::attention_map(int64_t step, int64_t positions) {
   const int64_t T = model_.config().context, shown = std::min(positions, T);
   source_.fill(0, 1, inputs_.data(), targets_.data());
-  const Pass pass = model_.forward(inputs_.data(), 1, T);
   Json tokens = Json::array(), maps = Json::array();
   for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(inputs_[size_t(t)]));
-  for (int64_t layer = 0; layer < model_.config().layers; ++layer) {
+  model_.forward(inputs_.data(), 1, T, [&](const Pass& pass, int64_t layer) {
     const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
     const std::optional<Gate>& gate = attention.gate();
     for (int64_t head = 0; head < model_.config().heads; ++head) {
@@ -263,7 +267,7 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
       }
       maps.push_back(std::move(map));
     }
-  }
+  });
   return {{"step", step}, {"tokens", tokens}, {"maps", maps}};
 }
 

@@ -2,7 +2,8 @@
 //
 // Definitions (arXiv 2410.13835; T positions, the sink is position 0):
 //   sink_attention   mean of a_i0 over the query positions that are not triggers (all, for tasks without triggers)
-//   sink_logit_gap   s_i0 - mean over 1 <= j < i of s_ij for i >= 2, averaged per query token, then over those tokens
+//   sink_logit_gap   s_i0 - mean over 1 <= j < i of s_ij for i >= 2, averaged per query token, then over those tokens;
+//                    sink_logit_gap_queries: averaged over the queries, so that frequent tokens count more
 //   value_norm_*     |v_j| at the sink and its mean elsewhere; wo_value_norm_*: the norm of the head's W_o v_j
 //   residual_norm_*  the norm of the block's output at the sink and its mean elsewhere
 //   backcopy, bigram cross-entropy against the true next-token distribution at trigger and at other positions, nats
@@ -20,7 +21,7 @@ namespace sluice {
 
 struct HeadProbe {
   int64_t layer = 0, head = 0;
-  double sink_attention = 0, sink_logit_gap = 0;
+  double sink_attention = 0, sink_logit_gap = 0, sink_logit_gap_queries = 0;
   double value_norm_sink = 0, value_norm_rest = 0;
   double wo_value_norm_sink = 0, wo_value_norm_rest = 0;
   double residual_norm_sink = 0, residual_norm_rest = 0;
@@ -61,10 +62,10 @@ class Prober {
   struct Sums;
   Tensor buffer(size_t offset_elements, Shape shape) const;
   void run_micro_batch(int64_t first, int64_t count, Sums& sums);
-  void probe_layer(const Pass& pass, int64_t layer, Sums& sums);
   void probe_attention(const Pass& pass, int64_t layer, Sums& sums);
   void probe_values(const Pass& pass, int64_t layer, Sums& sums);
   void probe_gate(const Pass& pass, int64_t layer, Sums& sums);
+  void probe_residual(const Pass& pass, int64_t layer, Sums& sums);
   void probe_risk(const Pass& pass, Sums& sums);
   ProbeResult result(const Sums& sums) const;
 

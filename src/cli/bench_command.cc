@@ -5,6 +5,7 @@
 
 #include "base/files.h"
 #include "cli/commands.h"
+#include "kernels/device.h"
 #include "train/step_benchmark.h"
 
 namespace sluice {
@@ -18,7 +19,7 @@ struct BenchArguments {
 
 void bench(const BenchArguments& args) {
   const Experiment experiment = load_experiment(args.config, args.overrides);
-  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  const std::unique_ptr<Backend> backend = make_backend(experiment.device);
   fmt::print("{}\n", backend->describe());
   const StepBenchmark result = benchmark_step(*backend, experiment, args.warmup, args.steps);
   fmt::print("{}", to_text(result, experiment));

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "kernels/device.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -34,7 +35,7 @@ spdlog::sink_ptr open_log(const RunFolder& folder, bool quiet) {
 
 int run_training(const Experiment& experiment, TrainingData data, const RunFolder& folder, const ResumeOption& resume) {
   if (folder.moved_to()) spdlog::info("the former run was moved to {}", folder.moved_to()->string());
-  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  const std::unique_ptr<Backend> backend = make_backend(experiment.device);
   Trainer trainer(*backend, experiment, std::move(data), folder);
   spdlog::info("{} -> {} on {}", experiment.name, folder.path().string(), backend->describe());
   spdlog::info("{}", trainer.memory_table());

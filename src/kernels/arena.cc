@@ -14,14 +14,21 @@ constexpr size_t kAlignment = 64;
 
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
-bool overlap(const Lifetime& a, const Lifetime& b) { return a.first <= b.last && b.first <= a.last; }
+bool overlap(const Lifetime& a, const std::optional<Lifetime>& b) {
+  return b && a.first <= b->last && b->first <= a.last;
+}
 
-// The lowest offset at which `bytes` fit between the placed buffers that live at the same time, given in order of offset.
-size_t lowest_gap(size_t bytes, const Lifetime& life, const std::vector<const MemoryPlan::Buffer*>& placed) {
+bool overlap(const MemoryPlan::Buffer& a, const MemoryPlan::Buffer& b) {
+  return overlap(a.life, b.life) || overlap(a.life, b.again) || overlap(b.life, a.again) ||
+         (a.again && overlap(*a.again, b.again));
+}
+
+// The lowest offset at which the buffer fits between the placed ones that live at the same time, given in order of offset.
+size_t lowest_gap(const MemoryPlan::Buffer& buffer, const std::vector<const MemoryPlan::Buffer*>& placed) {
   size_t offset = 0;
   for (const MemoryPlan::Buffer* other : placed) {
-    if (!overlap(life, other->life)) continue;
-    if (offset + bytes <= other->offset) break;
+    if (!overlap(buffer, *other)) continue;
+    if (offset + aligned(buffer.bytes) <= other->offset) break;
     offset = std::max(offset, other->offset + aligned(other->bytes));
   }
   return offset;
@@ -29,11 +36,13 @@ size_t lowest_gap(size_t bytes, const Lifetime& life, const std::vector<const Me
 
 }  // namespace
 
-BufferId MemoryPlan::declare(std::string name, std::string kind, Shape shape, DType dtype, Lifetime life) {
+BufferId MemoryPlan::declare(std::string name, std::string kind, Shape shape, DType dtype, Lifetime life,
+                             std::optional<Lifetime> again) {
   check(!planned_, "MemoryPlan: a buffer was declared after plan()");
   check_le(life.first, life.last, "MemoryPlan: a buffer's first use must not follow its last");
+  if (again) check_le(again->first, again->last, "MemoryPlan: a buffer's first use must not follow its last");
   const size_t bytes = size_t(shape.elements()) * size_of(dtype);
-  buffers_.push_back({std::move(name), std::move(kind), shape, dtype, life, bytes, 0});
+  buffers_.push_back({std::move(name), std::move(kind), shape, dtype, life, again, bytes, 0});
   return {int(buffers_.size()) - 1};
 }
 
@@ -47,7 +56,7 @@ void MemoryPlan::plan() {
   std::vector<const Buffer*> placed;
   for (size_t index : order) {
     Buffer& buffer = buffers_[index];
-    buffer.offset = lowest_gap(aligned(buffer.bytes), buffer.life, placed);
+    buffer.offset = lowest_gap(buffer, placed);
     total_ = std::max(total_, buffer.offset + aligned(buffer.bytes));
     const auto after = std::upper_bound(placed.begin(), placed.end(), &buffer, [](const Buffer* a, const Buffer* b) {
       return a->offset < b->offset;

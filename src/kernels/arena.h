@@ -4,6 +4,7 @@
 // that is free over its whole lifetime; the arena's size is then known before step 0, and nothing allocates inside a step.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,7 +27,9 @@ struct Lifetime {
 class MemoryPlan {
  public:
   // Declares a buffer. `kind` groups rows of the printed table ("activations", "scratch", ...).
-  BufferId declare(std::string name, std::string kind, Shape shape, DType dtype, Lifetime life);
+  // With `again` it has two lives, and what it held is lost in between: something recomputed for the backward pass.
+  BufferId declare(std::string name, std::string kind, Shape shape, DType dtype, Lifetime life,
+                   std::optional<Lifetime> again = {});
   // Fixes every offset. No declaration afterwards.
   void plan();
   size_t total_bytes() const { return total_; }
@@ -36,6 +39,7 @@ class MemoryPlan {
     Shape shape;
     DType dtype;
     Lifetime life;
+    std::optional<Lifetime> again;
     size_t bytes = 0, offset = 0;
   };
   const std::vector<Buffer>& buffers() const { return buffers_; }

@@ -8,17 +8,15 @@
 // An empty Tensor{} means "absent". Shapes are checked; a mismatch is a bug and throws std::logic_error.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 
 #include "kernels/attention_types.h"
+#include "kernels/op_types.h"
 #include "kernels/tensor.h"
 
 namespace sluice {
-
-enum class Norm : uint8_t { kLayerNorm };
-enum class Activation : uint8_t { kRelu, kGelu };  // gelu: the tanh form of GPT-2
-enum class GateGrain : uint8_t { kHead, kElement };
 
 // C = op(A) op(B) (+ C if accumulate) (+ bias per column). Row-major, strided.
 struct MatmulArgs {
@@ -26,7 +24,9 @@ struct MatmulArgs {
   Tensor a, b;                   // op(a) [M, K], op(b) [K, N], act
   bool transpose_a = false, transpose_b = false;
   bool accumulate = false;
-  Tensor bias;                   // [N] acc, or absent
+  Tensor bias = {};              // [N] acc, or absent
+  Tensor activated = {};         // [M, N] like out, or absent: also receives activation(C)
+  Activation activation = Activation::kRelu;
 };
 
 struct AttentionForward {
@@ -96,17 +96,6 @@ struct OptimizerRange {
   double weight_decay = 0;
 };
 
-struct AdamWStep {
-  double lr, beta1, beta2, epsilon;
-  int64_t step;                  // 1 for the first update: bias correction
-  double grad_scale = 1;         // clipping
-};
-
-struct SgdStep {
-  double lr, momentum;
-  double grad_scale = 1;
-};
-
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -119,11 +108,13 @@ class Backend {
   virtual void upload(const Tensor& to, const void* from) = 0;    // contiguous; host memory
   virtual void download(void* to, const Tensor& from) = 0;        // strided, arrives packed; synchronises
   virtual void synchronize() = 0;
+  // Runs `ops`. Whoever calls again with the same key promises the same ops on the same tensors: a device may record them
+  // the first time and replay the record. Inside, nothing is uploaded, downloaded, allocated or read on the host.
+  virtual void replay(const std::string& key, const std::function<void()>& ops) = 0;
 
   // --- filling and copying
   virtual void fill(const Tensor& out, double value) = 0;
   virtual void copy(const Tensor& out, const Tensor& x) = 0;      // converts types; strided
-  virtual void add(const Tensor& out, const Tensor& a, const Tensor& b) = 0;  // out = a + b, [N, C] act, strided
   // Element i draws from (seed, stream, i): uniform in [low, high), or normal.
   virtual void random_uniform(const Tensor& out, uint64_t seed, uint64_t stream, double low, double high) = 0;
   virtual void random_normal(const Tensor& out, uint64_t seed, uint64_t stream, double mean, double deviation) = 0;

@@ -133,13 +133,6 @@ void check_copy(const Tensor& out, const Tensor& x) {
   op.matrix("out", out, op.activation_type("out", out), x.rows(), x.cols());
 }
 
-void check_add(const Tensor& out, const Tensor& a, const Tensor& b) {
-  const Op op("add");
-  const DType act = op.activation_type("out", out);
-  op.matrix("a", a, act, out.rows(), out.cols());
-  op.matrix("b", b, act, out.rows(), out.cols());
-}
-
 void check_random(const Tensor& out) { Op("random").activation_type("out", out); }
 
 void check_embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions,
@@ -186,6 +179,7 @@ void check_matmul(const MatmulArgs& args) {
   op.matrix("b", b, act, args.transpose_b ? N : K, args.transpose_b ? K : N);
   op.matrix("out", args.out, args.out.dtype == act ? act : acc, M, N);
   op.flat("bias", args.bias, acc, N, Presence::kOptional);
+  if (args.activated) op.matrix("activated", args.activated, args.out.dtype, M, N);
 }
 
 void check_bias_gradient(const Tensor& d_bias, const Tensor& d_out) {

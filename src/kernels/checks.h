@@ -9,7 +9,6 @@ namespace sluice {
 
 void check_upload(const Tensor& device_side);
 void check_copy(const Tensor& out, const Tensor& x);
-void check_add(const Tensor& out, const Tensor& a, const Tensor& b);
 void check_random(const Tensor& out);
 void check_embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions,
                              int64_t T);

@@ -1,6 +1,7 @@
 // A backend that times another one's operations: calls and seconds by op, and every matmul's shape.
 //
-// Each op is followed by synchronize(), so that on a device the time is the op's own. Used by `sluice bench`.
+// Until measure() it passes everything through. From then on each op is followed by synchronize(), so that on a device the
+// time is the op's own. Used by `sluice bench`.
 #pragma once
 
 #include <map>
@@ -33,7 +34,7 @@ class TimedBackend final : public Backend {
 
   const std::map<std::string, OpTime>& ops() const { return ops_; }
   const std::map<MatmulShape, OpTime>& matmuls() const { return matmuls_; }
-  void reset() { ops_.clear(), matmuls_.clear(); }
+  void measure() { measuring_ = true; }
 
   std::string describe() const override { return inner_.describe(); }
   void* allocate(size_t bytes) override { return inner_.allocate(bytes); }
@@ -42,9 +43,9 @@ class TimedBackend final : public Backend {
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override { inner_.synchronize(); }
+  void replay(const std::string& key, const std::function<void()>& ops) override;
   void fill(const Tensor& out, double value) override;
   void copy(const Tensor& out, const Tensor& x) override;
-  void add(const Tensor& out, const Tensor& a, const Tensor& b) override;
   void random_uniform(const Tensor& out, uint64_t seed, uint64_t stream, double low, double high) override;
   void random_normal(const Tensor& out, uint64_t seed, uint64_t stream, double mean, double deviation) override;
   void embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions,
@@ -79,6 +80,7 @@ class TimedBackend final : public Backend {
   auto timed(const char* name, Op op);
 
   Backend& inner_;
+  bool measuring_ = false;
   std::map<std::string, OpTime> ops_;
   std::map<MatmulShape, OpTime> matmuls_;
 };

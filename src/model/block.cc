@@ -5,18 +5,35 @@ namespace {
 
 std::string block_name(int layer) { return "blocks." + std::to_string(layer); }
 
+NormLayer first_norm(const Declarations& d, int layer) {
+  const int now = d.timeline.attention(layer);
+  return {d, block_name(layer) + ".norm1", {now, now}, {d.timeline.mlp_backward(layer), d.timeline.attention_backward(layer)},
+          d.recompute == Recompute::kBlock};
+}
+
+NormLayer second_norm(const Declarations& d, int layer) {
+  const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
+  return {d, block_name(layer) + ".norm2", {now, now}, {back, back}, d.recompute == Recompute::kBlock};
+}
+
+// The next block, or the final norm, reads it one tick later.
+BufferId declare_mid(const Declarations& d, int layer) {
+  const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
+  return d.activation(block_name(layer) + ".mid", "residual", {d.max_tokens(), d.config.width}, d.act, {now, now + 1},
+                      {back, back}, d.recompute == Recompute::kBlock);
+}
+
 }  // namespace
 
 Block::Block(const Declarations& d, int layer)
-    : width_(d.config.width),
+    : width_(d.config.width), recompute_(d.recompute),
       input_(d.plan.declare(block_name(layer) + ".input", "residual", {d.max_tokens(), d.config.width}, d.act,
                             {layer == 0 ? d.timeline.embedding() : d.timeline.attention(layer),
                              d.timeline.attention_backward(layer)})),
-      mid_(d.plan.declare(block_name(layer) + ".mid", "residual", {d.max_tokens(), d.config.width}, d.act,
-                          {d.timeline.mlp(layer), d.timeline.mlp_backward(layer)})),
-      norm1_(d, block_name(layer) + ".norm1", {d.timeline.attention(layer), d.timeline.attention_backward(layer)}),
+      mid_(declare_mid(d, layer)),
+      norm1_(first_norm(d, layer)),
       attention_(d, block_name(layer) + ".attention", layer),
-      norm2_(d, block_name(layer) + ".norm2", {d.timeline.mlp(layer), d.timeline.mlp_backward(layer)}),
+      norm2_(second_norm(d, layer)),
       mlp_(d, block_name(layer) + ".mlp", layer) {}
 
 Tensor Block::input(const Pass& pass) const { return pass.view(input_, {pass.N(), width_}); }
@@ -30,8 +47,20 @@ void Block::forward(const Pass& pass, const Tensor& x, bool add_delta, const Blo
   mlp_.forward(pass, scratch.normed, scratch.delta);
 }
 
+// What the backward pass needs and the forward pass did not keep; leaves the second norm's output in scratch.normed.
+void Block::recompute(const Pass& pass, const BlockScratch& scratch) const {
+  if (recompute_ == Recompute::kBlock) {
+    norm1_.recompute(pass, input(pass), scratch.normed);
+    attention_.forward(pass, scratch.normed, scratch.delta);
+    norm2_.forward(pass, input(pass), scratch.delta, mid(pass), scratch.normed);
+  } else {
+    norm2_.recompute(pass, mid(pass), scratch.normed);
+  }
+  if (recompute_ != Recompute::kNone) mlp_.recompute(pass, scratch.normed);
+}
+
 void Block::backward(const Pass& pass, const Tensor& d_residual, const BlockScratch& scratch) const {
-  norm2_.recompute(pass, mid(pass), scratch.normed);
+  recompute(pass, scratch);
   mlp_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
   norm2_.backward(pass, d_residual, true, scratch.d_normed, mid(pass), scratch.workspace);
 

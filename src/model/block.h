@@ -2,7 +2,7 @@
 //
 // Residual additions are fused into the norms that follow them: a block receives (x, delta) with its input x + delta, and
 // hands on (mid, mlp's output). Kept for the backward pass: the two sums, what attention and MLP keep, and the norms'
-// statistics; the normalised inputs are computed again.
+// statistics; the normalised inputs are computed again. Recompute says what else is.
 #pragma once
 
 #include "model/attention/layer.h"
@@ -34,7 +34,10 @@ class Block {
   const AttentionLayer& attention() const { return attention_; }
 
  private:
+  void recompute(const Pass& pass, const BlockScratch& scratch) const;
+
   int64_t width_;
+  Recompute recompute_;
   BufferId input_, mid_;
   NormLayer norm1_;
   AttentionLayer attention_;

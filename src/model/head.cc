@@ -17,7 +17,7 @@ int64_t rows_per_chunk(int64_t tokens, int64_t row_bytes) {
 }  // namespace
 
 Head::Head(const Declarations& d, ParamId tied)
-    : norm_(d, "final_norm", {d.timeline.head(), d.timeline.head()}),
+    : norm_(d, "final_norm", {d.timeline.head(), d.timeline.head()}, {d.timeline.head(), d.timeline.head()}, false),
       weight_(tied ? tied : d.linear("head", d.config.vocab_size, d.config.width)),
       vocab_(d.config.vocab_size),
       stride_((d.config.vocab_size + 31) / 32 * 32),  // whole cache lines a row

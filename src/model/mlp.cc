@@ -11,7 +11,8 @@ Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
   down_bias_ = d.linear_bias(name + ".down", C, hidden_);
   const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
   const Shape shape = {d.max_tokens(), hidden_};
-  pre_ = d.plan.declare(name + ".pre", "activations", shape, d.act, {now, back});
+  pre_ = d.activation(name + ".pre", "activations", shape, d.act, {now, now}, {back, back},
+                      d.recompute != Recompute::kNone);
   active_ = d.plan.declare(name + ".active", "scratch", shape, d.act, {now, now});
   d_hidden_ = d.plan.declare(name + ".d_hidden", "scratch", shape, d.act, {back, back});
 }
@@ -19,9 +20,18 @@ Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
 void Mlp::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   const Shape shape = {pass.N(), hidden_};
   const Tensor pre = pass.view(pre_, shape), active = pass.view(active_, shape);
-  pass.linear(pre, x, up_, up_bias_);
-  pass.backend.activation_forward(activation_, active, pre);
+  pass.backend.matmul({.out = pre,
+                       .a = x,
+                       .b = pass.params.weight(up_),
+                       .transpose_b = true,
+                       .bias = pass.params.value(up_bias_),
+                       .activated = active,
+                       .activation = activation_});
   pass.linear(out, active, down_, down_bias_);
+}
+
+void Mlp::recompute(const Pass& pass, const Tensor& x) const {
+  pass.linear(pass.view(pre_, {pass.N(), hidden_}), x, up_, up_bias_);
 }
 
 void Mlp::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const {

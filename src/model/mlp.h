@@ -10,6 +10,8 @@ class Mlp {
   Mlp(const Declarations& d, const std::string& name, int layer);
 
   void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
+  // The pre-activations once more, for a backward pass that did not keep them.
+  void recompute(const Pass& pass, const Tensor& x) const;
   // x is the input again; d_x is overwritten. The kept pre-activations are used up.
   void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
 
@@ -17,7 +19,7 @@ class Mlp {
   Activation activation_;
   int64_t hidden_;
   ParamId up_, up_bias_, down_, down_bias_;
-  BufferId pre_;              // [N, hidden], kept for the backward pass
+  BufferId pre_;              // [N, hidden], for the backward pass
   BufferId active_, d_hidden_;  // [N, hidden], within one tick
 };
 

@@ -17,6 +17,17 @@ ParamId Declarations::linear_bias(const std::string& name, int64_t out, int64_t 
   return params.declare(name + ".bias", {out}, init, DecayGroup::kVector);
 }
 
+BufferId Declarations::activation(std::string name, std::string kind, Shape shape, DType dtype, Lifetime forward,
+                                  Lifetime backward, bool recomputed) const {
+  if (recomputed) return plan.declare(std::move(name), std::move(kind), shape, dtype, forward, backward);
+  return plan.declare(std::move(name), std::move(kind), shape, dtype, {forward.first, backward.last});
+}
+
+BufferId Declarations::attention_activation(int layer, std::string name, std::string kind, Shape shape, DType dtype) const {
+  return activation(std::move(name), std::move(kind), shape, dtype, {timeline.attention(layer), timeline.mlp(layer)},
+                    {timeline.mlp_backward(layer), timeline.attention_backward(layer)}, recompute == Recompute::kBlock);
+}
+
 Tensor Pass::view(BufferId id, Shape shape) const {
   const MemoryPlan::Buffer& buffer = plan.buffer(id);
   check_le(shape.elements(), buffer.shape.elements(), buffer.name.c_str());

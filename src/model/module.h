@@ -26,6 +26,14 @@ struct Timeline {
   int end() const { return embedding_backward(); }
 };
 
+// What the backward pass computes again instead of keeping it from the forward pass (arXiv 1604.06174), besides norms and
+// activation functions, which are always cheaper to recompute than to keep.
+enum class Recompute : uint8_t {
+  kNone,
+  kMlp,    // the MLP's first product
+  kBlock,  // everything inside a block: only its input is kept
+};
+
 struct Declarations {
   const ModelConfig& config;
   Backend& backend;
@@ -34,14 +42,31 @@ struct Declarations {
   Timeline timeline;
   Params& params;
   MemoryPlan& plan;
+  Recompute recompute = Recompute::kNone;
 
   int64_t max_tokens() const { return max_batch * config.context; }
   DType acc() const { return accumulator_of(act); }
+
+  // A buffer that is written in `forward` and read in `backward`: kept in between, or recomputed.
+  BufferId activation(std::string name, std::string kind, Shape shape, DType dtype, Lifetime forward, Lifetime backward,
+                      bool recomputed) const;
+  // One of a layer's attention. It lasts until the block has run, to be looked at; a recomputed block writes it again
+  // before the backward pass of its MLP.
+  BufferId attention_activation(int layer, std::string name, std::string kind, Shape shape, DType dtype) const;
 
   // A linear layer's weight [out, in]; `residual` marks the projections back into the residual stream.
   ParamId linear(const std::string& name, int64_t out, int64_t in, bool residual = false) const;
   // Its bias [out], absent where the model has none.
   ParamId linear_bias(const std::string& name, int64_t out, int64_t in) const;
+};
+
+// Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of a tied
+// embedding is open beside others: its gradient begins at the head and ends with the embedding.
+class GradientListener {
+ public:
+  virtual ~GradientListener() = default;
+  virtual void open(int bucket) = 0;   // before the first gradient in it is computed
+  virtual void close(int bucket) = 0;  // after the last: the micro-batch adds nothing more to it
 };
 
 // One run over a micro-batch of B sequences of T tokens.

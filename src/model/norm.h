@@ -7,8 +7,8 @@ namespace sluice {
 
 class NormLayer {
  public:
-  // `life` is from the forward's to the backward's tick: the statistics are kept that long.
-  NormLayer(const Declarations& d, const std::string& name, Lifetime life);
+  // The statistics live from the forward's to the backward's ticks, or are recomputed with what they belong to.
+  NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward, bool recomputed);
 
   // sum = x + delta (delta may be absent, and then sum is x), out = norm(sum).  all [N, C]
   void forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum, const Tensor& out) const;

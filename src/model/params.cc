@@ -6,27 +6,70 @@
 
 namespace sluice {
 
+Tensor slice(const Tensor& flat, int64_t first, int64_t count) {
+  return flat ? flat.reshaped({flat.elements(), 1}).row_range(first, count).reshaped({count}) : Tensor{};
+}
+
 ParamId Params::declare(std::string name, Shape shape, Init init, DecayGroup group) {
   check(!find(name), "a parameter is declared twice");
-  specs_.push_back({std::move(name), shape, init, group});
+  specs_.push_back({.name = std::move(name), .shape = shape, .init = init, .group = group, .bucket = last_bucket_});
   return {int(specs_.size()) - 1};
 }
 
-void Params::allocate(Backend& backend, DType act, const std::vector<DecayGroup>& decayed, bool training) {
-  act_ = act;
-  for (const bool wanted : {true, false}) {
-    for (ParamSpec& spec : specs_) {
-      spec.decays = std::find(decayed.begin(), decayed.end(), spec.group) != decayed.end();
-      if (spec.decays != wanted) continue;
-      spec.offset = total_;
-      total_ += (spec.shape.elements() + 15) / 16 * 16;
+int64_t Params::last_bucket_count() const {
+  int64_t count = 0;
+  for (const ParamSpec& spec : specs_)
+    if (spec.bucket == last_bucket_) count += spec.shape.elements();
+  return count;
+}
+
+namespace {
+
+int64_t rounded_up(int64_t count, int64_t multiple) { return (count + multiple - 1) / multiple * multiple; }
+
+}  // namespace
+
+void Params::lay_out(const std::vector<DecayGroup>& decayed, int64_t multiple) {
+  for (int index = 0; index <= last_bucket_; ++index) {
+    ParamBucket bucket{total_, 0, 0};
+    for (const bool wanted : {true, false}) {
+      for (ParamSpec& spec : specs_) {
+        if (spec.bucket != index) continue;
+        spec.decays = std::find(decayed.begin(), decayed.end(), spec.group) != decayed.end();
+        if (spec.decays != wanted) continue;
+        spec.offset = total_;
+        total_ += rounded_up(spec.shape.elements(), 16);
+      }
+      if (wanted) bucket.decayed_end = total_;
     }
-    if (wanted) decayed_ = total_;
+    bucket.end = total_ = bucket.begin + rounded_up(total_ - bucket.begin, multiple);
+    buckets_.push_back(bucket);
   }
+}
+
+void Params::allocate(Backend& backend, DType act, Grads grads) {
+  act_ = act;
   const size_t bytes = size_t(total_) * size_of(accumulator_of(act));
   values_ = Arena(backend, bytes);
-  if (training) grads_ = Arena(backend, bytes);
+  bucket_grads_.resize(buckets_.size());
+  if (grads == Grads::kOwn) {
+    grads_ = Arena(backend, bytes);
+    for (size_t i = 0; i < buckets_.size(); ++i)
+      bucket_grads_[i] = slice(all_grads(), buckets_[i].begin, buckets_[i].size());
+  }
   if (act != accumulator_of(act)) copies_ = Arena(backend, size_t(total_) * size_of(act));
+}
+
+void Params::place_grads(int bucket, const Tensor& buffer) {
+  check_eq(buffer.elements(), buckets_[size_t(bucket)].size(), "place_grads: elements of the bucket");
+  bucket_grads_[size_t(bucket)] = buffer;
+}
+
+Tensor Params::grad(ParamId id) const {
+  if (!id) return {};
+  const ParamSpec& spec = specs_[size_t(id.index)];
+  const int64_t first = spec.offset - buckets_[size_t(spec.bucket)].begin;
+  return slice(bucket_grads_[size_t(spec.bucket)], first, spec.shape.elements()).reshaped(spec.shape);
 }
 
 namespace {

@@ -1,8 +1,9 @@
 // Parameters: declared by modules, laid out in one flat arena per kind (values, gradients, optimizer moments, and for
 // bf16 a copy that the matmuls read).
 //
-// The order in the arenas is: parameters with weight decay, then those without, so that each group is one range. A
-// parameter's initial values depend on the seed and its name alone: two variants share the start of what they share.
+// The arenas are one bucket or, where several ranks exchange them, a row of buckets: what is final at the same time of the
+// backward pass. In a bucket the parameters with weight decay come first, so that each kind is one range. A parameter's
+// initial values depend on the seed and its name alone: two variants share the start of what they share.
 #pragma once
 
 #include <string>
@@ -36,16 +37,35 @@ struct ParamSpec {
   Init init;
   DecayGroup group;
   bool decays = true;
+  int bucket = 0;
   int64_t offset = 0;  // in elements, into every arena
 };
+
+// A range of the arenas, in elements.
+struct ParamBucket {
+  int64_t begin = 0, decayed_end = 0, end = 0;
+  int64_t size() const { return end - begin; }
+};
+
+// Elements [first, first + count) of a flat tensor, which may be absent.
+Tensor slice(const Tensor& flat, int64_t first, int64_t count);
 
 class Params {
  public:
   ParamId declare(std::string name, Shape shape, Init init, DecayGroup group);
 
-  // Fixes offsets (each a multiple of 16 elements) and allocates on the backend. `decayed` says which groups decay;
-  // `training` adds gradients.
-  void allocate(Backend& backend, DType act, const std::vector<DecayGroup>& decayed, bool training);
+  // What is declared from now on belongs to the next bucket.
+  void begin_bucket() { ++last_bucket_; }
+  int last_bucket() const { return last_bucket_; }
+  int64_t last_bucket_count() const;  // parameters declared in it so far
+
+  // Fixes offsets, each a multiple of 16 elements; a bucket's length is one of `multiple`, itself a multiple of 16.
+  // `decayed` says which groups decay.
+  void lay_out(const std::vector<DecayGroup>& decayed, int64_t multiple = 16);
+  // After lay_out(). kAside: the gradients lie in buffers of the caller's, see place_grads().
+  enum class Grads { kNone, kOwn, kAside };
+  void allocate(Backend& backend, DType act, Grads grads);
+  void place_grads(int bucket, const Tensor& buffer);
   void initialise(Backend& backend, uint64_t seed);
   // After values were changed from outside (a checkpoint): refreshes the bf16 copy.
   void refresh_compute_copy(Backend& backend);
@@ -54,15 +74,17 @@ class Params {
   ParamId find(const std::string& name) const;   // an empty id if there is none
   int64_t count() const;                         // parameters, without padding
   int64_t padded_count() const { return total_; }
-  int64_t decayed_count() const { return decayed_; }  // elements of the range with weight decay
+  int64_t decayed_count() const { return buckets_.front().decayed_end; }  // of one bucket
+  const std::vector<ParamBucket>& buckets() const { return buckets_; }
   size_t bytes() const { return values_.bytes() + grads_.bytes() + copies_.bytes(); }
 
   Tensor value(ParamId id) const { return id ? at(values_, accumulator_of(act_), id) : Tensor{}; }
-  Tensor grad(ParamId id) const { return id ? at(grads_, accumulator_of(act_), id) : Tensor{}; }
+  Tensor grad(ParamId id) const;
   Tensor weight(ParamId id) const { return copies_.bytes() ? at(copies_, act_, id) : value(id); }  // what matmuls read
 
   Tensor all_values() const { return values_.at(0, accumulator_of(act_), {total_}); }
-  Tensor all_grads() const { return grads_.at(0, accumulator_of(act_), {total_}); }
+  Tensor all_grads() const { return grads_.at(0, accumulator_of(act_), {total_}); }  // Grads::kOwn
+  Tensor bucket_grads(int bucket) const { return bucket_grads_[size_t(bucket)]; }
   Tensor all_copies() const { return copies_.bytes() ? copies_.at(0, act_, {total_}) : Tensor{}; }
 
  private:
@@ -70,8 +92,11 @@ class Params {
 
   std::vector<ParamSpec> specs_;
   Arena values_, grads_, copies_;
+  std::vector<ParamBucket> buckets_;
+  std::vector<Tensor> bucket_grads_;
   DType act_ = DType::kF32;
-  int64_t total_ = 0, decayed_ = 0;
+  int last_bucket_ = 0;
+  int64_t total_ = 0;
 };
 
 }  // namespace sluice

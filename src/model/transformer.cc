@@ -1,13 +1,25 @@
 #include "model/transformer.h"
 
+#include <algorithm>
+#include <atomic>
+
 namespace sluice {
+namespace {
+
+int64_t next_id() {
+  static std::atomic<int64_t> count{0};
+  return ++count;
+}
+
+}  // namespace
 
 Declarations Transformer::declarations() {
-  return {config_, backend_, options_.act, options_.max_batch, Timeline{int(config_.layers)}, params_, plan_};
+  return {config_, backend_, options_.act,      options_.max_batch, Timeline{int(config_.layers)},
+          params_, plan_,    options_.recompute};
 }
 
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
-    : backend_(backend), config_(config), options_(options) {
+    : backend_(backend), config_(config), options_(options), id_(next_id()) {
   const Declarations d = declarations();
   const Timeline& time = d.timeline;
   const int64_t C = config_.width, N = d.max_tokens();
@@ -22,20 +34,63 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
-  for (int layer = 0; layer < int(config_.layers); ++layer) blocks_.emplace_back(d, layer);
+  if (options_.bucket_parameters > 0) params_.begin_bucket();
+  for (int layer = 0; layer < int(config_.layers); ++layer) {
+    begin_bucket();
+    blocks_.emplace_back(d, layer);
+    block_bucket_.push_back(params_.last_bucket());
+  }
+  begin_bucket();
   head_.emplace(d, config_.tied_head ? token_embedding_ : ParamId{});
+  head_bucket_ = params_.last_bucket();
   final_residual_ = plan_.declare("final_residual", "residual", {N, C}, options_.act, {time.head(), time.head()});
   d_residual_ = plan_.declare("d_residual", "gradients", {N, C}, options_.act, {time.head(), time.end()});
   d_normed_ = plan_.declare("d_normed", "gradients", {N, C}, options_.act, {time.head(), time.end()});
   normed_ = plan_.declare("normed", "scratch", {N, C}, options_.act, always);
-  delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, time.head()});
+  delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act,
+                         {0, options_.recompute == Recompute::kBlock ? time.end() : time.head()});
   const int64_t widest = std::max({C, config_.mlp_width, (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
   workspace_ =
       plan_.declare("workspace", "scratch", {backend_.norm_workspace(widest)}, DType::kF32, {time.head(), time.end()});
 
+  params_.lay_out(options_.decayed, options_.bucket_multiple);
+  if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
-  params_.allocate(backend_, options_.act, options_.decayed, options_.training);
+  using Grads = Params::Grads;
+  params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
+                                           : options_.passing_gradients ? Grads::kAside
+                                                                        : Grads::kOwn);
   arena_ = Arena(backend_, plan_.total_bytes());
+  if (options_.passing_gradients) place_gradients();
+}
+
+void Transformer::begin_bucket() {
+  const int64_t least = options_.bucket_parameters;
+  if (least > 0 && params_.last_bucket_count() >= least) params_.begin_bucket();
+}
+
+void Transformer::declare_gradients(const Timeline& time) {
+  const size_t count = params_.buckets().size();
+  std::vector<int> opens(count, time.end()), closes(count, time.head());
+  const auto use = [&](int bucket, int first, int last) {
+    opens[size_t(bucket)] = std::min(opens[size_t(bucket)], first);
+    closes[size_t(bucket)] = std::max(closes[size_t(bucket)], last);
+  };
+  use(head_bucket_, time.head(), time.head());
+  for (int layer = 0; layer < int(config_.layers); ++layer)
+    use(block_bucket_[size_t(layer)], time.mlp_backward(layer), time.attention_backward(layer));
+  use(0, config_.tied_head ? time.head() : time.embedding_backward(), time.embedding_backward());
+  for (size_t i = 0; i < count; ++i)
+    gradients_.push_back(plan_.declare("gradients." + std::to_string(i), "gradients of parameters",
+                                       {params_.buckets()[i].size()}, accumulator_of(options_.act),
+                                       {opens[i], i == 0 ? time.end() : closes[i - 1]}));
+}
+
+void Transformer::place_gradients() {
+  for (size_t i = 0; i < gradients_.size(); ++i) {
+    const MemoryPlan::Buffer& buffer = plan_.buffer(gradients_[i]);
+    params_.place_grads(int(i), arena_.at(buffer.offset, buffer.dtype, buffer.shape));
+  }
 }
 
 Pass Transformer::make_pass(int64_t B, int64_t T, bool accumulate) const {
@@ -54,58 +109,79 @@ Tensor Transformer::final_residual(const Pass& pass) const {
   return pass.view(final_residual_, {pass.N(), config_.width});
 }
 
-Tensor Transformer::upload_tokens(const Pass& pass, BufferId buffer, const int32_t* from) {
-  const Tensor out = pass.view(buffer, {pass.N()});
-  backend_.upload(out, from);
-  return out;
+void Transformer::upload(const Pass& pass, BufferId buffer, const int32_t* from) {
+  backend_.upload(per_token(pass, buffer), from);
 }
 
-void Transformer::run_forward(const Pass& pass, const int32_t* tokens) {
+void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   Tensor x = blocks_.empty() ? final_residual(pass) : blocks_.front().input(pass);
-  backend_.embedding_forward(x, upload_tokens(pass, tokens_, tokens), params_.value(token_embedding_),
+  backend_.embedding_forward(x, per_token(pass, tokens_), params_.value(token_embedding_),
                              params_.value(position_embedding_), pass.T);
-  bool add_delta = false;
-  for (const Block& block : blocks_) {
-    block.forward(pass, x, add_delta, shared);
-    x = block.mid(pass);
-    add_delta = true;
+  for (size_t layer = 0; layer < blocks_.size(); ++layer) {
+    blocks_[layer].forward(pass, x, layer > 0, shared);
+    x = blocks_[layer].mid(pass);
+    if (after_block) after_block(pass, int64_t(layer));
   }
   head_->norm().forward(pass, x, shared.delta, final_residual(pass), shared.normed);
 }
 
-void Transformer::run_backward(const Pass& pass) {
+void Transformer::run_backward(const Pass& pass, GradientListener* listener) {
+  int bucket = head_bucket_;
+  const auto enter = [&](int next) {
+    if (!listener || next == bucket) return;
+    listener->close(bucket);
+    if (next != 0 || !config_.tied_head) listener->open(next);
+    bucket = next;
+  };
   const BlockScratch shared = scratch(pass);
   const Tensor d_residual = pass.view(d_residual_, {pass.N(), config_.width});
   head_->norm().backward(pass, d_residual, false, shared.d_normed, final_residual(pass), shared.workspace);
-  for (size_t layer = blocks_.size(); layer-- > 0;) blocks_[layer].backward(pass, d_residual, shared);
+  for (size_t layer = blocks_.size(); layer-- > 0;) {
+    enter(block_bucket_[layer]);
+    blocks_[layer].backward(pass, d_residual, shared);
+  }
+  enter(0);
   // A tied head has written the table's gradient already.
   backend_.embedding_backward(params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
-                              pass.view(tokens_, {pass.N()}), pass.T, pass.accumulate || config_.tied_head, pass.accumulate);
+                              per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head, pass.accumulate);
+  if (listener) listener->close(0);
 }
 
 double Transformer::forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                                     double grad_scale, bool accumulate) {
+                                     double grad_scale, bool accumulate, GradientListener* listener) {
   const Pass pass = make_pass(B, T, accumulate);
-  const BlockScratch shared = scratch(pass);
-  const Tensor losses = pass.view(losses_, {pass.N()});
-  run_forward(pass, tokens);
-  head_->loss(pass, losses, shared.d_normed, shared.normed, upload_tokens(pass, targets_, targets), grad_scale);
-  run_backward(pass);
+  const Tensor losses = per_token(pass, losses_);
+  upload(pass, tokens_, tokens);
+  upload(pass, targets_, targets);
+  const auto ops = [&] {
+    const BlockScratch shared = scratch(pass);
+    run_forward(pass);
+    if (listener) listener->open(head_bucket_);
+    if (listener && config_.tied_head && head_bucket_ != 0) listener->open(0);
+    head_->loss(pass, losses, shared.d_normed, shared.normed, per_token(pass, targets_), grad_scale);
+    run_backward(pass, listener);
+  };
+  // A listener does work of its own between the ops, which no record holds.
+  if (listener) ops();
+  else backend_.replay(fmt::format("model {} {}x{} {} {}", id_, B, T, grad_scale, accumulate), ops);
   return backend_.sum(losses);
 }
 
 double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T) {
   const Pass pass = make_pass(B, T, false);
-  const Tensor losses = pass.view(losses_, {pass.N()});
-  run_forward(pass, tokens);
-  head_->loss(pass, losses, Tensor{}, scratch(pass).normed, upload_tokens(pass, targets_, targets), 0);
+  const Tensor losses = per_token(pass, losses_);
+  upload(pass, tokens_, tokens);
+  upload(pass, targets_, targets);
+  run_forward(pass);
+  head_->loss(pass, losses, Tensor{}, scratch(pass).normed, per_token(pass, targets_), 0);
   return backend_.sum(losses);
 }
 
-Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T) {
+Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block) {
   const Pass pass = make_pass(B, T, false);
-  run_forward(pass, tokens);
+  upload(pass, tokens_, tokens);
+  run_forward(pass, after_block);
   return pass;
 }
 

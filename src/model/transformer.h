@@ -1,6 +1,7 @@
 // A decoder-only transformer: embedding, pre-norm blocks, head. It knows no device, no optimizer and no data.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -15,7 +16,13 @@ struct TransformerOptions {
   DType act = DType::kF32;       // activations' type; f64 is for gradient checks
   int64_t max_batch = 1;         // sequences of one micro-batch
   bool training = true;          // with gradients
+  Recompute recompute = Recompute::kNone;
   std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm, DecayGroup::kVector};
+  // Buckets of parameters: the embedding, and then as many layers as have `bucket_parameters` together; 0: all are one.
+  int64_t bucket_parameters = 0;
+  int64_t bucket_multiple = 16;    // of a bucket's length, so that ranks can share it evenly
+  // Gradients lie among the step's buffers, each bucket's from its first use until the next one closes.
+  bool passing_gradients = false;
 };
 
 class Transformer {
@@ -29,11 +36,13 @@ class Transformer {
   // Forward and backward of one micro-batch; tokens and targets are host arrays [B, T]. The gradients of the sum of
   // the B*T losses times grad_scale are written, or added with `accumulate`. Returns the sum of the losses.
   double forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                          bool accumulate);
+                          bool accumulate, GradientListener* listener = nullptr);
   // Sum of the losses of one micro-batch.
   double loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T);
-  // Runs the blocks and the final norm; what they keep can be looked at with the pass until the next run.
-  Pass forward(const int32_t* tokens, int64_t B, int64_t T);
+  // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass, layer);
+  // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
+  using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
+  Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {});
   // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {
@@ -56,14 +65,19 @@ class Transformer {
 
  private:
   Pass make_pass(int64_t B, int64_t T, bool accumulate) const;
-  void run_forward(const Pass& pass, const int32_t* tokens);
-  void run_backward(const Pass& pass);
-  Tensor upload_tokens(const Pass& pass, BufferId buffer, const int32_t* from);
+  void run_forward(const Pass& pass, const AfterBlock& after_block = {});
+  void run_backward(const Pass& pass, GradientListener* listener);
+  void begin_bucket();
+  void declare_gradients(const Timeline& time);
+  void place_gradients();
+  void upload(const Pass& pass, BufferId buffer, const int32_t* from);
+  Tensor per_token(const Pass& pass, BufferId buffer) const { return pass.view(buffer, {pass.N()}); }
   Declarations declarations();
 
   Backend& backend_;
   const ModelConfig config_;
   const TransformerOptions options_;
+  const int64_t id_;  // of this object: tells its recorded steps from another's
   Params params_;
   MemoryPlan plan_;
   Arena arena_;
@@ -74,6 +88,9 @@ class Transformer {
   BufferId normed_, delta_, d_normed_, workspace_;
   std::vector<Block> blocks_;
   std::optional<Head> head_;
+  std::vector<int> block_bucket_;
+  int head_bucket_ = 0;
+  std::vector<BufferId> gradients_;  // of each bucket, where they pass
 };
 
 }  // namespace sluice

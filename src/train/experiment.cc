@@ -64,10 +64,18 @@ void TrainConfig::describe(Fields& f) {
   f.add("precision", precision,
         "fp32, or bf16 (activations and matmuls in bf16; master weights, accumulation and statistics in fp32)")
       .one_of({"fp32", "bf16"});
+  f.add("recompute", recompute,
+        "what the backward pass computes again instead of keeping it: none, mlp (the MLP's first product), or block "
+        "(everything but the blocks' inputs): less memory, more work, the same numbers")
+      .one_of({"none", "mlp", "block"});
   f.add_group("optimizer", optimizer, "the optimizer");
   f.add_group("schedule", schedule, "the learning rate over the steps");
   f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping").range(0, 1e9);
   f.add_group("guard", guard, "what happens to a step whose loss or gradient is not finite");
+}
+
+Recompute TrainConfig::recompute_policy() const {
+  return recompute == "block" ? Recompute::kBlock : recompute == "mlp" ? Recompute::kMlp : Recompute::kNone;
 }
 
 void LogConfig::describe(Fields& f) {
@@ -86,7 +94,7 @@ void LogConfig::describe(Fields& f) {
 void Experiment::describe(Fields& f) {
   f.add("name", name, "the run's name; without --out it goes to runs/NAME");
   f.add("seed", seed, "seed of initialisation and data");
-  f.add("device", device, "where it runs; auto is the best device of this build and machine").one_of({"auto", "cpu"});
+  f.add("device", device, "where it runs; auto is the best device of this build and machine").one_of({"auto", "cpu", "cuda"});
   f.add_group("model", model, "the model");
   f.add_group("data", data, "what it is trained on");
   f.add_group("train", train, "how it is trained");

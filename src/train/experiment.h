@@ -7,7 +7,7 @@
 #include "base/config.h"
 #include "data/config.h"
 #include "model/config.h"
-#include "model/params.h"
+#include "model/module.h"
 #include "train/guard.h"
 #include "train/schedule.h"
 
@@ -31,12 +31,14 @@ struct TrainConfig {
   int64_t batch = 8;
   int64_t micro_batch = 0;
   std::string precision = "fp32";
+  std::string recompute = "none";
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   double grad_clip = 0;
   GuardConfig guard;
 
   void describe(Fields& fields);
+  Recompute recompute_policy() const;
 };
 
 struct LogConfig {

@@ -10,6 +10,7 @@ TransformerOptions model_options(const Experiment& experiment) {
   TransformerOptions options;
   options.act = experiment.act();
   options.max_batch = experiment.train.micro_batch;
+  options.recompute = experiment.train.recompute_policy();
   options.decayed = experiment.train.optimizer.decay_groups();
   return options;
 }

@@ -4,13 +4,14 @@
 
 #include <chrono>
 #include <cstdint>
+#include <optional>
 #include <string>
 
 namespace sluice {
 
 class Progress {
  public:
-  Progress(std::string name, int64_t first_step, int64_t total_steps);
+  Progress(std::string name, int64_t total_steps);
   ~Progress();  // leaves the last line standing
 
   void update(int64_t step, double loss, double lr, double tokens_per_second);
@@ -19,10 +20,17 @@ class Progress {
 
  private:
   using Clock = std::chrono::steady_clock;
+  struct Mark {
+    int64_t step;
+    Clock::time_point time;
+  };
+  std::string time_left(int64_t step, Clock::time_point now) const;
+
   std::string name_;
-  int64_t first_, total_;
+  int64_t total_;
   bool terminal_, open_ = false;
-  Clock::time_point start_, shown_;
+  Clock::time_point shown_;
+  std::optional<Mark> measured_from_;
 };
 
 std::string duration_text(double seconds);  // "2h05m", "3m10s", "12s"

@@ -60,7 +60,7 @@ void check_schedule(const ScheduleConfig& config, int64_t total) {
                     config.warmup, decay_steps(config, total), config.decay > 0 ? "" : ", a fifth of the run", total);
   }
   if (config.warmup > 0 && config.warmup >= total) {
-    throw UserError("train.schedule.warmup ({}) must be below train.steps ({}), or the peak is never reached",
+    throw UserError("train.schedule.warmup ({}) must be below train.steps ({}), or the peak is never reached; 0 is no warm-up",
                     config.warmup, total);
   }
 }

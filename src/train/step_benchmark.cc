@@ -15,6 +15,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr int64_t kTimedSteps = 3;  // op by op, after those that are timed as a whole
+
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double median_of(std::vector<double> values) {
@@ -73,7 +75,6 @@ double StepBenchmark::matmul_operations() const {
 }
 
 StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int64_t warmup, int64_t steps) {
-  constexpr int64_t kTimedSteps = 3;
   StepBenchmark result;
   TimedBackend timed(backend);
   {
@@ -92,7 +93,7 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
       step();
       result.step_seconds.push_back(seconds_since(start));
     }
-    timed.reset();
+    timed.measure();
     for (int64_t i = 0; i < kTimedSteps; ++i) step();
     result.parameters = learner.model().params().count();
     result.tokens = learner.tokens();
@@ -102,7 +103,7 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
     result.peak_resident_bytes = size_t(usage.ru_maxrss) * 1024;
   }
   std::sort(result.step_seconds.begin(), result.step_seconds.end());
-    result.ops = timed.ops();
+  result.ops = timed.ops();
   result.matmuls = timed.matmuls();
   divide(result.ops, kTimedSteps);
   divide(result.matmuls, kTimedSteps);
@@ -130,6 +131,7 @@ std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
     total += time.seconds;
   }
   std::sort(rows.rbegin(), rows.rend());
+  out += fmt::format("  by op, of {} further steps in which each op is waited for\n", kTimedSteps);
   for (const auto& [seconds, name] : rows)
     out += fmt::format("    {:<22} {:6} calls {:10.2f} ms {:6.1f}%\n", name, r.ops.at(name).calls, 1e3 * seconds,
                        100 * seconds / total);

@@ -49,7 +49,7 @@ int Trainer::run(const ResumeOption& resume) {
   start(resume);
   write_info("running");
   try {
-    progress_.emplace(experiment_.name, step_, experiment_.train.steps);
+    progress_.emplace(experiment_.name, experiment_.train.steps);
     train_steps();
     progress_.reset();
     return finish();

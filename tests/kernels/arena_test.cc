@@ -9,14 +9,23 @@
 namespace sluice {
 namespace {
 
-bool meet(const Lifetime& a, const Lifetime& b) { return a.first <= b.last && b.first <= a.last; }
+bool alive(const MemoryPlan::Buffer& buffer, int tick) {
+  const auto within = [&](const Lifetime& life) { return life.first <= tick && tick <= life.last; };
+  return within(buffer.life) || (buffer.again && within(*buffer.again));
+}
+
+bool meet(const MemoryPlan::Buffer& a, const MemoryPlan::Buffer& b) {
+  for (int tick = 0; tick < 64; ++tick)
+    if (alive(a, tick) && alive(b, tick)) return true;
+  return false;
+}
 
 void expect_sound(const MemoryPlan& plan) {
   for (const auto& a : plan.buffers()) {
     EXPECT_EQ(a.offset % 64, 0u);
     EXPECT_LE(a.offset + a.bytes, plan.total_bytes());
     for (const auto& b : plan.buffers()) {
-      if (&a == &b || !meet(a.life, b.life)) continue;
+      if (&a == &b || !meet(a, b)) continue;
       EXPECT_TRUE(a.offset + a.bytes <= b.offset || b.offset + b.bytes <= a.offset) << a.name << " and " << b.name;
     }
   }
@@ -42,6 +51,18 @@ TEST(MemoryPlan, TheLastTickOfALifeStillCounts) {
   EXPECT_EQ(plan.total_bytes(), 128u);
 }
 
+TEST(MemoryPlan, ABufferWithTwoLivesLendsItsMemoryInBetween) {
+  MemoryPlan plan;
+  const BufferId twice = plan.declare("twice", "activations", {16}, DType::kF32, {0, 1}, Lifetime{6, 7});
+  const BufferId between = plan.declare("between", "activations", {16}, DType::kF32, {2, 5});
+  const BufferId across = plan.declare("across", "activations", {16}, DType::kF32, {5, 6});
+  plan.plan();
+  expect_sound(plan);
+  EXPECT_EQ(plan.buffer(between).offset, plan.buffer(twice).offset);
+  EXPECT_NE(plan.buffer(across).offset, plan.buffer(twice).offset);
+  EXPECT_EQ(plan.total_bytes(), 128u);
+}
+
 TEST(MemoryPlan, FillsGapsAndStaysNearTheLowerBound) {
   MemoryPlan plan;
   size_t peak = 0;
@@ -50,8 +71,12 @@ TEST(MemoryPlan, FillsGapsAndStaysNearTheLowerBound) {
     const Random4 r = philox(3, 0, uint64_t(i));
     const int first = int(r.word[0] % 60), last = first + int(r.word[1] % 4);
     const auto n = int64_t(1 + r.word[2] % 5000);
-    plan.declare(fmt::format("b{}", i), "scratch", {n}, DType::kF32, {first, last});
-    for (int tick = first; tick <= last; ++tick) peak = std::max(peak, live[size_t(tick)] += size_t(n) * 4 + 63);
+    const int later = last + 2 + int(r.word[3] % 8);
+    const bool again = i % 3 == 0 && later < 64;
+    plan.declare(fmt::format("b{}", i), "scratch", {n}, DType::kF32, {first, last},
+                 again ? std::optional(Lifetime{later, later}) : std::nullopt);
+    for (int tick = 0; tick < 64; ++tick)
+      if (alive(plan.buffers().back(), tick)) peak = std::max(peak, live[size_t(tick)] += size_t(n) * 4 + 63);
   }
   plan.plan();
   expect_sound(plan);

@@ -5,9 +5,7 @@
 // r>, where L = <d_out, out>. One wrong element of the gradient among n shows as 1/sqrt(n) of the sum, far above the
 // bound of 1e-7: a direction covers every element, which samples of single elements do not. Inputs keep away from
 // kinks.
-#include <algorithm>
-
-#include "kernels/attention_reference.h"
+#include "kernels/attention_bounds.h"
 
 namespace sluice {
 namespace {
@@ -15,38 +13,6 @@ namespace {
 // One key only; part of a tile, heads shared; tile edges with shared heads and more than one batch; the widest head.
 const AttentionShape kShapes[] = {
     {1, 1, 1, 1, 16}, {3, 21, 4, 2, 20}, {1, 65, 4, 2, 16}, {2, 130, 2, 1, 20}, {1, 65, 1, 1, 256}};
-
-const IsaKernels& widest() { return *available_isas().back(); }
-
-// The largest gap, as a ratio, between neighbours among the softmax weights in [0.005, 0.5]; its middle.
-double widest_gap(const AttentionCase& problem) {
-  AttentionCase softmax = problem;
-  softmax.spec.score = ScoreKind::kSoftmax;
-  const AttentionReference reference(softmax);
-  Values weights = {0.005, 0.5};
-  reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
-    for (const double p : reference.row(b, h, i).weights)
-      if (p > 0.005 && p < 0.5) weights.push_back(p);
-  });
-  std::sort(weights.begin(), weights.end());
-  double ratio = 1, middle = 0.05;
-  for (size_t i = 1; i < weights.size(); ++i)
-    if (weights[i] / weights[i - 1] > ratio)
-      ratio = weights[i] / weights[i - 1], middle = std::sqrt(weights[i] * weights[i - 1]);
-  return middle;
-}
-
-// Inputs at which the score function is smooth.
-AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, Slot slot, DType act, bool unusual) {
-  AttentionCase out(score, shape, slot, act);
-  out.randomise_off_kinks();
-  if (!unusual) return out;
-  out.spec.constants = kUnusual;
-  if (score != ScoreKind::kClippedSoftmax) return out;
-  const double kink = widest_gap(out);  // weights below it are clipped to 0
-  out.spec.constants.gamma = -kink * kUnusual.zeta / (1 - kink);
-  return out;
-}
 
 template <class Test>
 void for_problems(DType act, Test test) {
@@ -140,71 +106,13 @@ TEST(AttentionGradient, AccumulatesTheParameters) {
 
 // ---- f32 and bf16 against f64 ------------------------------------------------------------------------------------
 
-// What one rounding of everything that is rounded changes, found by making it: each input of an f64 run moved by at
-// most u of itself, the row statistics too, and the output by its storage rounding before the backward pass reads it. A
-// sum of n products rounds its n partial sums, at random and each up to sqrt(n) times a product in size, where moving
-// the operands moves n products: it may be sqrt(n) times as far off, n being the longest sum (features of a head, or
-// queries that share a key). The largest of a few such runs counts; kMargin leaves room for exponentials and for chance
-// (measured: at most half of that, but for one gradient of a key bias that is nearly 0). The result's own rounding
-// comes on top. All arithmetic of bf16 is f32: its bound differs in the storage only.
-constexpr double kMargin = 2;
-constexpr uint64_t kMovedRuns = 3;
-
-void move(TestBuffer& x, double by, uint64_t stream) {
-  for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) * (1 + by * random_unit(stream, uint64_t(i))));
-}
-
-// Results of a run by name: out and every part's gradient.
-struct Result {
-  std::string name;
-  DType type;
-  Values values;
-};
-std::vector<Result> results_of(AttentionCase& run, const Values& out) {
-  std::vector<Result> results = {{"out", run.out.tensor().dtype, out}};
-  for (const AttentionPart& part : run.parts())
-    results.push_back({std::string("gradient of ") + part.name, part.gradient->tensor().dtype, gradient_of(part)});
-  return results;
-}
-
-std::vector<Result> exact_results(const AttentionCase& problem) {
-  AttentionCase run = problem.in_f64();
-  run.forward(widest()).backward(widest());
-  return results_of(run, values_of(run.out));
-}
-std::vector<Result> moved_results(const AttentionCase& problem, uint64_t seed) {
-  const DType act = problem.qkv.tensor().dtype;
-  const double u = rounding_of(accumulator_of(act));
-  uint64_t stream = 40 + 16 * seed;
-  AttentionCase run = problem.in_f64();
-  for (TestBuffer* x : {&run.qkv, &run.key_bias, &run.value_bias, &run.sink_logit, &run.d_out}) move(*x, u, stream++);
-  run.forward(widest());
-  const Values out = values_of(run.out);
-  move(run.stats, u, stream++);
-  move(run.out, rounding_of(act), stream++);
-  run.backward(widest());
-  return results_of(run, out);
-}
-
-// Allowed distances from `exact`, result by result.
-Values bounds_of(const AttentionCase& problem, const std::vector<Result>& exact) {
-  const AttentionShape& s = problem.spec.shape;
-  const double longest_sum = double(std::max(s.D, s.B * s.T * s.H / s.KV));
-  Values bounds(exact.size());
-  for (uint64_t seed = 0; seed < kMovedRuns; ++seed) {
-    const std::vector<Result> moved = moved_results(problem, seed);
-    for (size_t i = 0; i < exact.size(); ++i)
-      bounds[i] = std::max(bounds[i], kMargin * std::sqrt(longest_sum) * distance(moved[i].values, exact[i].values));
-  }
-  return bounds;
-}
-
 TEST(AttentionPrecision, NarrowTypesAreRoundingAway) {
   for (const DType act : {DType::kF32, DType::kBF16})
     for_problems(act, [&](const AttentionCase& problem) {
       if (problem.spec.shape.T == 1 || problem.slot == Slot::kKey) return;
-      const std::vector<Result> exact = exact_results(problem);
-      const Values bounds = bounds_of(problem, exact);
+      AttentionCase wide = run_in_f64(problem);
+      const std::vector<Result> exact = results_of(wide, values_of(wide.out));
+      const Values bounds = bounds_of(problem, exact, roundings_of(problem, exact[0].values));
       for (const IsaKernels* isa : available_isas()) {
         SCOPED_TRACE(std::string(isa->name) + " " + name_of(act));
         AttentionCase run = problem;

@@ -18,20 +18,6 @@ double activation_slope(Activation kind, double x) {
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
 }
 
-TEST(Elementwise, AddsSlicesOfColumns) {
-  for_kernels([](const IsaKernels& isa, DType dtype) {
-    for (auto [N, C] : kShapes)
-      for (int64_t gap : {0, 3}) {
-        TestBuffer a(dtype, N, C, C + gap), b(dtype, N, C), out(dtype, N, C, C + 2 * gap);
-        a.randomise(1), b.randomise(2);
-        isa.add(out, a, b);
-        for (int64_t i = 0; i < out.size(); ++i)
-          ASSERT_TRUE(near_value(out.at(i), a.at(i) + b.at(i), dtype, std::fabs(a.at(i)) + std::fabs(b.at(i)), 1));
-        EXPECT_TRUE(out.untouched());
-      }
-  });
-}
-
 TEST(Elementwise, CopyConvertsBetweenAllTypes) {
   for_kernels([](const IsaKernels& isa, DType from) {
     for (DType to : kActivationTypes)

@@ -30,6 +30,8 @@ inline double rounding_of(DType type) {
 
 class TestBuffer {
  public:
+  static constexpr unsigned char kPattern = 0xA5;
+
   TestBuffer(DType dtype, int64_t rows, int64_t cols, int64_t stride = 0) : TestBuffer(dtype, Shape{rows, cols}, stride) {}
   TestBuffer(DType dtype, Shape shape, int64_t stride = 0) {
     stride_ = stride ? stride : shape.cols();
@@ -45,6 +47,13 @@ class TestBuffer {
     return out;
   }
   operator Tensor() const { return tensor(); }
+  // All of the memory with its patterns; `of_raw` is the tensor in a copy of it elsewhere.
+  std::vector<unsigned char>& raw() { return bytes_; }
+  Tensor of_raw(void* copy) const {
+    Tensor out = tensor_;
+    out.data = static_cast<unsigned char*>(copy) + kGuard;
+    return out;
+  }
   int64_t size() const { return tensor_.elements(); }
 
   double at(int64_t i) const {
@@ -95,7 +104,6 @@ class TestBuffer {
 
  private:
   static constexpr size_t kGuard = 192;
-  static constexpr unsigned char kPattern = 0xA5;
   std::vector<unsigned char> bytes_;
   Tensor tensor_;
   int64_t stride_ = 0;

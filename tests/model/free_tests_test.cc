@@ -154,7 +154,8 @@ class SourceGate {
     d_gated_ = plan_.declare("d_gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
     workspace_ = plan_.declare("workspace", "test", {backend.norm_workspace(kWidth)}, DType::kF32, kAlways);
     plan_.plan();
-    params_.allocate(backend, DType::kF64, {}, true);
+    params_.lay_out({});
+    params_.allocate(backend, DType::kF64, Params::Grads::kOwn);
     params_.initialise(backend, 9);
     arena_ = Arena(backend, plan_.total_bytes());
   }

@@ -202,7 +202,7 @@ class Optimizer {
 
   void step() {
     ++steps_;
-    const int64_t n = model_.params().padded_count(), decayed = model_.params().decayed_count();
+    const int64_t n = model_.params().padded_count(), decayed = model_.params().buckets().front().decayed_end;
     update(0, decayed, run_["weight_decay"].get<double>());
     update(decayed, n - decayed, 0);
   }

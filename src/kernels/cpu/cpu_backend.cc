@@ -96,11 +96,6 @@ void CpuBackend::copy(const Tensor& out, const Tensor& x) {
   isa_.copy(out, x);
 }
 
-void CpuBackend::add(const Tensor& out, const Tensor& a, const Tensor& b) {
-  check_add(out, a, b);
-  isa_.add(out, a, b);
-}
-
 void CpuBackend::random_uniform(const Tensor& out, uint64_t seed, uint64_t stream, double low, double high) {
   check_random(out);
   cpu_random_uniform(out, seed, stream, low, high);
@@ -142,6 +137,7 @@ int64_t CpuBackend::norm_workspace(int64_t C) const { return 32 * 2 * 2 * C; }
 void CpuBackend::matmul(const MatmulArgs& args) {
   check_matmul(args);
   cpu_matmul(args);
+  if (args.activated) activation_forward(args.activation, args.activated, args.out);
 }
 
 void CpuBackend::bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) {

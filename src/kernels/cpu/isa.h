@@ -11,7 +11,6 @@ namespace sluice {
 struct IsaKernels {
   const char* name;
   void (*matmul)(const MatmulArgs&);  // for what oneDNN lacks: f64, and bf16 on processors without AVX-512
-  void (*add)(const Tensor& out, const Tensor& a, const Tensor& b);
   void (*copy)(const Tensor& out, const Tensor& x);
   void (*embedding_forward)(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions, int64_t T);
   void (*embedding_backward)(const Tensor& d_table, const Tensor& d_positions, const Tensor& d_out, const Tensor& tokens,

@@ -5,8 +5,8 @@
 // (1 + tanh u) / 2 = sigmoid(2u), gelu(x) = x s with s = sigmoid(2u), and gelu'(x) = s + 2 x s (1 - s) u'.
 #pragma once
 
-#include "kernels/backend.h"
 #include "kernels/formulas/math.h"
+#include "kernels/op_types.h"
 
 namespace sluice {
 

@@ -6,8 +6,8 @@
 // SGD with momentum: g += wd p;  m = mu m + g;  p -= lr m
 #pragma once
 
-#include "kernels/backend.h"
 #include "kernels/formulas/math.h"
+#include "kernels/op_types.h"
 
 namespace sluice {
 

@@ -20,9 +20,9 @@ Gate::Gate(const Declarations& d, const std::string& name, int layer) {
   if (gate.bias)
     bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(std::log(gate.opening / (1 - gate.opening))),
                              DecayGroup::kVector);
-  const int now = d.timeline.attention(layer), back = d.timeline.attention_backward(layer);
+  const int back = d.timeline.attention_backward(layer);
   const Shape shape = {d.max_tokens(), columns_};
-  logits_ = d.plan.declare(name + ".logits", "activations", shape, d.act, {now, back});
+  logits_ = d.attention_activation(layer, name + ".logits", "activations", shape, d.act);
   d_logits_ = d.plan.declare(name + ".d_logits", "scratch", shape, d.act, {back, back});
 }
 

@@ -27,17 +27,20 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
     sink_logit_ = d.params.declare(name + ".sink_logit", {H}, Init::constant(0), DecayGroup::kVector);
   if (attention.gate.present()) gate_.emplace(d, name + ".gate", layer);
 
-  const int now = d.timeline.attention(layer), back = d.timeline.attention_backward(layer);
-  const auto buffer = [&](const char* what, const char* kind, Shape shape, Lifetime life) {
-    return d.plan.declare(name + what, kind, shape, d.act, life);
+  const auto kept = [&](const char* what, Shape shape) {
+    return d.attention_activation(layer, name + what, "activations", shape, d.act);
   };
-  qkv_buffer_ = buffer(".qkv", "activations", {N, (H + 2 * KV) * D}, {now, back});
-  d_qkv_ = buffer(".d_qkv", "scratch", {N, (H + 2 * KV) * D}, {back, back});
-  heads_out_ = buffer(".heads", "activations", {N, H * D}, {now, back});
-  d_heads_ = buffer(".d_heads", "scratch", {N, H * D}, {back, back});
-  if (gate_ && gate_->at_source()) gated_values_ = buffer(".gated_values", "activations", {N, KV * D}, {now, back});
-  if (gate_ && !gate_->at_source()) gated_ = buffer(".gated", "activations", {N, H * D}, {now, back});
-  stats_ = d.plan.declare(name + ".stats", "statistics", {d.max_batch, H, model.context, 2}, d.acc(), {now, back});
+  const int back = d.timeline.attention_backward(layer);
+  const auto scratch = [&](const char* what, Shape shape) {
+    return d.plan.declare(name + what, "scratch", shape, d.act, {back, back});
+  };
+  qkv_buffer_ = kept(".qkv", {N, (H + 2 * KV) * D});
+  d_qkv_ = scratch(".d_qkv", {N, (H + 2 * KV) * D});
+  heads_out_ = kept(".heads", {N, H * D});
+  d_heads_ = scratch(".d_heads", {N, H * D});
+  if (gate_ && gate_->at_source()) gated_values_ = kept(".gated_values", {N, KV * D});
+  if (gate_ && !gate_->at_source()) gated_ = kept(".gated", {N, H * D});
+  stats_ = d.attention_activation(layer, name + ".stats", "statistics", {d.max_batch, H, model.context, 2}, d.acc());
   attention_workspace_ = d.plan.declare(name + ".workspace", "scratch",
                                         {d.backend.attention_workspace(spec_.shape, d.act)}, DType::kF32, {back, back});
 }

@@ -1,4 +1,4 @@
-// Elementwise kernels: add, copy, activations, gates; and the norms of groups of columns. Each is one visit to memory.
+// Elementwise kernels: copy, activations, gates; and the norms of groups of columns. Each is one visit to memory.
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/formulas/activation.h"
 #include "kernels/formulas/gate.h"
@@ -8,13 +8,6 @@ namespace {
 
 template <class A, class B> inline constexpr bool kSame = false;
 template <class A> inline constexpr bool kSame<A, A> = true;
-
-template <class S>
-void add_span(S* out, const S* a, const S* b, int64_t n) {
-  for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-    store_some(out + i, load_some(a + i, count) + load_some(b + i, count), count);
-  });
-}
 
 template <class To, class From>
 void copy_span(To* out, const From* x, int64_t n) {
@@ -110,15 +103,6 @@ void group_norms_row(Acc<S>* out, const S* x, int64_t groups, int64_t D) {
 SLUICE_INLINE bool flat(const Tensor& t) { return t.stride == t.cols() || t.rows() <= 1; }
 
 }  // namespace
-
-void add(const Tensor& out, const Tensor& a, const Tensor& b) {
-  with_storage(out.dtype, [&](auto tag) {
-    using S = decltype(tag);
-    for_spans(out.rows(), out.cols(), flat(out) && flat(a) && flat(b), [&](int64_t row, int64_t first, int64_t n) {
-      add_span(row_of<S>(out, row) + first, row_of<S>(a, row) + first, row_of<S>(b, row) + first, n);
-    });
-  });
-}
 
 void copy(const Tensor& out, const Tensor& x) {
   with_storage(out.dtype, [&](auto to_tag) {

@@ -8,7 +8,6 @@ namespace sluice::SLUICE_ISA {
 // matmul.cc
 void matmul(const MatmulArgs& args);
 // elementwise.cc
-void add(const Tensor& out, const Tensor& a, const Tensor& b);
 void copy(const Tensor& out, const Tensor& x);
 void activation_forward(Activation kind, const Tensor& out, const Tensor& x);
 void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);

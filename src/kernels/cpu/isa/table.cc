@@ -10,7 +10,6 @@ extern const IsaKernels kTable;  // isa.cc declares it too
 const IsaKernels kTable = {
     .name = SLUICE_TEXT(SLUICE_ISA),
     .matmul = matmul,
-    .add = add,
     .copy = copy,
     .embedding_forward = embedding_forward,
     .embedding_backward = embedding_backward,

@@ -1,0 +1,95 @@
+// Attention backward: the workspace, the order of the kernels, and the parameters' gradients from the blocks' shares.
+#include "kernels/cuda/attention_backward.cuh"
+
+namespace sluice::cuda {
+namespace {
+
+// Where things lie in the workspace, in f32 elements.
+struct Workspace {
+  int64_t padded_T, blocks, bias_shares, sink_shares, total;
+
+  Workspace(const AttentionShape& s, int rows_of_block)
+      : padded_T(padded_rows(s.T)), blocks((s.T + rows_of_block - 1) / rows_of_block) {
+    bias_shares = s.B * s.H * padded_T * 4;
+    sink_shares = bias_shares + s.B * s.H * blocks * 2 * s.D;
+    total = sink_shares + s.B * blocks * s.H;
+  }
+};
+
+template <class S>
+int rows_of_block(int64_t D) {
+  return D <= 128 ? BackwardTiling<S, 128>::kRows : BackwardTiling<S, 256>::kRows;
+}
+
+inline constexpr int kSumWarps = 8;
+
+// out[c] = (accumulate ? out[c] : 0) + factor * sum over rows of x[row * stride + c]. A warp takes every eighth row, a lane
+// one column; the order of the sum depends on the shape alone.
+__global__ void __launch_bounds__(kSumWarps* kWarp)
+    sum_columns_kernel(float* out, const float* x, int64_t rows, int64_t stride, int columns, float factor, bool accumulate) {
+  __shared__ float sums[kSumWarps][kWarp];
+  const int lane = lane_index(), column = int(blockIdx.x) * kWarp + lane;
+  float sum = 0;
+  if (column < columns) {
+#pragma unroll 4
+    for (int64_t row = warp_index(); row < rows; row += kSumWarps) sum += x[row * stride + column];
+  }
+  sums[warp_index()][lane] = sum;
+  __syncthreads();
+  if (warp_index() == 0 && column < columns) {
+    float total = 0;
+    for (int warp = 0; warp < kSumWarps; ++warp) total += sums[warp][lane];
+    out[column] = (accumulate ? out[column] : 0.0f) + factor * total;
+  }
+}
+
+void sum_columns(float* out, const float* x, int64_t rows, int64_t stride, int64_t columns, float factor, bool accumulate,
+                 cudaStream_t stream) {
+  launch(sum_columns_kernel, dim3(unsigned((columns + kWarp - 1) / kWarp)), dim3(kSumWarps * kWarp), 0, stream, out, x, rows,
+         stride, int(columns), factor, accumulate);
+}
+
+template <class S>
+void backward(const AttentionBackwardArgs& args, cudaStream_t stream) {
+  const AttentionForwardArgs& in = args.forward;
+  const AttentionShape& s = in.spec.shape;
+  const Workspace layout(s, rows_of_block<S>(s.D));
+  const bool vectors =
+      allow_vectors<S>(s.D, in.q, in.k, in.v, in.out, args.d_out, args.d_q, args.d_k, args.d_v);
+  const BackwardProblem<S> p{problem_of(in, vectors),
+                             rows_of<const S>(in.q),
+                             rows_of<const S>(in.k),
+                             rows_of<const S>(in.v),
+                             rows_of<const S>(in.out),
+                             rows_of<const S>(args.d_out),
+                             rows_of<S>(args.d_q),
+                             rows_of<S>(args.d_k),
+                             rows_of<S>(args.d_v),
+                             in.stats,
+                             reinterpret_cast<float4*>(args.workspace),
+                             args.workspace + layout.bias_shares,
+                             args.workspace + layout.sink_shares,
+                             int(layout.padded_T)};
+  backward_queries(p, stream);
+  backward_keys(p, stream);
+
+  const int64_t rows = s.B * (s.H / s.KV) * layout.blocks, columns = s.KV * s.D;
+  if (args.d_key_bias)
+    sum_columns(args.d_key_bias, p.bias_shares, rows, 2 * columns, columns, p.scale, args.accumulate, stream);
+  if (args.d_value_bias)
+    sum_columns(args.d_value_bias, p.bias_shares + columns, rows, 2 * columns, columns, 1, args.accumulate, stream);
+  if (args.d_sink_logit)
+    sum_columns(args.d_sink_logit, p.sink_shares, s.B * layout.blocks, s.H, s.H, 1, args.accumulate, stream);
+}
+
+}  // namespace
+
+void attention_backward(const AttentionBackwardArgs& args, cudaStream_t stream) {
+  with_element(args.forward.q.element, [&](auto element) { backward<decltype(element)>(args, stream); });
+}
+
+int64_t attention_workspace(const AttentionShape& shape, bool bf16) {
+  return Workspace(shape, bf16 ? rows_of_block<Bf16>(shape.D) : rows_of_block<float>(shape.D)).total;
+}
+
+}  // namespace sluice::cuda

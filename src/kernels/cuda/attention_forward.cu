@@ -1,0 +1,239 @@
+// Causal attention, forward: O_i = sum_j p_ij v_j (kernels/backend.h, kernels/formulas/scores/score.h).
+//
+// A block owns 64 or 128 queries of one head, the longest rows first, and walks over tiles of keys and values. Every row
+// keeps the reference m, its share of the normaliser l (summed over the quad at the end) and the unnormalised output;
+// when m grows, l and the output are rescaled. Functions that are not linear in their weights walk twice.
+#include "kernels/cuda/attention.cuh"
+
+namespace sluice::cuda {
+namespace {
+
+inline constexpr int kThreads = 4 * kWarp;
+
+template <class S>
+struct ForwardProblem : AttentionProblem {
+  Rows<const S> q, k, v;
+  Rows<S> out;
+  float* stats;
+};
+
+// Two strips a warp halve what a product reads of keys and values; wide heads lack the registers for it.
+template <class S, int kD>
+struct ForwardTiling {
+  static constexpr int kBytes = kD * int(sizeof(S));
+  static constexpr int kStrips = sizeof(S) == 2 && kD <= 64 ? 2 : 1;
+  static constexpr int kQueries = 64 * kStrips;
+  static constexpr int kKeys = kBytes <= 256 ? 64 : kBytes <= 512 ? 32 : 16;
+  static constexpr bool kHeld = sizeof(S) == 2 && kD <= 128;
+  static constexpr int kTile = kKeys * kTileStride<kD>;  // elements of a tile of keys
+  static constexpr size_t kShared = (kQueries * kTileStride<kD> + 4 * kTile) * sizeof(S);
+};
+
+// The state of a warp's rows.
+template <class S, class Score, int kD>
+struct ForwardRows {
+  using Tiling = ForwardTiling<S, kD>;
+  static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kKeys / 8, kRows = 2 * kStrips;
+
+  const AttentionProblem& p;
+  int first;                         // position of the warp's first query
+  float m[kRows], l[kRows];          // l: this lane's share; after `invert`, 1 / the row's normaliser
+  float out[kStrips][kD / 8][4];
+  float bias_score[kRows];           // of the key bias
+
+  __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int first_query, int h)
+      : p(problem), first(first_query) {
+    const float sink = p.sink_logit ? p.sink_logit[h] : 0.0f;
+    const int g = lane_index() / 4;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const RowStart<float> start = row_start(ScoreFunctions{}, p.score, float(first + 8 * r + g), sink, p.constants);
+      m[r] = start.reference;
+      l[r] = lane_index() % 4 == 0 ? start.mass : 0.0f;
+    }
+    set_zero(out);
+  }
+
+  // Whether some row of the warp sees a key of the tile.
+  __device__ __forceinline__ bool sees(int first_key) const { return first < p.T && first_key < first + 16 * kStrips; }
+
+  // The key bias is the first key.
+  __device__ __forceinline__ void absorb_bias(const S* q, int kv) {
+    dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D, p.D);
+    float weights[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      bias_score[r] *= p.scale;
+      if constexpr (Score::kRunningMax) raise_reference(r, bias_score[r]);
+      weights[r] = Score::weight(bias_score[r], m[r], p.constants);
+      if (lane_index() % 4 == 0) l[r] += Score::mass(bias_score[r], m[r], weights[r], p.constants);
+    }
+    if constexpr (!Score::kTwoPass) add_bias_value(weights, kv);
+  }
+
+  __device__ __forceinline__ void add_bias_value(const float (&weights)[kRows], int kv) {
+    if (p.value_bias) add_outer(out, weights, p.value_bias + int64_t(kv) * p.D, p.D);
+  }
+
+  // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
+  __device__ __forceinline__ void absorb(float (&s)[kStrips][kTiles][4], int first_key) {
+    if (first_key + Tiling::kKeys - 1 > first) absorb_tile<true>(s, first - first_key);
+    else absorb_tile<false>(s, 0);
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void absorb_tile(float (&s)[kStrips][kTiles][4], int last) {
+    if constexpr (Score::kRunningMax) {
+      float largest[kRows], corrections[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) largest[r] = kMinusInfinity<float>;
+      for_elements<kStrips, kTiles>([&](Place at) {
+        float& x = s[at.strip][at.tile][at.e];
+        x *= p.scale;
+        if (!kMasked || at.above <= last) largest[at.r] = fmaxf(largest[at.r], x);
+      });
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        corrections[r] = raise_reference(r, quad_max(largest[r]));
+      if constexpr (!Score::kTwoPass) scale_rows(out, corrections);
+    }
+    for_elements<kStrips, kTiles>([&](Place at) {
+      float& x = s[at.strip][at.tile][at.e];
+      const float score = Score::kRunningMax ? x : x * p.scale;
+      const float w = Score::weight(score, m[at.r], p.constants);
+      const float u = Score::mass(score, m[at.r], w, p.constants);
+      const bool seen = !kMasked || at.above <= last;
+      x = seen ? w : 0.0f;
+      l[at.r] += seen ? u : 0.0f;
+    });
+  }
+
+  // Products q . k of a tile into final weights (kTwoPass).
+  __device__ __forceinline__ void to_probabilities(float (&s)[kStrips][kTiles][4], int first_key) const {
+    const int last = first - first_key;
+    for_elements<kStrips, kTiles>([&](Place at) {
+      float& x = s[at.strip][at.tile][at.e];
+      x = at.above <= last ? Score::probability(x * p.scale, m[at.r], l[at.r], p.constants) : 0.0f;
+    });
+  }
+
+  __device__ __forceinline__ void invert() {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) l[r] = 1.0f / quad_sum(l[r]);
+  }
+
+ private:
+  // Returns what everything summed so far is multiplied by; l already was. A NaN leaves m as it is and shows in the weight.
+  __device__ __forceinline__ float raise_reference(int r, float score) {
+    const float before = m[r];
+    m[r] = fmaxf(before, score);
+    const float correction = exp_of(before - m[r]);
+    l[r] *= correction;
+    return correction;
+  }
+};
+
+template <class S, class Score, int kD>
+__global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<S> p) {
+  using Tiling = ForwardTiling<S, kD>;
+  constexpr int kStrips = Tiling::kStrips, kStride = kTileStride<kD>, kKeys = Tiling::kKeys;
+  S* const q = reinterpret_cast<S*>(dynamic_shared());
+  S* const k = q + Tiling::kQueries * kStride;
+  S* const v = k + 2 * Tiling::kTile;
+
+  const int heads = p.B * p.H, blocks = int(gridDim.x) / heads;
+  const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
+  const int first = (blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries;
+  const int last = min(first + Tiling::kQueries, p.T) - 1;
+  const int tiles = last / kKeys + 1;
+
+  const auto load_keys = [&](int tile, int buffer) {
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, tile * kKeys, kv), p.k.stride,
+                                   p.T - tile * kKeys, p);
+  };
+  const auto load_both = [&](int tile, int buffer) {
+    load_keys(tile, buffer);
+    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, tile * kKeys, kv), p.v.stride,
+                                   p.T - tile * kKeys, p);
+  };
+
+  load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
+  copy_async_commit();
+  if constexpr (Score::kTwoPass) load_keys(0, 0);
+  else load_both(0, 0);
+  copy_async_commit();
+  copy_async_wait<1>();
+  __syncthreads();
+
+  const int warp_row = warp_index() * 16 * kStrips;
+  S* const warp_q = q + warp_row * kStride;
+  LeftRows<S, kStrips, kD, Tiling::kHeld> left(warp_q, kStride);
+  left.hold();
+  ForwardRows<S, Score, kD> rows(p, first + warp_row, h);
+  if (p.key_bias) rows.absorb_bias(warp_q, kv);
+
+  if constexpr (Score::kTwoPass) {
+    walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
+      if (!rows.sees(tile * kKeys)) return;
+      float s[kStrips][kKeys / 8][4];
+      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
+      rows.absorb(s, tile * kKeys);
+    });
+    rows.invert();
+    __syncthreads();
+    load_both(0, 0);
+    copy_async_commit();
+    if (p.key_bias) {
+      float weights[2 * kStrips];
+      for (int r = 0; r < 2 * kStrips; ++r)
+        weights[r] = Score::probability(rows.bias_score[r], rows.m[r], rows.l[r], p.constants);
+      set_zero(rows.out);
+      rows.add_bias_value(weights, kv);
+    }
+    walk_tiles(tiles, load_both, [&](int tile, int buffer) {
+      if (!rows.sees(tile * kKeys)) return;
+      float s[kStrips][kKeys / 8][4];
+      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
+      rows.to_probabilities(s, tile * kKeys);
+      add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
+    });
+  } else {
+    walk_tiles(tiles, load_both, [&](int tile, int buffer) {
+      if (!rows.sees(tile * kKeys)) return;
+      float s[kStrips][kKeys / 8][4];
+      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
+      rows.absorb(s, tile * kKeys);
+      add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
+    });
+    rows.invert();
+    scale_rows(rows.out, rows.l);
+  }
+
+  const int g = lane_index() / 4, row = first + warp_row;
+  if (lane_index() % 4 == 0)
+    for (int r = 0; r < 2 * kStrips; ++r)
+      if (row + 8 * r + g < p.T)
+        *reinterpret_cast<float2*>(p.stats + (int64_t(bh) * p.T + row + 8 * r + g) * 2) = make_float2(rows.m[r], rows.l[r]);
+  store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
+}
+
+template <class S>
+void forward(const AttentionForwardArgs& args, cudaStream_t stream) {
+  const bool vectors = allow_vectors<S>(args.spec.shape.D, args.q, args.k, args.v, args.out);
+  const ForwardProblem<S> p{problem_of(args, vectors), rows_of<const S>(args.q), rows_of<const S>(args.k),
+                            rows_of<const S>(args.v),  rows_of<S>(args.out),     args.stats};
+  with_formula_and_class(p, [&](auto formula, auto head_class) {
+    using Tiling = ForwardTiling<S, head_class()>;
+    const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;
+    launch(forward_kernel<S, decltype(formula), head_class()>, dim3(unsigned(blocks * p.B * p.H)), dim3(kThreads),
+           Tiling::kShared, stream, p);
+  });
+}
+
+}  // namespace
+
+void attention_forward(const AttentionForwardArgs& args, cudaStream_t stream) {
+  with_element(args.q.element, [&](auto element) { forward<decltype(element)>(args, stream); });
+}
+
+}  // namespace sluice::cuda

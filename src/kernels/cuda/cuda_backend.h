@@ -1,0 +1,36 @@
+// The CUDA backend, as the rest of the program sees it: no CUDA header is needed to include this one. Only in builds with
+// CUDA (SLUICE_WITH_CUDA) and in the emulation of the tests is there anything behind it.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/backend.h"
+
+namespace sluice {
+
+struct CudaDevice {
+  std::string name;
+  int major = 0, minor = 0;           // compute capability
+  int multiprocessors = 0;
+  size_t memory_bytes = 0;
+  double bandwidth = 0;               // of the memory in bytes per second, from clock and bus width; 0: not known
+  int driver_version = 0, runtime_version = 0;  // of CUDA: 13000 is 13.0
+};
+
+// Why device number `device` cannot be used, as a sentence without a full stop; empty if it can.
+std::string cuda_unavailable_reason(int device = 0);
+
+// The devices that this process sees; none where CUDA is not usable at all.
+std::vector<CudaDevice> cuda_devices();
+
+// Throws RunError where the device cannot be used. With SLUICE_CUDA_SYNC=1 in the environment it waits for every op and
+// replays no graphs, so that an error names the op it happened in.
+std::unique_ptr<Backend> make_cuda_backend(int device);
+
+// The stream (a cudaStream_t) that a backend made above works on, for libraries that put work of their own on it; null for
+// any other backend.
+void* cuda_stream_of(Backend& backend);
+
+}  // namespace sluice

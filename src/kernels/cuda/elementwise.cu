@@ -1,0 +1,154 @@
+// Elementwise kernels: fill, copy with conversion, activations. Each reads and writes every element once.
+#include "kernels/cuda/packs.cuh"
+#include "kernels/formulas/activation.h"
+
+namespace sluice::cuda {
+namespace {
+
+template <class T>
+struct Fill {
+  Rows<T> out;
+  T value;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    for (int i = 0; i < count; ++i) out.at(row, col)[i] = value;
+  }
+};
+
+template <class To, class From>
+struct Copy {
+  Rows<To> out;
+  Rows<From> x;
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float v[kPack];
+    load(v, x.at(row, col), count, vector);
+    store(out.at(row, col), v, count, vector);
+  }
+};
+
+template <class F, class S>
+struct ActivationForward {
+  Rows<S> out, x;
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float v[kPack];
+    load(v, x.at(row, col), count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = F::template forward<float>(v[i]);
+    store(out.at(row, col), v, count, vector);
+  }
+};
+
+template <class F, class S>
+struct ActivationBackward {
+  Rows<S> d_x, d_out, x, out;  // out.data may be null
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float v[kPack], d[kPack];
+    load(v, x.at(row, col), count, vector);
+    load(d, d_out.at(row, col), count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      float value;
+      d[i] = F::template backward<float>(d[i], v[i], value);
+      v[i] = value;
+    }
+    store(d_x.at(row, col), d, count, vector);
+    if (out.data) store(out.at(row, col), v, count, vector);
+  }
+};
+
+// The activation is taken of the rounded sum, as the backward pass takes it again.
+template <class F, class S>
+struct AddBiasAndActivate {
+  Rows<S> out, activated;  // activated.data may be null
+  const float* bias;       // may be null
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float v[kPack];
+    load(v, out.at(row, col), count, vector);
+    if (bias) {
+      float b[kPack];
+      load(b, bias + col, count, vector);
+#pragma unroll
+      for (int i = 0; i < kPack; ++i) v[i] += b[i];
+      const Pack<S> sum = packed<S>(v);
+      store_pack(out.at(row, col), sum, count, vector);
+      unpack(v, sum);
+    }
+    if (!activated.data) return;
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = F::template forward<float>(v[i]);
+    store(activated.at(row, col), v, count, vector);
+  }
+};
+
+template <class T>
+void fill_as(void* out, int64_t rows, int64_t cols, int64_t stride, uint64_t bits, cudaStream_t stream) {
+  map(rows, cols, stride == cols, stream, Fill<T>{{static_cast<T*>(out), stride}, T(bits)});
+}
+
+// Calls body(F{}, S{}) with the activation's formula and the element type.
+template <class Body>
+void with_activation_of(Activation kind, Element element, Body body) {
+  with_element(element, [&](auto storage) {
+    if (kind == Activation::kGelu) body(Gelu{}, storage);
+    else body(Relu{}, storage);
+  });
+}
+
+}  // namespace
+
+void fill(void* out, int64_t rows, int64_t cols, int64_t stride, int element_bytes, uint64_t bits, cudaStream_t stream) {
+  if (element_bytes == 2) fill_as<uint16_t>(out, rows, cols, stride, bits, stream);
+  else if (element_bytes == 4) fill_as<uint32_t>(out, rows, cols, stride, bits, stream);
+  else fill_as<uint64_t>(out, rows, cols, stride, bits, stream);
+}
+
+void copy(const View& out, const View& x, cudaStream_t stream) {
+  with_element(out.element, [&](auto to) {
+    with_element(x.element, [&](auto from) {
+      using To = decltype(to);
+      using From = decltype(from);
+      map(out.rows, out.cols, flat(out) && flat(x), stream,
+          Copy<To, From>{rows_of<To>(out), rows_of<From>(x), vectorizable(out) && vectorizable(x)});
+    });
+  });
+}
+
+void activation_forward(Activation kind, const View& out, const View& x, cudaStream_t stream) {
+  with_activation_of(kind, x.element, [&](auto formula, auto storage) {
+    using S = decltype(storage);
+    map(x.rows, x.cols, flat(out) && flat(x), stream,
+        ActivationForward<decltype(formula), S>{rows_of<S>(out), rows_of<S>(x), vectorizable(out) && vectorizable(x)});
+  });
+}
+
+void activation_backward(Activation kind, const View& d_x, const View& d_out, const View& x, const View& out,
+                         cudaStream_t stream) {
+  const bool vector = vectorizable(d_x) && vectorizable(d_out) && vectorizable(x) && vectorizable(out);
+  with_activation_of(kind, x.element, [&](auto formula, auto storage) {
+    using S = decltype(storage);
+    map(x.rows, x.cols, flat(d_x) && flat(d_out) && flat(x) && flat(out), stream,
+        ActivationBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out), vector});
+  });
+}
+
+void add_bias_and_activate(const View& out, const float* bias, const View& activated, Activation kind,
+                           cudaStream_t stream) {
+  const bool vector = vectorizable(out) && vectorizable(bias) && vectorizable(activated);
+  with_activation_of(kind, out.element, [&](auto formula, auto storage) {
+    using S = decltype(storage);
+    map(out.rows, out.cols, !bias && flat(out) && flat(activated), stream,
+        AddBiasAndActivate<decltype(formula), S>{rows_of<S>(out), rows_of<S>(activated), bias, vector});
+  });
+}
+
+cudaError_t kernel_image_status() {
+  cudaFuncAttributes attributes;
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, map_kernel<Fill<uint32_t>>);
+  cudaGetLastError();  // a failure here is an answer, not a fault of the next call
+  return error;
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,24 @@
+// The choices and numbers that ops take besides tensors, apart from backend.h so that device code can read them: the CUDA
+// compiler does not accept all of what tensor.h includes.
+#pragma once
+
+#include <cstdint>
+
+namespace sluice {
+
+enum class Norm : uint8_t { kLayerNorm };
+enum class Activation : uint8_t { kRelu, kGelu };  // gelu: the tanh form of GPT-2
+enum class GateGrain : uint8_t { kHead, kElement };
+
+struct AdamWStep {
+  double lr, beta1, beta2, epsilon;
+  int64_t step;                  // 1 for the first update: bias correction
+  double grad_scale = 1;         // clipping
+};
+
+struct SgdStep {
+  double lr, momentum;
+  double grad_scale = 1;
+};
+
+}  // namespace sluice

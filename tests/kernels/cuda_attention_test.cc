@@ -1,0 +1,375 @@
+// Attention on the CUDA backend against the CPU in f64: forward, row statistics, backward and probe, for every registered
+// score function. On a GPU, or emulated (kernels/cuda_under_test.h); then with the threads in either order.
+//
+// Bounds are those of attention_bounds.h, with two additions. f32 runs on tf32 tensor cores with operands split in two:
+// a product is off by up to 3 * 2^-22 of itself, twelve times f32's rounding, and at random (kSplitRounding takes a third).
+// bf16 rounds weights and score gradients before they are multiplied: output and gradients are off by up to 2^-8 of the
+// sum of their products' sizes, which `Sizes` works out plainly.
+#include "kernels/attention_bounds.h"
+#include "kernels/cuda_under_test.h"
+
+namespace sluice {
+namespace {
+
+constexpr double kSplitRounding = 0x1p-22;
+
+// Edges of tiles and strips (64, 16), every class of head sizes, whole and in part, shared heads, more than one batch.
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {2, 3, 4, 2, 20},  {1, 65, 2, 1, 16}, {1, 130, 4, 2, 40},
+                                  {1, 65, 2, 2, 64}, {1, 130, 1, 1, 64}, {1, 70, 2, 1, 100}, {1, 65, 1, 1, 256}};
+
+// How matrices lie on the device: rows that are whole 16-byte vectors, or rows that are not.
+enum class Layout { kVectors, kElements };
+
+// A test buffer on the device, its rows `stride` elements apart, with a pattern in the gaps and around them.
+class DeviceBuffer {
+ public:
+  DeviceBuffer(Backend& backend, const TestBuffer& host, Layout layout) : backend_(backend), tensor_(host.tensor()) {
+    tensor_.stride = layout == Layout::kVectors ? (tensor_.cols() + 7) / 8 * 8 + 8 : tensor_.cols() + 5;
+    if (tensor_.dtype == accumulator_of(tensor_.dtype) && host.tensor().stride == tensor_.cols())
+      tensor_.stride = tensor_.cols();  // f32 parameters and statistics are contiguous
+    bytes_.assign(2 * kGuard + size_t(tensor_.rows() * tensor_.stride) * element() / 4 * 4 + 4, kPattern);
+    for (int64_t row = 0; row < tensor_.rows(); ++row) std::memcpy(at(row), host_row(host, row), used());
+    tensor_.data = static_cast<char*>(backend.allocate(bytes_.size())) + kGuard;
+    backend.upload(raw(), bytes_.data());
+  }
+  ~DeviceBuffer() { backend_.release(static_cast<char*>(tensor_.data) - kGuard); }
+  DeviceBuffer(const DeviceBuffer&) = delete;
+  DeviceBuffer& operator=(const DeviceBuffer&) = delete;
+
+  operator Tensor() const { return tensor_; }
+  Tensor columns(int64_t first, int64_t count) const { return tensor_.columns(first, count); }
+
+  // Back to `host`; nothing else may have been written.
+  void fetch(TestBuffer& host) {
+    backend_.download(bytes_.data(), raw());
+    for (int64_t row = 0; row < tensor_.rows(); ++row) {
+      std::memcpy(host_row(host, row), at(row), used());
+      std::memset(at(row), kPattern, used());
+    }
+    EXPECT_TRUE(std::all_of(bytes_.begin(), bytes_.end(), [](unsigned char byte) { return byte == kPattern; }))
+        << "written out of bounds";
+  }
+
+ private:
+  static constexpr size_t kGuard = 256;
+  static constexpr unsigned char kPattern = 0xA5;
+
+  size_t element() const { return size_of(tensor_.dtype); }
+  size_t used() const { return size_t(tensor_.cols()) * element(); }
+  unsigned char* at(int64_t row) { return bytes_.data() + kGuard + size_t(row * tensor_.stride) * element(); }
+  static char* host_row(const TestBuffer& host, int64_t row) {
+    const Tensor t = host.tensor();
+    return static_cast<char*>(t.data) + size_t(row * t.stride) * size_of(t.dtype);
+  }
+  Tensor raw() const {
+    return Tensor(static_cast<char*>(tensor_.data) - kGuard, DType::kI32, Shape{1, int64_t(bytes_.size() / 4)});
+  }
+
+  Backend& backend_;
+  Tensor tensor_;
+  std::vector<unsigned char> bytes_;
+};
+
+// Runs forward, backward and probe on the device; the case receives the results.
+AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layout, bool accumulate = false) {
+  AttentionCase out = problem;
+  const auto [B, T, H, KV, D] = problem.spec.shape;
+  TestBuffer space(DType::kF32, 1, backend.attention_workspace(problem.spec.shape, problem.qkv.tensor().dtype));
+  poison(space);
+  const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
+  const auto qkv = put(out.qkv), key_bias = put(out.key_bias), value_bias = put(out.value_bias),
+             sink_logit = put(out.sink_logit), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
+             d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
+             d_sink_logit = put(out.d_sink_logit), sink_attention = put(out.sink_attention),
+             sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
+
+  AttentionBackward args = problem.backward_args(accumulate);
+  args.forward.q = qkv->columns(0, H * D);
+  args.forward.k = qkv->columns(H * D, KV * D);
+  args.forward.v = qkv->columns((H + KV) * D, KV * D);
+  if (args.forward.key_bias) args.forward.key_bias = *key_bias, args.d_key_bias = *d_key_bias;
+  if (args.forward.value_bias) args.forward.value_bias = *value_bias, args.d_value_bias = *d_value_bias;
+  if (args.forward.sink_logit) args.forward.sink_logit = *sink_logit, args.d_sink_logit = *d_sink_logit;
+  args.forward.out = *output;
+  args.forward.stats = *stats;
+  args.d_out = *d_out;
+  args.d_q = d_qkv->columns(0, H * D);
+  args.d_k = d_qkv->columns(H * D, KV * D);
+  args.d_v = d_qkv->columns((H + KV) * D, KV * D);
+  args.workspace = *workspace;
+  backend.attention_forward(args.forward);
+  backend.attention_backward(args);
+  backend.attention_probe({args.forward, *sink_attention, *sink_logit_gap});
+  backend.synchronize();
+
+  output->fetch(out.out), stats->fetch(out.stats), d_qkv->fetch(out.d_qkv), d_key_bias->fetch(out.d_key_bias);
+  d_value_bias->fetch(out.d_value_bias), d_sink_logit->fetch(out.d_sink_logit);
+  sink_attention->fetch(out.sink_attention), sink_logit_gap->fetch(out.sink_logit_gap), workspace->fetch(space);
+  return out;
+}
+
+bool same_bits(const AttentionCase& a, const AttentionCase& b) {
+  return a.out == b.out && a.stats == b.stats && a.d_qkv == b.d_qkv && a.d_key_bias == b.d_key_bias &&
+         a.d_value_bias == b.d_value_bias && a.d_sink_logit == b.d_sink_logit && a.sink_attention == b.sink_attention &&
+         a.sink_logit_gap == b.sink_logit_gap;
+}
+
+// The problem run with the threads in either order, which must not change a bit.
+AttentionCase run_in_both_orders(Backend& backend, const AttentionCase& problem, Layout layout) {
+  std::vector<AttentionCase> runs;
+  for_thread_orders([&] { runs.push_back(run_on(backend, problem, layout)); });
+  EXPECT_TRUE(same_bits(runs[0], runs[1])) << "the order of the threads shows: a barrier is missing";
+  return runs[0];
+}
+
+// body(problem), every slot and shape; where `unusual` constants are set changes from one to the next.
+template <class Body>
+void for_problems(ScoreKind score, DType act, Body body) {
+  bool unusual = false;
+  for (const AttentionShape& shape : kShapes)
+    for (const Slot slot : kSlots) {
+      SCOPED_TRACE(std::string(name_of(act)) + " " + describe(shape, slot));
+      body(smooth_case(score, shape, slot, act, unusual = !unusual));
+    }
+}
+
+// ---- bounds ------------------------------------------------------------------------------------------------------
+
+// Sums of |weight| |value| and the like, where the result sums their products: what rounding the weights changes.
+struct Sizes {
+  Values out;                // [N, H*D]
+  Values d_q, d_k, d_v;      // like their gradients
+};
+
+// By plain loops, from an f64 run's statistics.
+template <class Score>
+Sizes sizes_of(const AttentionCase& wide) {
+  const auto [B, T, H, KV, D] = wide.spec.shape;
+  const ScoreConstants& c = wide.spec.constants;
+  const ScoreValues<double> constants = {c.bias, c.gamma, c.zeta, c.epsilon, c.bias_minus_log_length};
+  const Values qkv = values_of(wide.qkv), d_out = values_of(wide.d_out), key_bias = values_of(wide.key_bias),
+               value_bias = values_of(wide.value_bias);
+  const int64_t cols = (H + 2 * KV) * D, group = H / KV;
+  const AttentionReference reference(wide);
+  Sizes sizes{Values(size_t(B * T * H * D)), Values(size_t(B * T * H * D)), Values(size_t(B * T * KV * D)),
+              Values(size_t(B * T * KV * D))};
+  int64_t row = 0;
+  reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
+    const double m = wide.stats.at(2 * row), inverse = wide.stats.at(2 * row + 1);
+    ++row;
+    const Values scores = reference.row(b, h, i).scores;
+    const int64_t kv = h / group, bias = wide.slot != Slot::kNone;
+    const double* d_o = &d_out[size_t(((b * T + i) * H + h) * D)];
+    const double* q = &qkv[size_t((b * T + i) * cols + h * D)];
+    const auto key = [&](int64_t j) {
+      return j < bias ? &key_bias[size_t(kv * D)] : &qkv[size_t((b * T + j - bias) * cols + (H + kv) * D)];
+    };
+    const Values zeros = Values(size_t(D));
+    const auto value = [&](int64_t j) {
+      if (j < bias) return wide.slot == Slot::kKeyValue ? &value_bias[size_t(kv * D)] : zeros.data();
+      return &qkv[size_t((b * T + j - bias) * cols + (H + KV + kv) * D)];
+    };
+    Values p(scores.size()), dp(scores.size());
+    double delta = 0;
+    for (size_t j = 0; j < scores.size(); ++j) {
+      p[j] = Score::probability(scores[j], m, inverse, constants);
+      for (int64_t d = 0; d < D; ++d) dp[j] += d_o[d] * value(int64_t(j))[d];
+      if constexpr (Score::kOwnDelta) delta += Score::delta_term(scores[j], m, inverse, dp[j], constants);
+      else delta += p[j] * dp[j];
+    }
+    for (size_t j = 0; j < scores.size(); ++j) {
+      const double ds = Score::d_score(scores[j], m, inverse, p[j], dp[j], delta, constants);
+      const int64_t query_row = ((b * T + i) * H + h) * D, key_row = ((b * T + int64_t(j) - bias) * KV + kv) * D;
+      for (int64_t d = 0; d < D; ++d) {
+        sizes.out[size_t(query_row + d)] += std::fabs(p[j] * value(int64_t(j))[d]);
+        sizes.d_q[size_t(query_row + d)] += std::fabs(wide.spec.scale * ds * key(int64_t(j))[d]);
+        if (int64_t(j) < bias) continue;
+        sizes.d_k[size_t(key_row + d)] += std::fabs(wide.spec.scale * ds * q[d]);
+        sizes.d_v[size_t(key_row + d)] += std::fabs(p[j] * d_o[d]);
+      }
+    }
+  });
+  return sizes;
+}
+
+struct Expected {
+  AttentionCase wide;
+  std::vector<Result> exact;
+  Values bounds;             // on the distance from each
+};
+
+Expected expected_of(const AttentionCase& problem) {
+  const bool bf16 = problem.qkv.tensor().dtype == DType::kBF16;
+  AttentionCase wide = run_in_f64(problem);
+  std::vector<Result> exact = results_of(wide, values_of(wide.out));
+  Roundings roundings = roundings_of(problem, exact[0].values);
+  Values rounded_weights(exact.size());  // what rounding them changes, by result: out, d_q, d_k, d_v, parameters
+  if (bf16) {
+    const double u = rounding_of(DType::kBF16);
+    Sizes sizes;
+    ScoreFunctions::dispatch(problem.spec.score, [&](auto score) { sizes = sizes_of<decltype(score)>(wide); });
+    for (size_t i = 0; i < sizes.out.size(); ++i) roundings.output[i] += u * sizes.out[i];
+    const Values* parts[] = {&sizes.out, &sizes.d_q, &sizes.d_k, &sizes.d_v};
+    for (size_t i = 0; i < 4; ++i) rounded_weights[i] = u * norm_of(*parts[i]);
+  } else {
+    roundings.arithmetic = kSplitRounding;
+  }
+  Values bounds = bounds_of(problem, exact, roundings);
+  for (size_t i = 0; i < exact.size(); ++i) {
+    const DType stored = i < 4 ? problem.qkv.tensor().dtype : DType::kF32;
+    bounds[i] += rounded_weights[i] + rounding_of(stored) * norm_of(exact[i].values);
+  }
+  return {std::move(wide), std::move(exact), std::move(bounds)};
+}
+
+// A score is off by up to (D + 2) roundings of its products' sizes; the reference m by as much, weights and normalisers by
+// that share of themselves, and a sum over n keys by n roundings more.
+void check_rows(const AttentionCase& run, const AttentionCase& wide) {
+  const AttentionReference reference(wide);
+  const AttentionShape& s = run.spec.shape;
+  const double u = run.qkv.tensor().dtype == DType::kBF16 ? rounding_of(DType::kF32) : kSplitRounding;
+  AttentionCase expected = wide;
+  expected.probe(widest());
+  int64_t row = 0;
+  reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
+    const ReferenceRow plain = reference.row(b, h, i);
+    const double score = double(s.D + 2) * u * *std::max_element(plain.sizes.begin(), plain.sizes.end());
+    const double share = 2 * score + double(i + 8) * rounding_of(DType::kF32);
+    const auto near = [&](const TestBuffer& got, const TestBuffer& want, int64_t at, double bound) {
+      EXPECT_NEAR(got.at(at), want.at(at), bound) << "row " << row;
+    };
+    near(run.stats, expected.stats, 2 * row, score + 1e-6 * std::fabs(expected.stats.at(2 * row)));
+    near(run.stats, expected.stats, 2 * row + 1, share * expected.stats.at(2 * row + 1));
+    near(run.sink_logit_gap, expected.sink_logit_gap, row, share * 4);
+    near(run.sink_attention, expected.sink_attention, row,
+         (run.spec.constants.zeta - run.spec.constants.gamma) * (share * std::fabs(expected.sink_attention.at(row)) + score));
+    ++row;
+  });
+}
+
+void check_results(AttentionCase& run, const AttentionCase& problem) {
+  Expected expected = expected_of(problem);
+  const std::vector<Result> got = results_of(run, values_of(run.out));
+  for (size_t i = 0; i < got.size(); ++i)
+    EXPECT_LE(distance(got[i].values, expected.exact[i].values), expected.bounds[i]) << got[i].name;
+  check_rows(run, expected.wide);
+}
+
+// ---- tests -------------------------------------------------------------------------------------------------------
+
+class CudaAttention : public testing::TestWithParam<ScoreKind> {
+ protected:
+  void SetUp() override {
+    SLUICE_SKIP_WITHOUT_CUDA();
+    backend_ = cuda_under_test();
+  }
+  Backend& backend() { return *backend_; }
+
+ private:
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_P(CudaAttention, F32IsTheCpusWithinRounding) {
+  for_problems(GetParam(), DType::kF32, [&](const AttentionCase& problem) {
+    AttentionCase run = run_in_both_orders(backend(), problem, Layout::kVectors);
+    check_results(run, problem);
+  });
+}
+
+TEST_P(CudaAttention, Bf16IsTheCpusWithinRounding) {
+  for_problems(GetParam(), DType::kBF16, [&](const AttentionCase& problem) {
+    AttentionCase run = run_in_both_orders(backend(), problem, Layout::kVectors);
+    check_results(run, problem);
+  });
+}
+
+TEST_P(CudaAttention, TheLayoutDoesNotMatter) {
+  for (const DType act : {DType::kF32, DType::kBF16})
+    for (const int64_t D : {20, 64}) {
+      const AttentionCase problem = smooth_case(GetParam(), {2, 70, 4, 2, D}, Slot::kKeyValue, act, false);
+      EXPECT_TRUE(same_bits(run_on(backend(), problem, Layout::kVectors), run_on(backend(), problem, Layout::kElements)));
+    }
+}
+
+TEST_P(CudaAttention, AccumulatesTheParameters) {
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    AttentionCase problem = smooth_case(GetParam(), {2, 70, 4, 2, 16}, Slot::kKeyValue, act, false);
+    AttentionCase once = run_on(backend(), problem, Layout::kVectors);
+    const auto parts = problem.parts(), of_one = once.parts();
+    std::vector<Values> before;
+    for (size_t i = 3; i < parts.size(); ++i) before.push_back(values_of(parts[i].gradient->randomise(30 + i)));
+    AttentionCase added = run_on(backend(), problem, Layout::kVectors, true);
+    const auto of_sum = added.parts();
+    EXPECT_TRUE(once.d_qkv == added.d_qkv);  // never accumulated
+    for (size_t i = 3; i < parts.size(); ++i) {
+      const Values change = gradient_of(of_one[i]), sum = gradient_of(of_sum[i]), &start = before[i - 3];
+      for (size_t at = 0; at < sum.size(); ++at)  // the sum may be fused with the last product: two roundings
+        EXPECT_TRUE(near_value(sum[at], start[at] + change[at], DType::kF32, std::fabs(start[at]) + std::fabs(change[at]), 2))
+            << of_sum[i].name;
+    }
+  }
+}
+
+bool has_nan(const Values& x) {
+  return std::any_of(x.begin(), x.end(), [](double value) { return std::isnan(value); });
+}
+bool all_finite(const Values& x) {
+  return std::all_of(x.begin(), x.end(), [](double value) { return std::isfinite(value); });
+}
+
+TEST_P(CudaAttention, HugeScoresStayFinite) {
+  for (const DType act : {DType::kF32, DType::kBF16})
+    for (const double size : {80.0, 1000.0}) {
+      AttentionCase problem(GetParam(), {1, 70, 2, 1, 16}, Slot::kKeyValue, act);
+      problem.randomise(size);
+      AttentionCase run = run_on(backend(), problem, Layout::kVectors);
+      for (const TestBuffer* x : {&run.out, &run.stats, &run.d_qkv, &run.d_key_bias, &run.d_value_bias, &run.sink_attention})
+        EXPECT_TRUE(all_finite(values_of(*x))) << "scores of " << size;
+      if (run.has_sink_logit()) {
+        EXPECT_TRUE(all_finite(values_of(run.d_sink_logit))) << "scores of " << size;
+      }
+    }
+}
+
+// A NaN in query 3 stays in its row; one in key or value 3 reaches every later row; one in d_out reaches the gradients.
+TEST_P(CudaAttention, NaNComesThrough) {
+  constexpr AttentionShape s = {1, 70, 1, 1, 16};
+  constexpr int64_t kAt = 3;
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    AttentionCase clean(GetParam(), s, Slot::kNone, act);
+    clean.randomise();
+    for (const int64_t part : {0, 1, 2}) {  // of q, k, v
+      AttentionCase problem = clean;
+      problem.qkv.set(kAt * 3 * s.D + part * s.D + 7, std::nan(""));
+      const AttentionCase run = run_on(backend(), problem, Layout::kVectors);
+      const Values out = values_of(run.out);
+      for (int64_t row = 0; row < s.T; ++row) {
+        const bool nan = has_nan({out.begin() + row * s.D, out.begin() + (row + 1) * s.D});
+        if (row == kAt || (row > kAt && part > 0)) {
+          EXPECT_TRUE(nan) << "part " << part << " row " << row;
+        } else if (part < 2) {
+          EXPECT_FALSE(nan) << "part " << part << " row " << row;
+        }
+      }
+      EXPECT_TRUE(has_nan(values_of(run.d_qkv))) << "part " << part;
+    }
+    AttentionCase problem = clean;
+    problem.d_out.set(kAt * s.D + 7, std::nan(""));
+    EXPECT_TRUE(has_nan(values_of(run_on(backend(), problem, Layout::kVectors).d_qkv)));
+  }
+}
+
+std::vector<ScoreKind> all_scores() {
+  std::vector<ScoreKind> out;
+  ScoreFunctions::for_each([&](auto score) { out.push_back(score.kKind); });
+  return out;
+}
+std::string name_of_score(const testing::TestParamInfo<ScoreKind>& info) {
+  std::string name;
+  ScoreFunctions::dispatch(info.param, [&](auto score) { name = score.kName; });
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(EveryScore, CudaAttention, testing::ValuesIn(all_scores()), name_of_score);
+
+}  // namespace
+}  // namespace sluice

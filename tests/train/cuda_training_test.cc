@@ -1,0 +1,111 @@
+// Whole training runs on the CUDA backend (the GPU, or the emulated device of builds without CUDA): against the CPU in
+// fp32, twice the same bits, and resumed. Through Trainer, so with uploads, recorded steps, probes and checkpoints.
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "kernels/cuda_under_test.h"
+#include "train/tiny_run.h"
+
+namespace sluice {
+namespace {
+
+constexpr int64_t kSteps = 4;
+
+TinyRuns::Overrides small(TinyRuns::Overrides more = {}) {
+  TinyRuns::Overrides all = {"model.context=20", "train.steps=4", "log.probe_every=2", "log.eval_every=2",
+                             "log.checkpoint_every=2", "train.schedule=constant"};
+  all.insert(all.end(), more.begin(), more.end());
+  return all;
+}
+
+class CudaTraining : public testing::Test {
+ protected:
+  void SetUp() override {
+    SLUICE_SKIP_WITHOUT_CUDA();
+    backend_ = cuda_under_test();
+  }
+
+  int train(const std::string& run, const TinyRuns::Overrides& overrides) {
+    Experiment experiment = runs_.experiment(overrides);
+    const ResumeOption resume = ResumeOption::parse("auto");
+    const RunFolder folder(runs_.path(run), experiment.dump(), resume);
+    return Trainer(*backend_, experiment, TrainingData::open(experiment), folder).run(resume);
+  }
+
+  // Every number of every line of two runs, by relative distance. What is compared are means over many tokens, which
+  // differ by the rounding of what went into them: `tolerance` is a few dozen units of the arithmetic, after as many ops in
+  // a row and kSteps updates whose AdamW steps divide by the gradient's own size.
+  void expect_close(const std::string& run, const std::string& reference, double tolerance) {
+    const std::vector<Json> got = runs_.metrics(run), want = runs_.metrics(reference);
+    ASSERT_EQ(got.size(), want.size());
+    for (size_t i = 0; i < want.size(); ++i) {
+      SCOPED_TRACE(want[i].dump());
+      for (const auto& [key, value] : want[i].items()) {
+        if (!value.is_number_float()) {
+          EXPECT_EQ(got[i][key], value) << key;
+          continue;
+        }
+        const double expected = value;
+        EXPECT_NEAR(got[i][key].get<double>(), expected, tolerance * std::max(1.0, std::fabs(expected))) << key;
+      }
+    }
+  }
+
+  TinyRuns runs_;
+  std::unique_ptr<Backend> backend_;
+};
+
+TEST_F(CudaTraining, Fp32RunsLikeTheCpu) {
+  for (const AttentionPreset& preset : attention_presets()) {
+    const std::string name = preset.name;
+    SCOPED_TRACE(name);
+    const auto overrides = small({"model.attention=" + name, "train.recompute=" + std::string(name == "vga" ? "block" : "none")});
+    ASSERT_EQ(train("cuda_" + name, overrides), 0);
+    ASSERT_EQ(runs_.train("cpu_" + name, overrides), 0);
+    expect_close("cuda_" + name, "cpu_" + name, 1e-4);
+  }
+}
+
+TEST_F(CudaTraining, Bf16RunsLikeTheCpu) {
+  for (const std::string name : {"softmax", "vga", "gated_attention"}) {
+    SCOPED_TRACE(name);
+    const auto overrides = small({"model.attention=" + name, "train.precision=bf16", "model.mlp=gelu", "model.bias=true"});
+    ASSERT_EQ(train("cuda_" + name, overrides), 0);
+    ASSERT_EQ(runs_.train("cpu_" + name, overrides), 0);
+    expect_close("cuda_" + name, "cpu_" + name, 0.05);
+  }
+}
+
+TEST_F(CudaTraining, TheSameRunGivesTheSameBits) {
+  const auto overrides = small({"model.attention=vga", "train.precision=bf16"});
+  int run = 0;
+  for_thread_orders([&] { ASSERT_EQ(train("run" + std::to_string(run++), overrides), 0); });
+  EXPECT_EQ(runs_.metrics("run0"), runs_.metrics("run1"));
+  EXPECT_TRUE(runs_.weights("run0", kSteps) == runs_.weights("run1", kSteps));
+}
+
+TEST_F(CudaTraining, ResumesToEquality) {
+  const auto overrides = small({"model.attention=input_gated"});
+  ASSERT_EQ(train("straight", overrides), 0);
+  ASSERT_EQ(train("parts", small({"model.attention=input_gated", "train.steps=2"})), 0);
+  ASSERT_EQ(train("parts", overrides), 0);
+  EXPECT_TRUE(runs_.weights("straight", kSteps) == runs_.weights("parts", kSteps));
+}
+
+TEST_F(CudaTraining, ACheckpointGoesFromOneDeviceToTheOther) {
+  const auto first = small({"train.steps=2"}), all = small();
+  ASSERT_EQ(train("run", first), 0);
+  ASSERT_EQ(runs_.train("run", all), 0);   // on the CPU from the GPU's checkpoint
+  ASSERT_EQ(runs_.train("cpu", all), 0);
+  const std::vector<float> got = runs_.parameters("run", kSteps), want = runs_.parameters("cpu", kSteps);
+  double distance = 0, norm = 0;
+  for (size_t i = 0; i < want.size(); ++i) {
+    distance += (got[i] - want[i]) * (got[i] - want[i]);
+    norm += want[i] * want[i];
+  }
+  EXPECT_LT(std::sqrt(distance), 1e-4 * std::sqrt(norm));
+}
+
+}  // namespace
+}  // namespace sluice
