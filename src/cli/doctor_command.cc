@@ -16,6 +16,7 @@
 #include "cli/commands.h"
 #include "cli/machine.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/device.h"
 
 namespace sluice {
 namespace {
@@ -57,6 +58,12 @@ std::string memory_text(const Machine& machine) {
   return text;
 }
 
+void print_gpus() {
+  const std::string reason = gpu_unavailable_reason();
+  for (const std::string& gpu : gpu_descriptions()) print_row("GPU", gpu);
+  print_row("device auto", reason.empty() ? "cuda" : "cpu: " + reason);
+}
+
 void print_machine(const Machine& machine, int threads) {
   fmt::print("\nMachine\n");
   std::string processors = fmt::format("{}, {} usable", machine.processors, machine.usable_processors);
@@ -70,10 +77,11 @@ void print_machine(const Machine& machine, int threads) {
             fmt::format("{} (compiled: {}; SLUICE_CPU_ISA narrows it)", cpu_isa_name(), build_info().isa_sets));
   print_row("oneDNN", onednn_instruction_set());
   print_row("threads", fmt::format("{} (OMP_NUM_THREADS sets it)", threads));
+  print_gpus();
 }
 
-void print_speed(const MachineSpeed& speed) {
-  fmt::print("\nMeasured, best call\n");
+void print_speed(const std::string& what, const MachineSpeed& speed) {
+  fmt::print("\nMeasured on the {}, best call\n", what);
   print_row("fp32 matmul", fmt::format("{:.0f} GFLOP/s", speed.f32_matmul));
   print_row("bf16 matmul", speed.bf16_matmul > 0 ? fmt::format("{:.0f} GFLOP/s", speed.bf16_matmul) : "none");
   print_row("memory copy", fmt::format("{:.1f} GB/s, read and written", speed.copy));
@@ -104,7 +112,8 @@ void run_doctor(bool quick) {
     fmt::print("\nPeaks were not measured (--quick).\n");
   } else {
     speed = measure_machine(kSecondsPerRate);
-    print_speed(speed);
+    print_speed("CPU", speed);
+    if (gpu_unavailable_reason().empty()) print_speed("GPU", measure_device(*make_backend("cuda"), kSecondsPerRate));
   }
   std::vector<std::string> warnings = machine_warnings(machine, speed, threads);
   for (std::string& warning : setting_warnings()) warnings.push_back(std::move(warning));

@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "kernels/backend.h"
+
 namespace sluice {
 
 struct Machine {
@@ -21,12 +23,15 @@ Machine read_machine();
 
 // Rates of this machine: arithmetic in GFLOP/s (of 10^9), copying in GB/s (bytes read plus bytes written).
 struct MachineSpeed {
-  double f32_matmul = 0, bf16_matmul = 0;  // best call through oneDNN; bf16 is 0 where oneDNN has none here
+  double f32_matmul = 0, bf16_matmul = 0;  // best call; bf16 is 0 where oneDNN has none here
   double copy = 0;                         // best pass over buffers that no cache holds
 };
 
 // On all OpenMP threads; each rate takes about `seconds` of wall-clock time.
 MachineSpeed measure_machine(double seconds);
+
+// The same of a backend's device, through its own ops; needs about 4 GB on it.
+MachineSpeed measure_device(Backend& backend, double seconds);
 
 // The widest instructions that oneDNN uses here, ONEDNN_MAX_CPU_ISA considered: "AVX-512 with bf16".
 std::string onednn_instruction_set();

@@ -10,7 +10,9 @@
 #include <functional>
 #include <memory>
 
+#include "base/philox.h"
 #include "cli/machine.h"
+#include "kernels/arena.h"
 
 namespace sluice {
 namespace {
@@ -77,7 +79,39 @@ double copy_rate(double seconds) {
   return 2.0 * double(kBytes) / best_seconds(call, seconds) * 1e-9;
 }
 
+// GFLOP/s of one large product on a device, of random numbers.
+double device_matmul_rate(Backend& backend, DType type, double seconds) {
+  constexpr int64_t kSize = 8192;
+  const Arena a(backend, kSize * kSize * size_of(type)), b(backend, kSize * kSize * size_of(type)),
+      out(backend, kSize * kSize * size_of(type));
+  const auto whole = [&](const Arena& arena) { return arena.at(0, type, {kSize, kSize}); };
+  for (const Arena* operand : {&a, &b}) backend.random_uniform(whole(*operand), 1, uint64_t(Stream::kBench), -1, 1);
+  const auto call = [&] {
+    backend.matmul({.out = whole(out), .a = whole(a), .b = whole(b)});
+    backend.synchronize();
+  };
+  return 2.0 * kSize * kSize * kSize / best_seconds(call, seconds) * 1e-9;
+}
+
+double device_copy_rate(Backend& backend, double seconds) {
+  constexpr int64_t kElements = int64_t{1} << 28;  // 1 GiB each, more than any cache
+  const Arena from(backend, kElements * 4), to(backend, kElements * 4);
+  const auto call = [&] {
+    backend.copy(to.at(0, DType::kF32, {kElements}), from.at(0, DType::kF32, {kElements}));
+    backend.synchronize();
+  };
+  return 2.0 * 4 * double(kElements) / best_seconds(call, seconds) * 1e-9;
+}
+
 }  // namespace
+
+MachineSpeed measure_device(Backend& backend, double seconds) {
+  MachineSpeed speed;
+  speed.f32_matmul = device_matmul_rate(backend, DType::kF32, seconds);
+  speed.bf16_matmul = device_matmul_rate(backend, DType::kBF16, seconds);
+  speed.copy = device_copy_rate(backend, seconds);
+  return speed;
+}
 
 MachineSpeed measure_machine(double seconds) {
   MachineSpeed speed;

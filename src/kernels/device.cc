@@ -1,5 +1,7 @@
 #include "kernels/device.h"
 
+#include <fmt/format.h>
+
 #include "base/error.h"
 #if SLUICE_WITH_CUDA
 #include "kernels/cuda/cuda_backend.h"
@@ -9,11 +11,17 @@ namespace sluice {
 namespace {
 
 #if SLUICE_WITH_CUDA
+
 std::string why_no_cuda(int index) { return cuda_unavailable_reason(index); }
 std::unique_ptr<Backend> make_gpu(int index) { return make_cuda_backend(index); }
+
+std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
+
 #else
+
 std::string why_no_cuda(int) { return "this build has no CUDA: build it with cmake --preset cuda"; }
 std::unique_ptr<Backend> make_gpu(int) { return nullptr; }
+
 #endif
 
 }  // namespace
@@ -24,6 +32,22 @@ std::unique_ptr<Backend> make_backend(const std::string& device, int index) {
   if (reason.empty()) return make_gpu(index);
   if (device == "cuda") throw UserError("device is cuda, but {}", reason);
   return make_cpu_backend();
+}
+
+std::string gpu_unavailable_reason() { return why_no_cuda(0); }
+
+std::vector<std::string> gpu_descriptions() {
+  std::vector<std::string> lines;
+#if SLUICE_WITH_CUDA
+  for (const CudaDevice& device : cuda_devices()) {
+    std::string line = fmt::format("{}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB", device.name, device.major,
+                                   device.minor, device.multiprocessors, double(device.memory_bytes) / (1 << 30));
+    if (device.bandwidth > 0) line += fmt::format(", {:.0f} GB/s", 1e-9 * device.bandwidth);
+    lines.push_back(line + fmt::format("; CUDA driver {}, runtime {}", version_text(device.driver_version),
+                                       version_text(device.runtime_version)));
+  }
+#endif
+  return lines;
 }
 
 }  // namespace sluice

@@ -60,6 +60,21 @@ double time_alone(Backend& backend, const MatmulShape& s) {
   return median_of(times);
 }
 
+// A product large enough to be bound by arithmetic, on a processor or on a GPU.
+double measure_peak(Backend& backend, DType type) {
+  const auto rate = [&](int64_t n) {
+    const MatmulShape shape{.M = n, .N = n, .K = n, .a_stride = n, .b_stride = n, .out_stride = n, .type = type, .out_type = type};
+    return shape.operations() / time_alone(backend, shape);
+  };
+  const double small = rate(1536);
+  return small < 20e12 ? small : std::max(small, rate(8192));
+}
+
+// Two products of T x T x D a head forward and five backward, half of them masked; 2 operations a multiply-add.
+double attention_operations(const ModelConfig& model, int64_t batch) {
+  return 7.0 * double(batch * model.layers * model.heads * model.context * model.context * model.head_size());
+}
+
 }  // namespace
 
 double StepBenchmark::matmul_floor() const {
@@ -108,6 +123,8 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
   divide(result.ops, kTimedSteps);
   divide(result.matmuls, kTimedSteps);
   for (const auto& [shape, time] : result.matmuls) result.alone[shape] = time_alone(backend, shape);
+  result.attention_operations = attention_operations(experiment.model, experiment.train.batch);
+  result.peak = measure_peak(backend, experiment.act());
   return result;
 }
 
@@ -122,6 +139,8 @@ std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
   out += fmt::format("  matmuls alone  {:10.1f} ms, {:.0f} GFLOP/s: the whole step runs at {:.0f}% of that\n",
                      1e3 * r.matmul_floor(), 1e-9 * r.matmul_operations() / r.matmul_floor(),
                      100 * r.matmul_floor() / step);
+  out += fmt::format("  one large matmul {:8.0f} GFLOP/s: with attention's products the step does {:.0f} GFLOP, {:.0f}% of that rate\n",
+                     1e-9 * r.peak, 1e-9 * r.operations(), 100 * r.operations() / step / r.peak);
   out += fmt::format("  memory         {:10.0f} MB planned, {:.0f} MB peak resident\n", 1e-6 * double(r.planned_bytes),
                      1e-6 * double(r.peak_resident_bytes));
   std::vector<std::pair<double, std::string>> rows;
@@ -151,6 +170,9 @@ Json to_json(const StepBenchmark& r) {
           {"step_seconds", r.median()},
           {"matmul_floor_seconds", r.matmul_floor()},
           {"share_of_matmul_peak", r.matmul_floor() / r.median()},
+          {"operations", r.operations()},
+          {"peak_operations_per_second", r.peak},
+          {"share_of_peak", r.operations() / r.median() / r.peak},
           {"planned_bytes", r.planned_bytes},
           {"peak_resident_bytes", r.peak_resident_bytes},
           {"ops", ops},

@@ -17,11 +17,14 @@ struct StepBenchmark {
   std::map<std::string, OpTime> ops;         // of one step
   std::map<MatmulShape, OpTime> matmuls;     // of one step
   std::map<MatmulShape, double> alone;       // seconds of one product, by itself on the same shapes: the median
+  double attention_operations = 0;           // scores and values, forward and backward, of the half that is not masked
+  double peak = 0;                           // operations per second of one large product in the step's precision
   size_t planned_bytes = 0, peak_resident_bytes = 0;
 
   double median() const { return step_seconds[step_seconds.size() / 2]; }
   double matmul_floor() const;               // seconds of one step's products, by themselves
   double matmul_operations() const;
+  double operations() const { return matmul_operations() + attention_operations; }
 };
 
 // Runs `warmup` and then `steps` steps, a few more with every op timed, and each matmul shape alone.

@@ -19,6 +19,11 @@ uint32_t alignment_of(const void* data) {
   return uint32_t(address & -address);
 }
 
+// Whether cuBLASLt can read the bias where it is: it must have the result's type, and 16-byte loads must be able to.
+bool bias_is_ready(const MatmulArgs& args) {
+  return args.out.dtype == args.bias.dtype && alignment_of(args.bias.data) >= 16;
+}
+
 // A column-major view of a row-major tensor: its transpose.
 class Layout {
  public:
@@ -147,11 +152,6 @@ Matmul::Matmul(const Stream& stream) : stream_(stream), workspace_(kWorkspace), 
 Matmul::~Matmul() {
   plans_.clear();
   cublasLtDestroy(handle_);
-}
-
-// Whether cuBLASLt can read the bias where it is: it must have the result's type, and 16-byte loads must be able to.
-static bool bias_is_ready(const MatmulArgs& args) {
-  return args.out.dtype == args.bias.dtype && alignment_of(args.bias.data) >= 16;
 }
 
 // Until its next use the copy is this product's: there is one stream.
