@@ -9,6 +9,7 @@ set_source_files_properties(${emulated_device_sources} PROPERTIES LANGUAGE CXX C
 target_include_directories(sluice_cuda_emulation BEFORE PRIVATE "${CMAKE_SOURCE_DIR}/tests/cuda_emulation"
                            "${CMAKE_SOURCE_DIR}/src")
 target_link_libraries(sluice_cuda_emulation PRIVATE sluice_options sluice_libraries)
-target_compile_options(sluice_cuda_emulation PRIVATE $<$<CONFIG:Release>:-O1> -Wno-unknown-pragmas)
+target_compile_options(sluice_cuda_emulation PRIVATE $<$<CONFIG:Release>:-O1> -Wno-unknown-pragmas
+                       -fno-strict-aliasing)  # device files read eight bf16 as one uint4
 set_source_files_properties("${CMAKE_SOURCE_DIR}/tests/cuda_emulation/emulator_test.cc" PROPERTIES
   INCLUDE_DIRECTORIES "${CMAKE_SOURCE_DIR}/tests/cuda_emulation" SKIP_PRECOMPILE_HEADERS ON)

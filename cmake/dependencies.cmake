@@ -61,6 +61,7 @@ target_link_libraries(sluice_libraries INTERFACE "${DNNL_LIBRARY}" nlohmann_json
 # ---- optional ----------------------------------------------------------------------------------------------------
 find_package(benchmark CONFIG QUIET)
 
+set(MPI_CXX_SKIP_MPICXX ON)  # the C interface is all we use
 find_package(MPI QUIET COMPONENTS CXX)
 set(SLUICE_WITH_MPI 0)
 if(MPI_CXX_FOUND)

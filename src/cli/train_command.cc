@@ -3,10 +3,15 @@
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
+#include <chrono>
 #include <memory>
+#include <optional>
+#include <thread>
 
 #include "cli/commands.h"
 #include "kernels/device.h"
+#include "train/communicator_launch.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 
@@ -33,30 +38,86 @@ spdlog::sink_ptr open_log(const RunFolder& folder, bool quiet) {
   return file;
 }
 
-int run_training(const Experiment& experiment, TrainingData data, const RunFolder& folder, const ResumeOption& resume) {
-  if (folder.moved_to()) spdlog::info("the former run was moved to {}", folder.moved_to()->string());
-  const std::unique_ptr<Backend> backend = make_backend(experiment.device);
-  Trainer trainer(*backend, experiment, std::move(data), folder);
-  spdlog::info("{} -> {} on {}", experiment.name, folder.path().string(), backend->describe());
-  spdlog::info("{}", trainer.memory_table());
-  return trainer.run(resume);
+// A multi-rank run's error is told once, by the rank that the others agree on.
+void end_together(Communicator& ranks, const std::exception& error, const spdlog::sink_ptr& file = nullptr) {
+  const RankEnding ending = ranks.conclude(error, dynamic_cast<const UserError*>(&error) ? 2 : 1);
+  if (file) spdlog::logger("sluice", file).error("{}", ending.sentence);
+  if (ending.tells) fmt::print(stderr, "sluice: {}\n", ending.sentence);
+  if (!ending.orderly) {
+    if (!ending.tells) std::this_thread::sleep_for(std::chrono::seconds(10));  // for the one that tells to end all
+    ranks.abort(ending.exit_code);
+  }
+  exit_code() = ending.exit_code;
 }
 
-void train(const TrainArguments& args) {
-  Experiment experiment = load_experiment(args.config, args.overrides);
-  const ResumeOption resume = ResumeOption::parse(args.resume);
-  TrainingData data = TrainingData::open(experiment);
+struct Setup {
+  Experiment experiment;
+  TrainingData data;
+  std::string out;
+  ResumeOption resume;
+};
+
+Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
+  Setup setup{load_experiment(args.config, args.overrides), {}, args.out, {}};
+  check_ranks(setup.experiment.train, ranks.size());
+  if (setup.out.empty()) setup.out = "runs/" + setup.experiment.name;
+  if (ranks.is_root()) setup.resume = ResumeOption::parse(args.resume);
+  setup.data = TrainingData::open(setup.experiment);
+  return setup;
+}
+
+// Returns the signal that stopped it, or 0.
+int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet) {
+  const std::string threads = divide_threads(ranks);
   const StopSignals signals;
-  const RunFolder folder(args.out.empty() ? "runs/" + experiment.name : args.out, experiment.dump(), resume);
-  const spdlog::sink_ptr file = open_log(folder, args.quiet);
+  std::optional<RunFolder> folder;
+  spdlog::sink_ptr file;
+  if (ranks.is_root()) {
+    folder.emplace(setup.out, setup.experiment.dump(), setup.resume);
+    file = open_log(*folder, quiet);
+    if (folder->moved_to()) spdlog::info("the former run was moved to {}", folder->moved_to()->string());
+  }
   try {
-    const int signal = run_training(experiment, std::move(data), folder, resume);
+    Trainer trainer(backend, setup.experiment, std::move(setup.data), folder ? &*folder : nullptr, ranks);
+    spdlog::info("{} -> {} on {}", setup.experiment.name, setup.out, backend.describe());
+    if (ranks.size() > 1) spdlog::info("{}{}{}", ranks.describe(), threads.empty() ? "" : "; ", threads);
+    spdlog::info("{}", trainer.memory_table());
+    try {
+      return trainer.run(setup.resume);
+    } catch (const std::exception& error) {
+      // With the trainer's tensors still there, into which exchanges that were broken off may write.
+      if (ranks.size() == 1) throw;
+      end_together(ranks, error, file);
+      return 0;
+    }
+  } catch (const std::exception& error) {
+    if (file) spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
+    throw;
+  }
+}
+
+// Where a process sees only its own GPU, as Slurm can arrange, that is number 0.
+int gpu_of(const RankPlace& place) { return place.local_rank % std::max(1, int(gpu_descriptions().size())); }
+
+void train(const TrainArguments& args) {
+  const RankLaunch launch = read_launch();
+  const std::unique_ptr<Communicator> host = connect_ranks(launch);
+  if (!host->is_root()) spdlog::set_level(spdlog::level::off);
+  std::unique_ptr<Communicator> device;
+  try {
+    Setup setup = read_setup(args, *host);
+    host->set_limit(setup.experiment.train.rank_timeout);
+    const std::unique_ptr<Backend> backend = make_backend(setup.experiment.device, gpu_of(host->place()));
+    device = connect_device(*host, launch, *backend, setup.out);
+    Communicator& ranks = device ? *device : *host;
+    check_same_config(ranks, setup.experiment.dump().dump(), setup.data.train->identity());
+    const int signal = run_training(*backend, std::move(setup), ranks, args.quiet);
     if (signal == 0) return;
     spdlog::info("stopped by {} after a checkpoint; the same command goes on from there", signal_name(signal));
     exit_code() = exit_code_of(signal);
   } catch (const std::exception& error) {
-    spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
-    throw;
+    if (host->size() == 1) throw;
+    end_together(device ? *device : *host, error);
   }
 }
 

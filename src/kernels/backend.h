@@ -160,6 +160,10 @@ class Backend {
 
   // --- diagnostics: out[n] = |x[n]|_2, per group of D columns: x [N, G*D] act, strided; out [N, G] acc
   virtual void group_norms(const Tensor& out, const Tensor& x, int64_t groups) = 0;
+
+  // --- for libraries that put work of their own between ops: the queue of these, a cudaStream_t. Null where ops run at once,
+  // in host memory.
+  virtual void* stream() const { return nullptr; }
 };
 
 std::unique_ptr<Backend> make_cpu_backend();

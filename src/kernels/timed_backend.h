@@ -43,6 +43,7 @@ class TimedBackend final : public Backend {
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
   void synchronize() override { inner_.synchronize(); }
+  void* stream() const override { return inner_.stream(); }
   void replay(const std::string& key, const std::function<void()>& ops) override;
   void fill(const Tensor& out, double value) override;
   void copy(const Tensor& out, const Tensor& x) override;

@@ -74,7 +74,6 @@ class Params {
   ParamId find(const std::string& name) const;   // an empty id if there is none
   int64_t count() const;                         // parameters, without padding
   int64_t padded_count() const { return total_; }
-  int64_t decayed_count() const { return buckets_.front().decayed_end; }  // of one bucket
   const std::vector<ParamBucket>& buckets() const { return buckets_; }
   size_t bytes() const { return values_.bytes() + grads_.bytes() + copies_.bytes(); }
 

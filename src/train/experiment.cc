@@ -68,6 +68,18 @@ void TrainConfig::describe(Fields& f) {
         "what the backward pass computes again instead of keeping it: none, mlp (the MLP's first product), or block "
         "(everything but the blocks' inputs): less memory, more work, the same numbers")
       .one_of({"none", "mlp", "block"});
+  f.add("zero", zero,
+        "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that and "
+        "the gradients")
+      .range(0, 2);
+  f.add("bucket_mb", bucket_mb,
+        "megabytes of gradients, at least, that ranks exchange at once while the backward pass goes on; 0: each layer by "
+        "itself")
+      .range(0, 1e4);
+  f.add("rank_timeout", rank_timeout,
+        "seconds that a rank waits for the others before the run ends with an error; longer than a step takes, and than "
+        "the ranks' starts lie apart")
+      .range(0.1, 86400);
   f.add_group("optimizer", optimizer, "the optimizer");
   f.add_group("schedule", schedule, "the learning rate over the steps");
   f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping").range(0, 1e9);

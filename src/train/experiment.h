@@ -32,6 +32,9 @@ struct TrainConfig {
   int64_t micro_batch = 0;
   std::string precision = "fp32";
   std::string recompute = "none";
+  int64_t zero = 0;
+  double bucket_mb = 25;
+  double rank_timeout = 300;
   OptimizerConfig optimizer;
   ScheduleConfig schedule;
   double grad_clip = 0;

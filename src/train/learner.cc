@@ -6,26 +6,54 @@
 namespace sluice {
 namespace {
 
-TransformerOptions model_options(const Experiment& experiment) {
+constexpr int64_t kAlignment = 16;  // elements of a rank's piece of a bucket
+
+// One rank has nobody to share with.
+int64_t zero_of(const Experiment& experiment, const Communicator& ranks) {
+  return ranks.size() > 1 ? experiment.train.zero : 0;
+}
+
+TransformerOptions model_options(const Experiment& experiment, const Communicator& ranks) {
+  const TrainConfig& train = experiment.train;
   TransformerOptions options;
   options.act = experiment.act();
-  options.max_batch = experiment.train.micro_batch;
-  options.recompute = experiment.train.recompute_policy();
-  options.decayed = experiment.train.optimizer.decay_groups();
+  options.max_batch = std::min(train.micro_batch, train.batch / ranks.size());
+  options.recompute = train.recompute_policy();
+  options.decayed = train.optimizer.decay_groups();
+  options.passing_gradients = zero_of(experiment, ranks) == 2;
+  if (ranks.size() > 1) {
+    options.bucket_parameters = std::max<int64_t>(1, int64_t(train.bucket_mb * 1e6 / double(sizeof(float))));
+    options.bucket_multiple = kAlignment * ranks.size();
+  }
   return options;
+}
+
+Partition partition_of(const Experiment& experiment, const Communicator& ranks, const Params& params) {
+  const bool sharded = zero_of(experiment, ranks) > 0;
+  return sharded ? Partition(params.buckets(), ranks.rank(), ranks.size()) : Partition(params.buckets(), 0, 1);
 }
 
 }  // namespace
 
-Learner::Learner(Backend& backend, const Experiment& experiment)
-    : backend_(backend), experiment_(experiment), model_(backend, experiment.model, model_options(experiment)),
-      optimizer_(make_optimizer(backend, model_.params(), experiment.train.optimizer)),
-      inputs_(size_t(experiment.train.micro_batch * experiment.model.context)), targets_(inputs_.size()) {}
+void check_ranks(const TrainConfig& config, int ranks) {
+  if (config.batch % ranks != 0)
+    throw UserError("train.batch is {}, but {} ranks can only share a multiple of {} evenly", config.batch, ranks, ranks);
+}
+
+Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& ranks)
+    : backend_(backend), experiment_(experiment), ranks_(ranks), share_(experiment.train.batch / ranks.size()),
+      model_(backend, experiment.model, model_options(experiment, ranks)),
+      exchange_(backend, model_.params(), ranks, zero_of(experiment, ranks)),
+      partition_(partition_of(experiment, ranks, model_.params())),
+      optimizer_(make_optimizer(backend, model_.params(), exchange_, partition_, experiment.train.optimizer)),
+      inputs_(size_t(model_.max_batch() * experiment.model.context)), targets_(inputs_.size()) {
+  check_ranks(experiment.train, ranks.size());
+}
 
 template <class Body>
 void Learner::for_micro_batches(const DataSource& data, int64_t first_sequence, int64_t sequences, Body body) {
-  for (int64_t first = 0; first < sequences; first += experiment_.train.micro_batch) {
-    const int64_t count = std::min(experiment_.train.micro_batch, sequences - first);
+  for (int64_t first = 0; first < sequences; first += model_.max_batch()) {
+    const int64_t count = std::min(model_.max_batch(), sequences - first);
     data.fill(first_sequence + first, count, inputs_.data(), targets_.data());
     body(first, count);
   }
@@ -33,33 +61,57 @@ void Learner::for_micro_batches(const DataSource& data, int64_t first_sequence, 
 
 Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence) {
   const double scale = 1.0 / double(tokens());
-  Gradients gradients;
-  for_micro_batches(data, first_sequence, experiment_.train.batch, [&](int64_t first, int64_t count) {
-    gradients.loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, experiment_.model.context,
-                                                      scale, first > 0);
+  double loss = 0;
+  for_micro_batches(data, first_sequence + ranks_.rank() * share_, share_, [&](int64_t first, int64_t count) {
+    exchange_.begin(first == 0, first + count == share_);
+    loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, experiment_.model.context, scale,
+                                            first > 0, ranks_.size() > 1 ? &exchange_ : nullptr);
+    exchange_.finish();
   });
-  gradients.norm = std::sqrt(backend_.sum_of_squares(model_.params().all_grads()));
-  return gradients;
+  struct Share {
+    double loss, squares;
+  };
+  Share sum{};
+  for (const Share& share : ranks_.gather(Share{loss, exchange_.squares()})) {
+    sum.loss += share.loss;
+    sum.squares += share.squares;
+  }
+  return {sum.loss, std::sqrt(sum.squares)};
 }
 
 void Learner::update(const Gradients& gradients, double lr) {
   const double clip = experiment_.train.grad_clip;
   optimizer_->update(lr, clip > 0 && gradients.norm > clip ? clip / gradients.norm : 1.0);
+  if (is_sharded()) gather_parameters();
   backend_.synchronize();
 }
 
+void Learner::gather_parameters() {
+  const Params& params = model_.params();
+  for (const ParamBucket& bucket : params.buckets())
+    ranks_.start_all_gather(slice(params.all_values(), bucket.begin, bucket.size()));
+  ranks_.finish();
+  model_.params().refresh_compute_copy(backend_);
+  ranks_.settle();
+}
+
 double Learner::evaluate(const DataSource& data, int64_t sequences) {
-  const int64_t T = experiment_.model.context;
+  const int64_t T = experiment_.model.context, rank = ranks_.rank(), size = ranks_.size();
+  const int64_t first = sequences * rank / size, end = sequences * (rank + 1) / size;
   double loss = 0;
-  for_micro_batches(data, 0, sequences, [&](int64_t, int64_t count) {
+  for_micro_batches(data, first, end - first, [&](int64_t, int64_t count) {
     loss += model_.loss(inputs_.data(), targets_.data(), count, T) / double(sequences * T);
   });
-  return loss;
+  return ranks_.sum(loss);
 }
 
 bool Learner::is_sound() {
-  return std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
-         std::isfinite(model_.loss(inputs_.data(), targets_.data(), 1, experiment_.model.context));
+  return ranks_.all(std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
+                    std::isfinite(model_.loss(inputs_.data(), targets_.data(), 1, experiment_.model.context)));
+}
+
+size_t Learner::bytes() const {
+  return model_.params().bytes() + exchange_.bytes() + optimizer_->bytes() + model_.arena_bytes();
 }
 
 }  // namespace sluice

@@ -1,5 +1,8 @@
 // A model, its optimizer and one step of learning: the gradients of a batch, micro-batch by micro-batch, and the update. It
 // knows no log, no checkpoint and no guard; the trainer and the benchmark are built on it.
+//
+// With several ranks, each takes an equal part of the batch's sequences, in their order, and every function here is to be
+// called by all of them. What is returned is the same on every rank.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +11,9 @@
 
 #include "data/source.h"
 #include "model/transformer.h"
+#include "train/communicator.h"
 #include "train/experiment.h"
+#include "train/gradient_exchange.h"
 #include "train/optimizer.h"
 
 namespace sluice {
@@ -18,10 +23,13 @@ struct Gradients {
   double norm = 0;  // of the gradient, before clipping
 };
 
+// UserError unless the batch can be shared evenly.
+void check_ranks(const TrainConfig& config, int ranks);
+
 class Learner {
  public:
-  // Allocates parameters, gradients, optimizer state and a micro-batch's buffers. Both arguments must outlive it.
-  Learner(Backend& backend, const Experiment& experiment);
+  // Allocates parameters, gradients, optimizer state and a micro-batch's buffers. All arguments must outlive it.
+  Learner(Backend& backend, const Experiment& experiment, Communicator& ranks = one_rank());
 
   // Gradients of the mean loss over train.batch sequences, from `first_sequence` of `data` on.
   Gradients differentiate(const DataSource& data, int64_t first_sequence);
@@ -36,17 +44,25 @@ class Learner {
   const Transformer& model() const { return model_; }
   Optimizer& optimizer() { return *optimizer_; }
   const Optimizer& optimizer() const { return *optimizer_; }
+  const Partition& partition() const { return partition_; }  // what this rank's optimizer state is of
+  bool is_sharded() const { return partition_.kept != model_.params().padded_count(); }
   int64_t tokens() const { return experiment_.train.batch * experiment_.model.context; }  // of a step
-  size_t bytes() const { return model_.params().bytes() + optimizer_->bytes() + model_.arena_bytes(); }
+  size_t gradient_bytes() const { return exchange_.bytes(); }  // kept beside the parameters'
+  size_t bytes() const;
 
  private:
   // body(first, count) for the micro-batches of `sequences`, with inputs_ and targets_ filled.
   template <class Body>
   void for_micro_batches(const DataSource& data, int64_t first_sequence, int64_t sequences, Body body);
+  void gather_parameters();
 
   Backend& backend_;
   const Experiment& experiment_;
+  Communicator& ranks_;
+  const int64_t share_;  // sequences of a batch that this rank takes
   Transformer model_;
+  GradientExchange exchange_;
+  const Partition partition_;
   std::unique_ptr<Optimizer> optimizer_;
   std::vector<int32_t> inputs_, targets_;
 };

@@ -2,37 +2,34 @@
 
 namespace sluice {
 
-Optimizer::Optimizer(Backend& backend, Params& params, const OptimizerConfig& config, std::vector<std::string> slots)
-    : backend_(backend), config_(config), params_(params), slots_(std::move(slots)) {
-  for (size_t i = 0; i < slots_.size(); ++i) arenas_.emplace_back(backend, params.all_values().bytes());
-}
+Optimizer::Optimizer(Backend& backend, const OptimizerConfig& config, std::vector<std::string> slots)
+    : backend_(backend), config_(config), slots_(std::move(slots)) {}
 
-OptimizerRange Optimizer::range(int64_t first, int64_t count, double weight_decay) const {
-  const auto part = [&](const Tensor& whole) {
-    return whole ? whole.reshaped({whole.elements(), 1}).row_range(first, count).reshaped({count}) : Tensor{};
-  };
-  const Tensor values = params_.all_values();
-  const auto slot = [&](size_t i) {
-    return i < arenas_.size() ? part(arenas_[i].at(0, values.dtype, values.shape)) : Tensor{};
-  };
-  return {part(values), part(params_.all_grads()), slot(0), slot(1), part(params_.all_copies()), weight_decay};
+void Optimizer::allocate(const Params& params, const GradientExchange& gradients, const Partition& partition) {
+  const Tensor values = params.all_values();
+  const Tensor copies = partition.kept == values.elements() ? params.all_copies() : Tensor{};
+  for (size_t i = 0; i < slots_.size(); ++i) arenas_.emplace_back(backend_, size_t(partition.kept) * size_of(values.dtype));
+  for (const Partition::Range& part : partition.ranges) {
+    const auto state = [&](size_t i) {
+      return i < arenas_.size() ? slice(arenas_[i].at(0, values.dtype, {partition.kept}), part.local, part.count) : Tensor{};
+    };
+    ranges_.push_back({.param = slice(values, part.flat, part.count),
+                       .grad = gradients.summed(part),
+                       .first_moment = state(0),
+                       .second_moment = state(1),
+                       .compute_copy = slice(copies, part.flat, part.count),
+                       .weight_decay = part.decays ? config_.weight_decay : 0});
+  }
 }
 
 void Optimizer::update(double lr, double grad_scale) {
   ++updates_;
-  const int64_t decayed = params_.decayed_count(), rest = params_.padded_count() - decayed;
-  if (decayed > 0) update_range(range(0, decayed, config_.weight_decay), lr, grad_scale);
-  if (rest > 0) update_range(range(decayed, rest, 0), lr, grad_scale);
+  for (const OptimizerRange& range : ranges_) update_range(range, lr, grad_scale);
 }
 
-std::vector<NamedTensor> Optimizer::state() const {
-  std::vector<NamedTensor> tensors;
-  const DType dtype = params_.all_values().dtype;
-  for (size_t i = 0; i < slots_.size(); ++i)
-    for (const ParamSpec& spec : params_.specs())
-      tensors.push_back(
-          {slots_[i] + "." + spec.name, arenas_[i].at(size_t(spec.offset) * size_of(dtype), dtype, spec.shape)});
-  return tensors;
+Tensor Optimizer::slot(size_t index) const {
+  const DType dtype = ranges_.front().param.dtype;
+  return arenas_[index].at(0, dtype, {int64_t(arenas_[index].bytes() / size_of(dtype))});
 }
 
 size_t Optimizer::bytes() const {
@@ -46,8 +43,7 @@ namespace {
 // arXiv 1711.05101
 class AdamW final : public Optimizer {
  public:
-  AdamW(Backend& backend, Params& params, const OptimizerConfig& config)
-      : Optimizer(backend, params, config, {"first_moment", "second_moment"}) {}
+  AdamW(Backend& backend, const OptimizerConfig& config) : Optimizer(backend, config, {"first_moment", "second_moment"}) {}
 
  private:
   void update_range(const OptimizerRange& range, double lr, double grad_scale) override {
@@ -62,7 +58,7 @@ class AdamW final : public Optimizer {
 
 class Sgd final : public Optimizer {
  public:
-  Sgd(Backend& backend, Params& params, const OptimizerConfig& config) : Optimizer(backend, params, config, {"momentum"}) {}
+  Sgd(Backend& backend, const OptimizerConfig& config) : Optimizer(backend, config, {"momentum"}) {}
 
  private:
   void update_range(const OptimizerRange& range, double lr, double grad_scale) override {
@@ -72,9 +68,13 @@ class Sgd final : public Optimizer {
 
 }  // namespace
 
-std::unique_ptr<Optimizer> make_optimizer(Backend& backend, Params& params, const OptimizerConfig& config) {
-  if (config.type == "sgd") return std::make_unique<Sgd>(backend, params, config);
-  return std::make_unique<AdamW>(backend, params, config);
+std::unique_ptr<Optimizer> make_optimizer(Backend& backend, const Params& params, const GradientExchange& gradients,
+                                          const Partition& partition, const OptimizerConfig& config) {
+  std::unique_ptr<Optimizer> optimizer;
+  if (config.type == "sgd") optimizer = std::make_unique<Sgd>(backend, config);
+  else optimizer = std::make_unique<AdamW>(backend, config);
+  optimizer->allocate(params, gradients, partition);
+  return optimizer;
 }
 
 }  // namespace sluice

@@ -1,12 +1,13 @@
-// Optimizers: one fused pass over the flat parameter arenas, in two ranges (with and without weight decay).
+// Optimizers: one fused pass over the ranges of the flat parameter arenas that a rank updates, with and without weight decay.
 #pragma once
 
 #include <memory>
+#include <string>
 #include <vector>
 
-#include "model/params.h"
 #include "train/experiment.h"
-#include "train/safetensors.h"
+#include "train/gradient_exchange.h"
+#include "train/partition.h"
 
 namespace sluice {
 
@@ -18,12 +19,14 @@ class Optimizer {
   void update(double lr, double grad_scale);
   int64_t updates() const { return updates_; }
   void set_updates(int64_t updates) { updates_ = updates; }
-  // The state by parameter name ("first_moment.blocks.0.mlp.up.weight"), on the device.
-  std::vector<NamedTensor> state() const;
+
+  // The state: one flat tensor a slot ("first_moment"), [Partition::kept], on the device.
+  const std::vector<std::string>& slots() const { return slots_; }
+  Tensor slot(size_t index) const;
   size_t bytes() const;
 
  protected:
-  Optimizer(Backend& backend, Params& params, const OptimizerConfig& config, std::vector<std::string> slots);
+  Optimizer(Backend& backend, const OptimizerConfig& config, std::vector<std::string> slots);
   virtual void update_range(const OptimizerRange& range, double lr, double grad_scale) = 0;
 
   Backend& backend_;
@@ -31,13 +34,17 @@ class Optimizer {
   int64_t updates_ = 0;
 
  private:
-  OptimizerRange range(int64_t first, int64_t count, double weight_decay) const;
+  friend std::unique_ptr<Optimizer> make_optimizer(Backend&, const Params&, const GradientExchange&, const Partition&,
+                                                   const OptimizerConfig&);
+  void allocate(const Params& params, const GradientExchange& gradients, const Partition& partition);
 
-  Params& params_;
   std::vector<std::string> slots_;
-  std::vector<Arena> arenas_;  // one a slot, as long as the parameters'
+  std::vector<Arena> arenas_;  // one a slot
+  std::vector<OptimizerRange> ranges_;
 };
 
-std::unique_ptr<Optimizer> make_optimizer(Backend& backend, Params& params, const OptimizerConfig& config);
+// Updates the ranges of `partition`. Where that is only a part of the parameters, the bf16 copy is left to the caller.
+std::unique_ptr<Optimizer> make_optimizer(Backend& backend, const Params& params, const GradientExchange& gradients,
+                                          const Partition& partition, const OptimizerConfig& config);
 
 }  // namespace sluice

@@ -22,7 +22,7 @@ namespace {
 // What a run consists of; nothing else in the folder is touched.
 constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "checkpoints"};
 constexpr std::array kMayChange = {"name",        "device", "log", "train.steps", "train.micro_batch",
-                                   "train.recompute"};
+                                   "train.recompute", "train.zero", "train.bucket_mb", "train.rank_timeout"};
 
 bool may_change(const std::string& key) {
   return std::find(kMayChange.begin(), kMayChange.end(), key) != kMayChange.end();

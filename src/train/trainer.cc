@@ -4,6 +4,7 @@
 #include <omp.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <cmath>
 #include <ctime>
 
@@ -36,10 +37,14 @@ TrainingData TrainingData::open(const Experiment& experiment) {
   return data;
 }
 
-Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder& folder)
-    : backend_(backend), experiment_(experiment), folder_(folder), config_(experiment_.dump()), data_(std::move(data)),
-      data_identity_(data_.train->identity()), learner_(backend, experiment_), guard_(experiment.train.guard),
-      metrics_(folder.metrics_file()), checkpoints_(folder.checkpoints_folder(), experiment.log.keep) {
+Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder* folder,
+                 Communicator& ranks)
+    : backend_(backend), experiment_(experiment), ranks_(ranks), config_(experiment_.dump()), data_(std::move(data)),
+      data_identity_(data_.train->identity()), learner_(backend, experiment_, ranks), transfer_(backend, learner_, ranks),
+      guard_(experiment.train.guard) {
+  if (!ranks.is_root()) return;
+  check(folder != nullptr, "rank 0 needs the run's folder");
+  files_.emplace(*folder, experiment.log);
   if (data_.held_out) prober_.emplace(learner_.model(), *data_.held_out, experiment.log.probe_batch);
 }
 
@@ -49,7 +54,7 @@ int Trainer::run(const ResumeOption& resume) {
   start(resume);
   write_info("running");
   try {
-    progress_.emplace(experiment_.name, experiment_.train.steps);
+    if (files_) progress_.emplace(experiment_.name, experiment_.train.steps);
     train_steps();
     progress_.reset();
     return finish();
@@ -60,11 +65,27 @@ int Trainer::run(const ResumeOption& resume) {
   }
 }
 
+// SIGTERM on any rank stops all of them before the same step.
+int Trainer::agreed_stop() {
+  const std::vector<int> signals = ranks_.gather(stop_requested());
+  return *std::max_element(signals.begin(), signals.end());
+}
+
+void Trainer::wait_for_root() {
+  const PatientWait patience(ranks_);
+  ranks_.barrier();
+}
+
+void Trainer::append(const Json& line) {
+  if (files_) files_->metrics.append(line);
+}
+
 void Trainer::train_steps() {
-  while (step_ < experiment_.train.steps && !stop_requested()) {
+  while (step_ < experiment_.train.steps && (stop_ = agreed_stop()) == 0) {
+    ranks_.expect(fmt::format("step {}", step_ + 1));
     const StepResult result = train_step();
     if (result.verdict.action == Guard::Action::kStop) {
-      metrics_.append(guard_line("stop", step_ + 1, result.verdict.reason));
+      append(guard_line("stop", step_ + 1, result.verdict.reason));
       throw RunError("{}", result.verdict.reason);
     }
     if (result.verdict.action == Guard::Action::kRollBack) {
@@ -84,7 +105,7 @@ int Trainer::finish() {
     // The weights may be what is wrong: the last good checkpoint stays the newest.
     spdlog::warn("the last step was skipped, so nothing is saved: the run goes on from its newest checkpoint");
     write_info("stopped");
-    return stop_requested();
+    return stop_;
   }
   if (saved_step_ != step_ && !save()) {
     throw RunError("the run ended at step {} without a checkpoint of it: its weights give a loss that is not finite; "
@@ -92,32 +113,53 @@ int Trainer::finish() {
                    step_);
   }
   write_info(done ? "done" : "stopped");
-  return done ? 0 : stop_requested();
+  return done ? 0 : stop_;
 }
 
+// ---- where it starts ------------------------------------------------------------------------------------------------
+
+// Rank 0 looks, and the others hear what it found.
 void Trainer::start(const ResumeOption& resume) {
-  std::vector<std::string> damaged;
-  const std::optional<ResumePoint> point = checkpoints_.resume_point(resume, damaged);
-  for (const std::string& text : damaged) spdlog::warn("{}", text);
-  if (point) resume_from(*point);
-  else start_anew();
+  const PatientWait patience(ranks_);
+  ResumePoint point;
+  std::string found;
+  if (files_) {
+    if (auto here = find_resume_point(resume)) {
+      point = std::move(*here);
+      found = point.own ? "own" : "fork";
+    }
+  }
+  found = ranks_.broadcast_text(found);
+  point.own = found == "own";
+  if (found.empty()) start_anew();
+  else resume_from(point);
 }
 
-void Trainer::resume_from(const ResumePoint& point) {
-  const std::string where = point.checkpoint.path.string();
-  check_same_model(point.checkpoint.state.config, config_, where);
-  const std::string identity = point.checkpoint.state.trainer.value("data", data_identity_);
+std::optional<ResumePoint> Trainer::find_resume_point(const ResumeOption& resume) {
+  std::vector<std::string> damaged;
+  std::optional<ResumePoint> point = files_->checkpoints.resume_point(resume, damaged);
+  for (const std::string& text : damaged) spdlog::warn("{}", text);
+  if (!point) return point;
+  const std::string where = point->checkpoint.path.string();
+  check_same_model(point->checkpoint.state.config, config_, where);
+  const std::string identity = point->checkpoint.state.trainer.value("data", data_identity_);
   if (identity != data_identity_) {
     const std::string text = fmt::format("{} was trained on other data ({}) than this config's ({})", where, identity,
                                          data_identity_);
-    if (point.own) throw UserError("{}; put the data back, or name another folder with --out", text);
+    if (point->own) throw UserError("{}; put the data back, or name another folder with --out", text);
     spdlog::warn("{}", text);
   }
-  load(point.checkpoint);
-  if (point.own) checkpoints_.drop_after(step_);
-  const auto warning = metrics_.truncate_to(point.own ? point.checkpoint.state.metrics : MetricsPosition{});
-  if (warning) spdlog::warn("{}", *warning);
-  spdlog::info("resumed from {} at step {}", where, step_);
+  return point;
+}
+
+void Trainer::resume_from(const ResumePoint& point) {
+  load(files_ ? &point.checkpoint : nullptr);
+  if (files_) {
+    if (point.own) files_->checkpoints.drop_after(step_);
+    const auto warning = files_->metrics.truncate_to(point.own ? point.checkpoint.state.metrics : MetricsPosition{});
+    if (warning) spdlog::warn("{}", *warning);
+    spdlog::info("resumed from {} at step {}", point.checkpoint.path.string(), step_);
+  }
   const int64_t steps = experiment_.train.steps;
   if (step_ >= steps) spdlog::info("nothing is left to train: train.steps is {}", steps);
   if (point.own) {
@@ -131,13 +173,17 @@ void Trainer::resume_from(const ResumePoint& point) {
 }
 
 void Trainer::start_anew() {
-  if (const int64_t lines = metrics_.position().lines; lines > 0)
-    spdlog::warn("there is no checkpoint: the run starts over, and its {} metrics lines are dropped", lines);
-  metrics_.truncate_to({});
+  if (files_) {
+    if (const int64_t lines = files_->metrics.position().lines; lines > 0)
+      spdlog::warn("there is no checkpoint: the run starts over, and its {} metrics lines are dropped", lines);
+    files_->metrics.truncate_to({});
+  }
   learner_.model().initialise(experiment_.seed);
   save_attention_map();
   if (experiment_.log.probe_every > 0) probe();
 }
+
+// ---- a step ---------------------------------------------------------------------------------------------------------
 
 Trainer::StepResult Trainer::train_step() {
   const auto start = Clock::now();
@@ -153,9 +199,9 @@ Trainer::StepResult Trainer::train_step() {
 void Trainer::apply(const StepResult& result) {
   last_step_skipped_ = result.verdict.action == Guard::Action::kSkip;
   if (last_step_skipped_) {
-    progress_->pause();
+    if (progress_) progress_->pause();
     spdlog::warn("{}", result.verdict.reason);
-    metrics_.append(guard_line("skip", step_ + 1, result.verdict.reason));
+    append(guard_line("skip", step_ + 1, result.verdict.reason));
     return;
   }
   const auto start = Clock::now();
@@ -164,50 +210,70 @@ void Trainer::apply(const StepResult& result) {
   ++interval_steps_;
 }
 
-void Trainer::roll_back(const std::string& reason) {
+namespace {
+
+Checkpoint checkpoint_to_roll_back_to(const CheckpointStore& store, const std::string& reason) {
   std::vector<std::string> damaged;
   std::optional<Checkpoint> checkpoint;
   try {
-    checkpoint = find_newest_whole(checkpoints_.folder(), damaged);
+    checkpoint = find_newest_whole(store.folder(), damaged);
   } catch (const UserError& error) {
     throw RunError("{}; it cannot be rolled back: {}", reason, error.what());
   }
   if (!checkpoint) throw RunError("{}; there is no checkpoint to go back to", reason);
-  progress_->pause();
   for (const std::string& text : damaged) spdlog::warn("{}", text);
+  return std::move(*checkpoint);
+}
+
+}  // namespace
+
+void Trainer::roll_back(const std::string& reason) {
+  const PatientWait patience(ranks_);
+  if (progress_) progress_->pause();
+  std::optional<Checkpoint> checkpoint;
+  if (files_) checkpoint = checkpoint_to_roll_back_to(files_->checkpoints, reason);
   // The data goes on behind what failed; the clock and the guard's counts go on too.
   const int64_t sequence = next_sequence_;
   const double seconds = seconds_before_;
   const Json guard = guard_.state();
-  load(*checkpoint);
+  const Json then = load(checkpoint ? &*checkpoint : nullptr);
   next_sequence_ = sequence;
   seconds_before_ = seconds;
   guard_.restore(guard);
-  guard_.rewind(checkpoint->state.trainer.at("guard"));
-  metrics_.truncate_to(checkpoint->state.metrics);
-  metrics_.append(guard_line("roll_back", step_, reason));
-  saved_step_ = -1;  // what is on disk for this step does not know of the roll-back
+  guard_.rewind(then.at("guard"));
+  if (files_) files_->metrics.truncate_to(checkpoint->state.metrics);
+  append(guard_line("roll_back", step_, reason));
   spdlog::warn("{}: back to step {}", reason, step_);
+  // What is on disk for this step does not know of the roll-back: a run killed now would forget it, and could roll back
+  // for ever.
+  saved_step_ = -1;
+  save();
 }
 
-void Trainer::load(const Checkpoint& checkpoint) {
-  load_checkpoint(checkpoint, model_tensors(), learner_.optimizer().state());
-  learner_.model().params().refresh_compute_copy(backend_);
-  step_ = checkpoint.state.step;
-  const Json& state = checkpoint.state.trainer;
-  learner_.optimizer().set_updates(state.at("updates"));
-  next_sequence_ = state.at("next_sequence");
-  seconds_before_ = state.at("seconds");
-  guard_.restore(state.at("guard"));
+Json Trainer::load(const Checkpoint* checkpoint) {
+  const HostState state = transfer_.room();
+  if (checkpoint) load_checkpoint(*checkpoint, state.model, state.optimizer);
+  transfer_.distribute(state);
+  Json then;
+  if (checkpoint) then = {{"step", checkpoint->state.step}, {"trainer", checkpoint->state.trainer}};
+  then = Json::parse(ranks_.broadcast_text(then.dump()));
+  step_ = then.at("step");
+  const Json& trainer = then.at("trainer");
+  learner_.optimizer().set_updates(trainer.at("updates"));
+  next_sequence_ = trainer.at("next_sequence");
+  seconds_before_ = trainer.at("seconds");
+  guard_.restore(trainer.at("guard"));
+  return trainer;
 }
 
 void Trainer::after_step(const StepResult& result) {
-  progress_->update(step_, result.gradients.loss, result.lr, double(learner_.tokens()) / seconds_per_step(result));
+  if (progress_)
+    progress_->update(step_, result.gradients.loss, result.lr, double(learner_.tokens()) / seconds_per_step(result));
   if (due(experiment_.log.every) || step_ == experiment_.train.steps) log_step(result);
   const bool last = step_ == experiment_.train.steps;
   if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
   if (due(experiment_.log.probe_every) || (last && experiment_.log.probe_every > 0)) probe();
-  metrics_.flush();
+  if (files_) files_->metrics.flush();
   // Not among bad steps: it may be the weights that are to blame.
   if (due(experiment_.log.checkpoint_every) && result.verdict.action == Guard::Action::kApply) save();
 }
@@ -219,41 +285,43 @@ double Trainer::seconds_per_step(const StepResult& result) const {
 void Trainer::log_step(const StepResult& result) {
   const int64_t tokens = learner_.tokens();
   const double seconds = seconds_per_step(result);
-  metrics_.append({{"kind", "train"},
-                   {"step", step_},
-                   {"loss", result.gradients.loss},
-                   {"lr", result.lr},
-                   {"grad_norm", result.gradients.norm},
-                   {"tokens", step_ * tokens},
-                   {"tokens_per_second", double(tokens) / seconds},
-                   {"step_ms", 1e3 * seconds}});
+  append({{"kind", "train"},
+          {"step", step_},
+          {"loss", result.gradients.loss},
+          {"lr", result.lr},
+          {"grad_norm", result.gradients.norm},
+          {"tokens", step_ * tokens},
+          {"tokens_per_second", double(tokens) / seconds},
+          {"step_ms", 1e3 * seconds}});
   interval_seconds_ = 0;
   interval_steps_ = 0;
 }
 
 void Trainer::evaluate() {
   const double loss = learner_.evaluate(*data_.held_out, experiment_.log.eval_batch);
-  metrics_.append({{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}});
+  append({{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}});
 }
 
 void Trainer::probe() {
-  for (const Json& line : prober_->run().lines(step_)) metrics_.append(line);
-  metrics_.flush();
+  if (prober_) {
+    for (const Json& line : prober_->run().lines(step_)) append(line);
+    files_->metrics.flush();
+  }
+  wait_for_root();
 }
 
 void Trainer::save_attention_map() {
   if (experiment_.log.map_positions == 0) return;
-  std::filesystem::create_directories(folder_.attention_folder());
-  write_file_atomic(folder_.attention_folder() / fmt::format("step_{:08}.json", step_),
-                    prober_->attention_map(step_, experiment_.log.map_positions).dump() + "\n");
+  if (prober_) {
+    const std::filesystem::path folder = files_->folder.attention_folder();
+    std::filesystem::create_directories(folder);
+    write_file_atomic(folder / fmt::format("step_{:08}.json", step_),
+                      prober_->attention_map(step_, experiment_.log.map_positions).dump() + "\n");
+  }
+  wait_for_root();
 }
 
-std::vector<NamedTensor> Trainer::model_tensors() const {
-  std::vector<NamedTensor> tensors;
-  const Params& params = learner_.model().params();
-  for (const ParamSpec& spec : params.specs()) tensors.push_back({spec.name, params.value(params.find(spec.name))});
-  return tensors;
-}
+// ---- what is stored -------------------------------------------------------------------------------------------------
 
 // A roll-back must find weights that it can go on from, and the guard has seen the loss of the weights before the last
 // update only: hence is_sound().
@@ -263,33 +331,41 @@ bool Trainer::save() {
     spdlog::warn("step {} is not saved: its weights give a loss that is not finite", step_);
     return false;
   }
+  const HostState tensors = transfer_.collect();
+  if (files_) write_checkpoint(tensors);
+  wait_for_root();
+  saved_step_ = step_;
+  has_checkpoint_ = true;
+  return true;
+}
+
+void Trainer::write_checkpoint(const HostState& tensors) {
   CheckpointState state;
   state.step = step_;
-  state.metrics = metrics_.sync();
+  state.metrics = files_->metrics.sync();
   state.config = config_;
   state.trainer = {{"updates", learner_.optimizer().updates()},
                    {"next_sequence", next_sequence_},
                    {"seconds", seconds_before_ + seconds_since(started_)},
                    {"data", data_identity_},
                    {"guard", guard_.state()}};
-  checkpoints_.save(std::move(state), model_tensors(), learner_.optimizer().state());
-  saved_step_ = step_;
-  has_checkpoint_ = true;
-  return true;
+  files_->checkpoints.save(std::move(state), tensors.model, tensors.optimizer);
 }
 
 // The error that is on its way says what happened; on a full disk there may be no room for more.
 void Trainer::note_failure() noexcept {
   try {
-    metrics_.flush();
+    if (files_) files_->metrics.flush();
     write_info("failed");
   } catch (const std::exception&) {
   }
 }
 
 void Trainer::write_info(const char* status) {
+  if (!files_) return;
   const Json info = {{"parameters", learner_.model().params().count()},
                      {"device", backend_.describe()},
+                     {"ranks", ranks_.size()},
                      {"threads", omp_get_max_threads()},
                      {"precision", experiment_.train.precision},
                      {"version", build_info().version},
@@ -300,7 +376,7 @@ void Trainer::write_info(const char* status) {
                      {"planned_bytes", planned_bytes()},
                      {"steps_done", step_},
                      {"status", status}};
-  write_file_atomic(folder_.info_file(), info.dump(2) + "\n");
+  write_file_atomic(files_->folder.info_file(), info.dump(2) + "\n");
 }
 
 size_t Trainer::planned_bytes() const {
@@ -313,8 +389,11 @@ std::string Trainer::memory_table() const {
   };
   const Transformer& model = learner_.model();
   std::string out = fmt::format("memory plan ({} parameters)\n", model.params().count());
-  out += row("parameters and gradients", model.params().bytes());
-  out += row("optimizer state", learner_.optimizer().bytes());
+  const std::string share = learner_.is_sharded() ? fmt::format(", 1 of {} shares", ranks_.size()) : "";
+  const bool gradients_apart = learner_.gradient_bytes() > 0;
+  out += row(gradients_apart ? "parameters" : "parameters and gradients", model.params().bytes());
+  if (gradients_apart) out += row("gradients" + share, learner_.gradient_bytes());
+  out += row("optimizer state" + share, learner_.optimizer().bytes());
   out += row("buffers of a step", model.arena_bytes());
   if (prober_) out += row("probes", prober_->bytes());
   out += row("in all", planned_bytes());

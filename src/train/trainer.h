@@ -1,4 +1,7 @@
 // The step loop, and all that hangs on it: logging, evaluation, probes, checkpoints, the guard.
+//
+// All ranks run the same loop and decide the same from the same sums. Rank 0 alone has the run's folder: it logs, probes,
+// writes and reads; the others wait for it meanwhile.
 #pragma once
 
 #include <memory>
@@ -14,6 +17,7 @@
 #include "train/metrics_log.h"
 #include "train/progress.h"
 #include "train/run_folder.h"
+#include "train/state_transfer.h"
 
 namespace sluice {
 
@@ -28,15 +32,16 @@ struct TrainingData {
 
 class Trainer {
  public:
-  // Allocates everything the run needs. The folder and the backend must outlive it.
-  Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder& folder);
+  // Allocates everything the run needs. The folder (rank 0's; elsewhere null), the backend and the ranks must outlive it.
+  Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder* folder,
+          Communicator& ranks = one_rank());
 
   // Trains to the last step, from the checkpoint that `resume` means or from the start. Returns 0, or the signal that
   // stopped it after a checkpoint. UserError if that checkpoint is of another model or of other data; RunError when the
   // guard gives up, or the weights to save are spoilt.
   int run(const ResumeOption& resume);
 
-  // What was allocated, by purpose: a table for a person.
+  // What was allocated here, by purpose: a table for a person.
   std::string memory_table() const;
   size_t planned_bytes() const;
 
@@ -47,15 +52,25 @@ class Trainer {
     Guard::Verdict verdict;
   };
 
+  struct Files {  // rank 0's
+    explicit Files(const RunFolder& folder, const LogConfig& log)
+        : folder(folder), metrics(folder.metrics_file()), checkpoints(folder.checkpoints_folder(), log.keep) {}
+    const RunFolder& folder;
+    MetricsLog metrics;
+    CheckpointStore checkpoints;
+  };
+
   void start(const ResumeOption& resume);
+  std::optional<ResumePoint> find_resume_point(const ResumeOption& resume);
   void resume_from(const ResumePoint& point);
   void start_anew();
+  int agreed_stop();
   void train_steps();
   int finish();
   StepResult train_step();
   void apply(const StepResult& result);
   void roll_back(const std::string& reason);
-  void load(const Checkpoint& checkpoint);
+  Json load(const Checkpoint* checkpoint);  // rank 0's; returns the trainer's state of then
   void after_step(const StepResult& result);
   double seconds_per_step(const StepResult& result) const;  // since the last train line
   void log_step(const StepResult& result);
@@ -63,29 +78,32 @@ class Trainer {
   void probe();
   void save_attention_map();
   bool save();                   // false: the weights are spoilt and were not saved
+  void write_checkpoint(const HostState& tensors);
+  void wait_for_root();          // while it alone does something, see PatientWait
+  void append(const Json& line);
   void write_info(const char* status);
   void note_failure() noexcept;
   bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
-  std::vector<NamedTensor> model_tensors() const;
 
   Backend& backend_;
   Experiment experiment_;
-  const RunFolder& folder_;
+  Communicator& ranks_;
   const Json config_;
   const TrainingData data_;
   const std::string data_identity_;
   Learner learner_;
-  std::optional<Prober> prober_;
+  const StateTransfer transfer_;
+  std::optional<Prober> prober_;      // rank 0's
   Guard guard_;
-  MetricsLog metrics_;
-  CheckpointStore checkpoints_;
-  std::optional<Progress> progress_;
+  std::optional<Files> files_;        // rank 0's
+  std::optional<Progress> progress_;  // rank 0's
 
   int64_t step_ = 0;             // steps done
   int64_t next_sequence_ = 0;    // position in the training data; runs on through skips and roll-backs
   int64_t saved_step_ = -1;
   bool has_checkpoint_ = false;  // of this run, to roll back to
   bool last_step_skipped_ = false;
+  int stop_ = 0;                 // the signal that a rank was asked to stop by
   double seconds_before_ = 0;    // of earlier runs
   double interval_seconds_ = 0;  // step time since the last train line
   int64_t interval_steps_ = 0;

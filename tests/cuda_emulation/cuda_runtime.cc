@@ -60,7 +60,11 @@ cudaError_t cudaFree(void* pointer) { return std::free(pointer), cudaSuccess; }
 cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return cudaMalloc(pointer, bytes); }
 cudaError_t cudaFreeHost(void* pointer) { return cudaFree(pointer); }
 
-cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) { return *stream = nullptr, cudaSuccess; }
+cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
+  static char the_stream;  // not null: that is no device, to those who ask the backend for its stream
+  *stream = reinterpret_cast<cudaStream_t>(&the_stream);
+  return cudaSuccess;
+}
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) { return captured ? cudaErrorInvalidValue : cudaSuccess; }
 cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }

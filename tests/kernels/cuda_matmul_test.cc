@@ -1,6 +1,6 @@
-// Matrix products of the CUDA backend against the CPU backend: transpositions, slices, accumulation, biases, activations,
-// fused and not. With the emulated device the products themselves are the CPU's: what is tested there is how they are
-// described to cuBLASLt, and what is done when it refuses.
+// Matrix products of the CUDA backend against the CPU backend: transpositions, slices, accumulation, biases,
+// activations, fused and not. With the emulated device the products themselves are the CPU's: what is tested there is
+// how they are described to cuBLASLt, and what is done when it refuses.
 #include "kernels/device_parity.h"
 
 #if !SLUICE_WITH_CUDA
@@ -31,8 +31,8 @@ TestBuffer operand(DType type, int64_t rows, int64_t cols, bool transposed, int6
   return TestBuffer(type, rows, cols, cols + gap);
 }
 
-// K products of size 1 and more, each with two roundings. A fused bias is rounded to the type of the result, and a fused
-// activation is taken of the sum before it was rounded: in bf16, 2^-9 of values up to 4 sqrt(K) + 4.
+// K products of size 1 and more, each with two roundings. A fused bias is rounded to the type of the result, and a
+// fused activation is taken of the sum before it was rounded: in bf16, 2^-9 of values up to 4 sqrt(K) + 4.
 double slack(const Types& types, const Sizes& sizes, const Choice& choice) {
   const double size = 4 * std::sqrt(double(sizes.K)) + 4;
   const bool rounded = types.out == DType::kBF16 && (choice.bias || choice.activated);
@@ -41,10 +41,12 @@ double slack(const Types& types, const Sizes& sizes, const Choice& choice) {
 
 void expect_product(const Types& types, const Sizes& sizes, const Choice& choice, int64_t gap) {
   const auto [M, N, K] = sizes;
-  SCOPED_TRACE(fmt::format("{} into {}, M {} N {} K {}, transpose a {} b {}, accumulate {}, bias {}, activated {} {}, gap {}",
-                           name_of(types.act), name_of(types.out), M, N, K, choice.transpose_a, choice.transpose_b,
-                           choice.accumulate, choice.bias, choice.activated, int(choice.activation), gap));
-  TestBuffer a = operand(types.act, M, K, choice.transpose_a, gap), b = operand(types.act, K, N, choice.transpose_b, gap);
+  SCOPED_TRACE(
+      fmt::format("{} into {}, M {} N {} K {}, transpose a {} b {}, accumulate {}, bias {}, activated {} {}, gap {}",
+                  name_of(types.act), name_of(types.out), M, N, K, choice.transpose_a, choice.transpose_b,
+                  choice.accumulate, choice.bias, choice.activated, int(choice.activation), gap));
+  TestBuffer a = operand(types.act, M, K, choice.transpose_a, gap),
+             b = operand(types.act, K, N, choice.transpose_b, gap);
   TestBuffer bias(DType::kF32, Shape{N}), out(types.out, M, N, N + gap), activated(types.out, M, N, N + 2 * gap);
   a.randomise(1), b.randomise(2), bias.randomise(3);
   for (int64_t i = 0; i < out.size(); ++i) out.set(i, NAN);  // what was there may be anything
@@ -68,7 +70,7 @@ void expect_all_products() {
     for (const Sizes& sizes : kSizes)
       for (int flags = 0; flags < 64; ++flags) {
         const bool activated = flags & 16, gelu = flags & 32;
-        if (gelu && !activated) continue;
+        if ((gelu && !activated) || flags % 3 != sizes.K % 3) continue;  // a third of the choices for each size
         expect_product(types, sizes,
                        {bool(flags & 1), bool(flags & 2), bool(flags & 4), bool(flags & 8), activated,
                         gelu ? Activation::kGelu : Activation::kRelu},
@@ -87,10 +89,17 @@ TEST(CudaMatmul, WithoutFusionToo) {
   const std::unique_ptr<Backend> backend = cuda_under_test();  // with no plan yet
   for (DType dtype : kDeviceTypes)
     for (Activation kind : {Activation::kRelu, Activation::kGelu}) {
-      TestBuffer a(dtype, 9, 20), b(dtype, 16, 20), bias(DType::kF32, Shape{16}), out(dtype, 9, 16), activated(dtype, 9, 16);
+      TestBuffer a(dtype, 9, 20), b(dtype, 16, 20), bias(DType::kF32, Shape{16}), out(dtype, 9, 16),
+          activated(dtype, 9, 16);
       a.randomise(1), b.randomise(2), bias.randomise(3);
       const DeviceOp op = [&](Backend& on, const Tensors& t) {
-        on.matmul({.out = t[0], .a = t[2], .b = t[3], .transpose_b = true, .bias = t[4], .activated = t[1], .activation = kind});
+        on.matmul({.out = t[0],
+                   .a = t[2],
+                   .b = t[3],
+                   .transpose_b = true,
+                   .bias = t[4],
+                   .activated = t[1],
+                   .activation = kind});
       };
       const auto want = after(cpu_backend(), {out, activated, a, b, bias}, op);
       const auto got = after(*backend, {out, activated, a, b, bias}, op);
@@ -110,7 +119,8 @@ TEST(CudaMatmul, NanComesThrough) {
     TestBuffer a(dtype, 5, 9), b(dtype, 9, 6), out(dtype, 5, 6);
     a.randomise(1), b.randomise(2);
     a.set(2 * 9 + 8, NAN);
-    expect_parity({out, a, b}, [](Backend& on, const Tensors& t) { on.matmul({.out = t[0], .a = t[1], .b = t[2]}); }, 200);
+    expect_parity(
+        {out, a, b}, [](Backend& on, const Tensors& t) { on.matmul({.out = t[0], .a = t[1], .b = t[2]}); }, 200);
   });
 }
 

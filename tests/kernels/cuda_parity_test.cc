@@ -1,5 +1,6 @@
-// Every op of the CUDA backend but matmul and attention (tests of their own) against the CPU backend: odd shapes, slices of
-// columns at addresses that vector accesses cannot take, accumulation, non-finite values, the same bits twice.
+// Every op of the CUDA backend but matmul and attention (tests of their own) against the CPU backend: odd shapes,
+// slices of columns at addresses that vector accesses cannot take, accumulation, non-finite values, the same bits
+// twice.
 #include "kernels/device_parity.h"
 
 namespace sluice {
@@ -14,7 +15,8 @@ TEST(CudaParity, Fill) {
   for (DType dtype : {DType::kF32, DType::kBF16, DType::kF64, DType::kI32})
     for (int64_t gap : kGaps)
       for (double value : {0.0, -3.0, 1.5})
-        expect_parity({TestBuffer(dtype, 5, 67, 67 + gap)}, [=](Backend& b, const Tensors& t) { b.fill(t[0], value); }, 0);
+        expect_parity(
+            {TestBuffer(dtype, 5, 67, 67 + gap)}, [=](Backend& b, const Tensors& t) { b.fill(t[0], value); }, 0);
 }
 
 TEST(CudaParity, CopyConverts) {
@@ -54,8 +56,9 @@ TEST(CudaParity, Activations) {
           expect_parity({x, out}, [=](Backend& b, const Tensors& t) { b.activation_forward(kind, t[1], t[0]); }, 100);
           expect_parity({x, d_out, d_x},
                         [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[2], t[1], t[0], {}); }, 400);
-          expect_parity({x, d_out},
-                        [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[1], t[1], t[0], t[0]); }, 400);
+          expect_parity(
+              {x, d_out}, [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[1], t[1], t[0], t[0]); },
+              400);
         }
   });
 }
@@ -84,7 +87,7 @@ TEST(CudaParity, Gates) {
           TestBuffer x(dtype, N, C, C + gap), logits(dtype, N, G, G + gap), out(dtype, N, C, C + gap);
           TestBuffer d_out(dtype, N, C, C + gap), d_x(dtype, N, C, C + gap), d_logits(dtype, N, G, G + gap);
           x.randomise(1), logits.randomise(2, 2), d_out.randomise(3);
-          const auto forward = [=, H = H](const Tensors& t) { return GateForward{grain, H, t[0], t[1], t[2]}; };
+          const auto forward = [grain, H = H](const Tensors& t) { return GateForward{grain, H, t[0], t[1], t[2]}; };
           expect_parity({x, logits, out}, [=](Backend& b, const Tensors& t) { b.gate_forward(forward(t)); }, 40);
           expect_parity({x, logits, out, d_out, d_x, d_logits},
                         [=](Backend& b, const Tensors& t) { b.gate_backward({forward(t), t[3], t[4], t[5]}); },
@@ -158,7 +161,7 @@ TEST(CudaParity, Norms) {
   for_device_types([&](DType dtype) {
     for (auto [N, C] : shapes)
       for (int flags = 0; flags < 16; ++flags) {
-        if (N * C > 2000 && flags % (N * C > 10000 ? 15 : 5) != 0) continue;  // every combination on small shapes only
+        if (N * C > 2000 && flags % (N * C > 5000 ? 15 : 5) != 0) continue;  // every combination on small shapes only
         SCOPED_TRACE(fmt::format("{}x{}, flags {}", N, C, flags));
         const int64_t gap = flags % 3 == 0 ? 0 : flags % 3 == 1 ? 5 : 8;
         const NormCase norm(dtype, N, C, gap, flags & 1, flags & 2);
@@ -227,9 +230,10 @@ TEST(CudaParity, ATargetBeyondTheVocabularyGivesANan) {
 
 TEST(CudaParity, Embedding) {
   SLUICE_SKIP_WITHOUT_CUDA();
-  // N, V, C, T: sorted in shared memory alone and by further merges; runs within a chunk and over many; several groups of
-  // columns; the last sequence not whole.
-  const int64_t cases[][4] = {{1, 1, 1, 1}, {65, 7, 20, 13}, {130, 500, 257, 65}, {2049, 3, 8, 1024}, {5000, 40, 20, 128}};
+  // N, V, C, T: sorted in shared memory alone and by further merges; runs within a chunk and over many; several groups
+  // of columns; the last sequence not whole.
+  const int64_t cases[][4] = {
+      {1, 1, 1, 1}, {65, 7, 20, 13}, {130, 500, 257, 65}, {2049, 3, 8, 1024}, {5000, 40, 20, 128}};
   for_device_types([&](DType dtype) {
     for (auto [N, V, C, T] : cases)
       for (int flags = 0; flags < 4; ++flags) {

@@ -1,8 +1,8 @@
 // Runs an op on the CPU and on the CUDA backend under test, and compares every tensor it touched.
 //
 // A case is a list of buffers and an op over their tensors. The device works on copies of the buffers' whole memory, so
-// that what it writes out of bounds is caught. Bounds: results differ by at most a unit in the last place of their storage
-// type, and by `slack`, which each test derives from the magnitudes that are added up and from fp32's rounding.
+// that what it writes out of bounds is caught. Bounds: results differ by at most a unit in the last place of their
+// storage type, and by `slack`, which each test derives from the magnitudes that are added up and from fp32's rounding.
 #pragma once
 
 #include "kernels/arena.h"
@@ -49,7 +49,8 @@ inline ::testing::AssertionResult agrees(double got, double want, DType stored, 
   if (got == want || (std::isnan(got) && std::isnan(want))) return ::testing::AssertionSuccess();
   const double bound = 2 * rounding_of(stored) * std::fabs(want) + slack;
   if (std::fabs(got - want) <= bound) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << got << " instead of " << want << ", off by " << std::fabs(got - want) << " > " << bound;
+  return ::testing::AssertionFailure() << got << " instead of " << want << ", off by " << std::fabs(got - want) << " > "
+                                       << bound;
 }
 
 // `slack` is in roundings of 1 in fp32. Twice, with the threads in either order: the same bits.

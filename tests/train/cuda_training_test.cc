@@ -33,7 +33,7 @@ class CudaTraining : public testing::Test {
     Experiment experiment = runs_.experiment(overrides);
     const ResumeOption resume = ResumeOption::parse("auto");
     const RunFolder folder(runs_.path(run), experiment.dump(), resume);
-    return Trainer(*backend_, experiment, TrainingData::open(experiment), folder).run(resume);
+    return Trainer(*backend_, experiment, TrainingData::open(experiment), &folder).run(resume);
   }
 
   // Every number of every line of two runs, by relative distance. What is compared are means over many tokens, which

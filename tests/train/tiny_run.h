@@ -65,7 +65,7 @@ class TinyRuns {
     const StopSignals signals;
     const ResumeOption option = ResumeOption::parse(resume);
     const RunFolder folder(path(run), experiment.dump(), option);
-    Trainer trainer(backend, experiment, TrainingData::open(experiment), folder);
+    Trainer trainer(backend, experiment, TrainingData::open(experiment), &folder);
     return trainer.run(option);
   }
   int train(const std::string& run, const Overrides& overrides, const std::string& resume = "auto") const {

@@ -108,6 +108,24 @@ TEST_F(TrainerTest, ARollBackPassesOverADamagedCheckpoint) {
   EXPECT_EQ(backend.calls(), 8);
 }
 
+TEST_F(TrainerTest, ARollBackIsRememberedByARunThatIsKilledRightAfterIt) {
+  const TinyRuns::Overrides overrides = {"train.guard.max_skips=2", "train.guard.max_rollbacks=1"};
+  HookedBackend first;
+  first.on_gradients = [](int64_t call, const Tensor& grads) {
+    if (call >= 7 && call <= 9) grads.as<float>()[0] = kNan;
+    if (call == 10) throw RunError("power cut");
+  };
+  EXPECT_EQ(run_error("a", overrides, first), "power cut");
+  EXPECT_EQ(list_checkpoints(runs_.path("a/checkpoints")), std::vector<int64_t>{5});
+  EXPECT_EQ(runs_.trainer_state("a", 5)["guard"]["rolled_back"], 1);
+  EXPECT_EQ(runs_.trainer_state("a", 5)["next_sequence"], 9 * 6);
+  HookedBackend second;
+  poison(second, 1, 1000, kNan);
+  const std::string message = run_error("a", overrides, second);
+  EXPECT_NE(message.find("train.guard.max_rollbacks is 1"), std::string::npos) << message;
+  EXPECT_EQ(guard_actions("a"), (std::vector<std::string>{"roll_back 5", "skip 6", "skip 7", "stop 8"}));
+}
+
 TEST_F(TrainerTest, ItStopsWithAReasonWhenRollingBackDoesNotHelp) {
   HookedBackend backend;
   poison(backend, 7, 1000, kNan);
@@ -231,7 +249,7 @@ TEST_F(TrainerTest, TheMemoryPlanIsWhatIsAllocated) {
     {
       Experiment experiment = runs_.experiment(overrides);
       const RunFolder folder(runs_.path("a"), experiment.dump(), ResumeOption::parse("never"));
-      Trainer trainer(backend, experiment, TrainingData::open(experiment), folder);
+      Trainer trainer(backend, experiment, TrainingData::open(experiment), &folder);
       EXPECT_EQ(trainer.planned_bytes(), backend.allocated_bytes());
       EXPECT_EQ(trainer.run(ResumeOption::parse("never")), 0);
       EXPECT_EQ(trainer.planned_bytes(), backend.allocated_bytes()) << "something was allocated on the way";

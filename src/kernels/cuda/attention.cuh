@@ -1,24 +1,31 @@
-// What the CUDA attention kernels share: the problem, tiles in shared memory, the walk over them, and rows in registers.
+// What the CUDA attention kernels share: the problem, tiles in shared memory, the walk over them, and rows in
+// registers.
 //
 // Forward, backward and probe cut attention into tiles of queries x keys, as the CPU's kernels do (kernels/cpu/isa/
 // attention_forward.cc; online softmax, arXiv 1805.02867; tiling and the backward pass as in arXiv 2205.14135 and
 // 2307.08691). A block of four warps owns some rows, queries or keys, and walks over the other side in tiles that
 // copy_async_16 brings in while the tile before is worked on. A warp owns kStrips strips of 16 rows, in accumulator
-// layout: of lane l, with g = l / 4 and t = l % 4, "row r" (0 <= r < 2 kStrips) is row 8 r + g of the warp, shared by the
-// four lanes of a quad, and its columns are 2t, 2t + 1 of every 8. Weights and score gradients go from the accumulators of
-// one product straight into the left fragments of the next. All statistics are f32; there are no atomics.
+// layout: of lane l, with g = l / 4 and t = l % 4, "row r" (0 <= r < 2 kStrips) is row 8 r + g of the warp, shared by
+// the four lanes of a quad, and its columns are 2t, 2t + 1 of every 8. Weights and score gradients go from the
+// accumulators of one product straight into the left fragments of the next. All statistics are f32; there are no
+// atomics.
 //
 // A key bias is no tile: its score is one f32 dot product per query, at full precision, and comes first.
 // Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded.
 //
-// Cost at D = 64, bf16, of 64 queries x 64 keys, in m16n8k16 instructions (64 x 64 x 64 is 128): forward 256 and 4,096
-// exponentials; backward 640 (S, dP, dV, dK in the keys' kernel: 512; S, dP, dQ in the queries': 384; S and dP twice is the
-// price of no atomics: 896 are run). Each instruction is 2,048 multiply-adds. f32 runs six times as many instructions.
-// Expected of nvcc 13 for sm_90 (registers, shared memory; no spills): see each kernel's file.
+// Cost of 64 queries x 64 keys at D = 64 in bf16, in m16n8k16 instructions of 2,048 multiply-adds: a product is 128,
+// the forward pass 256 and 4,096 exponentials; the backward pass needs 640 and runs 896, as both its kernels recompute
+// S and dP, the price of no atomics. At 1,024 multiply-adds a clock and multiprocessor (sm_80) that is a floor of 512
+// and 1,792 clocks. f32 runs six times as many instructions. What nvcc 13 makes of it for sm_90 at D = 64, bf16,
+// softmax; a thread of any kernel spills at most some 100 bytes:
+//   forward           128 queries, 64 keys    255 registers   55,296 bytes of shared memory
+//   queries' kernel    64 queries, 64 keys    168 registers   55,296 + 768
+//   keys' kernel       64 keys, 64 queries    182 registers   57,344
 //
-// Next steps, in the order of what they should bring on sm_90: WGMMA with TMA loads and a producer warp (mma.sync reaches
-// about 60% of the tensor cores' rate there); products of the diagonal tile cut to 16-key strips; 2-CTA key blocks in the
-// backward pass with dQ reduced through distributed shared memory instead of recomputing S and dP; a class for D = 96.
+// None of this has been timed. Next steps, in the order of what they should bring on sm_90: WGMMA with TMA loads and a
+// producer warp (mma.sync reaches some 60% of the tensor cores' rate there); exp2 with the scale folded in, in place of
+// expf; leaving out the halves of diagonal tiles that are masked; two strips a warp in the backward kernels; D = 96 as
+// a class of its own.
 #pragma once
 
 #include <type_traits>
@@ -69,9 +76,11 @@ __device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem&
 // instantiation, since the start is picked at run time.
 template <class Score>
 inline constexpr bool kOnlyStartDiffers =
+    !Score::kTwoPass && !Score::kOwnDelta &&
     &Score::template weight<float, float> == &SoftmaxFamily::weight<float, float> &&
+    &Score::template mass<float, float> == &SoftmaxFamily::mass<float, float> &&
     &Score::template probability<float, float> == &SoftmaxFamily::probability<float, float> &&
-    &Score::template d_score<float, float> == &SoftmaxFamily::d_score<float, float> && !Score::kTwoPass && !Score::kOwnDelta;
+    &Score::template d_score<float, float> == &SoftmaxFamily::d_score<float, float>;
 template <class Score>
 using RowFormula = std::conditional_t<kOnlyStartDiffers<Score>, SoftmaxFamily, Score>;
 
@@ -103,15 +112,15 @@ void with_formula_and_class(const AttentionProblem& p, Body body) {
 
 // ---- tiles in shared memory ----------------------------------------------------------------------------------------
 
-// Elements between rows of a tile: 16 bytes (bf16) or 32 (f32) more than a row, so that the rows that a warp reads at a time
-// lie in different banks.
+// Elements between rows of a tile: 16 bytes (bf16) or 32 (f32) more than a row, so that the rows that a warp reads at a
+// time lie in different banks.
 template <int kD>
 inline constexpr int kTileStride = kD + 8;
 
 __device__ __forceinline__ int warp_index() { return int(threadIdx.x) / kWarp; }
 
-// Rows [0, kRows) x [0, kD) of one head into shared memory; rows from `rows` and features from p.D on become zeros. On its
-// way until copies are waited for.
+// Rows [0, kRows) x [0, kD) of one head into shared memory; rows from `rows` and features from p.D on become zeros. On
+// its way until copies are waited for.
 template <int kRows, int kD, int kThreads, class S>
 __device__ __forceinline__ void load_tile(S* tile, const S* from, int64_t stride, int rows, const AttentionProblem& p) {
   if (p.vectors) {
@@ -130,8 +139,8 @@ __device__ __forceinline__ void load_tile(S* tile, const S* from, int64_t stride
   }
 }
 
-// body(tile, buffer) for every tile, in turn in one of two buffers; load(tile, buffer) brings one in. The caller has loaded
-// tile 0 and committed the copies. No barrier after the last body.
+// body(tile, buffer) for every tile, in turn in one of two buffers; load(tile, buffer) brings one in. The caller has
+// loaded tile 0 and committed the copies. No barrier after the last body.
 template <class Load, class Body>
 __device__ __forceinline__ void walk_tiles(int tiles, Load load, Body body) {
   for (int tile = 0; tile < tiles; ++tile) {
@@ -167,8 +176,8 @@ __device__ __forceinline__ void dot_rows(float (&dots)[kRowsHeld], const S* rows
   for (int r = 0; r < kRowsHeld; ++r) dots[r] = quad_sum(sums[r]);
 }
 
-// One of this thread's accumulators c[strip][tile][e]; r is its row among the thread's, `column` its column in the tile,
-// and `above` that column less its row in the warp: on the diagonal, keys above 0 lie beyond the query.
+// One of this thread's accumulators c[strip][tile][e]; r is its row among the thread's, `column` its column in the
+// tile, and `above` that column less its row in the warp: on the diagonal, keys above 0 lie beyond the query.
 struct Place {
   int strip, tile, e, r, column, above;
 };
@@ -183,8 +192,8 @@ __device__ __forceinline__ void for_elements(Body body) {
     for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        const int column = 8 * tile + e % 2;
-        body(Place{strip, tile, e, 2 * strip + e / 2, first + column, first_above + (column - 16 * strip - 8 * (e / 2))});
+        const int column = 8 * tile + e % 2, row = 16 * strip + 8 * (e / 2);
+        body(Place{strip, tile, e, 2 * strip + e / 2, first + column, first_above + (column - row)});
       }
 }
 
@@ -229,25 +238,28 @@ __device__ __forceinline__ void store_pair(Bf16* to, float a, float b) {
   *reinterpret_cast<uint32_t*>(to) = pack_bf16(a, b);
 }
 
-// The warp's accumulators into `rows` rows of global memory, by way of the warp's own rows of a tile that it needs no more.
+// The warp's accumulators into `rows` rows of global memory, by way of the warp's own rows of a tile that it needs no
+// more.
 template <int kD, int kStrips, class S>
-__device__ __forceinline__ void store_rows(S* to, int64_t stride, int rows, const float (&acc)[kStrips][kD / 8][4], S* tile,
-                                           const AttentionProblem& p) {
+__device__ __forceinline__ void store_rows(S* to, int64_t stride, int rows, const float (&acc)[kStrips][kD / 8][4],
+                                           S* tile, const AttentionProblem& p) {
   const int g = lane_index() / 4, t = lane_index() % 4;
   __syncwarp();
 #pragma unroll
   for (int r = 0; r < 2 * kStrips; ++r)
 #pragma unroll
-    for (int n = 0; n < kD / 8; ++n)
-      store_pair(tile + (8 * r + g) * kTileStride<kD> + 8 * n + 2 * t, acc[r / 2][n][r % 2 * 2], acc[r / 2][n][r % 2 * 2 + 1]);
+    for (int n = 0; n < kD / 8; ++n) {
+      const float* pair = acc[r / 2][n] + r % 2 * 2;
+      store_pair(tile + (8 * r + g) * kTileStride<kD> + 8 * n + 2 * t, pair[0], pair[1]);
+    }
   __syncwarp();
   if (p.vectors) {
     constexpr int kVector = 16 / sizeof(S), kVectors = kD / kVector;
 #pragma unroll 4
     for (int i = lane_index(); i < 16 * kStrips * kVectors; i += kWarp) {
       const int row = i / kVectors, d = i % kVectors * kVector;
-      if (row < rows && d < p.D)
-        *reinterpret_cast<uint4*>(to + row * stride + d) = *reinterpret_cast<const uint4*>(tile + row * kTileStride<kD> + d);
+      const uint4 vector = *reinterpret_cast<const uint4*>(tile + row * kTileStride<kD> + d);
+      if (row < rows && d < p.D) *reinterpret_cast<uint4*>(to + row * stride + d) = vector;
     }
   } else {
     for (int i = lane_index(); i < 16 * kStrips * kD; i += kWarp) {

@@ -21,12 +21,12 @@ int rows_of_block(int64_t D) {
   return D <= 128 ? BackwardTiling<S, 128>::kRows : BackwardTiling<S, 256>::kRows;
 }
 
-inline constexpr int kSumWarps = 8;
+inline constexpr int kSumWarps = 8, kSumThreads = kSumWarps * kWarp;
 
-// out[c] = (accumulate ? out[c] : 0) + factor * sum over rows of x[row * stride + c]. A warp takes every eighth row, a lane
-// one column; the order of the sum depends on the shape alone.
-__global__ void __launch_bounds__(kSumWarps* kWarp)
-    sum_columns_kernel(float* out, const float* x, int64_t rows, int64_t stride, int columns, float factor, bool accumulate) {
+// out[c] = (add ? out[c] : 0) + factor * sum over rows of x[row * stride + c]. A warp takes every eighth row, a
+// lane one column; the order of the sum depends on the shape alone.
+__global__ void __launch_bounds__(kSumThreads)
+    sum_columns_kernel(float* out, const float* x, int64_t rows, int64_t stride, int columns, float factor, bool add) {
   __shared__ float sums[kSumWarps][kWarp];
   const int lane = lane_index(), column = int(blockIdx.x) * kWarp + lane;
   float sum = 0;
@@ -39,14 +39,14 @@ __global__ void __launch_bounds__(kSumWarps* kWarp)
   if (warp_index() == 0 && column < columns) {
     float total = 0;
     for (int warp = 0; warp < kSumWarps; ++warp) total += sums[warp][lane];
-    out[column] = (accumulate ? out[column] : 0.0f) + factor * total;
+    out[column] = (add ? out[column] : 0.0f) + factor * total;
   }
 }
 
-void sum_columns(float* out, const float* x, int64_t rows, int64_t stride, int64_t columns, float factor, bool accumulate,
+void sum_columns(float* out, const float* x, int64_t rows, int64_t stride, int64_t columns, float factor, bool add,
                  cudaStream_t stream) {
-  launch(sum_columns_kernel, dim3(unsigned((columns + kWarp - 1) / kWarp)), dim3(kSumWarps * kWarp), 0, stream, out, x, rows,
-         stride, int(columns), factor, accumulate);
+  const dim3 grid(unsigned((columns + kWarp - 1) / kWarp));
+  launch(sum_columns_kernel, grid, dim3(kSumThreads), 0, stream, out, x, rows, stride, int(columns), factor, add);
 }
 
 template <class S>

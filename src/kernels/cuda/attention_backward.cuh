@@ -4,11 +4,11 @@
 //
 //   dV_j = sum_i p_ij dO_i     dK_j = scale * sum_i ds_ij q_i     dQ_i = scale * sum_j ds_ij k_j
 //
-// (1) The queries' kernel: delta and dQ; a block owns queries of one head. It leaves (m, 1/l, delta) of every row for (2),
-// and its share of the gradients of key bias, value bias and sink logit. (2) The keys' kernel: dK and dV; a block owns keys
-// of one key/value head and walks over the later queries of all heads that share it. (3) The shares are added up in order.
-// Both kernels have the same form: rows and their partners stay in shared memory as left factors (Q, dO or K, V), the
-// other side passes by in tiles (K, V or Q, dO).
+// (1) The queries' kernel: delta and dQ; a block owns queries of one head. It leaves (m, 1/l, delta) of every row for
+// (2), and its share of the gradients of key bias, value bias and sink logit. (2) The keys' kernel: dK and dV; a block
+// owns keys of one key/value head and walks over the later queries of all heads that share it. (3) The shares are added
+// up in order. Both kernels have the same form: rows and their partners stay in shared memory as left factors (Q, dO or
+// K, V), the other side passes by in tiles (K, V or Q, dO).
 #pragma once
 
 #include "kernels/cuda/attention.cuh"
@@ -26,8 +26,8 @@ struct BackwardProblem : AttentionProblem {
   int padded_T;
 };
 
-// kRows rows stay in a block, kColumns pass by at a time. What decides is shared memory: 2 tiles of kRows and 4 of kColumns
-// in the 163 KB that a block may have on sm_80; and that dK and dV are accumulators of kD columns each.
+// kRows rows stay in a block, kColumns pass by at a time. What decides is shared memory: 2 tiles of kRows and 4 of
+// kColumns in the 163 KB that a block may have on sm_80; and that dK and dV are accumulators of kD columns each.
 template <class S, int kD>
 struct BackwardTiling {
   static constexpr int kBytes = kD * int(sizeof(S));

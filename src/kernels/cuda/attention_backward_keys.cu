@@ -1,9 +1,10 @@
-// Attention backward, the keys' side: dV_j = sum_i p_ij dO_i and dK_j = scale * sum_i ds_ij q_i (attention_backward.cuh).
+// Attention backward, the keys' side: dV_j = sum_i p_ij dO_i and dK_j = scale * sum_i ds_ij q_i
+// (attention_backward.cuh).
 //
-// A block owns 64 keys (32 where a row takes 1 KB) of one key/value head, those with the most queries first. K and V stay in
-// shared memory; the queries at or after the block pass by, of every head that shares the keys, each with its (m, 1/l,
-// delta). Scores are kept transposed, [keys, queries], so that weights and score gradients are left factors as they are.
-// At D = 256 the registers hold one of dK and dV: two blocks share the work, one for each.
+// A block owns 64 keys (32 where a row takes 1 KB) of one key/value head, those with the most queries first. K and V
+// stay in shared memory; the queries at or after the block pass by, of every head that shares the keys, each with its
+// (m, 1/l, delta). Scores are kept transposed, [keys, queries], so that weights and score gradients are left factors as
+// they are. At D = 256 the registers hold one of dK and dV: two blocks share the work, one for each.
 #include "kernels/cuda/attention_backward.cuh"
 
 namespace sluice::cuda {
@@ -15,8 +16,8 @@ struct KeysTiling : BackwardTiling<S, kD> {
   static constexpr size_t kShared = KeysTiling::kTiles + 2 * KeysTiling::kColumns * sizeof(float4);
 };
 
-// Products k . q of a tile into weights, dO . v into score gradients, both transposed and in place. `rows` are the tile's
-// queries; key 0 of the warp lies `behind` positions after query 0 of the tile, which has `queries` queries.
+// Products k . q of a tile into weights, dO . v into score gradients, both transposed and in place. `rows` are the
+// tile's queries; key 0 of the warp lies `behind` positions after query 0 of the tile, which has `queries` queries.
 template <class Score, int kStrips, int kTiles>
 __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
                                               const float4* rows, int behind, int queries, const AttentionProblem& p) {
@@ -35,8 +36,8 @@ __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], fl
 template <class S, class Score, int kD>
 __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(const BackwardProblem<S> p) {
   using Tiling = KeysTiling<S, kD>;
-  constexpr int kStrips = Tiling::kStrips, kStride = kTileStride<kD>, kQueries = Tiling::kColumns, kRows = Tiling::kRows;
-  constexpr int kThreads = Tiling::kThreads;
+  constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kQueries = Tiling::kColumns;
+  constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
   S* const k = reinterpret_cast<S*>(dynamic_shared());
   S* const v = k + kRows * kStride;
   S* const q = v + kRows * kStride;
@@ -51,8 +52,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
   const auto load_queries = [&](int tile, int buffer) {
     const int h = kv * p.group() + tile / tiles_per_head, t = first_query(tile);
     load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, b, t, h), p.q.stride, p.T - t, p);
-    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, b, t, h), p.d_out.stride, p.T - t,
-                                      p);
+    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, b, t, h), p.d_out.stride,
+                                      p.T - t, p);
     const int i = int(threadIdx.x);
     if (i < kQueries)
       copy_async_16(rows + buffer * kQueries + i, p.rows + (int64_t(b) * p.H + h) * p.padded_T + t + i, true);

@@ -1,7 +1,7 @@
 // Attention backward, the queries' side: delta_i and dQ_i = scale * sum_j ds_ij k_j (attention_backward.cuh).
 //
-// A block owns 64 queries of one head (32 where a row takes 1 KB), the longest rows first. Q and dO stay in shared memory,
-// keys and values pass by. It also leaves its rows' share of what the parameters get:
+// A block owns 64 queries of one head (32 where a row takes 1 KB), the longest rows first. Q and dO stay in shared
+// memory, keys and values pass by. It also leaves its rows' share of what the parameters get:
 //   d_key_bias = scale * sum_i ds_i q_i,  d_value_bias = sum_i p_i dO_i,  with p and ds of the bias slot;
 //   d_sink_logit = -sum_i e^(b - m_i) / l_i delta_i.
 #include "kernels/cuda/attention_backward.cuh"
@@ -60,8 +60,8 @@ struct GradientRows {
   }
 
   // delta = sum_j delta_term: this lane's part, of one tile of q . k and dO . v.
-  __device__ __forceinline__ void add_delta_terms(const float (&s)[kStrips][kTiles][4], const float (&dp)[kStrips][kTiles][4],
-                                                  int first_key) {
+  __device__ __forceinline__ void add_delta_terms(const float (&s)[kStrips][kTiles][4],
+                                                  const float (&dp)[kStrips][kTiles][4], int first_key) {
     const int last = first - first_key;
     for_elements<kStrips, kTiles>([&](Place at) {
       const float term = Score::delta_term(s[at.strip][at.tile][at.e] * p.scale, m[at.r], inverse[at.r],
@@ -123,8 +123,8 @@ __device__ __forceinline__ void sum_weighted(float* out, const float (&weights)[
 template <class S, class Score, int kD>
 __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kernel(const BackwardProblem<S> p) {
   using Tiling = BackwardTiling<S, kD>;
-  constexpr int kStrips = Tiling::kStrips, kStride = kTileStride<kD>, kKeys = Tiling::kColumns, kRows = Tiling::kRows;
-  constexpr int kThreads = Tiling::kThreads;
+  constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kKeys = Tiling::kColumns;
+  constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
   __shared__ float bias_weight[kRows], bias_ds[kRows], sink_terms[kRows];
   S* const q = reinterpret_cast<S*>(dynamic_shared());
   S* const d_out = q + kRows * kStride;
@@ -200,8 +200,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
     __syncthreads();
     if (p.key_bias) {
       add_outer(d_q, ds, p.key_bias + int64_t(kv) * p.D, p.D);
-      float* const shares =
-          p.bias_shares + ((int64_t(b) * p.group() + h % p.group()) * blocks + block) * 2 * p.KV * p.D + int64_t(kv) * p.D;
+      const int64_t place = (int64_t(b) * p.group() + h % p.group()) * blocks + block;
+      float* const shares = p.bias_shares + place * 2 * p.KV * p.D + int64_t(kv) * p.D;
       sum_weighted<kRows, kD, kThreads>(shares, bias_ds, q, p.D);
       if (p.value_bias) sum_weighted<kRows, kD, kThreads>(shares + p.KV * p.D, bias_weight, d_out, p.D);
     }
@@ -224,8 +224,8 @@ void backward_queries(const BackwardProblem<S>& p, cudaStream_t stream) {
   with_formula_and_class(p, [&](auto formula, auto head_class) {
     using Tiling = BackwardTiling<S, head_class()>;
     const int blocks = (p.T + Tiling::kRows - 1) / Tiling::kRows;
-    launch(queries_kernel<S, decltype(formula), head_class()>, dim3(unsigned(blocks * p.B * p.H)), dim3(Tiling::kThreads),
-           Tiling::kTiles, stream, p);
+    launch(queries_kernel<S, decltype(formula), head_class()>, dim3(unsigned(blocks * p.B * p.H)),
+           dim3(Tiling::kThreads), Tiling::kTiles, stream, p);
   });
 }
 

@@ -1,8 +1,8 @@
 // Causal attention, forward: O_i = sum_j p_ij v_j (kernels/backend.h, kernels/formulas/scores/score.h).
 //
-// A block owns 64 or 128 queries of one head, the longest rows first, and walks over tiles of keys and values. Every row
-// keeps the reference m, its share of the normaliser l (summed over the quad at the end) and the unnormalised output;
-// when m grows, l and the output are rescaled. Functions that are not linear in their weights walk twice.
+// A block owns 64 or 128 queries of one head, the longest rows first, and walks over tiles of keys and values. Every
+// row keeps the reference m, its share of the normaliser l (summed over the quad at the end) and the unnormalised
+// output; when m grows, l and the output are rescaled. Functions that are not linear in their weights walk twice.
 #include "kernels/cuda/attention.cuh"
 
 namespace sluice::cuda {
@@ -123,7 +123,8 @@ struct ForwardRows {
   }
 
  private:
-  // Returns what everything summed so far is multiplied by; l already was. A NaN leaves m as it is and shows in the weight.
+  // Returns what everything summed so far is multiplied by; l already was. A NaN leaves m as it is and shows in the
+  // weight.
   __device__ __forceinline__ float raise_reference(int r, float score) {
     const float before = m[r];
     m[r] = fmaxf(before, score);
@@ -210,10 +211,11 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
   }
 
   const int g = lane_index() / 4, row = first + warp_row;
-  if (lane_index() % 4 == 0)
-    for (int r = 0; r < 2 * kStrips; ++r)
-      if (row + 8 * r + g < p.T)
-        *reinterpret_cast<float2*>(p.stats + (int64_t(bh) * p.T + row + 8 * r + g) * 2) = make_float2(rows.m[r], rows.l[r]);
+  float2* const stats = reinterpret_cast<float2*>(p.stats) + int64_t(bh) * p.T;
+  for (int r = 0; r < 2 * kStrips; ++r) {
+    const int i = row + 8 * r + g;
+    if (lane_index() % 4 == 0 && i < p.T) stats[i] = make_float2(rows.m[r], rows.l[r]);
+  }
   store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
 }
 

@@ -1,14 +1,14 @@
 // Matrix fragments in registers, and products of them, for the attention kernels: one interface for both storage types.
 //
-// A warp multiplies strips of 16 rows. Of lane l, with g = l / 4 and t = l % 4, an accumulator c[4] of 16 x 8 holds rows g
-// (c[0], c[1]) and g + 8 (c[2], c[3]) in columns 2t and 2t + 1. Fragments of the left factor come from rows in shared
-// memory or straight from accumulators (weights times values); those of the right factor from shared rows that are either
-// its columns (scores: queries times keys) or its rows (weights times values).
+// A warp multiplies strips of 16 rows. Of lane l, with g = l / 4 and t = l % 4, an accumulator c[4] of 16 x 8 holds
+// rows g (c[0], c[1]) and g + 8 (c[2], c[3]) in columns 2t and 2t + 1. Fragments of the left factor come from rows in
+// shared memory or straight from accumulators (weights times values); those of the right factor from shared rows that
+// are either its columns (scores: queries times keys) or its rows (weights times values).
 //
-// bf16: m16n8k16, loaded by ldmatrix. f32: every operand is split into two tf32 numbers, x = high + low + O(2^-22 x), and a
-// product is high high + high low + low high (m16n8k8 three times): about fp32's accuracy on tensor cores. The order of the
-// inner index is free as long as both factors agree, so f32 gives lane t the indices 2t, 2t + 1 where the instruction says
-// t, t + 4: then accumulators are left fragments as they are, and a pair is one 8-byte load.
+// bf16: m16n8k16, loaded by ldmatrix. f32: every operand is split into two tf32 numbers, x = high + low + O(2^-22 x),
+// and a product is high high + high low + low high (m16n8k8 three times): about fp32's accuracy on tensor cores. The
+// order of the inner index is free as long as both factors agree, so f32 gives lane t the indices 2t, 2t + 1 where the
+// instruction says t, t + 4: then accumulators are left fragments as they are, and a pair is one 8-byte load.
 #pragma once
 
 #include "kernels/bf16.h"
@@ -54,7 +54,9 @@ struct Fragments<Bf16> {
       for (int row = 0; row < 2; ++row)
         a.x[2 * half + row] = pack_bf16(c[2 * step + half][2 * row], c[2 * step + half][2 * row + 1]);
   }
-  static __device__ __forceinline__ void multiply(float (&c)[4], const Left& a, const Right& b) { mma_bf16(c, a.x, b.x); }
+  static __device__ __forceinline__ void multiply(float (&c)[4], const Left& a, const Right& b) {
+    mma_bf16(c, a.x, b.x);
+  }
 
  private:
   static __device__ __forceinline__ void unpack(Right (&b)[2], const uint32_t (&r)[4]) {
@@ -107,13 +109,15 @@ struct Fragments<float> {
   }
 };
 
-// The left factor of a warp's products: kStrips strips of 16 rows, kWidth features wide, that stay in shared memory; kHeld
-// keeps their fragments in registers.
+// The left factor of a warp's products: kStrips strips of 16 rows, kWidth features wide, that stay in shared memory;
+// kHeld keeps their fragments in registers.
 template <class S, int kStrips, int kWidth, bool kHeld>
 class LeftRows {
  public:
   using F = Fragments<S>;
   static constexpr int kSteps = kWidth / F::kInner;
+  // Of loops over the steps. Registers have no index at run time, so what is held must be unrolled.
+  static constexpr int kUnroll = kHeld ? kSteps : sizeof(S) == 2 ? 4 : 2;
 
   __device__ __forceinline__ LeftRows(const S* rows, int stride) : rows_(rows), stride_(stride) {}
   // To be called once the rows have arrived.
@@ -160,9 +164,10 @@ __device__ __forceinline__ void multiply_columns(float (&c)[kStrips][kTiles][4],
                                                  const LeftRows<S, kStrips, kWidth, kHeld>& left, const S* columns,
                                                  int stride) {
   using F = Fragments<S>;
+  using Left = LeftRows<S, kStrips, kWidth, kHeld>;
   set_zero(c);
-#pragma unroll
-  for (int step = 0; step < kWidth / F::kInner; ++step) {
+#pragma unroll Left::kUnroll
+  for (int step = 0; step < Left::kSteps; ++step) {
     typename F::Left a[kStrips];
     left.get(a, step);
 #pragma unroll

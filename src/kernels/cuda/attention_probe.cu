@@ -85,12 +85,13 @@ void probe(const AttentionProbeArgs& args, cudaStream_t stream) {
   with_class(p.D, [&](auto head_class) {
     using Tiling = ProbeTiling<S, head_class()>;
     const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;
-    launch(scores_kernel<S, head_class()>, dim3(unsigned(blocks * p.B * p.H)), dim3(kThreads), Tiling::kShared, stream, p);
+    launch(scores_kernel<S, head_class()>, dim3(unsigned(blocks * p.B * p.H)), dim3(kThreads), Tiling::kShared, stream,
+           p);
   });
   const int64_t rows = int64_t(p.B) * p.H * p.T;
   ScoreFunctions::dispatch(p.score, [&](auto score) {
-    launch(weights_kernel<RowFormula<decltype(score)>>, dim3(unsigned((rows + kThreads - 1) / kThreads)), dim3(kThreads), 0,
-           stream, args.sink_attention, static_cast<const float*>(in.stats), rows, p.constants);
+    launch(weights_kernel<RowFormula<decltype(score)>>, dim3(unsigned((rows + kThreads - 1) / kThreads)),
+           dim3(kThreads), 0, stream, args.sink_attention, in.stats, rows, p.constants);
   });
 }
 

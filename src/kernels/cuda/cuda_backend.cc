@@ -69,7 +69,7 @@ class CudaBackend final : public Backend {
 
   ~CudaBackend() override { cudaStreamSynchronize(stream_); }
 
-  cudaStream_t stream() const { return stream_; }
+  void* stream() const override { return static_cast<cudaStream_t>(stream_); }
 
   // --- the device
   std::string describe() const override { return description_; }
@@ -99,7 +99,8 @@ class CudaBackend final : public Backend {
   void fill(const Tensor& out, double value) override {
     check(bool(out), "fill: out is absent");
     put("fill", [&] {
-      cuda::fill(out.data, out.rows(), out.cols(), out.stride, int(size_of(out.dtype)), bits_of(out.dtype, value), stream_);
+      cuda::fill(out.data, out.rows(), out.cols(), out.stride, int(size_of(out.dtype)), bits_of(out.dtype, value),
+                 stream_);
     });
   }
 
@@ -134,9 +135,9 @@ class CudaBackend final : public Backend {
       if (!accumulate_table)
         cuda::check(cudaMemsetAsync(d_table.data, 0, d_table.bytes(), stream_), "cudaMemset");
       for (int64_t first = 0; first < d_out.rows(); first += cuda::kMaxTokens)
-        cuda::embedding_backward_table(view_of(d_table),
-                                       view_of(d_out.row_range(first, std::min(cuda::kMaxTokens, d_out.rows() - first))),
-                                       tokens.as<int32_t>() + first, {scratch_.data(), scratch_.bytes()}, stream_);
+        cuda::embedding_backward_table(
+            view_of(d_table), view_of(d_out.row_range(first, std::min(cuda::kMaxTokens, d_out.rows() - first))),
+            tokens.as<int32_t>() + first, {scratch_.data(), scratch_.bytes()}, stream_);
       if (d_positions)
         cuda::embedding_backward_positions(view_of(d_positions), view_of(d_out), T, accumulate_positions, stream_);
     });
@@ -242,8 +243,8 @@ class CudaBackend final : public Backend {
     check_gate_backward(args);
     const GateForward& forward = args.forward;
     put("gate_backward", [&] {
-      cuda::gate_backward({forward.grain, forward.heads, view_of(forward.x), view_of(forward.logits)}, view_of(args.d_out),
-                          view_of(args.d_x), view_of(args.d_logits), stream_);
+      cuda::gate_backward({forward.grain, forward.heads, view_of(forward.x), view_of(forward.logits)},
+                          view_of(args.d_out), view_of(args.d_x), view_of(args.d_logits), stream_);
     });
   }
 
@@ -332,10 +333,5 @@ class CudaBackend final : public Backend {
 }  // namespace
 
 std::unique_ptr<Backend> make_cuda_backend(int device) { return std::make_unique<CudaBackend>(device); }
-
-void* cuda_stream_of(Backend& backend) {
-  const auto* found = dynamic_cast<const CudaBackend*>(&backend);
-  return found ? static_cast<void*>(found->stream()) : nullptr;
-}
 
 }  // namespace sluice

@@ -1,5 +1,5 @@
-// The CUDA backend, as the rest of the program sees it: no CUDA header is needed to include this one. Only in builds with
-// CUDA (SLUICE_WITH_CUDA) and in the emulation of the tests is there anything behind it.
+// The CUDA backend, as the rest of the program sees it: no CUDA header is needed to include this one. Only in builds
+// with CUDA (SLUICE_WITH_CUDA) and in the emulation of the tests is there anything behind it.
 #pragma once
 
 #include <memory>
@@ -28,9 +28,5 @@ std::vector<CudaDevice> cuda_devices();
 // Throws RunError where the device cannot be used. With SLUICE_CUDA_SYNC=1 in the environment it waits for every op and
 // replays no graphs, so that an error names the op it happened in.
 std::unique_ptr<Backend> make_cuda_backend(int device);
-
-// The stream (a cudaStream_t) that a backend made above works on, for libraries that put work of their own on it; null for
-// any other backend.
-void* cuda_stream_of(Backend& backend);
 
 }  // namespace sluice

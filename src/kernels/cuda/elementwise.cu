@@ -99,7 +99,8 @@ void with_activation_of(Activation kind, Element element, Body body) {
 
 }  // namespace
 
-void fill(void* out, int64_t rows, int64_t cols, int64_t stride, int element_bytes, uint64_t bits, cudaStream_t stream) {
+void fill(void* out, int64_t rows, int64_t cols, int64_t stride, int element_bytes, uint64_t bits,
+          cudaStream_t stream) {
   if (element_bytes == 2) fill_as<uint16_t>(out, rows, cols, stride, bits, stream);
   else if (element_bytes == 4) fill_as<uint32_t>(out, rows, cols, stride, bits, stream);
   else fill_as<uint64_t>(out, rows, cols, stride, bits, stream);
@@ -130,7 +131,8 @@ void activation_backward(Activation kind, const View& d_x, const View& d_out, co
   with_activation_of(kind, x.element, [&](auto formula, auto storage) {
     using S = decltype(storage);
     map(x.rows, x.cols, flat(d_x) && flat(d_out) && flat(x) && flat(out), stream,
-        ActivationBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out), vector});
+        ActivationBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out),
+                                                 vector});
   });
 }
 

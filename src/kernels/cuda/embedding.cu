@@ -1,12 +1,13 @@
 // Token and position embedding, and their gradients without atomics.
 //
-// Gradient of the table. The tokens are sorted with their places as 64-bit keys (token, place): equal tokens become runs,
-// in the order of places. Sorting: pairs of sorted pieces are merged, each key finding its place by binary search in the
-// other piece; pieces up to kTile in shared memory, larger ones by one kernel each. Then every warp adds up a fixed number
-// of sorted rows, 256 columns of them: a run inside its chunk goes to the table, the parts of a run that crosses chunks to
-// scratch memory (`head`: of a run begun earlier, `tail`: of one that goes on), from where the chunk in which the run
-// begins adds them in order. So the sums do not depend on timing, and a token that makes up half of the text costs no more
-// than others. Cost: about log2(N / kTile) + 4 short kernels, one read of d_out, one read and write of each row met.
+// Gradient of the table. The tokens are sorted with their places as 64-bit keys (token, place): equal tokens become
+// runs, in the order of places. Sorting: pairs of sorted pieces are merged, each key finding its place by binary search
+// in the other piece; pieces up to kTile in shared memory, larger ones by one kernel each. Then every warp adds up a
+// fixed number of sorted rows, 256 columns of them: a run inside its chunk goes to the table, the parts of a run that
+// crosses chunks to scratch memory (`head`: of a run begun earlier, `tail`: of one that goes on), from where the chunk
+// in which the run begins adds them in order. So the sums do not depend on timing, and a token that makes up half of
+// the text costs no more than others. Cost: about log2(N / kTile) + 4 short kernels, one read of d_out, one read and
+// write of each row met.
 #include <algorithm>
 #include <utility>
 
@@ -114,7 +115,8 @@ __global__ void __launch_bounds__(kRunWarps* kWarp) add_runs_kernel(Runs runs, R
       for (int k = 0; k < kAhead; ++k) {
         keys[k] = __shfl_sync(kAllLanes, mine, j + k);
         closes[k] = __shfl_sync(kAllLanes, int(mine_closes), j + k) != 0;
-        rows[k] = load_pack(d_out.at(batch + j + k < end ? place_of(keys[k]) : 0, c), batch + j + k < end ? count : 0, vector);
+        rows[k] = load_pack(d_out.at(batch + j + k < end ? place_of(keys[k]) : 0, c), batch + j + k < end ? count : 0,
+                            vector);
       }
 #pragma unroll
       for (int k = 0; k < kAhead; ++k) {

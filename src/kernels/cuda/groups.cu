@@ -1,5 +1,5 @@
-// Kernels over groups of D columns (a head's): sigmoid gates and their gradients, norms of groups. A gate per element has
-// groups of one column and needs no sum.
+// Kernels over groups of D columns (a head's): sigmoid gates and their gradients, norms of groups. A gate per element
+// has groups of one column and needs no sum.
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/gate.h"
@@ -145,7 +145,8 @@ void gate_forward(const GateArgs& args, const View& out, cudaStream_t stream) {
   });
 }
 
-void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, const View& d_logits, cudaStream_t stream) {
+void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, const View& d_logits,
+                   cudaStream_t stream) {
   const View &x = args.x, &logits = args.logits;
   const bool one_row = flat(d_out) && flat(d_x) && flat(x) && flat(logits) && flat(d_logits);
   const bool vector = vectorizable(d_out) && vectorizable(d_x) && vectorizable(x);

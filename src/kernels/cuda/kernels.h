@@ -1,6 +1,6 @@
-// The CUDA kernels but attention's, as the host sees them: plain structs of device pointers, sizes and strides. Shapes and
-// formulas are those of backend.h, whose names these functions bear; arguments have been checked. All are asynchronous on
-// `stream`, allocate nothing and read nothing back, so that a graph can record them.
+// The CUDA kernels but attention's, as the host sees them: plain structs of device pointers, sizes and strides. Shapes
+// and formulas are those of backend.h, whose names these functions bear; arguments have been checked. All are
+// asynchronous on `stream`, allocate nothing and read nothing back, so that a graph can record them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -29,8 +29,10 @@ void copy(const View& out, const View& x, cudaStream_t stream);
 void activation_forward(Activation kind, const View& out, const View& x, cudaStream_t stream);
 void activation_backward(Activation kind, const View& d_x, const View& d_out, const View& x, const View& out,
                          cudaStream_t stream);
-// out += bias, where there is one; then activated = f(out), where present: what follows a product that could not be fused.
-void add_bias_and_activate(const View& out, const float* bias, const View& activated, Activation kind, cudaStream_t stream);
+// out += bias, where there is one; then activated = f(out), where present: what follows a product that could not be
+// fused.
+void add_bias_and_activate(const View& out, const float* bias, const View& activated, Activation kind,
+                           cudaStream_t stream);
 // Whether this build has code for the current device: cudaErrorNoKernelImageForDevice if not.
 cudaError_t kernel_image_status();
 
@@ -72,8 +74,8 @@ struct Scratch {
 // A token outside the table gives a row of NaN.
 void embedding_forward(const View& out, const int32_t* tokens, const View& table, const float* positions, int64_t T,
                        cudaStream_t stream);
-// Adds to d_table. At most kMaxTokens rows; `scratch` holds kEmbeddingScratch bytes or more. Tokens outside the table are
-// passed over.
+// Adds to d_table. At most kMaxTokens rows; `scratch` holds kEmbeddingScratch bytes or more. Tokens outside the table
+// are passed over.
 inline constexpr int64_t kMaxTokens = int64_t{1} << 20;
 inline constexpr size_t kEmbeddingScratch = size_t{32} << 20;
 void embedding_backward_table(const View& d_table, const View& d_out, const int32_t* tokens, const Scratch& scratch,
@@ -94,7 +96,8 @@ struct ParameterRange {
 };
 void adamw_update(const ParameterRange& range, const AdamWStep& step, cudaStream_t stream);
 void sgd_update(const ParameterRange& range, const SgdStep& step, cudaStream_t stream);
-// partial[kSumBlocks] receives parts of the sum of x, or of x^2: as many as it returns. Their sum in order is the result.
+// partial[kSumBlocks] receives parts of the sum of x, or of x^2: as many as it returns. Their sum in order is the
+// result.
 inline constexpr int kSumBlocks = 256;
 int partial_sums(double* partial, const View& x, bool squares, cudaStream_t stream);
 

@@ -1,8 +1,9 @@
 // Softmax cross-entropy of a row of logits, with its gradient in place. One block a row.
 //
-// First visit: each thread keeps the running maximum m of its logits and l = sum e^(x - m), rescaled when m rises; pairs
-// (m, l) are merged over the block, l in double. Second visit, from the L2 cache as a rule, where a gradient is wanted: x
-// becomes (e^(x - m) / l - [target]) * scale. A NaN logit makes l, and with it the loss and the row's gradient, NaN.
+// First visit: each thread keeps the running maximum m of its logits and l = sum e^(x - m), rescaled when m rises;
+// pairs (m, l) are merged over the block, l in double. Second visit, from the L2 cache as a rule, where a gradient is
+// wanted: x becomes (e^(x - m) / l - [target]) * scale. A NaN logit makes l, and with it the loss and the row's
+// gradient, NaN.
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/math.h"
@@ -96,7 +97,8 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(float* losses, 
   if (threadIdx.x == 0) losses[row] = float(log_of(all.total) + (double(all.reference) - double(chosen)));
   if (grad_scale == 0) return;
   const double probability = double(exp_of(chosen - all.reference)) / all.total;
-  write_gradient(x, V, all.reference, float(grad_scale / all.total), target, float((probability - 1) * grad_scale), vector);
+  write_gradient(x, V, all.reference, float(grad_scale / all.total), target, float((probability - 1) * grad_scale),
+                 vector);
 }
 
 template <class S, int kThreads>

@@ -97,9 +97,10 @@ class Matmul::Plan {
       : fusion_(fusion), a_(args.a), b_(args.b), result_(fusion.gelu ? args.activated : args.out) {
     desc_.set(CUBLASLT_MATMUL_DESC_TRANSA, args.transpose_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     desc_.set(CUBLASLT_MATMUL_DESC_TRANSB, args.transpose_a ? CUBLAS_OP_T : CUBLAS_OP_N);
-    desc_.set(CUBLASLT_MATMUL_DESC_EPILOGUE, fusion.gelu ? (fusion.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
-                                             : fusion.bias ? CUBLASLT_EPILOGUE_BIAS
-                                                           : CUBLASLT_EPILOGUE_DEFAULT);
+    desc_.set(CUBLASLT_MATMUL_DESC_EPILOGUE,
+              fusion.gelu   ? (fusion.bias ? CUBLASLT_EPILOGUE_GELU_AUX_BIAS : CUBLASLT_EPILOGUE_GELU_AUX)
+              : fusion.bias ? CUBLASLT_EPILOGUE_BIAS
+                            : CUBLASLT_EPILOGUE_DEFAULT);
     if (fusion.gelu) desc_.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD, args.out.stride);
     set_pointers(args, bias);  // cuBLASLt looks at their alignment
   }
@@ -128,8 +129,8 @@ class Matmul::Plan {
     set_pointers(args, bias);
     const float alpha = 1, beta = args.accumulate ? 1 : 0;
     void* result = fusion_.gelu ? args.activated.data : args.out.data;
-    check(cublasLtMatmul(handle, desc_, &alpha, args.b.data, b_, args.a.data, a_, &beta, result, result_, result, result_,
-                         &algorithm_, workspace.data(), workspace.bytes(), stream),
+    check(cublasLtMatmul(handle, desc_, &alpha, args.b.data, b_, args.a.data, a_, &beta, result, result_, result,
+                         result_, &algorithm_, workspace.data(), workspace.bytes(), stream),
           "cublasLtMatmul");
   }
 

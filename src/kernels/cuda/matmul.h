@@ -1,11 +1,11 @@
 // Matrix products through cuBLASLt: bf16 with fp32 accumulation, fp32 in full precision (no TF32).
 //
 // cuBLASLt thinks in columns: a row-major C = op(A) op(B) is the column-major C^T = op(B)^T op(A)^T, so our b is its A.
-// A bias and gelu are fused into the product where cuBLASLt can; what it cannot is added by a kernel. A fused bias has the
-// type of the result, so for bf16 results it is rounded first, like the weights.
+// A bias and gelu are fused into the product where cuBLASLt can; what it cannot is added by a kernel. A fused bias has
+// the type of the result, so for bf16 results it is rounded first, like the weights.
 //
-// The algorithm for a shape is cuBLASLt's first proposal, asked for once; proposals that add up in an order that may change
-// are ruled out, so the same product gives the same bits.
+// The algorithm for a shape is cuBLASLt's first proposal, asked for once; proposals that add up in an order that may
+// change are ruled out, so the same product gives the same bits.
 #pragma once
 
 #include <map>

@@ -1,7 +1,7 @@
 // The backend's memory: blocks on the device, and copies between host and device through a pinned buffer.
 //
-// An upload is copied into the buffer and returns; the GPU fetches it when the stream gets there. Only when the buffer is
-// full does an upload wait. A download waits for the stream.
+// An upload is copied into the buffer and returns; the GPU fetches it when the stream gets there. Only when the buffer
+// is full does an upload wait. A download waits for the stream.
 #pragma once
 
 #include <cstddef>

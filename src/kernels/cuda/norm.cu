@@ -1,12 +1,12 @@
 // Layer normalisation fused with the residual addition before it, its backward pass, and gradients of biases.
 //
-// A row belongs to a team of threads, one warp up to 2048 columns and a whole block beyond; a thread keeps its packs in
-// registers, as stored, so that a row is read from memory once. Statistics are taken of the rounded sum, which is what the
-// backward pass sees, the variance around the mean.
+// A row belongs to a team of threads, one warp up to 1024 columns and a whole block beyond; a thread keeps its packs in
+// registers, as stored, so that a row is read from memory once. Statistics are taken of the rounded sum, which is what
+// the backward pass sees, the variance around the mean.
 //
 // Gradients of gain and bias: a block takes a chunk of rows and sums columns in registers, then over its teams in order
-// through shared memory, and writes workspace[chunk][gain, bias][C]; a second kernel adds the chunks in order. How rows are
-// cut into chunks follows from the shape alone.
+// through shared memory, and writes workspace[chunk][gain, bias][C]; a second kernel adds the chunks in order. How rows
+// are cut into chunks follows from the shape alone.
 #include <algorithm>
 
 #include "kernels/cuda/packs.cuh"
@@ -30,11 +30,12 @@ __device__ __forceinline__ int64_t column(int p) {
 }
 
 template <class S, class T>
-__global__ void __launch_bounds__(T::kForwardTeams * T::kThreads) norm_forward_kernel(NormForwardArgs args, bool vector) {
+__global__ void __launch_bounds__(T::kForwardTeams* T::kThreads)
+    norm_forward_kernel(NormForwardArgs args, bool vector) {
   const int64_t row = int64_t(blockIdx.x) * T::kForwardTeams + threadIdx.x / T::kThreads, C = args.x.cols;
   if (row >= args.x.rows) return;  // a whole team
-  const Rows<S> x{static_cast<S*>(args.x.data), args.x.stride}, delta{static_cast<S*>(args.delta.data), args.delta.stride};
-  const Rows<S> sum{static_cast<S*>(args.sum.data), args.sum.stride}, out{static_cast<S*>(args.out.data), args.out.stride};
+  const Rows<S> x = rows_of<S>(args.x), delta = rows_of<S>(args.delta), sum = rows_of<S>(args.sum),
+                out = rows_of<S>(args.out);
 
   Pack<S> kept[T::kPacks];
   float total[1] = {0}, squares[1] = {0};
@@ -111,11 +112,11 @@ __device__ void write_columns(float* partial, const float (&mine)[T::kPacks][kPa
 
 // One chunk of rows a block.
 template <class S, class T>
-__global__ void __launch_bounds__(T::kBackwardTeams * T::kThreads) norm_backward_kernel(NormBackwardArgs args, bool vector) {
+__global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
+    norm_backward_kernel(NormBackwardArgs args, bool vector) {
   const int64_t N = args.x.rows, C = args.x.cols;
   const int64_t first = N * blockIdx.x / gridDim.x, end = N * (blockIdx.x + 1) / gridDim.x;
-  const Rows<S> x{static_cast<S*>(args.x.data), args.x.stride}, d_out{static_cast<S*>(args.d_out.data), args.d_out.stride};
-  const Rows<S> d_x{static_cast<S*>(args.d_x.data), args.d_x.stride};
+  const Rows<S> x = rows_of<S>(args.x), d_out = rows_of<S>(args.d_out), d_x = rows_of<S>(args.d_x);
 
   float d_gain[T::kPacks][kPack] = {}, d_bias[T::kPacks][kPack] = {};
   for (int64_t start = first; start < end; start += T::kBackwardTeams) {
@@ -170,34 +171,34 @@ __global__ void __launch_bounds__(T::kBackwardTeams * T::kThreads) norm_backward
 
 // --- sums over rows
 
-constexpr int kSumWarps = 8;
+constexpr int kMaxSumWarps = 8;
 
-// out[c] (+)= sum over chunks of partial[chunk * step + c], for two arrays (blockIdx.y), the second C further on; a null
-// out is left alone. Warp w takes chunks w, w + kSumWarps, ...; the warps' sums are added in order.
-__global__ void __launch_bounds__(kSumWarps* kWarp) add_chunks_kernel(float* first_out, float* second_out,
-                                                                      const float* partial, int64_t step, int64_t chunks,
-                                                                      int64_t C, bool accumulate) {
-  __shared__ float sums[kSumWarps][kWarp];
+// out[c] (+)= sum over chunks of partial[chunk * step + c], for two arrays (blockIdx.y), the second C further on; a
+// null out is left alone. Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
+__global__ void __launch_bounds__(kMaxSumWarps* kWarp)
+    add_chunks_kernel(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks,
+                      int64_t C, bool accumulate) {
+  __shared__ float sums[kMaxSumWarps][kWarp];
   float* out = blockIdx.y == 0 ? first_out : second_out;
-  const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
+  const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp, warps = int(blockDim.x) / kWarp;
   const int64_t c = int64_t(blockIdx.x) * kWarp + lane;
   float sum = 0;
   if (c < C)
-    for (int64_t chunk = warp; chunk < chunks; chunk += kSumWarps) sum += partial[chunk * step + blockIdx.y * C + c];
+    for (int64_t chunk = warp; chunk < chunks; chunk += warps) sum += partial[chunk * step + blockIdx.y * C + c];
   sums[warp][lane] = sum;
   __syncthreads();
   if (warp > 0 || c >= C || !out) return;
   sum = accumulate ? out[c] : 0;
-#pragma unroll
-  for (int w = 0; w < kSumWarps; ++w) sum += sums[w][lane];
+  for (int w = 0; w < warps; ++w) sum += sums[w][lane];
   out[c] = sum;
 }
 
 void add_chunks(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks, int64_t C,
                 bool accumulate, cudaStream_t stream) {
   const dim3 grid(unsigned((C + kWarp - 1) / kWarp), step > C ? 2 : 1);
-  launch(add_chunks_kernel, grid, dim3(kSumWarps * kWarp), 0, stream, first_out, second_out, partial, step, chunks, C,
-         accumulate);
+  const int64_t warps = std::min<int64_t>(chunks, kMaxSumWarps);
+  launch(add_chunks_kernel, grid, dim3(unsigned(warps) * kWarp), 0, stream, first_out, second_out, partial, step,
+         chunks, C, accumulate);
 }
 
 constexpr int kColumnWarps = 8, kColumns = kWarp * kPack;  // of a block of the next kernel
@@ -210,7 +211,7 @@ __global__ void __launch_bounds__(kColumnWarps* kWarp) column_sums_kernel(View x
   const int warp = int(threadIdx.x) / kWarp, lane = int(threadIdx.x) % kWarp;
   const int64_t c = int64_t(blockIdx.x) * kColumns + lane * kPack;
   const int count = pack_count(C, c);
-  const Rows<S> rows{static_cast<S*>(x.data), x.stride};
+  const Rows<S> rows = rows_of<S>(x);
   float sum[kPack] = {};
   if (count > 0) {
 #pragma unroll 4
@@ -273,8 +274,8 @@ void norm_backward(const NormBackwardArgs& args, cudaStream_t stream) {
   with_element(args.x.element, [&](auto storage) {
     with_team(C, [&](auto team) {
       using T = decltype(team);
-      launch(norm_backward_kernel<decltype(storage), T>, dim3(unsigned(chunks)), dim3(T::kBackwardTeams * T::kThreads), 0,
-             stream, args, vector);
+      launch(norm_backward_kernel<decltype(storage), T>, dim3(unsigned(chunks)), dim3(T::kBackwardTeams * T::kThreads),
+             0, stream, args, vector);
     });
   });
   add_chunks(args.d_gain, args.d_bias, args.workspace, 2 * C, chunks, C, args.accumulate, stream);
@@ -284,8 +285,8 @@ void bias_gradient(float* d_bias, const View& d_out, bool accumulate, float* wor
   const int64_t C = d_out.cols, groups = (C + kColumns - 1) / kColumns;
   const int64_t chunks = chunks_of(d_out.rows, std::clamp<int64_t>(1024 / groups, 1, kRowChunks));
   with_element(d_out.element, [&](auto storage) {
-    launch(column_sums_kernel<decltype(storage)>, dim3(unsigned(groups), unsigned(chunks)), dim3(kColumnWarps * kWarp), 0,
-           stream, d_out, workspace, vectorizable(d_out));
+    launch(column_sums_kernel<decltype(storage)>, dim3(unsigned(groups), unsigned(chunks)), dim3(kColumnWarps * kWarp),
+           0, stream, d_out, workspace, vectorizable(d_out));
   });
   add_chunks(d_bias, nullptr, workspace, C, chunks, C, accumulate, stream);
 }

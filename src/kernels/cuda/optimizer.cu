@@ -1,7 +1,8 @@
-// Parameter updates in one pass over parameter, gradient, state and bf16 copy, and the sums that clipping and the loss need.
+// Parameter updates in one pass over parameter, gradient, state and bf16 copy, and the sums that clipping and the loss
+// need.
 //
-// Sums: each of a number of blocks that follows from n adds every so many-th piece, in double, threads in a fixed tree; the
-// host adds the blocks in order.
+// Sums: each of a number of blocks that follows from n adds every so many-th piece, in double, threads in a fixed tree;
+// the host adds the blocks in order.
 #include "kernels/formulas/optimizer.h"
 
 #include <algorithm>

@@ -1,8 +1,8 @@
 // How device code walks memory: in packs of eight elements of a row, 16-byte accesses where the address allows them.
 //
 // A thread holds a pack as it is stored (four registers for bf16, eight for fp32) and widens it to eight floats to
-// compute. A row's last pack may be partial: what lies beyond `count` is loaded as zero and not stored. `vector` says that
-// every row of the tensors at hand starts at a multiple of 16 bytes; without it elements are accessed one by one.
+// compute. A row's last pack may be partial: what lies beyond `count` is loaded as zero and not stored. `vector` says
+// that every row of the tensors at hand starts at a multiple of 16 bytes; without it elements are accessed one by one.
 #pragma once
 
 #include "kernels/bf16.h"
@@ -28,7 +28,8 @@ __device__ __forceinline__ Pack<Bf16> load_pack(const Bf16* from, int count, boo
 }
 
 __device__ __forceinline__ Pack<float> load_pack(const float* from, int count, bool vector) {
-  if (vector && count == kPack) return {reinterpret_cast<const float4*>(from)[0], reinterpret_cast<const float4*>(from)[1]};
+  if (vector && count == kPack)
+    return {reinterpret_cast<const float4*>(from)[0], reinterpret_cast<const float4*>(from)[1]};
   float x[kPack];
 #pragma unroll
   for (int i = 0; i < kPack; ++i) x[i] = i < count ? from[i] : 0.0f;
@@ -114,10 +115,12 @@ struct Rows {
   __device__ __forceinline__ S* at(int64_t row, int64_t col) const { return data + row * stride + col; }
 };
 
-// --- host side
-
 template <class S>
-Rows<S> rows_of(const View& view) { return {static_cast<S*>(view.data), view.stride}; }
+__host__ __device__ __forceinline__ Rows<S> rows_of(const View& view) {
+  return {static_cast<S*>(view.data), view.stride};
+}
+
+// --- host side
 
 inline bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
@@ -147,8 +150,8 @@ __global__ void __launch_bounds__(kMapThreads) map_kernel(int64_t rows, int64_t 
   op(row, col, pack_count(cols, col));
 }
 
-// op(row, col, count) for every pack of a [rows, cols] matrix, a thread each. `one_row`: every tensor is contiguous, and
-// the matrix is walked as one row.
+// op(row, col, count) for every pack of a [rows, cols] matrix, a thread each. `one_row`: every tensor is contiguous,
+// and the matrix is walked as one row.
 template <class Op>
 void map(int64_t rows, int64_t cols, bool one_row, cudaStream_t stream, const Op& op) {
   if (one_row) cols *= rows, rows = 1;

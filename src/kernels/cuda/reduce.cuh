@@ -7,8 +7,8 @@ namespace sluice::cuda {
 
 inline constexpr unsigned kAllLanes = 0xffffffffu;
 
-// The sum over kLanes neighbouring lanes (a power of two), in every one of them: a butterfly, whose additions commute, so
-// that all get the same bits.
+// The sum over kLanes neighbouring lanes (a power of two), in every one of them: a butterfly, whose additions commute,
+// so that all get the same bits.
 template <int kLanes = kWarp, class T>
 __device__ __forceinline__ T warp_sum(T x) {
 #pragma unroll
@@ -16,8 +16,8 @@ __device__ __forceinline__ T warp_sum(T x) {
   return x;
 }
 
-// Each x[i] becomes its sum over the threads of a team: one warp of the block, or (kWarps > 1) all of its kWarps warps. All
-// of the team's threads call.
+// Each x[i] becomes its sum over the threads of a team: one warp of the block, or (kWarps > 1) all of its kWarps warps.
+// All of the team's threads call.
 template <int kWarps, int kValues>
 __device__ __forceinline__ void team_sums(float (&x)[kValues]) {
 #pragma unroll

@@ -23,16 +23,16 @@ std::string no_devices_reason(cudaError_t error) {
   const int driver = driver_version(), runtime = runtime_version();
   if (driver == 0) return "this machine has no NVIDIA driver that is loaded";
   if (error == cudaErrorInsufficientDriver)
-    return fmt::format("the NVIDIA driver goes up to CUDA {}, this build needs {}: update the driver", version_text(driver),
-                       version_text(runtime));
+    return fmt::format("the NVIDIA driver goes up to CUDA {}, this build needs {}: update the driver",
+                       version_text(driver), version_text(runtime));
   if (error == cudaErrorNoDevice) return "this process sees no NVIDIA GPU (CUDA_VISIBLE_DEVICES may hide them)";
   return fmt::format("CUDA does not start: {}", cudaGetErrorString(error));
 }
 
 // Why the device, which exists, cannot be used.
 std::string unusable_reason(int device, const cudaDeviceProp& properties) {
-  const std::string gpu = fmt::format("GPU {} ({}, compute capability {}.{})", device, properties.name, properties.major,
-                                      properties.minor);
+  const std::string gpu =
+      fmt::format("GPU {} ({}, compute capability {}.{})", device, properties.name, properties.major, properties.minor);
   if (properties.major < 8) return gpu + " is too old: 8.0 (Ampere) or later is needed";
   if (const cudaError_t error = cudaSetDevice(device); error != cudaSuccess)
     return fmt::format("{} cannot be opened: {}", gpu, cudaGetErrorString(error));
@@ -87,7 +87,8 @@ std::vector<CudaDevice> cuda_devices() {
 namespace cuda {
 
 void check(cudaError_t error, const char* call) {
-  if (error != cudaSuccess) throw RunError("CUDA: {}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
+  if (error != cudaSuccess)
+    throw RunError("CUDA: {}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 void check(cublasStatus_t status, const char* call) {

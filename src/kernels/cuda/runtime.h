@@ -13,7 +13,8 @@ namespace sluice::cuda {
 void check(cudaError_t error, const char* call);
 void check(cublasStatus_t status, const char* call);
 
-// cudaMalloc; where memory is short the RunError says how much was asked for, how much there is, and which keys lower it.
+// cudaMalloc; where memory is short the RunError says how much was asked for, how much there is, and which keys lower
+// it.
 void* allocate_device(size_t bytes);
 
 // Device memory of a fixed size, freed with the object; not zeroed.

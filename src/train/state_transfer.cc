@@ -1,0 +1,103 @@
+#include "train/state_transfer.h"
+
+namespace sluice {
+namespace {
+
+// The parameters of a flat arena in host memory, by name.
+void add_tensors(std::vector<NamedTensor>& out, const Params& params, const std::string& prefix, const Tensor& flat) {
+  for (const ParamSpec& spec : params.specs())
+    out.push_back({prefix + spec.name, slice(flat, spec.offset, spec.shape.elements()).reshaped(spec.shape)});
+}
+
+}  // namespace
+
+HostState StateTransfer::room() const {
+  HostState state;
+  if (!ranks_.is_root()) return state;
+  const Tensor values = params().all_values();
+  const auto copy = [&] {
+    return Tensor(state.memory.emplace_back(values.bytes()).data(), values.dtype, values.shape);
+  };
+  const Optimizer& optimizer = learner_.optimizer();
+  add_tensors(state.model, params(), "", on_host() ? values : copy());
+  for (size_t i = 0; i < optimizer.slots().size(); ++i)
+    add_tensors(state.optimizer, params(), optimizer.slots()[i] + ".", slots_in_place() ? optimizer.slot(i) : copy());
+  return state;
+}
+
+HostState StateTransfer::collect() const {
+  HostState state = room();
+  size_t next = 0;
+  const auto memory = [&] { return ranks_.is_root() ? state.memory[next++].data() : nullptr; };
+  if (!on_host()) {
+    std::byte* to = memory();
+    if (to != nullptr) backend_.download(to, params().all_values());
+  }
+  if (slots_in_place()) return state;
+  for (size_t i = 0; i < learner_.optimizer().slots().size(); ++i) gather_slot(learner_.optimizer().slot(i), memory());
+  return state;
+}
+
+void StateTransfer::distribute(const HostState& state) const {
+  size_t next = 0;
+  const auto memory = [&] { return ranks_.is_root() ? state.memory[next++].data() : nullptr; };
+  if (!on_host()) {
+    const std::byte* from = memory();
+    if (from != nullptr) backend_.upload(params().all_values(), from);
+  }
+  broadcast(params().all_values());
+  learner_.model().params().refresh_compute_copy(backend_);
+  for (size_t i = 0; i < learner_.optimizer().slots().size(); ++i)
+    scatter_slot(learner_.optimizer().slot(i), slots_in_place() ? nullptr : memory());
+}
+
+Tensor StateTransfer::bucket_of(const Tensor& flat, size_t bucket) const {
+  const ParamBucket& range = params().buckets()[bucket];
+  return slice(flat, range.begin, range.size());
+}
+
+Tensor StateTransfer::piece_of(const Tensor& flat, size_t bucket) const {
+  const Partition::Piece& piece = learner_.partition().pieces[bucket];
+  return slice(flat, piece.local, piece.count);
+}
+
+void StateTransfer::broadcast(const Tensor& flat) const {
+  for (size_t i = 0; i < params().buckets().size(); ++i) ranks_.start_broadcast(bucket_of(flat, i));
+  ranks_.finish();
+}
+
+// Through the memory of the gradients, which nobody needs between two steps.
+void StateTransfer::gather_slot(const Tensor& slot, std::byte* to) const {
+  if (!learner_.is_sharded()) {
+    if (to != nullptr) backend_.download(to, slot);
+    return;
+  }
+  for (size_t i = 0; i < params().buckets().size(); ++i) {
+    const Tensor whole = params().bucket_grads(int(i));
+    const int64_t first = learner_.partition().pieces[i].flat - params().buckets()[i].begin;
+    const Tensor piece = piece_of(slot, i);
+    backend_.copy(slice(whole, first, piece.elements()), piece);
+    ranks_.start_all_gather(whole);
+    ranks_.finish();
+    if (to != nullptr) backend_.download(to + size_t(params().buckets()[i].begin) * size_of(whole.dtype), whole);
+  }
+}
+
+void StateTransfer::scatter_slot(const Tensor& slot, const std::byte* from) const {
+  if (!learner_.is_sharded()) {
+    if (from != nullptr) backend_.upload(slot, from);
+    broadcast(slot);
+    return;
+  }
+  for (size_t i = 0; i < params().buckets().size(); ++i) {
+    const Tensor whole = params().bucket_grads(int(i));
+    const int64_t first = learner_.partition().pieces[i].flat - params().buckets()[i].begin;
+    if (from != nullptr) backend_.upload(whole, from + size_t(params().buckets()[i].begin) * size_of(whole.dtype));
+    ranks_.start_broadcast(whole);
+    ranks_.finish();
+    const Tensor piece = piece_of(slot, i);
+    backend_.copy(piece, slice(whole, first, piece.elements()));
+  }
+}
+
+}  // namespace sluice
