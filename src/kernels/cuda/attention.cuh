@@ -17,7 +17,7 @@
 // the forward pass 256 and 4,096 exponentials; the backward pass needs 640 and runs 896, as both its kernels recompute
 // S and dP, the price of no atomics. At 1,024 multiply-adds a clock and multiprocessor (sm_80) that is a floor of 512
 // and 1,792 clocks. f32 runs six times as many instructions. What nvcc 13 makes of it for sm_90 at D = 64, bf16,
-// softmax; a thread of any kernel spills at most some 100 bytes:
+// softmax; a thread of any kernel spills at most 72 bytes:
 //   forward           128 queries, 64 keys    255 registers   55,296 bytes of shared memory
 //   queries' kernel    64 queries, 64 keys    168 registers   55,296 + 768
 //   keys' kernel       64 keys, 64 queries    182 registers   57,344
