@@ -60,8 +60,8 @@ struct Declarations {
   ParamId linear_bias(const std::string& name, int64_t out, int64_t in) const;
 };
 
-// Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of a tied
-// embedding is open beside others: its gradient begins at the head and ends with the embedding.
+// Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of a
+// tied embedding is open beside others: its gradient begins at the head and ends with the embedding.
 class GradientListener {
  public:
   virtual ~GradientListener() = default;

@@ -1,9 +1,9 @@
 // Parameters: declared by modules, laid out in one flat arena per kind (values, gradients, optimizer moments, and for
 // bf16 a copy that the matmuls read).
 //
-// The arenas are one bucket or, where several ranks exchange them, a row of buckets: what is final at the same time of the
-// backward pass. In a bucket the parameters with weight decay come first, so that each kind is one range. A parameter's
-// initial values depend on the seed and its name alone: two variants share the start of what they share.
+// The arenas are one bucket or, where several ranks exchange them, a row of buckets: what is final at the same time of
+// the backward pass. In a bucket the parameters with weight decay come first, so that each kind is one range. A
+// parameter's initial values depend on the seed and its name alone: two variants share the start of what they share.
 #pragma once
 
 #include <string>

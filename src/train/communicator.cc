@@ -77,7 +77,8 @@ RankEnding Communicator::conclude(const std::exception& error, int exit_code) {
 }
 
 RankEnding Communicator::ending() const {
-  const auto source = std::find_if(news_.begin(), news_.end(), [](const auto& entry) { return entry.second.own_error; });
+  const auto source =
+      std::find_if(news_.begin(), news_.end(), [](const auto& entry) { return entry.second.own_error; });
   const bool orderly = int(news_.size()) == size() && std::all_of(news_.begin(), news_.end(), [](const auto& entry) {
                          return entry.second.own_error;
                        });
@@ -93,9 +94,10 @@ RankEnding Communicator::ending() const {
   const std::string& waiting = news_.begin()->second.text;
   const std::string sentence =
       lost.empty() ? waiting
-                   : fmt::format("{} of {} died or hangs, at {}: no answer within {:g} s (train.rank_timeout); started "
-                                 "again, the run goes on from its newest checkpoint",
-                                 ranks_text(lost), size(), doing_, limit_);
+                   : fmt::format(
+                         "{} of {} died or hangs, at {}: no answer within {:g} s (train.rank_timeout); started "
+                         "again, the run goes on from its newest checkpoint",
+                         ranks_text(lost), size(), doing_, limit_);
   return {news_.begin()->first == rank(), false, 1, sentence};
 }
 

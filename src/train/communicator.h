@@ -1,11 +1,11 @@
 // Ranks: processes that train one model together, each on its share of every batch.
 //
-// Three kinds: one rank; MPI between CPUs; NCCL between GPUs, one process a GPU. connect() chooses by how the program was
-// started, see communicator_launch.h. Exchanges of tensors are started and finished, so that they run beside the backward
-// pass; the order of their sums depends on the number of ranks alone.
+// Three kinds: one rank; MPI between CPUs; NCCL between GPUs, one process a GPU. connect_ranks() chooses by how the
+// program was started, see communicator_launch.h. Exchanges of tensors are started and finished, so that they run
+// beside the backward pass; the order of their sums depends on the number of ranks alone.
 //
-// Failures. Every wait has a limit. A rank that ends with an error tells the others (conclude), whose next wait ends with
-// PeerFailed: all stop with that rank's sentence, told once. Ranks that say nothing at all are named as lost.
+// Failures. Every wait has a limit. A rank that ends with an error tells the others (conclude), whose next wait ends
+// with PeerFailed: all stop with that rank's sentence, told once. Ranks that say nothing at all are named as lost.
 #pragma once
 
 #include <cstdint>
@@ -36,13 +36,13 @@ struct RankPlace {
 struct RankNews {
   bool own_error = false;  // or it ends because of another rank
   int exit_code = 1;
-  std::string text;        // its error; or what it was waiting for
+  std::string text;  // its error; or what it was waiting for
 };
 
 // The common end of a failed run.
 struct RankEnding {
-  bool tells = true;       // this rank prints the sentence
-  bool orderly = true;     // all ranks stop at the same place by themselves; otherwise exchanges are open: abort()
+  bool tells = true;    // this rank prints the sentence
+  bool orderly = true;  // all ranks stop at the same place by themselves; otherwise exchanges are open: abort()
   int exit_code = 1;
   std::string sentence;
 };
@@ -69,7 +69,7 @@ class Communicator {
     gather_bytes(&mine, sizeof(T), all.data());
     return all;
   }
-  double sum(double mine);             // in the order of ranks
+  double sum(double mine);  // in the order of ranks
   bool all(bool mine);
   std::vector<std::string> gather_texts(const std::string& mine);
   std::string broadcast_text(const std::string& text);  // rank 0's
@@ -77,24 +77,25 @@ class Communicator {
   virtual void gather_bytes(const void* mine, size_t bytes, void* all) = 0;
 
   // --- contiguous tensors of the backend, f32 or f64. They may be read and written by others until finish().
-  virtual void start_all_reduce(const Tensor& x) = 0;      // x becomes the sum over ranks
+  virtual void start_all_reduce(const Tensor& x) = 0;  // x becomes the sum over ranks
   // x is size() equal pieces: piece rank() becomes the sum over ranks, the others are undefined.
   virtual void start_reduce_scatter(const Tensor& x) = 0;
-  virtual void start_all_gather(const Tensor& x) = 0;      // every rank's piece rank() of x arrives at all
-  virtual void start_broadcast(const Tensor& x) = 0;       // rank 0's
+  virtual void start_all_gather(const Tensor& x) = 0;  // every rank's piece rank() of x arrives at all
+  virtual void start_broadcast(const Tensor& x) = 0;   // rank 0's
   // Waits for all that was started; on a device, its later ops wait.
   virtual void finish() = 0;
-  virtual void progress() {}                               // to be called now and then between the two
-  virtual void settle() {}                                 // on a device: waits on the host too, within the limit
+  virtual void progress() {}  // to be called now and then between the two
+  virtual void settle() {}    // on a device: waits on the host too, within the limit
 
   // --- waiting and failing
-  double limit() const { return limit_; }                  // seconds of one wait
+  double limit() const { return limit_; }  // seconds of one wait
   virtual void set_limit(double seconds) { limit_ = seconds; }
   // What is going on, for messages: "step 12".
   virtual void expect(const std::string& what) { doing_ = what; }
   const std::string& doing() const { return doing_; }
 
-  // Called with the error that ends this rank: exchanges news with the others for a few seconds, and says who tells what.
+  // Called with the error that ends this rank: exchanges news with the others for a few seconds, and says who tells
+  // what.
   RankEnding conclude(const std::exception& error, int exit_code);
   // The way news go; both do not wait.
   virtual void send_news(const RankNews& news) = 0;
@@ -103,7 +104,7 @@ class Communicator {
   [[noreturn]] virtual void abort(int exit_code) = 0;
 
  protected:
-  virtual double grace() const { return 5; }               // seconds that conclude() waits for the others
+  virtual double grace() const { return 5; }  // seconds that conclude() waits for the others
 
   // Throws PeerFailed if a rank has told news.
   void check_news();
@@ -119,8 +120,8 @@ class Communicator {
   std::map<int, RankNews> news_;
 };
 
-// A longer limit, for what only rank 0 does while the others wait: probes, checkpoints. Rank 0, which waits for nobody's
-// work, keeps its own, and so notices one that is lost meanwhile.
+// A longer limit, for what only rank 0 does while the others wait: probes, checkpoints. Rank 0, which waits for
+// nobody's work, keeps its own, and so notices one that is lost meanwhile.
 class PatientWait {
  public:
   explicit PatientWait(Communicator& ranks);
@@ -137,7 +138,8 @@ class PatientWait {
 std::unique_ptr<Communicator> make_one_rank();
 Communicator& one_rank();  // the same one for everybody who asks
 
-// UserError that names the first rank whose `config` (resolved) or `data` (identity) is another than rank 0's, and the key.
+// UserError that names the first rank whose `config` (resolved) or `data` (identity) is another than rank 0's, and the
+// key.
 void check_same_config(Communicator& ranks, const std::string& config, const std::string& data);
 
 }  // namespace sluice

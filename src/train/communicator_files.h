@@ -1,5 +1,5 @@
-// The last words of ranks that have no MPI, in a folder that all of them see: RUN/ranks/rank_3 holds whether the error was
-// its own, the exit code and the text.
+// The last words of ranks that have no MPI, in a folder that all of them see: RUN/ranks/rank_3 holds whether the error
+// was its own, the exit code and the text.
 #pragma once
 
 #include <chrono>

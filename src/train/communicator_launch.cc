@@ -45,7 +45,9 @@ std::string text(const char* name) {
 // A batch script has Slurm's variables too, without being a task of a step.
 bool is_slurm_task() { return number("SLURM_STEP_NUM_TASKS").value_or(1) > 1 && number("SLURM_PROCID").has_value(); }
 
-bool started_by_mpi() { return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK") || std::getenv("PMI_SIZE"); }
+bool started_by_mpi() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMIX_RANK") || std::getenv("PMI_SIZE");
+}
 
 RankPlace mpi_place() {
   return {first_number(0, "OMPI_COMM_WORLD_RANK", "PMIX_RANK", "PMI_RANK"),
@@ -72,13 +74,15 @@ RankLaunch environment_launch() {
     throw UserError("WORLD_SIZE is {}, so RANK must be between 0 and {}, but it is {}", size, size - 1,
                     text("RANK").empty() ? "not set" : text("RANK"));
   if (!build_info().nccl)
-    throw UserError("{} ranks are asked for (WORLD_SIZE), and without mpirun these are GPUs that exchange through NCCL, which "
-                    "this build lacks; on the CPU start them with mpirun, or with srun --mpi=pmix",
-                    size);
+    throw UserError(
+        "{} ranks are asked for (WORLD_SIZE), and without mpirun these are GPUs that exchange through NCCL, which "
+        "this build lacks; on the CPU start them with mpirun, or with srun --mpi=pmix",
+        size);
   if (text("MASTER_ADDR").empty() || !number("MASTER_PORT"))
-    throw UserError("{} ranks are asked for (WORLD_SIZE) without mpirun, so MASTER_ADDR and MASTER_PORT must say where they "
-                    "meet",
-                    size);
+    throw UserError(
+        "{} ranks are asked for (WORLD_SIZE) without mpirun, so MASTER_ADDR and MASTER_PORT must say where they "
+        "meet",
+        size);
   launch.meeting = meeting_place();
   return launch;
 }
@@ -110,17 +114,19 @@ RankLaunch read_launch() {
     RankLaunch launch{RankLaunch::Starter::kMpi, mpi_place(), {}};
     if (launch.place.size <= 1) return {};
     if (!build_info().mpi)
-      throw UserError("this is rank {} of {}, but this build has no MPI: install libopenmpi-dev and openmpi-bin, and build "
-                      "again",
-                      launch.place.rank, launch.place.size);
+      throw UserError(
+          "this is rank {} of {}, but this build has no MPI: install libopenmpi-dev and openmpi-bin, and build "
+          "again",
+          launch.place.rank, launch.place.size);
     return launch;
   }
   if (number("WORLD_SIZE").value_or(1) > 1) return environment_launch();
   if (!is_slurm_task()) return {};
   if (text("MASTER_ADDR").empty())
-    throw UserError("srun started {} tasks, but neither through PMIx (srun --mpi=pmix) nor with MASTER_ADDR and MASTER_PORT; "
-                    "for one rank use srun --ntasks=1",
-                    number("SLURM_STEP_NUM_TASKS").value_or(0));
+    throw UserError(
+        "srun started {} tasks, but neither through PMIx (srun --mpi=pmix) nor with MASTER_ADDR and MASTER_PORT; "
+        "for one rank use srun --ntasks=1",
+        number("SLURM_STEP_NUM_TASKS").value_or(0));
   return environment_launch();
 }
 
@@ -141,18 +147,21 @@ std::unique_ptr<Communicator> connect_device(Communicator& ranks, const RankLaun
     const std::vector<char> places = ranks.gather(char(on_host));
     const auto other = std::find(places.begin(), places.end(), char(!places[0]));
     if (other != places.end())
-      throw UserError("rank {} runs on {}, but rank 0 on {}: set device, and start no more ranks on a host than it has GPUs",
-                      other - places.begin(), *other ? "the CPU" : "a GPU", places[0] ? "the CPU" : "a GPU");
+      throw UserError(
+          "rank {} runs on {}, but rank 0 on {}: set device, and start no more ranks on a host than it has GPUs",
+          other - places.begin(), *other ? "the CPU" : "a GPU", places[0] ? "the CPU" : "a GPU");
     if (on_host) return nullptr;
   }
   if (on_host)
-    throw UserError("{} ranks are asked for (WORLD_SIZE) without mpirun, but they run on the CPU (device); start them with "
-                    "mpirun, or with srun --mpi=pmix",
-                    ranks.size());
+    throw UserError(
+        "{} ranks are asked for (WORLD_SIZE) without mpirun, but they run on the CPU (device); start them with "
+        "mpirun, or with srun --mpi=pmix",
+        ranks.size());
   if (!build_info().nccl)
-    throw UserError("{} ranks on GPUs exchange through NCCL, which this build lacks: put nccl.h and libnccl where CMake looks "
-                    "and build again, or set device to \"cpu\"",
-                    ranks.size());
+    throw UserError(
+        "{} ranks on GPUs exchange through NCCL, which this build lacks: put nccl.h and libnccl where CMake looks "
+        "and build again, or set device to \"cpu\"",
+        ranks.size());
   return make_nccl_communicator(ranks, launch, backend, folder);
 }
 

@@ -21,13 +21,13 @@ RankLaunch read_launch();
 // Joins the other ranks, or stays alone. With kEnvironment they meet when a device is there, see connect_device.
 std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch);
 
-// What exchanges tensors of `backend`: NCCL for a GPU, which must not outlive `ranks`; null where `ranks` does it itself.
-// `folder`, which all ranks see, is where ranks without MPI leave their last words.
+// What exchanges tensors of `backend`: NCCL for a GPU, which must not outlive `ranks`; null where `ranks` does it
+// itself. `folder`, which all ranks see, is where ranks without MPI leave their last words.
 std::unique_ptr<Communicator> connect_device(Communicator& ranks, const RankLaunch& launch, Backend& backend,
                                              const std::string& folder);
 
-// Divides the processors that several ranks of this host may run on among them, unless OMP_NUM_THREADS is set. Returns the
-// sentence for the log; empty where nothing was to divide.
+// Divides the processors that several ranks of this host may run on among them, unless OMP_NUM_THREADS is set. Returns
+// the sentence for the log; empty where nothing was to divide.
 std::string divide_threads(Communicator& ranks);
 
 // Of communicator_mpi.cc and communicator_nccl.cc.

@@ -1,5 +1,5 @@
-// Ranks over MPI, tensors in host memory. Only the main thread calls MPI. Exchanges move on while progress() or finish()
-// runs; the order of sums is that of the MPI library's schedule, which depends on the sizes alone.
+// Ranks over MPI, tensors in host memory. Only the main thread calls MPI. Exchanges move on while progress() or
+// finish() runs; the order of sums is that of the MPI library's schedule, which depends on the sizes alone.
 #include <sched.h>
 #include <unistd.h>
 
@@ -85,8 +85,8 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
   void start_reduce_scatter(const Tensor& x) override {
     const auto [piece, bytes] = own_piece(x);
     std::vector<std::byte>& sum = scratch(bytes);
-    check_mpi(MPI_Ireduce_scatter_block(x.data, sum.data(), count_of(x.elements() / size()), type_of(x), MPI_SUM, exchange_,
-                                        next()),
+    check_mpi(MPI_Ireduce_scatter_block(x.data, sum.data(), count_of(x.elements() / size()), type_of(x), MPI_SUM,
+                                        exchange_, next()),
               "MPI_Ireduce_scatter_block");
     copies_.push_back({piece, sum.data(), bytes});
   }
@@ -112,8 +112,9 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
     const char* from = static_cast<const char*>(mine);
     sent_values_.assign(from, from + bytes);
     all_values_.resize(bytes * size_t(size()));
-    check_mpi(MPI_Iallgather(sent_values_.data(), count, MPI_BYTE, all_values_.data(), count, MPI_BYTE, exchange_, next()),
-              "MPI_Iallgather");
+    check_mpi(
+        MPI_Iallgather(sent_values_.data(), count, MPI_BYTE, all_values_.data(), count, MPI_BYTE, exchange_, next()),
+        "MPI_Iallgather");
     wait();
     std::memcpy(all, all_values_.data(), all_values_.size());
   }
@@ -136,7 +137,8 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
       MPI_Status status;
       if (MPI_Iprobe(MPI_ANY_SOURCE, kNewsTag, news_, &waiting, &status) != MPI_SUCCESS || !waiting) return;
       NewsMessage message{};
-      if (MPI_Recv(&message, sizeof message, MPI_BYTE, status.MPI_SOURCE, kNewsTag, news_, MPI_STATUS_IGNORE) != MPI_SUCCESS)
+      if (MPI_Recv(&message, sizeof message, MPI_BYTE, status.MPI_SOURCE, kNewsTag, news_, MPI_STATUS_IGNORE) !=
+          MPI_SUCCESS)
         return;
       news[status.MPI_SOURCE] = {message.own_error != 0, message.exit_code, message.text};
     }
@@ -187,8 +189,10 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
       const double waited = std::chrono::duration<double>(Clock::now() - start).count();
       if (polls % 64 == 0) check_news();
       if (waited > limit()) give_up();
-      if (waited > 0.01) std::this_thread::sleep_for(std::chrono::microseconds(50));
-      else sched_yield();
+      if (waited > 0.01)
+        std::this_thread::sleep_for(std::chrono::microseconds(50));
+      else
+        sched_yield();
     }
   }
 

@@ -1,11 +1,11 @@
-// Ranks over NCCL, tensors on GPUs, one process a GPU. Exchanges run on a stream of their own, between two events that tie it
-// to the backend's; NCCL sums in an order that its topology fixes.
+// Ranks over NCCL, tensors on GPUs, one process a GPU. Exchanges run on a stream of their own, between two events that
+// tie it to the backend's; NCCL sums in an order that its topology fixes.
 //
-// Small values and news go over MPI where the ranks were started by it. Otherwise values go through a buffer on the device,
-// and news through files in a folder that all ranks see.
+// Small values and news go over MPI where the ranks were started by it. Otherwise values go through a buffer on the
+// device, and news through files in a folder that all ranks see.
 //
-// A thread watches: the host may be inside a CUDA call that waits for a rank which will never come. Past the limit it aborts
-// the communicator, which ends NCCL's kernels; the host's next exchange then throws PeerFailed.
+// A thread watches: the host may be inside a CUDA call that waits for a rank which will never come. Past the limit it
+// aborts the communicator, which ends NCCL's kernels; the host's next exchange then throws PeerFailed.
 #include <unistd.h>
 
 #include <atomic>
@@ -41,7 +41,8 @@ ncclDataType_t type_of(const Tensor& x) {
   return x.dtype == DType::kF64 ? ncclFloat64 : ncclFloat32;
 }
 
-// Calls `on_late` from its own thread when a deadline passes or `is_broken` says so; exits the process when that did not help.
+// Calls `on_late` from its own thread when a deadline passes or `is_broken` says so; exits the process when that did
+// not help.
 class Watch {
  public:
   Watch(std::function<bool()> is_broken, std::function<void()> on_late)
@@ -93,8 +94,13 @@ class Watch {
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(Communicator& host, const RankLaunch& launch, Backend& backend, const std::string& folder)
-      : Communicator(host.place()), host_(host), over_mpi_(launch.starter == RankLaunch::Starter::kMpi),
-        files_(folder + "/ranks", place()), watched_files_(files_), backend_(backend), compute_(static_cast<cudaStream_t>(backend.stream())) {
+      : Communicator(host.place()),
+        host_(host),
+        over_mpi_(launch.starter == RankLaunch::Starter::kMpi),
+        files_(folder + "/ranks", place()),
+        watched_files_(files_),
+        backend_(backend),
+        compute_(static_cast<cudaStream_t>(backend.stream())) {
     Communicator::set_limit(host.limit());
     check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     for (cudaEvent_t* event : {&ready_, &done_})
@@ -120,7 +126,8 @@ class NcclCommunicator final : public Communicator {
 
   void start_all_reduce(const Tensor& x) override {
     start();
-    check_nccl(ncclAllReduce(x.data, x.data, size_t(x.elements()), type_of(x), ncclSum, comm_, stream_), "ncclAllReduce");
+    check_nccl(ncclAllReduce(x.data, x.data, size_t(x.elements()), type_of(x), ncclSum, comm_, stream_),
+               "ncclAllReduce");
   }
   void start_reduce_scatter(const Tensor& x) override {
     start();
@@ -172,12 +179,16 @@ class NcclCommunicator final : public Communicator {
     check_broken();
   }
   void send_news(const RankNews& news) override {
-    if (over_mpi_) host_.send_news(news);
-    else files_.send(news);
+    if (over_mpi_)
+      host_.send_news(news);
+    else
+      files_.send(news);
   }
   void receive_news(std::map<int, RankNews>& news) override {
-    if (over_mpi_) host_.receive_news(news);
-    else files_.receive(news);
+    if (over_mpi_)
+      host_.receive_news(news);
+    else
+      files_.receive(news);
   }
 
   [[noreturn]] void abort(int exit_code) override {
@@ -215,7 +226,8 @@ class NcclCommunicator final : public Communicator {
     const ncclComm_t comm = comm_;
     if (comm == nullptr) return false;
     ncclResult_t result = ncclSuccess;
-    if (ncclCommGetAsyncError(comm, &result) == ncclSuccess && result != ncclSuccess && result != ncclInProgress) return true;
+    if (ncclCommGetAsyncError(comm, &result) == ncclSuccess && result != ncclSuccess && result != ncclInProgress)
+      return true;
     if (over_mpi_) return false;
     std::map<int, RankNews> news;
     watched_files_.receive(news);

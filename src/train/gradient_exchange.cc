@@ -3,7 +3,11 @@
 namespace sluice {
 
 GradientExchange::GradientExchange(Backend& backend, Params& params, Communicator& ranks, int64_t zero)
-    : backend_(backend), params_(params), ranks_(ranks), zero_(zero), shares_(params.buckets(), ranks.rank(), ranks.size()) {
+    : backend_(backend),
+      params_(params),
+      ranks_(ranks),
+      zero_(zero),
+      shares_(params.buckets(), ranks.rank(), ranks.size()) {
   if (zero_ == 2) kept_ = Arena(backend, size_t(shares_.kept) * size_of(params.all_values().dtype));
 }
 
@@ -24,7 +28,8 @@ void GradientExchange::begin(bool first, bool last) {
 }
 
 void GradientExchange::open(int bucket) {
-  // Nothing else writes the gaps between parameters: they hold what another buffer or the last reduce_scatter left there.
+  // Nothing else writes the gaps between parameters: they hold what another buffer or the last reduce_scatter left
+  // there.
   if (zero_ == 2 || (zero_ == 1 && first_)) backend_.fill(params_.bucket_grads(bucket), 0);
   if (zero_ == 2 && !first_) backend_.copy(own_piece(bucket), kept(bucket));
 }
@@ -36,14 +41,18 @@ void GradientExchange::close(int bucket) {
     ranks_.start_reduce_scatter(params_.bucket_grads(bucket));
     exchanged_ = bucket;
   } else if (last_) {
-    if (zero_ == 1) ranks_.start_reduce_scatter(params_.bucket_grads(bucket));
-    else ranks_.start_all_reduce(params_.bucket_grads(bucket));
+    if (zero_ == 1)
+      ranks_.start_reduce_scatter(params_.bucket_grads(bucket));
+    else
+      ranks_.start_all_reduce(params_.bucket_grads(bucket));
   }
 }
 
 void GradientExchange::finish() {
-  if (zero_ == 2) keep_exchanged();
-  else if (last_) ranks_.finish();
+  if (zero_ == 2)
+    keep_exchanged();
+  else if (last_)
+    ranks_.finish();
 }
 
 void GradientExchange::keep_exchanged() {
@@ -65,7 +74,8 @@ Tensor GradientExchange::summed(const Partition::Range& range) const {
     const Partition::Piece& piece = shares_.pieces[size_t(range.bucket)];
     return slice(kept(range.bucket), range.local - piece.local, range.count);
   }
-  return slice(params_.bucket_grads(range.bucket), range.flat - params_.buckets()[size_t(range.bucket)].begin, range.count);
+  return slice(params_.bucket_grads(range.bucket), range.flat - params_.buckets()[size_t(range.bucket)].begin,
+               range.count);
 }
 
 }  // namespace sluice

@@ -5,8 +5,8 @@
 //   1      every rank has all                     a rank has the sums of the pieces it keeps
 //   2      a bucket's, while it is computed       the same; they are kept beside, from micro-batch to micro-batch
 //
-// With zero 0 and 1 the exchange runs in a step's last micro-batch. With 2 a bucket's memory is soon another's, so that it is
-// exchanged in each: it starts from what the rank keeps (and zero elsewhere), and its sums are kept again.
+// With zero 0 and 1 the exchange runs in a step's last micro-batch. With 2 a bucket's memory is soon another's, so that
+// it is exchanged in each: it starts from what the rank keeps (and zero elsewhere), and its sums are kept again.
 #pragma once
 
 #include <vector>
@@ -35,18 +35,18 @@ class GradientExchange final : public GradientListener {
   size_t bytes() const { return kept_.bytes(); }
 
  private:
-  Tensor kept(int bucket) const;                 // zero 2: what this rank keeps of the bucket
-  Tensor own_piece(int bucket) const;            // in the bucket's gradients
+  Tensor kept(int bucket) const;       // zero 2: what this rank keeps of the bucket
+  Tensor own_piece(int bucket) const;  // in the bucket's gradients
   void keep_exchanged();
 
   Backend& backend_;
   Params& params_;
   Communicator& ranks_;
   const int64_t zero_;
-  const Partition shares_;                       // equal shares, whatever the optimizer's
+  const Partition shares_;  // equal shares, whatever the optimizer's
   Arena kept_;
   bool first_ = true, last_ = true;
-  int exchanged_ = -1;                           // zero 2: the bucket under way
+  int exchanged_ = -1;  // zero 2: the bucket under way
 };
 
 }  // namespace sluice

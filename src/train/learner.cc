@@ -37,16 +37,21 @@ Partition partition_of(const Experiment& experiment, const Communicator& ranks, 
 
 void check_ranks(const TrainConfig& config, int ranks) {
   if (config.batch % ranks != 0)
-    throw UserError("train.batch is {}, but {} ranks can only share a multiple of {} evenly", config.batch, ranks, ranks);
+    throw UserError("train.batch is {}, but {} ranks can only share a multiple of {} evenly", config.batch, ranks,
+                    ranks);
 }
 
 Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& ranks)
-    : backend_(backend), experiment_(experiment), ranks_(ranks), share_(experiment.train.batch / ranks.size()),
+    : backend_(backend),
+      experiment_(experiment),
+      ranks_(ranks),
+      share_(experiment.train.batch / ranks.size()),
       model_(backend, experiment.model, model_options(experiment, ranks)),
       exchange_(backend, model_.params(), ranks, zero_of(experiment, ranks)),
       partition_(partition_of(experiment, ranks, model_.params())),
       optimizer_(make_optimizer(backend, model_.params(), exchange_, partition_, experiment.train.optimizer)),
-      inputs_(size_t(model_.max_batch() * experiment.model.context)), targets_(inputs_.size()) {
+      inputs_(size_t(model_.max_batch() * experiment.model.context)),
+      targets_(inputs_.size()) {
   check_ranks(experiment.train, ranks.size());
 }
 

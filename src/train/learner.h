@@ -1,8 +1,8 @@
-// A model, its optimizer and one step of learning: the gradients of a batch, micro-batch by micro-batch, and the update. It
-// knows no log, no checkpoint and no guard; the trainer and the benchmark are built on it.
+// A model, its optimizer and one step of learning: the gradients of a batch, micro-batch by micro-batch, and the
+// update. It knows no log, no checkpoint and no guard; the trainer and the benchmark are built on it.
 //
-// With several ranks, each takes an equal part of the batch's sequences, in their order, and every function here is to be
-// called by all of them. What is returned is the same on every rank.
+// With several ranks, each takes an equal part of the batch's sequences, in their order, and every function here is to
+// be called by all of them. What is returned is the same on every rank.
 #pragma once
 
 #include <cstdint>
@@ -47,7 +47,7 @@ class Learner {
   const Partition& partition() const { return partition_; }  // what this rank's optimizer state is of
   bool is_sharded() const { return partition_.kept != model_.params().padded_count(); }
   int64_t tokens() const { return experiment_.train.batch * experiment_.model.context; }  // of a step
-  size_t gradient_bytes() const { return exchange_.bytes(); }  // kept beside the parameters'
+  size_t gradient_bytes() const { return exchange_.bytes(); }                             // kept beside the parameters'
   size_t bytes() const;
 
  private:

@@ -8,10 +8,12 @@ Optimizer::Optimizer(Backend& backend, const OptimizerConfig& config, std::vecto
 void Optimizer::allocate(const Params& params, const GradientExchange& gradients, const Partition& partition) {
   const Tensor values = params.all_values();
   const Tensor copies = partition.kept == values.elements() ? params.all_copies() : Tensor{};
-  for (size_t i = 0; i < slots_.size(); ++i) arenas_.emplace_back(backend_, size_t(partition.kept) * size_of(values.dtype));
+  for (size_t i = 0; i < slots_.size(); ++i)
+    arenas_.emplace_back(backend_, size_t(partition.kept) * size_of(values.dtype));
   for (const Partition::Range& part : partition.ranges) {
     const auto state = [&](size_t i) {
-      return i < arenas_.size() ? slice(arenas_[i].at(0, values.dtype, {partition.kept}), part.local, part.count) : Tensor{};
+      return i < arenas_.size() ? slice(arenas_[i].at(0, values.dtype, {partition.kept}), part.local, part.count)
+                                : Tensor{};
     };
     ranges_.push_back({.param = slice(values, part.flat, part.count),
                        .grad = gradients.summed(part),
@@ -43,7 +45,8 @@ namespace {
 // arXiv 1711.05101
 class AdamW final : public Optimizer {
  public:
-  AdamW(Backend& backend, const OptimizerConfig& config) : Optimizer(backend, config, {"first_moment", "second_moment"}) {}
+  AdamW(Backend& backend, const OptimizerConfig& config)
+      : Optimizer(backend, config, {"first_moment", "second_moment"}) {}
 
  private:
   void update_range(const OptimizerRange& range, double lr, double grad_scale) override {
@@ -71,8 +74,10 @@ class Sgd final : public Optimizer {
 std::unique_ptr<Optimizer> make_optimizer(Backend& backend, const Params& params, const GradientExchange& gradients,
                                           const Partition& partition, const OptimizerConfig& config) {
   std::unique_ptr<Optimizer> optimizer;
-  if (config.type == "sgd") optimizer = std::make_unique<Sgd>(backend, config);
-  else optimizer = std::make_unique<AdamW>(backend, config);
+  if (config.type == "sgd")
+    optimizer = std::make_unique<Sgd>(backend, config);
+  else
+    optimizer = std::make_unique<AdamW>(backend, config);
   optimizer->allocate(params, gradients, partition);
   return optimizer;
 }

@@ -1,4 +1,5 @@
-// Optimizers: one fused pass over the ranges of the flat parameter arenas that a rank updates, with and without weight decay.
+// Optimizers: one fused pass over the ranges of the flat parameter arenas that a rank updates, with and without weight
+// decay.
 #pragma once
 
 #include <memory>

@@ -1,8 +1,8 @@
 // runs/NAME: created, locked against a second process, and checked to hold this experiment and no other.
 //
 // Two configs are the same experiment when they differ only in what may change between a run and its continuation:
-// name, device, log.*, train.steps, train.micro_batch, and how memory and ranks are used (train.recompute, zero, bucket_mb,
-// rank_timeout).
+// name, device, log.*, train.steps, train.micro_batch, and how memory and ranks are used (train.recompute, zero,
+// bucket_mb, rank_timeout).
 #pragma once
 
 #include <filesystem>

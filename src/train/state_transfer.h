@@ -1,5 +1,5 @@
-// Moves parameters and optimizer state between the ranks' devices and rank 0's host memory, where checkpoints are written and
-// read, by name. Where rank 0 has a tensor whole and in host memory, it is not copied.
+// Moves parameters and optimizer state between the ranks' devices and rank 0's host memory, where checkpoints are
+// written and read, by name. Where rank 0 has a tensor whole and in host memory, it is not copied.
 #pragma once
 
 #include <cstddef>
@@ -21,7 +21,7 @@ class StateTransfer {
   StateTransfer(Backend& backend, Learner& learner, Communicator& ranks)
       : backend_(backend), learner_(learner), ranks_(ranks) {}
 
-  HostState room() const;                 // to read a checkpoint into
+  HostState room() const;  // to read a checkpoint into
   // Both are called by all ranks.
   HostState collect() const;
   void distribute(const HostState& state) const;

@@ -1,7 +1,7 @@
 // The step loop, and all that hangs on it: logging, evaluation, probes, checkpoints, the guard.
 //
-// All ranks run the same loop and decide the same from the same sums. Rank 0 alone has the run's folder: it logs, probes,
-// writes and reads; the others wait for it meanwhile.
+// All ranks run the same loop and decide the same from the same sums. Rank 0 alone has the run's folder: it logs,
+// probes, writes and reads; the others wait for it meanwhile.
 #pragma once
 
 #include <memory>
@@ -32,7 +32,8 @@ struct TrainingData {
 
 class Trainer {
  public:
-  // Allocates everything the run needs. The folder (rank 0's; elsewhere null), the backend and the ranks must outlive it.
+  // Allocates everything the run needs. The folder (rank 0's; elsewhere null), the backend and the ranks must outlive
+  // it.
   Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder* folder,
           Communicator& ranks = one_rank());
 

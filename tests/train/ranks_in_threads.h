@@ -18,8 +18,8 @@
 
 namespace sluice {
 
-// oneDNN's prepared products are shared by the process, and used by one thread at a time. With `apart` its memory counts as a
-// device's, which the host only reaches by upload and download.
+// oneDNN's prepared products are shared by the process, and used by one thread at a time. With `apart` its memory
+// counts as a device's, which the host only reaches by upload and download.
 class ThreadBackend : public CpuBackend {
  public:
   explicit ThreadBackend(bool apart = false) : apart_(apart) {}
@@ -39,7 +39,8 @@ struct Meeting {
   explicit Meeting(int size) : pointers(size_t(size)) {}
   std::mutex mutex;
   std::condition_variable come;
-  std::vector<void*> pointers, shown;  // those that come; those of the last meeting, which all have seen before the next
+  std::vector<void*> pointers,
+      shown;  // those that come; those of the last meeting, which all have seen before the next
   int here = 0;
   int64_t meetings = 0;
   std::map<int, RankNews> news;
@@ -65,7 +66,8 @@ class ThreadCommunicator final : public Communicator {
     check_eq(piece * size(), x.elements(), "equal pieces");
     const std::vector<void*> all = meet(x.data);
     for (int other = 0; other < size(); ++other)
-      if (other != rank()) std::copy_n(static_cast<float*>(all[size_t(other)]) + other * piece, piece, x.as<float>() + other * piece);
+      if (other != rank())
+        std::copy_n(static_cast<float*>(all[size_t(other)]) + other * piece, piece, x.as<float>() + other * piece);
     meet(nullptr);
   }
   void start_broadcast(const Tensor& x) override {

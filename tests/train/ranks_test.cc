@@ -1,5 +1,5 @@
-// Several ranks, as threads: the same training as one rank's, for every ZeRO stage; states that move between numbers of ranks;
-// and how a run ends when a rank fails.
+// Several ranks, as threads: the same training as one rank's, for every ZeRO stage; states that move between numbers of
+// ranks; and how a run ends when a rank fails.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -21,8 +21,12 @@ namespace {
 constexpr int kSteps = 200;
 
 // 8 sequences: 8, 4 or 2 a rank, in micro-batches of at most 3, so that the last one is smaller.
-const TinyRuns::Overrides kEight = {"train.batch=8", "train.micro_batch=3", "train.steps=200", "train.bucket_mb=0",
-                                    "train.schedule={\"type\":\"constant\"}", "train.optimizer.lr=1e-3"};
+const TinyRuns::Overrides kEight = {"train.batch=8",
+                                    "train.micro_batch=3",
+                                    "train.steps=200",
+                                    "train.bucket_mb=0",
+                                    "train.schedule={\"type\":\"constant\"}",
+                                    "train.optimizer.lr=1e-3"};
 
 TinyRuns::Overrides with(TinyRuns::Overrides overrides, const TinyRuns::Overrides& more) {
   overrides.insert(overrides.end(), more.begin(), more.end());
@@ -74,8 +78,8 @@ class Ranks : public testing::Test {
   TinyRuns runs_;
 };
 
-// The sums of a step differ by some roundings (1e-7 of a loss near 4); 200 steps of Adam carry that on. Another micro-batch
-// on one rank makes the same kind of difference.
+// The sums of a step differ by some roundings (1e-7 of a loss near 4); 200 steps of Adam carry that on. Another
+// micro-batch on one rank makes the same kind of difference.
 void expect_near(const Trace& expected, const Trace& actual, const std::string& what, double bound = 1e-4) {
   ASSERT_EQ(expected.losses.size(), actual.losses.size());
   for (size_t i = 0; i < expected.losses.size(); ++i)
@@ -212,15 +216,18 @@ TEST_F(RankRuns, ARunGoesOnOnAnotherNumberOfRanks) {
     expect_none(train(ranks, run, with(kShort, {"train.zero=1"})));
     const std::vector<double> actual = losses(run);
     ASSERT_EQ(actual.size(), expected.size()) << "no step is missing or stands twice";
-    for (size_t i = 0; i < actual.size(); ++i) EXPECT_NEAR(actual[i], expected[i], 1e-5 * expected[i]) << "step " << i + 1;
+    for (size_t i = 0; i < actual.size(); ++i)
+      EXPECT_NEAR(actual[i], expected[i], 1e-5 * expected[i]) << "step " << i + 1;
     // What rank 0 does alone, and what all do, is in the metrics like a single rank's.
     const auto kinds = [&](const std::string& name) {
       std::vector<std::string> out;
-      for (const Json& line : runs_.metrics(name)) out.push_back(fmt::format("{} {}", line["kind"].dump(), line["step"].dump()));
+      for (const Json& line : runs_.metrics(name))
+        out.push_back(fmt::format("{} {}", line["kind"].dump(), line["step"].dump()));
       return out;
     };
     const std::vector<std::string> one = kinds("straight"), several = kinds(run);
-    for (const std::string& line : one) EXPECT_TRUE(std::find(several.begin(), several.end(), line) != several.end()) << line;
+    for (const std::string& line : one)
+      EXPECT_TRUE(std::find(several.begin(), several.end(), line) != several.end()) << line;
   }
 }
 
@@ -319,9 +326,10 @@ TEST_F(RankRuns, DifferentConfigsAreNamedByRankAndKey) {
     return sentences.size() == 1 && endings[0].exit_code == 2 ? sentences[0] : fmt::format("{} tell", sentences.size());
   };
   EXPECT_EQ(message({}, "data"), "0 tell");
-  EXPECT_EQ(message({"train.optimizer.lr=0.5"}, "data"),
-            "rank 1 has another config than rank 0: train.optimizer.lr is 0.5 there, but 0.003 on rank 0; start all ranks "
-            "with the same one");
+  EXPECT_EQ(
+      message({"train.optimizer.lr=0.5"}, "data"),
+      "rank 1 has another config than rank 0: train.optimizer.lr is 0.5 there, but 0.003 on rank 0; start all ranks "
+      "with the same one");
   EXPECT_EQ(message({}, "other"), "rank 2 reads other data (other) than rank 0 (data)");
 }
 

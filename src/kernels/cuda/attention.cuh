@@ -75,14 +75,7 @@ __device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem&
 // A score function as the kernels need it: functions that differ from SoftmaxFamily in the row's start alone share one
 // instantiation, since the start is picked at run time.
 template <class Score>
-inline constexpr bool kOnlyStartDiffers =
-    !Score::kTwoPass && !Score::kOwnDelta &&
-    &Score::template weight<float, float> == &SoftmaxFamily::weight<float, float> &&
-    &Score::template mass<float, float> == &SoftmaxFamily::mass<float, float> &&
-    &Score::template probability<float, float> == &SoftmaxFamily::probability<float, float> &&
-    &Score::template d_score<float, float> == &SoftmaxFamily::d_score<float, float>;
-template <class Score>
-using RowFormula = std::conditional_t<kOnlyStartDiffers<Score>, SoftmaxFamily, Score>;
+using RowFormula = std::conditional_t<Score::kOnlyStart, SoftmaxFamily, Score>;
 
 template <class... Scores>
 __device__ __forceinline__ RowStart<float> row_start(ScoreList<Scores...>, ScoreKind kind, float row, float sink,

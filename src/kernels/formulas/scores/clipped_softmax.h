@@ -9,6 +9,7 @@ namespace sluice {
 struct ClippedSoftmax : SoftmaxFamily {
   static constexpr bool kTwoPass = true;
   static constexpr bool kOwnDelta = true;
+  static constexpr bool kOnlyStart = false;
   static constexpr ScoreKind kKind = ScoreKind::kClippedSoftmax;
   static constexpr const char* kName = "clipped_softmax";
   static constexpr const char* kFormula = "clip((zeta - gamma) softmax_ij + gamma, 0, 1)";

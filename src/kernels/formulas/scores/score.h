@@ -38,6 +38,7 @@ struct ScoreDefaults {
   static constexpr bool kNeedsDelta = true;   // d_score reads delta
   static constexpr bool kOwnDelta = false;    // delta is not dO . O: sum delta_term over the row
   static constexpr bool kSinkLogit = false;   // has a learned logit per head
+  static constexpr bool kOnlyStart = false;   // is SoftmaxFamily but for `start`: may share its kernels
 };
 
 template <class V>

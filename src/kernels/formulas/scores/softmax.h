@@ -7,6 +7,7 @@ namespace sluice {
 
 // The parts that every function of the softmax family shares; they differ in where the row sum starts.
 struct SoftmaxFamily : ScoreDefaults {
+  static constexpr bool kOnlyStart = true;    // to be false in a function that redefines more
   template <class V, class T>
   static SLUICE_FORMULA V weight(V s, V m, const ScoreValues<T>&) { return exp_of(s - m); }
   template <class V, class T>
