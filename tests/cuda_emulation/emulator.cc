@@ -12,6 +12,7 @@
 #include "cuda_runtime.h"
 
 #if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
 
@@ -126,6 +127,9 @@ void fiber_main() {
 
 // A stack on which the first switch finds six registers and the address of fiber_main.
 void prepare(Fiber& fiber) {
+#if defined(__SANITIZE_ADDRESS__)
+  ASAN_UNPOISON_MEMORY_REGION(fiber.stack.get(), kStackBytes);  // of frames that were never left
+#endif
   auto* top = reinterpret_cast<void**>((reinterpret_cast<uintptr_t>(fiber.stack.get()) + kStackBytes) & ~uintptr_t{15});
   *--top = nullptr;  // where fiber_main's return address would be: it never returns
   *--top = reinterpret_cast<void*>(&fiber_main);
