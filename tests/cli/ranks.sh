@@ -14,6 +14,7 @@ if ! "$SLUICE" doctor --quick | grep -q '✓ MPI'; then
 fi
 
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1
+export OMPI_MCA_plm_rsh_agent=  # all ranks are here: mpirun must not insist on an ssh
 export ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_leaks=0  # MPI keeps what it allocates
 launch=(mpirun --oversubscribe --bind-to none)
 
