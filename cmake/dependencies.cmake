@@ -1,5 +1,5 @@
 # The libraries, all from Debian's packages but the CUDA ones. Everything of ours links `sluice_libraries`, which also
-# carries SLUICE_WITH_MPI, SLUICE_WITH_CUDA, SLUICE_WITH_NCCL, SLUICE_WITH_CUDNN, SLUICE_WITH_SENTENCEPIECE (0 or 1).
+# carries SLUICE_WITH_MPI, SLUICE_WITH_CUDA, SLUICE_WITH_NCCL, SLUICE_WITH_SENTENCEPIECE (0 or 1).
 # What is required and missing is collected, so that one message names every package at once.
 set(missing_packages "")
 
@@ -81,7 +81,6 @@ endif()
 
 set(SLUICE_WITH_CUDA 0)
 set(SLUICE_WITH_NCCL 0)
-set(SLUICE_WITH_CUDNN 0)
 if(SLUICE_CUDA)
   include(CheckLanguage)
   check_language(CUDA)
@@ -110,15 +109,8 @@ if(SLUICE_CUDA)
     target_include_directories(sluice_libraries SYSTEM INTERFACE "${NCCL_INCLUDE_DIR}")
     target_link_libraries(sluice_libraries INTERFACE "${NCCL_LIBRARY}")
   endif()
-  find_path(CUDNN_INCLUDE_DIR cudnn_version.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_library(CUDNN_LIBRARY cudnn HINTS ${CUDAToolkit_LIBRARY_DIR})
-  if(CUDNN_INCLUDE_DIR AND CUDNN_LIBRARY)
-    set(SLUICE_WITH_CUDNN 1)
-    target_include_directories(sluice_libraries SYSTEM INTERFACE "${CUDNN_INCLUDE_DIR}")
-    target_link_libraries(sluice_libraries INTERFACE "${CUDNN_LIBRARY}")
-  endif()
 endif()
 
-foreach(feature MPI CUDA NCCL CUDNN SENTENCEPIECE)
+foreach(feature MPI CUDA NCCL SENTENCEPIECE)
   target_compile_definitions(sluice_libraries INTERFACE SLUICE_WITH_${feature}=${SLUICE_WITH_${feature}})
 endforeach()

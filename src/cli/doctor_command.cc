@@ -47,7 +47,6 @@ void print_build() {
   print_feature("SentencePiece", info.sentencepiece, "no tokenizer");
   print_feature("CUDA", info.cuda, "the CPU only (cmake --preset cuda)");
   print_feature("NCCL", info.nccl, "one GPU only");
-  print_feature("cuDNN", info.cudnn, "own kernels only");
 }
 
 std::string memory_text(const Machine& machine) {

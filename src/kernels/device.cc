@@ -15,8 +15,6 @@ namespace {
 std::string why_no_cuda(int index) { return cuda_unavailable_reason(index); }
 std::unique_ptr<Backend> make_gpu(int index) { return make_cuda_backend(index); }
 
-std::string version_text(int version) { return fmt::format("{}.{}", version / 1000, version % 1000 / 10); }
-
 #else
 
 std::string why_no_cuda(int) { return "this build has no CUDA: build it with cmake --preset cuda"; }
@@ -43,8 +41,7 @@ std::vector<std::string> gpu_descriptions() {
     std::string line = fmt::format("{}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB", device.name, device.major,
                                    device.minor, device.multiprocessors, double(device.memory_bytes) / (1 << 30));
     if (device.bandwidth > 0) line += fmt::format(", {:.0f} GB/s", 1e-9 * device.bandwidth);
-    lines.push_back(line + fmt::format("; CUDA driver {}, runtime {}", version_text(device.driver_version),
-                                       version_text(device.runtime_version)));
+    lines.push_back(line + fmt::format("; CUDA driver {}, runtime {}", device.driver, device.runtime));
   }
 #endif
   return lines;

@@ -23,17 +23,14 @@
 
 #if SLUICE_WITH_NCCL
 
-#include <cuda_runtime.h>
 #include <nccl.h>
+
+#include "kernels/cuda/runtime.h"
 
 namespace sluice {
 namespace {
 
 using Clock = std::chrono::steady_clock;
-
-void check_cuda(cudaError_t result, const char* call) {
-  if (result != cudaSuccess) throw RunError("{} failed: {}", call, cudaGetErrorString(result));
-}
 
 ncclDataType_t type_of(const Tensor& x) {
   check(x.dtype == DType::kF32 || x.dtype == DType::kF64, "ranks exchange f32 and f64 only");
@@ -102,9 +99,9 @@ class NcclCommunicator final : public Communicator {
         backend_(backend),
         compute_(static_cast<cudaStream_t>(backend.stream())) {
     Communicator::set_limit(host.limit());
-    check_cuda(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
+    cuda::check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "cudaStreamCreate");
     for (cudaEvent_t* event : {&ready_, &done_})
-      check_cuda(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
+      cuda::check(cudaEventCreateWithFlags(event, cudaEventDisableTiming), "cudaEventCreate");
     watch_.emplace([this] { return is_broken(); }, [this] { abort_exchange(); });
     connect(launch);
   }
@@ -143,8 +140,8 @@ class NcclCommunicator final : public Communicator {
     check_nccl(ncclBroadcast(x.data, x.data, size_t(x.elements()), type_of(x), 0, comm_, stream_), "ncclBroadcast");
   }
   void finish() override {
-    check_cuda(cudaEventRecord(done_, stream_), "cudaEventRecord");
-    check_cuda(cudaStreamWaitEvent(compute_, done_, 0), "cudaStreamWaitEvent");
+    cuda::check(cudaEventRecord(done_, stream_), "cudaEventRecord");
+    cuda::check(cudaStreamWaitEvent(compute_, done_, 0), "cudaStreamWaitEvent");
   }
   void settle() override {
     backend_.synchronize();
@@ -171,10 +168,10 @@ class NcclCommunicator final : public Communicator {
     reserve(total);
     watch_->arm(limit(), doing());
     char* own = staging_ + bytes * size_t(rank());
-    check_cuda(cudaMemcpyAsync(own, mine, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
+    cuda::check(cudaMemcpyAsync(own, mine, bytes, cudaMemcpyHostToDevice, stream_), "cudaMemcpyAsync");
     check_nccl(ncclAllGather(own, staging_, bytes, ncclUint8, comm_, stream_), "ncclAllGather");
-    check_cuda(cudaMemcpyAsync(all, staging_, total, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
-    check_cuda(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
+    cuda::check(cudaMemcpyAsync(all, staging_, total, cudaMemcpyDeviceToHost, stream_), "cudaMemcpyAsync");
+    cuda::check(cudaStreamSynchronize(stream_), "cudaStreamSynchronize");
     watch_->disarm();
     check_broken();
   }
@@ -241,8 +238,8 @@ class NcclCommunicator final : public Communicator {
   void start() {
     check_broken();
     watch_->arm(limit(), doing());
-    check_cuda(cudaEventRecord(ready_, compute_), "cudaEventRecord");
-    check_cuda(cudaStreamWaitEvent(stream_, ready_, 0), "cudaStreamWaitEvent");
+    cuda::check(cudaEventRecord(ready_, compute_), "cudaEventRecord");
+    cuda::check(cudaStreamWaitEvent(stream_, ready_, 0), "cudaStreamWaitEvent");
   }
   size_t piece_elements(const Tensor& x) const {
     check_eq(x.elements() % size(), int64_t{0}, "elements that are no multiple of the ranks");
@@ -256,7 +253,7 @@ class NcclCommunicator final : public Communicator {
     if (bytes <= staging_bytes_) return;
     cudaFree(staging_);
     staging_ = nullptr;
-    check_cuda(cudaMalloc(reinterpret_cast<void**>(&staging_), bytes), "cudaMalloc");
+    cuda::check(cudaMalloc(reinterpret_cast<void**>(&staging_), bytes), "cudaMalloc");
     staging_bytes_ = bytes;
   }
 

@@ -16,7 +16,7 @@ struct CudaDevice {
   int multiprocessors = 0;
   size_t memory_bytes = 0;
   double bandwidth = 0;               // of the memory in bytes per second, from clock and bus width; 0: not known
-  int driver_version = 0, runtime_version = 0;  // of CUDA: 13000 is 13.0
+  std::string driver, runtime;        // versions of CUDA: "13.0"
 };
 
 // Why device number `device` cannot be used, as a sentence without a full stop; empty if it can.

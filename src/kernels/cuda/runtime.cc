@@ -57,8 +57,8 @@ CudaDevice facts_of(int device) {
   if (cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, device) == cudaSuccess &&
       cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device) == cudaSuccess)
     out.bandwidth = 2e3 * double(kilohertz) * double(bits) / 8;  // two transfers a clock
-  out.driver_version = driver_version();
-  out.runtime_version = runtime_version();
+  out.driver = version_text(driver_version());
+  out.runtime = version_text(runtime_version());
   return out;
 }
 
