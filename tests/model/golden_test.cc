@@ -11,6 +11,7 @@
 
 #include "base/json_text.h"
 #include "base/philox.h"
+#include "base/source_folder.h"
 #include "model/parity.h"
 #include "train/safetensors.h"
 
@@ -26,7 +27,7 @@ constexpr int kSketch = 32;
 
 constexpr double kLossBound32 = 1e-4, kLossBound64 = 1e-9;
 
-std::filesystem::path golden_folder() { return std::filesystem::path(SLUICE_SOURCE_DIR) / "tests" / "golden"; }
+std::filesystem::path golden_folder() { return source_folder() / "tests" / "golden"; }
 
 uint32_t name_hash(const std::string& name) {
   uint32_t hash = 2166136261u;
