@@ -127,16 +127,20 @@ Json Experiment::dump() {
   return fields.dump();
 }
 
-Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
-  Json json = read_config_chain(path);
-  for (const std::string& assignment : overrides) apply_override(json, assignment);
-  if (!json.contains("name")) json["name"] = std::filesystem::path(path).stem().string();
+Experiment parse_experiment(const Json& json) {
   Experiment experiment;
   Fields fields;
   experiment.describe(fields);
   fields.parse(json, "");
   experiment.resolve();
   return experiment;
+}
+
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
+  Json json = read_config_chain(path);
+  for (const std::string& assignment : overrides) apply_override(json, assignment);
+  if (!json.contains("name")) json["name"] = std::filesystem::path(path).stem().string();
+  return parse_experiment(json);
 }
 
 }  // namespace sluice

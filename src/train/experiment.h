@@ -73,6 +73,8 @@ struct Experiment {
   DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
 };
 
+// From a whole config, such as one that dump() gave. UserError on the first thing that is wrong.
+Experiment parse_experiment(const Json& json);
 // Reads a config file with its bases, applies "a.b=value" overrides, parses and resolves. Without a "name" the file's is
 // taken. UserError on the first thing that is wrong.
 Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides);
