@@ -103,15 +103,31 @@ uint64_t File::size() const {
   return uint64_t(status.st_size);
 }
 
-void File::write(const void* data, size_t bytes) {
-  const char* next = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t done = ::write(descriptor_, next, bytes);
-    if (done < 0 && errno == EINTR) continue;
-    if (done < 0) throw_file_error("write", path_, errno);
-    next += done;
-    bytes -= size_t(done);
+namespace {
+
+// Calls write_some(bytes done so far, where the rest lies, its size) until nothing is left.
+template <class WriteSome>
+void write_all(const fs::path& path, const void* data, size_t bytes, const WriteSome& write_some) {
+  size_t done = 0;
+  while (done < bytes) {
+    const ssize_t more = write_some(done, static_cast<const char*>(data) + done, bytes - done);
+    if (more < 0 && errno == EINTR) continue;
+    if (more < 0) throw_file_error("write", path, errno);
+    done += size_t(more);
   }
+}
+
+}  // namespace
+
+void File::write(const void* data, size_t bytes) {
+  write_all(path_, data, bytes,
+            [&](size_t, const char* rest, size_t size) { return ::write(descriptor_, rest, size); });
+}
+
+void File::write_at(uint64_t offset, const void* data, size_t bytes) {
+  write_all(path_, data, bytes, [&](size_t done, const char* rest, size_t size) {
+    return pwrite(descriptor_, rest, size, off_t(offset + done));
+  });
 }
 
 size_t File::read_at(uint64_t offset, void* data, size_t bytes) const {
@@ -165,6 +181,12 @@ void FileWriter::write(const void* data, size_t bytes) {
 void FileWriter::flush() {
   file_.write(buffer_.data(), buffer_.size());
   buffer_.clear();
+}
+
+void FileWriter::overwrite(uint64_t offset, const void* data, size_t bytes) {
+  check_le(offset + bytes, bytes_, "the bytes to overwrite");
+  flush();
+  file_.write_at(offset, data, bytes);
 }
 
 void FileWriter::finish() {

@@ -51,6 +51,7 @@ class File {
   const std::filesystem::path& path() const { return path_; }
   uint64_t size() const;
   void write(const void* data, size_t bytes);                          // all of it, or an exception
+  void write_at(uint64_t offset, const void* data, size_t bytes);      // likewise; the place of write() stays
   size_t read_at(uint64_t offset, void* data, size_t bytes) const;     // fewer bytes than asked: the file ends there
   void truncate(uint64_t bytes);
   void sync();
@@ -71,6 +72,8 @@ class FileWriter {
 
   void write(const void* data, size_t bytes);
   void write(std::string_view text) { write(text.data(), text.size()); }
+  // Puts other bytes where some have been written, for a header that is known last. checksum() stays that of the first.
+  void overwrite(uint64_t offset, const void* data, size_t bytes);
   void finish();                                           // flush, sync, close
   uint64_t bytes() const { return bytes_; }                // written so far
   uint64_t checksum() const { return checksum_.value(); }  // of these

@@ -1,0 +1,86 @@
+// Token shards as files: what the headers of the known formats say, and the writer of our own.
+//
+//   Sluice   256 bytes of header, the tokens (uint16 or uint32), zeros up to a multiple of 8, one uint64 for each
+//            document: where it starts. The header, by offset:
+//              0 "SLUICETK"   8 u32 version (1)   12 u32 bytes of a token   16 u64 tokens   24 u64 documents
+//              32 u64 vocabulary   40 u64 the tokenizer's hash   48 u64 XXH3 of all behind the header, then of the
+//              header with this field zero   56 the tokenizer's name, up to 199 bytes, zeros
+//   llm.c    256 int32 of header (magic, version, tokens, zeros), then uint16 (20240520, version 1) or uint32 tokens
+//            (20240801, version 7)
+//   nanoGPT  uint16 tokens and nothing else; no magic tells it, so it must be asked for
+//
+// All numbers are little-endian. A document is an end-of-text token, if its tokenizer has one, and the text's tokens.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "base/files.h"
+
+namespace sluice {
+
+enum class ShardFormat { kSluice, kLlmc, kPlain16 };
+
+// As text, for config keys and messages: "sluice", "llm.c", "uint16".
+const char* shard_format_name(ShardFormat format);
+
+struct ShardInfo {
+  ShardFormat format = ShardFormat::kSluice;
+  int64_t token_bytes = 2;      // 2 or 4
+  int64_t tokens = 0;
+  int64_t tokens_at = 0;        // the byte at which they start
+  int64_t documents = 0;        // 0: the format does not say
+  int64_t documents_at = 0;     // the byte at which their offsets start
+  int64_t vocab_size = 0;       // 0: the format does not say
+  uint64_t tokenizer_hash = 0;  // with an empty name: the format does not say
+  std::string tokenizer_name;
+  uint64_t checksum = 0;        // kSluice only
+};
+
+// What read_shard_info needs to see of a file, or all of a smaller one.
+inline constexpr size_t kShardHeaderRead = 1024;
+
+// Understands a shard's header. `where` opens each message ("data.train_shards: a.bin"). With `plain16` the file is
+// tokens alone. UserError for what is no shard, of a later version, cut short, or in contradiction with itself.
+ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
+                          bool plain16 = false);
+
+// The checksum of a Sluice shard that lies in memory whole.
+uint64_t shard_checksum(std::span<const std::byte> file);
+
+// Writes a Sluice shard as it goes: what is held in memory is 8 bytes a document. The file grows aside, under
+// PATH.part, and gets its name and its header in finish(); a writer that is destroyed before removes it again.
+class ShardWriter {
+ public:
+  // UserError if the vocabulary does not fit into `token_bytes` (2 or 4), or if the file cannot be made.
+  ShardWriter(std::filesystem::path path, int64_t token_bytes, int64_t vocab_size, std::string tokenizer_name,
+              uint64_t tokenizer_hash);
+
+  // A document comes whole, or it is begun and appended to. One without tokens leaves no trace.
+  void append_document(std::span<const int32_t> tokens) { begin_document(), append(tokens); }
+  void begin_document();
+  void append(std::span<const int32_t> tokens);  // ids in [0, vocab_size), else std::logic_error
+
+  int64_t tokens() const { return info_.tokens; }
+  int64_t documents() const { return int64_t(documents_.size()); }
+
+  void finish();
+
+ private:
+  void write(const void* data, size_t bytes);
+
+  std::filesystem::path path_;
+  ShardInfo info_;
+  std::unique_ptr<FileWriter> file_;
+  Checksum checksum_;
+  std::vector<uint64_t> documents_;
+  std::vector<std::byte> narrowed_;  // tokens of one append(), as they are stored
+  bool begun_ = false;
+};
+
+}  // namespace sluice
