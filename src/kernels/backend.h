@@ -96,6 +96,13 @@ struct OptimizerRange {
   double weight_decay = 0;
 };
 
+// out = scale * clamp(round(x / scale), low, high): simulated quantization, halves to even (formulas/quantize.h).
+struct FakeQuantize {
+  Tensor x, out;                 // [N, C] act, strided; may be the same
+  Tensor scale;                  // [1] acc, or [N]: one for each row
+  double low = 0, high = 0;      // integers, counted from the zero point: low <= 0 <= high, below 2^20
+};
+
 class Backend {
  public:
   virtual ~Backend() = default;
@@ -160,6 +167,12 @@ class Backend {
 
   // --- diagnostics: out[n] = |x[n]|_2, per group of D columns: x [N, G*D] act, strided; out [N, G] acc
   virtual void group_norms(const Tensor& out, const Tensor& x, int64_t groups) = 0;
+
+  // --- quantization
+  virtual void fake_quantize(const FakeQuantize& args) = 0;
+  // out[n] = the least and the greatest element of x[n], both NaN where one is not finite; x [N, C] act, strided;
+  // out [N, 2] acc
+  virtual void row_ranges(const Tensor& out, const Tensor& x) = 0;
 
   // --- for libraries that put work of their own between ops: the queue of these, a cudaStream_t. Null where ops run at once,
   // in host memory.

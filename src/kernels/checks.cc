@@ -281,4 +281,23 @@ void check_group_norms(const Tensor& out, const Tensor& x, int64_t groups) {
   op.matrix("out", out, accumulator_of(act), x.rows(), groups);
 }
 
+void check_fake_quantize(const FakeQuantize& args) {
+  const Op op("fake_quantize");
+  const DType act = op.activation_type("x", args.x);
+  op.matrix("x", args.x, act, args.x.rows(), args.x.cols());
+  op.matrix("out", args.out, act, args.x.rows(), args.x.cols());
+  op.require_present("scale", args.scale);
+  op.flat("scale", args.scale, accumulator_of(act), args.scale.elements() == 1 ? 1 : args.x.rows());
+  op.require(args.low <= 0 && args.high >= 0 && args.low >= -0x1p20 && args.high <= 0x1p20,
+             "low and high must enclose 0 and lie within 2^20 of it");
+}
+
+void check_row_ranges(const Tensor& out, const Tensor& x) {
+  const Op op("row_ranges");
+  const DType act = op.activation_type("x", x);
+  op.matrix("x", x, act, x.rows(), x.cols());
+  op.require(x.cols() > 0, "a row without elements has no range");
+  op.matrix("out", out, accumulator_of(act), x.rows(), 2, Layout::kContiguous);
+}
+
 }  // namespace sluice

@@ -30,5 +30,7 @@ void check_adamw_update(const OptimizerRange& range, const AdamWStep& step);
 void check_sgd_update(const OptimizerRange& range, const SgdStep& step);
 void check_sum(const Tensor& x);
 void check_group_norms(const Tensor& out, const Tensor& x, int64_t groups);
+void check_fake_quantize(const FakeQuantize& args);
+void check_row_ranges(const Tensor& out, const Tensor& x);
 
 }  // namespace sluice

@@ -148,5 +148,11 @@ double TimedBackend::sum(const Tensor& x) {
 void TimedBackend::group_norms(const Tensor& out, const Tensor& x, int64_t groups) {
   timed("group norms", [&] { inner_.group_norms(out, x, groups); });
 }
+void TimedBackend::fake_quantize(const FakeQuantize& args) {
+  timed("fake quantize", [&] { inner_.fake_quantize(args); });
+}
+void TimedBackend::row_ranges(const Tensor& out, const Tensor& x) {
+  timed("row ranges", [&] { inner_.row_ranges(out, x); });
+}
 
 }  // namespace sluice

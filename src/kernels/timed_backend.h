@@ -75,6 +75,8 @@ class TimedBackend final : public Backend {
   double sum_of_squares(const Tensor& x) override;
   double sum(const Tensor& x) override;
   void group_norms(const Tensor& out, const Tensor& x, int64_t groups) override;
+  void fake_quantize(const FakeQuantize& args) override;
+  void row_ranges(const Tensor& out, const Tensor& x) override;
 
  private:
   template <class Op>

@@ -219,4 +219,14 @@ void CpuBackend::group_norms(const Tensor& out, const Tensor& x, int64_t groups)
   isa_.group_norms(out, x, groups);
 }
 
+void CpuBackend::fake_quantize(const FakeQuantize& args) {
+  check_fake_quantize(args);
+  isa_.fake_quantize(args);
+}
+
+void CpuBackend::row_ranges(const Tensor& out, const Tensor& x) {
+  check_row_ranges(out, x);
+  isa_.row_ranges(out, x);
+}
+
 }  // namespace sluice

@@ -58,6 +58,8 @@ class CpuBackend : public Backend {
   double sum(const Tensor& x) override;
 
   void group_norms(const Tensor& out, const Tensor& x, int64_t groups) override;
+  void fake_quantize(const FakeQuantize& args) override;
+  void row_ranges(const Tensor& out, const Tensor& x) override;
 
  private:
   const IsaKernels& isa_;

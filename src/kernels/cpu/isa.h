@@ -31,6 +31,8 @@ struct IsaKernels {
   double (*sum_of_squares)(const Tensor&);
   double (*sum)(const Tensor&);
   void (*group_norms)(const Tensor& out, const Tensor& x, int64_t groups);
+  void (*fake_quantize)(const FakeQuantize&);
+  void (*row_ranges)(const Tensor& out, const Tensor& x);
 };
 
 // The widest set this processor and operating system run; SLUICE_CPU_ISA=baseline|avx2|avx512 narrows it (UserError on

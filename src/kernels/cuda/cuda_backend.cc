@@ -275,6 +275,21 @@ class CudaBackend final : public Backend {
     put("group_norms", [&] { cuda::group_norms(view_of(out), view_of(x), groups, stream_); });
   }
 
+  // --- quantization
+  void fake_quantize(const FakeQuantize& args) override {
+    check_fake_quantize(args);
+    put("fake_quantize", [&] {
+      cuda::fake_quantize({view_of(args.x), view_of(args.out), floats(args.scale), args.scale.elements() > 1,
+                           float(args.low), float(args.high)},
+                          stream_);
+    });
+  }
+
+  void row_ranges(const Tensor& out, const Tensor& x) override {
+    check_row_ranges(out, x);
+    put("row_ranges", [&] { cuda::row_ranges(floats(out), view_of(x), stream_); });
+  }
+
  private:
   static std::string describe_device(int device) {
     if (const std::string reason = cuda_unavailable_reason(device); !reason.empty()) throw RunError("{}", reason);

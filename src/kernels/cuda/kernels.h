@@ -46,6 +46,16 @@ void gate_forward(const GateArgs& args, const View& out, cudaStream_t stream);
 void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, const View& d_logits, cudaStream_t stream);
 void group_norms(const View& out, const View& x, int64_t groups, cudaStream_t stream);
 
+// --- quantize.cu
+struct FakeQuantizeArgs {
+  View x, out;
+  const float* scale;
+  bool per_row;              // scale [N], else [1]
+  float low, high;
+};
+void fake_quantize(const FakeQuantizeArgs& args, cudaStream_t stream);
+void row_ranges(float* out, const View& x, cudaStream_t stream);
+
 // --- norm.cu
 inline constexpr int64_t kRowChunks = 256;  // partial sums over rows at most: the workspace is [kRowChunks][2][C]
 

@@ -29,6 +29,9 @@ void adamw_update(const OptimizerRange& range, const AdamWStep& step);
 void sgd_update(const OptimizerRange& range, const SgdStep& step);
 double sum_of_squares(const Tensor& x);
 double sum(const Tensor& x);
+// quantize.cc
+void fake_quantize(const FakeQuantize& args);
+void row_ranges(const Tensor& out, const Tensor& x);
 // attention_forward.cc, attention_backward.cc
 void attention_forward(const AttentionForward& args);
 void attention_probe(const AttentionProbe& args);

@@ -29,6 +29,8 @@ const IsaKernels kTable = {
     .sum_of_squares = sum_of_squares,
     .sum = sum,
     .group_norms = group_norms,
+    .fake_quantize = fake_quantize,
+    .row_ranges = row_ranges,
 };
 
 }  // namespace sluice::SLUICE_ISA
