@@ -23,7 +23,8 @@ class Head {
     for (int64_t first = 0; first < pass.N(); first += chunk_rows_) {
       const int64_t rows = std::min(chunk_rows_, pass.N() - first);
       const Tensor logits = chunk(pass, rows);
-      pass.linear(logits, normed.row_range(first, rows), weight_, ParamId{});
+      const Tensor weight = pass.params.weight(weight_);  // past the hook
+      pass.backend.matmul({.out = logits, .a = normed.row_range(first, rows), .b = weight, .transpose_b = true, .bias = {}});
       body(first, logits);
     }
   }

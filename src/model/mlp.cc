@@ -20,9 +20,10 @@ Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
 void Mlp::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   const Shape shape = {pass.N(), hidden_};
   const Tensor pre = pass.view(pre_, shape), active = pass.view(active_, shape);
+  const LinearOperands up = pass.operands(x, up_);
   pass.backend.matmul({.out = pre,
-                       .a = x,
-                       .b = pass.params.weight(up_),
+                       .a = up.x,
+                       .b = up.weight,
                        .transpose_b = true,
                        .bias = pass.params.value(up_bias_),
                        .activated = active,

@@ -34,8 +34,14 @@ Tensor Pass::view(BufferId id, Shape shape) const {
   return arena.at(buffer.offset, buffer.dtype, shape);
 }
 
+LinearOperands Pass::operands(const Tensor& x, ParamId weight) const {
+  const LinearOperands given = {x, params.weight(weight)};
+  return hook ? hook->operands(*this, weight, given) : given;
+}
+
 void Pass::linear(const Tensor& out, const Tensor& x, ParamId weight, ParamId bias) const {
-  backend.matmul({.out = out, .a = x, .b = params.weight(weight), .transpose_b = true, .bias = params.value(bias)});
+  const LinearOperands in = operands(x, weight);
+  backend.matmul({.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = params.value(bias)});
 }
 
 void Pass::linear_backward(const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x, ParamId weight,

@@ -69,6 +69,23 @@ class GradientListener {
   virtual void close(int bucket) = 0;  // after the last: the micro-batch adds nothing more to it
 };
 
+struct Pass;
+
+// What a linear layer multiplies.
+struct LinearOperands {
+  Tensor x;       // [N, in]; of a gate that reads each head's slice, all slices
+  Tensor weight;  // [out, in]
+};
+
+// Stands before the products of the linear layers, where a model has been given one: it sees what they multiply, and may
+// put something else in its place. The output head is no such layer.
+class LinearHook {
+ public:
+  virtual ~LinearHook() = default;
+  // Like `given` in shape and type, and valid until the next call.
+  virtual LinearOperands operands(const Pass& pass, ParamId weight, const LinearOperands& given) = 0;
+};
+
 // One run over a micro-batch of B sequences of T tokens.
 struct Pass {
   Backend& backend;
@@ -77,11 +94,14 @@ struct Pass {
   const Arena& arena;
   int64_t B, T;
   bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
+  LinearHook* hook = nullptr;
 
   int64_t N() const { return B * T; }
   // A declared buffer as `shape`, which may be smaller than planned.
   Tensor view(BufferId id, Shape shape) const;
 
+  // x and the weight, or what the hook puts in their place.
+  LinearOperands operands(const Tensor& x, ParamId weight) const;
   // out = x W^T + b;  x [N, in], W [out, in]
   void linear(const Tensor& out, const Tensor& x, ParamId weight, ParamId bias) const;
   // d_x (+)= d_out W; the weight's and bias's gradients from x and d_out. d_x may be absent.

@@ -96,7 +96,7 @@ void Transformer::place_gradients() {
 Pass Transformer::make_pass(int64_t B, int64_t T, bool accumulate) const {
   check_le(B, options_.max_batch, "a micro-batch larger than planned");
   check_le(T, config_.context, "a sequence longer than the context");
-  return {backend_, params_, plan_, arena_, B, T, accumulate};
+  return {backend_, params_, plan_, arena_, B, T, accumulate, hook_};
 }
 
 BlockScratch Transformer::scratch(const Pass& pass) const {
@@ -150,6 +150,7 @@ void Transformer::run_backward(const Pass& pass, GradientListener* listener) {
 
 double Transformer::forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
                                      double grad_scale, bool accumulate, GradientListener* listener) {
+  check(!hook_, "forward_backward: gradients are those of the model without a hook");
   const Pass pass = make_pass(B, T, accumulate);
   const Tensor losses = per_token(pass, losses_);
   upload(pass, tokens_, tokens);

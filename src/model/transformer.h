@@ -43,6 +43,8 @@ class Transformer {
   // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
   Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {});
+  // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward().
+  void set_hook(LinearHook* hook) { hook_ = hook; }
   // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {
@@ -78,6 +80,7 @@ class Transformer {
   const ModelConfig config_;
   const TransformerOptions options_;
   const int64_t id_;  // of this object: tells its recorded steps from another's
+  LinearHook* hook_ = nullptr;
   Params params_;
   MemoryPlan plan_;
   Arena arena_;

@@ -36,13 +36,14 @@ GateForward Gate::arguments(const Pass& pass, const Tensor& in) const {
 }
 
 void Gate::compute(const Pass& pass, const Tensor& x, const Tensor& v) const {
-  const Tensor out = logits(pass), weight = pass.params.weight(weight_), bias = pass.params.value(bias_);
+  const Tensor out = logits(pass), bias = pass.params.value(bias_);
   if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? v : x, weight_, bias_);
+  const LinearOperands in = pass.operands(x, weight_);
   const int64_t per_head = columns_ / groups_;
   for (int64_t h = 0; h < groups_; ++h)
     pass.backend.matmul({.out = out.columns(h * per_head, per_head),
-                         .a = x.columns(h * head_size_, head_size_),
-                         .b = weight.row_range(h * per_head, per_head),
+                         .a = in.x.columns(h * head_size_, head_size_),
+                         .b = in.weight.row_range(h * per_head, per_head),
                          .transpose_b = true,
                          .bias = bias ? bias.columns(h * per_head, per_head).reshaped({per_head}) : Tensor{}});
 }
