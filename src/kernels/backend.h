@@ -60,9 +60,9 @@ struct NormForward {
   double epsilon = 1e-5;
   Tensor x, delta;               // [N, C] act; delta absent or added first: sum = x + delta
   Tensor sum;                    // [N, C] act; where the sum is written (may be x); absent if delta is
-  Tensor gain, bias;             // [C] acc; bias may be absent
+  Tensor gain, bias;             // [C] acc; bias may be absent, and is for RMSNorm
   Tensor out;                    // [N, C] act: (sum - mean) * rstd * gain + bias
-  Tensor stats;                  // [N, 2] acc: mean, rstd
+  Tensor stats;                  // [N, 2] acc: mean (0 for RMSNorm), rstd
 };
 
 struct NormBackward {
@@ -73,6 +73,16 @@ struct NormBackward {
   Tensor d_gain, d_bias;         // [C] acc
   bool accumulate = false;       // of d_gain, d_bias
   Tensor workspace;              // [norm_workspace(C)] f32
+};
+
+// Rotary positions, in place: features i and i + D/2 of every head are a pair (a, b) that is turned by its row's angle to
+// (a cos - b sin, b cos + a sin). `inverse` turns back, which is the gradient.
+struct Rope {
+  Tensor x;                      // [N, H*D] act, strided; row n is at position first_position + n % T
+  Tensor table;                  // [> last position, D] acc: of each position D/2 cosines, then D/2 sines
+  int64_t T = 0;
+  int64_t first_position = 0;
+  bool inverse = false;
 };
 
 // out = sigmoid(logits) * x, grain head: logits [N, H], one per D columns; element: logits [N, H*D].
@@ -147,7 +157,13 @@ class Backend {
   virtual void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
                                    const Tensor& out) = 0;
 
+  // SwiGLU: out = silu(gate) * up;  x [N, 2F] act is (gate, up), out [N, F] act; strided
+  virtual void swiglu_forward(const Tensor& out, const Tensor& x) = 0;
+  // d_x [N, 2F] from d_out [N, F]; `out`, where present, receives the result again. d_x may be x, out may be d_out.
+  virtual void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) = 0;
+
   // --- attention, causal
+  virtual void rope(const Rope& args) = 0;
   virtual void attention_forward(const AttentionForward& args) = 0;
   virtual void attention_backward(const AttentionBackward& args) = 0;
   virtual void attention_probe(const AttentionProbe& args) = 0;

@@ -79,6 +79,7 @@ void check_norm(const Op& op, const NormForward& args) {
   op.flat("gain", args.gain, acc, C);
   op.flat("bias", args.bias, acc, C, Presence::kOptional);
   op.flat("stats", args.stats, acc, 2 * N);
+  if (args.kind == Norm::kRmsNorm) op.absent("bias", args.bias, "RMSNorm has none");
 }
 
 void check_attention(const Op& op, const AttentionForward& args) {
@@ -200,6 +201,38 @@ void check_activation_backward(const Tensor& d_x, const Tensor& d_out, const Ten
   op.matrix("d_x", d_x, act, x.rows(), x.cols());
   op.matrix("d_out", d_out, act, x.rows(), x.cols());
   op.matrix("out", out, act, x.rows(), x.cols(), Layout::kStrided, Presence::kOptional);
+}
+
+void check_swiglu_forward(const Tensor& out, const Tensor& x) {
+  const Op op("swiglu_forward");
+  const DType act = op.activation_type("out", out);
+  op.matrix("out", out, act, out.rows(), out.cols());
+  op.matrix("x", x, act, out.rows(), 2 * out.cols());
+}
+
+void check_swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+  const Op op("swiglu_backward");
+  const DType act = op.activation_type("d_out", d_out);
+  const int64_t N = d_out.rows(), F = d_out.cols();
+  op.matrix("d_out", d_out, act, N, F);
+  op.matrix("d_x", d_x, act, N, 2 * F);
+  op.matrix("x", x, act, N, 2 * F);
+  op.matrix("out", out, act, N, F, Layout::kStrided, Presence::kOptional);
+}
+
+void check_rope(const Rope& args) {
+  const Op op("rope");
+  const DType act = op.activation_type("x", args.x);
+  const Tensor &x = args.x, &table = args.table;
+  op.require_present("table", table);
+  const int64_t D = table.cols();
+  op.require(D > 0 && D % 2 == 0 && x.cols() % D == 0, "the table's columns, an even number, must divide those of x");
+  op.matrix("x", x, act, x.rows(), x.cols());
+  op.matrix("table", table, accumulator_of(act), table.rows(), D, Layout::kContiguous);
+  op.require(args.T > 0 && x.rows() % args.T == 0, "T must divide the rows of x");
+  op.require(args.first_position >= 0, "positions count from 0");
+  if (args.first_position + args.T > table.rows())
+    op.fail("table", table, fmt::format("at least {} rows", args.first_position + args.T));
 }
 
 void check_attention_forward(const AttentionForward& args) { check_attention(Op("attention_forward"), args); }

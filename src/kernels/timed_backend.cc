@@ -115,6 +115,15 @@ void TimedBackend::activation_backward(Activation kind, const Tensor& d_x, const
                                        const Tensor& out) {
   timed("activation backward", [&] { inner_.activation_backward(kind, d_x, d_out, x, out); });
 }
+void TimedBackend::swiglu_forward(const Tensor& out, const Tensor& x) {
+  timed("swiglu", [&] { inner_.swiglu_forward(out, x); });
+}
+void TimedBackend::swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+  timed("swiglu backward", [&] { inner_.swiglu_backward(d_x, d_out, x, out); });
+}
+void TimedBackend::rope(const Rope& args) {
+  timed("rope", [&] { inner_.rope(args); });
+}
 void TimedBackend::attention_forward(const AttentionForward& args) {
   timed("attention", [&] { inner_.attention_forward(args); });
 }

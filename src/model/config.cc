@@ -12,12 +12,25 @@ void ModelConfig::describe(Fields& f) {
   f.add("kv_heads", kv_heads, "key/value heads, each shared by heads / kv_heads query heads; 0: as many as heads")
       .range(0, 1024);
   f.add("width", width, "size of the residual stream").range(1, 1 << 16);
-  f.add("mlp_width", mlp_width, "hidden size of the MLP; 0: four times the width").range(0, 1 << 18);
-  f.add("norm", norm, "normalisation before attention, MLP and head").one_of({"layernorm"});
-  f.add("norm_epsilon", norm_epsilon, "added to the variance").range(1e-30, 1);
-  f.add("mlp", mlp, "the MLP's activation; gelu is GPT-2's tanh form").one_of({"relu", "gelu"});
-  f.add("position", position, "position information: a learned embedding or none").one_of({"learned", "none"});
-  f.add("bias", bias, "biases in the linear layers (norms always have one, the output head never)");
+  f.add("mlp_width", mlp_width,
+        "hidden size of the MLP; 0: four times the width, or for swiglu 8/3 of it, rounded up to a multiple of 64")
+      .range(0, 1 << 18);
+  f.add("norm", norm,
+        "normalisation before attention, MLP and head; rmsnorm (arXiv 1910.07467) does not centre and has no bias")
+      .one_of({"layernorm", "rmsnorm"});
+  f.add("norm_epsilon", norm_epsilon, "added to the variance, or to the mean square").range(1e-30, 1);
+  f.add("mlp", mlp,
+        "the MLP's activation; gelu is GPT-2's tanh form, swiglu is silu(gate) times up (arXiv 2002.05202), relu_squared "
+        "relu's square (arXiv 2109.08668)")
+      .one_of({"relu", "gelu", "relu_squared", "swiglu"});
+  f.add("position", position,
+        "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
+        "position, arXiv 2104.09864) or none")
+      .one_of({"learned", "rope", "none"});
+  f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
+      .range(1, 1e12)
+      .when("position", {"rope"});
+  f.add("bias", bias, "biases in the linear layers (layernorm always has one, rmsnorm and the output head never)");
   f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
   f.add("init", init,
         "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)) or gpt2 (N(0, init_std), "
@@ -30,7 +43,7 @@ void ModelConfig::describe(Fields& f) {
 
 void ModelConfig::resolve() {
   if (kv_heads == 0) kv_heads = heads;
-  if (mlp_width == 0) mlp_width = 4 * width;
+  if (mlp_width == 0) mlp_width = mlp == "swiglu" ? (8 * width + 3 * 64 - 1) / (3 * 64) * 64 : 4 * width;
   if (width % heads != 0)
     throw UserError("model.heads = {} does not divide model.width = {}: every head needs the same size", heads, width);
   if (heads % kv_heads != 0)
@@ -38,6 +51,9 @@ void ModelConfig::resolve() {
   if (head_size() > kMaxHeadSize)
     throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
                     width, heads, head_size(), kMaxHeadSize);
+  if (position == "rope" && head_size() % 2 != 0)
+    throw UserError("model.width / model.heads = {} / {} = {}: model.position = \"rope\" turns pairs of features and needs "
+                    "an even number of them in a head", width, heads, head_size());
   attention.resolve(heads, kv_heads);
 }
 

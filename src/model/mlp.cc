@@ -1,48 +1,56 @@
 #include "model/mlp.h"
 
 namespace sluice {
+namespace {
+
+std::optional<Activation> activation_of(const std::string& mlp) {
+  if (mlp == "swiglu") return {};
+  return mlp == "relu" ? Activation::kRelu : mlp == "gelu" ? Activation::kGelu : Activation::kReluSquared;
+}
+
+}  // namespace
 
 Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
-    : activation_(d.config.mlp == "relu" ? Activation::kRelu : Activation::kGelu), hidden_(d.config.mlp_width) {
+    : activation_(activation_of(d.config.mlp)), hidden_(d.config.mlp_width), up_width_(d.config.mlp_up_width()) {
   const int64_t C = d.config.width;
-  up_ = d.linear(name + ".up", hidden_, C);
-  up_bias_ = d.linear_bias(name + ".up", hidden_, C);
+  up_ = d.linear(name + ".up", up_width_, C);
+  up_bias_ = d.linear_bias(name + ".up", up_width_, C);
   down_ = d.linear(name + ".down", C, hidden_, true);
   down_bias_ = d.linear_bias(name + ".down", C, hidden_);
   const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
   const Shape shape = {d.max_tokens(), hidden_};
-  pre_ = d.activation(name + ".pre", "activations", shape, d.act, {now, now}, {back, back},
+  pre_ = d.activation(name + ".pre", "activations", {d.max_tokens(), up_width_}, d.act, {now, now}, {back, back},
                       d.recompute != Recompute::kNone);
   active_ = d.plan.declare(name + ".active", "scratch", shape, d.act, {now, now});
   d_hidden_ = d.plan.declare(name + ".d_hidden", "scratch", shape, d.act, {back, back});
 }
 
 void Mlp::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
-  const Shape shape = {pass.N(), hidden_};
-  const Tensor pre = pass.view(pre_, shape), active = pass.view(active_, shape);
+  const Tensor pre = pass.view(pre_, {pass.N(), up_width_}), active = pass.view(active_, {pass.N(), hidden_});
   const LinearOperands up = pass.operands(x, up_);
-  pass.backend.matmul({.out = pre,
-                       .a = up.x,
-                       .b = up.weight,
-                       .transpose_b = true,
-                       .bias = pass.params.value(up_bias_),
-                       .activated = active,
-                       .activation = activation_});
+  MatmulArgs product = {
+      .out = pre, .a = up.x, .b = up.weight, .transpose_b = true, .bias = pass.params.value(up_bias_)};
+  if (activation_) product.activated = active, product.activation = *activation_;
+  pass.backend.matmul(product);
+  if (!activation_) pass.backend.swiglu_forward(active, pre);
   pass.linear(out, active, down_, down_bias_);
 }
 
 void Mlp::recompute(const Pass& pass, const Tensor& x) const {
-  pass.linear(pass.view(pre_, {pass.N(), hidden_}), x, up_, up_bias_);
+  pass.linear(pass.view(pre_, {pass.N(), up_width_}), x, up_, up_bias_);
 }
 
 void Mlp::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const {
-  const Shape shape = {pass.N(), hidden_};
-  const Tensor pre = pass.view(pre_, shape), d_hidden = pass.view(d_hidden_, shape);
+  const Tensor pre = pass.view(pre_, {pass.N(), up_width_}), d_hidden = pass.view(d_hidden_, {pass.N(), hidden_});
   pass.backend.matmul({.out = d_hidden, .a = d_out, .b = pass.params.weight(down_), .bias = {}});
-  // The activations were not kept: they come back in place of the pre-activations, in the pass that differentiates them.
-  pass.backend.activation_backward(activation_, d_hidden, d_hidden, pre, pre);
-  pass.linear_backward(Tensor{}, false, d_out, pre, down_, down_bias_, workspace);
-  pass.linear_backward(d_x, false, d_hidden, x, up_, up_bias_, workspace);
+  // The activations were not kept: they come back in the pass that differentiates them, in place of what it has read. That
+  // is the pre-activations; of swiglu their gradient, twice as wide, goes there, and the activations into d_hidden.
+  Tensor active = pre, d_pre = d_hidden;
+  if (!activation_) std::swap(active, d_pre);
+  if (activation_) pass.backend.activation_backward(*activation_, d_pre, d_hidden, pre, active);
+  else pass.backend.swiglu_backward(d_pre, d_hidden, pre, active);
+  pass.linear_backward(Tensor{}, false, d_out, active, down_, down_bias_, workspace);
+  pass.linear_backward(d_x, false, d_pre, x, up_, up_bias_, workspace);
 }
 
 }  // namespace sluice

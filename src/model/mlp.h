@@ -1,5 +1,8 @@
-// The MLP: out = f(x W_up^T + b) W_down^T + b.
+// The MLP: out = f(x W_up^T + b) W_down^T + b. Of swiglu, whose f has two arguments, W_up is [2 hidden, C]: the gates'
+// rows, then those of what they scale.
 #pragma once
+
+#include <optional>
 
 #include "model/module.h"
 
@@ -16,10 +19,10 @@ class Mlp {
   void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
 
  private:
-  Activation activation_;
-  int64_t hidden_;
+  std::optional<Activation> activation_;  // none: swiglu
+  int64_t hidden_, up_width_;
   ParamId up_, up_bias_, down_, down_bias_;
-  BufferId pre_;              // [N, hidden], for the backward pass
+  BufferId pre_;                // [N, up_width], for the backward pass
   BufferId active_, d_hidden_;  // [N, hidden], within one tick
 };
 

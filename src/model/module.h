@@ -43,6 +43,7 @@ struct Declarations {
   Params& params;
   MemoryPlan& plan;
   Recompute recompute = Recompute::kNone;
+  BufferId rope_table = {};  // [context, D], see Rope; absent without rotary positions
 
   int64_t max_tokens() const { return max_batch * config.context; }
   DType acc() const { return accumulator_of(act); }

@@ -3,13 +3,17 @@
 namespace sluice {
 
 NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward, bool recomputed)
-    : epsilon_(d.config.norm_epsilon),
+    : kind_(d.config.norm == "rmsnorm" ? Norm::kRmsNorm : Norm::kLayerNorm),
+      epsilon_(d.config.norm_epsilon),
       gain_(d.params.declare(name + ".weight", {d.config.width}, Init::constant(1), DecayGroup::kNorm)),
-      bias_(d.params.declare(name + ".bias", {d.config.width}, Init::constant(0), DecayGroup::kNorm)),
+      bias_(kind_ == Norm::kRmsNorm
+                ? ParamId{}
+                : d.params.declare(name + ".bias", {d.config.width}, Init::constant(0), DecayGroup::kNorm)),
       stats_(d.activation(name + ".stats", "statistics", {d.max_tokens(), 2}, d.acc(), forward, backward, recomputed)) {}
 
 NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
   NormForward args;
+  args.kind = kind_;
   args.epsilon = epsilon_;
   args.x = x;
   args.gain = pass.params.value(gain_);

@@ -1,4 +1,4 @@
-// A norm with gain and bias, fused with the residual addition before it.
+// A norm with gain and (layernorm) bias, fused with the residual addition before it.
 #pragma once
 
 #include "model/module.h"
@@ -21,6 +21,7 @@ class NormLayer {
  private:
   NormForward arguments(const Pass& pass, const Tensor& x) const;
 
+  Norm kind_;
   double epsilon_;
   ParamId gain_, bias_;
   BufferId stats_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 
 namespace sluice {
 namespace {
@@ -15,11 +16,15 @@ int64_t next_id() {
 
 Declarations Transformer::declarations() {
   return {config_, backend_, options_.act,      options_.max_batch, Timeline{int(config_.layers)},
-          params_, plan_,    options_.recompute};
+          params_, plan_,    options_.recompute, rope_table_};
 }
 
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
     : backend_(backend), config_(config), options_(options), id_(next_id()) {
+  const Lifetime always = {0, Timeline{int(config_.layers)}.end()};
+  if (config_.position == "rope")
+    rope_table_ = plan_.declare("rope_table", "constants", {config_.context, config_.head_size()},
+                                accumulator_of(options_.act), always);
   const Declarations d = declarations();
   const Timeline& time = d.timeline;
   const int64_t C = config_.width, N = d.max_tokens();
@@ -30,7 +35,6 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
     position_embedding_ =
         params_.declare("embedding.position.weight", {config_.context, C}, embedding, DecayGroup::kEmbedding);
 
-  const Lifetime always = {0, time.end()};
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
@@ -49,7 +53,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   normed_ = plan_.declare("normed", "scratch", {N, C}, options_.act, always);
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act,
                          {0, options_.recompute == Recompute::kBlock ? time.end() : time.head()});
-  const int64_t widest = std::max({C, config_.mlp_width, (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
+  const int64_t widest = std::max({C, config_.mlp_up_width(), (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
   workspace_ =
       plan_.declare("workspace", "scratch", {backend_.norm_workspace(widest)}, DType::kF32, {time.head(), time.end()});
 
@@ -61,6 +65,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
                                            : options_.passing_gradients ? Grads::kAside
                                                                         : Grads::kOwn);
   arena_ = Arena(backend_, plan_.total_bytes());
+  if (rope_table_) fill_rope_table();
   if (options_.passing_gradients) place_gradients();
 }
 
@@ -91,6 +96,25 @@ void Transformer::place_gradients() {
     const MemoryPlan::Buffer& buffer = plan_.buffer(gradients_[i]);
     params_.place_grads(int(i), arena_.at(buffer.offset, buffer.dtype, buffer.shape));
   }
+}
+
+// Angles in double: in float the angle of position 10000 would be off by 5e-4.
+void Transformer::fill_rope_table() {
+  const MemoryPlan::Buffer& buffer = plan_.buffer(rope_table_);
+  const int64_t T = buffer.shape.rows(), D = buffer.shape.cols();
+  const auto fill_as = [&](auto zero) {
+    std::vector<decltype(zero)> table(size_t(T * D), zero);
+    for (int64_t i = 0; i < D / 2; ++i) {
+      const double speed = std::pow(config_.rope_theta, -2.0 * double(i) / double(D));
+      for (int64_t t = 0; t < T; ++t) {
+        table[size_t(t * D + i)] = decltype(zero)(std::cos(double(t) * speed));
+        table[size_t(t * D + D / 2 + i)] = decltype(zero)(std::sin(double(t) * speed));
+      }
+    }
+    backend_.upload(arena_.at(buffer.offset, buffer.dtype, buffer.shape), table.data());
+  };
+  if (buffer.dtype == DType::kF64) fill_as(0.0);
+  else fill_as(0.0f);
 }
 
 Pass Transformer::make_pass(int64_t B, int64_t T, bool accumulate) const {

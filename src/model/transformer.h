@@ -72,6 +72,7 @@ class Transformer {
   void begin_bucket();
   void declare_gradients(const Timeline& time);
   void place_gradients();
+  void fill_rope_table();
   void upload(const Pass& pass, BufferId buffer, const int32_t* from);
   Tensor per_token(const Pass& pass, BufferId buffer) const { return pass.view(buffer, {pass.N()}); }
   Declarations declarations();
@@ -86,7 +87,7 @@ class Transformer {
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_;
-  BufferId tokens_, targets_, losses_;
+  BufferId tokens_, targets_, losses_, rope_table_;
   BufferId final_residual_, d_residual_;
   BufferId normed_, delta_, d_normed_, workspace_;
   std::vector<Block> blocks_;

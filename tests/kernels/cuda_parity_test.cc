@@ -48,7 +48,7 @@ TEST(CudaParity, RandomNumbersAreTheSameBits) {
 TEST(CudaParity, Activations) {
   SLUICE_SKIP_WITHOUT_CUDA();
   for_device_types([](DType dtype) {
-    for (Activation kind : {Activation::kRelu, Activation::kGelu})
+    for (Activation kind : kActivations)
       for (auto [N, C] : kShapes)
         for (int64_t gap : kGaps) {
           TestBuffer x(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap), out(dtype, N, C), d_x(dtype, N, C);
@@ -69,9 +69,40 @@ TEST(CudaParity, ActivationsAtTheEnds) {
     TestBuffer x(dtype, 1, 6), out(dtype, 1, 6), d(dtype, 1, 6);
     const double values[] = {NAN, 100, -100, 0, INFINITY, -1e-30};
     for (int i = 0; i < 6; ++i) x.set(i, values[i]), d.set(i, 1);
-    for (Activation kind : {Activation::kRelu, Activation::kGelu})
+    for (Activation kind : kActivations)
       expect_parity({x, out, d},
                     [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[2], t[2], t[0], t[1]); }, 1);
+  });
+}
+
+// Factors below 10: a few roundings of products below 100.
+TEST(CudaParity, Swiglu) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  for_device_types([](DType dtype) {
+    for (auto [N, F] : kShapes)
+      for (int64_t gap : kGaps) {
+        TestBuffer x(dtype, N, 2 * F, 2 * F + gap), d_out(dtype, N, F, F + 2 * gap), out(dtype, N, F), d_x(dtype, N, 2 * F);
+        x.randomise(1, 2), d_out.randomise(2);
+        expect_parity({x, out}, [](Backend& b, const Tensors& t) { b.swiglu_forward(t[1], t[0]); }, 1000);
+        expect_parity({x, d_out, d_x}, [](Backend& b, const Tensors& t) { b.swiglu_backward(t[2], t[1], t[0], {}); }, 1000);
+        expect_parity({x, d_out}, [](Backend& b, const Tensors& t) { b.swiglu_backward(t[0], t[1], t[0], t[1]); }, 1000);
+      }
+  });
+}
+
+TEST(CudaParity, Rope) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  const int64_t cases[][4] = {{1, 1, 1, 2}, {3, 5, 3, 6}, {2, 33, 2, 16}, {1, 70, 3, 64}, {5, 1, 2, 100}};  // B, T, H, D
+  for_device_types([&](DType dtype) {
+    for (auto [B, T, H, D] : cases)
+      for (int64_t gap : kGaps)
+        for (bool inverse : {false, true}) {
+          TestBuffer x(dtype, B * T, H * D, H * D + gap), table(DType::kF32, T + 8, D);
+          x.randomise(1), table.randomise(2);
+          expect_parity({x, table}, [=, T = T](Backend& b, const Tensors& t) {
+            b.rope({.x = t[0], .table = t[1], .T = T, .first_position = gap, .inverse = inverse});
+          }, 100);
+        }
   });
 }
 
@@ -116,6 +147,7 @@ TEST(CudaParity, GroupNorms) {
 struct NormCase {
   std::vector<TestBuffer> buffers;  // x, delta, sum, gain, bias, out, stats; d_out, d_x, d_gain, d_bias
   bool with_delta, with_bias;
+  Norm kind = Norm::kLayerNorm;
 
   NormCase(DType dtype, int64_t N, int64_t C, int64_t gap, bool with_delta, bool with_bias)
       : with_delta(with_delta), with_bias(with_bias) {
@@ -126,6 +158,7 @@ struct NormCase {
   }
   NormForward forward(const Tensors& t) const {
     NormForward args;
+    args.kind = kind;
     args.x = t[0];
     if (with_delta) args.delta = t[1], args.sum = t[2];
     args.gain = t[3];
@@ -164,10 +197,14 @@ TEST(CudaParity, Norms) {
         if (N * C > 2000 && flags % (N * C > 5000 ? 15 : 5) != 0) continue;  // every combination on small shapes only
         SCOPED_TRACE(fmt::format("{}x{}, flags {}", N, C, flags));
         const int64_t gap = flags % 3 == 0 ? 0 : flags % 3 == 1 ? 5 : 8;
-        const NormCase norm(dtype, N, C, gap, flags & 1, flags & 2);
+        NormCase norm(dtype, N, C, gap, flags & 1, flags & 2);
         // stats 1/sqrt(2/C)... of two columns may be 300: their slack follows the inverse deviation.
         const double slack = C < 20 ? 1e6 : 100 * (20 + double(std::max(N, int64_t(64))));
-        expect_parity(norm.buffers, [&](Backend& b, const Tensors& t) { norm.run(b, t, flags & 4, flags & 8); }, slack);
+        const auto run = [&](Backend& b, const Tensors& t) { norm.run(b, t, flags & 4, flags & 8); };
+        expect_parity(norm.buffers, run, slack);
+        if (norm.with_bias) continue;
+        norm.kind = Norm::kRmsNorm;
+        expect_parity(norm.buffers, run, slack);
       }
   });
 }

@@ -11,9 +11,12 @@ double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x
 double relu(double x) { return x > 0 ? x : 0; }
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
-double activation(Activation kind, double x) { return kind == Activation::kGelu ? gelu(x) : relu(x); }
+double activation(Activation kind, double x) {
+  return kind == Activation::kGelu ? gelu(x) : kind == Activation::kRelu ? relu(x) : relu(x) * relu(x);
+}
 double activation_slope(Activation kind, double x) {
   if (kind == Activation::kRelu) return x > 0 ? 1 : 0;
+  if (kind == Activation::kReluSquared) return 2 * relu(x);
   const double k = std::sqrt(2 / M_PI), t = std::tanh(k * (x + 0.044715 * x * x * x));
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
 }
@@ -54,7 +57,7 @@ TEST(Elementwise, Bf16RoundsToNearestEvenAndKeepsNonFinite) {
 
 TEST(Elementwise, ActivationsAndTheirGradients) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
-    for (Activation kind : {Activation::kRelu, Activation::kGelu})
+    for (Activation kind : kActivations)
       for (auto [N, C] : kShapes)
         for (bool again : {false, true}) {
           TestBuffer x(dtype, N, C), out(dtype, N, C), d_out(dtype, N, C), d_x(dtype, N, C), out2(dtype, N, C);
@@ -63,7 +66,7 @@ TEST(Elementwise, ActivationsAndTheirGradients) {
           isa.activation_backward(kind, d_x, d_out, x, again ? out2.tensor() : Tensor{});
           for (int64_t i = 0; i < x.size(); ++i) {
             const double magnitude = 1 + std::fabs(x.at(i)), d = d_out.at(i);
-            ASSERT_TRUE(near_value(out.at(i), activation(kind, x.at(i)), dtype, magnitude, 8)) << x.at(i);
+            ASSERT_TRUE(near_value(out.at(i), activation(kind, x.at(i)), dtype, magnitude * magnitude, 8)) << x.at(i);
             ASSERT_TRUE(near_value(d_x.at(i), d * activation_slope(kind, x.at(i)), dtype,
                                    magnitude * magnitude * std::fabs(d), 16)) << x.at(i);
           }
@@ -91,19 +94,65 @@ TEST(Elementwise, ActivationsAtTheEnds) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     TestBuffer x(dtype, 1, 4), out(dtype, 1, 4), d(dtype, 1, 4);
     const double values[] = {NAN, 100, -100, 0};
-    for (Activation kind : {Activation::kRelu, Activation::kGelu}) {
+    for (Activation kind : kActivations) {
       for (int i = 0; i < 4; ++i) x.set(i, values[i]), d.set(i, 1);
       isa.activation_forward(kind, out, x);
       isa.activation_backward(kind, d, d, x, {});
       EXPECT_TRUE(std::isnan(out.at(0)));
-      EXPECT_EQ(out.at(1), 100);
+      const bool squared = kind == Activation::kReluSquared;
+      TestBuffer large(dtype, 1, 1);
+      large.set(0, squared ? 100 * 100 : 100);
+      EXPECT_EQ(out.at(1), large.at(0));
       EXPECT_EQ(out.at(2), 0);
       EXPECT_EQ(out.at(3), 0);
-      EXPECT_EQ(d.at(1), 1);
+      EXPECT_EQ(d.at(1), squared ? 200 : 1);
       EXPECT_EQ(d.at(2), 0);
       EXPECT_EQ(d.at(3), kind == Activation::kGelu ? 0.5 : 0);
     }
   });
+}
+
+// silu(gate) up, and the gradients of both; the magnitudes are those of the factors.
+TEST(Elementwise, SwigluAndItsGradients) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    for (auto [N, F] : kShapes) {
+      TestBuffer x(dtype, N, 2 * F, 2 * F + 5), d_out(dtype, N, F, F + 3), out(dtype, N, F), again(dtype, N, F, F + 1);
+      TestBuffer d_x(dtype, N, 2 * F);
+      x.randomise(1, 2), d_out.randomise(2);
+      isa.swiglu_forward(out, x);
+      isa.swiglu_backward(d_x, d_out, x, again);
+      for (int64_t n = 0; n < N; ++n)
+        for (int64_t i = 0; i < F; ++i) {
+          const double g = x.at(n, i), u = x.at(n, F + i), s = sigmoid(g), d = d_out.at(n, i);
+          const double d_gate = d * u * s * (1 + g * (1 - s)), size = std::fabs(d * u) * (1 + std::fabs(g));
+          ASSERT_TRUE(near_value(out.at(n, i), g * s * u, dtype, std::fabs(g * u), 8));
+          ASSERT_EQ(again.at(n, i), out.at(n, i));
+          ASSERT_TRUE(near_value(d_x.at(n, i), d_gate, dtype, size, 12));
+          ASSERT_TRUE(near_value(d_x.at(n, F + i), d * g * s, dtype, std::fabs(d * g), 8));
+        }
+      EXPECT_TRUE(out.untouched() && again.untouched() && d_x.untouched());
+      TestBuffer in_place = x, d = d_out;
+      isa.swiglu_backward(in_place, d, in_place, d);
+      for (int64_t i = 0; i < d_x.size(); ++i) ASSERT_EQ(in_place.at(i), d_x.at(i));
+      for (int64_t i = 0; i < d.size(); ++i) ASSERT_EQ(d.at(i), out.at(i));
+      EXPECT_TRUE(in_place.untouched() && d.untouched());
+    }
+  });
+}
+
+TEST(Elementwise, SwigluGradientIsTheSlope) {
+  for (const IsaKernels* isa : available_isas()) {
+    TestBuffer x(DType::kF64, 3, 14), out(DType::kF64, 3, 7), d_out(DType::kF64, 3, 7), d_x(DType::kF64, 3, 14);
+    x.randomise(1, 2), d_out.randomise(2);
+    isa->swiglu_backward(d_x, d_out, x, {});
+    const auto loss = [&] {
+      isa->swiglu_forward(out, x);
+      double total = 0;
+      for (int64_t i = 0; i < out.size(); ++i) total += out.at(i) * d_out.at(i);
+      return total;
+    };
+    for (int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(d_x.at(i), slope(x, i, loss), 1e-8);
+  }
 }
 
 struct GateCase {
@@ -165,7 +214,7 @@ TEST(Elementwise, GateGradientIsTheSlope) {
 
 TEST(Elementwise, ActivationGradientIsTheSlope) {
   for (const IsaKernels* isa : available_isas())
-    for (Activation kind : {Activation::kRelu, Activation::kGelu}) {
+    for (Activation kind : kActivations) {
       TestBuffer x(DType::kF64, 1, 37), out(DType::kF64, 1, 37), d(DType::kF64, 1, 37);
       x.randomise(1, 2);
       for (int64_t i = 0; i < x.size(); ++i) d.set(i, 1);

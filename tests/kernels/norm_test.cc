@@ -1,4 +1,4 @@
-// Layer norm forward and backward, and bias gradients, against plain loops in double and finite differences.
+// Norms forward and backward, and bias gradients, against plain loops in double and finite differences.
 #include "kernels/test_buffer.h"
 
 namespace sluice {
@@ -12,6 +12,7 @@ struct NormCase {
   TestBuffer x, delta, sum, gain, bias, out, stats;
   TestBuffer d_out, d_x, d_gain, d_bias, workspace;
   bool with_delta, with_bias;
+  Norm kind = Norm::kLayerNorm;
 
   NormCase(DType dtype, int64_t N, int64_t C, bool with_delta, bool with_bias)
       : x(dtype, N, C), delta(dtype, N, C), sum(dtype, N, C), gain(accumulator_of(dtype), Shape{C}),
@@ -26,6 +27,7 @@ struct NormCase {
   const TestBuffer& input() const { return with_delta ? sum : x; }
   NormForward forward() const {
     NormForward args;
+    args.kind = kind;
     args.epsilon = kEpsilon;
     args.x = x;
     if (with_delta) args.delta = delta, args.sum = sum;
@@ -56,14 +58,18 @@ struct NormCase {
   }
 };
 
+// RMSNorm has no bias.
+const std::pair<Norm, bool> kKinds[] = {{Norm::kLayerNorm, false}, {Norm::kLayerNorm, true}, {Norm::kRmsNorm, false}};
+
 struct RowStats {
   double mean = 0, rstd = 0;
 };
-RowStats stats_of(const TestBuffer& x, int64_t n) {
+RowStats stats_of(const TestBuffer& x, int64_t n, Norm kind) {
   const int64_t C = x.tensor().cols();
   RowStats out;
   double variance = 0;
-  for (int64_t c = 0; c < C; ++c) out.mean += x.at(n, c) / double(C);
+  if (kind == Norm::kLayerNorm)
+    for (int64_t c = 0; c < C; ++c) out.mean += x.at(n, c) / double(C);
   for (int64_t c = 0; c < C; ++c) variance += (x.at(n, c) - out.mean) * (x.at(n, c) - out.mean) / double(C);
   out.rstd = 1 / std::sqrt(variance + kEpsilon);
   return out;
@@ -72,11 +78,12 @@ RowStats stats_of(const TestBuffer& x, int64_t n) {
 TEST(Norm, Forward) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     for (auto [N, C] : kShapes)
-      for (int flags = 0; flags < 4; ++flags) {
-        NormCase t(dtype, N, C, flags & 1, flags & 2);
+      for (int flags = 0; flags < 6; ++flags) {
+        NormCase t(dtype, N, C, flags & 1, kKinds[flags / 2].second);
+        t.kind = kKinds[flags / 2].first;
         isa.norm_forward(t.forward());
         for (int64_t n = 0; n < N; ++n) {
-          const RowStats want = stats_of(t.input(), n);
+          const RowStats want = stats_of(t.input(), n, t.kind);
           ASSERT_TRUE(near_value(t.stats.at(n, 0), want.mean, accumulator_of(dtype), 8, 4));
           ASSERT_TRUE(near_value(t.stats.at(n, 1), want.rstd, accumulator_of(dtype), want.rstd * 8, 16));
           for (int64_t c = 0; c < C; ++c) {
@@ -110,7 +117,7 @@ TEST(Norm, SurvivesALargeMean) {
     NormCase t(DType::kF32, 4, 768, false, false);
     for (int64_t i = 0; i < t.x.size(); ++i) t.x.set(i, t.x.at(i) + 1000);
     isa->norm_forward(t.forward());
-    for (int64_t n = 0; n < 4; ++n) EXPECT_NEAR(t.stats.at(n, 1), stats_of(t.x, n).rstd, 1e-5);
+    for (int64_t n = 0; n < 4; ++n) EXPECT_NEAR(t.stats.at(n, 1), stats_of(t.x, n, t.kind).rstd, 1e-5);
   }
 }
 
@@ -124,11 +131,11 @@ Expected backward_of(const NormCase& t) {
   want.d_x.resize(size_t(N * C)), want.size_x.resize(size_t(N * C));
   for (auto* v : {&want.d_gain, &want.size_gain, &want.d_bias, &want.size_bias}) v->assign(size_t(C), 0.0);
   for (int64_t n = 0; n < N; ++n) {
-    const RowStats s = stats_of(t.input(), n);
+    const RowStats s = stats_of(t.input(), n, t.kind);
     double mean_e = 0, mean_e_xhat = 0, size = 0;
     for (int64_t c = 0; c < C; ++c) {
       const double xhat = (t.input().at(n, c) - s.mean) * s.rstd, d = t.d_out.at(n, c), e = d * t.gain.at(c);
-      mean_e += e / double(C);
+      if (t.kind == Norm::kLayerNorm) mean_e += e / double(C);
       mean_e_xhat += e * xhat / double(C);
       size += std::fabs(e) * (1 + std::fabs(xhat)) / double(C);
       want.d_gain[size_t(c)] += d * xhat, want.size_gain[size_t(c)] += std::fabs(d) * (1 + std::fabs(xhat) + 8 * s.rstd);
@@ -147,10 +154,11 @@ TEST(Norm, Backward) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     const DType acc = accumulator_of(dtype);
     for (auto [N, C] : kShapes)
-      for (int flags = 0; flags < 16; ++flags) {
-        if (N * C > 2000 && flags != 0 && flags != 15) continue;  // every combination on small shapes only
-        NormCase t(dtype, N, C, flags & 1, flags & 2);
-        const bool add = flags & 4, accumulate = flags & 8;
+      for (int flags = 0; flags < 24; ++flags) {
+        if (N * C > 2000 && flags % 8 != 0 && flags != 15) continue;  // every combination on small shapes only
+        NormCase t(dtype, N, C, flags & 1, kKinds[flags / 8].second);
+        t.kind = kKinds[flags / 8].first;
+        const bool add = flags & 2, accumulate = flags & 4;
         isa.norm_forward(t.forward());
         const Expected want = backward_of(t);
         const TestBuffer d_x = t.d_x, d_gain = t.d_gain, d_bias = t.d_bias;
@@ -172,22 +180,25 @@ TEST(Norm, Backward) {
 }
 
 TEST(Norm, GradientsAreTheSlopes) {
-  for (const IsaKernels* isa : available_isas()) {
-    NormCase t(DType::kF64, 5, 19, false, true);
-    const auto loss = [&] {
-      isa->norm_forward(t.forward());
-      double total = 0;
-      for (int64_t i = 0; i < t.out.size(); ++i) total += t.out.at(i) * t.d_out.at(i);
-      return total;
-    };
-    loss();
-    isa->norm_backward(t.backward(false, false));
-    for (int64_t i = 0; i < t.x.size(); ++i) EXPECT_NEAR(t.d_x.at(i), slope(t.x, i, loss), 1e-8);
-    for (int64_t c = 0; c < 19; ++c) {
-      EXPECT_NEAR(t.d_gain.at(c), slope(t.gain, c, loss), 1e-8);
-      EXPECT_NEAR(t.d_bias.at(c), slope(t.bias, c, loss), 1e-8);
+  for (const IsaKernels* isa : available_isas())
+    for (auto [kind, with_bias] : kKinds) {
+      NormCase t(DType::kF64, 5, 19, false, with_bias);
+      t.kind = kind;
+      const auto loss = [&] {
+        isa->norm_forward(t.forward());
+        double total = 0;
+        for (int64_t i = 0; i < t.out.size(); ++i) total += t.out.at(i) * t.d_out.at(i);
+        return total;
+      };
+      loss();
+      isa->norm_backward(t.backward(false, false));
+      for (int64_t i = 0; i < t.x.size(); ++i) EXPECT_NEAR(t.d_x.at(i), slope(t.x, i, loss), 1e-8);
+      for (int64_t c = 0; c < 19; ++c) {
+        EXPECT_NEAR(t.d_gain.at(c), slope(t.gain, c, loss), 1e-8);
+        if (!with_bias) continue;
+        EXPECT_NEAR(t.d_bias.at(c), slope(t.bias, c, loss), 1e-8);
+      }
     }
-  }
 }
 
 TEST(Norm, ANanSpoilsItsRowAndNoOther) {

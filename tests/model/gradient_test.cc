@@ -145,6 +145,12 @@ TEST(ModelGradient, EveryPreset) {
   for (const AttentionPreset& preset : attention_presets()) {
     for (const int64_t context : {1, 3}) check_model({{"attention", preset.name}, {"context", context}});
     check_model({{"attention", preset.name}, {"kv_heads", 1}, {"mlp", "relu"}, {"bias", false}});
+    check_model({{"attention", preset.name},
+                 {"kv_heads", 1},
+                 {"norm", "rmsnorm"},
+                 {"position", "rope"},
+                 {"mlp", "swiglu"},
+                 {"bias", false}});
   }
 }
 
@@ -182,7 +188,7 @@ TEST(ModelGradient, EveryScoreWithEveryPart) {
 
 TEST(ModelGradient, TheModelsChoices) {
   for (const int heads : {1, 2})
-    for (const char* position : {"learned", "none"})
+    for (const char* position : {"learned", "rope", "none"})
       for (const bool tied : {false, true})
         check_model({{"heads", heads},
                      {"position", position},
@@ -191,6 +197,11 @@ TEST(ModelGradient, TheModelsChoices) {
                      {"mlp", tied ? "relu" : "gelu"},
                      {"init", tied ? "gpt2" : "pytorch"},
                      {"init_std", 0.5}});
+}
+
+TEST(ModelGradient, EveryMlpAndNorm) {
+  for (const char* mlp : {"relu", "gelu", "relu_squared", "swiglu"})
+    for (const char* norm : {"layernorm", "rmsnorm"}) check_model({{"mlp", mlp}, {"norm", norm}});
 }
 
 // Positions beyond the sequence get a gradient of zero.

@@ -157,6 +157,21 @@ void CpuBackend::activation_backward(Activation kind, const Tensor& d_x, const T
   isa_.activation_backward(kind, d_x, d_out, x, out);
 }
 
+void CpuBackend::swiglu_forward(const Tensor& out, const Tensor& x) {
+  check_swiglu_forward(out, x);
+  isa_.swiglu_forward(out, x);
+}
+
+void CpuBackend::swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+  check_swiglu_backward(d_x, d_out, x, out);
+  isa_.swiglu_backward(d_x, d_out, x, out);
+}
+
+void CpuBackend::rope(const Rope& args) {
+  check_rope(args);
+  isa_.rope(args);
+}
+
 void CpuBackend::attention_forward(const AttentionForward& args) {
   check_attention_forward(args);
   isa_.attention_forward(args);

@@ -42,7 +42,10 @@ class CpuBackend : public Backend {
   void activation_forward(Activation kind, const Tensor& out, const Tensor& x) override;
   void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
                            const Tensor& out) override;
+  void swiglu_forward(const Tensor& out, const Tensor& x) override;
+  void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) override;
 
+  void rope(const Rope& args) override;
   void attention_forward(const AttentionForward& args) override;
   void attention_backward(const AttentionBackward& args) override;
   void attention_probe(const AttentionProbe& args) override;

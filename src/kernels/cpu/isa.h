@@ -20,6 +20,9 @@ struct IsaKernels {
   void (*bias_gradient)(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace);
   void (*activation_forward)(Activation, const Tensor& out, const Tensor& x);
   void (*activation_backward)(Activation, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);
+  void (*swiglu_forward)(const Tensor& out, const Tensor& x);
+  void (*swiglu_backward)(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);
+  void (*rope)(const Rope&);
   void (*attention_forward)(const AttentionForward&);
   void (*attention_backward)(const AttentionBackward&);
   void (*attention_probe)(const AttentionProbe&);

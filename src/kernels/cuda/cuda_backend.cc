@@ -147,8 +147,8 @@ class CudaBackend final : public Backend {
   void norm_forward(const NormForward& args) override {
     check_norm_forward(args);
     put("norm_forward", [&] {
-      cuda::norm_forward({view_of(args.x), view_of(args.delta), view_of(args.sum), view_of(args.out), floats(args.gain),
-                          floats(args.bias), floats(args.stats), float(args.epsilon)},
+      cuda::norm_forward({args.kind, view_of(args.x), view_of(args.delta), view_of(args.sum), view_of(args.out),
+                          floats(args.gain), floats(args.bias), floats(args.stats), float(args.epsilon)},
                          stream_);
     });
   }
@@ -158,7 +158,7 @@ class CudaBackend final : public Backend {
     check_workspace("norm_backward", args.workspace, norm_workspace(args.d_out.cols()));
     const NormForward& forward = args.forward;
     put("norm_backward", [&] {
-      cuda::norm_backward({view_of(forward.x), view_of(args.d_out), view_of(args.d_x), floats(forward.gain),
+      cuda::norm_backward({forward.kind, view_of(forward.x), view_of(args.d_out), view_of(args.d_x), floats(forward.gain),
                            floats(forward.stats), args.add_to_d_x, args.accumulate, floats(args.d_gain),
                            floats(args.d_bias), floats(args.workspace)},
                           stream_);
@@ -194,7 +194,25 @@ class CudaBackend final : public Backend {
     });
   }
 
+  void swiglu_forward(const Tensor& out, const Tensor& x) override {
+    check_swiglu_forward(out, x);
+    put("swiglu_forward", [&] { cuda::swiglu_forward(view_of(out), view_of(x), stream_); });
+  }
+
+  void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) override {
+    check_swiglu_backward(d_x, d_out, x, out);
+    put("swiglu_backward",
+        [&] { cuda::swiglu_backward(view_of(d_x), view_of(d_out), view_of(x), view_of(out), stream_); });
+  }
+
   // --- attention
+  void rope(const Rope& args) override {
+    check_rope(args);
+    put("rope", [&] {
+      cuda::rope({view_of(args.x), view_of(args.table), args.T, args.first_position, args.inverse}, stream_);
+    });
+  }
+
   void attention_forward(const AttentionForward& args) override {
     check_attention_forward(args);
     put("attention_forward", [&] { cuda::attention_forward(attention_args(args), stream_); });

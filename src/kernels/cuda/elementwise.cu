@@ -1,4 +1,4 @@
-// Elementwise kernels: fill, copy with conversion, activations. Each reads and writes every element once.
+// Elementwise kernels: fill, copy with conversion, activations, SwiGLU. Each reads and writes every element once.
 #include "kernels/cuda/packs.cuh"
 #include "kernels/formulas/activation.h"
 
@@ -58,6 +58,38 @@ struct ActivationBackward {
   }
 };
 
+// x and d_x have twice the columns: `up` and `d_up` are their second halves.
+template <class S>
+struct SwigluForward {
+  Rows<S> out, gate, up;
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float g[kPack], u[kPack];
+    load(g, gate.at(row, col), count, vector);
+    load(u, up.at(row, col), count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) g[i] = swiglu(g[i], u[i]);
+    store(out.at(row, col), g, count, vector);
+  }
+};
+
+template <class S>
+struct SwigluBackward {
+  Rows<S> d_gate, d_up, d_out, gate, up, out;  // out.data may be null
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float g[kPack], u[kPack], d[kPack];
+    load(g, gate.at(row, col), count, vector);
+    load(u, up.at(row, col), count, vector);
+    load(d, d_out.at(row, col), count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) d[i] = swiglu_gradient(d[i], g[i], u[i]);
+    store(d_gate.at(row, col), g, count, vector);
+    store(d_up.at(row, col), u, count, vector);
+    if (out.data) store(out.at(row, col), d, count, vector);
+  }
+};
+
 // The activation is taken of the rounded sum, as the backward pass takes it again.
 template <class F, class S>
 struct AddBiasAndActivate {
@@ -92,8 +124,11 @@ void fill_as(void* out, int64_t rows, int64_t cols, int64_t stride, uint64_t bit
 template <class Body>
 void with_activation_of(Activation kind, Element element, Body body) {
   with_element(element, [&](auto storage) {
-    if (kind == Activation::kGelu) body(Gelu{}, storage);
-    else body(Relu{}, storage);
+    switch (kind) {
+      case Activation::kRelu: body(Relu{}, storage); break;
+      case Activation::kGelu: body(Gelu{}, storage); break;
+      case Activation::kReluSquared: body(ReluSquared{}, storage); break;
+    }
   });
 }
 
@@ -133,6 +168,30 @@ void activation_backward(Activation kind, const View& d_x, const View& d_out, co
     map(x.rows, x.cols, flat(d_x) && flat(d_out) && flat(x) && flat(out), stream,
         ActivationBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out),
                                                  vector});
+  });
+}
+
+void swiglu_forward(const View& out, const View& x, cudaStream_t stream) {
+  const View gate = column_range(x, 0, out.cols), up = column_range(x, out.cols, out.cols);
+  with_element(out.element, [&](auto storage) {
+    using S = decltype(storage);
+    map(out.rows, out.cols, false, stream,
+        SwigluForward<S>{rows_of<S>(out), rows_of<S>(gate), rows_of<S>(up),
+                         vectorizable(out) && vectorizable(gate) && vectorizable(up)});
+  });
+}
+
+void swiglu_backward(const View& d_x, const View& d_out, const View& x, const View& out, cudaStream_t stream) {
+  const int64_t F = d_out.cols;
+  const View gate = column_range(x, 0, F), up = column_range(x, F, F);
+  const View d_gate = column_range(d_x, 0, F), d_up = column_range(d_x, F, F);
+  const bool vector = vectorizable(gate) && vectorizable(up) && vectorizable(d_gate) && vectorizable(d_up) &&
+                      vectorizable(d_out) && vectorizable(out);
+  with_element(d_out.element, [&](auto storage) {
+    using S = decltype(storage);
+    map(d_out.rows, F, false, stream,
+        SwigluBackward<S>{rows_of<S>(d_gate), rows_of<S>(d_up), rows_of<S>(d_out), rows_of<S>(gate), rows_of<S>(up),
+                          rows_of<S>(out), vector});
   });
 }
 

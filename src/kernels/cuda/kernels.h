@@ -29,6 +29,8 @@ void copy(const View& out, const View& x, cudaStream_t stream);
 void activation_forward(Activation kind, const View& out, const View& x, cudaStream_t stream);
 void activation_backward(Activation kind, const View& d_x, const View& d_out, const View& x, const View& out,
                          cudaStream_t stream);
+void swiglu_forward(const View& out, const View& x, cudaStream_t stream);
+void swiglu_backward(const View& d_x, const View& d_out, const View& x, const View& out, cudaStream_t stream);
 // out += bias, where there is one; then activated = f(out), where present: what follows a product that could not be
 // fused.
 void add_bias_and_activate(const View& out, const float* bias, const View& activated, Activation kind,
@@ -46,6 +48,13 @@ void gate_forward(const GateArgs& args, const View& out, cudaStream_t stream);
 void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, const View& d_logits, cudaStream_t stream);
 void group_norms(const View& out, const View& x, int64_t groups, cudaStream_t stream);
 
+struct RopeArgs {
+  View x, table;             // the table is f32
+  int64_t T, first_position;
+  bool inverse;
+};
+void rope(const RopeArgs& args, cudaStream_t stream);
+
 // --- quantize.cu
 struct FakeQuantizeArgs {
   View x, out;
@@ -60,12 +69,14 @@ void row_ranges(float* out, const View& x, cudaStream_t stream);
 inline constexpr int64_t kRowChunks = 256;  // partial sums over rows at most: the workspace is [kRowChunks][2][C]
 
 struct NormForwardArgs {
+  Norm kind;
   View x, delta, sum, out;
   const float *gain, *bias;  // [C]; bias may be null
   float* stats;              // [N, 2]
   float epsilon;
 };
 struct NormBackwardArgs {
+  Norm kind;
   View x, d_out, d_x;
   const float *gain, *stats;
   bool add_to_d_x, accumulate;

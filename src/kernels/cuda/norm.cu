@@ -1,8 +1,9 @@
-// Layer normalisation fused with the residual addition before it, its backward pass, and gradients of biases.
+// Layer normalisation and RMSNorm fused with the residual addition before them, their backward pass, and gradients of
+// biases.
 //
 // A row belongs to a team of threads, one warp up to 1024 columns and a whole block beyond; a thread keeps its packs in
 // registers, as stored, so that a row is read from memory once. Statistics are taken of the rounded sum, which is what
-// the backward pass sees, the variance around the mean.
+// the backward pass sees, the variance around the mean; RMSNorm's mean is 0.
 //
 // Gradients of gain and bias: a block takes a chunk of rows and sums columns in registers, then over its teams in order
 // through shared memory, and writes workspace[chunk][gain, bias][C]; a second kernel adds the chunks in order. How rows
@@ -38,6 +39,7 @@ __global__ void __launch_bounds__(T::kForwardTeams* T::kThreads)
                 out = rows_of<S>(args.out);
 
   Pack<S> kept[T::kPacks];
+  const bool centred = args.kind == Norm::kLayerNorm;
   float total[1] = {0}, squares[1] = {0};
 #pragma unroll
   for (int p = 0; p < T::kPacks; ++p) {
@@ -59,8 +61,8 @@ __global__ void __launch_bounds__(T::kForwardTeams* T::kThreads)
 #pragma unroll
     for (int i = 0; i < kPack; ++i) total[0] += v[i];
   }
-  team_sums<T::kWarps>(total);
-  const float mean = total[0] / float(C);
+  if (centred) team_sums<T::kWarps>(total);
+  const float mean = centred ? total[0] / float(C) : 0.0f;
 
 #pragma unroll
   for (int p = 0; p < T::kPacks; ++p) {
@@ -146,7 +148,8 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
       }
     }
     team_sums<T::kWarps>(sums);
-    const float mean_e = sums[0] / float(C), mean_e_xhat = sums[1] / float(C);
+    const float mean_e = args.kind == Norm::kLayerNorm ? sums[0] / float(C) : 0.0f;
+    const float mean_e_xhat = sums[1] / float(C);
 #pragma unroll
     for (int p = 0; p < T::kPacks; ++p) {
       const int64_t c = column<T>(p);
@@ -166,15 +169,14 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
 
   float* partial = args.workspace + int64_t(blockIdx.x) * 2 * C;
   write_columns<T>(partial, d_gain, C);
-  write_columns<T>(partial + C, d_bias, C);
+  if (args.d_bias) write_columns<T>(partial + C, d_bias, C);
 }
 
 // --- sums over rows
 
 constexpr int kMaxSumWarps = 8;
 
-// out[c] (+)= sum over chunks of partial[chunk * step + c], for two arrays (blockIdx.y), the second C further on; a
-// null out is left alone. Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
+// out[c] (+)= sum over chunks of partial[chunk * step + c], for one or two arrays (blockIdx.y), the second C further on. Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
 __global__ void __launch_bounds__(kMaxSumWarps* kWarp)
     add_chunks_kernel(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks,
                       int64_t C, bool accumulate) {
@@ -187,7 +189,7 @@ __global__ void __launch_bounds__(kMaxSumWarps* kWarp)
     for (int64_t chunk = warp; chunk < chunks; chunk += warps) sum += partial[chunk * step + blockIdx.y * C + c];
   sums[warp][lane] = sum;
   __syncthreads();
-  if (warp > 0 || c >= C || !out) return;
+  if (warp > 0 || c >= C) return;
   sum = accumulate ? out[c] : 0;
   for (int w = 0; w < warps; ++w) sum += sums[w][lane];
   out[c] = sum;
@@ -195,7 +197,7 @@ __global__ void __launch_bounds__(kMaxSumWarps* kWarp)
 
 void add_chunks(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks, int64_t C,
                 bool accumulate, cudaStream_t stream) {
-  const dim3 grid(unsigned((C + kWarp - 1) / kWarp), step > C ? 2 : 1);
+  const dim3 grid(unsigned((C + kWarp - 1) / kWarp), second_out ? 2 : 1);
   const int64_t warps = std::min<int64_t>(chunks, kMaxSumWarps);
   launch(add_chunks_kernel, grid, dim3(unsigned(warps) * kWarp), 0, stream, first_out, second_out, partial, step,
          chunks, C, accumulate);

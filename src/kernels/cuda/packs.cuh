@@ -124,6 +124,13 @@ __host__ __device__ __forceinline__ Rows<S> rows_of(const View& view) {
 
 inline bool aligned(const void* data) { return reinterpret_cast<uintptr_t>(data) % 16 == 0; }
 
+// Columns [first, first + count) of every row.
+inline View column_range(View view, int64_t first, int64_t count) {
+  view.data = static_cast<char*>(view.data) + first * (view.element == Element::kBf16 ? 2 : 4);
+  view.cols = count;
+  return view;
+}
+
 // An absent view or null pointer is in nobody's way.
 inline bool vectorizable(const View& view) {
   const int64_t bytes = view.element == Element::kBf16 ? 2 : 4;

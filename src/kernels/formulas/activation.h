@@ -3,6 +3,8 @@
 // relu(x) = max(x, 0); a NaN passes through, and the gradient at 0 is 0.
 // gelu(x) = x/2 (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3), the tanh form of GPT-2. Because
 // (1 + tanh u) / 2 = sigmoid(2u), gelu(x) = x s with s = sigmoid(2u), and gelu'(x) = s + 2 x s (1 - s) u'.
+// relu_squared(x) = max(x, 0)^2 (arXiv 2109.08668).
+// SwiGLU (arXiv 2002.05202) has two arguments: silu(gate) up with silu(g) = g sigmoid(g).
 #pragma once
 
 #include "kernels/formulas/math.h"
@@ -46,12 +48,40 @@ struct Gelu {
   }
 };
 
-// Calls body(Relu{}) or body(Gelu{}).
+struct ReluSquared {
+  template <class T, class V>
+  static SLUICE_FORMULA V forward(V x) {
+    const V positive = Relu::forward<T>(x);
+    return positive * positive;
+  }
+  template <class T, class V>
+  static SLUICE_FORMULA V backward(V d_out, V x, V& value) {
+    const V positive = Relu::forward<T>(x);
+    value = positive * positive;
+    return d_out * (positive + positive);
+  }
+};
+
+template <class V>
+SLUICE_FORMULA V swiglu(V gate, V up) {
+  return gate * sigmoid_of(gate) * up;
+}
+// The gradients replace gate and up; returns swiglu(gate, up).
+template <class V>
+SLUICE_FORMULA V swiglu_gradient(V d_out, V& gate, V& up) {
+  const V s = sigmoid_of(gate), silu = gate * s, value = silu * up;
+  gate = d_out * up * (s + silu * (V(1) - s));
+  up = d_out * silu;
+  return value;
+}
+
+// Calls body(F{}) with the activation's formula F.
 template <class Body>
 SLUICE_FORMULA void with_activation(Activation kind, Body body) {
   switch (kind) {
     case Activation::kRelu: body(Relu{}); break;
     case Activation::kGelu: body(Gelu{}); break;
+    case Activation::kReluSquared: body(ReluSquared{}); break;
   }
 }
 

@@ -1,5 +1,6 @@
 // Layer normalisation of one element (Ba et al. 2016): out = xhat gain + bias with xhat = (x - mean) rstd, and
 // d_x = rstd (e - mean(e) - xhat mean(e xhat)) with e = d_out gain; the means run over the row.
+// RMSNorm (arXiv 1910.07467) does not centre: the same with mean = 0, no bias, and 0 for mean(e).
 #pragma once
 
 #include "kernels/formulas/math.h"

@@ -15,6 +15,7 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
   spec_.constants = attention.score.constants(model.context);
   spec_.scale = 1.0 / std::sqrt(double(D));
 
+  rope_table_ = d.rope_table;
   qkv_ = d.linear(name + ".qkv", (H + 2 * KV) * D, C);
   qkv_bias_ = d.linear_bias(name + ".qkv", (H + 2 * KV) * D, C);
   output_ = d.linear(name + ".output", C, H * D, true);
@@ -72,9 +73,21 @@ Tensor AttentionLayer::gated(const Pass& pass) const {
   return pass.view(gated_ ? gated_ : heads_out_, {pass.N(), spec_.shape.H * spec_.shape.D});
 }
 
+// Rotary positions: queries and keys lie side by side. The learned key of a bias slot has no position.
+void AttentionLayer::turn(const Pass& pass, const Tensor& qkv, bool inverse) const {
+  if (!rope_table_) return;
+  const auto [B, T, H, KV, D] = spec_.shape;
+  pass.backend.rope({.x = qkv.columns(0, (H + KV) * D),
+                     .table = pass.view(rope_table_, pass.plan.buffer(rope_table_).shape),
+                     .T = pass.T,
+                     .inverse = inverse});
+}
+
 void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   const AttentionForward args = attention(pass);
-  pass.linear(pass.view(qkv_buffer_, {pass.N(), args.q.stride}), x, qkv_, qkv_bias_);
+  const Tensor qkv = pass.view(qkv_buffer_, {pass.N(), args.q.stride});
+  pass.linear(qkv, x, qkv_, qkv_bias_);
+  turn(pass, qkv, false);
   if (gate_) gate_->compute(pass, x, values(pass));
   if (gated_values_) gate_->apply(pass, args.v, values(pass));
   pass.backend.attention_forward(args);
@@ -102,6 +115,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   pass.linear_backward(args.d_out, false, d_out, gated(pass), output_, output_bias_, workspace);
   if (gated_) gate_->backward(pass, args.d_out, args.d_out, args.forward.out);
   pass.backend.attention_backward(args);
+  turn(pass, d_qkv, true);
   if (gated_values_) gate_->backward(pass, d_values, d_values, values(pass));
   if (gate_ && gate_->reads_values()) gate_->backward_input(pass, d_values, values(pass), workspace);
   pass.linear_backward(d_x, false, d_qkv, x, qkv_, qkv_bias_, workspace);

@@ -24,11 +24,13 @@ class AttentionLayer {
 
  private:
   Tensor gated(const Pass& pass) const;
+  void turn(const Pass& pass, const Tensor& qkv, bool inverse) const;
 
   AttentionSpec spec_;
   ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_, sink_logit_;
   std::optional<Gate> gate_;
-  BufferId qkv_buffer_, d_qkv_;        // [N, (H + 2 KV) D]
+  BufferId qkv_buffer_, d_qkv_;        // [N, (H + 2 KV) D]; queries and keys already turned by rope
+  BufferId rope_table_;                // [context, D]
   BufferId gated_values_;              // [N, KV*D], site source
   BufferId heads_out_, gated_, d_heads_;  // [N, H*D]
   BufferId stats_, attention_workspace_;

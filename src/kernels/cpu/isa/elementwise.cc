@@ -41,6 +41,25 @@ void activation_backward_span(S* d_x, const S* d_out, const S* x, S* out, int64_
 }
 
 template <class S>
+void swiglu_row(S* out, const S* x, int64_t F) {
+  for_vectors<Acc<S>>(F, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(out + i, swiglu(load_some(x + i, count), load_some(x + F + i, count)), count);
+  });
+}
+
+// out may be null.
+template <class S>
+void swiglu_backward_row(S* d_x, const S* d_out, const S* x, S* out, int64_t F) {
+  for_vectors<Acc<S>>(F, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    auto gate = load_some(x + i, count), up = load_some(x + F + i, count);
+    const auto value = swiglu_gradient(load_some(d_out + i, count), gate, up);
+    store_some(d_x + i, gate, count);
+    store_some(d_x + F + i, up, count);
+    if (out) store_some(out + i, value, count);
+  });
+}
+
+template <class S>
 SLUICE_INLINE Vec<Acc<S>> broadcast_gate(const S* logit) {
   return gate_of(Vec<Acc<S>>(load_one(logit)));
 }
@@ -140,6 +159,24 @@ void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out
         if (has_out) activation_backward_span<F, true>(to, d, from, row_of<S>(out, row) + first, n);
         else activation_backward_span<F, false>(to, d, from, static_cast<S*>(nullptr), n);
       });
+    });
+  });
+}
+
+void swiglu_forward(const Tensor& out, const Tensor& x) {
+  const int64_t N = out.rows(), F = out.cols();
+  with_storage(out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    for_rows(N, F, [&](int64_t n) { swiglu_row(row_of<S>(out, n), row_of<S>(x, n), F); });
+  });
+}
+
+void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+  const int64_t N = d_out.rows(), F = d_out.cols();
+  with_storage(d_out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    for_rows(N, F, [&](int64_t n) {
+      swiglu_backward_row(row_of<S>(d_x, n), row_of<S>(d_out, n), row_of<S>(x, n), out.data ? row_of<S>(out, n) : nullptr, F);
     });
   });
 }

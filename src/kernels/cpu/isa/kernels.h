@@ -11,6 +11,8 @@ void matmul(const MatmulArgs& args);
 void copy(const Tensor& out, const Tensor& x);
 void activation_forward(Activation kind, const Tensor& out, const Tensor& x);
 void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);
+void swiglu_forward(const Tensor& out, const Tensor& x);
+void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);
 void gate_forward(const GateForward& args);
 void gate_backward(const GateBackward& args);
 void group_norms(const Tensor& out, const Tensor& x, int64_t groups);
@@ -22,6 +24,8 @@ void embedding_backward(const Tensor& d_table, const Tensor& d_positions, const 
 void norm_forward(const NormForward& args);
 void norm_backward(const NormBackward& args);
 void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace);
+// heads.cc
+void rope(const Rope& args);
 // loss.cc
 void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale);
 // optimizer.cc

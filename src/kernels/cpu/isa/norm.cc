@@ -1,8 +1,9 @@
-// Layer normalisation fused with the residual addition before it, its backward pass, and gradients of biases.
+// Layer normalisation and RMSNorm fused with the residual addition before them, their backward pass, and gradients of
+// biases.
 //
 // A row (a few KB) is read from memory once and then worked on in cache: the sum is stored, its mean and centred variance
-// taken from the stored (rounded) values, which are what the backward pass sees. Gradients of gain and bias are summed
-// per chunk of rows in the workspace [chunk][gain, bias][C], then over chunks in order.
+// taken from the stored (rounded) values, which are what the backward pass sees. For RMSNorm the mean is 0. Gradients of
+// gain and bias are summed per chunk of rows in the workspace [chunk][gain, bias][C], then over chunks in order.
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/formulas/norm.h"
 
@@ -18,10 +19,13 @@ void add_rows(S* sum, const S* x, const S* delta, int64_t C) {
 
 // bias may be null. stats receives the mean and the inverse deviation.
 template <class S>
-void norm_row(S* out, Acc<S>* stats, const S* x, const Acc<S>* gain, const Acc<S>* bias, Acc<S> epsilon, int64_t C) {
+void norm_row(Norm kind, S* out, Acc<S>* stats, const S* x, const Acc<S>* gain, const Acc<S>* bias, Acc<S> epsilon,
+              int64_t C) {
   using A = Acc<S>;
   using V = Vec<A>;
-  const A mean = sum_over<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY { return load_some(x + i, count); }) / A(C);
+  A mean = 0;
+  if (kind == Norm::kLayerNorm)
+    mean = sum_over<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY { return load_some(x + i, count); }) / A(C);
   const A squares = sum_over<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     const V centred = load_some(x + i, count) - V(mean);
     return centred * centred;
@@ -36,8 +40,9 @@ void norm_row(S* out, Acc<S>* stats, const S* x, const Acc<S>* gain, const Acc<S
   });
 }
 
+// d_bias may be null.
 template <class S>
-void norm_backward_row(S* d_x, bool add, const S* d_out, const S* x, const Acc<S>* stats, const Acc<S>* gain,
+void norm_backward_row(Norm kind, S* d_x, bool add, const S* d_out, const S* x, const Acc<S>* stats, const Acc<S>* gain,
                        Acc<S>* d_gain, Acc<S>* d_bias, int64_t C) {
   using A = Acc<S>;
   using V = Vec<A>;
@@ -50,9 +55,9 @@ void norm_backward_row(S* d_x, bool add, const S* d_out, const S* x, const Acc<S
     sum_e += e;
     sum_e_xhat += keep_first<A>(e * xhat, A(0), count);
     store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
-    store_some(d_bias + i, load_some(d_bias + i, count) + d, count);
+    if (d_bias) store_some(d_bias + i, load_some(d_bias + i, count) + d, count);
   });
-  const V mean_e(sum_of(sum_e) / A(C)), mean_e_xhat(sum_of(sum_e_xhat) / A(C));
+  const V mean_e(kind == Norm::kLayerNorm ? sum_of(sum_e) / A(C) : A(0)), mean_e_xhat(sum_of(sum_e_xhat) / A(C));
   for_vectors<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     const V xhat = normalised(load_some(x + i, count), mean, rstd);
     const V e = load_some(d_out + i, count) * load_some(gain + i, count);
@@ -77,11 +82,11 @@ void norm_backward_of(const NormBackward& args) {
   A* partial = static_cast<A*>(args.workspace.data);
   const A *gain = static_cast<const A*>(forward.gain.data), *stats = static_cast<const A*>(forward.stats.data);
   for_row_chunks(N, C, [&](int64_t chunk, int64_t first, int64_t end) {
-    A *d_gain = partial + chunk * 2 * C, *d_bias = d_gain + C;
+    A *d_gain = partial + chunk * 2 * C, *d_bias = args.d_bias.data ? d_gain + C : nullptr;
     __builtin_memset(d_gain, 0, size_t(2 * C) * sizeof(A));
     for (int64_t n = first; n < end; ++n)
-      norm_backward_row(row_of<S>(args.d_x, n), args.add_to_d_x, row_of<S>(args.d_out, n), row_of<S>(forward.x, n),
-                        stats + 2 * n, gain, d_gain, d_bias, C);
+      norm_backward_row(forward.kind, row_of<S>(args.d_x, n), args.add_to_d_x, row_of<S>(args.d_out, n),
+                        row_of<S>(forward.x, n), stats + 2 * n, gain, d_gain, d_bias, C);
   });
   const int64_t chunks = row_chunks(N);
   combine_chunks(static_cast<A*>(args.d_gain.data), partial, 2 * C, chunks, C, args.accumulate);
@@ -103,7 +108,8 @@ void norm_forward(const NormForward& args) {
         add_rows(sum, x, row_of<S>(args.delta, n), C);
         x = sum;
       }
-      norm_row(row_of<S>(args.out, n), static_cast<A*>(args.stats.data) + 2 * n, x, gain, bias, A(args.epsilon), C);
+      norm_row(args.kind, row_of<S>(args.out, n), static_cast<A*>(args.stats.data) + 2 * n, x, gain, bias, A(args.epsilon),
+               C);
     });
   });
 }
