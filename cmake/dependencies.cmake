@@ -1,5 +1,5 @@
 # The libraries, all from Debian's packages but the CUDA ones. Everything of ours links `sluice_libraries`, which also
-# carries SLUICE_WITH_MPI, SLUICE_WITH_CUDA, SLUICE_WITH_NCCL, SLUICE_WITH_SENTENCEPIECE (0 or 1).
+# carries SLUICE_WITH_MPI, SLUICE_WITH_CUDA, SLUICE_WITH_NCCL (0 or 1).
 # What is required and missing is collected, so that one message names every package at once.
 set(missing_packages "")
 
@@ -26,6 +26,18 @@ find_path(XXHASH_INCLUDE_DIR xxhash.h)
 find_library(XXHASH_LIBRARY xxhash)
 sluice_require(XXHASH_INCLUDE_DIR libxxhash-dev)
 sluice_require(XXHASH_LIBRARY libxxhash-dev)
+find_path(ZSTD_INCLUDE_DIR zstd.h)
+find_library(ZSTD_LIBRARY zstd)
+sluice_require(ZSTD_INCLUDE_DIR libzstd-dev)
+sluice_require(ZSTD_LIBRARY libzstd-dev)
+find_package(ZLIB QUIET)
+sluice_require(ZLIB_FOUND zlib1g-dev)
+find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h)
+find_library(SENTENCEPIECE_LIBRARY sentencepiece)
+find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
+sluice_require(SENTENCEPIECE_INCLUDE_DIR libsentencepiece-dev)
+sluice_require(SENTENCEPIECE_LIBRARY libsentencepiece-dev)
+sluice_require(SENTENCEPIECE_TRAIN_LIBRARY libsentencepiece-dev)
 find_file(SLUICE_CHARTJS NAMES chart.min.js Chart.min.js NO_DEFAULT_PATH
           PATHS /usr/share/javascript/chart.js /usr/share/nodejs/chart.js/dist)
 sluice_require(SLUICE_CHARTJS libjs-chart.js)
@@ -54,9 +66,11 @@ endforeach()
 list(JOIN SLUICE_DNNL_VERSION "." SLUICE_DNNL_VERSION)
 
 add_library(sluice_libraries INTERFACE)
-target_include_directories(sluice_libraries SYSTEM INTERFACE "${DNNL_INCLUDE_DIR}" "${XXHASH_INCLUDE_DIR}")
+target_include_directories(sluice_libraries SYSTEM INTERFACE "${DNNL_INCLUDE_DIR}" "${XXHASH_INCLUDE_DIR}"
+                           "${ZSTD_INCLUDE_DIR}" "${SENTENCEPIECE_INCLUDE_DIR}")
 target_link_libraries(sluice_libraries INTERFACE "${DNNL_LIBRARY}" nlohmann_json::nlohmann_json CLI11::CLI11 fmt::fmt
-                      spdlog::spdlog "${XXHASH_LIBRARY}" OpenMP::OpenMP_CXX Threads::Threads)
+                      spdlog::spdlog "${XXHASH_LIBRARY}" "${ZSTD_LIBRARY}" ZLIB::ZLIB
+                      "${SENTENCEPIECE_TRAIN_LIBRARY}" "${SENTENCEPIECE_LIBRARY}" OpenMP::OpenMP_CXX Threads::Threads)
 
 # ---- optional ----------------------------------------------------------------------------------------------------
 find_package(benchmark CONFIG QUIET)
@@ -67,16 +81,6 @@ set(SLUICE_WITH_MPI 0)
 if(MPI_CXX_FOUND)
   set(SLUICE_WITH_MPI 1)
   target_link_libraries(sluice_libraries INTERFACE MPI::MPI_CXX)
-endif()
-
-find_path(SENTENCEPIECE_INCLUDE_DIR sentencepiece_processor.h)
-find_library(SENTENCEPIECE_LIBRARY sentencepiece)
-find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
-set(SLUICE_WITH_SENTENCEPIECE 0)
-if(SENTENCEPIECE_INCLUDE_DIR AND SENTENCEPIECE_LIBRARY AND SENTENCEPIECE_TRAIN_LIBRARY)
-  set(SLUICE_WITH_SENTENCEPIECE 1)
-  target_include_directories(sluice_libraries SYSTEM INTERFACE "${SENTENCEPIECE_INCLUDE_DIR}")
-  target_link_libraries(sluice_libraries INTERFACE "${SENTENCEPIECE_TRAIN_LIBRARY}" "${SENTENCEPIECE_LIBRARY}")
 endif()
 
 set(SLUICE_WITH_CUDA 0)
@@ -111,6 +115,7 @@ if(SLUICE_CUDA)
   endif()
 endif()
 
+set(SLUICE_WITH_SENTENCEPIECE 1)
 foreach(feature MPI CUDA NCCL SENTENCEPIECE)
   target_compile_definitions(sluice_libraries INTERFACE SLUICE_WITH_${feature}=${SLUICE_WITH_${feature}})
 endforeach()

@@ -23,6 +23,7 @@ enum class Stream : uint64_t {
   kHeldOutData = uint64_t{3} << 32,
   kShuffle = uint64_t{4} << 32,
   kBench = uint64_t{5} << 32,
+  kTextSample = uint64_t{6} << 32,
 };
 
 struct Random4 {

@@ -15,6 +15,7 @@ void add_compare_command(CLI::App& app);
 void add_config_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);
+void add_tokenizer_command(CLI::App& app);
 
 // What the program returns when no error was thrown; 0 unless set.
 int& exit_code();

@@ -59,6 +59,7 @@ int run(int argc, char** argv) {
   add_config_command(app);
   add_bench_command(app);
   add_doctor_command(app);
+  add_tokenizer_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -1,0 +1,229 @@
+// sluice tokenizer train INPUT... --out FILE [--type T] [--vocab N]
+// sluice tokenizer encode INPUT... --tokenizer T --out DIR|PREFIX | --print
+// sluice tokenizer decode SHARD...|- --tokenizer T
+//
+// Progress goes to standard error, results to standard output.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <iostream>
+#include <memory>
+
+#include "base/error.h"
+#include "cli/commands.h"
+#include "data/encode_corpus.h"
+#include "data/shard_text.h"
+#include "train/progress.h"
+
+namespace sluice {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+// Bytes of the files, bytes a second, time left; rewritten in place on a terminal, else a line now and then.
+class ReadingLine {
+ public:
+  ~ReadingLine() { end(); }
+
+  void show(const DocumentReader& reader) {
+    const double pause = terminal_ ? 0.1 : 5;
+    if (seconds_since(shown_) < pause) return;
+    shown_ = Clock::now();
+    const double elapsed = seconds_since(start_), taken = double(reader.bytes_taken());
+    std::string line = bytes_text(reader.bytes_taken());
+    if (reader.bytes_total() > 0) line += " of " + bytes_text(reader.bytes_total());
+    line += fmt::format("  {}/s", bytes_text(uint64_t(taken / elapsed)));
+    if (reader.bytes_total() > 0 && taken > 0) {
+      line += fmt::format("  {} left", duration_text(elapsed / taken * (double(reader.bytes_total()) - taken)));
+    }
+    std::fputs((terminal_ ? "\r" + line + "\x1b[K" : line + "\n").c_str(), stderr);
+    open_ = terminal_;
+  }
+
+  void end() {
+    if (open_) std::fputs("\r\x1b[K", stderr);
+    open_ = false;
+  }
+
+ private:
+  bool terminal_ = isatty(STDERR_FILENO) != 0, open_ = false;
+  Clock::time_point start_ = Clock::now(), shown_ = start_;
+};
+
+struct TextArguments {
+  std::vector<std::string> inputs;
+  TextOptions options;
+  std::string invalid = "refuse";
+  double max_document_mb = 64;
+
+  TextOptions resolved() const {
+    TextOptions text = options;
+    text.replace_invalid = invalid == "replace";
+    text.max_document_bytes = uint64_t(max_document_mb * 1e6);
+    return text;
+  }
+};
+
+void add_text_options(CLI::App& command, TextArguments& args) {
+  command.add_option("input", args.inputs, "files, folders, globs, or - for the standard input; zstd and gzip are unpacked")
+      ->required();
+  command.add_option("--format", args.options.format, "text, jsonl, or auto: by the file's name")
+      ->check(CLI::IsMember({"auto", "text", "jsonl"}));
+  command.add_option("--separator", args.options.separator, "the line between documents; without it a file is a document");
+  command.add_option("--field", args.options.field, "where the text is in a line of JSON")->capture_default_str();
+  command.add_option("--invalid", args.invalid, "bytes that are no UTF-8: refuse, or replace by U+FFFD")
+      ->check(CLI::IsMember({"refuse", "replace"}));
+  command.add_option("--max-document-mb", args.max_document_mb, "a longer document is refused; it is held in memory whole")
+      ->capture_default_str()
+      ->check(CLI::Range(0.001, 100000.0));
+}
+
+// ---- train ----------------------------------------------------------------------------------------------------------
+
+struct TrainArguments {
+  TextArguments text;
+  TokenizerTraining training;
+  std::string out;
+  double sample_mb = 100;
+};
+
+void run_train(TrainArguments args) {
+  const auto start = Clock::now();
+  args.training.sample_bytes = uint64_t(args.sample_mb * 1e6);
+  ReadingLine line;
+  TrainedTokenizer trained = train_tokenizer(args.text.inputs, args.text.resolved(), args.training,
+                                             [&](const DocumentReader& reader) { line.show(reader); });
+  line.end();
+  write_file_atomic(args.out, trained.file);
+  const auto tokenizer = load_tokenizer(args.out, "--out");
+  fmt::print("{}: {}, learned from {} of text{} in {}\n", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
+             trained.whole_text ? "" : " (a sample, see --sample-mb)", duration_text(seconds_since(start)));
+}
+
+void add_train(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("train", "make a tokenizer from text");
+  auto args = std::make_shared<TrainArguments>();
+  add_text_options(*command, args->text);
+  command->add_option("--out", args->out, "the file to write: NAME.model, or NAME.json for characters")->required();
+  command->add_option("--type", args->training.type, "bpe or unigram (sentencepiece), or characters")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"bpe", "unigram", "characters"}));
+  command->add_option("--vocab", args->training.vocab_size, "tokens in the vocabulary")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{300}, int64_t{1} << 20));
+  command->add_option("--sample-mb", args->sample_mb, "learn from a sample of this many megabytes")
+      ->capture_default_str()
+      ->check(CLI::Range(0.001, 100000.0));
+  command->add_option("--seed", args->training.seed, "of the sample")->capture_default_str();
+  command->callback([args] { run_train(*args); });
+}
+
+// ---- encode ---------------------------------------------------------------------------------------------------------
+
+struct EncodeArguments {
+  TextArguments text;
+  ShardOptions shards;
+  std::string tokenizer;
+  bool print = false;
+};
+
+void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
+  DocumentReader reader(args.text.inputs, args.text.resolved());
+  std::vector<int32_t> tokens;
+  for (std::string document; reader.next(document); tokens.clear()) {
+    tokenizer.encode(document, tokens);
+    fmt::print("{}\n", fmt::join(tokens, " "));
+  }
+}
+
+void run_encode(const EncodeArguments& args) {
+  const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
+  if (args.print == !args.shards.out.empty()) throw UserError("sluice tokenizer encode needs either --out or --print");
+  if (args.print) return print_tokens(args, *tokenizer);
+  const auto start = Clock::now();
+  ReadingLine line;
+  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, args.shards,
+                                             [&](const DocumentReader& reader) { line.show(reader); });
+  line.end();
+  const double seconds = seconds_since(start);
+  if (corpus.replaced > 0) fmt::print(stderr, "note: invalid UTF-8 was replaced in {} places\n", corpus.replaced);
+  fmt::print("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
+             bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
+             bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
+  for (const std::string& shard : corpus.shards) fmt::print("{}\n", shard);
+}
+
+void add_encode(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("encode", "text to token shards");
+  auto args = std::make_shared<EncodeArguments>();
+  add_text_options(*command, args->text);
+  command->add_option("--tokenizer", args->tokenizer, "a tokenizer's file or folder, or bytes")->required();
+  command->add_option("--out", args->shards.out, "a folder, or the beginning of the shards' paths: OUT_00000.bin ...");
+  command->add_flag("--print", args->print, "print the token ids instead, a line for each document");
+  command->add_option("--width", args->shards.width, "bits of a token; by default 16 where the vocabulary allows it")
+      ->check(CLI::IsMember({16, 32}));
+  command->add_option("--shard-tokens", args->shards.shard_tokens, "tokens in a shard, at most; a document is not divided")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+  command->callback([args] { run_encode(*args); });
+}
+
+// ---- decode ---------------------------------------------------------------------------------------------------------
+
+struct DecodeArguments {
+  std::vector<std::string> shards;
+  std::string tokenizer, separator;
+};
+
+void write_out(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
+    throw RunError("cannot write to the standard output");
+  }
+}
+
+// Ids in text on the standard input; a line's text for each line.
+void decode_ids(const Tokenizer& tokenizer) {
+  for (std::string line; std::getline(std::cin, line);) {
+    std::vector<int32_t> tokens;
+    for (const std::string& word : CLI::detail::split_up(line)) {
+      int32_t token = 0;
+      if (!CLI::detail::lexical_cast(word, token)) throw UserError("\"{}\" is no token id", word);
+      tokens.push_back(token);
+    }
+    write_out(tokenizer.decode(tokens));
+    write_out("\n");
+  }
+}
+
+void run_decode(const DecodeArguments& args) {
+  const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
+  for (const std::string& path : args.shards) {
+    if (path == kStandardInput) decode_ids(*tokenizer);
+    else decode_shard(path, *tokenizer, args.separator, write_out);
+  }
+}
+
+void add_decode(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("decode", "token shards, or ids on the standard input, to text");
+  auto args = std::make_shared<DecodeArguments>();
+  command->add_option("shards", args->shards, "shards; - for ids, a line for each text")->required();
+  command->add_option("--tokenizer", args->tokenizer, "the tokenizer they were made with")->required();
+  command->add_option("--separator", args->separator, "a line to end each document with, instead of end-of-text tokens");
+  command->callback([args] { run_decode(*args); });
+}
+
+}  // namespace
+
+void add_tokenizer_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("tokenizer", "make tokenizers; text to token shards and back");
+  command->require_subcommand(1);
+  add_train(*command);
+  add_encode(*command);
+  add_decode(*command);
+}
+
+}  // namespace sluice

@@ -1,0 +1,145 @@
+// See encode_corpus.h.
+#include "data/encode_corpus.h"
+
+#include <exception>
+#include <filesystem>
+#include <memory>
+#include <optional>
+
+#include "base/error.h"
+#include "data/shard_format.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr uint64_t kBatchBytes = 8 << 20;
+
+// The shards of one corpus, under the names they have until all are written.
+class ShardRow {
+ public:
+  ShardRow(const ShardOptions& options, const Tokenizer& tokenizer) : options_(options), tokenizer_(tokenizer) {
+    token_bytes_ = options.width == 0 ? (tokenizer.vocab_size() <= 65536 ? 2 : 4) : options.width / 8;
+    if (token_bytes_ == 2 && tokenizer.vocab_size() > 65536) {
+      throw UserError("--width 16 holds token ids below 65536, but {} has {} tokens; take --width 32", tokenizer.name(),
+                      tokenizer.vocab_size());
+    }
+    const bool folder = options.out.empty() || options.out.back() == '/' || fs::is_directory(options.out);
+    stem_ = folder ? (fs::path(options.out) / "tokens").string() : options.out;
+    const fs::path parent = fs::path(stem_).parent_path();
+    if (!parent.empty()) create_folders(parent);
+    refuse_older(parent.empty() ? fs::path(".") : parent);
+  }
+
+  // Unfinished shards are of no use.
+  ~ShardRow() {
+    writer_.reset();
+    std::error_code ignored;
+    for (size_t i = 0; !finished_ && i < shards_; ++i) fs::remove(unfinished(i), ignored);
+  }
+
+  void append(std::span<const int32_t> tokens) {
+    const int64_t length = int64_t(tokens.size()) + (tokenizer_.end_of_text() >= 0);
+    if (writer_ && writer_->tokens() + length > options_.shard_tokens) finish_shard();
+    if (!writer_) {
+      writer_.emplace(unfinished(shards_), token_bytes_, tokenizer_.vocab_size(), tokenizer_.name(), tokenizer_.hash());
+    }
+    writer_->begin_document();
+    const int32_t end_of_text = tokenizer_.end_of_text();
+    if (end_of_text >= 0) writer_->append({&end_of_text, 1});
+    writer_->append(tokens);
+  }
+
+  std::vector<std::string> finish() {
+    if (writer_) finish_shard();
+    std::vector<std::string> paths;
+    for (size_t i = 0; i < shards_; ++i) {
+      paths.push_back(shard_path(i));
+      rename_durably(unfinished(i), paths.back());
+    }
+    finished_ = true;
+    return paths;
+  }
+
+ private:
+  std::string shard_path(size_t index) const { return fmt::format("{}_{:05}.bin", stem_, index); }
+  std::string unfinished(size_t index) const { return shard_path(index) + ".unfinished"; }
+
+  void finish_shard() {
+    writer_->finish();
+    writer_.reset();
+    ++shards_;
+  }
+
+  // Shards of an earlier corpus with the same name would be taken for part of this one.
+  void refuse_older(const fs::path& folder) const {
+    const std::string stem = fs::path(stem_).filename().string() + "_";
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      const std::string name = entry.path().filename().string();
+      if (name.starts_with(stem) && name.ends_with(".bin")) {
+        throw UserError("--out {}: {} is there already; remove it or choose another name", options_.out,
+                        entry.path().string());
+      }
+    }
+  }
+
+  ShardOptions options_;
+  const Tokenizer& tokenizer_;
+  std::string stem_;
+  int64_t token_bytes_ = 2;
+  std::optional<ShardWriter> writer_;
+  size_t shards_ = 0;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+std::vector<std::vector<int32_t>> encode_all(const std::vector<std::string>& texts, const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> tokens(texts.size());
+  std::vector<std::exception_ptr> errors(texts.size());
+#pragma omp parallel for schedule(dynamic)
+  for (size_t i = 0; i < texts.size(); ++i) {
+    try {
+      tokens[i].reserve(texts[i].size() / 3);
+      tokenizer.encode(texts[i], tokens[i]);
+    } catch (...) {
+      errors[i] = std::current_exception();
+    }
+  }
+  for (const std::exception_ptr& error : errors) {
+    if (error) std::rethrow_exception(error);
+  }
+  return tokens;
+}
+
+EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOptions& text, const Tokenizer& tokenizer,
+                            const ShardOptions& options, const TextProgress& progress) {
+  DocumentReader reader(inputs, text);
+  ShardRow shards(options, tokenizer);
+  EncodedCorpus corpus;
+  std::vector<std::string> batch;
+  bool more = true;
+  while (more) {
+    batch.clear();
+    uint64_t bytes = 0;
+    for (std::string document; bytes < kBatchBytes && (more = reader.next(document));) {
+      bytes += document.size();
+      batch.push_back(std::move(document));
+    }
+    corpus.text_bytes += bytes;
+    corpus.documents += int64_t(batch.size());
+    for (const auto& tokens : encode_all(batch, tokenizer)) {
+      shards.append(tokens);
+      corpus.tokens += int64_t(tokens.size()) + (tokenizer.end_of_text() >= 0);
+    }
+    progress(reader);
+  }
+  if (corpus.documents == 0) throw UserError("the input has no text");
+  corpus.replaced = reader.replaced();
+  corpus.shards = shards.finish();
+  return corpus;
+}
+
+}  // namespace sluice

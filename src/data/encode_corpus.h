@@ -1,0 +1,37 @@
+// Text files to token shards, with bounded memory, on all processors.
+//
+// Documents are read in batches; the documents of a batch are encoded side by side and written in their order, so that
+// the shards do not depend on the number of threads. All shards get their names when the last one is written: what an
+// interrupted encoding leaves ends in ".unfinished" or ".part".
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/tokenizer.h"
+#include "data/tokenizer_trainer.h"
+
+namespace sluice {
+
+struct ShardOptions {
+  std::string out;                     // a folder (that exists, or ends in "/"), or the beginning of the shards' paths
+  int64_t width = 0;                   // bits of a token, 16 or 32; 0: 16 if the vocabulary allows it
+  int64_t shard_tokens = 100'000'000;  // a shard holds at most this many; a longer document gets one of its own
+};
+
+struct EncodedCorpus {
+  std::vector<std::string> shards;  // paths, in order
+  int64_t documents = 0, tokens = 0;
+  uint64_t text_bytes = 0, replaced = 0;  // replaced: see DocumentReader
+};
+
+// UserError for bad text (see DocumentReader), text without a document, a vocabulary that does not fit the width, and
+// shards of that name that are there already.
+EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOptions& text, const Tokenizer& tokenizer,
+                            const ShardOptions& options, const TextProgress& progress);
+
+// Encodes each text, side by side. The first error of the lowest text is thrown.
+std::vector<std::vector<int32_t>> encode_all(const std::vector<std::string>& texts, const Tokenizer& tokenizer);
+
+}  // namespace sluice

@@ -1,0 +1,161 @@
+// Encoding with the sentencepiece library (arXiv 1808.06226), decoding by a table.
+//
+// The library gets a document in words, which have a cache: no piece of the models trained here continues over the end of
+// a word or of a line, so the tokens are the same as for the whole (checked against the vocabulary; a model from
+// elsewhere with a longer piece gets longer words). U+2581, which stands for a blank inside the library, is spelled in
+// bytes where it occurs in a text.
+#include <sentencepiece_processor.h>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "data/sentencepiece_model.h"
+#include "data/tokenizer_files.h"
+#include "data/word_cache.h"
+
+namespace sluice {
+namespace {
+
+using PieceType = SentencePieceModel::PieceType;
+constexpr std::string_view kBlankMark = "\xE2\x96\x81";  // U+2581
+constexpr std::string_view kUnknownText = " \xE2\x81\x87 ";  // as the library spells it: U+2047 between blanks
+
+std::string with_blanks(std::string_view piece) {
+  std::string text;
+  for (size_t at = 0; at < piece.size();) {
+    const bool blank = piece.substr(at, kBlankMark.size()) == kBlankMark;
+    text += blank ? ' ' : piece[at];
+    at += blank ? kBlankMark.size() : 1;
+  }
+  return text;
+}
+
+// The byte of a piece "<0xE2>", or -1.
+int byte_of(std::string_view piece) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
+  if (piece.size() != 6 || piece.substr(0, 3) != "<0x" || piece[5] != '>') return -1;
+  return digit(piece[3]) < 0 || digit(piece[4]) < 0 ? -1 : digit(piece[3]) * 16 + digit(piece[4]);
+}
+
+// A later field of a message wins, so that this behind a model takes its blank before the text away: it is added here,
+// once a document and not once a word.
+constexpr std::string_view kNoDummyPrefix("\x1A\x02\x18\x00", 4);
+
+class SentencePieceTokenizer final : public Tokenizer {
+ public:
+  SentencePieceTokenizer(const std::string& bytes, const std::string& path, const std::string& key) {
+    const SentencePieceModel model = parse_sentencepiece_model(bytes, path, key);
+    const auto status = processor_.LoadFromSerializedProto(bytes + std::string(kNoDummyPrefix));
+    if (!status.ok()) {
+      throw UserError("{}: the sentencepiece model {} cannot be used: {}", key, path, status.message());
+    }
+    read_pieces(model, path, key);
+    dummy_prefix_ = model.adds_dummy_prefix;
+    end_of_text_ = first_of(model, {std::string(kEndOfText), model.bos_piece, model.eos_piece});
+    identify(path, bytes);
+  }
+
+  const char* type() const override { return "sentencepiece"; }
+  int64_t vocab_size() const override { return int64_t(texts_.size()); }
+  int32_t end_of_text() const override { return end_of_text_; }
+  std::string_view token_bytes(int32_t token) const override { return texts_[size_t(token)]; }
+
+  void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
+    if (text.empty()) return;
+    WordCache& cache = word_cache(owner_);
+    if (dummy_prefix_) {  // with its first word, to which it belongs
+      const size_t end = word_end(text, 0);
+      encode_word(" " + std::string(text.substr(0, end)), tokens);
+      text.remove_prefix(end);
+    }
+    while (!text.empty()) {
+      const size_t end = word_end(text, 0);
+      cache.append(text.substr(0, end), tokens,
+                   [this](std::string_view word, std::vector<int32_t>& ids) { encode_word(word, ids); });
+      text.remove_prefix(end);
+    }
+  }
+
+  std::string decode(std::span<const int32_t> tokens) const override {
+    std::string text = Tokenizer::decode(tokens);
+    if (dummy_prefix_ && !text.empty() && text[0] == ' ') text.erase(0, 1);
+    return text;
+  }
+
+ private:
+  void read_pieces(const SentencePieceModel& model, const std::string& path, const std::string& key) {
+    byte_tokens_.assign(256, -1);
+    int64_t bytes = 0;
+    for (const auto& piece : model.pieces) {
+      if (piece.type == PieceType::kByte) {
+        const int byte = byte_of(piece.text);
+        if (byte < 0) throw UserError("{}: {} is damaged: \"{}\" is not the name of a byte", key, path, piece.text);
+        byte_tokens_[size_t(byte)] = int32_t(texts_.size());
+        ++bytes;
+        texts_.emplace_back(1, char(byte));
+        continue;
+      }
+      const bool surface = piece.type != PieceType::kControl && piece.type != PieceType::kUnknown;
+      texts_.push_back(piece.type == PieceType::kUnknown   ? std::string(kUnknownText)
+                       : piece.type == PieceType::kControl ? piece.text
+                                                           : with_blanks(piece.text));
+      if (surface) note_crossings(texts_.back());
+    }
+    has_bytes_ = bytes == 256;
+  }
+
+  void note_crossings(std::string_view text) {
+    for (size_t i = 1; i < text.size(); ++i) {
+      if (text[i - 1] != ' ' && text[i] == ' ') blanks_divide_ = false;
+      if (text[i - 1] == '\n' && text[i] != '\n') lines_divide_ = false;
+    }
+  }
+
+  static int32_t first_of(const SentencePieceModel& model, const std::vector<std::string>& names) {
+    for (const std::string& name : names) {
+      const int32_t id = model.find(name);
+      if (id >= 0 && model.pieces[size_t(id)].type == PieceType::kControl) return id;
+    }
+    return -1;
+  }
+
+  // Where the word that begins at `at` ends: a run of blanks and what follows up to the next blank, or a line's end.
+  size_t word_end(std::string_view text, size_t at) const {
+    for (size_t i = at + 1; i < text.size(); ++i) {
+      if (blanks_divide_ && text[i] == ' ' && text[i - 1] != ' ') return i;
+      if (lines_divide_ && text[i - 1] == '\n' && text[i] != '\n') return i;
+    }
+    return text.size();
+  }
+
+  void encode_word(std::string_view word, std::vector<int32_t>& tokens) const {
+    for (size_t mark = has_bytes_ ? word.find(kBlankMark) : word.npos; mark != word.npos; mark = word.find(kBlankMark)) {
+      encode_plain(word.substr(0, mark), tokens);
+      for (const char byte : kBlankMark) tokens.push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
+      word.remove_prefix(mark + kBlankMark.size());
+    }
+    encode_plain(word, tokens);
+  }
+
+  void encode_plain(std::string_view text, std::vector<int32_t>& tokens) const {
+    if (text.empty()) return;
+    thread_local std::vector<int> ids;
+    const auto status = processor_.Encode(text, &ids);
+    if (!status.ok()) throw RunError("{} failed to encode a text: {}", name(), status.message());
+    tokens.insert(tokens.end(), ids.begin(), ids.end());
+  }
+
+  sentencepiece::SentencePieceProcessor processor_;
+  std::vector<std::string> texts_;     // [vocabulary]
+  std::vector<int32_t> byte_tokens_;   // [256]
+  bool has_bytes_ = false, dummy_prefix_ = false, blanks_divide_ = true, lines_divide_ = true;
+  int32_t end_of_text_ = -1;
+  uint64_t owner_ = next_cache_owner();
+};
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, const std::string& key) {
+  return std::make_unique<SentencePieceTokenizer>(read_file(path), path, key);
+}
+
+}  // namespace sluice

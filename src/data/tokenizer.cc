@@ -1,0 +1,82 @@
+// What all tokenizers share, the one of bytes, and which file is which kind.
+#include "data/tokenizer.h"
+
+#include <xxhash.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/error.h"
+#include "base/files.h"
+#include "base/json_text.h"
+#include "data/tokenizer_files.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+void Tokenizer::identify(const std::string& source, std::string_view content) {
+  hash_ = XXH64(content.data(), content.size(), XXH64(type(), std::char_traits<char>::length(type()), 0));
+  name_ = source.empty() ? fmt::format("{} ({} tokens)", type(), vocab_size())
+                         : fmt::format("{} {} ({} tokens)", type(), fs::path(source).filename().string(), vocab_size());
+}
+
+std::string Tokenizer::decode(std::span<const int32_t> tokens) const {
+  std::string text;
+  for (const int32_t token : tokens) {
+    if (token < 0 || token >= vocab_size()) {
+      throw UserError("token {} is not in the vocabulary of {}: the largest is {}", token, name(), vocab_size() - 1);
+    }
+    text += token_bytes(token);
+  }
+  return text;
+}
+
+namespace {
+
+class ByteTokenizer final : public Tokenizer {
+ public:
+  ByteTokenizer() {
+    for (int byte = 0; byte < 256; ++byte) bytes_ += char(byte);
+    identify("", "256 bytes and the end of the text");
+  }
+  const char* type() const override { return "bytes"; }
+  int64_t vocab_size() const override { return 257; }
+  int32_t end_of_text() const override { return 256; }
+  void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
+    for (const char byte : text) tokens.push_back(static_cast<unsigned char>(byte));
+  }
+  std::string_view token_bytes(int32_t token) const override {
+    return token == 256 ? kEndOfText : std::string_view(bytes_).substr(size_t(token), 1);
+  }
+
+ private:
+  std::string bytes_;
+};
+
+std::unique_ptr<Tokenizer> load_json(const std::string& path, const std::string& key) {
+  const Json json = read_json_file(path);
+  if (json.is_object() && json.contains("characters")) return make_character_tokenizer(json, path, key);
+  throw UserError("{}: {} is no tokenizer: it has no \"characters\"", key, path);
+}
+
+std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::string& key) {
+  const fs::path folder(path);
+  if (fs::exists(folder / "tokenizer.model")) return load_sentencepiece((folder / "tokenizer.model").string(), key);
+  throw UserError("{}: the folder {} has no tokenizer.model", key, path);
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const std::string& key) {
+  if (path_or_name == "bytes") return std::make_unique<ByteTokenizer>();
+  if (fs::is_directory(path_or_name)) return load_folder(path_or_name, key);
+  if (!fs::exists(path_or_name)) {
+    throw UserError("{}: there is no tokenizer \"{}\"; it is \"bytes\", a .model or .json file, or a folder with them",
+                    key, path_or_name);
+  }
+  if (fs::path(path_or_name).extension() == ".json") return load_json(path_or_name, key);
+  return load_sentencepiece(path_or_name, key);
+}
+
+}  // namespace sluice

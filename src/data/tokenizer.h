@@ -1,0 +1,62 @@
+// Tokenizers: text to token ids and back.
+//
+//   bytes           a token a byte; 256 ends a text
+//   characters      a token a character of a list (JSON, written by `sluice tokenizer train --type characters`)
+//   sentencepiece   a .model file, trained by `sluice tokenizer train` or elsewhere (arXiv 1808.06226)
+//   gpt2            byte-level byte-pair encoding with GPT-2's rules, from vocab.json and merges.txt or tokenizer.json
+//
+// Text is kept exactly: decode(encode(text)) is `text` for every valid UTF-8 text. Characters outside a `characters`
+// tokenizer's list are an error; a sentencepiece model from elsewhere that has no tokens for bytes loses what it does not
+// know.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace sluice {
+
+inline constexpr std::string_view kEndOfText = "<|endoftext|>";  // the name of end_of_text()
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+
+  virtual const char* type() const = 0;       // "bytes", "characters", "sentencepiece", "gpt2"
+  const std::string& name() const { return name_; }  // for messages: "sentencepiece docs.model (8192 tokens)"
+  uint64_t hash() const { return hash_; }     // of its content: the same tokens for the same text
+  virtual int64_t vocab_size() const = 0;
+  virtual int32_t end_of_text() const = 0;    // stands before each document; -1: there is none
+
+  // Appends the tokens of `text`, which is valid UTF-8. Never end_of_text(): its name in a text is text. Safe to call
+  // from several threads. UserError for a character that `characters` does not have.
+  virtual void encode(std::string_view text, std::vector<int32_t>& tokens) const = 0;
+  // The bytes of one token, 0 <= token < vocab_size(): a part of a character if need be; of end_of_text() its name.
+  virtual std::string_view token_bytes(int32_t token) const = 0;
+  // The bytes of all of them in a row. UserError for a token beyond the vocabulary.
+  virtual std::string decode(std::span<const int32_t> tokens) const;
+
+ protected:
+  Tokenizer() = default;
+  // Called once, by the constructor: `source` is the file's name or empty, `content` what hash() depends on.
+  void identify(const std::string& source, std::string_view content);
+
+ private:
+  std::string name_;
+  uint64_t hash_ = 0;
+};
+
+// `path_or_name`: "bytes", a .model file, a characters JSON, a tokenizer.json, or a folder with one of tokenizer.json,
+// vocab.json and merges.txt, tokenizer.model. `key` is the config key or option to name in messages. UserError where
+// there is none, or a damaged one.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const std::string& key);
+
+// The JSON of a `characters` tokenizer. The characters in any order, each once or more often.
+std::string characters_json(std::u32string characters);
+
+}  // namespace sluice

@@ -1,0 +1,115 @@
+// See tokenizer_trainer.h. The sentencepiece options keep text as it is: identity normalisation, no blank before the
+// text, bytes for what has no piece of its own; runs of blanks may be pieces, digits stand alone.
+#include "data/tokenizer_trainer.h"
+
+#include <sentencepiece_trainer.h>
+
+#include <bitset>
+#include <memory>
+#include <unordered_map>
+
+#include "base/error.h"
+#include "base/utf8.h"
+#include "data/text_sample.h"
+#include "data/tokenizer.h"
+
+namespace sluice {
+namespace {
+
+constexpr uint64_t kProgressBytes = 8 << 20;
+
+// Hands the lines over and forgets each when the next one is asked for: the trainer keeps its own copy.
+class Lines final : public sentencepiece::SentenceIterator {
+ public:
+  explicit Lines(std::vector<std::string> lines) : lines_(std::move(lines)) {}
+  bool done() const override { return next_ >= lines_.size(); }
+  void Next() override { std::string().swap(lines_[next_++]); }
+  const std::string& value() const override { return lines_[next_]; }
+  sentencepiece::util::Status status() const override { return {}; }
+
+ private:
+  std::vector<std::string> lines_;
+  size_t next_ = 0;
+};
+
+template <class Add>
+void read_all(const std::vector<std::string>& inputs, TextOptions text, const TextProgress& progress, Add&& add) {
+  text.split_long = true;  // where a document ends is of no matter here
+  text.max_document_bytes = std::min<uint64_t>(text.max_document_bytes, 4 << 20);
+  DocumentReader reader(inputs, std::move(text));
+  uint64_t shown = 0;
+  bool any = false;
+  for (std::string document; reader.next(document);) {
+    any = true;
+    add(document);
+    if (reader.bytes_taken() - shown < kProgressBytes) continue;
+    shown = reader.bytes_taken();
+    progress(reader);
+  }
+  progress(reader);
+  if (!any) throw UserError("the input has no text");
+}
+
+// The number of threads belongs to the result: each sums up its own share.
+constexpr const char* kTrainerThreads = "16";
+
+std::string train_sentencepiece(std::vector<std::string> lines, const TokenizerTraining& options) {
+  const std::unordered_map<std::string, std::string> settings = {
+      {"model_type", options.type},
+      {"vocab_size", std::to_string(options.vocab_size)},
+      {"normalization_rule_name", "identity"},
+      {"add_dummy_prefix", "false"},
+      {"remove_extra_whitespaces", "false"},
+      {"byte_fallback", "true"},
+      {"split_digits", "true"},
+      {"allow_whitespace_only_pieces", "true"},
+      {"character_coverage", "0.9995"},
+      {"unk_id", "0"},
+      {"eos_id", "1"},
+      {"eos_piece", std::string(kEndOfText)},
+      {"bos_id", "-1"},
+      {"pad_id", "-1"},
+      {"max_sentence_length", std::to_string(2 * TextSample::kLongestLine)},
+      {"num_threads", kTrainerThreads},
+      {"minloglevel", "2"},
+  };
+  Lines iterator(std::move(lines));
+  std::string model;
+  const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
+  if (!status.ok()) {
+    throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type,
+                    options.vocab_size, status.message());
+  }
+  return model;
+}
+
+TrainedTokenizer train_characters(const std::vector<std::string>& inputs, TextOptions text,
+                                  const TextProgress& progress) {
+  const auto seen = std::make_unique<std::bitset<0x110000>>();
+  TrainedTokenizer trained;
+  read_all(inputs, std::move(text), progress, [&](std::string_view document) {
+    trained.sample_bytes += document.size();
+    while (!document.empty()) seen->set(take_character(document));
+  });
+  std::u32string characters;
+  for (size_t character = 0; character < seen->size(); ++character) {
+    if (seen->test(character)) characters += char32_t(character);
+  }
+  trained.file = characters_json(std::move(characters));
+  return trained;
+}
+
+}  // namespace
+
+TrainedTokenizer train_tokenizer(const std::vector<std::string>& inputs, TextOptions text,
+                                 const TokenizerTraining& options, const TextProgress& progress) {
+  if (options.type == "characters") return train_characters(inputs, std::move(text), progress);
+  TextSample sample(options.sample_bytes, options.seed);
+  read_all(inputs, std::move(text), progress, [&](std::string_view document) { sample.add_document(document); });
+  if (sample.bytes() == 0) throw UserError("the sample of the text is empty; raise --sample-mb");
+  TrainedTokenizer trained{"", sample.bytes(), sample.whole()};
+  trained.file = train_sentencepiece(sample.take(), options);
+  return trained;
+}
+
+}  // namespace sluice
