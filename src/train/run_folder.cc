@@ -12,6 +12,7 @@
 
 #include "base/error.h"
 #include "base/json_text.h"
+#include "train/experiment.h"
 
 namespace sluice {
 
@@ -35,8 +36,28 @@ Json member(const Json& object, const std::string& key) {
   return found == object.end() ? Json() : *found;
 }
 
+// The default of the key at the dotted `path`; null if there is no such key.
+Json default_of(const std::string& path) {
+  Experiment defaults;
+  Fields fields;
+  defaults.describe(fields);
+  const Fields* group = &fields;
+  for (size_t begin = 0; group;) {
+    const size_t dot = path.find('.', begin);
+    const Field* field = group->find(path.substr(begin, dot - begin));
+    if (!field) break;
+    if (dot == std::string::npos) return field->default_value;
+    group = field->group.get();
+    begin = dot + 1;
+  }
+  return Json();
+}
+
+// A key that `stored` lacks was not there yet in the version that wrote it, which did what is the default now.
 std::optional<ConfigDifference> difference(const Json& stored, const Json& current, const std::string& path) {
   if (stored == current || may_change(path)) return std::nullopt;
+  if (stored.is_null() && current.is_object()) return difference(Json::object(), current, path);
+  if (stored.is_null() && current == default_of(path)) return std::nullopt;
   if (!stored.is_object() || !current.is_object()) return ConfigDifference{path, stored, current};
   for (const auto& [key, value] : current.items()) {
     if (auto found = difference(member(stored, key), value, join(path, key))) return found;

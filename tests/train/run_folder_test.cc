@@ -74,7 +74,7 @@ TEST(RunFolder, AnotherExperimentIsRefusedByItsFirstKey) {
                    "--resume never"});
   expect_contains(problem(changed("/train/optimizer/lr", 0.001)), {"train.optimizer.lr is 0.0003, but 0.001"});
   expect_contains(problem(changed("/seed", 43)), {"seed is 42, but 43"});
-  expect_contains(problem(changed("/model/bias", true)), {"model.bias is not set, but true"});
+  expect_contains(problem(changed("/model/bias", false)), {"model.bias is not set, but false"});
   Json fewer = config_of();
   fewer["data"].erase("type");
   expect_contains(problem(fewer), {"data.type is \"bigram_backcopy\", but not set"});
@@ -84,6 +84,15 @@ TEST(RunFolder, AnotherExperimentIsRefusedByItsFirstKey) {
 TEST(RunFolder, NumbersThatAreEqualAreNoDifference) {
   EXPECT_FALSE(experiment_difference(changed("/train/batch", 32.0), config_of()).has_value());
   EXPECT_TRUE(experiment_difference(changed("/train/batch", 33), config_of()).has_value());
+}
+
+// Runs of a version that did not have a key yet go on with its default.
+TEST(RunFolder, AKeyThatWasNotThereYetHadItsDefault) {
+  EXPECT_FALSE(experiment_difference(config_of(), changed("/model/bias", true)).has_value());
+  EXPECT_FALSE(experiment_difference(config_of(), changed("/train/schedule", {{"type", "constant"}})).has_value());
+  EXPECT_EQ(experiment_difference(config_of(), changed("/train/schedule", {{"type", "cosine"}}))->key,
+            "train.schedule.type");
+  EXPECT_EQ(experiment_difference(config_of(), changed("/model/none", true))->key, "model.none");
 }
 
 TEST(RunFolder, NeverMovesTheFormerRunAside) {
