@@ -16,9 +16,13 @@ void add_config_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
+void add_sweep_command(CLI::App& app);
 
 // What the program returns when no error was thrown; 0 unless set.
 int& exit_code();
+
+// Characters a line; 0 (no limit) where standard output is no terminal.
+size_t terminal_width();
 
 // The repeatable option --set key=value, one assignment each time, so that a path may follow it.
 inline CLI::Option* add_set_option(CLI::App& command, std::vector<std::string>& overrides) {

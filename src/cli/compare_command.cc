@@ -25,13 +25,6 @@ struct CompareOptions {
   bool markdown = false;
 };
 
-// Characters a line; 0 (no limit) where standard output is no terminal.
-size_t terminal_width() {
-  winsize size{};
-  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
-  return size.ws_col;
-}
-
 void write_json(const Comparison& comparison, const std::string& path) {
   const std::string text = to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
   if (path == "-") {
@@ -75,6 +68,12 @@ void run_compare(const CompareOptions& options) {
 }
 
 }  // namespace
+
+size_t terminal_width() {
+  winsize size{};
+  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
+  return size.ws_col;
+}
 
 void add_compare_command(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();

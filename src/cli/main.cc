@@ -55,6 +55,7 @@ int run(int argc, char** argv) {
   app.require_subcommand(1);
   app.get_formatter()->column_width(34);
   add_train_command(app);
+  add_sweep_command(app);
   add_compare_command(app);
   add_config_command(app);
   add_bench_command(app);

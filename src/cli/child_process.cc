@@ -1,0 +1,94 @@
+// See child_process.h. Between fork and exec only what is async-signal-safe may be called: all text is made before.
+#include "cli/child_process.h"
+
+#include <cerrno>
+#include <csignal>
+#include <cstring>
+#include <utility>
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/files.h"
+
+namespace sluice {
+
+namespace {
+
+std::vector<std::string> merged_environment(const std::map<std::string, std::string>& changes) {
+  std::vector<std::string> all;
+  for (char** entry = environ; *entry; ++entry) {
+    const std::string text = *entry;
+    if (!changes.contains(text.substr(0, text.find('=')))) all.push_back(text);
+  }
+  for (const auto& [key, value] : changes) all.push_back(key + "=" + value);
+  return all;
+}
+
+std::vector<char*> pointers(const std::vector<std::string>& texts) {
+  std::vector<char*> list;
+  for (const std::string& text : texts) list.push_back(const_cast<char*>(text.c_str()));
+  list.push_back(nullptr);
+  return list;
+}
+
+[[noreturn]] void become(char* const* arguments, char* const* environment, int input, int output, pid_t parent) {
+  setpgid(0, 0);
+  prctl(PR_SET_PDEATHSIG, SIGTERM);
+  if (getppid() != parent) _exit(127);  // it died before prctl
+  for (const int signal : {SIGINT, SIGTERM, SIGXFSZ}) std::signal(signal, SIG_DFL);
+  dup2(input, STDIN_FILENO);
+  dup2(output, STDOUT_FILENO);
+  dup2(output, STDERR_FILENO);
+  execve(arguments[0], arguments, environment);
+  _exit(127);
+}
+
+}  // namespace
+
+ChildProcess::ChildProcess(const std::vector<std::string>& arguments,
+                           const std::map<std::string, std::string>& environment, const std::filesystem::path& log) {
+  const File input("/dev/null", O_RDONLY), output(log, O_WRONLY | O_CREAT | O_APPEND);
+  const std::vector<std::string> merged = merged_environment(environment);
+  const std::vector<char*> argv = pointers(arguments), envp = pointers(merged);
+  const pid_t parent = getpid();
+  id_ = fork();
+  if (id_ < 0) throw RunError("cannot start {}: {}", arguments[0], std::strerror(errno));
+  if (id_ == 0) become(argv.data(), envp.data(), input.descriptor(), output.descriptor(), parent);
+  setpgid(id_, id_);  // here too: whoever is first
+}
+
+ChildProcess::ChildProcess(ChildProcess&& other) noexcept
+    : id_(std::exchange(other.id_, -1)), stopped_(other.stopped_), exit_code_(other.exit_code_) {}
+
+ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
+  std::swap(id_, other.id_);
+  std::swap(stopped_, other.stopped_);
+  std::swap(exit_code_, other.exit_code_);
+  return *this;
+}
+
+ChildProcess::~ChildProcess() {
+  if (id_ < 0) return;
+  kill(id_, SIGKILL);
+  while (waitpid(id_, nullptr, 0) < 0 && errno == EINTR) continue;
+}
+
+void ChildProcess::stop(int signal) {
+  if (id_ >= 0 && !std::exchange(stopped_, true)) kill(id_, signal);
+}
+
+std::optional<int> ChildProcess::exit_code() {
+  int status = 0;
+  if (id_ < 0 || waitpid(id_, &status, WNOHANG) != id_) return exit_code_;
+  id_ = -1;
+  exit_code_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+  return exit_code_;
+}
+
+std::string own_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
+
+}  // namespace sluice

@@ -1,0 +1,35 @@
+// A child process with its output in a file.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace sluice {
+
+class ChildProcess {
+ public:
+  // Starts `arguments` ([0]: the program's path) with `environment` laid over this process's; standard output and errors
+  // are appended to `log`, standard input is empty. The child is in a process group of its own, so that Ctrl-C reaches it
+  // through stop() alone, and is told to stop (SIGTERM) should this process die. RunError if it cannot be started.
+  ChildProcess(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment,
+               const std::filesystem::path& log);
+  ChildProcess(ChildProcess&& other) noexcept;
+  ChildProcess& operator=(ChildProcess&& other) noexcept;
+  ~ChildProcess();  // kills it if it still runs, and waits
+
+  void stop(int signal);                 // once: a second signal would end a run at once
+  std::optional<int> exit_code();        // once it has ended; 128 + the signal that killed it
+
+ private:
+  int id_ = -1;                          // -1: there is none, or its end is known
+  bool stopped_ = false;
+  std::optional<int> exit_code_;
+};
+
+// The path of the program that runs.
+std::string own_program();
+
+}  // namespace sluice

@@ -1,0 +1,237 @@
+// sluice sweep FILE.json [--jobs N] [--out DIR] [--set k=v ...] [--report FILE.html]
+//
+// Each run is a `sluice train` of its own: one that is done is passed over, one that was interrupted goes on, one that
+// fails does not keep the others from being trained. In the sweep's folder: a folder a run, configs/ and logs/ with a file
+// a run, and at the end report.html, table.md and summary.json.
+#include <fmt/format.h>
+#include <omp.h>
+
+#include <algorithm>
+#include <chrono>
+#include <fstream>
+#include <memory>
+#include <thread>
+
+#include "analysis/compare.h"
+#include "analysis/compare_table.h"
+#include "analysis/report.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/child_process.h"
+#include "cli/commands.h"
+#include "kernels/device.h"
+#include "train/progress.h"
+#include "train/signals.h"
+#include "train/sweep.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+using Clock = std::chrono::steady_clock;
+
+struct SweepArguments {
+  std::string file, out;
+  std::vector<std::string> overrides;
+  int64_t jobs = 1;
+  bool list = false;
+};
+
+// What the runs that go on at the same time share: processors, and GPUs where there are several.
+class Slots {
+ public:
+  explicit Slots(int64_t jobs) : taken_(size_t(jobs), false), threads_(std::max(1, omp_get_max_threads() / int(jobs))) {
+    const char* visible = std::getenv("CUDA_VISIBLE_DEVICES");
+    if (jobs == 1 || visible) return;
+    for (size_t i = 0; i < gpu_descriptions().size(); ++i) gpus_.push_back(std::to_string(i));
+  }
+
+  size_t take() {
+    const auto free = std::find(taken_.begin(), taken_.end(), false);
+    check(free != taken_.end(), "more runs at once than --jobs");
+    *free = true;
+    return size_t(free - taken_.begin());
+  }
+  void give_back(size_t slot) { taken_[slot] = false; }
+
+  std::map<std::string, std::string> environment(size_t slot) const {
+    if (taken_.size() == 1) return {};
+    // Threads that are bound to processors by number would all sit on the first ones, and those that spin while they
+    // wait would take the others' time.
+    std::map<std::string, std::string> out{
+        {"OMP_NUM_THREADS", std::to_string(threads_)}, {"OMP_PROC_BIND", "false"}, {"OMP_WAIT_POLICY", "passive"}};
+    if (gpus_.size() > 1) out["CUDA_VISIBLE_DEVICES"] = gpus_[slot % gpus_.size()];
+    return out;
+  }
+
+ private:
+  std::vector<bool> taken_;
+  int threads_;
+  std::vector<std::string> gpus_;
+};
+
+// The last line of a log, which says why a run failed.
+std::string last_line(const fs::path& log) {
+  std::ifstream file(log);
+  std::string line, last;
+  while (std::getline(file, line)) {
+    if (!line.empty()) last = line;
+  }
+  return last;
+}
+
+class SweepRunner {
+ public:
+  SweepRunner(const Sweep& sweep, int64_t jobs) : sweep_(sweep), jobs_(jobs), slots_(jobs) {
+    create_folders(sweep_.folder / "configs");
+    create_folders(sweep_.folder / "logs");
+  }
+
+  // Returns the signal that stopped it, or 0.
+  int run() {
+    const StopSignals signals;
+    size_t next = 0;
+    while (true) {
+      const int signal = stop_requested();
+      if (signal != 0) stop_all(signal);
+      while (signal == 0 && next < sweep_.runs.size() && int64_t(running_.size()) < jobs_) begin(next++);
+      if (running_.empty()) return signal;
+      std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      std::erase_if(running_, [&](Running& running) { return has_ended(running); });
+    }
+  }
+
+  int64_t failures() const { return failures_; }
+
+ private:
+  struct Running {
+    size_t number, slot;
+    ChildProcess process;
+    Clock::time_point started;
+  };
+
+  void tell(size_t number, const std::string& text) const {
+    fmt::print("[{:>{}}/{}] {:<{}}  {}\n", number + 1, fmt::formatted_size("{}", sweep_.runs.size()), sweep_.runs.size(),
+               sweep_.runs[number].name, name_width(), text);
+    std::fflush(stdout);
+  }
+
+  size_t name_width() const {
+    size_t width = 0;
+    for (const SweepRun& run : sweep_.runs) width = std::max(width, run.name.size());
+    return width;
+  }
+
+  fs::path log_of(const SweepRun& run) const { return sweep_.folder / "logs" / (run.name + ".txt"); }
+
+  void begin(size_t number) {
+    const SweepRun& run = sweep_.runs[number];
+    if (is_trained(run)) return tell(number, "done before");
+    const fs::path config = sweep_.folder / "configs" / (run.name + ".json");
+    write_file_atomic(config, run.config.dump(2) + "\n");
+    const size_t slot = slots_.take();
+    const bool goes_on = fs::exists(run.folder / "checkpoints" / "latest");
+    running_.push_back({number, slot,
+                        ChildProcess({own_program(), "train", config.string(), "--out", run.folder.string()},
+                                     slots_.environment(slot), log_of(run)),
+                        Clock::now()});
+    tell(number, goes_on ? "goes on" : "started");
+  }
+
+  void stop_all(int signal) {
+    for (Running& running : running_) running.process.stop(signal);
+  }
+
+  bool has_ended(Running& running) {
+    const std::optional<int> code = running.process.exit_code();
+    if (!code) return false;
+    slots_.give_back(running.slot);
+    const SweepRun& run = sweep_.runs[running.number];
+    const std::string time = duration_text(std::chrono::duration<double>(Clock::now() - running.started).count());
+    if (*code == 0) {
+      tell(running.number, fmt::format("done in {}{}", time, losses_of(run)));
+    } else if (stop_requested() != 0) {
+      tell(running.number, "stopped");
+    } else {
+      ++failures_;
+      tell(running.number, fmt::format("FAILED after {} (exit code {}): {}; see {}", time, *code, last_line(log_of(run)),
+                                       log_of(run).string()));
+    }
+    return true;
+  }
+
+  static std::string losses_of(const SweepRun& run) {
+    const RunRecord record = read_run(run.folder.string());
+    std::string text;
+    if (const auto loss = record.final_value("train", "loss")) text += fmt::format(", loss {:.4f}", *loss);
+    if (const auto loss = record.final_value("eval", "loss")) text += fmt::format(", held-out loss {:.4f}", *loss);
+    return text;
+  }
+
+  const Sweep& sweep_;
+  int64_t jobs_;
+  Slots slots_;
+  std::vector<Running> running_;
+  int64_t failures_ = 0;
+};
+
+// The means over seeds, and the single runs of groups without a mean.
+ComparisonTable means_only(ComparisonTable table, const Comparison& comparison) {
+  std::erase_if(table.rows, [&](const ComparisonRow& row) {
+    return !row.is_mean && comparison.groups[row.seed_group].members.size() > 1;
+  });
+  return table;
+}
+
+void write_results(const Sweep& sweep) {
+  std::vector<RunRecord> records;
+  for (const SweepRun& run : sweep.runs) {
+    if (fs::exists(run.folder / "metrics.jsonl")) records.push_back(read_run(run.folder.string()));
+  }
+  if (records.empty()) return;
+  const Comparison comparison = compare_runs(std::move(records));
+  const ComparisonTable table = make_table(comparison);
+  write_file_atomic(sweep.folder / "table.md", to_markdown(table));
+  write_file_atomic(sweep.folder / "summary.json",
+                    to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_report(comparison, sweep.folder / "report.html");
+  fmt::print("\n{}\n", to_text(means_only(table, comparison), terminal_width()));
+  for (const std::string& warning : comparison.warnings) fmt::print(stderr, "note: {}\n", warning);
+  fmt::print("{0}/report.html, table.md, summary.json\n", sweep.folder.string());
+}
+
+void run_sweep(const SweepArguments& args) {
+  const Sweep sweep = read_sweep(args.file, args.overrides, args.out);
+  if (args.list) {
+    for (const SweepRun& run : sweep.runs) fmt::print("{}{}\n", run.folder.string(), is_trained(run) ? "  done" : "");
+    return;
+  }
+  for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
+  SweepRunner runner(sweep, args.jobs);
+  const int signal = runner.run();
+  if (signal != 0) {
+    fmt::print("stopped by {}; the same command goes on from there\n", signal_name(signal));
+    exit_code() = exit_code_of(signal);
+    return;
+  }
+  write_results(sweep);
+  if (runner.failures() > 0) {
+    throw RunError("{} of {} runs failed; the same command tries them again", runner.failures(), sweep.runs.size());
+  }
+}
+
+}  // namespace
+
+void add_sweep_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("sweep", "train variants x seeds of a config, and compare them in one report");
+  auto args = std::make_shared<SweepArguments>();
+  command->add_option("file", args->file, "the sweep (a JSON file; see docs/sweeps.md)")->required();
+  command->add_option("--jobs", args->jobs, "runs at the same time; they share the processors (default 1)")
+      ->check(CLI::Range(1, 1024));
+  command->add_option("--out", args->out, "the sweep's folder (default: runs/NAME)");
+  add_set_option(*command, args->overrides);
+  command->add_flag("--list", args->list, "only print the runs' folders, and which are done");
+  command->callback([args] { run_sweep(*args); });
+}
+
+}  // namespace sluice

@@ -1,0 +1,128 @@
+// See sweep.h.
+#include "train/sweep.h"
+
+#include <algorithm>
+#include <set>
+
+#include "base/error.h"
+#include "base/json_text.h"
+#include "train/run_folder.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr const char* kKeys[] = {"name", "base", "config", "variants", "seeds"};
+
+// The member, which must be of the kind that `is` accepts; null if there is none.
+Json member(const Json& sweep, const char* key, bool (Json::*is)() const, const char* kind, const std::string& path) {
+  const auto found = sweep.find(key);
+  if (found == sweep.end()) return Json();
+  if (!((*found).*is)()) throw UserError("{}: {} must be {}, got {}", path, key, kind, found->type_name());
+  return *found;
+}
+
+void check_keys(const Json& sweep, const std::string& path) {
+  const std::vector<std::string> known(std::begin(kKeys), std::end(kKeys));
+  for (const auto& [key, value] : sweep.items()) {
+    if (key == "$schema" || std::count(known.begin(), known.end(), key) > 0) continue;
+    const std::string near = nearest(key, known);
+    throw UserError("{}: unknown key {}{}", path, key,
+                    near.empty() ? fmt::format("; a sweep has {}", fmt::join(known, ", "))
+                                 : fmt::format("; did you mean {}?", near));
+  }
+}
+
+// Names become folders.
+void check_variant_name(const std::string& name, const std::string& path) {
+  const auto is_plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.'; };
+  if (!name.empty() && name[0] != '.' && std::all_of(name.begin(), name.end(), is_plain)) return;
+  throw UserError("{}: the variant's name \"{}\" is to be a folder's: letters, digits, _, - and . (not first)", path, name);
+}
+
+std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
+  const Json list = member(sweep, "seeds", &Json::is_array, "a list of integers", path);
+  if (list.is_null()) return {Json()};
+  if (list.empty()) throw UserError("{}: seeds is empty, so there is nothing to train", path);
+  std::set<uint64_t> seen;
+  for (const Json& seed : list) {
+    if (!seed.is_number_unsigned()) throw UserError("{}: seeds must be integers of at least 0, got {}", path, seed.dump());
+    if (!seen.insert(seed.get<uint64_t>()).second) throw UserError("{}: seeds names {} twice", path, seed.dump());
+  }
+  return {list.begin(), list.end()};
+}
+
+Json base_config(const Json& sweep, const std::string& path) {
+  const Json base = member(sweep, "base", &Json::is_string, "the path of a config", path);
+  Json config = Json::object();
+  if (!base.is_null()) {
+    const fs::path file = base.get<std::string>();
+    config = read_config_chain((file.is_absolute() ? file : fs::path(path).parent_path() / file).lexically_normal());
+  }
+  const Json more = member(sweep, "config", &Json::is_object, "an object", path);
+  if (!more.is_null()) merge_config(config, more);
+  return config;
+}
+
+SweepRun make_run(const Json& base, const std::string& variant, const Json& changes, const Json& seed,
+                  const std::vector<std::string>& overrides) {
+  Json json = base;
+  merge_config(json, changes);
+  for (const std::string& assignment : overrides) apply_override(json, assignment);
+  if (!seed.is_null()) json["seed"] = seed;
+  SweepRun run;
+  run.variant = variant;
+  Experiment experiment;
+  try {
+    experiment = parse_experiment(json);
+  } catch (const UserError& error) {
+    throw UserError("variant {}: {}", variant, error.what());
+  }
+  run.name = experiment.name = fmt::format("{}-s{}", variant, experiment.seed);
+  run.config = experiment.dump();
+  return run;
+}
+
+}  // namespace
+
+Sweep read_sweep(const std::string& path, const std::vector<std::string>& overrides, const std::string& out) {
+  const Json json = read_json_file(path);
+  if (!json.is_object()) throw UserError("{}: a sweep must be a JSON object, {{...}}", path);
+  check_keys(json, path);
+  const Json name = member(json, "name", &Json::is_string, "a string", path);
+  const Json variants = member(json, "variants", &Json::is_object, "an object of named changes", path);
+  if (variants.empty()) throw UserError("{}: variants names none, so there is nothing to train", path);
+  const std::vector<Json> seeds = seeds_of(json, path);
+  const Json base = base_config(json, path);
+
+  Sweep sweep;
+  sweep.name = name.is_null() ? fs::path(path).stem().string() : name.get<std::string>();
+  sweep.folder = out.empty() ? fs::path("runs") / sweep.name : fs::path(out);
+  for (const Json& seed : seeds) {
+    for (const auto& [variant, changes] : variants.items()) {
+      check_variant_name(variant, path);
+      if (!changes.is_object()) throw UserError("{}: variants.{} must be an object of config keys", path, variant);
+      sweep.runs.push_back(make_run(base, variant, changes, seed, overrides));
+      sweep.runs.back().folder = sweep.folder / sweep.runs.back().name;
+    }
+  }
+  return sweep;
+}
+
+bool is_trained(const SweepRun& run) {
+  const fs::path config = run.folder / "config.json", info = run.folder / "info.json";
+  if (!fs::exists(config)) return false;
+  if (const auto found = experiment_difference(read_json_file(config.string()), run.config)) {
+    throw UserError("{} holds another experiment than this sweep's: {} is {} there and {} here; name another folder with "
+                    "--out, or move it away",
+                    run.folder.string(), found->key, found->stored.dump(), found->current.dump());
+  }
+  if (!fs::exists(info)) return false;
+  const Json state = read_json_file(info.string());
+  return state.value("status", "") == "done" &&
+         state.value("steps_done", int64_t{0}) >= run.config.at("train").at("steps").get<int64_t>();
+}
+
+}  // namespace sluice
