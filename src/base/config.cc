@@ -52,6 +52,7 @@ const char* expected(Kind kind) {
     case Kind::kNumberList: return "a list of numbers";
     case Kind::kStringList: return "a list of strings";
     case Kind::kGroup: return "an object";
+    case Kind::kGroupList: return "a list of objects";
   }
   throw std::logic_error("unknown field kind");
 }
@@ -63,7 +64,8 @@ bool has_kind(const Json& value, Kind kind) {
     case Kind::kBoolean: return value.is_boolean();
     case Kind::kString: return value.is_string();
     case Kind::kNumberList:
-    case Kind::kStringList: return value.is_array();
+    case Kind::kStringList:
+    case Kind::kGroupList: return value.is_array();
     case Kind::kGroup: return value.is_object();
   }
   throw std::logic_error("unknown field kind");
@@ -245,6 +247,16 @@ Field& Fields::push_group(std::string name, std::string help, std::shared_ptr<Fi
   return push(std::move(field));
 }
 
+Field& Fields::push_list(std::string name, std::string help, std::shared_ptr<Fields> element,
+                         std::function<void(const Json&, const std::string&)> parse, std::function<Json()> dump) {
+  Field field;
+  field.name = std::move(name), field.help = std::move(help), field.kind = Kind::kGroupList;
+  field.get = std::move(dump), field.parse_list = std::move(parse);
+  field.group = std::move(element);
+  field.default_value = field.get();
+  return push(std::move(field));
+}
+
 void Fields::add_shortcut(std::string name, Json schema, std::string help) {
   shortcuts_.push_back({std::move(name), std::move(help), std::move(schema)});
 }
@@ -305,6 +317,10 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
                     any_of_text(field.when_values), find(field.when_key)->get().dump());
   }
   if (field.kind == Kind::kGroup) return field.group->parse(value, path);
+  if (field.kind == Kind::kGroupList) {
+    check_kind(value, field.kind, path);
+    return field.parse_list(value, path);
+  }
   check_value(field, value, path);
   field.set(value);
 }

@@ -16,6 +16,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace sluice {
@@ -25,7 +26,7 @@ using Json = nlohmann::ordered_json;
 class Fields;
 
 struct Field {
-  enum class Kind { kInteger, kNumber, kBoolean, kString, kNumberList, kStringList, kGroup };
+  enum class Kind { kInteger, kNumber, kBoolean, kString, kNumberList, kStringList, kGroup, kGroupList };
 
   std::string name, help;
   Kind kind = Kind::kString;
@@ -38,7 +39,8 @@ struct Field {
   std::vector<std::string> when_values;     // ... has one of these values
   std::function<void(const Json&)> set;     // the value's type has been checked
   std::function<Json()> get;
-  std::shared_ptr<Fields> group;            // kGroup only
+  std::shared_ptr<Fields> group;            // kGroup; of kGroupList those of an element, with its default values
+  std::function<void(const Json&, const std::string& path)> parse_list;  // kGroupList only
 
   Field& range(double low, double high);    // low <= value <= high; either may be infinite
   Field& above(double low);                 // low < value
@@ -71,12 +73,38 @@ class Fields {
     return push_group(std::move(name), std::move(help), std::move(inner));
   }
 
+  // A list of objects, each with the fields of Config. Where a file names the list it replaces it whole.
+  template <class Config>
+  Field& add_list(std::string name, std::vector<Config>& configs, std::string help) {
+    auto element = std::make_shared<std::pair<Config, Fields>>();
+    element->first.describe(element->second);
+    const auto parse = [&configs](const Json& list, const std::string& path) {
+      std::vector<Config> read(list.size());
+      for (size_t i = 0; i < read.size(); ++i) {
+        Fields fields;
+        read[i].describe(fields);
+        fields.parse(list[i], path + "[" + std::to_string(i) + "]");
+      }
+      configs = std::move(read);
+    };
+    const auto dump = [&configs] {
+      Json list = Json::array();
+      for (Config& config : configs) {
+        Fields fields;
+        config.describe(fields);
+        list.push_back(fields.dump());
+      }
+      return list;
+    };
+    return push_list(std::move(name), std::move(help), {element, &element->second}, parse, dump);
+  }
+
   // Reads `json` into the bound members; one that is not named keeps its value. `path` names the place in messages
   // ("model.attention"; empty at the root). UserError on the first thing that is wrong.
   void parse(const Json& json, const std::string& path) const;
   Json dump() const;                        // every field that applies, in declaration order
   Json schema() const;                      // JSON Schema (draft 2020-12) of this object
-  // Markdown: a table of this object's keys, then a section for each group in it. `path` is "" at the root.
+  // Markdown: a table of this object's keys, then a section for each group and list in it. `path` is "" at the root.
   std::string reference(const std::string& path) const;
   const std::vector<std::unique_ptr<Field>>& list() const { return fields_; }
   const Field* find(const std::string& name) const;
@@ -86,6 +114,8 @@ class Fields {
  private:
   Field& push(Field field);
   Field& push_group(std::string name, std::string help, std::shared_ptr<Fields> inner);
+  Field& push_list(std::string name, std::string help, std::shared_ptr<Fields> element,
+                   std::function<void(const Json&, const std::string&)> parse, std::function<Json()> dump);
   bool applies(const Field& field) const;
   bool accepts_string() const;              // a bare string is short for {"type": string}
   const Json* shortcut_schema(const std::string& name) const;

@@ -96,6 +96,7 @@ const char* type_name(Kind kind) {
     case Kind::kNumberList: return "list of numbers";
     case Kind::kStringList: return "list of strings";
     case Kind::kGroup: return "object";
+    case Kind::kGroupList: return "list of objects";
   }
   throw std::logic_error("unknown field kind");
 }
@@ -119,9 +120,9 @@ std::string field_row(const Field& field, const std::string& path) {
   if (!field.when_key.empty()) {
     help += fmt::format(" (only when `{}` is {})", field.when_key, code_list(field.when_values));
   }
-  if (field.kind == Kind::kGroup) {
+  if (field.group) {
     help += fmt::format("; see `{}` below", path);
-    return row(field.name, "object", "", "", help);
+    return row(field.name, type_name(field.kind), "", "", help);
   }
   return row(field.name, type_name(field.kind), fmt::format("`{}`", field.default_value.dump()), limits_cell(field),
              help);
@@ -133,7 +134,8 @@ Json Fields::schema() const {
   Json properties = Json::object();
   Json conditions = Json::array();
   for (const auto& field : fields_) {
-    Json schema = field->kind == Kind::kGroup ? field->group->group_schema() : value_schema(*field);
+    Json schema = field->group ? field->group->group_schema() : value_schema(*field);
+    if (field->kind == Kind::kGroupList) schema = {{"type", "array"}, {"items", std::move(schema)}};
     if (field->kind != Kind::kGroup) schema["default"] = field->default_value;
     properties[field->name] = described(std::move(schema), field->help);
     if (field->when_key.empty()) continue;
@@ -158,17 +160,19 @@ Json Fields::group_schema() const {
 }
 
 std::string Fields::reference(const std::string& path) const {
-  const auto join = [&](const std::string& name) { return path.empty() ? name : path + "." + name; };
   std::string text = path.empty() ? "" : fmt::format("## `{}`\n\n", path);
   text += "| Key | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n";
-  for (const auto& field : fields_) text += field_row(*field, join(field->name));
+  const auto path_of = [&](const Field& field) {
+    return (path.empty() ? "" : path + ".") + field.name + (field.kind == Kind::kGroupList ? "[]" : "");
+  };
+  for (const auto& field : fields_) text += field_row(*field, path_of(*field));
   for (const Shortcut& shortcut : shortcuts_) {
     const Json choices = shortcut.schema.value("enum", Json::array());
     text += row(shortcut.name, shortcut.schema.value("type", "any"), "", code_list(choices), shortcut.help);
   }
   if (!path.empty() && accepts_string()) text += fmt::format("\nA bare string is short for `{{\"type\": string}}`.\n");
   for (const auto& field : fields_) {
-    if (field->kind == Kind::kGroup) text += "\n" + field->group->reference(join(field->name));
+    if (field->group) text += "\n" + field->group->reference(path_of(*field));
   }
   return text;
 }

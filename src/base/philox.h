@@ -24,6 +24,8 @@ enum class Stream : uint64_t {
   kShuffle = uint64_t{4} << 32,
   kBench = uint64_t{5} << 32,
   kTextSample = uint64_t{6} << 32,
+  kDocuments = uint64_t{7} << 32,
+  kMixture = uint64_t{8} << 32,
 };
 
 struct Random4 {

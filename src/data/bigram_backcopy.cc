@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "data/generated.h"
+#include "data/token_text.h"
 
 namespace sluice {
 
@@ -18,15 +19,6 @@ double entropy(std::span<const double> distribution) {
   double nats = 0;
   for (const double p : distribution) nats -= p > 0 ? p * std::log(p) : 0;
   return nats;
-}
-
-// A byte as something one can see; bytes beyond ASCII are parts of UTF-8 characters and shown in hexadecimal.
-std::string visible(uint8_t byte) {
-  if (byte == '\n') return "\u21b5";
-  if (byte == ' ') return "\u2423";
-  if (byte == '\t') return "\u21e5";
-  if (byte < 0x20 || byte >= 0x7f) return fmt::format("x{:02x}", byte);
-  return std::string(1, char(byte));
 }
 
 }  // namespace
@@ -152,7 +144,7 @@ std::string BigramBackcopy::identity() const {
 std::string BigramBackcopy::token_text(int32_t token) const {
   if (token == bos()) return "BOS";
   if (token < 0 || token > bos()) return std::to_string(token);
-  return visible(uint8_t(statistics_.characters[size_t(token)]));
+  return visible_text(std::string_view(statistics_.characters).substr(size_t(token), 1));
 }
 
 }  // namespace sluice

@@ -1,10 +1,14 @@
 // The fields of "data", and one branch per type.
 #include "data/config.h"
 
+#include <fmt/ranges.h>
+
 #include "base/error.h"
 #include "data/bigram_backcopy.h"
 #include "data/random_tokens.h"
+#include "data/source_mixture.h"
 #include "data/token_shards.h"
+#include "data/tokenizer.h"
 
 namespace sluice {
 
@@ -24,7 +28,49 @@ std::unique_ptr<DataSource> make_bigram_backcopy(const DataConfig& config, Split
   return source;
 }
 
+Shuffle shuffle_of(const DataConfig& config) {
+  return config.shuffle == "documents" ? Shuffle::kDocuments
+         : config.shuffle == "none"    ? Shuffle::kNone
+                                       : Shuffle::kWindows;
+}
+
+std::unique_ptr<DataSource> make_mixture(const DataConfig& config, const TokenShardsOptions& options) {
+  if (!config.train_shards.empty()) {
+    throw UserError("data.train_shards and data.sources both say what to train on; leave one of them out");
+  }
+  std::vector<MixturePart> parts;
+  for (size_t i = 0; i < config.sources.size(); ++i) {
+    const WeightedShards& source = config.sources[i];
+    TokenShardsOptions own = options;
+    own.key = fmt::format("data.sources[{}].shards", i);
+    own.seed = mixture_seed(options.seed, i);
+    auto shards = std::make_unique<TokenShards>(source.shards, own);
+    parts.push_back({std::move(shards), source.weight, fmt::format("{}", fmt::join(source.shards, ", "))});
+  }
+  return std::make_unique<SourceMixture>(std::move(parts), "data.sources");
+}
+
+std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, TokenShardsOptions options) {
+  options.split = split;
+  options.shuffle = shuffle_of(config);
+  options.mask_documents = config.document_mask;
+  options.document_token = config.document_token;
+  options.plain16 = config.shard_format == "uint16";
+  options.verify = config.verify;
+  if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, "data.tokenizer");
+  if (split == Split::kTrain && !config.sources.empty()) return make_mixture(config, options);
+  options.key = split == Split::kTrain ? "data.train_shards" : "data.validation_shards";
+  return std::make_unique<TokenShards>(split == Split::kTrain ? config.train_shards : config.validation_shards, options);
+}
+
 }  // namespace
+
+void WeightedShards::describe(Fields& fields) {
+  fields.add("shards", shards, "files or globs of token shards");
+  fields.add("weight", weight, "its share of the sequences, beside the other sources' weights")
+      .above(0)
+      .below(1e9);
+}
 
 void DataConfig::describe(Fields& fields) {
   fields
@@ -41,9 +87,43 @@ void DataConfig::describe(Fields& fields) {
       .when("type", {"bigram_backcopy"});
   fields
       .add("train_shards", train_shards,
-           "files or globs of uint16 token shards (llm.c's format) to train on; windows are shuffled each epoch")
+           "files or globs of token shards to train on: Sluice's (`sluice tokenizer encode`) or llm.c's")
       .when("type", {"tokens"});
-  fields.add("validation_shards", validation_shards, "files or globs of token shards to evaluate on, read in order")
+  fields.add("validation_shards", validation_shards, "files or globs of token shards to evaluate on, always read in order")
+      .when("type", {"tokens"});
+  fields
+      .add_list("sources", sources,
+                "several sources to train on instead of train_shards, mixed by sequence in proportion to their weights; "
+                "each goes through its own epochs")
+      .when("type", {"tokens"});
+  fields
+      .add("tokenizer", tokenizer,
+           "the tokenizer that made the shards, as for `sluice tokenizer encode`; shards of another one are refused, and "
+           "evaluations know the bytes of their text. Empty: shards say by themselves what they are")
+      .when("type", {"tokens"});
+  fields
+      .add("shard_format", shard_format,
+           "auto: the shards' headers tell; uint16: files without header, as nanoGPT writes them")
+      .one_of({"auto", "uint16"})
+      .when("type", {"tokens"});
+  fields
+      .add("shuffle", shuffle,
+           "the order of the training data, drawn anew each epoch: windows (of each shard's text as it stands), documents "
+           "(shuffled and packed one behind the other before windows are cut and shuffled), or none (plain order)")
+      .one_of({"windows", "documents", "none"})
+      .when("type", {"tokens"});
+  fields
+      .add("document_mask", document_mask,
+           "attention does not reach back across the start of a document, in training and in evaluations")
+      .when("type", {"tokens"});
+  fields
+      .add("document_token", document_token,
+           "the token that opens a document in shards that do not list their documents (llm.c's, nanoGPT's); -1: the "
+           "tokenizer's end of text")
+      .range(-1, (1 << 24) - 1)
+      .when("type", {"tokens"});
+  fields
+      .add("verify", verify, "read all shards once before training, and compare their checksums")
       .when("type", {"tokens"});
 }
 
@@ -51,10 +131,11 @@ std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, i
                                         uint64_t seed) {
   if (config.type == "random") return std::make_unique<RandomTokens>(split, context, vocab_size, seed);
   if (config.type == "tokens") {
-    const bool train = split == Split::kTrain;
-    return std::make_unique<TokenShards>(train ? config.train_shards : config.validation_shards,
-                                         train ? "data.train_shards" : "data.validation_shards", split, context,
-                                         vocab_size, seed);
+    TokenShardsOptions options;
+    options.context = context;
+    options.vocab_size = vocab_size;
+    options.seed = seed;
+    return make_tokens(config, split, options);
   }
   check_eq(config.type, std::string("bigram_backcopy"), "data.type");
   return make_bigram_backcopy(config, split, context, vocab_size, seed);

@@ -11,17 +11,32 @@
 
 namespace sluice {
 
+struct WeightedShards {
+  std::vector<std::string> shards;
+  double weight = 1;
+
+  void describe(Fields& fields);
+};
+
 struct DataConfig {
   std::string type = "bigram_backcopy";
   int64_t triggers = 3;
   std::string statistics;
   std::vector<std::string> train_shards, validation_shards;
+  std::vector<WeightedShards> sources;
+  std::string tokenizer;
+  std::string shard_format = "auto";
+  std::string shuffle = "windows";
+  bool document_mask = false;
+  int64_t document_token = -1;
+  bool verify = false;
 
   void describe(Fields& fields);
 };
 
 // `context` and `vocab_size` are the model's. Throws UserError where files are missing or damaged, where the data does
-// not fit the model, or where the held-out split of token shards is asked for but data.validation_shards is empty.
+// not fit the model or the tokenizer, or where the held-out split of token shards is asked for but
+// data.validation_shards is empty.
 std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
                                         uint64_t seed);
 

@@ -5,8 +5,11 @@
 // another micro-batch, sees the same tokens.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <string>
+
+#include <fmt/format.h>
 
 namespace sluice {
 
@@ -14,6 +17,15 @@ namespace sluice {
 enum class Split { kTrain, kHeldOut };
 
 inline const char* split_name(Split split) { return split == Split::kTrain ? "train" : "held-out"; }
+
+// Two tokenizers are one where their hashes are equal.
+struct TokenizerId {
+  std::string name;  // empty: not known
+  uint64_t hash = 0;
+
+  bool differs(const TokenizerId& other) const { return !name.empty() && !other.name.empty() && hash != other.hash; }
+  std::string text() const { return fmt::format("{}, hash {:016x}", name, hash); }
+};
 
 class DataSource {
  public:
@@ -33,12 +45,27 @@ class DataSource {
   // How many sequences an epoch has; after it the order starts again. 0: endless, no sequence repeats.
   virtual int64_t sequences_per_epoch() const { return 0; }
 
+  // Whether attention is to stay within documents; fill_document_starts then says where they are.
+  virtual bool masks_documents() const { return false; }
+
+  // Writes [count, context()]: for each input position, the position in its window where its document starts. So the
+  // numbers of a row do not decrease, and none is larger than its own position. All zeros without masking.
+  virtual void fill_document_starts(int64_t, int64_t count, int32_t* starts) const {
+    std::fill_n(starts, count * context_, 0);
+  }
+
+  // Bytes of text that the targets of sequences [first_sequence, first_sequence + count) stand for; 0: not known.
+  virtual int64_t target_bytes(int64_t, int64_t) const { return 0; }
+
   // One line for the log.
   virtual std::string describe() const = 0;
 
   // A short string that changes when the data itself changes (not its place, order or seed). Checkpoints store it, so
   // that a resume on other data is noticed.
   virtual std::string identity() const = 0;
+
+  // The tokenizer that made the tokens.
+  virtual TokenizerId tokenizer() const { return {}; }
 
   // What to print for a token on an axis or in a sample; valid UTF-8, never empty. The id where there is no text.
   virtual std::string token_text(int32_t token) const { return std::to_string(token); }

@@ -2,33 +2,20 @@
 #include "data/token_shards.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
-#include <limits>
 
-#include <fcntl.h>
 #include <glob.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 #include <xxhash.h>
 
 #include "base/error.h"
 #include "data/permutation.h"
+#include "data/token_text.h"
 
 namespace sluice {
 
-static_assert(std::endian::native == std::endian::little, "shards are little-endian and mapped as they are");
-
 namespace {
 
-constexpr int64_t kHeaderBytes = kShardHeaderInts * int64_t(sizeof(int32_t));
-constexpr int64_t kOpeningScan = 1 << 20;    // tokens of each shard that are checked against the vocabulary at once
-constexpr size_t kIdentityTokens = 1 << 16;  // tokens at each end of a shard that its identity depends on
+constexpr int64_t kOpeningScan = 1 << 20;     // tokens of each shard that are checked against the vocabulary at once
+constexpr int64_t kIdentityTokens = 1 << 16;  // tokens at each end of a shard that its identity depends on
 
 // The files that `patterns` name, those of one glob in alphabetical order.
 std::vector<std::string> expand(const std::vector<std::string>& patterns, const std::string& key) {
@@ -47,143 +34,195 @@ std::vector<std::string> expand(const std::vector<std::string>& patterns, const 
   return paths;
 }
 
+TokenizerId id_of(const Tokenizer& tokenizer) { return {tokenizer.name(), tokenizer.hash()}; }
+TokenizerId id_of(const Shard& shard) { return {shard.info().tokenizer_name, shard.info().tokenizer_hash}; }
+
 }  // namespace
 
-Shard::Shard(const std::string& path, const std::string& key) : path_(path) {
-  const int file = open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (file < 0) throw UserError("{}: cannot open {}: {}", key, path, std::strerror(errno));
-  struct stat status {};
-  const bool regular = fstat(file, &status) == 0 && S_ISREG(status.st_mode);
-  bytes_ = regular ? size_t(status.st_size) : 0;
-  if (int64_t(bytes_) >= kHeaderBytes) map_ = mmap(nullptr, bytes_, PROT_READ, MAP_PRIVATE, file, 0);
-  const int map_error = errno;
-  close(file);
-  if (!regular) throw UserError("{}: {} is not a file", key, path);
-  if (map_ == nullptr) {
-    throw UserError("{}: {} is truncated: {} bytes are fewer than the {} of a shard's header", key, path, bytes_,
-                    kHeaderBytes);
-  }
-  if (map_ == MAP_FAILED) throw UserError("{}: cannot map {}: {}", key, path, std::strerror(map_error));
-  try {
-    check_header(key);
-  } catch (...) {
-    munmap(map_, bytes_);
-    throw;
-  }
-}
+// ---- opening --------------------------------------------------------------------------------------------------------
 
-Shard::~Shard() { munmap(map_, bytes_); }
-
-void Shard::check_header(const std::string& key) {
-  std::array<int32_t, 3> header;
-  std::memcpy(header.data(), map_, sizeof header);
-  const auto [magic, version, count] = header;
-  if (magic != kShardMagic) {
-    throw UserError("{}: {} is not a token shard: it starts with {}, not with {}", key, path_, magic, kShardMagic);
-  }
-  if (version != kShardVersion) {
-    throw UserError("{}: {} is a shard of version {}, but only version {} (uint16 tokens) can be read", key, path_,
-                    version, kShardVersion);
-  }
-  const int64_t expected = kHeaderBytes + int64_t(count) * int64_t(sizeof(uint16_t));
-  if (expected != int64_t(bytes_)) {
-    throw UserError("{}: {} is {}: its header counts {} tokens, which makes {} bytes, but it has {}", key, path_,
-                    int64_t(bytes_) < expected ? "truncated" : "damaged", count, expected, bytes_);
-  }
-  tokens_ = {reinterpret_cast<const uint16_t*>(static_cast<const char*>(map_) + kHeaderBytes), size_t(count)};
-}
-
-TokenShards::TokenShards(const std::vector<std::string>& patterns, std::string key, Split split, int64_t context,
-                         int64_t vocab_size, uint64_t seed)
-    : DataSource(context), key_(std::move(key)), split_(split), vocab_size_(vocab_size), seed_(seed) {
+TokenShards::TokenShards(const std::vector<std::string>& patterns, TokenShardsOptions options)
+    : DataSource(options.context), options_(std::move(options)) {
+  const std::string& key = options_.key;
   if (patterns.empty()) {
-    throw UserError("{} names no file, so there are no tokens to {}", key_,
-                    split == Split::kTrain ? "train on"
-                                           : "evaluate on; where none are wanted, set log.eval_every, "
-                                             "log.probe_every and log.map_positions to 0");
+    throw UserError("{} names no file, so there are no tokens to {}", key,
+                    options_.split == Split::kTrain ? "train on"
+                                                    : "evaluate on; where none are wanted, set log.eval_every, "
+                                                      "log.probe_every and log.map_positions to 0");
   }
-  for (const std::string& path : expand(patterns, key_)) {
-    shards_.push_back(std::make_unique<Shard>(path, key_));
-    const int64_t count = int64_t(shards_.back()->tokens().size());
-    largest_token_ = std::max(largest_token_, check_tokens(*shards_.back(), 0, std::min(count, kOpeningScan)));
-    first_window_.push_back(first_window_.back() + std::max<int64_t>(count - 1, 0) / context);
-    tokens_ += count;
-  }
-  if (first_window_.back() == 0) {
-    throw UserError("{} has {} tokens in {} file(s), and none holds one window of model.context + 1 = {} tokens", key_,
-                    tokens_, shards_.size(), context + 1);
+  for (const std::string& path : expand(patterns, key)) open(path);
+  find_documents();
+  windows_ = documents_ ? std::max<int64_t>(tokens_ - 1, 0) / context() : first_window_.back();
+  if (windows_ == 0) {
+    throw UserError("{} has {} tokens in {} file(s), and {} one window of model.context + 1 = {} tokens", key, tokens_,
+                    shards_.size(), documents_ ? "they do not make" : "none holds", context() + 1);
   }
 }
 
-int64_t TokenShards::check_tokens(const Shard& shard, int64_t start, int64_t count) const {
-  const auto tokens = shard.tokens().subspan(size_t(start), size_t(count));
-  uint16_t largest = 0;  // a plain loop, so that it is vectorised
-  for (const uint16_t token : tokens) largest = std::max(largest, token);
-  if (largest >= vocab_size_) {
-    const auto bad = std::find_if(tokens.begin(), tokens.end(), [this](uint16_t t) { return t >= vocab_size_; });
-    throw UserError("{}: {} has token id {} at position {}, but model.vocab_size is {}", key_, shard.path(), *bad,
-                    start + (bad - tokens.begin()), vocab_size_);
-  }
-  return largest;
+void TokenShards::open(const std::string& path) {
+  auto shard = std::make_unique<Shard>(path, options_.key, options_.plain16);
+  check_tokenizer(*shard);
+  if (options_.verify) shard->verify(options_.key);
+  const int64_t count = shard->tokens(), scanned = std::min(count, kOpeningScan);
+  const int64_t largest = shard->largest(0, scanned);
+  if (largest >= options_.vocab_size) throw_bad_token(*shard, 0, scanned);
+  largest_token_ = std::max(largest_token_, largest);
+  first_window_.push_back(first_window_.back() + std::max<int64_t>(count - 1, 0) / context());
+  tokens_ += count;
+  shards_.push_back(std::move(shard));
 }
+
+void TokenShards::check_tokenizer(const Shard& shard) const {
+  const ShardInfo& info = shard.info();
+  if (info.vocab_size > options_.vocab_size) {
+    throw UserError("{}: {} holds tokens of a vocabulary of {} ({}), but model.vocab_size is {}", options_.key,
+                    shard.path(), info.vocab_size, info.tokenizer_name, options_.vocab_size);
+  }
+  const TokenizerId own = id_of(shard);
+  if (options_.tokenizer && own.differs(id_of(*options_.tokenizer))) {
+    throw UserError("{}: {} was encoded by another tokenizer ({}) than data.tokenizer ({})", options_.key, shard.path(),
+                    own.text(), id_of(*options_.tokenizer).text());
+  }
+  for (const auto& other : shards_) {
+    if (!own.differs(id_of(*other))) continue;
+    throw UserError("{}: {} was encoded by another tokenizer ({}) than {} ({})", options_.key, shard.path(), own.text(),
+                    other->path(), id_of(*other).text());
+  }
+}
+
+void TokenShards::find_documents() {
+  const bool shuffled = options_.shuffle == Shuffle::kDocuments && options_.split == Split::kTrain;
+  if (!shuffled && !options_.mask_documents) return;
+  int64_t token = options_.document_token;
+  if (token < 0 && options_.tokenizer) token = options_.tokenizer->end_of_text();
+  std::vector<const Shard*> shards;
+  for (const auto& shard : shards_) {
+    if (token < 0 && shard->info().documents == 0 && shard->tokens() > 0) {
+      throw UserError("{}: {} does not say where its documents start, which {} needs; set data.document_token to the id "
+                      "that opens one (50256 in GPT-2's vocabulary)",
+                      options_.key, shard->path(), shuffled ? "data.shuffle documents" : "data.document_mask");
+    }
+    shard->find_documents(token, shuffled, options_.key);
+    shards.push_back(shard.get());
+  }
+  if (shuffled && tokens_ > 0) documents_.emplace(std::move(shards), options_.seed);
+}
+
+// ---- sequences ------------------------------------------------------------------------------------------------------
 
 int64_t TokenShards::window_of(int64_t sequence) const {
-  const int64_t windows = sequences_per_epoch(), place = sequence % windows;
-  if (split_ == Split::kHeldOut) return place;
-  return int64_t(Permutation(uint64_t(windows), seed_, uint32_t(sequence / windows))(uint64_t(place)));
+  const int64_t place = sequence % windows_;
+  if (options_.split == Split::kHeldOut || options_.shuffle == Shuffle::kNone) return place;
+  return int64_t(Permutation(uint64_t(windows_), options_.seed, uint32_t(sequence / windows_))(uint64_t(place)));
+}
+
+std::vector<ShardPiece> TokenShards::pieces_of(int64_t sequence, int64_t count) const {
+  check(sequence >= 0, "sequence numbers start at 0");
+  const int64_t window = window_of(sequence);
+  std::vector<ShardPiece> pieces;
+  if (documents_) {
+    documents_->find(sequence / windows_, window * context(), count, pieces);
+    return pieces;
+  }
+  const auto after = std::upper_bound(first_window_.begin(), first_window_.end(), window);
+  const size_t index = size_t(after - first_window_.begin()) - 1;
+  pieces.push_back({shards_[index].get(), (window - first_window_[index]) * context(), count});
+  return pieces;
+}
+
+void TokenShards::throw_bad_token(const Shard& shard, int64_t start, int64_t count) const {
+  int64_t at = start;
+  while (at + 1 < start + count && shard.largest(at, 1) < options_.vocab_size) ++at;
+  throw UserError("{}: {} has token id {} at position {}, but model.vocab_size is {}", options_.key, shard.path(),
+                  shard.largest(at, 1), at, options_.vocab_size);
 }
 
 void TokenShards::fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const {
-  check(first_sequence >= 0, "sequence numbers start at 0");
   const int64_t length = context();
+  std::vector<int32_t> window(size_t(length) + 1);
   for (int64_t row = 0; row < count; ++row) {
-    const int64_t window = window_of(first_sequence + row);
-    const size_t index =
-        size_t(std::upper_bound(first_window_.begin(), first_window_.end(), window) - first_window_.begin()) - 1;
-    const Shard& shard = *shards_[index];
-    const int64_t start = (window - first_window_[index]) * length;
-    check_tokens(shard, start, length + 1);
-    const auto first = shard.tokens().begin() + start;
-    std::copy(first, first + length, inputs + row * length);
-    std::copy(first + 1, first + length + 1, targets + row * length);
+    int32_t* next = window.data();
+    for (const ShardPiece& piece : pieces_of(first_sequence + row, length + 1)) {
+      if (piece.shard->largest(piece.start, piece.count) >= options_.vocab_size) {
+        throw_bad_token(*piece.shard, piece.start, piece.count);
+      }
+      piece.shard->copy(piece.start, piece.count, next);
+      next += piece.count;
+    }
+    std::copy_n(window.begin(), length, inputs + row * length);
+    std::copy_n(window.begin() + 1, length, targets + row * length);
   }
 }
 
+void TokenShards::fill_document_starts(int64_t first_sequence, int64_t count, int32_t* starts) const {
+  if (!options_.mask_documents) return DataSource::fill_document_starts(first_sequence, count, starts);
+  for (int64_t row = 0; row < count; ++row, starts += context()) {
+    int64_t done = 0;       // positions that are filled
+    int32_t document = 0;   // where the current one starts in the window
+    const auto fill_to = [&](int64_t end) {
+      std::fill(starts + done, starts + end, document);
+      done = end;
+    };
+    int64_t offset = 0;     // of the piece in the window
+    for (const ShardPiece& piece : pieces_of(first_sequence + row, context())) {
+      piece.shard->for_each_document(piece.start, piece.count, [&](int64_t position) {
+        fill_to(offset + position - piece.start);
+        document = int32_t(done);
+      });
+      offset += piece.count;
+      fill_to(offset);
+    }
+  }
+}
+
+int64_t TokenShards::target_bytes(int64_t first_sequence, int64_t count) const {
+  if (!options_.tokenizer) return 0;
+  const Tokenizer& tokenizer = *options_.tokenizer;
+  std::vector<int32_t> inputs(static_cast<size_t>(context())), targets(inputs.size());
+  int64_t bytes = 0;
+  for (int64_t sequence = first_sequence; sequence < first_sequence + count; ++sequence) {
+    fill(sequence, 1, inputs.data(), targets.data());
+    for (const int32_t token : targets) {
+      const bool is_text = token != tokenizer.end_of_text() && token < tokenizer.vocab_size();
+      if (is_text) bytes += int64_t(tokenizer.token_bytes(token).size());
+    }
+  }
+  return bytes;
+}
+
+// ---- what it says about itself --------------------------------------------------------------------------------------
+
 std::string TokenShards::describe() const {
-  return fmt::format("tokens: {} tokens in {} file(s), {} windows of {}, {} split", tokens_, shards_.size(),
-                     sequences_per_epoch(), context(), split_name(split_));
+  std::string text = fmt::format("tokens: {} tokens in {} file(s), {} windows of {}, {} split", tokens_, shards_.size(),
+                                 windows_, context(), split_name(options_.split));
+  if (documents_) text += fmt::format(", {} shuffled documents", documents_->documents());
+  if (options_.mask_documents) text += ", documents masked";
+  return text;
 }
 
 std::string TokenShards::identity() const {
   XXH64_hash_t hash = 0;
   for (const auto& shard : shards_) {
-    const auto tokens = shard->tokens();
-    const size_t edge = std::min(tokens.size(), kIdentityTokens);
-    for (const auto part : {tokens.first(edge), tokens.last(edge)}) {
-      hash = XXH64(part.data(), part.size_bytes(), hash + tokens.size());
+    const int64_t count = shard->tokens(), edge = std::min(count, kIdentityTokens);
+    for (const auto part : {shard->stored(0, edge), shard->stored(count - edge, edge)}) {
+      hash = XXH64(part.data(), part.size(), hash + uint64_t(count));
     }
   }
   return fmt::format("tokens:{}:{:016x}", tokens_, hash);
 }
 
-void write_shard(const std::string& path, std::span<const uint16_t> tokens) {
-  constexpr int64_t kMost = std::numeric_limits<int32_t>::max();
-  if (int64_t(tokens.size()) > kMost) {
-    throw UserError("{}: a shard holds at most {} tokens, but {} were given; write several shards", path, kMost,
-                    tokens.size());
+TokenizerId TokenShards::tokenizer() const {
+  if (options_.tokenizer) return id_of(*options_.tokenizer);
+  for (const auto& shard : shards_) {
+    if (TokenizerId id = id_of(*shard); !id.name.empty()) return id;
   }
-  std::array<int32_t, kShardHeaderInts> header{kShardMagic, kShardVersion, int32_t(tokens.size())};
-  const std::string aside = path + ".part";
-  std::ofstream file(aside, std::ios::binary);
-  file.write(reinterpret_cast<const char*>(header.data()), kHeaderBytes);
-  file.write(reinterpret_cast<const char*>(tokens.data()), std::streamsize(tokens.size_bytes()));
-  file.close();
-  std::error_code error;
-  if (file) std::filesystem::rename(aside, path, error);
-  if (file && !error) return;
-  const int cause = file ? error.value() : errno;
-  std::filesystem::remove(aside, error);
-  throw RunError("cannot write the token shard {}: {}", path, std::strerror(cause));
+  return {};
+}
+
+std::string TokenShards::token_text(int32_t token) const {
+  const Tokenizer* tokenizer = options_.tokenizer.get();
+  if (!tokenizer || token < 0 || token >= tokenizer->vocab_size()) return DataSource::token_text(token);
+  return visible_text(tokenizer->token_bytes(token));
 }
 
 }  // namespace sluice

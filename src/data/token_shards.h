@@ -1,76 +1,79 @@
-// Token shards on disk, in llm.c's format: 256 int32 of header (magic, version, number of tokens, zeros), then the
-// tokens as little-endian uint16. Files are memory-mapped; nothing is copied but the windows of a batch.
+// Sequences from token shards (data/shard.h): windows of context + 1 tokens, which are context inputs and the last
+// target, one every context tokens. What they are cut from, and their order in training, is up to `shuffle`:
 //
-// A window is context + 1 tokens: context inputs and the last target. Windows start every `context` tokens and never
-// cross a shard. Training visits every window once an epoch, in an order shuffled anew each epoch (data/permutation.h);
-// the held-out split reads them in order and starts again after the last.
+//   windows     each shard by itself, its tokens in order; each epoch visits every window once, in an order of its own
+//   documents   one row of all documents, in an order that each epoch has for itself (data/document_order.h), so that
+//               other documents meet in a window each time; the row's windows are shuffled as above
+//   none        as windows, in plain order
+//
+// The remainder of a shard, or of the row, that makes no whole window is left out. The held-out split is always read as
+// with `none`.
 #pragma once
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
 
+#include "data/document_order.h"
+#include "data/shard.h"
 #include "data/source.h"
+#include "data/tokenizer.h"
 
 namespace sluice {
 
-inline constexpr int32_t kShardMagic = 20240520, kShardVersion = 1;
-inline constexpr int64_t kShardHeaderInts = 256;
+enum class Shuffle { kWindows, kDocuments, kNone };
 
-// One shard, mapped while the object lives. `key` is the config key to name in messages. UserError if the file is
-// missing, not a shard, of another version, or of another size than its header says.
-class Shard {
- public:
-  Shard(const std::string& path, const std::string& key);
-  ~Shard();
-  Shard(const Shard&) = delete;
-  Shard& operator=(const Shard&) = delete;
-
-  const std::string& path() const { return path_; }
-  std::span<const uint16_t> tokens() const { return tokens_; }
-
- private:
-  void check_header(const std::string& key);
-
-  std::string path_;
-  void* map_ = nullptr;
-  size_t bytes_ = 0;
-  std::span<const uint16_t> tokens_;
+struct TokenShardsOptions {
+  std::string key;                             // the config key that names the files, for messages
+  Split split = Split::kTrain;
+  int64_t context = 0, vocab_size = 0;         // the model's
+  uint64_t seed = 0;
+  Shuffle shuffle = Shuffle::kWindows;
+  bool mask_documents = false;
+  int64_t document_token = -1;                 // opens a document in shards that do not list them; -1: the tokenizer's
+  bool plain16 = false;                        // the files have no header
+  bool verify = false;                         // compare checksums
+  std::shared_ptr<const Tokenizer> tokenizer;  // may be null
 };
 
 class TokenShards final : public DataSource {
  public:
-  // `patterns` are files or globs. UserError for every kind of bad shard, too few tokens for one window, or a token
-  // beyond `vocab_size` among the first million of a shard (fill checks each window again).
-  TokenShards(const std::vector<std::string>& patterns, std::string key, Split split, int64_t context,
-              int64_t vocab_size, uint64_t seed);
+  // `patterns` are files or globs. UserError for every kind of bad shard, shards of different tokenizers or of another
+  // than `tokenizer`, a vocabulary or (among the first million of a shard) a token beyond `vocab_size`, and too few
+  // tokens for one window. fill checks each window's tokens again.
+  TokenShards(const std::vector<std::string>& patterns, TokenShardsOptions options);
 
   void fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const override;
+  bool masks_documents() const override { return options_.mask_documents; }
+  void fill_document_starts(int64_t first_sequence, int64_t count, int32_t* starts) const override;
+  int64_t target_bytes(int64_t first_sequence, int64_t count) const override;
   int64_t vocab_size_needed() const override { return largest_token_ + 1; }
-  int64_t sequences_per_epoch() const override { return first_window_.back(); }
+  int64_t sequences_per_epoch() const override { return windows_; }
   std::string describe() const override;
   std::string identity() const override;
+  TokenizerId tokenizer() const override;
+  std::string token_text(int32_t token) const override;
 
   int64_t tokens() const { return tokens_; }
 
  private:
+  void open(const std::string& path);
+  void check_tokenizer(const Shard& shard) const;
+  void find_documents();
   int64_t window_of(int64_t sequence) const;
-  // The largest of `count` tokens of a shard from `start` on; UserError if it is beyond the vocabulary.
-  int64_t check_tokens(const Shard& shard, int64_t start, int64_t count) const;
+  // The `count` tokens from a sequence's first on.
+  std::vector<ShardPiece> pieces_of(int64_t sequence, int64_t count) const;
+  void read(const ShardPiece& piece, int32_t* out) const;  // UserError for a token beyond the vocabulary
+  void throw_bad_token(const Shard& shard, int64_t position, int64_t token) const;
 
-  std::string key_;
-  Split split_;
-  int64_t vocab_size_;
-  uint64_t seed_;
+  TokenShardsOptions options_;
   std::vector<std::unique_ptr<Shard>> shards_;
-  std::vector<int64_t> first_window_{0};  // [shards + 1]; the last is the number of windows
-  int64_t tokens_ = 0, largest_token_ = 0;
+  std::vector<int64_t> first_window_{0};  // [shards + 1]; of windows that do not cross shards
+  std::optional<DocumentOrder> documents_;
+  int64_t windows_ = 0, tokens_ = 0, largest_token_ = 0;
 };
-
-// Writes a shard, aside and then renamed. UserError beyond 2^31 - 1 tokens (the header's count is an int32); RunError
-// if the file cannot be written.
-void write_shard(const std::string& path, std::span<const uint16_t> tokens);
 
 }  // namespace sluice

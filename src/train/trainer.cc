@@ -7,8 +7,10 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <numbers>
 
 #include "base/build_info.h"
+#include "base/error.h"
 #include "base/files.h"
 #include "train/signals.h"
 
@@ -33,7 +35,13 @@ TrainingData TrainingData::open(const Experiment& experiment) {
   };
   TrainingData data;
   data.train = source(Split::kTrain);
-  if (needs_held_out(experiment.log)) data.held_out = source(Split::kHeldOut);
+  if (!needs_held_out(experiment.log)) return data;
+  data.held_out = source(Split::kHeldOut);
+  const TokenizerId trained = data.train->tokenizer(), held_out = data.held_out->tokenizer();
+  if (held_out.differs(trained)) {
+    throw UserError("data.validation_shards were encoded by another tokenizer ({}) than the training data ({})",
+                    held_out.text(), trained.text());
+  }
   return data;
 }
 
@@ -298,8 +306,16 @@ void Trainer::log_step(const StepResult& result) {
 }
 
 void Trainer::evaluate() {
-  const double loss = learner_.evaluate(*data_.held_out, experiment_.log.eval_batch);
-  append({{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}});
+  const int64_t sequences = experiment_.log.eval_batch;
+  const double loss = learner_.evaluate(*data_.held_out, sequences);
+  if (!files_) return;
+  Json line{{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}};
+  if (!eval_bytes_) eval_bytes_ = data_.held_out->target_bytes(0, sequences);
+  if (*eval_bytes_ > 0) {
+    const double tokens_per_byte = double(sequences * experiment_.model.context) / double(*eval_bytes_);
+    line["bits_per_byte"] = loss * tokens_per_byte / std::numbers::ln2;
+  }
+  append(line);
 }
 
 void Trainer::probe() {
@@ -371,6 +387,7 @@ void Trainer::write_info(const char* status) {
                      {"version", build_info().version},
                      {"commit", build_info().commit},
                      {"data", data_.train->describe()},
+                     {"tokenizer", data_.train->tokenizer().name.empty() ? Json() : Json(data_.train->tokenizer().text())},
                      {"started", started_text_},
                      {"seconds", seconds_before_ + seconds_since(started_)},
                      {"planned_bytes", planned_bytes()},

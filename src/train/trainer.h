@@ -99,6 +99,8 @@ class Trainer {
   std::optional<Files> files_;        // rank 0's
   std::optional<Progress> progress_;  // rank 0's
 
+  std::optional<int64_t> eval_bytes_;  // of text in an evaluation, once one has been; 0: not known
+
   int64_t step_ = 0;             // steps done
   int64_t next_sequence_ = 0;    // position in the training data; runs on through skips and roll-backs
   int64_t saved_step_ = -1;

@@ -7,9 +7,9 @@
 
 #include "base/error.h"
 #include "data/bigram_backcopy.h"
+#include "data/llmc_shard.h"
 #include "data/random_tokens.h"
 #include "data/temp_folder.h"
-#include "data/token_shards.h"
 
 namespace sluice {
 namespace {
@@ -70,7 +70,7 @@ TEST(DataConfig, TokensNeedShardsForTheSplitThatIsAskedFor) {
   TempFolder folder;
   DataConfig config;
   config.type = "tokens";
-  write_shard(folder.file("a.bin"), std::vector<uint16_t>(100, 3));
+  write_llmc_shard<uint16_t>(folder.file("a.bin"), std::vector<uint16_t>(100, 3));
   config.train_shards = {folder.file("a.bin")};
   EXPECT_EQ(error_of(config), "(nothing was thrown)");
   EXPECT_EQ(error_of(config, Split::kHeldOut),

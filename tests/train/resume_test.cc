@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "data/token_shards.h"
+#include "data/llmc_shard.h"
 #include "train/failures.h"
 #include "train/tiny_run.h"
 
@@ -73,7 +73,7 @@ TEST_F(Resume, SharedValuesGatedAtTheSourceByElement) {
 TEST_F(Resume, TokenShardsOverSeveralEpochs) {
   std::vector<uint16_t> tokens(20 * 32 + 1);
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = uint16_t(i * i % 67);
-  write_shard(runs_.path("tokens.bin"), tokens);
+  write_llmc_shard<uint16_t>(runs_.path("tokens.bin"), tokens);
   const std::string list = "[\"" + runs_.path("tokens.bin") + "\"]";
   expect_stop_and_resume_equals_straight({"data={\"type\":\"tokens\",\"train_shards\":" + list +
                                           ",\"validation_shards\":" + list + "}"});
