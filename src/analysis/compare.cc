@@ -72,6 +72,8 @@ RunSummary summarise(const RunRecord& run) {
   if (run.last_step() >= 0) put("steps", double(run.last_step()));
   put("train_loss", mean_of_last(run.find("train", "loss"), kLossWindow));
   put("eval_loss", run.final_value("eval", "loss"));
+  put("perplexity", run.final_value("eval", "perplexity"));
+  put("bits_per_byte", run.final_value("eval", "bits_per_byte"));
   put("backcopy_risk", run.final_value("risk", "backcopy"));
   put("bigram_risk", run.final_value("risk", "bigram"));
   if (row.head) {
@@ -304,6 +306,8 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"steps", "", "", "steps", 0},
       {"train_loss", "loss", "nats", "train", 4},
       {"eval_loss", "loss", "nats", "eval", 4},
+      {"perplexity", "eval", "", "perplexity", 4},
+      {"bits_per_byte", "eval", "", "bits/byte", 4},
       {"backcopy_risk", "risk", "nats", "backcopy", 3},
       {"bigram_risk", "risk", "nats", "bigram", 4},
       {"sink_attention", "sink", "", "attention", 3},

@@ -93,7 +93,8 @@ Recompute TrainConfig::recompute_policy() const {
 void LogConfig::describe(Fields& f) {
   f.add("every", every, "steps between train lines").range(1, kUnbounded);
   f.add("eval_every", eval_every, "steps between evaluations on held-out data; 0: never").range(0, kUnbounded);
-  f.add("eval_batch", eval_batch, "sequences of an evaluation").range(1, 1 << 20);
+  f.add("eval_batch", eval_batch, "held-out sequences of an evaluation, always the same ones; all where there are fewer")
+      .range(1, 1 << 20);
   f.add("probe_every", probe_every, "steps between probes of attention, value and residual norms; 0: never")
       .range(0, kUnbounded);
   f.add("probe_batch", probe_batch, "held-out sequences of a probe").range(1, 1 << 20);

@@ -306,7 +306,8 @@ void Trainer::log_step(const StepResult& result) {
 }
 
 void Trainer::evaluate() {
-  const int64_t sequences = experiment_.log.eval_batch;
+  const int64_t there = data_.held_out->sequences_per_epoch(), wanted = experiment_.log.eval_batch;
+  const int64_t sequences = there > 0 ? std::min(there, wanted) : wanted;
   const double loss = learner_.evaluate(*data_.held_out, sequences);
   if (!files_) return;
   Json line{{"kind", "eval"}, {"step", step_}, {"loss", loss}, {"perplexity", std::exp(loss)}};

@@ -68,6 +68,18 @@ TEST(Compare, TableHasTheValuesAndLeavesOutUnknownColumns) {
   EXPECT_EQ(cell(table, 1, "sink", "head"), "(no such column)");
 }
 
+TEST(Compare, EvaluationsOfText) {
+  RunBuilder build;
+  const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");
+  build.write("lm", "metrics.jsonl",
+              "{\"kind\":\"eval\",\"step\":1,\"loss\":4,\"perplexity\":54.6,\"bits_per_byte\":1.9}\n"
+              "{\"kind\":\"eval\",\"step\":2,\"loss\":3,\"perplexity\":20.09,\"bits_per_byte\":1.4427}\n");
+  const ComparisonTable table = make_table(compare_paths({run}));
+  EXPECT_EQ(cell(table, 0, "loss [nats]", "eval"), "3.000");
+  EXPECT_EQ(cell(table, 0, "eval", "perplexity"), "20.09");
+  EXPECT_EQ(cell(table, 0, "eval", "bits/byte"), "1.443");
+}
+
 TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {
   RunBuilder build;
   const Comparison comparison = compare_paths({build.add("vga-s1", 1, 0.1, kOutputGate), build.add("softmax", 1, 0.8),
