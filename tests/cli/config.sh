@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# The generated files in docs/ are current; every config in configs/ resolves; a resolved config resolves to itself.
+# The generated files in docs/ are current; every config and sweep in configs/ resolves; a resolved config
+# resolves to itself.
 set -euo pipefail
 
 folder=$(mktemp -d)
@@ -17,4 +18,9 @@ while IFS= read -r config; do
   "$SLUICE" config "$config" > "$folder/once.json"
   "$SLUICE" config "$folder/once.json" > "$folder/twice.json"
   diff "$folder/once.json" "$folder/twice.json"
-done < <(find configs -name '*.json')
+done < <(find configs -name '*.json' -not -path 'configs/sweeps/*')
+
+for sweep in configs/sweeps/*.json; do
+  "$SLUICE" sweep "$sweep" --list > "$folder/runs"
+  [[ -s "$folder/runs" ]]
+done

@@ -18,7 +18,7 @@ text=$folder/text_00000.bin code=$folder/code_00000.bin
 tokens() {  # tokens RUN DATA ARGUMENT...: trains with data from shards
   local run=$1 data=$2
   shift 2
-  train "$run" --set model.vocab_size=257 --set log.eval_every=5 --set log.eval_batch=12 --set train.steps=10 \
+  train "$run" --set model.vocab_size=257 --set log.eval_every=5 --set log.probe_every=5 --set log.eval_batch=12 --set train.steps=10 \
     --set "data={\"type\": \"tokens\", \"validation_shards\": [\"$text\"], $data}" "$@"
 }
 one="\"train_shards\": [\"$text\"], \"tokenizer\": \"bytes\""
