@@ -182,7 +182,7 @@ ComparisonTable make_table(const Comparison& comparison) {
 }
 
 std::string to_text(const ComparisonTable& table, size_t max_width) {
-  size_t label_width = 3;
+  size_t label_width = display_width(table.corner);
   for (const ComparisonRow& row : table.rows) label_width = std::max(label_width, display_width(row.label));
   std::vector<size_t> widths;
   for (size_t c = 0; c < table.columns.size(); ++c) {
@@ -206,7 +206,7 @@ std::string to_text(const ComparisonTable& table, size_t max_width) {
     const size_t end = block_end(table, widths, label_width, begin, max_width);
     if (begin > 0) out += "\n";
     out += trimmed(group_line(table, widths, label_width, begin, end));
-    std::string titles = padded("run", label_width, false);
+    std::string titles = padded(table.corner, label_width, false);
     for (size_t c = begin; c < end; ++c)
       titles += std::string(kGap, ' ') + padded(table.columns[c].title, widths[c], true);
     out += trimmed(titles) + std::string(display_width(titles), '-') + "\n";
@@ -230,7 +230,7 @@ std::string to_markdown(const ComparisonTable& table) {
     }
     return out;
   };
-  std::string head = "| run |", rule = "|---|", body;
+  std::string head = "| " + table.corner + " |", rule = "|---|", body;
   for (const ComparisonColumn& column : table.columns) {
     head += " " + escaped(column.group.empty() ? column.title : column.group + " " + column.title) + " |";
     rule += "---:|";

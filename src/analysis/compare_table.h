@@ -21,6 +21,7 @@ struct ComparisonRow {
 };
 
 struct ComparisonTable {
+  std::string corner = "run";          // above the labels
   std::vector<ComparisonColumn> columns;
   std::vector<ComparisonRow> rows;     // the runs in order, then the groups of more than one
   std::vector<std::string> footnotes;  // how to read it, one sentence each

@@ -12,6 +12,7 @@ namespace sluice {
 
 void add_train_command(CLI::App& app);
 void add_compare_command(CLI::App& app);
+void add_quantize_command(CLI::App& app);
 void add_config_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);

@@ -57,6 +57,7 @@ int run(int argc, char** argv) {
   add_train_command(app);
   add_sweep_command(app);
   add_compare_command(app);
+  add_quantize_command(app);
   add_config_command(app);
   add_bench_command(app);
   add_doctor_command(app);

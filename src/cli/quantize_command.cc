@@ -1,0 +1,129 @@
+// sluice quantize RUN|CHECKPOINT [--weights minmax|mse] [--activations minmax|percentile] [--per-channel] [--json FILE|-]
+//
+// The table goes to standard output, warnings and progress to standard error; with --json - standard output carries the
+// JSON alone. Computed in fp32 whatever the run's precision: products of integers and scales have no room in bf16.
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <memory>
+
+#include "analysis/quantization_report.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "kernels/device.h"
+#include "train/load_model.h"
+
+namespace sluice {
+namespace {
+
+struct QuantizeArguments {
+  std::string path, json, device = "auto", weights = "minmax", activations = "minmax";
+  std::vector<std::string> data, calibration_data;
+  QuantizationOptions options;
+  double percentile = 99.999;
+  int64_t batch = 16, batches = 0, layer_batches = 16;
+};
+
+constexpr int64_t kEndlessBatches = 32;  // of a source that has no end, where --batches does not say how many
+
+// Characters a line; 0 (no limit) where standard output is no terminal.
+size_t terminal_width() {
+  winsize size{};
+  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
+  return size.ws_col;
+}
+
+void show_progress(const std::string& text) {
+  if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K{}", text);
+  std::fflush(stderr);
+}
+
+// A split of the run's own data, or the shards that the user names in its stead.
+std::unique_ptr<DataSource> open_data(const Experiment& experiment, Split split, const std::vector<std::string>& shards) {
+  DataConfig data = experiment.data;
+  if (!shards.empty()) {
+    data = {};
+    data.type = "tokens";
+    (split == Split::kTrain ? data.train_shards : data.validation_shards) = shards;
+  }
+  return make_source(data, split, experiment.model.context, experiment.model.vocab_size, experiment.seed);
+}
+
+int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& held_out) {
+  const int64_t all = held_out.sequences_per_epoch(), wanted = args.batches * args.batch;
+  if (all == 0) return wanted > 0 ? wanted : kEndlessBatches * args.batch;
+  return wanted > 0 ? std::min(wanted, all) : all;
+}
+
+Json with_source(const QuantizationReport& report, const LoadedModel& loaded) {
+  Json out = {{"checkpoint", loaded.checkpoint.string()}, {"step", loaded.step}, {"name", loaded.experiment.name}};
+  out.update(report.json());
+  return out;
+}
+
+void quantize(QuantizeArguments args) {
+  args.options.mse_weights = args.weights == "mse";
+  if (args.activations == "percentile") args.options.percentile = args.percentile;
+  const std::unique_ptr<Backend> backend = make_backend(args.device);
+  const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
+  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
+  const auto calibration = open_data(loaded.experiment, Split::kTrain, args.calibration_data);
+  const auto held_out = open_data(loaded.experiment, Split::kHeldOut, args.data);
+  const int64_t sequences = sequences_to_evaluate(args, *held_out);
+
+  Quantizer quantizer(*loaded.model, args.options);
+  show_progress("calibration");
+  quantizer.calibrate(*calibration);
+  const QuantizationReport report = measure_quantization(
+      quantizer, *held_out, sequences, std::min(sequences, args.layer_batches * args.batch), show_progress);
+  show_progress("");
+
+  if (args.json != "-") {
+    fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
+    fmt::print("{}", to_text(report, terminal_width()));
+  }
+  if (args.json.empty()) return;
+  const std::string text = with_source(report, loaded).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (args.json == "-") fmt::print("{}", text);
+  else write_file_atomic(args.json, text);
+}
+
+}  // namespace
+
+void add_quantize_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("quantize", "what quantizing a model's linear layers costs: W8A8 and its like");
+  const auto args = std::make_shared<QuantizeArguments>();
+  const auto number = [&](const char* name, auto& value, const char* help, auto least, auto most) {
+    command->add_option(name, value, help)->check(CLI::Range(least, most))->capture_default_str();
+  };
+  const auto choice = [&](const char* name, std::string& value, const char* help, std::vector<std::string> choices) {
+    command->add_option(name, value, help)->check(CLI::IsMember(std::move(choices)))->capture_default_str();
+  };
+  constexpr int64_t kOne = 1, kMany = 1 << 20;
+  command->add_option("path", args->path, "a run's folder (its newest checkpoint) or a checkpoint's")->required();
+  choice("--weights", args->weights, "what a weight's grid reaches to", {"minmax", "mse"});
+  choice("--activations", args->activations, "what an input's grid reaches to", {"minmax", "percentile"});
+  command->add_flag("--per-channel", args->options.per_channel, "a grid for each row of a weight");
+  number("--weight-bits", args->options.weight_bits, "bits of a weight", 2, 16);
+  number("--activation-bits", args->options.input_bits, "bits of an input", 2, 16);
+  number("--percentile", args->percentile, "of --activations percentile", 99.0, 100.0);
+  number("--momentum", args->options.momentum, "of --activations minmax, from batch to batch", 0.0, 0.9999);
+  number("--calibration-batches", args->options.calibration_batches, "batches of training data for the inputs' ranges", kOne,
+         kMany);
+  number("--batch", args->batch, "sequences of a batch", kOne, kMany);
+  number("--batches", args->batches, "held-out batches; 0: all there are, or 32 of endless data", int64_t{0}, kMany);
+  number("--layer-batches", args->layer_batches, "of these for each layer's part in the loss; 0: leave that out", int64_t{0},
+         kMany);
+  command->add_option("--data", args->data, "token shards to evaluate on (default: the run's held-out data)")
+      ->type_name("SHARD");
+  command->add_option("--calibration-data", args->calibration_data, "token shards to calibrate on (default: the run's)")
+      ->type_name("SHARD");
+  choice("--device", args->device, "where it runs", {"auto", "cpu", "cuda"});
+  command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");
+  command->callback([args] { quantize(*args); });
+}
+
+}  // namespace sluice
