@@ -11,6 +11,7 @@
 #include <fstream>
 #include <iterator>
 #include <sstream>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -122,7 +123,7 @@ class Builder : public nlohmann::json_sax<Json> {
   bool end_array() override { return close(); }
 
   bool key(string_t& name) override {
-    if (stack_.back()->contains(name)) {
+    if (!keys_.back().insert(name).second) {
       fail(consumed_ - std::min(consumed_, name.size() + 2),
            fmt::format("the key \"{}\" stands here a second time", name));
     }
@@ -151,17 +152,29 @@ class Builder : public nlohmann::json_sax<Json> {
       parent.push_back(std::move(value));
       return &parent.back();
     }
-    return &(parent[key_] = std::move(value));
+    // The object searches all its keys for one that it is given; this one is known to be new.
+    auto& members = parent.get_ref<Json::object_t&>();
+    members.emplace_back(key_, std::move(value));
+    return &members.back().second;
   }
   bool put(Json value) { return insert(std::move(value)), true; }
-  bool open(Json value) { return stack_.push_back(insert(std::move(value))), true; }
-  bool close() { return stack_.pop_back(), true; }
+  bool open(Json value) {
+    stack_.push_back(insert(std::move(value)));
+    keys_.emplace_back();
+    return true;
+  }
+  bool close() {
+    stack_.pop_back();
+    keys_.pop_back();
+    return true;
+  }
 
   const std::string& text_;
   const std::string& name_;
   const size_t& consumed_;
   Json root_;
   std::vector<Json*> stack_;
+  std::vector<std::unordered_set<std::string>> keys_;  // of the objects on the stack
   std::string key_;
 };
 

@@ -7,7 +7,6 @@
 #include <sentencepiece_processor.h>
 
 #include "base/error.h"
-#include "base/files.h"
 #include "data/sentencepiece_model.h"
 #include "data/tokenizer_files.h"
 #include "data/word_cache.h"
@@ -154,8 +153,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> load_sentencepiece(const std::string& path, const std::string& key) {
-  return std::make_unique<SentencePieceTokenizer>(read_file(path), path, key);
+std::unique_ptr<Tokenizer> make_sentencepiece(const std::string& model, const std::string& path, const std::string& key) {
+  return std::make_unique<SentencePieceTokenizer>(model, path, key);
 }
 
 }  // namespace sluice

@@ -57,13 +57,18 @@ class ByteTokenizer final : public Tokenizer {
 std::unique_ptr<Tokenizer> load_json(const std::string& path, const std::string& key) {
   const Json json = read_json_file(path);
   if (json.is_object() && json.contains("characters")) return make_character_tokenizer(json, path, key);
-  throw UserError("{}: {} is no tokenizer: it has no \"characters\"", key, path);
+  if (json.is_object() && json.contains("model")) return make_gpt2_tokenizer(json, path, key);
+  throw UserError("{}: {} is no tokenizer: it has neither \"characters\" nor \"model\"", key, path);
 }
 
 std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::string& key) {
-  const fs::path folder(path);
-  if (fs::exists(folder / "tokenizer.model")) return load_sentencepiece((folder / "tokenizer.model").string(), key);
-  throw UserError("{}: the folder {} has no tokenizer.model", key, path);
+  const fs::path folder(path), model = folder / "tokenizer.model", json = folder / "tokenizer.json";
+  if (fs::exists(model)) return make_sentencepiece(read_file(model), model.string(), key);
+  if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) {
+    return make_gpt2_tokenizer(read_file(folder / "vocab.json"), read_file(folder / "merges.txt"), path, key);
+  }
+  if (fs::exists(json)) return load_json(json.string(), key);
+  throw UserError("{}: the folder {} has no tokenizer.model, vocab.json with merges.txt, or tokenizer.json", key, path);
 }
 
 }  // namespace
@@ -76,7 +81,7 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const
                     key, path_or_name);
   }
   if (fs::path(path_or_name).extension() == ".json") return load_json(path_or_name, key);
-  return load_sentencepiece(path_or_name, key);
+  return make_sentencepiece(read_file(path_or_name), path_or_name, key);
 }
 
 }  // namespace sluice

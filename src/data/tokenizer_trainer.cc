@@ -4,8 +4,10 @@
 
 #include <sentencepiece_trainer.h>
 
+#include <algorithm>
 #include <bitset>
 #include <memory>
+#include <string_view>
 #include <unordered_map>
 
 #include "base/error.h"
@@ -18,17 +20,33 @@ namespace {
 
 constexpr uint64_t kProgressBytes = 8 << 20;
 
-// Hands the lines over and forgets each when the next one is asked for: the trainer keeps its own copy.
-class Lines final : public sentencepiece::SentenceIterator {
+// The different words of the sample with how often each occurs, as the trainer reads them: "word TAB count". A word is a
+// run of blanks and what follows it up to the next one, so that no piece continues over a blank or a line's end. Tabs
+// divide words too, for the trainer knows no piece with one.
+class Words final : public sentencepiece::SentenceIterator {
  public:
-  explicit Lines(std::vector<std::string> lines) : lines_(std::move(lines)) {}
-  bool done() const override { return next_ >= lines_.size(); }
-  void Next() override { std::string().swap(lines_[next_++]); }
-  const std::string& value() const override { return lines_[next_]; }
+  explicit Words(const std::vector<std::string>& lines) {
+    std::unordered_map<std::string_view, int64_t> counts;
+    for (const std::string& line : lines) count(line, counts);
+    for (const auto& [word, times] : counts) entries_.push_back(fmt::format("{}\t{}", word, times));
+    std::sort(entries_.begin(), entries_.end());
+  }
+  bool done() const override { return next_ >= entries_.size(); }
+  void Next() override { std::string().swap(entries_[next_++]); }  // the trainer has its own copy
+  const std::string& value() const override { return entries_[next_]; }
   sentencepiece::util::Status status() const override { return {}; }
 
  private:
-  std::vector<std::string> lines_;
+  static void count(std::string_view line, std::unordered_map<std::string_view, int64_t>& counts) {
+    for (size_t begin = 0, end = 0; begin < line.size(); begin = end) {
+      end = line.find_first_not_of(' ', begin);
+      end = std::min(line.find_first_of(" \t", std::min(end, line.size())), line.size());
+      if (end > begin) ++counts[line.substr(begin, end - begin)];
+      while (end < line.size() && line[end] == '\t') ++end;
+    }
+  }
+
+  std::vector<std::string> entries_;
   size_t next_ = 0;
 };
 
@@ -53,10 +71,11 @@ void read_all(const std::vector<std::string>& inputs, TextOptions text, const Te
 // The number of threads belongs to the result: each sums up its own share.
 constexpr const char* kTrainerThreads = "16";
 
-std::string train_sentencepiece(std::vector<std::string> lines, const TokenizerTraining& options) {
+std::string train_sentencepiece(Words words, const TokenizerTraining& options) {
   const std::unordered_map<std::string, std::string> settings = {
       {"model_type", options.type},
       {"vocab_size", std::to_string(options.vocab_size)},
+      {"input_format", "tsv"},
       {"normalization_rule_name", "identity"},
       {"add_dummy_prefix", "false"},
       {"remove_extra_whitespaces", "false"},
@@ -73,9 +92,8 @@ std::string train_sentencepiece(std::vector<std::string> lines, const TokenizerT
       {"num_threads", kTrainerThreads},
       {"minloglevel", "2"},
   };
-  Lines iterator(std::move(lines));
   std::string model;
-  const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &iterator, &model);
+  const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &words, &model);
   if (!status.ok()) {
     throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type,
                     options.vocab_size, status.message());
@@ -108,7 +126,7 @@ TrainedTokenizer train_tokenizer(const std::vector<std::string>& inputs, TextOpt
   read_all(inputs, std::move(text), progress, [&](std::string_view document) { sample.add_document(document); });
   if (sample.bytes() == 0) throw UserError("the sample of the text is empty; raise --sample-mb");
   TrainedTokenizer trained{"", sample.bytes(), sample.whole()};
-  trained.file = train_sentencepiece(sample.take(), options);
+  trained.file = train_sentencepiece(Words(sample.take()), options);
   return trained;
 }
 
