@@ -6,11 +6,10 @@
 namespace sluice {
 namespace {
 
-// Weights of one row from its scores; `slot` is the key bias's score, if there is one.
+// Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its weight.
 template <class Score>
-std::vector<double> row_weights(const std::vector<double>& scores, const double* slot, double sink,
-                                const ScoreValues<double>& constants) {
-  RowStart<double> row = Score::template start<double>(double(scores.size() - 1), sink, constants);
+void row_weights(double* scores, int64_t count, double* slot, double sink, const ScoreValues<double>& constants) {
+  RowStart<double> row = Score::template start<double>(double(count - 1), sink, constants);
   const auto absorb = [&](double s) {
     if (Score::kRunningMax && s > row.reference) {
       row.mass *= exp_of(row.reference - s);
@@ -19,19 +18,46 @@ std::vector<double> row_weights(const std::vector<double>& scores, const double*
     row.mass += Score::mass(s, row.reference, Score::weight(s, row.reference, constants), constants);
   };
   if (slot) absorb(*slot);
-  for (const double s : scores) absorb(s);
-  std::vector<double> weights;
-  for (const double s : scores) weights.push_back(Score::probability(s, row.reference, 1 / row.mass, constants));
-  return weights;
+  for (int64_t j = 0; j < count; ++j) absorb(scores[j]);
+  const auto probability = [&](double s) { return Score::probability(s, row.reference, 1 / row.mass, constants); };
+  if (slot) *slot = probability(*slot);
+  for (int64_t j = 0; j < count; ++j) scores[j] = probability(scores[j]);
 }
 
-double dot(const float* a, const float* b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += double(a[i]) * b[i];
-  return sum;
+// k [positions, D] with its rows as columns, so that a query's scores are sums of whole rows.
+std::vector<double> transposed(const float* k, int64_t stride, int64_t positions, int64_t D) {
+  std::vector<double> out(size_t(D * positions));
+  for (int64_t j = 0; j < positions; ++j)
+    for (int64_t d = 0; d < D; ++d) out[size_t(d * positions + j)] = k[j * stride + d];
+  return out;
 }
 
 }  // namespace
+
+HeadWeights head_weights(const HeadScores& in, int64_t positions) {
+  const AttentionSpec& spec = in.spec;
+  const int64_t D = spec.shape.D;
+  const ScoreValues<double> constants{spec.constants.bias, spec.constants.gamma, spec.constants.zeta,
+                                      spec.constants.epsilon, spec.constants.bias_minus_log_length};
+  const std::vector<double> keys = transposed(in.k, in.k_stride, positions, D);
+  HeadWeights out;
+  out.rows.resize(size_t(positions * positions));
+  if (in.key_bias) out.key_bias.resize(size_t(positions));
+  for (int64_t i = 0; i < positions; ++i) {
+    const float* q = in.q + i * in.q_stride;
+    double* scores = out.rows.data() + i * positions;
+    for (int64_t d = 0; d < D; ++d) {
+      const double scaled = spec.scale * q[d];
+      const double* key = keys.data() + d * positions;
+      for (int64_t j = 0; j <= i; ++j) scores[j] += scaled * key[j];
+      if (in.key_bias) out.key_bias[size_t(i)] += scaled * in.key_bias[d];
+    }
+    double* slot = in.key_bias ? &out.key_bias[size_t(i)] : nullptr;
+    ScoreFunctions::dispatch(
+        spec.score, [&](auto score) { row_weights<decltype(score)>(scores, i + 1, slot, in.sink_logit, constants); });
+  }
+  return out;
+}
 
 std::vector<std::vector<double>> attention_weights(Backend& backend, const AttentionForward& run, int64_t head,
                                                    int64_t positions) {
@@ -41,19 +67,26 @@ std::vector<std::vector<double>> attention_weights(Backend& backend, const Atten
   const std::vector<float> k = host_copy(backend, run.k.columns(kv * D, D).row_range(0, positions));
   const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
   const std::vector<float> sinks = run.sink_logit ? host_copy(backend, run.sink_logit) : std::vector<float>{};
-  const ScoreValues<double> constants{spec.constants.bias, spec.constants.gamma, spec.constants.zeta,
-                                      spec.constants.epsilon, spec.constants.bias_minus_log_length};
+  const HeadWeights weights = head_weights({.spec = spec,
+                                            .q = q.data(),
+                                            .q_stride = D,
+                                            .k = k.data(),
+                                            .k_stride = D,
+                                            .key_bias = bias.empty() ? nullptr : bias.data() + kv * D,
+                                            .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(head)])},
+                                           positions);
   std::vector<std::vector<double>> rows;
   for (int64_t i = 0; i < positions; ++i) {
-    std::vector<double> scores;
-    for (int64_t j = 0; j <= i; ++j) scores.push_back(spec.scale * dot(q.data() + i * D, k.data() + j * D, D));
-    const double slot = bias.empty() ? 0 : spec.scale * dot(q.data() + i * D, bias.data() + kv * D, D);
-    ScoreFunctions::dispatch(spec.score, [&](auto score) {
-      rows.push_back(row_weights<decltype(score)>(scores, bias.empty() ? nullptr : &slot,
-                                                  sinks.empty() ? 0 : double(sinks[size_t(head)]), constants));
-    });
+    const double* row = weights.rows.data() + i * positions;
+    rows.emplace_back(row, row + i + 1);
   }
   return rows;
+}
+
+bool is_normalised(ScoreKind kind) {
+  bool out = true;
+  ScoreFunctions::dispatch(kind, [&](auto score) { out = decltype(score)::kNeedsDelta; });
+  return out;
 }
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// Attention weights themselves, for pictures: the one place where a matrix of them is made.
+// Attention weights themselves, for pictures and statistics: the one place where a matrix of them is made.
 #pragma once
 
 #include <vector>
@@ -7,9 +7,32 @@
 
 namespace sluice {
 
-// Rows i < positions of the first sequence: the weights of query i on keys 0 .. i, in double precision from the
-// formulas of the score function. A key bias takes part in the normalisation and is not shown.
+// One head of one sequence, in host memory. Rows of q and k lie `stride` floats apart.
+struct HeadScores {
+  const AttentionSpec& spec;
+  const float* q;
+  int64_t q_stride;
+  const float* k;
+  int64_t k_stride;
+  const float* key_bias = nullptr;  // [D]: one more key that every query sees
+  double sink_logit = 0;            // of score sink_logit
+};
+
+struct HeadWeights {
+  std::vector<double> rows;      // [T, T], zeros above the diagonal
+  std::vector<double> key_bias;  // [T]: the weight on the extra key; empty without one
+};
+
+// The weights of the first `positions` queries on their keys, in double precision from the formulas of the score function.
+HeadWeights head_weights(const HeadScores& scores, int64_t positions);
+
+// Rows i < positions of the first sequence: the weights of query i on keys 0 .. i. A key bias takes part in the
+// normalisation and is not shown.
 std::vector<std::vector<double>> attention_weights(Backend& backend, const AttentionForward& run, int64_t head,
                                                    int64_t positions);
+
+// Whether a row's weights are shares of one whole. Where each weight depends on its own score alone (sigmoid, relu), metrics
+// that speak of shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
+bool is_normalised(ScoreKind kind);
 
 }  // namespace sluice

@@ -5,22 +5,10 @@
 
 #include "analysis/attention_weights.h"
 #include "analysis/host_copy.h"
+#include "analysis/statistics.h"
 
 namespace sluice {
 namespace {
-
-struct Mean {
-  double sum = 0;
-  int64_t count = 0;
-  void add(double x) { sum += x, ++count; }
-  double value() const { return count ? sum / double(count) : 0.0; }
-};
-
-// A quantity at the sink and elsewhere.
-struct SinkAndRest {
-  Mean sink, rest;
-  void add(int64_t position, double x) { (position == 0 ? sink : rest).add(x); }
-};
 
 struct HeadSums {
   Mean sink_attention;
@@ -103,7 +91,7 @@ void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
   const Tensor norms = buffer(0, {pass.N(), 1});
   model_.backend().group_norms(norms, output, 1);
   const std::vector<float> host = host_copy(model_.backend(), norms);
-  for (int64_t n = 0; n < pass.N(); ++n) sums.residual[size_t(layer)].add(n % pass.T, host[size_t(n)]);
+  for (int64_t n = 0; n < pass.N(); ++n) sums.residual[size_t(layer)].add(n % pass.T == 0, host[size_t(n)]);
 }
 
 void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
@@ -145,8 +133,8 @@ void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
     model_.backend().group_norms(wo_norms, through, 1);
     const std::vector<float> wo = host_copy(model_.backend(), wo_norms);
     for (int64_t n = 0; n < pass.N(); ++n) {
-      head.value.add(n % pass.T, raw[size_t(n * KV + h / group)]);
-      head.wo_value.add(n % pass.T, wo[size_t(n)]);
+      head.value.add(n % pass.T == 0, raw[size_t(n * KV + h / group)]);
+      head.wo_value.add(n % pass.T == 0, wo[size_t(n)]);
     }
   }
 }

@@ -39,7 +39,7 @@ std::string fill(std::string_view text, const std::map<std::string, std::string>
 std::string swatch(size_t group) { return fmt::format("<i class=\"swatch\" data-group=\"{}\"></i>", group % kColours); }
 
 std::string table_head_html(const ComparisonTable& table) {
-  std::string groups = "<tr><th></th>", titles = "<tr><th scope=\"col\">run</th>";
+  std::string groups = "<tr><th></th>", titles = "<tr><th scope=\"col\">" + escape_html(table.corner) + "</th>";
   for (size_t c = 0; c < table.columns.size();) {
     size_t end = c + 1;
     while (end < table.columns.size() && table.columns[end].group == table.columns[c].group) ++end;

@@ -11,6 +11,7 @@
 namespace sluice {
 
 void add_train_command(CLI::App& app);
+void add_analyze_command(CLI::App& app);
 void add_compare_command(CLI::App& app);
 void add_quantize_command(CLI::App& app);
 void add_config_command(CLI::App& app);

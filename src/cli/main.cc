@@ -56,6 +56,7 @@ int run(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   add_train_command(app);
   add_sweep_command(app);
+  add_analyze_command(app);
   add_compare_command(app);
   add_quantize_command(app);
   add_config_command(app);

@@ -87,6 +87,18 @@ class LinearHook {
   virtual LinearOperands operands(const Pass& pass, ParamId weight, const LinearOperands& given) = 0;
 };
 
+// Looks at a pass from between its ops; what it is shown holds until it returns. See Transformer::observe.
+class PassObserver {
+ public:
+  virtual ~PassObserver() = default;
+  // A block has run: its attention's tensors, and the residual stream before it. scratch().normed is free.
+  virtual void after_block(const Pass& pass, int64_t layer) = 0;
+  virtual void after_forward(const Pass& pass) = 0;  // the final residual is there; scratch().normed is the head's input
+  // dL/dV [N, KV*D] of a layer's values as they are projected. Where a gate reads the values this is called twice: before
+  // the gate's path has been added to the content's, and after.
+  virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
+};
+
 // One run over a micro-batch of B sequences of T tokens.
 struct Pass {
   Backend& backend;
@@ -96,6 +108,7 @@ struct Pass {
   int64_t B, T;
   bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
   LinearHook* hook = nullptr;
+  PassObserver* observer = nullptr;
 
   int64_t N() const { return B * T; }
   // A declared buffer as `shape`, which may be smaller than planned.

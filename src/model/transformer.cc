@@ -203,6 +203,23 @@ double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t 
   return backend_.sum(losses);
 }
 
+double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
+                            PassObserver& observer) {
+  check(!hook_ || grad_scale == 0, "observe: gradients are those of the model without a hook");
+  Pass pass = make_pass(B, T, false);
+  pass.observer = &observer;
+  const Tensor losses = per_token(pass, losses_);
+  upload(pass, tokens_, tokens);
+  upload(pass, targets_, targets);
+  run_forward(pass, [&](const Pass& now, int64_t layer) { observer.after_block(now, layer); });
+  observer.after_forward(pass);
+  const BlockScratch shared = scratch(pass);
+  head_->loss(pass, losses, grad_scale == 0 ? Tensor{} : shared.d_normed, shared.normed, per_token(pass, targets_),
+              grad_scale);
+  if (grad_scale != 0) run_backward(pass, nullptr);
+  return backend_.sum(losses);
+}
+
 Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block) {
   const Pass pass = make_pass(B, T, false);
   upload(pass, tokens_, tokens);

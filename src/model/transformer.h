@@ -45,6 +45,10 @@ class Transformer {
   Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {});
   // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward().
   void set_hook(LinearHook* hook) { hook_ = hook; }
+  // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
+  // forward_backward, the parameters' gradients are overwritten, and the sum of the losses returned.
+  double observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
+                 PassObserver& observer);
   // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {

@@ -6,7 +6,7 @@
 
 namespace sluice {
 
-AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, int layer) {
+AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, int layer) : layer_(layer) {
   const ModelConfig& model = d.config;
   const AttentionConfig& attention = model.attention;
   const int64_t C = model.width, H = model.heads, KV = model.kv_heads, D = model.head_size(), N = d.max_tokens();
@@ -92,7 +92,15 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   if (gated_values_) gate_->apply(pass, args.v, values(pass));
   pass.backend.attention_forward(args);
   if (gated_) gate_->apply(pass, gated(pass), args.out);
+  output(pass, out);
+}
+
+void AttentionLayer::output(const Pass& pass, const Tensor& out) const {
   pass.linear(out, gated(pass), output_, output_bias_);
+}
+
+void AttentionLayer::show_gradient(const Pass& pass, const Tensor& d_values, bool whole) const {
+  if (pass.observer) pass.observer->value_gradient(pass, layer_, d_values, whole);
 }
 
 void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
@@ -117,7 +125,11 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   pass.backend.attention_backward(args);
   turn(pass, d_qkv, true);
   if (gated_values_) gate_->backward(pass, d_values, d_values, values(pass));
-  if (gate_ && gate_->reads_values()) gate_->backward_input(pass, d_values, values(pass), workspace);
+  if (gate_ && gate_->reads_values()) {
+    show_gradient(pass, d_values, false);
+    gate_->backward_input(pass, d_values, values(pass), workspace);
+  }
+  show_gradient(pass, d_values, true);
   pass.linear_backward(d_x, false, d_qkv, x, qkv_, qkv_bias_, workspace);
   if (gate_ && !gate_->reads_values()) gate_->backward_input(pass, d_x, x, workspace);
 }

@@ -13,6 +13,8 @@ class AttentionLayer {
   AttentionLayer(const Declarations& d, const std::string& name, int layer);
 
   void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
+  // The last product of a forward run, again: what the block adds to the residual stream.
+  void output(const Pass& pass, const Tensor& out) const;
   // x is the input again; d_x is overwritten.
   void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
 
@@ -25,7 +27,9 @@ class AttentionLayer {
  private:
   Tensor gated(const Pass& pass) const;
   void turn(const Pass& pass, const Tensor& qkv, bool inverse) const;
+  void show_gradient(const Pass& pass, const Tensor& d_values, bool whole) const;
 
+  int layer_;
   AttentionSpec spec_;
   ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_, sink_logit_;
   std::optional<Gate> gate_;

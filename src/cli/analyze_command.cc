@@ -1,0 +1,128 @@
+// sluice analyze RUN|CHECKPOINT [--all-checkpoints] [--data SHARD...] [--json FILE|-] [--save]
+//
+// The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
+#include <fmt/format.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+
+#include "analysis/analysis_table.h"
+#include "analysis/analyzer.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "kernels/device.h"
+#include "train/load_model.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct AnalyzeArguments {
+  std::string path, json, device = "auto";
+  std::vector<std::string> data;
+  std::vector<double> thresholds = AnalysisOptions{}.thresholds;
+  int64_t sequences = AnalysisOptions{}.sequences, length = 0, map_positions = AnalysisOptions{}.map_positions;
+  bool all_checkpoints = false, no_gradients = false;
+};
+
+// Characters a line: the terminal's, or 120.
+size_t line_width() {
+  winsize size{};
+  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 120;
+  return size.ws_col;
+}
+
+// The folders to analyse, oldest first.
+std::vector<fs::path> checkpoints_of(const AnalyzeArguments& args) {
+  if (!args.all_checkpoints) return {args.path};
+  const fs::path folder = fs::path(args.path) / "checkpoints";
+  std::vector<fs::path> out;
+  for (const int64_t step : list_checkpoints(folder)) out.push_back(folder / fmt::format("step_{:08}", step));
+  if (out.empty()) throw UserError("{}: no checkpoint in it; --all-checkpoints takes a run's folder", args.path);
+  return out;
+}
+
+// Held-out sequences of the wanted length: of the run's own data, or of the shards that the user names.
+std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Experiment& experiment) {
+  constexpr int64_t kUsualLength = 64;  // arXiv 2410.10781
+  const ModelConfig& model = experiment.model;
+  const int64_t length = args.length > 0 ? args.length : std::min(kUsualLength, model.context);
+  if (args.length > model.context)
+    throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
+  DataConfig data = experiment.data;
+  if (!args.data.empty()) {
+    data = {};
+    data.type = "tokens";
+    data.validation_shards = args.data;
+  }
+  return make_source(data, Split::kHeldOut, length, model.vocab_size, experiment.seed);
+}
+
+Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend& backend) {
+  LoadModelOptions load;
+  load.act = DType::kF32;
+  load.training = !args.no_gradients;
+  LoadedModel loaded = load_model(path, backend, load);
+  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
+  const std::unique_ptr<DataSource> source = open_source(args, loaded.experiment);
+  AnalysisOptions options;
+  options.sequences = args.sequences;
+  options.thresholds = args.thresholds;
+  options.gradients = !args.no_gradients;
+  options.map_positions = args.map_positions;
+  return Analyzer(*loaded.model, *source, options).run(loaded.step);
+}
+
+void write_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses) {
+  Json out = {{"path", args.path}};
+  for (const Analysis& analysis : analyses) out["analyses"].push_back(analysis.json());
+  const std::string text = out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (args.json == "-") fmt::print("{}", text);
+  else write_file_atomic(args.json, text);
+}
+
+void analyze(AnalyzeArguments args) {
+  std::sort(args.thresholds.begin(), args.thresholds.end());
+  const std::vector<fs::path> checkpoints = checkpoints_of(args);
+  const std::unique_ptr<Backend> backend = make_backend(args.device);
+  std::vector<Analysis> analyses;
+  for (const fs::path& path : checkpoints) analyses.push_back(analyze_one(args, path, *backend));
+  if (args.json != "-") fmt::print("{}", analysis_text(analyses, line_width()));
+  if (!args.json.empty()) write_json(args, analyses);
+}
+
+}  // namespace
+
+void add_analyze_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("analyze", "measure a model's attention, values, activations and gradients");
+  const auto args = std::make_shared<AnalyzeArguments>();
+  command->add_option("path", args->path, "a run's folder (its newest checkpoint) or a checkpoint's")->required();
+  command->add_flag("--all-checkpoints", args->all_checkpoints, "every checkpoint that the run has kept");
+  command->add_option("--data", args->data, "token shards to measure on (default: the run's held-out data)")
+      ->type_name("SHARD");
+  command->add_option("--sequences", args->sequences, "held-out sequences")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->capture_default_str();
+  command->add_option("--length", args->length, "tokens of a sequence (default: 64, or the model's context)")
+      ->check(CLI::Range(int64_t{2}, int64_t{4096}));
+  command->add_option("--thresholds", args->thresholds, "mean attention above which a position counts as a sink")
+      ->delimiter(',')
+      ->check(CLI::Range(0.0, 1.0))
+      ->capture_default_str();
+  command->add_option("--map-positions", args->map_positions, "positions of the mean attention maps in the JSON; 0: none")
+      ->check(CLI::Range(int64_t{0}, int64_t{1024}))
+      ->capture_default_str();
+  command->add_flag("--no-gradients", args->no_gradients, "leave out the gradients of the values, and their memory");
+  command->add_option("--device", args->device, "where it runs")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");
+  command->callback([args] { analyze(*args); });
+}
+
+}  // namespace sluice
