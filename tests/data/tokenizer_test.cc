@@ -146,7 +146,9 @@ TEST_P(SentencePiece, WordsGiveTheTokensOfTheWhole) {
   };
   for (const std::string& text : texts) {
     const auto tokens = encode(*tokenizer, text), whole = library.EncodeAsIds(text);
-    if (GetParam() == "bpe") EXPECT_EQ(tokens, whole) << text.substr(0, 80);
+    if (GetParam() == "bpe") {
+      EXPECT_EQ(tokens, whole) << text.substr(0, 80);
+    }
     EXPECT_GE(score(tokens), score(whole) * (1 + 1e-6)) << text.substr(0, 80);
     size_t different = 0;
     for (size_t i = 0; i < tokens.size() && tokens.size() == whole.size(); ++i) different += tokens[i] != whole[i];

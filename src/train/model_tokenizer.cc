@@ -1,0 +1,47 @@
+// See model_tokenizer.h.
+#include "train/model_tokenizer.h"
+
+#include "base/error.h"
+#include "base/json_text.h"
+#include "data/source.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// What the run's info.json says about the tokenizer of its data; empty where nothing does.
+std::string trained_with(const fs::path& checkpoint) {
+  const fs::path info = checkpoint.parent_path().parent_path() / "info.json";
+  if (!fs::exists(info)) return "";
+  const Json json = read_json_file(info.string());
+  const auto found = json.is_object() ? json.find("tokenizer") : json.end();
+  return json.is_object() && found != json.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+}  // namespace
+
+std::unique_ptr<Tokenizer> tokenizer_of(const LoadedModel& model, const std::string& given) {
+  const std::string& configured = model.experiment.data.tokenizer;
+  if (given.empty() && configured.empty()) {
+    throw UserError("{}: the run's config has no data.tokenizer, so that --tokenizer must name the model's",
+                    model.checkpoint.string());
+  }
+  const std::string key = given.empty() ? "data.tokenizer" : "--tokenizer";
+  auto tokenizer = load_tokenizer(given.empty() ? configured : given, key);
+  const std::string own = TokenizerId{tokenizer->name(), tokenizer->hash()}.text();
+  const std::string trained = trained_with(model.checkpoint);
+  // Names are those of files, which may have moved; the hash at the end tells.
+  const auto hash_part = [](const std::string& text) { return text.substr(std::min(text.rfind(", hash "), text.size())); };
+  if (!trained.empty() && hash_part(trained) != hash_part(own)) {
+    throw UserError("{}: {} was trained with another tokenizer ({}) than {}", key, model.checkpoint.string(), trained, own);
+  }
+  if (tokenizer->vocab_size() > model.experiment.model.vocab_size) {
+    throw UserError("{}: {} does not belong to the model in {}, which has {} tokens (model.vocab_size)", key,
+                    tokenizer->name(), model.checkpoint.string(), model.experiment.model.vocab_size);
+  }
+  return tokenizer;
+}
+
+}  // namespace sluice
