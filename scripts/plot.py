@@ -38,6 +38,13 @@ KNOWN = [
     ("probe", ["value_norm_sink", "value_norm_rest"], "value norm: position 0, elsewhere (dashed)", False),
     ("probe", ["residual_norm_sink", "residual_norm_rest"], "block output norm: position 0, elsewhere (dashed)", False),
     ("gate", ["mean", "mean_sink"], "gate opening: mean, at position 0 (dashed)", False),
+    ("analysis", ["sink_rate", "sink_rate_largest"], "sink rate: position 0, any one (dashed)", False),
+    ("analysis", ["first_token_share"], "first-token share", False),
+    ("analysis", ["value_norm_ratio"], "value norm, position 0 over the others", False),
+    ("analysis", ["kurtosis"], "kurtosis of attention's output", False),
+    ("analysis", ["massive_activation"], "largest activation of the residual stream", False),
+    ("analysis", ["content_gradient_ratio", "gate_gradient_ratio"],
+     "gradient of values, position 0 over the others: content, gate (dashed)", False),
 ]
 STYLES = ["-", "--", ":", "-."]
 

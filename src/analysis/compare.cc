@@ -89,6 +89,10 @@ RunSummary summarise(const RunRecord& run) {
     put("residual_norm_sink", run.final_value("probe", "residual_norm_sink", *row.residual_layer));
     put("residual_norm_rest", run.final_value("probe", "residual_norm_rest", *row.residual_layer));
   }
+  for (const char* field : {"sink_rate", "sink_rate_largest", "first_token_share", "value_norm_ratio", "entropy", "kurtosis",
+                            "infinity_norm", "massive_activation", "value_gradient_ratio", "value_gradient_per_mass"}) {
+    put(field, run.final_value("analysis", field));
+  }
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));
   const auto parameters = run.info.find("parameters");
   if (parameters != run.info.end() && parameters->is_number()) put("parameters", parameters->get<double>());
@@ -321,6 +325,16 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"gate_mean", "gate", "", "mean", 3},
       {"gate_closed_share", "gate", "", "closed", 3},
       {"gate_mean_sink", "gate", "", "at sink", 3},
+      {"sink_rate", "sink rate", "", "position 0", 3},
+      {"sink_rate_largest", "sink rate", "", "any one", 3},
+      {"first_token_share", "all heads", "", "first share", 3},
+      {"value_norm_ratio", "all heads", "", "|v| ratio", 3},
+      {"entropy", "all heads", "", "entropy", 3},
+      {"kurtosis", "attention's output", "", "kurtosis", 3},
+      {"infinity_norm", "attention's output", "", "max |x|", 3},
+      {"massive_activation", "residual", "", "max |x|", 3},
+      {"value_gradient_ratio", "|dL/dv|", "", "ratio", 3},
+      {"value_gradient_per_mass", "|dL/dv|", "", "per mass", 3},
       {"tokens_per_second", "", "", "tokens/s", 0},
       {"parameters", "", "", "parameters", 0},
   };

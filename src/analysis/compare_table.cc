@@ -58,6 +58,11 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
                     "(layer {})",
                     fmt::join(peaks, ", ")));
   }
+  const bool probed = std::any_of(comparison.rows.begin(), comparison.rows.end(),
+                                  [](const RunSummary& row) { return row.values.contains("sink_rate"); });
+  if (probed) {
+    out.push_back("sink rate to |dL/dv|: of the full probe, over all heads and layers; docs/analysis.md defines each figure");
+  }
   if (has_means) out.push_back("±: standard deviation over runs that differ only by seed");
   return out;
 }

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "analysis/analysis.h"
 #include "analysis/compare_table.h"
 #include "analysis/run_builder.h"
 
@@ -78,6 +79,28 @@ TEST(Compare, EvaluationsOfText) {
   EXPECT_EQ(cell(table, 0, "loss [nats]", "eval"), "3.000");
   EXPECT_EQ(cell(table, 0, "eval", "perplexity"), "20.09");
   EXPECT_EQ(cell(table, 0, "eval", "bits/byte"), "1.443");
+}
+
+// The table's keys are those that the full probe writes.
+TEST(Compare, FiguresOfTheFullProbe) {
+  Analysis analysis;
+  analysis.step = 5;
+  analysis.has_gradients = true;
+  for (const auto& field : model_fields()) analysis.model.*field.member = 2.5;
+  RunBuilder build;
+  const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");
+  std::string lines;
+  for (const Json& line : analysis.lines()) lines += line.dump() + "\n";
+  build.write("lm", "metrics.jsonl", lines);
+  const Comparison comparison = compare_paths({run});
+  const ComparisonTable table = make_table(comparison);
+  for (const auto& [group, title] : {std::pair{"sink rate", "position 0"}, {"sink rate", "any one"}, {"all heads", "first share"},
+                                     {"all heads", "|v| ratio"}, {"all heads", "entropy"}, {"attention's output", "kurtosis"},
+                                     {"attention's output", "max |x|"}, {"residual", "max |x|"}, {"|dL/dv|", "ratio"},
+                                     {"|dL/dv|", "per mass"}}) {
+    EXPECT_EQ(cell(table, 0, group, title), "2.50") << group << " " << title;
+  }
+  EXPECT_NE(table.footnotes[2].find("docs/analysis.md"), std::string::npos);
 }
 
 TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {
