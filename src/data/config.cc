@@ -55,6 +55,7 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.shuffle = shuffle_of(config);
   options.mask_documents = config.document_mask;
   options.document_token = config.document_token;
+  options.first_token = config.first_token;
   options.plain16 = config.shard_format == "uint16";
   options.verify = config.verify;
   if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, "data.tokenizer");
@@ -120,6 +121,12 @@ void DataConfig::describe(Fields& fields) {
       .add("document_token", document_token,
            "the token that opens a document in shards that do not list their documents (llm.c's, nanoGPT's); -1: the "
            "tokenizer's end of text")
+      .range(-1, (1 << 24) - 1)
+      .when("type", {"tokens"});
+  fields
+      .add("first_token", first_token,
+           "a token that every sequence begins with, before its text: the fixed first token with which sinks emerge "
+           "sooner (arXiv 2410.10781); -1: none")
       .range(-1, (1 << 24) - 1)
       .when("type", {"tokens"});
   fields

@@ -29,6 +29,7 @@ struct DataConfig {
   std::string shuffle = "windows";
   bool document_mask = false;
   int64_t document_token = -1;
+  int64_t first_token = -1;
   bool verify = false;
 
   void describe(Fields& fields);

@@ -44,6 +44,9 @@ TokenizerId id_of(const Shard& shard) { return {shard.info().tokenizer_name, sha
 TokenShards::TokenShards(const std::vector<std::string>& patterns, TokenShardsOptions options)
     : DataSource(options.context), options_(std::move(options)) {
   const std::string& key = options_.key;
+  if (options_.first_token >= options_.vocab_size) {
+    throw UserError("data.first_token is {}, but model.vocab_size is {}", options_.first_token, options_.vocab_size);
+  }
   if (patterns.empty()) {
     throw UserError("{} names no file, so there are no tokens to {}", key,
                     options_.split == Split::kTrain ? "train on"
@@ -139,10 +142,10 @@ void TokenShards::throw_bad_token(const Shard& shard, int64_t start, int64_t cou
 
 void TokenShards::fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const {
   const int64_t length = context();
-  std::vector<int32_t> window(size_t(length) + 1);
+  std::vector<int32_t> window(size_t(length) + 1, int32_t(options_.first_token));
   for (int64_t row = 0; row < count; ++row) {
-    int32_t* next = window.data();
-    for (const ShardPiece& piece : pieces_of(first_sequence + row, length + 1)) {
+    int32_t* next = window.data() + opening();
+    for (const ShardPiece& piece : pieces_of(first_sequence + row, length + 1 - opening())) {
       if (piece.shard->largest(piece.start, piece.count) >= options_.vocab_size) {
         throw_bad_token(*piece.shard, piece.start, piece.count);
       }
@@ -163,8 +166,8 @@ void TokenShards::fill_document_starts(int64_t first_sequence, int64_t count, in
       std::fill(starts + done, starts + end, document);
       done = end;
     };
-    int64_t offset = 0;     // of the piece in the window
-    for (const ShardPiece& piece : pieces_of(first_sequence + row, context())) {
+    int64_t offset = opening();  // of the piece in the window
+    for (const ShardPiece& piece : pieces_of(first_sequence + row, context() - opening())) {
       piece.shard->for_each_document(piece.start, piece.count, [&](int64_t position) {
         fill_to(offset + position - piece.start);
         document = int32_t(done);
@@ -197,6 +200,7 @@ std::string TokenShards::describe() const {
                                  windows_, context(), split_name(options_.split));
   if (documents_) text += fmt::format(", {} shuffled documents", documents_->documents());
   if (options_.mask_documents) text += ", documents masked";
+  if (options_.first_token >= 0) text += fmt::format(", token {} before each window", options_.first_token);
   return text;
 }
 

@@ -6,6 +6,9 @@
 //               other documents meet in a window each time; the row's windows are shuffled as above
 //   none        as windows, in plain order
 //
+// With a `first_token`, that token opens every window, its text moves on by one position, and the last target is no longer
+// the next window's first token.
+//
 // The remainder of a shard, or of the row, that makes no whole window is left out. The held-out split is always read as
 // with `none`.
 #pragma once
@@ -34,6 +37,7 @@ struct TokenShardsOptions {
   Shuffle shuffle = Shuffle::kWindows;
   bool mask_documents = false;
   int64_t document_token = -1;                 // opens a document in shards that do not list them; -1: the tokenizer's
+  int64_t first_token = -1;                    // opens every window, before the text; -1: none
   bool plain16 = false;                        // the files have no header
   bool verify = false;                         // compare checksums
   std::shared_ptr<const Tokenizer> tokenizer;  // may be null
@@ -67,6 +71,7 @@ class TokenShards final : public DataSource {
   // The `count` tokens from a sequence's first on.
   std::vector<ShardPiece> pieces_of(int64_t sequence, int64_t count) const;
   void read(const ShardPiece& piece, int32_t* out) const;  // UserError for a token beyond the vocabulary
+  int64_t opening() const { return options_.first_token < 0 ? 0 : 1; }  // positions before the text
   void throw_bad_token(const Shard& shard, int64_t position, int64_t token) const;
 
   TokenShardsOptions options_;

@@ -134,6 +134,35 @@ TEST(TokenShards, AnEpochVisitsEachWindowOnce) {
   EXPECT_NE(first_tokens(open_shards(paths, Split::kTrain, 43), 0, 80), first);
 }
 
+TEST(TokenShards, AFirstTokenOpensEveryWindow) {
+  TempFolder folder;
+  TokenShardsOptions options = options_of(Split::kHeldOut);
+  options.first_token = 4999;
+  const TokenShards source({shard(folder, "a.bin", ramp(100))}, options);
+  std::vector<int32_t> inputs(2 * kContext), targets(2 * kContext);
+  source.fill(1, 2, inputs.data(), targets.data());
+  EXPECT_EQ(inputs, (std::vector<int32_t>{4999, 8, 9, 10, 11, 12, 13, 14, 4999, 16, 17, 18, 19, 20, 21, 22}));
+  EXPECT_EQ(targets, (std::vector<int32_t>{8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23}));
+
+  options.first_token = kVocab;
+  EXPECT_EQ(message_of<UserError>([&] { TokenShards({folder.file("a.bin")}, options); }),
+            "data.first_token is 5000, but model.vocab_size is 5000");
+}
+
+TEST(TokenShards, AFirstTokenMovesTheDocuments) {
+  TempFolder folder;
+  TokenShardsOptions options = options_of(Split::kHeldOut);
+  options.mask_documents = true;
+  options.document_token = 3;
+  const std::vector<std::string> paths = {shard(folder, "a.bin", ramp(100))};
+  std::vector<int32_t> plain(kContext), moved(kContext);
+  TokenShards(paths, options).fill_document_starts(0, 1, plain.data());
+  options.first_token = 4999;
+  TokenShards(paths, options).fill_document_starts(0, 1, moved.data());
+  EXPECT_EQ(plain, (std::vector<int32_t>{0, 0, 0, 3, 3, 3, 3, 3}));
+  EXPECT_EQ(moved, (std::vector<int32_t>{0, 0, 0, 0, 4, 4, 4, 4}));
+}
+
 TEST(TokenShards, SlicingABatchChangesNothing) {
   TempFolder folder;
   const TokenShards source = open_shards({shard(folder, "a.bin", ramp(4000))});
