@@ -35,6 +35,9 @@ struct AttentionForward {
   Tensor k, v;                   // [N, KV*D] act, strided
   Tensor key_bias, value_bias;   // [KV, D] acc: one extra key every query sees; value absent means zero
   Tensor sink_logit;             // [H] acc, for ScoreKind::kSinkLogit only
+  // [N] i32, or absent for 0: row i attends to keys first_key[i] .. i of its sequence, so that documents packed into one
+  // do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
+  Tensor first_key;
   Tensor out;                    // [N, H*D] act, strided
   Tensor stats;                  // [B, H, T, 2] acc: the row's reference m and the inverse of its normaliser
 };
@@ -51,8 +54,8 @@ struct AttentionBackward {
 // Per query row, for the probes; computed from the same tiles, no [T, T] matrix.
 struct AttentionProbe {
   AttentionForward forward;      // stats hold the results of a forward run
-  Tensor sink_attention;         // [B, H, T] acc: a_i0
-  Tensor sink_logit_gap;         // [B, H, T] acc: s_i0 - mean over 1 <= j < i of s_ij; 0 for i < 2
+  Tensor sink_attention;         // [B, H, T] acc: a_if, f = first_key[i], the first key the row sees
+  Tensor sink_logit_gap;         // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 for i < f + 2
 };
 
 struct NormForward {

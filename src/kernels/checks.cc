@@ -94,6 +94,7 @@ void check_attention(const Op& op, const AttentionForward& args) {
   op.matrix("v", args.v, act, N, s.KV * s.D);
   op.matrix("out", args.out, act, N, s.H * s.D);
   op.flat("stats", args.stats, acc, s.B * s.H * s.T * 2);
+  op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
   op.flat("key_bias", args.key_bias, acc, s.KV * s.D, Presence::kOptional);
   op.flat("value_bias", args.value_bias, acc, s.KV * s.D, Presence::kOptional);
   if (args.value_bias) op.require_present("key_bias", args.key_bias);

@@ -70,6 +70,8 @@ inline void poison(const TestBuffer& x) {
 struct AttentionCase {
   AttentionSpec spec;
   Slot slot;
+  bool documents = false;                                   // pack_documents() was called
+  TestBuffer first_key;                                     // [B, T] i32
   TestBuffer qkv, key_bias, value_bias, sink_logit, d_out;  // inputs
   TestBuffer out, stats;                                    // results
   TestBuffer d_qkv, d_key_bias, d_value_bias, d_sink_logit, workspace;
@@ -77,6 +79,7 @@ struct AttentionCase {
 
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
+        first_key(DType::kI32, s.B, s.T),
         qkv(act, s.B * s.T, (s.H + 2 * s.KV) * s.D, (s.H + 2 * s.KV) * s.D + 5),
         key_bias(accumulator_of(act), s.KV, s.D),
         value_bias(key_bias),
@@ -96,6 +99,21 @@ struct AttentionCase {
                                      &sink_attention, &sink_logit_gap})
       poison(*result);
   }
+
+  // Sequences of several documents: of one token, within a tile, and over tiles' edges, so that there are tiles which a
+  // block leaves out, tiles of which some rows see nothing, and (T = 130) rows that see nothing until their second tile.
+  AttentionCase& pack_documents() {
+    const auto [B, T, H, KV, D] = spec.shape;
+    for (int64_t b = 0; b < B; ++b) {
+      const int64_t starts[2][3] = {{0, T / 2 + 5, T / 2 + 6}, {0, 1, T / 3}};
+      for (int64_t i = 0; i < T; ++i)
+        for (const int64_t start : starts[b % 2])
+          if (start <= i) first_key.set(b * T + i, double(start));
+    }
+    documents = true;
+    return *this;
+  }
+  int64_t first_key_of(int64_t b, int64_t i) const { return documents ? int64_t(first_key.at(b, i)) : 0; }
 
   // Scores of deviation `spread`.
   AttentionCase& randomise(double spread = 1.5) {
@@ -122,6 +140,8 @@ struct AttentionCase {
   AttentionCase in_f64() const {
     AttentionCase wide(spec.score, spec.shape, slot, DType::kF64);
     wide.spec = spec;
+    wide.documents = documents;
+    wide.first_key = first_key;
     for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
                                    {&wide.key_bias, &key_bias},
                                    {&wide.value_bias, &value_bias},
@@ -143,6 +163,7 @@ struct AttentionCase {
     if (slot != Slot::kNone) args.key_bias = key_bias;
     if (slot == Slot::kKeyValue) args.value_bias = value_bias;
     if (has_sink_logit()) args.sink_logit = sink_logit;
+    if (documents) args.first_key = first_key;
     args.out = out;
     args.stats = stats;
     return args;
@@ -189,7 +210,7 @@ struct AttentionCase {
     return out;
   }
   bool untouched() const {
-    for (const TestBuffer* b : {&qkv, &key_bias, &value_bias, &sink_logit, &d_out, &out, &stats, &d_qkv, &d_key_bias,
+    for (const TestBuffer* b : {&first_key, &qkv, &key_bias, &value_bias, &sink_logit, &d_out, &out, &stats, &d_qkv, &d_key_bias,
                                 &d_value_bias, &d_sink_logit, &workspace, &sink_attention, &sink_logit_gap})
       if (!b->untouched()) return false;
     return true;
@@ -208,6 +229,20 @@ void for_scores(Test test) {
     SCOPED_TRACE(score.kName);
     test(score.kKind);
   });
+}
+
+// body(problem) for the problem as it is and, where there is more than one token, for packed documents.
+template <class Body>
+void with_and_without_documents(const AttentionCase& problem, Body body) {
+  {
+    AttentionCase one = problem;
+    body(one);
+  }
+  if (problem.spec.shape.T == 1) return;
+  SCOPED_TRACE("documents");
+  AttentionCase packed = problem;
+  packed.pack_documents();
+  body(packed);
 }
 
 inline std::string describe(const AttentionShape& s, Slot slot) {

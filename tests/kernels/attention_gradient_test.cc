@@ -22,7 +22,7 @@ void for_problems(DType act, Test test) {
       for (const Slot slot : kSlots) {
         SCOPED_TRACE(describe(shape, slot));
         AttentionCase problem = smooth_case(score, shape, slot, act, unusual = !unusual);
-        test(problem);
+        with_and_without_documents(problem, test);
       }
   });
 }

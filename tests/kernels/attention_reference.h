@@ -9,12 +9,12 @@
 
 namespace sluice {
 
-// p_j of row i from its scores s_j; `sink` is the head's learned logit. The exponents here stay below e^709.
-inline Values reference_weights(ScoreKind kind, const Values& s, int64_t i, double sink, const ScoreConstants& c) {
+// p_j from the scores s_j of a row that sees `length` positions; `sink` is the head's learned logit. The exponents here
+// stay below e^709.
+inline Values reference_weights(ScoreKind kind, const Values& s, double length, double sink, const ScoreConstants& c) {
   Values p(s.size());
   double exponentials = 0, magnitudes = 0;
   for (const double score : s) exponentials += std::exp(score), magnitudes += std::fabs(std::expm1(score));
-  const double length = double(i + 1);
   for (size_t j = 0; j < s.size(); ++j) {
     const double e = std::exp(s[j]);
     switch (kind) {
@@ -35,7 +35,7 @@ inline Values reference_weights(ScoreKind kind, const Values& s, int64_t i, doub
   return p;
 }
 
-// The weights of one row: the bias slot's first, where there is one, then those of keys 0 .. i.
+// The weights of one row: the bias slot's first, where there is one, then those of the keys from the row's first on.
 struct ReferenceRow {
   Values scores, weights, sizes;  // sizes: scale * sum_d |q_d k_d|, what rounding errors of a score are measured by
 };
@@ -45,13 +45,18 @@ class AttentionReference {
   explicit AttentionReference(const AttentionCase& problem)
       : spec_(problem.spec),
         slot_(problem.slot),
+        first_keys_(problem.documents ? values_of(problem.first_key) : Values(size_t(spec_.shape.B * spec_.shape.T))),
         qkv_(values_of(problem.qkv)),
         key_bias_(values_of(problem.key_bias)),
         value_bias_(values_of(problem.value_bias)),
         sink_logit_(values_of(problem.sink_logit)) {}
 
+  // The first key of row i: that of its document.
+  int64_t first_key(int64_t b, int64_t i) const { return int64_t(first_keys_[size_t(b * spec_.shape.T + i)]); }
+
   ReferenceRow row(int64_t b, int64_t h, int64_t i) const {
     ReferenceRow out;
+    const int64_t first = first_key(b, i);
     const auto add = [&](const double* k) {
       double score = 0, size = 0;
       for (int64_t d = 0; d < spec_.shape.D; ++d) {
@@ -62,19 +67,20 @@ class AttentionReference {
       out.sizes.push_back(spec_.scale * size);
     };
     if (slot_ != Slot::kNone) add(&key_bias_[size_t(group(h) * spec_.shape.D)]);
-    for (int64_t j = 0; j <= i; ++j) add(key(b, h, j));
-    out.weights = reference_weights(spec_.score, out.scores, i, sink_logit_[size_t(h)], spec_.constants);
+    for (int64_t j = first; j <= i; ++j) add(key(b, h, j));
+    out.weights = reference_weights(spec_.score, out.scores, double(i - first + 1), sink_logit_[size_t(h)],
+                                    spec_.constants);
     return out;
   }
 
   // O_i [D]
   Values output(int64_t b, int64_t h, int64_t i, const ReferenceRow& row) const {
     Values out(size_t(spec_.shape.D));
-    const int64_t slots = slot_ != Slot::kNone;
+    const int64_t slots = slot_ != Slot::kNone, first = first_key(b, i);
     for (int64_t d = 0; d < spec_.shape.D; ++d) {
       if (slot_ == Slot::kKeyValue)
         out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D + d)];
-      for (int64_t j = 0; j <= i; ++j) out[size_t(d)] += row.weights[size_t(slots + j)] * value(b, h, j)[d];
+      for (int64_t j = first; j <= i; ++j) out[size_t(d)] += row.weights[size_t(slots + j - first)] * value(b, h, j)[d];
     }
     return out;
   }
@@ -112,7 +118,7 @@ class AttentionReference {
 
   AttentionSpec spec_;
   Slot slot_;
-  Values qkv_, key_bias_, value_bias_, sink_logit_;
+  Values first_keys_, qkv_, key_bias_, value_bias_, sink_logit_;
 };
 
 }  // namespace sluice

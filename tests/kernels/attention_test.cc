@@ -23,7 +23,7 @@ void for_problems(Test test) {
         AttentionCase problem(score, shape, slot, DType::kF64);
         problem.randomise();
         if ((unusual = !unusual)) problem.spec.constants = kUnusual;
-        test(problem);
+        with_and_without_documents(problem, test);
       }
   });
 }
@@ -38,7 +38,7 @@ double largest_difference(const Values& x, const Values& y) {
 }
 
 // The row's reference m and 1 / its normaliser, as each score function defines them.
-std::pair<double, double> expected_stats(const AttentionSpec& spec, const Values& s, int64_t i, double sink) {
+std::pair<double, double> expected_stats(const AttentionSpec& spec, const Values& s, double length, double sink) {
   const double largest = *std::max_element(s.begin(), s.end());
   const auto normaliser = [&](double m, double start) {
     for (const double score : s) start += std::exp(score - m);
@@ -49,8 +49,8 @@ std::pair<double, double> expected_stats(const AttentionSpec& spec, const Values
     case ScoreKind::kClippedSoftmax: return normaliser(largest, 0);
     case ScoreKind::kSoftmaxPlusOne: return normaliser(std::max(0.0, largest), std::exp(-std::max(0.0, largest)));
     case ScoreKind::kSinkLogit: return normaliser(std::max(sink, largest), std::exp(sink - std::max(sink, largest)));
-    case ScoreKind::kSigmoid: return {spec.constants.bias_minus_log_length ? std::log(double(i + 1)) : 0.0, 1};
-    case ScoreKind::kRelu: return {0, 1 / double(i + 1)};
+    case ScoreKind::kSigmoid: return {spec.constants.bias_minus_log_length ? std::log(length) : 0.0, 1};
+    case ScoreKind::kRelu: return {0, 1 / length};
     case ScoreKind::kSoftpick: {
       const double m = std::max(0.0, largest);
       double sum = spec.constants.epsilon;
@@ -83,7 +83,8 @@ TEST(Attention, StatsAreTheRowsReferenceAndInverseNormaliser) {
     problem.forward(*available_isas().back());
     int64_t row = 0;
     reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
-      const auto [m, inverse] = expected_stats(problem.spec, reference.row(b, h, i).scores, i, sink[size_t(h)]);
+      const auto [m, inverse] = expected_stats(problem.spec, reference.row(b, h, i).scores,
+                                               double(i - reference.first_key(b, i) + 1), sink[size_t(h)]);
       EXPECT_NEAR(problem.stats.at(2 * row), m, kTight) << "row " << row;
       EXPECT_NEAR(problem.stats.at(2 * row + 1), inverse, kTight * inverse) << "row " << row;
       ++row;
@@ -97,11 +98,11 @@ TEST(Attention, ProbeReadsTheFirstKey) {
     Values attention, gap;
     reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
       const ReferenceRow row = reference.row(b, h, i);
-      const size_t first = problem.slot != Slot::kNone;
+      const size_t first = problem.slot != Slot::kNone, own = row.scores.size() - 1;
       double others = 0;
-      for (size_t j = first + 1; j < first + size_t(i); ++j) others += row.scores[j];
+      for (size_t j = first + 1; j < own; ++j) others += row.scores[j];
       attention.push_back(row.weights[first]);
-      gap.push_back(i < 2 ? 0 : row.scores[first] - others / double(i - 1));
+      gap.push_back(own < first + 2 ? 0 : row.scores[first] - others / double(own - first - 1));
     });
     for (const IsaKernels* isa : available_isas()) {
       SCOPED_TRACE(isa->name);
@@ -112,6 +113,72 @@ TEST(Attention, ProbeReadsTheFirstKey) {
       EXPECT_TRUE(run.untouched());
     }
   });
+}
+
+// Positions [first, end) of sequence b as a problem of its own.
+AttentionCase alone(const AttentionCase& packed, int64_t b, int64_t first, int64_t end) {
+  AttentionShape shape = packed.spec.shape;
+  shape.B = 1, shape.T = end - first;
+  AttentionCase out(packed.spec.score, shape, packed.slot, packed.qkv.tensor().dtype);
+  out.spec.constants = packed.spec.constants;
+  out.key_bias = packed.key_bias, out.value_bias = packed.value_bias, out.sink_logit = packed.sink_logit;
+  const int64_t start = b * packed.spec.shape.T + first;
+  for (auto [to, from] : {std::pair{&out.qkv, &packed.qkv}, {&out.d_out, &packed.d_out}})
+    for (int64_t i = 0; i < to->size(); ++i) to->set(i, from->at(start * to->tensor().cols() + i));
+  return out;
+}
+
+// Forward and backward: a document is attended to as if it were alone, and the parameters get the documents' sum. Sums
+// over keys and queries are cut into other tiles there, nothing else differs.
+TEST(Attention, PackedDocumentsAreDocumentsAlone) {
+  for_scores([](ScoreKind score) {
+    for (const Slot slot : kSlots) {
+      const AttentionShape s = {2, 200, 4, 2, 20};
+      SCOPED_TRACE(describe(s, slot));
+      AttentionCase packed(score, s, slot, DType::kF64);
+      packed.randomise().pack_documents();
+      packed.spec.constants = kUnusual;
+      const IsaKernels& isa = *available_isas().back();
+      packed.forward(isa).backward(isa);
+      std::vector<Values> sums;
+      for (const AttentionPart& part : packed.parts()) sums.emplace_back(gradient_of(part).size());
+      for (int64_t b = 0; b < s.B; ++b)
+        for (int64_t first = 0, end; first < s.T; first = end) {
+          for (end = first + 1; end < s.T && packed.first_key_of(b, end) == first;) ++end;
+          SCOPED_TRACE(fmt::format("sequence {}, positions {} to {}", b, first, end));
+          AttentionCase document = alone(packed, b, first, end);
+          document.forward(isa).backward(isa);
+          const auto same_rows = [&](const TestBuffer& whole, const TestBuffer& part) {
+            const Values all = values_of(whole);
+            const auto from = all.begin() + (b * s.T + first) * whole.tensor().cols();
+            EXPECT_LE(largest_difference({from, from + part.size()}, values_of(part)), kTight);
+          };
+          same_rows(packed.out, document.out);
+          same_rows(packed.d_qkv, document.d_qkv);
+          const auto parts = document.parts();
+          for (size_t part = 3; part < parts.size(); ++part) {
+            const Values share = gradient_of(parts[part]);
+            for (size_t i = 0; i < share.size(); ++i) sums[part][i] += share[i];
+          }
+        }
+      for (size_t part = 3; part < sums.size(); ++part)
+        EXPECT_LE(largest_difference(gradient_of(packed.parts()[part]), sums[part]), kTight) << packed.parts()[part].name;
+    }
+  });
+}
+
+TEST(Attention, RefusesFirstKeysThatAreNotDocuments) {
+  const auto backend = make_cpu_backend();
+  const auto refused = [&](int64_t position, double value) {
+    AttentionCase run(ScoreKind::kSoftmax, {2, 6, 1, 1, 16}, Slot::kNone, DType::kF32);
+    run.randomise().pack_documents();
+    run.first_key.set(position, value);
+    EXPECT_THROW(backend->attention_forward(run.forward_args()), std::logic_error) << position << ": " << value;
+    EXPECT_THROW(backend->attention_backward(run.backward_args()), std::logic_error) << position << ": " << value;
+  };
+  refused(3, 4);   // beyond the row itself
+  refused(6, -1);  // before the sequence
+  refused(9, 1);   // back to an earlier document
 }
 
 TEST(Attention, TheSliceDoesNotMatter) {
@@ -133,7 +200,8 @@ TEST(Attention, ThreadsDoNotChangeABit) {
     for (const DType act : kActivationTypes)
       expect_same_with_any_threads([&] {
         const IsaKernels& isa = *available_isas().back();
-        AttentionCase run(score, {1, 130, 4, 2, 20}, Slot::kKeyValue, act);
+        AttentionCase run(score, {2, 130, 4, 2, 20}, Slot::kKeyValue, act);
+        if (act == DType::kF32) run.pack_documents();
         run.randomise().forward(isa).backward(isa).probe(isa);
         return std::vector<TestBuffer>{run.out,          run.stats,          run.d_qkv,         run.d_key_bias,
                                        run.d_value_bias, run.sink_attention, run.sink_logit_gap};

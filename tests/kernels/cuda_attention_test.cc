@@ -25,8 +25,8 @@ class DeviceBuffer {
  public:
   DeviceBuffer(Backend& backend, const TestBuffer& host, Layout layout) : backend_(backend), tensor_(host.tensor()) {
     tensor_.stride = layout == Layout::kVectors ? (tensor_.cols() + 7) / 8 * 8 + 8 : tensor_.cols() + 5;
-    if (tensor_.dtype == accumulator_of(tensor_.dtype) && host.tensor().stride == tensor_.cols())
-      tensor_.stride = tensor_.cols();  // f32 parameters and statistics are contiguous
+    if (tensor_.dtype != DType::kBF16 && host.tensor().stride == tensor_.cols())
+      tensor_.stride = tensor_.cols();  // f32 parameters and statistics and i32 indices are contiguous
     bytes_.assign(2 * kGuard + size_t(tensor_.rows() * tensor_.stride) * element() / 4 * 4 + 4, kPattern);
     for (int64_t row = 0; row < tensor_.rows(); ++row) std::memcpy(at(row), host_row(host, row), used());
     tensor_.data = static_cast<char*>(backend.allocate(bytes_.size())) + kGuard;
@@ -77,7 +77,7 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   TestBuffer space(DType::kF32, 1, backend.attention_workspace(problem.spec.shape, problem.qkv.tensor().dtype));
   poison(space);
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
-  const auto qkv = put(out.qkv), key_bias = put(out.key_bias), value_bias = put(out.value_bias),
+  const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias), value_bias = put(out.value_bias),
              sink_logit = put(out.sink_logit), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
              d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
              d_sink_logit = put(out.d_sink_logit), sink_attention = put(out.sink_attention),
@@ -90,6 +90,7 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   if (args.forward.key_bias) args.forward.key_bias = *key_bias, args.d_key_bias = *d_key_bias;
   if (args.forward.value_bias) args.forward.value_bias = *value_bias, args.d_value_bias = *d_value_bias;
   if (args.forward.sink_logit) args.forward.sink_logit = *sink_logit, args.d_sink_logit = *d_sink_logit;
+  if (args.forward.first_key) args.forward.first_key = *first_key;
   args.forward.out = *output;
   args.forward.stats = *stats;
   args.d_out = *d_out;
@@ -122,7 +123,7 @@ void for_problems(ScoreKind score, DType act, Body body) {
   for (const AttentionShape& shape : kShapes) {
     const Slot slot = kSlots[turn % 3];
     SCOPED_TRACE(std::string(name_of(act)) + " " + describe(shape, slot));
-    body(smooth_case(score, shape, slot, act, turn % 2 == 0));
+    with_and_without_documents(smooth_case(score, shape, slot, act, turn % 2 == 0), body);
     ++turn;
   }
 }
@@ -152,16 +153,16 @@ Sizes sizes_of(const AttentionCase& wide) {
     const double m = wide.stats.at(2 * row), inverse = wide.stats.at(2 * row + 1);
     ++row;
     const Values scores = reference.row(b, h, i).scores;
-    const int64_t kv = h / group, bias = wide.slot != Slot::kNone;
+    const int64_t kv = h / group, bias = wide.slot != Slot::kNone, first = reference.first_key(b, i);
     const double* d_o = &d_out[size_t(((b * T + i) * H + h) * D)];
     const double* q = &qkv[size_t((b * T + i) * cols + h * D)];
     const auto key = [&](int64_t j) {
-      return j < bias ? &key_bias[size_t(kv * D)] : &qkv[size_t((b * T + j - bias) * cols + (H + kv) * D)];
+      return j < bias ? &key_bias[size_t(kv * D)] : &qkv[size_t((b * T + first + j - bias) * cols + (H + kv) * D)];
     };
     const Values zeros = Values(size_t(D));
     const auto value = [&](int64_t j) {
       if (j < bias) return wide.slot == Slot::kKeyValue ? &value_bias[size_t(kv * D)] : zeros.data();
-      return &qkv[size_t((b * T + j - bias) * cols + (H + KV + kv) * D)];
+      return &qkv[size_t((b * T + first + j - bias) * cols + (H + KV + kv) * D)];
     };
     Values p(scores.size()), dp(scores.size());
     double delta = 0;
@@ -173,7 +174,7 @@ Sizes sizes_of(const AttentionCase& wide) {
     }
     for (size_t j = 0; j < scores.size(); ++j) {
       const double ds = Score::d_score(scores[j], m, inverse, p[j], dp[j], delta, constants);
-      const int64_t query_row = ((b * T + i) * H + h) * D, key_row = ((b * T + int64_t(j) - bias) * KV + kv) * D;
+      const int64_t query_row = ((b * T + i) * H + h) * D, key_row = ((b * T + first + int64_t(j) - bias) * KV + kv) * D;
       for (int64_t d = 0; d < D; ++d) {
         sizes.out[size_t(query_row + d)] += std::fabs(p[j] * value(int64_t(j))[d]);
         sizes.d_q[size_t(query_row + d)] += std::fabs(wide.spec.scale * ds * key(int64_t(j))[d]);
@@ -283,7 +284,8 @@ TEST_P(CudaAttention, NeitherLayoutNorThreadOrderChangesABit) {
   for (const DType act : {DType::kF32, DType::kBF16})
     for (const AttentionShape& shape : {AttentionShape{2, 70, 2, 1, 20}, AttentionShape{1, 70, 1, 1, 64}}) {
       SCOPED_TRACE(std::string(name_of(act)) + " " + describe(shape, Slot::kKeyValue));
-      const AttentionCase problem = smooth_case(GetParam(), shape, Slot::kKeyValue, act, false);
+      AttentionCase problem = smooth_case(GetParam(), shape, Slot::kKeyValue, act, false);
+      if (shape.B > 1) problem.pack_documents();
       std::vector<AttentionCase> runs;
       Layout layout = Layout::kVectors;
       for_thread_orders([&] {

@@ -28,6 +28,18 @@ void check_indices(const char* op, const char* what, const Tensor& indices, int6
       throw std::logic_error(fmt::format("{}: {}[{}] is {}, the vocabulary has {} entries", op, what, n, index[n], limit));
 }
 
+// A row must see itself, and rows further down no earlier keys: the kernels leave out tiles by that.
+void check_first_keys(const char* op, const AttentionForward& args) {
+  if (!args.first_key) return;
+  const int64_t T = args.spec.shape.T;
+  const int32_t* first = args.first_key.as<int32_t>();
+  for (int64_t n = 0; n < args.first_key.elements(); ++n) {
+    const int64_t i = n % T;
+    if (first[n] < (i > 0 ? first[n - 1] : 0) || first[n] > i)
+      throw std::logic_error(fmt::format("{}: first_key[{}] is {}, at position {} of a sequence", op, n, first[n], i));
+  }
+}
+
 void check_workspace(const char* op, const Tensor& workspace, int64_t needed) {
   if (!workspace || workspace.bytes() < size_t(needed) * sizeof(float))
     throw std::logic_error(fmt::format("{}: the workspace has {} bytes, {} are needed", op,
@@ -174,11 +186,13 @@ void CpuBackend::rope(const Rope& args) {
 
 void CpuBackend::attention_forward(const AttentionForward& args) {
   check_attention_forward(args);
+  check_first_keys("attention_forward", args);
   isa_.attention_forward(args);
 }
 
 void CpuBackend::attention_backward(const AttentionBackward& args) {
   check_attention_backward(args);
+  check_first_keys("attention_backward", args.forward);
   check_workspace("attention_backward", args.workspace,
                   attention_workspace(args.forward.spec.shape, args.forward.q.dtype));
   isa_.attention_backward(args);
@@ -186,6 +200,7 @@ void CpuBackend::attention_backward(const AttentionBackward& args) {
 
 void CpuBackend::attention_probe(const AttentionProbe& args) {
   check_attention_probe(args);
+  check_first_keys("attention_probe", args.forward);
   isa_.attention_probe(args);
 }
 

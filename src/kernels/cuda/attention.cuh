@@ -10,6 +10,9 @@
 // accumulators of one product straight into the left fragments of the next. All statistics are f32; there are no
 // atomics.
 //
+// Rows that have a first key (documents packed into a sequence) leave out the tiles that none of a block's rows, or of a
+// warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
+//
 // A key bias is no tile: its score is one f32 dot product per query, at full precision, and comes first.
 // Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded.
 //
@@ -47,6 +50,7 @@ struct AttentionProblem {
   ScoreKind score;
   ScoreValues<float> constants;
   const float *key_bias, *value_bias, *sink_logit;
+  const int32_t* first_key;  // [B, T] or null: 0
   bool vectors;  // every matrix can be read and written 16 bytes at a time
 
   __host__ __device__ int group() const { return H / KV; }
@@ -57,7 +61,7 @@ inline AttentionProblem problem_of(const AttentionForwardArgs& args, bool vector
   const ScoreConstants& c = args.spec.constants;
   return {int(s.B), int(s.T), int(s.H), int(s.KV), int(s.D), float(args.spec.scale), args.spec.score,
           {float(c.bias), float(c.gamma), float(c.zeta), float(c.epsilon), c.bias_minus_log_length},
-          args.key_bias, args.value_bias, args.sink_logit, vectors};
+          args.key_bias, args.value_bias, args.sink_logit, args.first_key, vectors};
 }
 
 // Whether rows of every head start at multiples of 16 bytes, and end there.
@@ -70,6 +74,11 @@ bool allow_vectors(int64_t D, const Views&... views) {
 template <class S>
 __device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem& p, int b, int t, int head) {
   return x.at(int64_t(b) * p.T + t, int64_t(head) * p.D);
+}
+
+// The first key that row t of a sequence sees; what lies beyond the sequence is like its last row.
+__device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, int t) {
+  return p.first_key ? p.first_key[int64_t(b) * p.T + min(t, p.T - 1)] : 0;
 }
 
 // A score function as the kernels need it: functions that differ from SoftmaxFamily in the row's start alone share one

@@ -17,6 +17,7 @@ struct AttentionForwardArgs {
   const float* key_bias = nullptr;      // [KV, D] or null
   const float* value_bias = nullptr;    // [KV, D] or null
   const float* sink_logit = nullptr;    // [H], for ScoreKind::kSinkLogit
+  const int32_t* first_key = nullptr;   // [B, T] or null
   View out;                             // [B*T, H*D]
   float* stats = nullptr;               // [B, H, T, 2]
 };

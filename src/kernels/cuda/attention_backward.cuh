@@ -5,10 +5,11 @@
 //   dV_j = sum_i p_ij dO_i     dK_j = scale * sum_i ds_ij q_i     dQ_i = scale * sum_j ds_ij k_j
 //
 // (1) The queries' kernel: delta and dQ; a block owns queries of one head. It leaves (m, 1/l, delta) of every row for
-// (2), and its share of the gradients of key bias, value bias and sink logit. (2) The keys' kernel: dK and dV; a block
-// owns keys of one key/value head and walks over the later queries of all heads that share it. (3) The shares are added
-// up in order. Both kernels have the same form: rows and their partners stay in shared memory as left factors (Q, dO or
-// K, V), the other side passes by in tiles (K, V or Q, dO).
+// (2), with the first key the row sees, and its share of the gradients of key bias, value bias and sink logit. (2) The
+// keys' kernel: dK and dV; a block owns keys of one key/value head and walks over the later queries of all heads that
+// share it, up to the last that sees a key of the block. (3) The shares are added up in order. Both kernels have the
+// same form: rows and their partners stay in shared memory as left factors (Q, dO or K, V), the other side passes by in
+// tiles (K, V or Q, dO).
 #pragma once
 
 #include "kernels/cuda/attention.cuh"
@@ -20,7 +21,7 @@ struct BackwardProblem : AttentionProblem {
   Rows<const S> q, k, v, out, d_out;
   Rows<S> d_q, d_k, d_v;
   const float* stats;      // [B, H, T, 2]
-  float4* rows;            // [B, H, padded_T]: m, 1/l, delta, unused; zeros from T on
+  float4* rows;            // [B, H, padded_T]: m, 1/l, delta, the first key it sees; zeros but the last from T on
   float* bias_shares;      // [B, group, blocks, 2, KV, D]: of d_key_bias (before the scale) and d_value_bias
   float* sink_shares;      // [B, blocks, H]: of d_sink_logit
   int padded_T;

@@ -2,7 +2,7 @@
 // (attention_backward.cuh).
 //
 // A block owns 64 keys (32 where a row takes 1 KB) of one key/value head, those with the most queries first. K and V
-// stay in shared memory; the queries at or after the block pass by, of every head that shares the keys, each with its
+// stay in shared memory; the queries that see the block pass by, of every head that shares the keys, each with its
 // (m, 1/l, delta). Scores are kept transposed, [keys, queries], so that weights and score gradients are left factors as
 // they are. At D = 256 the registers hold one of dK and dV: two blocks share the work, one for each.
 #include "kernels/cuda/attention_backward.cuh"
@@ -17,20 +17,33 @@ struct KeysTiling : BackwardTiling<S, kD> {
 };
 
 // Products k . q of a tile into weights, dO . v into score gradients, both transposed and in place. `rows` are the
-// tile's queries; key 0 of the warp lies `behind` positions after query 0 of the tile, which has `queries` queries.
+// tile's queries, the first of them at position `query`, up to the sequence's end; the warp's first key is at `key`.
 template <class Score, int kStrips, int kTiles>
 __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
-                                              const float4* rows, int behind, int queries, const AttentionProblem& p) {
+                                              const float4* rows, int key, int query, const AttentionProblem& p) {
+  const int behind = key - query, queries = p.T - query, own_key = key + lane_index() / 4;
   for_elements<kStrips, kTiles>([&](Place at) {
     const float4 row = rows[at.column];
     float &x = s[at.strip][at.tile][at.e], &y = dp[at.strip][at.tile][at.e];
     const float score = x * p.scale;
     const float weight = Score::probability(score, row.x, row.y, p.constants);
     const float ds = Score::d_score(score, row.x, row.y, weight, y, row.z, p.constants);
-    const bool seen = at.above >= behind && at.column < queries;
+    const bool seen = at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
     x = seen ? weight : 0.0f;
     y = seen ? ds : 0.0f;
   });
+}
+
+// How many tiles of kQueries queries, from `first` on, see some of the keys up to `last`: the first so many, as first
+// keys never decrease. All lanes of a warp call.
+template <int kQueries>
+__device__ __forceinline__ int tiles_that_see(int first, int last, int b, const AttentionProblem& p) {
+  const int tiles = (p.T - first + kQueries - 1) / kQueries;
+  if (!p.first_key) return tiles;
+  int count = 0;
+  for (int tile = lane_index(); tile < tiles; tile += kWarp)
+    count += first_key_of(p, b, first + tile * kQueries) <= last;
+  return warp_sum(count);
 }
 
 template <class S, class Score, int kD>
@@ -46,7 +59,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
 
   const int heads = p.B * p.KV, b_kv = int(blockIdx.x) % heads, b = b_kv / p.KV, kv = b_kv % p.KV;
   const int first = int(blockIdx.x) / heads * kRows;
-  const int tiles_per_head = (p.T - first + kQueries - 1) / kQueries, tiles = tiles_per_head * p.group();
+  const int tiles_per_head = tiles_that_see<kQueries>(first, first + kRows - 1, b, p);
+  const int tiles = tiles_per_head * p.group();
   const auto first_query = [&](int tile) { return first + tile % tiles_per_head * kQueries; };
 
   const auto load_queries = [&](int tile, int buffer) {
@@ -66,21 +80,23 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
   const int warp_row = warp_index() * 16 * kStrips, row = first + warp_row;
   S *const warp_k = k + warp_row * kStride, *const warp_v = v + warp_row * kStride;
   const LeftRows<S, kStrips, kD, false> left_k(warp_k, kStride), left_v(warp_v, kStride);
-  const auto seen = [&](int tile) { return row < p.T && row < first_query(tile) + kQueries; };
+  const auto seen = [&](int tile, int buffer) {
+    return row < p.T && row < first_query(tile) + kQueries &&
+           float(row + 16 * kStrips) > rows[buffer * kQueries].w;
+  };
 
   if constexpr (Tiling::kSplit) {
     const bool for_keys = blockIdx.y == 0;
     float sum[kStrips][kD / 8][4];
     set_zero(sum);
     walk_tiles(tiles, load_queries, [&](int tile, int buffer) {
-      if (!seen(tile)) return;
+      if (!seen(tile, buffer)) return;
       const S *const tile_q = q + buffer * Tiling::kTile, *const tile_d_out = d_out + buffer * Tiling::kTile;
       float s[kStrips][kQueries / 8][4], dp[kStrips][kQueries / 8][4];
       multiply_columns(s, left_k, tile_q, kStride);
       if (for_keys) multiply_columns(dp, left_v, tile_d_out, kStride);
       else set_zero(dp);
-      const int t = first_query(tile);
-      differentiate<Score>(s, dp, rows + buffer * kQueries, row - t, p.T - t, p);
+      differentiate<Score>(s, dp, rows + buffer * kQueries, row, first_query(tile), p);
       for_elements<kStrips, kQueries / 8>([&](Place at) {
         float& x = s[at.strip][at.tile][at.e];
         x = for_keys ? dp[at.strip][at.tile][at.e] : x;
@@ -95,13 +111,12 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
     set_zero(d_k);
     set_zero(d_v);
     walk_tiles(tiles, load_queries, [&](int tile, int buffer) {
-      if (!seen(tile)) return;
+      if (!seen(tile, buffer)) return;
       const S *const tile_q = q + buffer * Tiling::kTile, *const tile_d_out = d_out + buffer * Tiling::kTile;
       float s[kStrips][kQueries / 8][4], dp[kStrips][kQueries / 8][4];
       multiply_columns(s, left_k, tile_q, kStride);
       multiply_columns(dp, left_v, tile_d_out, kStride);
-      const int t = first_query(tile);
-      differentiate<Score>(s, dp, rows + buffer * kQueries, row - t, p.T - t, p);
+      differentiate<Score>(s, dp, rows + buffer * kQueries, row, first_query(tile), p);
       add_product(d_v, s, tile_d_out, kStride);
       add_product(d_k, dp, tile_q, kStride);
     });

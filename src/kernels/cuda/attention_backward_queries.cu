@@ -17,21 +17,28 @@ struct GradientRows {
 
   const AttentionProblem& p;
   int first;                        // position of the warp's first query
+  int start[kRows], first_seen;     // the first key that each row sees, and the first that one does
   float m[kRows], inverse[kRows], delta[kRows];
   float bias_score[kRows], bias_dp[kRows];
 
-  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int first_query, const float* stats)
-      : p(problem), first(first_query) {
+  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int b, int first_query, const float* stats)
+      : p(problem), first(first_query), first_seen(first_key_of(p, b, first)) {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = first + 8 * r + g;
       const float2 pair = row < p.T ? *reinterpret_cast<const float2*>(stats + 2 * int64_t(row)) : make_float2(0, 0);
+      start[r] = first_key_of(p, b, row);
       m[r] = pair.x, inverse[r] = pair.y, delta[r] = 0, bias_score[r] = 0, bias_dp[r] = 0;
     }
   }
 
-  __device__ __forceinline__ bool sees(int first_key) const { return first < p.T && first_key < first + 16 * kStrips; }
+  __device__ __forceinline__ bool sees(int first_key) const {
+    return first < p.T && first_key < first + 16 * kStrips && first_key + Tiling::kColumns > first_seen;
+  }
+  __device__ __forceinline__ bool sees(Place at, int first_key) const {
+    return at.above <= first - first_key && at.column >= start[at.r] - first_key;
+  }
   __device__ __forceinline__ bool exists(int r) const { return first + 8 * r + lane_index() / 4 < p.T; }
 
   __device__ __forceinline__ void read_bias(const S* q, const S* d_out, int kv) {
@@ -62,11 +69,10 @@ struct GradientRows {
   // delta = sum_j delta_term: this lane's part, of one tile of q . k and dO . v.
   __device__ __forceinline__ void add_delta_terms(const float (&s)[kStrips][kTiles][4],
                                                   const float (&dp)[kStrips][kTiles][4], int first_key) {
-    const int last = first - first_key;
     for_elements<kStrips, kTiles>([&](Place at) {
       const float term = Score::delta_term(s[at.strip][at.tile][at.e] * p.scale, m[at.r], inverse[at.r],
                                            dp[at.strip][at.tile][at.e], p.constants);
-      delta[at.r] += at.above <= last ? term : 0.0f;
+      delta[at.r] += sees(at, first_key) ? term : 0.0f;
     });
   }
   __device__ __forceinline__ void finish_delta() {
@@ -80,13 +86,12 @@ struct GradientRows {
   // dp of a tile into ds, in place.
   __device__ __forceinline__ void differentiate(const float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
                                                 int first_key) const {
-    const int last = first - first_key;
     for_elements<kStrips, kTiles>([&](Place at) {
       const float score = s[at.strip][at.tile][at.e] * p.scale;
       float& x = dp[at.strip][at.tile][at.e];
       const float weight = Score::probability(score, m[at.r], inverse[at.r], p.constants);
       const float ds = Score::d_score(score, m[at.r], inverse[at.r], weight, x, delta[at.r], p.constants);
-      x = at.above <= last ? ds : 0.0f;
+      x = sees(at, first_key) ? ds : 0.0f;
     });
   }
 
@@ -106,7 +111,7 @@ struct GradientRows {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r)
-      if (lane_index() % 4 == 0) rows[first + 8 * r + g] = make_float4(m[r], inverse[r], delta[r], 0);
+      if (lane_index() % 4 == 0) rows[first + 8 * r + g] = make_float4(m[r], inverse[r], delta[r], float(start[r]));
   }
 };
 
@@ -133,10 +138,11 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
 
   const int heads = p.B * p.H, blocks = int(gridDim.x) / heads, block = blocks - 1 - int(blockIdx.x) / heads;
   const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
-  const int first = block * kRows, tiles = (min(first + kRows, p.T) - 1) / kKeys + 1;
+  const int first = block * kRows, first_tile = first_key_of(p, b, first) / kKeys;
+  const int tiles = (min(first + kRows, p.T) - 1) / kKeys + 1 - first_tile, first_key = first_tile * kKeys;
 
   const auto load_keys = [&](int tile, int buffer) {
-    const int key = tile * kKeys;
+    const int key = first_key + tile * kKeys;
     load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
     load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
   };
@@ -152,13 +158,13 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
   S* const warp_q = q + warp_row * kStride;
   const S* const warp_d_out = d_out + warp_row * kStride;
   const LeftRows<S, kStrips, kD, false> left_q(warp_q, kStride), left_d_out(warp_d_out, kStride);
-  GradientRows<S, Score, kD> rows(p, row, p.stats + int64_t(bh) * p.T * 2);
+  GradientRows<S, Score, kD> rows(p, b, row, p.stats + int64_t(bh) * p.T * 2);
   if (p.key_bias) rows.read_bias(warp_q, warp_d_out, kv);
 
   // s and dp of a tile, where the warp sees it.
   float s[kStrips][kKeys / 8][4], dp[kStrips][kKeys / 8][4];
   const auto products = [&](int tile, int buffer) {
-    if (!rows.sees(tile * kKeys)) return false;
+    if (!rows.sees(first_key + tile * kKeys)) return false;
     multiply_columns(s, left_q, k + buffer * Tiling::kTile, kStride);
     multiply_columns(dp, left_d_out, v + buffer * Tiling::kTile, kStride);
     return true;
@@ -166,7 +172,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
 
   if constexpr (Score::kOwnDelta) {
     walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
-      if (products(tile, buffer)) rows.add_delta_terms(s, dp, tile * kKeys);
+      if (products(tile, buffer)) rows.add_delta_terms(s, dp, first_key + tile * kKeys);
     });
     rows.finish_delta();
     __syncthreads();
@@ -181,7 +187,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
   set_zero(d_q);
   walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
     if (!products(tile, buffer)) return;
-    rows.differentiate(s, dp, tile * kKeys);
+    rows.differentiate(s, dp, first_key + tile * kKeys);
     add_product(d_q, dp, k + buffer * Tiling::kTile, kStride);
   });
 

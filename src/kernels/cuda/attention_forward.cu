@@ -36,18 +36,22 @@ struct ForwardRows {
   static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kKeys / 8, kRows = 2 * kStrips;
 
   const AttentionProblem& p;
-  int first;                         // position of the warp's first query
+  int b, first;                      // the sequence; position of the warp's first query
+  int first_seen, last_start;        // the first keys that its first and its last row see
   float m[kRows], l[kRows];          // l: this lane's share; after `invert`, 1 / the row's normaliser
   float out[kStrips][kD / 8][4];
   float bias_score[kRows];           // of the key bias
 
-  __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int first_query, int h)
-      : p(problem), first(first_query) {
+  __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int sequence, int first_query, int h)
+      : p(problem), b(sequence), first(first_query), first_seen(first_key_of(p, b, first)),
+        last_start(first_key_of(p, b, first + 16 * kStrips - 1)) {
     const float sink = p.sink_logit ? p.sink_logit[h] : 0.0f;
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
-      const RowStart<float> start = row_start(ScoreFunctions{}, p.score, float(first + 8 * r + g), sink, p.constants);
+      const int row = first + 8 * r + g;
+      const RowStart<float> start =
+          row_start(ScoreFunctions{}, p.score, float(row - first_key_of(p, b, row)), sink, p.constants);
       m[r] = start.reference;
       l[r] = lane_index() % 4 == 0 ? start.mass : 0.0f;
     }
@@ -55,7 +59,9 @@ struct ForwardRows {
   }
 
   // Whether some row of the warp sees a key of the tile.
-  __device__ __forceinline__ bool sees(int first_key) const { return first < p.T && first_key < first + 16 * kStrips; }
+  __device__ __forceinline__ bool sees(int first_key) const {
+    return first < p.T && first_key < first + 16 * kStrips && first_key + Tiling::kKeys > first_seen;
+  }
 
   // The key bias is the first key.
   __device__ __forceinline__ void absorb_bias(const S* q, int kv) {
@@ -77,12 +83,15 @@ struct ForwardRows {
 
   // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
   __device__ __forceinline__ void absorb(float (&s)[kStrips][kTiles][4], int first_key) {
-    if (first_key + Tiling::kKeys - 1 > first) absorb_tile<true>(s, first - first_key);
-    else absorb_tile<false>(s, 0);
+    if (first_key + Tiling::kKeys - 1 > first || first_key < last_start) absorb_tile<true>(s, first_key);
+    else absorb_tile<false>(s, first_key);
   }
 
   template <bool kMasked>
-  __device__ __forceinline__ void absorb_tile(float (&s)[kStrips][kTiles][4], int last) {
+  __device__ __forceinline__ void absorb_tile(float (&s)[kStrips][kTiles][4], int first_key) {
+    const int last = first - first_key;
+    int begin[kRows];
+    if constexpr (kMasked) load_begins(begin, first_key);
     if constexpr (Score::kRunningMax) {
       float largest[kRows], corrections[kRows];
 #pragma unroll
@@ -90,7 +99,7 @@ struct ForwardRows {
       for_elements<kStrips, kTiles>([&](Place at) {
         float& x = s[at.strip][at.tile][at.e];
         x *= p.scale;
-        if (!kMasked || at.above <= last) largest[at.r] = fmaxf(largest[at.r], x);
+        if (!kMasked || (at.above <= last && at.column >= begin[at.r])) largest[at.r] = fmaxf(largest[at.r], x);
       });
 #pragma unroll
       for (int r = 0; r < kRows; ++r)
@@ -102,7 +111,7 @@ struct ForwardRows {
       const float score = Score::kRunningMax ? x : x * p.scale;
       const float w = Score::weight(score, m[at.r], p.constants);
       const float u = Score::mass(score, m[at.r], w, p.constants);
-      const bool seen = !kMasked || at.above <= last;
+      const bool seen = !kMasked || (at.above <= last && at.column >= begin[at.r]);
       x = seen ? w : 0.0f;
       l[at.r] += seen ? u : 0.0f;
     });
@@ -111,9 +120,12 @@ struct ForwardRows {
   // Products q . k of a tile into final weights (kTwoPass).
   __device__ __forceinline__ void to_probabilities(float (&s)[kStrips][kTiles][4], int first_key) const {
     const int last = first - first_key;
+    int begin[kRows];
+    load_begins(begin, first_key);
     for_elements<kStrips, kTiles>([&](Place at) {
       float& x = s[at.strip][at.tile][at.e];
-      x = at.above <= last ? Score::probability(x * p.scale, m[at.r], l[at.r], p.constants) : 0.0f;
+      const bool seen = at.above <= last && at.column >= begin[at.r];
+      x = seen ? Score::probability(x * p.scale, m[at.r], l[at.r], p.constants) : 0.0f;
     });
   }
 
@@ -123,12 +135,18 @@ struct ForwardRows {
   }
 
  private:
+  // The column of a tile at which each row begins to see keys. Not kept: few tiles are masked, registers are short.
+  __device__ __forceinline__ void load_begins(int (&begin)[kRows], int first_key) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) begin[r] = first_key_of(p, b, first + 8 * r + lane_index() / 4) - first_key;
+  }
+
   // Returns what everything summed so far is multiplied by; l already was. A NaN leaves m as it is and shows in the
-  // weight.
+  // weight; a row that has seen no key yet keeps its -inf.
   __device__ __forceinline__ float raise_reference(int r, float score) {
     const float before = m[r];
     m[r] = fmaxf(before, score);
-    const float correction = exp_of(before - m[r]);
+    const float correction = before == m[r] ? 1.0f : exp_of(before - m[r]);
     l[r] *= correction;
     return correction;
   }
@@ -146,16 +164,17 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
   const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
   const int first = (blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries;
   const int last = min(first + Tiling::kQueries, p.T) - 1;
-  const int tiles = last / kKeys + 1;
+  const int first_tile = first_key_of(p, b, first) / kKeys, tiles = last / kKeys + 1 - first_tile;
+  const int first_key = first_tile * kKeys;
 
   const auto load_keys = [&](int tile, int buffer) {
-    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, tile * kKeys, kv), p.k.stride,
-                                   p.T - tile * kKeys, p);
+    const int key = first_key + tile * kKeys;
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
   };
   const auto load_both = [&](int tile, int buffer) {
     load_keys(tile, buffer);
-    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, tile * kKeys, kv), p.v.stride,
-                                   p.T - tile * kKeys, p);
+    const int key = first_key + tile * kKeys;
+    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
   };
 
   load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
@@ -170,15 +189,15 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
   S* const warp_q = q + warp_row * kStride;
   LeftRows<S, kStrips, kD, Tiling::kHeld> left(warp_q, kStride);
   left.hold();
-  ForwardRows<S, Score, kD> rows(p, first + warp_row, h);
+  ForwardRows<S, Score, kD> rows(p, b, first + warp_row, h);
   if (p.key_bias) rows.absorb_bias(warp_q, kv);
 
   if constexpr (Score::kTwoPass) {
     walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
-      if (!rows.sees(tile * kKeys)) return;
+      if (!rows.sees(first_key + tile * kKeys)) return;
       float s[kStrips][kKeys / 8][4];
       multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
-      rows.absorb(s, tile * kKeys);
+      rows.absorb(s, first_key + tile * kKeys);
     });
     rows.invert();
     __syncthreads();
@@ -192,18 +211,18 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
       rows.add_bias_value(weights, kv);
     }
     walk_tiles(tiles, load_both, [&](int tile, int buffer) {
-      if (!rows.sees(tile * kKeys)) return;
+      if (!rows.sees(first_key + tile * kKeys)) return;
       float s[kStrips][kKeys / 8][4];
       multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
-      rows.to_probabilities(s, tile * kKeys);
+      rows.to_probabilities(s, first_key + tile * kKeys);
       add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
     });
   } else {
     walk_tiles(tiles, load_both, [&](int tile, int buffer) {
-      if (!rows.sees(tile * kKeys)) return;
+      if (!rows.sees(first_key + tile * kKeys)) return;
       float s[kStrips][kKeys / 8][4];
       multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
-      rows.absorb(s, tile * kKeys);
+      rows.absorb(s, first_key + tile * kKeys);
       add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
     });
     rows.invert();

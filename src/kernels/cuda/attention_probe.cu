@@ -22,7 +22,7 @@ struct ProbeTiling {
   static constexpr size_t kShared = (kQueries * kTileStride<kD> + 2 * kTile) * sizeof(S);
 };
 
-// first_score_i = s_i0, gap_i = s_i0 - mean over 1 <= j < i of s_ij (0 for i < 2).
+// first_score_i = s_if, f the first key of row i, gap_i = s_if - mean over f < j < i of s_ij (0 for i < f + 2).
 template <class S, int kD>
 __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> p) {
   using Tiling = ProbeTiling<S, kD>;
@@ -33,10 +33,11 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
   const int heads = p.B * p.H, blocks = int(gridDim.x) / heads;
   const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
   const int first = (blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries;
-  const int tiles = (min(first + Tiling::kQueries, p.T) - 1) / kKeys + 1;
+  const int first_tile = first_key_of(p, b, first) / kKeys;
+  const int tiles = (min(first + Tiling::kQueries, p.T) - 1) / kKeys + 1 - first_tile;
   const auto load_keys = [&](int tile, int buffer) {
-    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, tile * kKeys, kv), p.k.stride,
-                                   p.T - tile * kKeys, p);
+    const int key = (first_tile + tile) * kKeys;
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
   };
   load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
   load_keys(0, 0);
@@ -45,17 +46,19 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
   const int warp_row = warp_index() * 16, row = first + warp_row;
   const LeftRows<S, 1, kD, false> left(q + warp_row * kStride, kStride);
   float sink[2] = {0, 0}, others[2] = {0, 0};
+  int start[2];
+  for (int r = 0; r < 2; ++r) start[r] = first_key_of(p, b, row + 8 * r + lane_index() / 4);
   walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
-    const int first_key = tile * kKeys;
+    const int first_key = (first_tile + tile) * kKeys;
     if (first_key >= row + 16) return;
     float s[1][kKeys / 8][4];
     multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
     const int last = row - first_key - 1;  // the query itself is not among the others
     for_elements<1, kKeys / 8>([&](Place at) {
       const float score = s[0][at.tile][at.e] * p.scale;
-      const bool is_first = first_key + at.column == 0;
-      sink[at.r] += is_first ? score : 0.0f;
-      others[at.r] += !is_first && at.above <= last ? score : 0.0f;
+      const int place = first_key + at.column - start[at.r];
+      sink[at.r] += place == 0 ? score : 0.0f;
+      others[at.r] += place > 0 && at.above <= last ? score : 0.0f;
     });
   });
   for (int r = 0; r < 2; ++r) {
@@ -63,7 +66,8 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
     const int i = row + 8 * r + lane_index() / 4;
     if (lane_index() % 4 == 0 && i < p.T) {
       p.first_score[int64_t(bh) * p.T + i] = score;
-      p.gap[int64_t(bh) * p.T + i] = i < 2 ? 0.0f : score - sum / float(i - 1);
+      const int count = i - start[r] - 1;
+      p.gap[int64_t(bh) * p.T + i] = count < 1 ? 0.0f : score - sum / float(count);
     }
   }
 }

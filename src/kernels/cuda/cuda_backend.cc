@@ -51,6 +51,7 @@ cuda::AttentionForwardArgs attention_args(const AttentionForward& args) {
   out.key_bias = floats(args.key_bias);
   out.value_bias = floats(args.value_bias);
   out.sink_logit = floats(args.sink_logit);
+  out.first_key = args.first_key.as<int32_t>();
   out.out = view_of(args.out);
   out.stats = floats(args.stats);
   return out;

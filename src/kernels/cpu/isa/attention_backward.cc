@@ -5,7 +5,8 @@
 // Three passes. (1) delta_i, per query block. (2) Per (batch, key/value head, chunk of key blocks): dK and dV stay in
 // registers and L1 while all later queries pass by; dQ is summed into this task's own slice of the workspace. (3) The slices
 // are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the key block
-// is transposed once for all queries. The key bias is one more block, of a single key that every query sees.
+// is transposed once for all queries. The key bias is one more block, of a single key that every query sees. Where rows have
+// a first key, the queries that see a block are a range of them, as are the blocks that a query sees: the rest is left out.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -39,6 +40,7 @@ template <class S>
 struct QueryRows {
   using A = Acc<S>;
   int64_t first, count;
+  const int32_t* first_key;  // [count], or null: 0
   Rows<A> q, d_o;
   const A* stats;   // [count, 2]
   const A* delta;   // [count]
@@ -108,7 +110,7 @@ class Backward {
         V sum(0);
         for (int64_t j = 0; j < columns; j += kLanes) {
           const V term = Score::delta_term(load(queries.s + i * kBlock + j) * V(scale_), m, inv, load(queries.dp + i * kBlock + j), constants_);
-          sum += select(visible(keys, queries.first + i, j), term, V(0));
+          sum += select(visible(keys, queries, i, j), term, V(0));
         }
         sums[i] += sum_of(sum);
       }
@@ -118,7 +120,7 @@ class Backward {
       load_slot(keys, kv);
       add();
     }
-    for (int64_t key = 0; key < first + queries.count; key += kBlock) {
+    for (int64_t key = first_key_of(in_, b, first) / kBlock * kBlock; key < first + queries.count; key += kBlock) {
       load_keys(keys, b, kv, key);
       add();
     }
@@ -145,13 +147,14 @@ class Backward {
     }
   }
 
-  // All queries at or after this block of keys, of every head that shares it.
+  // All queries that see this block of keys, of every head that shares it.
   void against_queries(KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t chunk) {
     std::memset(keys.d_k, 0, size_t(keys.count * padded_) * sizeof(A));
     std::memset(keys.d_v, 0, size_t(keys.count * padded_) * sizeof(A));
     QueryRows<S> queries;
     for (int64_t h = kv * group_; h < (kv + 1) * group_; ++h)
       for (int64_t first = keys.first < 0 ? 0 : keys.first; first < shape_.T; first += kBlock) {
+        if (keys.first >= 0 && first_key_of(in_, b, first) >= keys.first + keys.count) break;
         load_queries(queries, b, h, first);
         products(queries, keys);
         differentiate(queries, keys);
@@ -208,17 +211,18 @@ class Backward {
         const V s = load(s_at) * V(scale_), dp = load(dp_at);
         const V p = Score::probability(s, m, inv, constants_);
         const V ds = Score::d_score(s, m, inv, p, dp, delta, constants_);
-        const Mask<A> seen = visible(keys, queries.first + i, j);
+        const Mask<A> seen = visible(keys, queries, i, j);
         store(s_at, select(seen, p, V(0)));
         store(dp_at, select(seen, ds, V(0)));
       }
     }
   }
 
-  // Keys of lanes [j, j + kLanes) that exist and that the query may see.
-  SLUICE_INLINE Mask<A> visible(const KeyBlock<S>& keys, int64_t query, int64_t j) const {
-    const int64_t last = min_of(query - keys.first + 1, keys.count);
-    return lane_index<A>() < V(A(last - j));
+  // Keys of lanes [j, j + kLanes) that exist and that query i of the block may see.
+  SLUICE_INLINE Mask<A> visible(const KeyBlock<S>& keys, const QueryRows<S>& queries, int64_t i, int64_t j) const {
+    const int64_t end = min_of(queries.first + i - keys.first + 1, keys.count);
+    const int64_t begin = queries.first_key && keys.first >= 0 ? queries.first_key[i] - keys.first : 0;
+    return (lane_index<A>() < V(A(end - j))) & (lane_index<A>() >= V(A(begin - j)));
   }
 
   // --- pass 3
@@ -289,6 +293,8 @@ class Backward {
   void load_queries(QueryRows<S>& queries, int64_t b, int64_t h, int64_t first) const {
     queries.first = first;
     queries.count = min_of(kBlock, shape_.T - first);
+    queries.first_key =
+        in_.first_key.data ? static_cast<const int32_t*>(in_.first_key.data) + b * shape_.T + first : nullptr;
     queries.q = tile_rows(head_row<S>(in_.q, shape_, b, first, h), in_.q.stride, queries.count, shape_.D, padded_,
                           queries.q_scratch);
     queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h), args_.d_out.stride, queries.count, shape_.D,

@@ -4,7 +4,8 @@
 // reference m and normaliser l of the score function (score.h) and the unnormalised output; when m grows, l and the
 // output are rescaled (online softmax, arXiv 1805.02867; tiling as in arXiv 2205.14135). Scores are kept transposed, [keys,
 // queries], so that a SIMD lane is a query: maxima and sums over keys are plain vector operations, and only the query
-// block is ever transposed. A key bias is a tile of one key that comes first and that no query is barred from.
+// block is ever transposed. A key bias is a tile of one key that comes first and that no query is barred from. Tiles of
+// keys before the first key that some query of the block sees are left out.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -30,6 +31,7 @@ class QueryBlock {
         kv_(h / (shape_.H / shape_.KV)), first_(first), count_(min_of(kBlock, shape_.T - first)),
         padded_((shape_.D + kLanes - 1) / kLanes * kLanes) {
     pack_transposed(head_row<S>(args.q, shape_, b, first, h), args.q.stride, count_, shape_.D, A(args.spec.scale), q_);
+    for (int64_t i = 0; i < kBlock; ++i) starts_[i] = A(first_key_of(args, b, first + min_of(i, count_ - 1)) - first);
   }
 
   template <class Score>
@@ -62,20 +64,19 @@ class QueryBlock {
     visit_tiles([&](const KeyTile<A>& tile) {
       if (tile.first < 0) return;
       scores(tile);
-      if (tile.first == 0)
-        for (int64_t i = 0; i < kBlock; ++i) sink[i] = s_[i];
       for (int64_t j = 0; j < tile.count; ++j)
         for (int64_t i = 0; i < count_; ++i) {
-          const int64_t key = tile.first + j;
-          if (key >= 1 && key < first_ + i) sum[i] += s_[j * kBlock + i];
+          const A key(tile.first + j - first_), s = s_[j * kBlock + i];
+          if (key == starts_[i]) sink[i] = s;
+          if (key > starts_[i] && key < A(i)) sum[i] += s;
         }
     });
     const int64_t row = (b_ * shape_.H + h_) * shape_.T + first_;
     for (int64_t i = 0; i < count_; ++i) {
       const A p = Score::probability(sink[i], m_[i], l_[i], constants_);
       static_cast<A*>(out.sink_attention.data)[row + i] = p;
-      const int64_t others = first_ + i - 1;  // keys 1 .. i-1
-      static_cast<A*>(out.sink_logit_gap.data)[row + i] = others > 0 ? sink[i] - sum[i] / A(others) : A(0);
+      const A others = A(i) - starts_[i] - A(1);  // keys between the first and the row's own
+      static_cast<A*>(out.sink_logit_gap.data)[row + i] = others > A(0) ? sink[i] - sum[i] / others : A(0);
     }
   }
 
@@ -84,7 +85,7 @@ class QueryBlock {
   void start_rows() {
     const A sink = Score::kSinkLogit ? static_cast<const A*>(args_.sink_logit.data)[h_] : A(0);
     for (int64_t i = 0; i < kBlock; ++i) {
-      const RowStart<A> start = Score::template start<A>(A(first_ + i), sink, constants_);
+      const RowStart<A> start = Score::template start<A>(A(i) - starts_[i], sink, constants_);
       m_[i] = start.reference;
       l_[i] = start.mass;
     }
@@ -106,7 +107,7 @@ class QueryBlock {
       body(KeyTile<A>{tile_rows(k, shape_.D, 1, shape_.D, padded_, k_),
                       v ? tile_rows(v, shape_.D, 1, shape_.D, padded_, v_) : Rows<A>{nullptr, 0}, -1, 1});
     }
-    for (int64_t key = 0; key < first_ + count_; key += kBlock) {
+    for (int64_t key = first_key_of(args_, b_, first_) / kBlock * kBlock; key < first_ + count_; key += kBlock) {
       const int64_t count = min_of(kBlock, first_ + count_ - key);
       body(KeyTile<A>{
           tile_rows(head_row<S>(args_.k, shape_, b_, key, kv_), args_.k.stride, count, shape_.D, padded_, k_),
@@ -133,16 +134,22 @@ class QueryBlock {
     return diagonal(tile) ? min_of(tile.count, i / kStrip * kStrip + kStrip) : tile.count;
   }
 
-  // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all.
+  // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all, and nobody's
+  // first key lies behind it.
   SLUICE_INLINE Mask<A> visible(const KeyTile<A>& tile, int64_t j, int64_t i) const {
-    return lane_index<A>() >= V(A(tile.first + j - first_ - i));
+    const int64_t key = tile.first + j - first_;
+    return (lane_index<A>() >= V(A(key - i))) & (load(starts_ + i) <= V(A(tile.first < 0 ? kBlock : key)));
+  }
+  // Whether some query may not see some key of the tile.
+  bool masked(const KeyTile<A>& tile) const {
+    return tile.first >= 0 && (tile.first + tile.count - 1 > first_ || A(tile.first - first_) < starts_[count_ - 1]);
   }
 
   // Scores of a tile into unnormalised weights, in place; m_, l_ and correction_ updated.
   template <class Score>
   void absorb(const KeyTile<A>& tile) {
     scores(tile);
-    if (tile.first + tile.count - 1 > first_) absorb_columns<Score, true>(tile);
+    if (masked(tile)) absorb_columns<Score, true>(tile);
     else absorb_columns<Score, false>(tile);
   }
 
@@ -157,7 +164,8 @@ class QueryBlock {
           const V s = load(s_ + j * kBlock + i);
           m = max_of(kMasked ? select(visible(tile, j, i), s, m) : s, m);
         }
-        const V correction = exp_of(before - m);
+        V correction = exp_of(before - m);
+        if constexpr (kMasked) correction = select(m <= before, V(1), correction);  // no key seen so far: both are -inf
         store(correction_ + i, correction);
         store(m_ + i, m);
         store(l_ + i, load(l_ + i) * correction);
@@ -238,6 +246,7 @@ class QueryBlock {
   alignas(64) A o_[kBlock * kMaxHead];          // [count, padded]
   alignas(64) A s_[kBlock * kBlock];            // [keys, queries]
   alignas(64) A m_[kBlock], l_[kBlock], correction_[kBlock];
+  alignas(64) A starts_[kBlock];                // the first key a query sees, counted from first_
 };
 
 // body(QueryBlock&) for every block of every head, in parallel; the longest rows first.

@@ -25,6 +25,11 @@ SLUICE_INLINE S* head_row(const Tensor& x, const AttentionShape& s, int64_t b, i
   return static_cast<S*>(x.data) + (b * s.T + t) * x.stride + h * s.D;
 }
 
+// The first key that row (b, t) sees.
+SLUICE_INLINE int64_t first_key_of(const AttentionForward& args, int64_t b, int64_t t) {
+  return args.first_key.data ? static_cast<const int32_t*>(args.first_key.data)[b * args.spec.shape.T + t] : 0;
+}
+
 // A view of tile rows in the accumulator type.
 template <class A>
 struct Rows {
