@@ -107,7 +107,12 @@ Analysis Analyzer::run(int64_t step) {
   for (int64_t first = 0; first < options_.sequences; first += model_.max_batch()) {
     const int64_t count = std::min(model_.max_batch(), options_.sequences - first);
     source_.fill(first, count, inputs_.data(), targets_.data());
-    loss_ += model_.observe(inputs_.data(), targets_.data(), count, T_, scale, *this) / double(T_);
+    if (source_.masks_documents()) {
+      document_starts_.resize(inputs_.size());
+      source_.fill_document_starts(first, count, document_starts_.data());
+    }
+    const int32_t* starts = source_.masks_documents() ? document_starts_.data() : nullptr;
+    loss_ += model_.observe(inputs_.data(), targets_.data(), count, T_, scale, *this, starts) / double(T_);
   }
   const auto& gate = model_.blocks().front().attention().gate();
   const AttentionConfig& attention = model_.config().attention;
@@ -196,7 +201,8 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
                                                 .k = k.data() + (b * T_ * KV_ + kv) * D_,
                                                 .k_stride = KV_ * D_,
                                                 .key_bias = bias.empty() ? nullptr : bias.data() + kv * D_,
-                                                .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(h)])},
+                                                .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(h)]),
+                                                .first_key = run.first_key ? &document_starts_[size_t(b * T_)] : nullptr},
                                                T_);
       add_weights(head(layer, h), weights, strongest(layer, b, h));
     }

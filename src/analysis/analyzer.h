@@ -69,7 +69,7 @@ class Analyzer final : private PassObserver {
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
   double loss_ = 0;                   // sum over sequences of their mean losses
   // Of the micro-batch that is running.
-  std::vector<int32_t> inputs_, targets_;
+  std::vector<int32_t> inputs_, targets_, document_starts_;
   std::vector<int64_t> strongest_;    // [L, max batch, H]: the position of each sequence's largest sink
   std::vector<float> content_;        // [N, KV*D]: a layer's gradient before the gate's path is added; empty without one
 };

@@ -45,16 +45,18 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
   if (in.key_bias) out.key_bias.resize(size_t(positions));
   for (int64_t i = 0; i < positions; ++i) {
     const float* q = in.q + i * in.q_stride;
+    const int64_t first = in.first_key ? in.first_key[i] : 0;
     double* scores = out.rows.data() + i * positions;
     for (int64_t d = 0; d < D; ++d) {
       const double scaled = spec.scale * q[d];
       const double* key = keys.data() + d * positions;
-      for (int64_t j = 0; j <= i; ++j) scores[j] += scaled * key[j];
+      for (int64_t j = first; j <= i; ++j) scores[j] += scaled * key[j];
       if (in.key_bias) out.key_bias[size_t(i)] += scaled * in.key_bias[d];
     }
     double* slot = in.key_bias ? &out.key_bias[size_t(i)] : nullptr;
-    ScoreFunctions::dispatch(
-        spec.score, [&](auto score) { row_weights<decltype(score)>(scores, i + 1, slot, in.sink_logit, constants); });
+    ScoreFunctions::dispatch(spec.score, [&](auto score) {
+      row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in.sink_logit, constants);
+    });
   }
   return out;
 }
@@ -67,13 +69,17 @@ std::vector<std::vector<double>> attention_weights(Backend& backend, const Atten
   const std::vector<float> k = host_copy(backend, run.k.columns(kv * D, D).row_range(0, positions));
   const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
   const std::vector<float> sinks = run.sink_logit ? host_copy(backend, run.sink_logit) : std::vector<float>{};
+  std::vector<int32_t> first_keys(size_t(run.first_key ? positions : 0));
+  if (run.first_key)
+    backend.download(first_keys.data(), run.first_key.reshaped({run.first_key.elements(), 1}).row_range(0, positions));
   const HeadWeights weights = head_weights({.spec = spec,
                                             .q = q.data(),
                                             .q_stride = D,
                                             .k = k.data(),
                                             .k_stride = D,
                                             .key_bias = bias.empty() ? nullptr : bias.data() + kv * D,
-                                            .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(head)])},
+                                            .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(head)]),
+                                            .first_key = run.first_key ? first_keys.data() : nullptr},
                                            positions);
   std::vector<std::vector<double>> rows;
   for (int64_t i = 0; i < positions; ++i) {

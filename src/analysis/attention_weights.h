@@ -16,10 +16,11 @@ struct HeadScores {
   int64_t k_stride;
   const float* key_bias = nullptr;  // [D]: one more key that every query sees
   double sink_logit = 0;            // of score sink_logit
+  const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
 };
 
 struct HeadWeights {
-  std::vector<double> rows;      // [T, T], zeros above the diagonal
+  std::vector<double> rows;      // [T, T], zeros above the diagonal and on keys that a row does not see
   std::vector<double> key_bias;  // [T]: the weight on the extra key; empty without one
 };
 

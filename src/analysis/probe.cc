@@ -55,6 +55,7 @@ Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
   arena_ = Arena(model.backend(), size_t(2 * N * config.heads) * size_of(accumulator_of(model.act())));
   inputs_.resize(size_t(N));
   targets_.resize(size_t(N));
+  document_starts_.resize(size_t(N));
 }
 
 Tensor Prober::buffer(size_t offset_elements, Shape shape) const {
@@ -74,13 +75,20 @@ ProbeResult Prober::run() {
   return result(sums);
 }
 
-void Prober::run_micro_batch(int64_t first, int64_t count, Sums& sums) {
+const int32_t* Prober::fill(int64_t first, int64_t count) {
   source_.fill(first, count, inputs_.data(), targets_.data());
-  const Pass pass = model_.forward(inputs_.data(), count, model_.config().context, [&](const Pass& now, int64_t layer) {
+  source_.fill_document_starts(first, count, document_starts_.data());
+  return source_.masks_documents() ? document_starts_.data() : nullptr;
+}
+
+void Prober::run_micro_batch(int64_t first, int64_t count, Sums& sums) {
+  const int32_t* starts = fill(first, count);
+  const auto probe_layer = [&](const Pass& now, int64_t layer) {
     probe_attention(now, layer, sums);
     probe_values(now, layer, sums);
     if (model_.blocks()[size_t(layer)].attention().gate()) probe_gate(now, layer, sums);
-  });
+  };
+  const Pass pass = model_.forward(inputs_.data(), count, model_.config().context, probe_layer, starts);
   if (task_) probe_risk(pass, sums);
   for (int64_t layer = 0; layer < model_.config().layers; ++layer) probe_residual(pass, layer, sums);
 }
@@ -91,7 +99,7 @@ void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
   const Tensor norms = buffer(0, {pass.N(), 1});
   model_.backend().group_norms(norms, output, 1);
   const std::vector<float> host = host_copy(model_.backend(), norms);
-  for (int64_t n = 0; n < pass.N(); ++n) sums.residual[size_t(layer)].add(n % pass.T == 0, host[size_t(n)]);
+  for (int64_t n = 0; n < pass.N(); ++n) sums.residual[size_t(layer)].add(position(pass, n) == 0, host[size_t(n)]);
 }
 
 void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
@@ -104,12 +112,12 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
   const std::vector<float> sink = host_copy(model_.backend(), args.sink_attention);
   const std::vector<float> gap = host_copy(model_.backend(), args.sink_logit_gap);
   for (int64_t row = 0; row < rows; ++row) {
-    const int64_t t = row % pass.T, h = row / pass.T % H, b = row / (pass.T * H);
-    const int32_t token = inputs_[size_t(b * pass.T + t)];
+    const int64_t h = row / pass.T % H, n = row / (pass.T * H) * pass.T + row % pass.T;
+    const int32_t token = inputs_[size_t(n)];
     if (task_ && task_->is_trigger(token)) continue;
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
     head.sink_attention.add(sink[size_t(row)]);
-    if (t >= 2) head.gap_by_token[size_t(token)].add(gap[size_t(row)]);
+    if (position(pass, n) >= 2) head.gap_by_token[size_t(token)].add(gap[size_t(row)]);
   }
 }
 
@@ -133,8 +141,8 @@ void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
     model_.backend().group_norms(wo_norms, through, 1);
     const std::vector<float> wo = host_copy(model_.backend(), wo_norms);
     for (int64_t n = 0; n < pass.N(); ++n) {
-      head.value.add(n % pass.T == 0, raw[size_t(n * KV + h / group)]);
-      head.wo_value.add(n % pass.T == 0, wo[size_t(n)]);
+      head.value.add(position(pass, n) == 0, raw[size_t(n * KV + h / group)]);
+      head.wo_value.add(position(pass, n) == 0, wo[size_t(n)]);
     }
   }
 }
@@ -149,7 +157,7 @@ void Prober::probe_gate(const Pass& pass, int64_t layer, Sums& sums) {
       HeadSums& head = sums.heads[size_t(layer)][size_t(c / per_group)];
       head.gate.add(open);
       head.gate_closed.add(open < 0.1 ? 1.0 : 0.0);
-      if (n % pass.T == 0) head.gate_sink.add(open);
+      if (position(pass, n) == 0) head.gate_sink.add(open);
     }
 }
 
@@ -239,10 +247,10 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
 
 Json Prober::attention_map(int64_t step, int64_t positions) {
   const int64_t T = model_.config().context, shown = std::min(positions, T);
-  source_.fill(0, 1, inputs_.data(), targets_.data());
+  const int32_t* starts = fill(0, 1);
   Json tokens = Json::array(), maps = Json::array();
   for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(inputs_[size_t(t)]));
-  model_.forward(inputs_.data(), 1, T, [&](const Pass& pass, int64_t layer) {
+  const auto add_maps = [&](const Pass& pass, int64_t layer) {
     const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
     const std::optional<Gate>& gate = attention.gate();
     for (int64_t head = 0; head < model_.config().heads; ++head) {
@@ -255,7 +263,8 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
       }
       maps.push_back(std::move(map));
     }
-  });
+  };
+  model_.forward(inputs_.data(), 1, T, add_maps, starts);
   return {{"step", step}, {"tokens", tokens}, {"maps", maps}};
 }
 

@@ -1,6 +1,7 @@
 // The probes: what attention, values and the residual stream look like on held-out sequences.
 //
-// Definitions (arXiv 2410.13835; T positions, the sink is position 0):
+// Definitions (arXiv 2410.13835; T positions, the sink is position 0; where the data masks documents, positions count
+// from the document's start, and every document has a sink):
 //   sink_attention   mean of a_i0 over the query positions that are not triggers (all, for tasks without triggers)
 //   sink_logit_gap   s_i0 - mean over 1 <= j < i of s_ij for i >= 2, averaged per query token, then over those tokens;
 //                    sink_logit_gap_queries: averaged over the queries, so that frequent tokens count more
@@ -61,6 +62,10 @@ class Prober {
  private:
   struct Sums;
   Tensor buffer(size_t offset_elements, Shape shape) const;
+  // Fills the host arrays; returns what Transformer::forward takes as document starts.
+  const int32_t* fill(int64_t first, int64_t count);
+  // Of token n of the pass, within its document.
+  int64_t position(const Pass& pass, int64_t n) const { return n % pass.T - document_starts_[size_t(n)]; }
   void run_micro_batch(int64_t first, int64_t count, Sums& sums);
   void probe_attention(const Pass& pass, int64_t layer, Sums& sums);
   void probe_values(const Pass& pass, int64_t layer, Sums& sums);
@@ -74,7 +79,7 @@ class Prober {
   const BigramBackcopy* task_;  // null for other data
   int64_t sequences_;
   Arena arena_;
-  std::vector<int32_t> inputs_, targets_;
+  std::vector<int32_t> inputs_, targets_, document_starts_;
 };
 
 }  // namespace sluice

@@ -109,6 +109,7 @@ struct Pass {
   bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
   LinearHook* hook = nullptr;
   PassObserver* observer = nullptr;
+  Tensor first_key = {};    // [N] i32, absent without document masking: see AttentionForward
 
   int64_t N() const { return B * T; }
   // A declared buffer as `shape`, which may be smaller than planned.

@@ -38,6 +38,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
+  document_starts_ = plan_.declare("document_starts", "batch", {N}, DType::kI32, always);
   if (options_.bucket_parameters > 0) params_.begin_bucket();
   for (int layer = 0; layer < int(config_.layers); ++layer) {
     begin_bucket();
@@ -117,10 +118,17 @@ void Transformer::fill_rope_table() {
   else fill_as(0.0f);
 }
 
-Pass Transformer::make_pass(int64_t B, int64_t T, bool accumulate) const {
+Pass Transformer::begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate,
+                             const int32_t* document_starts) {
   check_le(B, options_.max_batch, "a micro-batch larger than planned");
   check_le(T, config_.context, "a sequence longer than the context");
-  return {backend_, params_, plan_, arena_, B, T, accumulate, hook_};
+  Pass pass{backend_, params_, plan_, arena_, B, T, accumulate, hook_};
+  upload(pass, tokens_, tokens);
+  if (document_starts) {
+    upload(pass, document_starts_, document_starts);
+    pass.first_key = per_token(pass, document_starts_);
+  }
+  return pass;
 }
 
 BlockScratch Transformer::scratch(const Pass& pass) const {
@@ -173,11 +181,11 @@ void Transformer::run_backward(const Pass& pass, GradientListener* listener) {
 }
 
 double Transformer::forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                                     double grad_scale, bool accumulate, GradientListener* listener) {
+                                     double grad_scale, bool accumulate, GradientListener* listener,
+                                     const int32_t* document_starts) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
-  const Pass pass = make_pass(B, T, accumulate);
+  const Pass pass = begin_pass(tokens, B, T, accumulate, document_starts);
   const Tensor losses = per_token(pass, losses_);
-  upload(pass, tokens_, tokens);
   upload(pass, targets_, targets);
   const auto ops = [&] {
     const BlockScratch shared = scratch(pass);
@@ -189,14 +197,15 @@ double Transformer::forward_backward(const int32_t* tokens, const int32_t* targe
   };
   // A listener does work of its own between the ops, which no record holds.
   if (listener) ops();
-  else backend_.replay(fmt::format("model {} {}x{} {} {}", id_, B, T, grad_scale, accumulate), ops);
+  else backend_.replay(fmt::format("model {} {}x{} {} {} {}", id_, B, T, grad_scale, accumulate, document_starts != nullptr),
+                       ops);
   return backend_.sum(losses);
 }
 
-double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T) {
-  const Pass pass = make_pass(B, T, false);
+double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
+                         const int32_t* document_starts) {
+  const Pass pass = begin_pass(tokens, B, T, false, document_starts);
   const Tensor losses = per_token(pass, losses_);
-  upload(pass, tokens_, tokens);
   upload(pass, targets_, targets);
   run_forward(pass);
   head_->loss(pass, losses, Tensor{}, scratch(pass).normed, per_token(pass, targets_), 0);
@@ -204,12 +213,11 @@ double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t 
 }
 
 double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                            PassObserver& observer) {
+                            PassObserver& observer, const int32_t* document_starts) {
   check(!hook_ || grad_scale == 0, "observe: gradients are those of the model without a hook");
-  Pass pass = make_pass(B, T, false);
+  Pass pass = begin_pass(tokens, B, T, false, document_starts);
   pass.observer = &observer;
   const Tensor losses = per_token(pass, losses_);
-  upload(pass, tokens_, tokens);
   upload(pass, targets_, targets);
   run_forward(pass, [&](const Pass& now, int64_t layer) { observer.after_block(now, layer); });
   observer.after_forward(pass);
@@ -220,9 +228,9 @@ double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64
   return backend_.sum(losses);
 }
 
-Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block) {
-  const Pass pass = make_pass(B, T, false);
-  upload(pass, tokens_, tokens);
+Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block,
+                          const int32_t* document_starts) {
+  const Pass pass = begin_pass(tokens, B, T, false, document_starts);
   run_forward(pass, after_block);
   return pass;
 }

@@ -35,20 +35,25 @@ class Transformer {
 
   // Forward and backward of one micro-batch; tokens and targets are host arrays [B, T]. The gradients of the sum of
   // the B*T losses times grad_scale are written, or added with `accumulate`. Returns the sum of the losses.
+  // document_starts, here and below: a host array [B, T], at which position of its sequence each position's document
+  // starts; attention then stays within documents. Null: a sequence is one. Positions count through the sequence.
   double forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                          bool accumulate, GradientListener* listener = nullptr);
+                          bool accumulate, GradientListener* listener = nullptr,
+                          const int32_t* document_starts = nullptr);
   // Sum of the losses of one micro-batch.
-  double loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T);
+  double loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
+              const int32_t* document_starts = nullptr);
   // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass, layer);
   // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
-  Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {});
+  Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {},
+               const int32_t* document_starts = nullptr);
   // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward().
   void set_hook(LinearHook* hook) { hook_ = hook; }
   // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
   // forward_backward, the parameters' gradients are overwritten, and the sum of the losses returned.
   double observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                 PassObserver& observer);
+                 PassObserver& observer, const int32_t* document_starts = nullptr);
   // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {
@@ -70,7 +75,8 @@ class Transformer {
   BlockScratch scratch(const Pass& pass) const;
 
  private:
-  Pass make_pass(int64_t B, int64_t T, bool accumulate) const;
+  // Uploads what every run reads.
+  Pass begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate, const int32_t* document_starts);
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
   void run_backward(const Pass& pass, GradientListener* listener);
   void begin_bucket();
@@ -91,7 +97,7 @@ class Transformer {
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_;
-  BufferId tokens_, targets_, losses_, rope_table_;
+  BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
   BufferId final_residual_, d_residual_;
   BufferId normed_, delta_, d_normed_, workspace_;
   std::vector<Block> blocks_;

@@ -60,17 +60,22 @@ void Learner::for_micro_batches(const DataSource& data, int64_t first_sequence, 
   for (int64_t first = 0; first < sequences; first += model_.max_batch()) {
     const int64_t count = std::min(model_.max_batch(), sequences - first);
     data.fill(first_sequence + first, count, inputs_.data(), targets_.data());
-    body(first, count);
+    if (data.masks_documents()) {
+      document_starts_.resize(inputs_.size());
+      data.fill_document_starts(first_sequence + first, count, document_starts_.data());
+    }
+    body(first, count, data.masks_documents() ? document_starts_.data() : nullptr);
   }
 }
 
 Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence) {
   const double scale = 1.0 / double(tokens());
   double loss = 0;
-  for_micro_batches(data, first_sequence + ranks_.rank() * share_, share_, [&](int64_t first, int64_t count) {
+  for_micro_batches(data, first_sequence + ranks_.rank() * share_, share_, [&](int64_t first, int64_t count,
+                                                                                const int32_t* document_starts) {
     exchange_.begin(first == 0, first + count == share_);
     loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, experiment_.model.context, scale,
-                                            first > 0, ranks_.size() > 1 ? &exchange_ : nullptr);
+                                            first > 0, ranks_.size() > 1 ? &exchange_ : nullptr, document_starts);
     exchange_.finish();
   });
   struct Share {
@@ -104,8 +109,8 @@ double Learner::evaluate(const DataSource& data, int64_t sequences) {
   const int64_t T = experiment_.model.context, rank = ranks_.rank(), size = ranks_.size();
   const int64_t first = sequences * rank / size, end = sequences * (rank + 1) / size;
   double loss = 0;
-  for_micro_batches(data, first, end - first, [&](int64_t, int64_t count) {
-    loss += model_.loss(inputs_.data(), targets_.data(), count, T) / double(sequences * T);
+  for_micro_batches(data, first, end - first, [&](int64_t, int64_t count, const int32_t* document_starts) {
+    loss += model_.loss(inputs_.data(), targets_.data(), count, T, document_starts) / double(sequences * T);
   });
   return ranks_.sum(loss);
 }

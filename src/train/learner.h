@@ -51,7 +51,8 @@ class Learner {
   size_t bytes() const;
 
  private:
-  // body(first, count) for the micro-batches of `sequences`, with inputs_ and targets_ filled.
+  // body(first, count, document_starts) for the micro-batches of `sequences`, with inputs_ and targets_ filled;
+  // document_starts is null where `data` does not mask documents.
   template <class Body>
   void for_micro_batches(const DataSource& data, int64_t first_sequence, int64_t sequences, Body body);
   void gather_parameters();
@@ -64,7 +65,7 @@ class Learner {
   GradientExchange exchange_;
   const Partition partition_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::vector<int32_t> inputs_, targets_;
+  std::vector<int32_t> inputs_, targets_, document_starts_;
 };
 
 }  // namespace sluice

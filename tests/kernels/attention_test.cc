@@ -162,7 +162,8 @@ TEST(Attention, PackedDocumentsAreDocumentsAlone) {
           }
         }
       for (size_t part = 3; part < sums.size(); ++part)
-        EXPECT_LE(largest_difference(gradient_of(packed.parts()[part]), sums[part]), kTight) << packed.parts()[part].name;
+        EXPECT_LE(largest_difference(gradient_of(packed.parts()[part]), sums[part]), kTight)
+            << packed.parts()[part].name;
     }
   });
 }

@@ -77,7 +77,8 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   TestBuffer space(DType::kF32, 1, backend.attention_workspace(problem.spec.shape, problem.qkv.tensor().dtype));
   poison(space);
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
-  const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias), value_bias = put(out.value_bias),
+  const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias),
+             value_bias = put(out.value_bias),
              sink_logit = put(out.sink_logit), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
              d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
              d_sink_logit = put(out.d_sink_logit), sink_attention = put(out.sink_attention),

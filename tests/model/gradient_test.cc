@@ -57,12 +57,14 @@ std::vector<int32_t> random_tokens(uint64_t stream, int64_t count) {
 // A model, a batch of [kBatch, T] and the gradients of the losses' sum.
 class GradientCheck {
  public:
-  GradientCheck(Backend& backend, const ModelConfig& config, int64_t T)
+  // `document_starts` [kBatch, T], or empty.
+  GradientCheck(Backend& backend, const ModelConfig& config, int64_t T, std::vector<int32_t> document_starts = {})
       : T_(T),
+        document_starts_(std::move(document_starts)),
         tokens_(random_tokens(0, kBatch * T)),
         targets_(random_tokens(1, kBatch * T)),
         model_(scattered_model(backend, config, DType::kF64)) {
-    loss_ = model_.forward_backward(tokens_.data(), targets_.data(), kBatch, T_, 1, false);
+    loss_ = model_.forward_backward(tokens_.data(), targets_.data(), kBatch, T_, 1, false, nullptr, starts(0));
   }
 
   void run() {
@@ -73,7 +75,8 @@ class GradientCheck {
   }
 
  private:
-  double loss() { return model_.loss(tokens_.data(), targets_.data(), kBatch, T_); }
+  const int32_t* starts(int64_t b) const { return document_starts_.empty() ? nullptr : &document_starts_[size_t(b * T_)]; }
+  double loss() { return model_.loss(tokens_.data(), targets_.data(), kBatch, T_, starts(0)); }
 
   double difference(const Tensor& value, const Values& here, const Values& direction, double step) {
     const auto loss_at = [&](double by) {
@@ -114,7 +117,8 @@ class GradientCheck {
     for (const ParamSpec& spec : model_.params().specs()) whole.push_back(gradient(model_, spec.name));
     double sum = 0;
     for (int64_t b = 0; b < kBatch; ++b)
-      sum += model_.forward_backward(&tokens_[size_t(b * T_)], &targets_[size_t(b * T_)], 1, T_, 1, b > 0);
+      sum += model_.forward_backward(&tokens_[size_t(b * T_)], &targets_[size_t(b * T_)], 1, T_, 1, b > 0, nullptr,
+                                     starts(b));
     EXPECT_NEAR(sum, loss_, 1e-12 * loss_);
     size_t i = 0;
     for (const ParamSpec& spec : model_.params().specs()) {
@@ -127,7 +131,7 @@ class GradientCheck {
   }
 
   int64_t T_;
-  std::vector<int32_t> tokens_, targets_;
+  std::vector<int32_t> document_starts_, tokens_, targets_;
   Transformer model_;
   double loss_;
 };
@@ -202,6 +206,15 @@ TEST(ModelGradient, TheModelsChoices) {
 TEST(ModelGradient, EveryMlpAndNorm) {
   for (const char* mlp : {"relu", "gelu", "relu_squared", "swiglu"})
     for (const char* norm : {"layernorm", "rmsnorm"}) check_model({{"mlp", mlp}, {"norm", norm}});
+}
+
+TEST(ModelGradient, PackedDocuments) {
+  for (const AttentionPreset& preset : attention_presets()) {
+    SCOPED_TRACE(preset.name);
+    const auto backend = make_cpu_backend();
+    const ModelConfig config = small_model({{"attention", preset.name}, {"context", 6}});
+    GradientCheck(*backend, config, 6, {0, 0, 0, 3, 3, 3, 0, 1, 1, 1, 1, 5}).run();
+  }
 }
 
 // Positions beyond the sequence get a gradient of zero.

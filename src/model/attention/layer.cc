@@ -64,6 +64,7 @@ AttentionForward AttentionLayer::attention(const Pass& pass) const {
   args.key_bias = pass.params.value(key_bias_);
   args.value_bias = pass.params.value(value_bias_);
   args.sink_logit = pass.params.value(sink_logit_);
+  args.first_key = pass.first_key;
   args.out = pass.view(heads_out_, {pass.N(), H * D});
   args.stats = pass.view(stats_, {pass.B, H, pass.T, 2});
   return args;
