@@ -26,6 +26,7 @@ enum class Stream : uint64_t {
   kTextSample = uint64_t{6} << 32,
   kDocuments = uint64_t{7} << 32,
   kMixture = uint64_t{8} << 32,
+  kSample = uint64_t{9} << 32,
 };
 
 struct Random4 {

@@ -58,6 +58,18 @@ struct AttentionProbe {
   Tensor sink_logit_gap;         // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 for i < f + 2
 };
 
+// A decoder's step: one query a sequence against cached keys and values, O = sum over j < length of p_j v_j, as the last row
+// of attention_forward over `length` positions.
+struct AttentionDecode {
+  AttentionSpec spec;            // shape: B sequences, T rows of the cache for each
+  int64_t length = 0;            // rows of every sequence that are filled: 1 .. T
+  Tensor q;                      // [B, H*D] act, strided
+  Tensor k, v;                   // [B*T, KV*D] act, strided
+  Tensor key_bias, value_bias, sink_logit;  // as in AttentionForward
+  Tensor out;                    // [B, H*D] act, strided
+  Tensor workspace;              // [attention_decode_workspace(shape, act)] f32
+};
+
 struct NormForward {
   Norm kind = Norm::kLayerNorm;
   double epsilon = 1e-5;
@@ -171,6 +183,8 @@ class Backend {
   virtual void attention_backward(const AttentionBackward& args) = 0;
   virtual void attention_probe(const AttentionProbe& args) = 0;
   virtual int64_t attention_workspace(const AttentionShape& shape, DType act) const = 0;  // f32 elements
+  virtual void attention_decode(const AttentionDecode& args) = 0;
+  virtual int64_t attention_decode_workspace(const AttentionShape& shape, DType act) const = 0;  // f32 elements
   virtual void gate_forward(const GateForward& args) = 0;
   virtual void gate_backward(const GateBackward& args) = 0;
 

@@ -82,12 +82,28 @@ void check_norm(const Op& op, const NormForward& args) {
   if (args.kind == Norm::kRmsNorm) op.absent("bias", args.bias, "RMSNorm has none");
 }
 
-void check_attention(const Op& op, const AttentionForward& args) {
-  const AttentionShape& s = args.spec.shape;
-  const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
+void check_shape(const Op& op, const AttentionShape& s) {
   op.require(s.B > 0 && s.T > 0 && s.H > 0 && s.KV > 0 && s.D > 0, "every size must be positive");
   op.require(s.H % s.KV == 0, "key/value heads must divide heads");
   op.require(s.D <= kMaxHeadSize, "a head has at most 256 features");
+}
+
+// The parameters that attention reads: of an AttentionForward or an AttentionDecode.
+template <class Args>
+void check_attention_parameters(const Op& op, const Args& args, DType acc) {
+  const AttentionShape& s = args.spec.shape;
+  op.flat("key_bias", args.key_bias, acc, s.KV * s.D, Presence::kOptional);
+  op.flat("value_bias", args.value_bias, acc, s.KV * s.D, Presence::kOptional);
+  if (args.value_bias) op.require_present("key_bias", args.key_bias);
+  const bool sink = args.spec.score == ScoreKind::kSinkLogit;
+  if (!sink) op.absent("sink_logit", args.sink_logit, "only the score sink_logit has one");
+  op.flat("sink_logit", args.sink_logit, acc, s.H, required_if(sink));
+}
+
+void check_attention(const Op& op, const AttentionForward& args) {
+  const AttentionShape& s = args.spec.shape;
+  const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
+  check_shape(op, s);
   const int64_t N = s.B * s.T;
   op.matrix("q", args.q, act, N, s.H * s.D);
   op.matrix("k", args.k, act, N, s.KV * s.D);
@@ -95,12 +111,7 @@ void check_attention(const Op& op, const AttentionForward& args) {
   op.matrix("out", args.out, act, N, s.H * s.D);
   op.flat("stats", args.stats, acc, s.B * s.H * s.T * 2);
   op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
-  op.flat("key_bias", args.key_bias, acc, s.KV * s.D, Presence::kOptional);
-  op.flat("value_bias", args.value_bias, acc, s.KV * s.D, Presence::kOptional);
-  if (args.value_bias) op.require_present("key_bias", args.key_bias);
-  const bool sink = args.spec.score == ScoreKind::kSinkLogit;
-  if (!sink) op.absent("sink_logit", args.sink_logit, "only the score sink_logit has one");
-  op.flat("sink_logit", args.sink_logit, acc, s.H, required_if(sink));
+  check_attention_parameters(op, args, acc);
 }
 
 void check_gate(const Op& op, const GateForward& args) {
@@ -260,6 +271,19 @@ void check_attention_probe(const AttentionProbe& args) {
   const DType acc = accumulator_of(args.forward.q.dtype);
   op.flat("sink_attention", args.sink_attention, acc, s.B * s.H * s.T);
   op.flat("sink_logit_gap", args.sink_logit_gap, acc, s.B * s.H * s.T);
+}
+
+void check_attention_decode(const AttentionDecode& args) {
+  const Op op("attention_decode");
+  const AttentionShape& s = args.spec.shape;
+  const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
+  check_shape(op, s);
+  op.require(args.length >= 1 && args.length <= s.T, "length must be from 1 to the cache's rows");
+  op.matrix("q", args.q, act, s.B, s.H * s.D);
+  op.matrix("k", args.k, act, s.B * s.T, s.KV * s.D);
+  op.matrix("v", args.v, act, s.B * s.T, s.KV * s.D);
+  op.matrix("out", args.out, act, s.B, s.H * s.D);
+  check_attention_parameters(op, args, acc);
 }
 
 void check_gate_forward(const GateForward& args) {

@@ -26,6 +26,7 @@ void check_rope(const Rope& args);
 void check_attention_forward(const AttentionForward& args);
 void check_attention_backward(const AttentionBackward& args);
 void check_attention_probe(const AttentionProbe& args);
+void check_attention_decode(const AttentionDecode& args);
 void check_gate_forward(const GateForward& args);
 void check_gate_backward(const GateBackward& args);
 void check_cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets);

@@ -133,6 +133,9 @@ void TimedBackend::attention_backward(const AttentionBackward& args) {
 void TimedBackend::attention_probe(const AttentionProbe& args) {
   timed("attention probe", [&] { inner_.attention_probe(args); });
 }
+void TimedBackend::attention_decode(const AttentionDecode& args) {
+  timed("attention decode", [&] { inner_.attention_decode(args); });
+}
 void TimedBackend::gate_forward(const GateForward& args) {
   timed("gate", [&] { inner_.gate_forward(args); });
 }

@@ -70,6 +70,10 @@ class TimedBackend final : public Backend {
   int64_t attention_workspace(const AttentionShape& shape, DType act) const override {
     return inner_.attention_workspace(shape, act);
   }
+  void attention_decode(const AttentionDecode& args) override;
+  int64_t attention_decode_workspace(const AttentionShape& shape, DType act) const override {
+    return inner_.attention_decode_workspace(shape, act);
+  }
   void gate_forward(const GateForward& args) override;
   void gate_backward(const GateBackward& args) override;
   void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale) override;

@@ -17,11 +17,11 @@ class Head {
   // times grad_scale. `normed` is the final norm's output.
   void loss(const Pass& pass, const Tensor& losses, const Tensor& d_normed, const Tensor& normed, const Tensor& targets,
             double grad_scale) const;
-  // body(first row, logits [rows, V]) for every chunk; the logits live until the next one.
+  // body(first row, logits [rows, V]) for every chunk of `normed`'s rows; the logits live until the next one.
   template <class Body>
   void for_logits(const Pass& pass, const Tensor& normed, Body body) const {
-    for (int64_t first = 0; first < pass.N(); first += chunk_rows_) {
-      const int64_t rows = std::min(chunk_rows_, pass.N() - first);
+    for (int64_t first = 0; first < normed.rows(); first += chunk_rows_) {
+      const int64_t rows = std::min(chunk_rows_, normed.rows() - first);
       const Tensor logits = chunk(pass, rows);
       const Tensor weight = pass.params.weight(weight_);  // past the hook
       pass.backend.matmul({.out = logits, .a = normed.row_range(first, rows), .b = weight, .transpose_b = true, .bias = {}});

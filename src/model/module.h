@@ -99,6 +99,8 @@ class PassObserver {
   virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
 };
 
+class KeyValueCache;
+
 // One run over a micro-batch of B sequences of T tokens.
 struct Pass {
   Backend& backend;
@@ -110,6 +112,8 @@ struct Pass {
   LinearHook* hook = nullptr;
   PassObserver* observer = nullptr;
   Tensor first_key = {};    // [N] i32, absent without document masking: see AttentionForward
+  const KeyValueCache* cache = nullptr;  // decoding: the tokens follow those whose keys and values it holds
+  int64_t first_position = 0;            // of the tokens in their sequences: how many these are
 
   int64_t N() const { return B * T; }
   // A declared buffer as `shape`, which may be smaller than planned.

@@ -145,11 +145,17 @@ void Transformer::upload(const Pass& pass, BufferId buffer, const int32_t* from)
   backend_.upload(per_token(pass, buffer), from);
 }
 
+// [T, C] from the pass's first position on, or absent.
+Tensor Transformer::positions(const Pass& pass) const {
+  const Tensor table = params_.value(position_embedding_);
+  return table ? table.row_range(pass.first_position, pass.T) : table;
+}
+
 void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   Tensor x = blocks_.empty() ? final_residual(pass) : blocks_.front().input(pass);
   backend_.embedding_forward(x, per_token(pass, tokens_), params_.value(token_embedding_),
-                             params_.value(position_embedding_), pass.T);
+                             positions(pass), pass.T);
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].forward(pass, x, layer > 0, shared);
     x = blocks_[layer].mid(pass);
@@ -232,6 +238,18 @@ Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const Aft
                           const int32_t* document_starts) {
   const Pass pass = begin_pass(tokens, B, T, false, document_starts);
   run_forward(pass, after_block);
+  return pass;
+}
+
+Pass Transformer::extend(const int32_t* tokens, int64_t B, int64_t T, KeyValueCache& cache) {
+  check_eq(B, cache.sequences(), "extend: sequences");
+  check_le(cache.length() + T, cache.capacity(), "extend: tokens beyond the context");
+  check(T == 1 || cache.length() == 0, "extend: several tokens at once go into an empty cache only");
+  Pass pass = begin_pass(tokens, B, T, false, nullptr);
+  pass.cache = &cache;
+  pass.first_position = cache.length();
+  run_forward(pass);
+  cache.extend(T);
   return pass;
 }
 

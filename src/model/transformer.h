@@ -9,6 +9,7 @@
 
 #include "model/block.h"
 #include "model/head.h"
+#include "model/key_value_cache.h"
 
 namespace sluice {
 
@@ -48,6 +49,16 @@ class Transformer {
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
   Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {},
                const int32_t* document_starts = nullptr);
+  // Runs tokens, host [B, T], that follow those in the cache, which then holds them too: T = 1, or any into an empty one.
+  Pass extend(const int32_t* tokens, int64_t B, int64_t T, KeyValueCache& cache);
+  // The logits of every sequence's last token, after forward() or extend(): as for_logits, with B rows in all.
+  template <class Body>
+  void for_last_logits(const Pass& pass, Body body) const {
+    Tensor last = scratch(pass).normed.row_range(pass.T - 1, 1);
+    last.shape = {pass.B, config_.width};
+    last.stride *= pass.T;
+    head_->for_logits(pass, last, body);
+  }
   // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward().
   void set_hook(LinearHook* hook) { hook_ = hook; }
   // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
@@ -77,6 +88,7 @@ class Transformer {
  private:
   // Uploads what every run reads.
   Pass begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate, const int32_t* document_starts);
+  Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
   void run_backward(const Pass& pass, GradientListener* listener);
   void begin_bucket();

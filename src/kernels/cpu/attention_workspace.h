@@ -1,5 +1,5 @@
-// How the attention backward pass cuts its work and lays out its workspace. Everything follows from the shape alone, so
-// the result does not depend on the number of threads.
+// How attention's backward pass and a decoder's step cut their work and lay out their workspace. Everything follows from
+// the shape alone, so the result does not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -10,6 +10,7 @@
 namespace sluice {
 
 inline constexpr int64_t kAttentionBlock = 64;  // queries and keys of a tile
+inline constexpr int64_t kAttentionTasks = 32;  // enough for the machines this runs on, few enough to keep partial sums small
 
 struct AttentionWorkspace {
   int64_t padded;   // head size rounded up to whole SIMD registers of the widest set
@@ -18,10 +19,9 @@ struct AttentionWorkspace {
 
   // Inlined always, because the kernels of every instruction set call it (see cmake/isa_kernels.cmake).
   [[gnu::always_inline]] explicit AttentionWorkspace(const AttentionShape& s) {
-    constexpr int64_t kTasks = 32;  // enough for the machines this runs on, few enough to keep partial sums small
     const int64_t blocks = (s.T + kAttentionBlock - 1) / kAttentionBlock;
     padded = (s.D + 15) / 16 * 16;
-    chunks = std::clamp<int64_t>((kTasks + s.B * s.KV - 1) / (s.B * s.KV), 1, blocks);
+    chunks = std::clamp<int64_t>((kAttentionTasks + s.B * s.KV - 1) / (s.B * s.KV), 1, blocks);
     delta = 0;
     d_q = delta + (s.B * s.H * s.T + 15) / 16 * 16;
     d_slot = d_q + chunks * s.B * s.H * s.T * padded;
@@ -29,9 +29,31 @@ struct AttentionWorkspace {
   }
 };
 
+struct AttentionDecodeWorkspace {
+  int64_t padded;  // as above
+  int64_t row;     // of one head's scores: T keys and a bias slot, rounded up to whole registers
+  int64_t scores, partials, total;  // offsets: [B,H,row], [chunks,B,H,padded]
+
+  [[gnu::always_inline]] explicit AttentionDecodeWorkspace(const AttentionShape& s) {
+    padded = (s.D + 15) / 16 * 16;
+    row = (s.T + 1 + 15) / 16 * 16;
+    scores = 0;
+    partials = scores + s.B * s.H * row;
+    total = partials + chunks(s, s.T) * s.B * s.H * padded;
+  }
+  // Into how many the first `length` keys are cut; a chunk of fewer than 256 is not worth a thread.
+  [[gnu::always_inline]] static int64_t chunks(const AttentionShape& s, int64_t length) {
+    const int64_t wanted = (kAttentionTasks + s.B * s.KV - 1) / (s.B * s.KV), most = (length + 255) / 256;
+    return wanted < most ? wanted : most;
+  }
+};
+
 // In f32 elements.
 inline int64_t cpu_attention_workspace(const AttentionShape& shape, DType act) {
   return AttentionWorkspace(shape).total * int64_t(size_of(accumulator_of(act)) / sizeof(float));
+}
+inline int64_t cpu_attention_decode_workspace(const AttentionShape& shape, DType act) {
+  return AttentionDecodeWorkspace(shape).total * int64_t(size_of(accumulator_of(act)) / sizeof(float));
 }
 
 }  // namespace sluice

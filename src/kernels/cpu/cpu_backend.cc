@@ -208,6 +208,16 @@ int64_t CpuBackend::attention_workspace(const AttentionShape& shape, DType act) 
   return cpu_attention_workspace(shape, act);
 }
 
+void CpuBackend::attention_decode(const AttentionDecode& args) {
+  check_attention_decode(args);
+  check_workspace("attention_decode", args.workspace, attention_decode_workspace(args.spec.shape, args.q.dtype));
+  isa_.attention_decode(args);
+}
+
+int64_t CpuBackend::attention_decode_workspace(const AttentionShape& shape, DType act) const {
+  return cpu_attention_decode_workspace(shape, act);
+}
+
 void CpuBackend::gate_forward(const GateForward& args) {
   check_gate_forward(args);
   isa_.gate_forward(args);

@@ -50,6 +50,8 @@ class CpuBackend : public Backend {
   void attention_backward(const AttentionBackward& args) override;
   void attention_probe(const AttentionProbe& args) override;
   int64_t attention_workspace(const AttentionShape& shape, DType act) const override;
+  void attention_decode(const AttentionDecode& args) override;
+  int64_t attention_decode_workspace(const AttentionShape& shape, DType act) const override;
   void gate_forward(const GateForward& args) override;
   void gate_backward(const GateBackward& args) override;
 

@@ -26,6 +26,7 @@ struct IsaKernels {
   void (*attention_forward)(const AttentionForward&);
   void (*attention_backward)(const AttentionBackward&);
   void (*attention_probe)(const AttentionProbe&);
+  void (*attention_decode)(const AttentionDecode&);
   void (*gate_forward)(const GateForward&);
   void (*gate_backward)(const GateBackward&);
   void (*cross_entropy)(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale);

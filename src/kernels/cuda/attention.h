@@ -39,11 +39,22 @@ struct AttentionProbeArgs {
   float* sink_logit_gap = nullptr;      // [B, H, T]
 };
 
+struct AttentionDecodeArgs {
+  AttentionSpec spec;
+  int64_t length = 0;
+  View q, k, v;                         // [B, H*D], [B*T, KV*D] twice
+  const float *key_bias = nullptr, *value_bias = nullptr, *sink_logit = nullptr;
+  View out;                             // [B, H*D]
+  float* workspace = nullptr;           // [attention_decode_workspace(...)]
+};
+
 void attention_forward(const AttentionForwardArgs& args, cudaStream_t stream);
 void attention_backward(const AttentionBackwardArgs& args, cudaStream_t stream);
 void attention_probe(const AttentionProbeArgs& args, cudaStream_t stream);
+void attention_decode(const AttentionDecodeArgs& args, cudaStream_t stream);
 
-// Size of the backward pass's workspace in f32 elements.
+// Sizes of the workspaces of the backward pass and of a decoder's step, in f32 elements.
 int64_t attention_workspace(const AttentionShape& shape, bool bf16);
+int64_t attention_decode_workspace(const AttentionShape& shape);
 
 }  // namespace sluice::cuda

@@ -251,6 +251,29 @@ class CudaBackend final : public Backend {
     return cuda::attention_workspace(shape, act == DType::kBF16);
   }
 
+  void attention_decode(const AttentionDecode& args) override {
+    check_attention_decode(args);
+    check_workspace("attention_decode", args.workspace, attention_decode_workspace(args.spec.shape, args.q.dtype));
+    put("attention_decode", [&] {
+      cuda::AttentionDecodeArgs out;
+      out.spec = args.spec;
+      out.length = args.length;
+      out.q = view_of(args.q);
+      out.k = view_of(args.k);
+      out.v = view_of(args.v);
+      out.key_bias = floats(args.key_bias);
+      out.value_bias = floats(args.value_bias);
+      out.sink_logit = floats(args.sink_logit);
+      out.out = view_of(args.out);
+      out.workspace = floats(args.workspace);
+      cuda::attention_decode(out, stream_);
+    });
+  }
+
+  int64_t attention_decode_workspace(const AttentionShape& shape, DType) const override {
+    return cuda::attention_decode_workspace(shape);
+  }
+
   void gate_forward(const GateForward& args) override {
     check_gate_forward(args);
     put("gate_forward", [&] {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "kernels/formulas/scores/registry.h"
+#include "model/key_value_cache.h"
 
 namespace sluice {
 
@@ -81,7 +82,27 @@ void AttentionLayer::turn(const Pass& pass, const Tensor& qkv, bool inverse) con
   pass.backend.rope({.x = qkv.columns(0, (H + KV) * D),
                      .table = pass.view(rope_table_, pass.plan.buffer(rope_table_).shape),
                      .T = pass.T,
+                     .first_position = pass.first_position,
                      .inverse = inverse});
+}
+
+// Keys and values go into the cache as they are attended to: turned, gated at the source.
+void AttentionLayer::attend(const Pass& pass, const AttentionForward& args) const {
+  if (pass.cache) pass.cache->store(layer_, args.k, args.v);
+  if (!pass.cache || pass.first_position == 0) return pass.backend.attention_forward(args);
+  AttentionDecode step;
+  step.spec = args.spec;
+  step.spec.shape.T = pass.cache->capacity();
+  step.length = pass.first_position + 1;
+  step.q = args.q;
+  step.k = pass.cache->keys(layer_);
+  step.v = pass.cache->values(layer_);
+  step.key_bias = args.key_bias;
+  step.value_bias = args.value_bias;
+  step.sink_logit = args.sink_logit;
+  step.out = args.out;
+  step.workspace = pass.cache->workspace();
+  pass.backend.attention_decode(step);
 }
 
 void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
@@ -91,7 +112,7 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   turn(pass, qkv, false);
   if (gate_) gate_->compute(pass, x, values(pass));
   if (gated_values_) gate_->apply(pass, args.v, values(pass));
-  pass.backend.attention_forward(args);
+  attend(pass, args);
   if (gated_) gate_->apply(pass, gated(pass), args.out);
   output(pass, out);
 }

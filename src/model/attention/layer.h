@@ -26,6 +26,7 @@ class AttentionLayer {
 
  private:
   Tensor gated(const Pass& pass) const;
+  void attend(const Pass& pass, const AttentionForward& args) const;
   void turn(const Pass& pass, const Tensor& qkv, bool inverse) const;
   void show_gradient(const Pass& pass, const Tensor& d_values, bool whole) const;
 

@@ -36,9 +36,10 @@ double sum(const Tensor& x);
 // quantize.cc
 void fake_quantize(const FakeQuantize& args);
 void row_ranges(const Tensor& out, const Tensor& x);
-// attention_forward.cc, attention_backward.cc
+// attention_forward.cc, attention_backward.cc, attention_decode.cc
 void attention_forward(const AttentionForward& args);
 void attention_probe(const AttentionProbe& args);
 void attention_backward(const AttentionBackward& args);
+void attention_decode(const AttentionDecode& args);
 
 }  // namespace sluice::SLUICE_ISA

@@ -24,6 +24,7 @@ const IsaKernels kTable = {
     .attention_forward = attention_forward,
     .attention_backward = attention_backward,
     .attention_probe = attention_probe,
+    .attention_decode = attention_decode,
     .gate_forward = gate_forward,
     .gate_backward = gate_backward,
     .cross_entropy = cross_entropy,

@@ -1,0 +1,105 @@
+// One step of a decoder for tests: an attention problem whose last rows are the queries, and what they are compared with.
+#pragma once
+
+#include "kernels/attention_reference.h"
+
+namespace sluice {
+
+struct DecodeCase {
+  AttentionCase problem;        // [B, length]: the tokens so far
+  AttentionSpec spec;           // of the cache: its T is the capacity
+  TestBuffer cache, q, out, workspace;
+
+  DecodeCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act, int64_t length)
+      : problem(score, {s.B, length, s.H, s.KV, s.D}, slot, act),
+        cache(act, s.B * s.T, 2 * s.KV * s.D, 2 * s.KV * s.D + 8),
+        q(act, s.B, s.H * s.D, s.H * s.D + 8),
+        out(act, s.B, s.H * s.D, s.H * s.D + 3),
+        workspace(accumulator_of(act), 1, AttentionDecodeWorkspace(s).total) {
+    problem.randomise();
+    spec = problem.spec;
+    spec.shape.T = s.T;
+    for (const TestBuffer* buffer : {&cache, &out, &workspace}) poison(*buffer);
+    const int64_t cols = (s.H + 2 * s.KV) * s.D, queries = s.H * s.D, cached = 2 * s.KV * s.D;
+    for (int64_t b = 0; b < s.B; ++b) {
+      for (int64_t j = 0; j < length; ++j)
+        for (int64_t c = 0; c < cached; ++c)
+          cache.set((b * s.T + j) * cached + c, problem.qkv.at((b * length + j) * cols + queries + c));
+      for (int64_t c = 0; c < queries; ++c) q.set(b * queries + c, problem.qkv.at((b * length + length - 1) * cols + c));
+    }
+  }
+
+  AttentionDecode args() const {
+    const AttentionShape& s = spec.shape;
+    const AttentionForward whole = problem.forward_args();
+    AttentionDecode args;
+    args.spec = spec;
+    args.spec.constants = problem.spec.constants;
+    args.length = problem.spec.shape.T;
+    args.q = q;
+    args.k = cache.tensor().columns(0, s.KV * s.D);
+    args.v = cache.tensor().columns(s.KV * s.D, s.KV * s.D);
+    args.key_bias = whole.key_bias, args.value_bias = whole.value_bias, args.sink_logit = whole.sink_logit;
+    args.out = out;
+    args.workspace = workspace;
+    return args;
+  }
+
+  // A NaN among the features 7 of the query, or of a key or value.
+  void spoil(int64_t part) {
+    if (part == 0) q.set(7, std::nan(""));
+    else cache.set(3 * cache.tensor().cols() + (part - 1) * spec.shape.KV * spec.shape.D + 7, std::nan(""));
+  }
+
+  // A score is off by up to (D + 2) roundings of its products' sizes; an exponential multiplies its weight by e to that,
+  // its normaliser too, and sums over n keys add n roundings. Weights change by no more than that share of their sum
+  // (clipped_softmax: of its stretch).
+  void check_output() const {
+    const AttentionReference reference(problem);
+    const AttentionShape& s = spec.shape;
+    const int64_t length = problem.spec.shape.T;
+    const double u = rounding_of(accumulator_of(out.tensor().dtype));
+    double largest = 0;
+    for (const Values& values : {values_of(problem.qkv, (s.H + s.KV) * s.D, s.KV * s.D), values_of(problem.value_bias)})
+      for (const double v : values) largest = std::max(largest, std::fabs(v));
+    for (int64_t b = 0; b < s.B; ++b)
+      for (int64_t h = 0; h < s.H; ++h) {
+        const ReferenceRow row = reference.row(b, h, length - 1);
+        const Values expected = reference.output(b, h, length - 1, row);
+        double mass = 0;
+        for (const double p : row.weights) mass += p;
+        if (problem.spec.score == ScoreKind::kClippedSoftmax)
+          mass = std::max(mass, problem.spec.constants.zeta - problem.spec.constants.gamma);
+        const double size = *std::max_element(row.sizes.begin(), row.sizes.end());
+        const double bound = (2 * double(s.D + 2) * size + double(length) + 6) * u * mass * largest;
+        for (int64_t d = 0; d < s.D; ++d) {
+          const double want = expected[size_t(d)];
+          EXPECT_NEAR(out.at((b * s.H + h) * s.D + d), want, bound + rounding_of(out.tensor().dtype) * std::fabs(want))
+              << "sequence " << b << " head " << h << " feature " << d;
+        }
+      }
+    EXPECT_TRUE(out.untouched() && workspace.untouched());
+  }
+};
+
+// body(problem): one key and a full cache, edges of registers, blocks and chunks (64, 256), whole and part vectors, shared
+// heads; slots and constants change from one to the next.
+template <class Body>
+void for_decode_problems(ScoreKind score, DType act, Body body) {
+  struct Size {
+    AttentionShape shape;
+    int64_t length;
+  };
+  const Size sizes[] = {{{1, 1, 1, 1, 16}, 1},    {{3, 9, 4, 2, 20}, 1},    {{2, 70, 6, 2, 64}, 65}, {{2, 300, 1, 1, 100}, 300},
+                        {{1, 600, 4, 1, 16}, 513}, {{1, 260, 2, 2, 256}, 257}};
+  int turn = int(score);
+  for (const Size& size : sizes) {
+    const Slot slot = kSlots[turn % 3];
+    SCOPED_TRACE(describe(size.shape, slot) + fmt::format(", {} {}", size.length, name_of(act)));
+    DecodeCase problem(score, size.shape, slot, act, size.length);
+    if (turn++ % 2) problem.problem.spec.constants = kUnusual;
+    body(problem);
+  }
+}
+
+}  // namespace sluice
