@@ -2,7 +2,7 @@
 #
 #   sluice_embed(target NAME file symbol)    adds to `target` a generated source that defines
 #                                            sluice::assets::<symbol>, a std::string_view of the file's bytes
-#   sluice_embed_assets(target)              all of the report page's files, Chart.js included
+#   sluice_embed_assets(target)              the report page's files, Chart.js included, and the export's Python file
 #
 # The same file, run as a script (cmake -P), writes one such source; it runs again when the embedded file changes.
 # The bytes go into a raw string literal: quick to compile, and the generated source stays readable.
@@ -43,4 +43,6 @@ function(sluice_embed_assets target)
     string(REPLACE "." "_" symbol "${name}")
     sluice_embed(${target} ${name} "${folder}/${name}" ${symbol})
   endforeach()
+  sluice_embed(${target} modeling_sluice.py "${PROJECT_SOURCE_DIR}/src/train/interchange/modeling_sluice.py"
+               modeling_sluice_py)
 endfunction()

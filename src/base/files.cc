@@ -240,6 +240,28 @@ void replace_durably(const fs::path& from, const fs::path& to) {
   rename_durably(from, to);
 }
 
+FolderWriter::FolderWriter(fs::path target) : target_(target.has_filename() ? target : target.parent_path()) {
+  std::error_code error;
+  if (fs::exists(target_) && !(fs::is_directory(target_) && fs::is_empty(target_, error))) {
+    throw UserError("{} is there already and is not an empty folder; name another, or remove it", target_.string());
+  }
+  aside_ = target_.string() + ".tmp";
+  fs::remove_all(aside_);
+  create_folders(aside_);
+}
+
+FolderWriter::~FolderWriter() {
+  if (finished_) return;
+  std::error_code ignored;
+  fs::remove_all(aside_, ignored);
+}
+
+void FolderWriter::finish() {
+  sync_folder(aside_);
+  rename_durably(aside_, target_);
+  finished_ = true;
+}
+
 void create_folders(const fs::path& path) {
   std::error_code error;
   fs::create_directories(path, error);

@@ -100,6 +100,24 @@ void rename_durably(const std::filesystem::path& from, const std::filesystem::pa
 // Linux all common ones) there is never nothing of that name. For folders, which rename() does not replace.
 void replace_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// A folder that is either whole or not there: its files go to path(), beside the target, until finish() gives it its
+// name. Without finish() all is removed again.
+class FolderWriter {
+ public:
+  // UserError where the target is there already, unless it is an empty folder. What a killed writer has left is removed.
+  explicit FolderWriter(std::filesystem::path target);
+  ~FolderWriter();
+  FolderWriter(const FolderWriter&) = delete;
+  FolderWriter& operator=(const FolderWriter&) = delete;
+
+  const std::filesystem::path& path() const { return aside_; }
+  void finish();
+
+ private:
+  std::filesystem::path target_, aside_;
+  bool finished_ = false;
+};
+
 void create_folders(const std::filesystem::path& path);  // with parents; no error if it is there
 void sync_folder(const std::filesystem::path& path);
 uint64_t free_bytes(const std::filesystem::path& path);  // that this user may still write there; 0 if unknown

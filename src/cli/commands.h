@@ -19,6 +19,8 @@ void add_bench_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
 void add_sweep_command(CLI::App& app);
+void add_export_command(CLI::App& app);
+void add_import_command(CLI::App& app);
 
 // What the program returns when no error was thrown; 0 unless set.
 int& exit_code();

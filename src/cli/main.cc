@@ -61,6 +61,8 @@ int run(int argc, char** argv) {
   add_quantize_command(app);
   add_config_command(app);
   add_bench_command(app);
+  add_export_command(app);
+  add_import_command(app);
   add_doctor_command(app);
   add_tokenizer_command(app);
   try {

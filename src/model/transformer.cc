@@ -61,6 +61,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   params_.lay_out(options_.decayed, options_.bucket_multiple);
   if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
+  if (!options_.allocate) return;
   using Grads = Params::Grads;
   params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
                                            : options_.passing_gradients ? Grads::kAside

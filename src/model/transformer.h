@@ -17,6 +17,7 @@ struct TransformerOptions {
   DType act = DType::kF32;       // activations' type; f64 is for gradient checks
   int64_t max_batch = 1;         // sequences of one micro-batch
   bool training = true;          // with gradients
+  bool allocate = true;          // false: only declared, so that params().specs() can be looked at
   Recompute recompute = Recompute::kNone;
   std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm, DecayGroup::kVector};
   // Buckets of parameters: the embedding, and then as many layers as have `bucket_parameters` together; 0: all are one.

@@ -2,6 +2,7 @@
 #include "train/checkpoint.h"
 
 #include <algorithm>
+#include <cstring>
 #include <map>
 #include <stdexcept>
 #include <system_error>
@@ -197,18 +198,21 @@ Checkpoint open_checkpoint(const fs::path& path, std::vector<std::string>& damag
                   clean.string());
 }
 
+SafetensorsFile model_file(const Checkpoint& checkpoint) { return SafetensorsFile(checkpoint.path / kModelFile); }
+
 void load_model(const Checkpoint& checkpoint, std::span<const NamedTensor> model) {
-  SafetensorsFile(checkpoint.path / kModelFile).load_into(model);
+  model_file(checkpoint).load_into(model);
 }
 
 void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> model,
                      std::span<const NamedTensor> optimizer) {
-  const SafetensorsFile model_file(checkpoint.path / kModelFile);
-  const SafetensorsFile optimizer_file(checkpoint.path / kOptimizerFile);
-  model_file.check_targets(model);
-  optimizer_file.check_targets(optimizer);
-  model_file.load_into(model);
-  optimizer_file.load_into(optimizer);
+  const SafetensorsFile weights = model_file(checkpoint);
+  const SafetensorsFile moments(checkpoint.path / kOptimizerFile);
+  weights.check_targets(model);
+  if (!moments.tensors().empty()) moments.check_targets(optimizer);
+  weights.load_into(model);
+  if (!moments.tensors().empty()) return moments.load_into(optimizer);
+  for (const NamedTensor& named : optimizer) std::memset(named.tensor.data, 0, named.tensor.bytes());
 }
 
 // ---- the store ------------------------------------------------------------------------------------------------------

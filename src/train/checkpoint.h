@@ -63,6 +63,8 @@ Checkpoint open_checkpoint(const std::filesystem::path& path, std::vector<std::s
 
 // Fills the tensors from a checkpoint that was verified. UserError names the tensor that is missing or has another
 // shape: then nothing has been changed. For inference, load_model leaves the optimizer's file alone.
+// A checkpoint without optimizer state (of an import) leaves an optimizer that begins: all zeros.
+SafetensorsFile model_file(const Checkpoint& checkpoint);
 void load_model(const Checkpoint& checkpoint, std::span<const NamedTensor> model);
 void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> model,
                      std::span<const NamedTensor> optimizer);

@@ -13,6 +13,7 @@
 
 #include "base/config.h"
 #include "base/json_text.h"
+#include "kernels/bf16.h"
 
 namespace sluice {
 
@@ -27,21 +28,37 @@ constexpr uint64_t kHeaderAlignment = 8;
 constexpr uint64_t kLongestHeader = 100'000'000;  // as the reference implementation has it
 constexpr const char* kMetadataKey = "__metadata__";
 
-constexpr std::array<std::pair<DType, const char*>, 4> kTypes = {
-    {{DType::kF32, "F32"}, {DType::kBF16, "BF16"}, {DType::kF64, "F64"}, {DType::kI32, "I32"}}};
+// The format's types of whole bytes. Only those with a DType can be computed with; files of others may still be opened.
+struct ElementType {
+  const char* name;
+  size_t bytes;
+  std::optional<DType> dtype = std::nullopt;
+};
+const std::array<ElementType, 13> kTypes = {{{"F32", 4, DType::kF32},
+                                             {"BF16", 2, DType::kBF16},
+                                             {"F64", 8, DType::kF64},
+                                             {"I32", 4, DType::kI32},
+                                             {"F16", 2},
+                                             {"I64", 8},
+                                             {"U64", 8},
+                                             {"U32", 4},
+                                             {"I16", 2},
+                                             {"U16", 2},
+                                             {"I8", 1},
+                                             {"U8", 1},
+                                             {"BOOL", 1}}};
 
 const char* stored_name(DType type) {
-  for (const auto& [dtype, name] : kTypes) {
-    if (dtype == type) return name;
+  for (const ElementType& element : kTypes) {
+    if (element.dtype == type) return element.name;
   }
   throw std::logic_error("safetensors: a type without a name");
 }
 
-DType type_of(const std::string& stored, const std::string& tensor, const fs::path& path) {
-  for (const auto& [dtype, name] : kTypes) {
-    if (stored == name) return dtype;
-  }
-  throw UserError("{}: tensor {} has type {}, but Sluice reads F32, BF16, F64 and I32", path.string(), tensor, stored);
+const ElementType* element_type(const std::string& name) {
+  const auto found =
+      std::find_if(kTypes.begin(), kTypes.end(), [&](const ElementType& type) { return name == type.name; });
+  return found == kTypes.end() ? nullptr : &*found;
 }
 
 // ---- writing --------------------------------------------------------------------------------------------------------
@@ -60,41 +77,64 @@ std::vector<const NamedTensor*> in_file_order(std::span<const NamedTensor> tenso
   return order;
 }
 
-std::string header_of(const std::vector<const NamedTensor*>& order, const SafetensorsMetadata& metadata) {
+std::string header_of(const std::vector<TensorHeader>& tensors, const SafetensorsMetadata& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header[kMetadataKey] = metadata;
   uint64_t offset = 0;
-  for (const NamedTensor* named : order) {
-    const Tensor& tensor = named->tensor;
+  for (const TensorHeader& tensor : tensors) {
     Json shape = Json::array();
     for (int i = 0; i < tensor.shape.rank(); ++i) shape.push_back(tensor.shape[i]);
-    header[named->name] = {{"dtype", stored_name(tensor.dtype)},
-                           {"shape", std::move(shape)},
-                           {"data_offsets", {offset, offset + tensor.bytes()}}};
-    offset += tensor.bytes();
+    const ElementType* type = element_type(tensor.type);
+    check(type != nullptr, "safetensors: a type that is not the format's");
+    const uint64_t bytes = uint64_t(tensor.shape.elements()) * type->bytes;
+    header[tensor.name] = {
+        {"dtype", tensor.type}, {"shape", std::move(shape)}, {"data_offsets", {offset, offset + bytes}}};
+    offset += bytes;
   }
   std::string text = header.dump();
   text.resize((text.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
   return text;
 }
 
+std::vector<TensorHeader> headers_of(const std::vector<const NamedTensor*>& order) {
+  std::vector<TensorHeader> headers;
+  for (const NamedTensor* named : order)
+    headers.push_back({named->name, stored_name(named->tensor.dtype), named->tensor.shape});
+  return headers;
+}
+
 }  // namespace
+
+SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<TensorHeader>& tensors,
+                                     const SafetensorsMetadata& metadata)
+    : writer_(path) {
+  const std::string header = header_of(tensors, metadata);
+  const uint64_t length = header.size();
+  writer_.write(&length, kLengthBytes);
+  writer_.write(header);
+  expected_ = writer_.bytes();
+  for (const TensorHeader& tensor : tensors)
+    expected_ += uint64_t(tensor.shape.elements()) * element_type(tensor.type)->bytes;
+}
+
+void SafetensorsWriter::write(const void* data, size_t bytes) { writer_.write(data, bytes); }
+
+FileSum SafetensorsWriter::finish() {
+  check_eq(writer_.bytes(), expected_, "bytes of a safetensors file");
+  writer_.finish();
+  return {writer_.bytes(), writer_.checksum()};
+}
 
 FileSum write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
                           const SafetensorsMetadata& metadata) {
   const auto order = in_file_order(tensors);
-  const std::string header = header_of(order, metadata);
-  const uint64_t length = header.size();
-  FileWriter writer(path);
-  writer.write(&length, kLengthBytes);
-  writer.write(header);
+  SafetensorsWriter writer(path, headers_of(order), metadata);
   for (const NamedTensor* named : order) writer.write(named->tensor.data, named->tensor.bytes());
-  writer.finish();
-  return {writer.bytes(), writer.checksum()};
+  return writer.finish();
 }
 
 uint64_t safetensors_bytes(std::span<const NamedTensor> tensors, const SafetensorsMetadata& metadata) {
-  uint64_t bytes = kLengthBytes + header_of(in_file_order(tensors), metadata).size();
+  uint64_t bytes = kLengthBytes + header_of(headers_of(in_file_order(tensors)), metadata).size();
   for (const NamedTensor& named : tensors) bytes += named.tensor.bytes();
   return bytes;
 }
@@ -115,16 +155,22 @@ class EntryReader {
     if (!type.is_string()) fail("has a dtype that is not a string");
     StoredTensor out;
     out.name = name_;
-    out.dtype = type_of(type.get<std::string>(), name_, path_);
+    out.type = type.get<std::string>();
+    const ElementType* element = element_type(out.type);
+    if (element == nullptr) {
+      throw UserError("{}: tensor {} has type {}, but Sluice reads F32, F16, BF16, F64 and I32", path_.string(), name_,
+                      out.type);
+    }
+    out.dtype = element->dtype;
     out.shape = shape();
     const std::vector<uint64_t> offsets = numbers("data_offsets");
     if (offsets.size() != 2 || offsets[0] > offsets[1]) fail("has data_offsets that are not [begin, end]");
     out.offset = data_begin + offsets[0];
     out.bytes = offsets[1] - offsets[0];
-    const uint64_t expected = uint64_t(out.shape.elements()) * size_of(out.dtype);
+    const uint64_t expected = uint64_t(out.shape.elements()) * element->bytes;
     if (out.bytes != expected) {
       fail(fmt::format("has {} bytes, but its shape {} and type {} need {}", out.bytes, out.shape,
-                       stored_name(out.dtype), expected));
+                       out.type, expected));
     }
     return out;
   }
@@ -263,6 +309,54 @@ void SafetensorsFile::read(const StoredTensor& stored, void* destination) const 
   }
 }
 
+namespace {
+
+float half_to_float(uint16_t bits) {
+  _Float16 half;
+  std::memcpy(&half, &bits, sizeof half);
+  return float(half);
+}
+
+// `count` stored elements as fp32.
+void to_floats(const std::string& type, const std::byte* from, size_t count, float* to) {
+  const auto convert = [&]<class Stored>(Stored value, auto to_float_of) {
+    for (size_t i = 0; i < count; ++i) {
+      std::memcpy(&value, from + i * sizeof value, sizeof value);
+      to[i] = to_float_of(value);
+    }
+  };
+  if (type == "F32") std::memcpy(to, from, count * sizeof(float));
+  else if (type == "F16") convert(uint16_t{}, half_to_float);
+  else if (type == "BF16") convert(Bf16{}, [](Bf16 x) { return to_float(x); });
+  else convert(double{}, [](double x) { return float(x); });
+}
+
+bool is_float(const std::string& type) { return type == "F32" || type == "F16" || type == "BF16" || type == "F64"; }
+
+}  // namespace
+
+void SafetensorsFile::read_floats(const StoredTensor& stored, int64_t first, int64_t count, float* destination) const {
+  if (!is_float(stored.type)) {
+    throw UserError("{}: tensor {} {} is {}, but F32, F16, BF16 or F64 is expected", path().string(), stored.name,
+                    stored.shape, stored.type);
+  }
+  const int64_t rows = stored.shape.rank() > 1 ? stored.shape.rows() : stored.shape.elements();
+  check(first >= 0 && count >= 0 && first + count <= rows, "read_floats: rows beyond the tensor");
+  const size_t bytes = element_type(stored.type)->bytes;
+  const uint64_t columns = rows == 0 ? 0 : uint64_t(stored.shape.elements() / rows);
+  constexpr size_t kPiece = size_t{1} << 18;  // elements: what is being converted stays in the cache
+  std::vector<std::byte> piece;
+  for (uint64_t done = 0, total = uint64_t(count) * columns; done < total;) {
+    const size_t now = size_t(std::min<uint64_t>(kPiece, total - done));
+    piece.resize(now * bytes);
+    const uint64_t at = stored.offset + (uint64_t(first) * columns + done) * bytes;
+    if (file_.read_at(at, piece.data(), piece.size()) != piece.size())
+      throw CheckpointDamaged("{}: tensor {} ends before its last byte", path().string(), stored.name);
+    to_floats(stored.type, piece.data(), now, destination + done);
+    done += now;
+  }
+}
+
 void SafetensorsFile::check_target(const NamedTensor& target) const {
   check(target.tensor.contiguous(), "load_into: a tensor is not contiguous");
   const StoredTensor* stored = find(target.name);
@@ -276,7 +370,7 @@ void SafetensorsFile::check_target(const NamedTensor& target) const {
   }
   if (stored->dtype != target.tensor.dtype) {
     throw UserError("{}: tensor {} {} is {}, but {} is expected", path().string(), target.name, stored->shape,
-                    stored_name(stored->dtype), stored_name(target.tensor.dtype));
+                    stored->type, stored_name(target.tensor.dtype));
   }
 }
 

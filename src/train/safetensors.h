@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -38,6 +39,25 @@ struct FileSum {
 
 using SafetensorsMetadata = std::map<std::string, std::string>;
 
+struct TensorHeader {
+  std::string name, type;  // type as the format names it: "F32"
+  Shape shape;
+};
+
+// Writes tensors that need not be in memory at once: all headers, and then their bytes one after another, in pieces of
+// any size. Throws as FileWriter does, and leaves no file without finish(). Give the larger element sizes first.
+class SafetensorsWriter {
+ public:
+  SafetensorsWriter(const std::filesystem::path& path, const std::vector<TensorHeader>& tensors,
+                    const SafetensorsMetadata& metadata);
+  void write(const void* data, size_t bytes);
+  FileSum finish();  // synced; too few or too many bytes are a bug (logic_error)
+
+ private:
+  FileWriter writer_;
+  uint64_t expected_;  // bytes of the whole file
+};
+
 // Streams the tensors to a new file, synced, and returns its size and XXH3. Throws as FileWriter does, and leaves no
 // partial file. Two tensors of one name, or one that is not contiguous, are bugs (logic_error).
 FileSum write_safetensors(const std::filesystem::path& path, std::span<const NamedTensor> tensors,
@@ -47,8 +67,8 @@ FileSum write_safetensors(const std::filesystem::path& path, std::span<const Nam
 uint64_t safetensors_bytes(std::span<const NamedTensor> tensors, const SafetensorsMetadata& metadata = {});
 
 struct StoredTensor {
-  std::string name;
-  DType dtype = DType::kF32;
+  std::string name, type;      // type as the format names it: "F32"
+  std::optional<DType> dtype;  // absent: a type that Sluice does not compute with (F16, I64, U8, ...)
   Shape shape;
   uint64_t offset = 0, bytes = 0;  // within the file
 };
@@ -57,7 +77,7 @@ class SafetensorsFile {
  public:
   // Opens the file and checks all of its header: lengths, JSON, types, shapes against sizes, no gap, no overlap,
   // nothing missing at the end. Throws CheckpointDamaged; UserError if the file cannot be read or has tensors of a
-  // type or rank that Sluice has not.
+  // rank or element size that Sluice has not.
   explicit SafetensorsFile(const std::filesystem::path& path);
 
   const std::filesystem::path& path() const { return file_.path(); }
@@ -67,6 +87,9 @@ class SafetensorsFile {
 
   // Reads one tensor's bytes to `destination`, which has room for stored.bytes.
   void read(const StoredTensor& stored, void* destination) const;
+  // Reads rows [first, first + count) of a tensor of numbers (F64, F32, F16, BF16) as fp32; UserError for another type.
+  // A vector is one column of rows.
+  void read_floats(const StoredTensor& stored, int64_t first, int64_t count, float* destination) const;
 
   // Compares all names, shapes and types; UserError names the first tensor that differs, with both shapes. A tensor
   // that no target asks for is an error too, unless `others` is kIgnore.

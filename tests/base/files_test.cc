@@ -49,6 +49,31 @@ TEST(Files, AWriterThatIsNotFinishedLeavesNothing) {
   EXPECT_EQ(entries(folder.file("")), 0u);
 }
 
+TEST(Files, AFolderIsWholeOrAbsent) {
+  const TempFolder folder;
+  const std::string target = folder.file("a");
+  {
+    FolderWriter writer(target + "/");
+    write_file_atomic(writer.path() / "file", "text");
+    EXPECT_FALSE(fs::exists(target));
+  }
+  EXPECT_EQ(entries(folder.file("")), 0u);
+
+  fs::create_directories(target);
+  fs::create_directories(target + ".tmp/left by a killed writer");
+  FolderWriter writer(target);
+  EXPECT_EQ(entries(writer.path()), 0u);
+  write_file_atomic(writer.path() / "file", "text");
+  writer.finish();
+  EXPECT_EQ(read_file(target + "/file"), "text");
+  EXPECT_EQ(entries(folder.file("")), 1u);
+
+  EXPECT_NE(message_of<UserError>([&] { FolderWriter again(target); }).find("is there already"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] { FolderWriter again(target + "/file"); }).find("is there already"),
+            std::string::npos);
+  EXPECT_EQ(read_file(target + "/file"), "text");
+}
+
 TEST(Files, TheFullDeviceIsARunError) {
   // Every write to /dev/full fails as on a full disk. ~FileWriter would remove it, hence the plain File.
   if (!fs::exists("/dev/full")) GTEST_SKIP() << "no /dev/full here";

@@ -115,6 +115,16 @@ TEST_F(CheckpointTest, TheOptimizerMayHaveNoState) {
   EXPECT_NO_THROW(load_checkpoint(resume(store)->checkpoint, model.list(), {}));
 }
 
+TEST_F(CheckpointTest, ACheckpointWithoutOptimizerStateLeavesOneThatBegins) {
+  CheckpointStore store = this->store();
+  store.save(state_of(1), model_of(1).list(), {});
+  TestTensors model = model_of(0), optimizer = optimizer_of(5), zeros = optimizer_of(5);
+  zeros.clear_values();
+  load_checkpoint(resume(store)->checkpoint, model.list(), optimizer.list());
+  EXPECT_TRUE(model.same_values(model_of(1)));
+  EXPECT_TRUE(optimizer.same_values(zeros));
+}
+
 TEST_F(CheckpointTest, RetentionKeepsTheNewest) {
   CheckpointStore store = this->store(2);
   for (const int64_t step : {10, 20, 30, 40}) save(store, step);

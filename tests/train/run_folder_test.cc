@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
-#include "base/error.h"
+#include "base/error_text.h"
 #include "data/temp_folder.h"
 #include "train/failures.h"
 
@@ -33,10 +33,6 @@ Json changed(const std::string& pointer, const Json& value) {
   Json config = config_of();
   config[Json::json_pointer(pointer)] = value;
   return config;
-}
-
-void expect_contains(const std::string& text, const std::vector<std::string>& parts) {
-  for (const std::string& part : parts) EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
 }
 
 TEST(RunFolder, IsCreatedWithItsConfig) {

@@ -1,14 +1,18 @@
 // safetensors: the bytes are as the format says, everything comes back, and no damage goes unnoticed.
 #include "train/safetensors.h"
 
+#include <cmath>
 #include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "base/error_text.h"
 #include "data/temp_folder.h"
+#include "kernels/bf16.h"
 #include "train/failures.h"
 #include "train/tensors.h"
 
@@ -36,10 +40,6 @@ std::string write_raw(const TempFolder& folder, const std::string& header, size_
 
 std::string problem_of(const std::string& path) {
   return message_of<CheckpointDamaged>([&] { SafetensorsFile file(path); });
-}
-
-void expect_contains(const std::string& text, const std::vector<std::string>& parts) {
-  for (const std::string& part : parts) EXPECT_NE(text.find(part), std::string::npos) << part << " is not in: " << text;
 }
 
 TEST(Safetensors, BytesAreAsTheFormatSays) {
@@ -77,7 +77,7 @@ TEST(Safetensors, EverythingComesBack) {
   EXPECT_EQ(file.find("exact")->shape, (Shape{1, 2, 1, 2}));
   EXPECT_EQ(file.find("nothing"), nullptr);
   for (const StoredTensor& tensor : file.tensors()) {
-    EXPECT_EQ(tensor.offset % size_of(tensor.dtype), 0u) << tensor.name << " is not aligned";
+    EXPECT_EQ(tensor.offset % size_of(*tensor.dtype), 0u) << tensor.name << " is not aligned";
   }
 }
 
@@ -150,6 +150,72 @@ TEST(Safetensors, WhatSluiceDoesNotReadIsSaid) {
   };
   expect_contains(problem(R"({"w":{"dtype":"F8_E4M3","shape":[1],"data_offsets":[0,1]}})", 1), {"F8_E4M3", "BF16"});
   expect_contains(problem(R"({"w":{"dtype":"F32","shape":[1,1,1,1,1],"data_offsets":[0,4]}})", 4), {"5 dimensions"});
+}
+
+TEST(Safetensors, OtherTypesOpenAndNumbersAreReadAsFloats) {
+  const TempFolder folder;
+  // 1, -2, 65504, the smallest subnormal 2^-24, infinity, 1/3 rounded: as IEEE 754 has them in 16 bits.
+  const uint16_t half[] = {0x3c00, 0xc000, 0x7bff, 0x0001, 0x7c00, 0x3555};
+  const std::string header =
+      R"({"half":{"dtype":"F16","shape":[3,2],"data_offsets":[0,12]},"mask":{"dtype":"BOOL","shape":[2],"data_offsets":[12,14]}})";
+  const std::string path = write_raw(folder, header, 14);
+  {
+    std::fstream file(path, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekp(-14, std::ios::end);
+    file.write(reinterpret_cast<const char*>(half), sizeof half);
+  }
+  const SafetensorsFile file(path);
+  EXPECT_EQ(file.find("half")->dtype, std::nullopt);
+  EXPECT_EQ(file.find("half")->type, "F16");
+  std::vector<float> values(6);
+  file.read_floats(*file.find("half"), 0, 3, values.data());
+  EXPECT_EQ(values, (std::vector<float>{1, -2, 65504, 0x1p-24f, INFINITY, 0x1.554p-2f}));
+  std::vector<float> middle(2);
+  file.read_floats(*file.find("half"), 1, 1, middle.data());
+  EXPECT_EQ(middle, (std::vector<float>{65504, 0x1p-24f}));
+  expect_contains(message_of<UserError>([&] { file.read_floats(*file.find("mask"), 0, 2, values.data()); }),
+                  {"mask [2] is BOOL", "F16"});
+  TestTensors target;
+  target.add("half", DType::kF32, {3, 2}, 0);
+  expect_contains(message_of<UserError>([&] { file.load_into(target.list(), SafetensorsFile::Others::kIgnore); }),
+                  {"half [3,2] is F16, but F32"});
+}
+
+TEST(Safetensors, FloatsOfEveryTypeAndInPieces) {
+  const TempFolder folder;
+  constexpr int64_t kRows = 700, kColumns = 1000;  // more than one piece
+  std::vector<float> values(size_t(kRows * kColumns));
+  std::vector<double> wide(values.size());
+  std::vector<Bf16> narrow(values.size());
+  for (size_t i = 0; i < values.size(); ++i) {
+    narrow[i] = to_bf16(float(i) * 0.37f);
+    wide[i] = values[i] = to_float(narrow[i]);
+  }
+  const Shape shape = {kRows, kColumns};
+  write_safetensors(folder.file("a"), std::vector<NamedTensor>{{"f32", Tensor(values.data(), DType::kF32, shape)},
+                                                               {"f64", Tensor(wide.data(), DType::kF64, shape)},
+                                                               {"bf16", Tensor(narrow.data(), DType::kBF16, shape)}});
+  const SafetensorsFile file(folder.file("a"));
+  for (const char* name : {"f32", "f64", "bf16"}) {
+    std::vector<float> read(values.size() - size_t(kColumns));
+    file.read_floats(*file.find(name), 1, kRows - 1, read.data());
+    EXPECT_TRUE(std::equal(read.begin(), read.end(), values.begin() + kColumns)) << name;
+  }
+}
+
+TEST(Safetensors, AWriterThatIsGivenTooLittleLeavesNoFile) {
+  const TempFolder folder;
+  const auto write = [&](size_t bytes) {
+    SafetensorsWriter writer(folder.file("a"), {{"w", "F16", {2, 3}}}, {});
+    const std::vector<char> data(bytes);
+    writer.write(data.data(), data.size());
+    writer.finish();
+  };
+  EXPECT_THROW(write(11), std::logic_error);
+  EXPECT_THROW(write(13), std::logic_error);
+  EXPECT_FALSE(fs::exists(folder.file("a")));
+  write(12);
+  EXPECT_EQ(SafetensorsFile(folder.file("a")).find("w")->bytes, 12u);
 }
 
 TEST(Safetensors, AnotherModelIsNamedAndNothingIsRead) {

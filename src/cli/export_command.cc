@@ -1,0 +1,49 @@
+// sluice export RUN|CHECKPOINT DIR [--dtype float32|bfloat16|float16] [--logits N]
+#include <fmt/format.h>
+
+#include <memory>
+
+#include "base/files.h"
+#include "cli/commands.h"
+#include "train/interchange/export.h"
+#include "train/load_model.h"
+
+namespace sluice {
+namespace {
+
+struct ExportArguments {
+  std::string model, folder;
+  ExportOptions options;
+};
+
+void run_export(const ExportArguments& args) {
+  std::vector<std::string> damaged;
+  const Checkpoint checkpoint = open_checkpoint(args.model, damaged);
+  for (const std::string& text : damaged) fmt::print(stderr, "note: {}\n", text);
+  const Experiment experiment = stored_experiment(checkpoint);
+  const ExportResult result = export_checkpoint(checkpoint, experiment.model, args.folder, args.options);
+
+  const bool own = result.architecture == Architecture::kSluice;
+  fmt::print("{} of {}: architecture {}, {} parameters, {} in {}\n", args.folder, checkpoint.path.string(),
+             name_of(result.architecture), result.parameters, bytes_text(result.bytes), args.options.type);
+  fmt::print("load it with AutoModelForCausalLM.from_pretrained(\"{}\"{})\n", args.folder,
+             own ? ", trust_remote_code=True" : "");
+}
+
+}  // namespace
+
+void add_export_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("export", "write a trained model as a folder for the transformers library");
+  auto args = std::make_shared<ExportArguments>();
+  command->add_option("model", args->model, "a run's folder or a checkpoint's")->required();
+  command->add_option("folder", args->folder, "the folder to write; it must not be there yet")->required();
+  command->add_option("--dtype", args->options.type, "type of the weights: float32 (default), bfloat16 or float16")
+      ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
+  command
+      ->add_option("--logits", args->options.logits,
+                   "also write logits.safetensors: this many tokens and the logits for them, to compare with")
+      ->check(CLI::Range(1, 1 << 20));
+  command->callback([args] { run_export(*args); });
+}
+
+}  // namespace sluice

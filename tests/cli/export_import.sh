@@ -1,0 +1,60 @@
+#!/usr/bin/env bash
+# sluice export and sluice import: there and back, training on, and what a wrong call is told. What the transformers
+# library says to the folders is checked by scripts/check_transformers.py.
+set -euo pipefail
+source tests/cli/tiny_run.bash
+
+golden=tests/golden/transformers/gpt2
+
+# refused WORDS ARGUMENT...: the command ends with status 2 and one sentence with these words.
+refused() {
+  local words=$1 status=0
+  shift
+  "$SLUICE" "$@" > "$folder/out" 2> "$folder/err" || status=$?
+  [[ $status -eq 2 ]] || fail "sluice $*: status $status instead of 2: $(cat "$folder/err")"
+  [[ $(wc -l < "$folder/err") -eq 1 ]] || fail "sluice $*: not one line: $(cat "$folder/err")"
+  grep -qF -- "$words" "$folder/err" || fail "sluice $*: does not say '$words': $(cat "$folder/err")"
+}
+
+# A folder of the library: in, out, and in again.
+"$SLUICE" import "$golden" --out "$folder/gpt2" > "$folder/out"
+grep -q "a run at step 0 with the 4452 parameters of $golden (architecture gpt2)" "$folder/out" || fail "$(cat "$folder/out")"
+"$SLUICE" export "$folder/gpt2" "$folder/gpt2_hf" --logits 24 > "$folder/out"
+grep -q 'architecture gpt2, 4452 parameters, .* in float32' "$folder/out" || fail "$(cat "$folder/out")"
+[[ $(ls "$folder/gpt2_hf" | tr '\n' ' ') == "config.json logits.safetensors model.safetensors " ]] || fail "$(ls "$folder/gpt2_hf")"
+"$SLUICE" import "$folder/gpt2_hf" --out "$folder/again" > "$folder/out"
+cmp "$folder"/{gpt2,again}/checkpoints/step_00000000/model.safetensors || fail "the weights are not the same"
+
+# A model of our own, with a gate, and by the checkpoint's folder.
+train vga --set model.attention=vga --set train.steps=5 || fail "the run failed: $(cat "$folder/err")"
+"$SLUICE" export "$folder/vga/checkpoints/step_00000005" "$folder/vga_hf" --dtype bfloat16 > "$folder/out"
+grep -q 'trust_remote_code=True' "$folder/out" || fail "$(cat "$folder/out")"
+[[ -s $folder/vga_hf/modeling_sluice.py ]] || fail "no model file"
+"$SLUICE" export "$folder/vga" "$folder/vga_exact" > "$folder/out"
+
+# Training on: a run of its own from the imported weights, with data and steps of its own config.
+"$SLUICE" import "$folder/vga_exact" --out "$folder/back" --config "$folder/tiny.json" --set train.steps=4 > "$folder/out"
+"$SLUICE" train "$folder/back/config.json" --resume "$folder/back" --out "$folder/tuned" > "$folder/out" 2> "$folder/err" ||
+  fail "training on failed: $(cat "$folder/err")"
+cmp "$folder/tuned/checkpoints/step_00000000/model.safetensors" \
+    "$folder/vga/checkpoints/step_00000005/model.safetensors" || fail "training on began elsewhere"
+[[ $(newest tuned) == step_00000004 ]] || fail "training on ended at $(newest tuned)"
+# The imported run itself can be trained on too.
+"$SLUICE" train "$folder/back/config.json" --out "$folder/back" > "$folder/out" 2> "$folder/err" ||
+  fail "training the imported run failed: $(cat "$folder/err")"
+cmp "$folder"/{back,tuned}/checkpoints/step_00000004/model.safetensors || fail "the two ways to train on differ"
+
+refused "is there already" export "$folder/vga" "$folder/gpt2"
+refused "is there already" import "$golden" --out "$folder/vga"
+refused "no such folder" export "$folder/nothing" "$folder/x"
+refused "no such folder" import "$folder/nothing" --out "$folder/x"
+refused "float64" export "$folder/vga" "$folder/x" --dtype float64
+refused "--logits 33" export "$folder/vga" "$folder/x" --logits 33
+refused "24 learned positions" import "$golden" --out "$folder/x" --context 25
+refused "the model is the folder's" import "$golden" --out "$folder/x" --set model.layers=3
+refused "train.stepz" import "$golden" --out "$folder/x" --set train.stepz=3
+cp -r "$golden" "$folder/opt"
+sed -i 's/"model_type": "gpt2"/"model_type": "opt"/' "$folder/opt/config.json"
+refused 'model_type is "opt", but Sluice imports gpt2' import "$folder/opt" --out "$folder/x"
+[[ ! -e $folder/x && ! -e $folder/x.tmp ]] || fail "a refused command has left a folder"
+echo "export and import agree"
