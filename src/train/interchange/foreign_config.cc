@@ -69,7 +69,7 @@ Json llama_config(Architecture architecture, const ModelConfig& model) {
                  {"hidden_act", "silu"},
                  {"rms_norm_eps", model.norm_epsilon},
                  {"rope_theta", model.rope_theta},
-                 {"rope_parameters", {{"rope_type", "default"}, {"rope_theta", model.rope_theta}}},
+                 {"rope_parameters", {{"rope_theta", model.rope_theta}, {"rope_type", "default"}}},
                  {"initializer_range", model.init_std},
                  {"attention_bias", model.bias},
                  {"attention_dropout", 0.0},
@@ -224,7 +224,7 @@ bool read_bias(const Reader& config) {
   return attention;
 }
 
-Json read_llama(const Reader& config, bool qk_norm, int64_t context) {
+Json read_llama(const Reader& config, int64_t context) {
   const int64_t heads = config.integer("num_attention_heads"), width = config.integer("hidden_size");
   if (heads < 1) config.refuse("num_attention_heads", "a model has at least one");
   if (config.integer("head_dim", width / heads) * heads != width)
@@ -261,7 +261,7 @@ Json read_sluice(const Reader& config) {
 std::pair<Architecture, Json> read_model(const Reader& config, int64_t context) {
   const std::string type = config.text("model_type", "");
   if (type == "gpt2") return {Architecture::kGpt2, read_gpt2(config)};
-  if (type == "llama" || type == "mistral") return {Architecture::kLlama, read_llama(config, false, context)};
+  if (type == "llama" || type == "mistral") return {Architecture::kLlama, read_llama(config, context)};
   if (type == "sluice") return {Architecture::kSluice, read_sluice(config)};
   config.refuse("model_type", fmt::format("Sluice imports {}", kImported));
 }

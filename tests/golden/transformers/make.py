@@ -15,7 +15,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
+from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 HERE = Path(__file__).resolve().parent
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None}
@@ -34,6 +35,11 @@ def gpt2(**changes):
     return GPT2LMHeadModel(
         GPT2Config(vocab_size=31, n_positions=24, n_embd=12, n_layer=2, n_head=2, **NO_TOKENS, **changes)
     )
+
+
+def like_llama(config, model, **changes):
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4}
+    return model(config(vocab_size=31, max_position_embeddings=24, **{**sizes, **NO_TOKENS, **changes}))
 
 
 def write(name, model, dtype=torch.float32, shard_size="5GB"):
@@ -77,6 +83,31 @@ def make_gpt2_first():
 
 def make_gpt2_untied():
     write("gpt2_untied", gpt2(tie_word_embeddings=False))
+
+
+def make_llama():
+    write("llama", like_llama(LlamaConfig, LlamaForCausalLM, num_key_value_heads=2), torch.bfloat16)
+
+
+def make_llama_biases():
+    """Tied, with biases, and with fields where version 4 of the library had them."""
+    biases = {"attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True}
+    write("llama_biases", like_llama(LlamaConfig, LlamaForCausalLM, num_key_value_heads=1, **biases))
+    file = HERE / "llama_biases" / "config.json"
+    config = json.loads(file.read_text())
+    config.pop("rope_parameters")
+    config["rope_theta"], config["rope_scaling"], config["torch_dtype"] = 500.0, None, config.pop("dtype")
+    file.write_text(json.dumps(config, indent=2) + "\n")
+
+
+def make_mistral():
+    rope = {"rope_type": "default", "rope_theta": 1000.0}
+    model = like_llama(MistralConfig, MistralForCausalLM, num_key_value_heads=4, sliding_window=24, rope_parameters=rope)
+    write("mistral", model, torch.float16)
+
+
+def make_qwen3():
+    write("qwen3", like_llama(Qwen3Config, Qwen3ForCausalLM, num_key_value_heads=2, head_dim=4), torch.bfloat16)
 
 
 def main():
