@@ -73,7 +73,7 @@ ChildProcess& ChildProcess::operator=(ChildProcess&& other) noexcept {
 
 ChildProcess::~ChildProcess() {
   if (id_ < 0) return;
-  kill(id_, SIGKILL);
+  stop(SIGTERM);
   while (waitpid(id_, nullptr, 0) < 0 && errno == EINTR) continue;
 }
 

@@ -18,7 +18,7 @@ class ChildProcess {
                const std::filesystem::path& log);
   ChildProcess(ChildProcess&& other) noexcept;
   ChildProcess& operator=(ChildProcess&& other) noexcept;
-  ~ChildProcess();  // kills it if it still runs, and waits
+  ~ChildProcess();  // if it still runs: stop(SIGTERM), and waits for its end
 
   void stop(int signal);                 // once: a second signal would end a run at once
   std::optional<int> exit_code();        // once it has ended; 128 + the signal that killed it

@@ -207,6 +207,7 @@ void run_sweep(const SweepArguments& args) {
     return;
   }
   for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
+  fmt::print("{} runs in {}, {} at a time\n", sweep.runs.size(), sweep.folder.string(), args.jobs);
   SweepRunner runner(sweep, args.jobs);
   const int signal = runner.run();
   if (signal != 0) {
