@@ -70,7 +70,6 @@ class TokenShards final : public DataSource {
   int64_t window_of(int64_t sequence) const;
   // The `count` tokens from a sequence's first on.
   std::vector<ShardPiece> pieces_of(int64_t sequence, int64_t count) const;
-  void read(const ShardPiece& piece, int32_t* out) const;  // UserError for a token beyond the vocabulary
   int64_t opening() const { return options_.first_token < 0 ? 0 : 1; }  // positions before the text
   void throw_bad_token(const Shard& shard, int64_t position, int64_t token) const;
 

@@ -40,6 +40,13 @@ tokens resumed "$mixed" --set train.steps=5
 tokens resumed "$mixed" || fail "it does not go on: $(cat "$folder/err")"
 same_runs straight resumed
 
+# ---- attention within documents: another model, whatever the micro-batch
+masked="$one, \"document_mask\": true"
+tokens masked "$masked" || fail "it does not train with masked documents: $(cat "$folder/err")"
+grep -q 'documents masked' "$folder/masked/info.json" || fail "info.json does not tell of the mask"
+losses() { grep -o '"kind":"train","step":1,"loss":[^,]*' "$folder/$1/metrics.jsonl"; }
+[[ -n $(losses masked) && $(losses masked) != "$(losses one)" ]] || fail "the mask changes nothing"
+
 # ---- what does not fit: exit code 2, one sentence, nothing written
 refused() {  # refused PATTERN DATA ARGUMENT...
   local pattern=$1 status=0
