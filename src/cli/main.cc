@@ -65,6 +65,7 @@ int run(int argc, char** argv) {
   add_import_command(app);
   add_doctor_command(app);
   add_tokenizer_command(app);
+  add_eval_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

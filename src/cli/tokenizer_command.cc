@@ -4,7 +4,6 @@
 //
 // Progress goes to standard error, results to standard output.
 #include <fmt/format.h>
-#include <unistd.h>
 
 #include <chrono>
 #include <cstdio>
@@ -13,6 +12,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/text_options.h"
 #include "data/encode_corpus.h"
 #include "data/shard_text.h"
 #include "train/progress.h"
@@ -23,64 +23,6 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-// Bytes of the files, bytes a second, time left; rewritten in place on a terminal, else a line now and then.
-class ReadingLine {
- public:
-  ~ReadingLine() { end(); }
-
-  void show(const DocumentReader& reader) {
-    const double pause = terminal_ ? 0.1 : 5;
-    if (seconds_since(shown_) < pause) return;
-    shown_ = Clock::now();
-    const double elapsed = seconds_since(start_), taken = double(reader.bytes_taken());
-    std::string line = bytes_text(reader.bytes_taken());
-    if (reader.bytes_total() > 0) line += " of " + bytes_text(reader.bytes_total());
-    line += fmt::format("  {}/s", bytes_text(uint64_t(taken / elapsed)));
-    if (reader.bytes_total() > 0 && taken > 0) {
-      line += fmt::format("  {} left", duration_text(elapsed / taken * (double(reader.bytes_total()) - taken)));
-    }
-    std::fputs((terminal_ ? "\r" + line + "\x1b[K" : line + "\n").c_str(), stderr);
-    open_ = terminal_;
-  }
-
-  void end() {
-    if (open_) std::fputs("\r\x1b[K", stderr);
-    open_ = false;
-  }
-
- private:
-  bool terminal_ = isatty(STDERR_FILENO) != 0, open_ = false;
-  Clock::time_point start_ = Clock::now(), shown_ = start_;
-};
-
-struct TextArguments {
-  std::vector<std::string> inputs;
-  TextOptions options;
-  std::string invalid = "refuse";
-  double max_document_mb = 64;
-
-  TextOptions resolved() const {
-    TextOptions text = options;
-    text.replace_invalid = invalid == "replace";
-    text.max_document_bytes = uint64_t(max_document_mb * 1e6);
-    return text;
-  }
-};
-
-void add_text_options(CLI::App& command, TextArguments& args) {
-  command.add_option("input", args.inputs, "files, folders, globs, or - for the standard input; zstd and gzip are unpacked")
-      ->required();
-  command.add_option("--format", args.options.format, "text, jsonl, or auto: by the file's name")
-      ->check(CLI::IsMember({"auto", "text", "jsonl"}));
-  command.add_option("--separator", args.options.separator, "the line between documents; without it a file is a document");
-  command.add_option("--field", args.options.field, "where the text is in a line of JSON")->capture_default_str();
-  command.add_option("--invalid", args.invalid, "bytes that are no UTF-8: refuse, or replace by U+FFFD")
-      ->check(CLI::IsMember({"refuse", "replace"}));
-  command.add_option("--max-document-mb", args.max_document_mb, "a longer document is refused; it is held in memory whole")
-      ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
-}
 
 // ---- train ----------------------------------------------------------------------------------------------------------
 
@@ -107,7 +49,7 @@ void run_train(TrainArguments args) {
 void add_train(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "make a tokenizer from text");
   auto args = std::make_shared<TrainArguments>();
-  add_text_options(*command, args->text);
+  add_text_options(*command, args->text, true);
   command->add_option("--out", args->out, "the file to write: NAME.model, or NAME.json for characters")->required();
   command->add_option("--type", args->training.type, "bpe or unigram (sentencepiece), or characters")
       ->capture_default_str()
@@ -160,7 +102,7 @@ void run_encode(const EncodeArguments& args) {
 void add_encode(CLI::App& app) {
   CLI::App* command = app.add_subcommand("encode", "text to token shards");
   auto args = std::make_shared<EncodeArguments>();
-  add_text_options(*command, args->text);
+  add_text_options(*command, args->text, true);
   command->add_option("--tokenizer", args->tokenizer, "a tokenizer's file or folder, or bytes")->required();
   command->add_option("--out", args->shards.out, "a folder, or the beginning of the shards' paths: OUT_00000.bin ...");
   command->add_flag("--print", args->print, "print the token ids instead, a line for each document");

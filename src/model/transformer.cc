@@ -235,6 +235,20 @@ double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64
   return backend_.sum(losses);
 }
 
+std::vector<double> Transformer::token_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T) {
+  loss(tokens, targets, B, T);
+  const Tensor losses = per_token(make_pass(B, T, false), losses_);
+  std::vector<double> out(size_t(B * T));
+  if (losses.dtype == DType::kF64) {
+    backend_.download(out.data(), losses);
+    return out;
+  }
+  std::vector<float> single(out.size());
+  backend_.download(single.data(), losses);
+  std::copy(single.begin(), single.end(), out.begin());
+  return out;
+}
+
 Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block,
                           const int32_t* document_starts) {
   const Pass pass = begin_pass(tokens, B, T, false, document_starts);

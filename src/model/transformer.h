@@ -45,6 +45,8 @@ class Transformer {
   // Sum of the losses of one micro-batch.
   double loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
               const int32_t* document_starts = nullptr);
+  // Each position's loss, [B * T]; 0 where the target is negative.
+  std::vector<double> token_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T);
   // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass, layer);
   // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;

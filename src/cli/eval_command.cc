@@ -1,0 +1,127 @@
+// sluice eval RUN|CHECKPOINT [TEXT...] [--stride N] [--hellaswag FILE.jsonl] [--json FILE|-]
+//
+// Figures go to standard output, progress and notes to standard error; with --json - standard output carries JSON alone.
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <memory>
+
+#include "analysis/text_evaluation.h"
+#include "base/error.h"
+#include "base/files.h"
+#include "cli/commands.h"
+#include "cli/text_options.h"
+#include "kernels/device.h"
+#include "train/model_tokenizer.h"
+
+namespace sluice {
+namespace {
+
+struct EvalArguments {
+  std::string path, tokenizer, hellaswag, json, device = "auto";
+  TextArguments text;
+  int64_t stride = 0, batch = 0, limit = 0;
+};
+
+Json perplexity_json(const PerplexityResult& result, int64_t stride, int64_t context) {
+  return {{"documents", result.documents}, {"tokens", result.tokens},        {"bytes", result.bytes},
+          {"context", context},            {"stride", stride},               {"loss", result.loss()},
+          {"perplexity", result.per_token()}, {"perplexity_per_byte", result.per_byte()},
+          {"bits_per_byte", result.bits_per_byte()}};
+}
+
+Json hellaswag_json(const HellaSwagResult& result) {
+  const double n = double(result.examples);
+  return {{"examples", result.examples},
+          {"accuracy_sum", double(result.by_sum) / n},
+          {"accuracy_per_token", double(result.by_token) / n},
+          {"accuracy_per_byte", double(result.by_byte) / n}};
+}
+
+PerplexityResult measure_text(const EvalArguments& args, Transformer& model, const Tokenizer& tokenizer, int64_t stride) {
+  PerplexityMeter meter(model, tokenizer, stride);
+  DocumentReader reader(args.text.inputs, args.text.resolved());
+  ReadingLine line;
+  for (std::string document; reader.next(document);) {
+    meter.add(document);
+    line.show(reader);
+  }
+  const PerplexityResult result = meter.finish();
+  if (result.tokens == 0) throw UserError("the text has no token to predict");
+  return result;
+}
+
+void print_perplexity(const PerplexityResult& result, int64_t stride, int64_t context) {
+  fmt::print("perplexity {:.4f} per token, {:.4f} per byte ({:.4f} bits); loss {:.5f}\n", result.per_token(),
+             result.per_byte(), result.bits_per_byte(), result.loss());
+  fmt::print("  {} documents, {} tokens, {} bytes; windows of {} tokens, {}\n", result.documents, result.tokens,
+             result.bytes, context, stride == context ? "not overlapping" : fmt::format("{} apart", stride));
+}
+
+HellaSwagResult measure_hellaswag(const EvalArguments& args, Transformer& model, const Tokenizer& tokenizer) {
+  const auto examples = read_hellaswag(args.hellaswag, args.limit);
+  const bool terminal = isatty(STDERR_FILENO) != 0;
+  const auto result = evaluate_hellaswag(model, tokenizer, examples, [&](int64_t done) {
+    if (terminal) fmt::print(stderr, "\rHellaSwag {}/{}\x1b[K", done, examples.size());
+  });
+  if (terminal) fmt::print(stderr, "\r\x1b[K");
+  return result;
+}
+
+void print_hellaswag(const HellaSwagResult& result) {
+  const auto percent = [&](int64_t right) {
+    const double share = double(right) / double(result.examples);
+    return fmt::format("{:.2f} % (±{:.2f})", 100 * share, 100 * std::sqrt(share * (1 - share) / double(result.examples)));
+  };
+  fmt::print("HellaSwag, {} examples: {} by sum, {} by mean over tokens, {} by mean over bytes\n", result.examples,
+             percent(result.by_sum), percent(result.by_token), percent(result.by_byte));
+}
+
+void run_eval(const EvalArguments& args) {
+  if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
+  const std::unique_ptr<Backend> backend = make_backend(args.device);
+  LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = {}});
+  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
+  const auto tokenizer = tokenizer_of(loaded, args.tokenizer);
+  const int64_t context = loaded.experiment.model.context, stride = args.stride == 0 ? context : args.stride;
+  if (stride > context) throw UserError("--stride {} is larger than model.context, which is {}", stride, context);
+
+  const bool quiet = args.json == "-";
+  if (!quiet) fmt::print("{} at step {}, {}\n", loaded.checkpoint.string(), loaded.step, tokenizer->name());
+  Json json = {{"checkpoint", loaded.checkpoint.string()}, {"step", loaded.step}, {"tokenizer", tokenizer->name()}};
+  if (!args.text.inputs.empty()) {
+    const PerplexityResult result = measure_text(args, *loaded.model, *tokenizer, stride);
+    if (!quiet) print_perplexity(result, stride, context);
+    json["text"] = perplexity_json(result, stride, context);
+  }
+  if (!args.hellaswag.empty()) {
+    const HellaSwagResult result = measure_hellaswag(args, *loaded.model, *tokenizer);
+    if (!quiet) print_hellaswag(result);
+    json["hellaswag"] = hellaswag_json(result);
+  }
+  if (args.json.empty()) return;
+  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+  if (quiet) fmt::print("{}", text);
+  else write_file_atomic(args.json, text);
+}
+
+}  // namespace
+
+void add_eval_command(CLI::App& app) {
+  CLI::App* command = app.add_subcommand("eval", "a trained model on text: perplexity, HellaSwag");
+  const auto args = std::make_shared<EvalArguments>();
+  command->add_option("model", args->path, "a run's folder (its newest checkpoint) or a checkpoint's")->required();
+  add_text_options(*command, args->text, false);
+  command->add_option("--tokenizer", args->tokenizer, "the model's tokenizer; by default what the run's data.tokenizer says");
+  command->add_option("--stride", args->stride, "tokens between the beginnings of windows; by default model.context")
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--hellaswag", args->hellaswag, "HellaSwag's JSON lines (hellaswag_val.jsonl)");
+  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")->check(CLI::PositiveNumber);
+  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")->check(CLI::PositiveNumber);
+  command->add_option("--device", args->device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
+  command->add_option("--json", args->json, "write the figures to this file; - prints them alone");
+  command->callback([args] { run_eval(*args); });
+}
+
+}  // namespace sluice

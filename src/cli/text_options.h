@@ -1,0 +1,39 @@
+// What commands that read text have in common: their options, and the line that shows how far they are.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "data/document_reader.h"
+
+namespace sluice {
+
+struct TextArguments {
+  std::vector<std::string> inputs;
+  TextOptions options;
+  std::string invalid = "refuse";
+  double max_document_mb = 64;
+
+  TextOptions resolved() const;
+};
+
+void add_text_options(CLI::App& command, TextArguments& args, bool required);
+
+// Bytes of the files, bytes a second, time left, on standard error; rewritten in place on a terminal, else a line now and
+// then.
+class ReadingLine {
+ public:
+  ReadingLine();
+  ~ReadingLine() { end(); }
+  void show(const DocumentReader& reader);
+  void end();
+
+ private:
+  using Clock = std::chrono::steady_clock;
+  bool terminal_, open_ = false;
+  Clock::time_point start_ = Clock::now(), shown_ = start_;
+};
+
+}  // namespace sluice
