@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# `sluice eval`: on a text it agrees with the loss that training computed on the shards of this text; the JSON; what is
+# refused.
+set -euo pipefail
+source "$(dirname "$0")/tiny_run.bash"
+
+# Two documents whose tokens, the end of text included, fill windows of 32 exactly: shards and documents are cut alike.
+head -c 319 README.md > "$folder/a.txt"
+head -c 959 docs/architecture.md | iconv -c -t ascii | head -c 639 > "$folder/b.txt"
+[[ $(cat "$folder/a.txt" "$folder/b.txt" | wc -c) -eq 958 ]] || fail "the documents are not as long as they should be"
+"$SLUICE" tokenizer encode "$folder/a.txt" "$folder/b.txt" --tokenizer bytes --out "$folder/text" > /dev/null 2>&1
+
+train run --set model.vocab_size=257 --set log.eval_every=20 --set log.eval_batch=100 --set log.probe_every=0 --set log.map_positions=0 \
+  --set "data={\"type\": \"tokens\", \"train_shards\": [\"$folder/text_00000.bin\"],
+               \"validation_shards\": [\"$folder/text_00000.bin\"], \"tokenizer\": \"bytes\"}" || fail "$(cat "$folder/err")"
+
+"$SLUICE" eval "$folder/run" "$folder/a.txt" "$folder/b.txt" --json - > "$folder/out" 2> "$folder/err" || fail "$(cat "$folder/err")"
+python3 - "$folder/out" "$folder/run/metrics.jsonl" <<'PYTHON' || fail "eval and training disagree: $(cat "$folder/out")"
+import json, math, sys
+text = json.load(open(sys.argv[1]))["text"]
+loss = [json.loads(line) for line in open(sys.argv[2]) if '"kind":"eval"' in line][-1]["loss"]
+assert text["documents"] == 2 and text["tokens"] == text["bytes"] == 958, text
+# Training's windows also predict the second document's opening token (its last one has no target), eval the text alone:
+# one loss in some 930 differs, and no loss is beyond 12 nats.
+assert abs(text["loss"] - loss) < 12 * 32 / 928, (text["loss"], loss)
+assert math.isclose(text["perplexity"], math.exp(text["loss"]), rel_tol=1e-12)
+assert math.isclose(text["bits_per_byte"], text["loss"] / math.log(2), rel_tol=1e-12)
+PYTHON
+
+"$SLUICE" eval "$folder/run" "$folder/a.txt" --stride 8 --json "$folder/eval.json" > "$folder/out" || fail "a stride fails"
+grep -q 'windows of 32 tokens, 8 apart' "$folder/out" || fail "the stride is not told: $(cat "$folder/out")"
+grep -q '"stride": 8' "$folder/eval.json" || fail "the JSON has no stride"
+
+for label in 0 1 0 1; do echo "{\"ctx\": \"A man\", \"endings\": [\"runs\", \"sits\"], \"label\": $label}"; done > "$folder/h.jsonl"
+"$SLUICE" eval "$folder/run" --hellaswag "$folder/h.jsonl" > "$folder/out" 2> "$folder/err" || fail "$(cat "$folder/err")"
+grep -q 'HellaSwag, 4 examples: 50.00 % (±25.00) by sum, 50.00 %' "$folder/out" || fail "HellaSwag: $(cat "$folder/out")"
+
+# refused PATTERN ARGUMENT...
+refused() {
+  local pattern=$1 status=0
+  shift
+  "$SLUICE" eval "$@" > "$folder/out" 2> "$folder/err" || status=$?
+  [[ $status -eq 2 && $(wc -l < "$folder/err") -eq 1 ]] || fail "eval $*: exit code $status: $(cat "$folder/err")"
+  grep -qE -e "$pattern" "$folder/err" || fail "eval $*: \"$pattern\" is not in: $(cat "$folder/err")"
+}
+: > "$folder/empty"
+"$SLUICE" tokenizer train "$folder/a.txt" --type characters --out "$folder/other.json" > /dev/null 2>&1
+refused 'needs a text, or --hellaswag' "$folder/run"
+refused 'has no token to predict' "$folder/run" "$folder/empty"
+refused '--stride 33 is larger than model.context, which is 32' "$folder/run" "$folder/a.txt" --stride 33
+refused 'was trained with another tokenizer \(bytes .*\) than characters other.json' "$folder/run" "$folder/a.txt" \
+  --tokenizer "$folder/other.json"
+refused 'line 1: not an example of HellaSwag' "$folder/run" --hellaswag <(echo '{}')
+train synthetic || fail "$(cat "$folder/err")"
+refused 'has no data.tokenizer, so that --tokenizer must name' "$folder/synthetic" "$folder/a.txt"
+refused 'does not belong to the model in .*, which has 67 tokens' "$folder/synthetic" "$folder/a.txt" --tokenizer bytes
