@@ -95,8 +95,10 @@ std::string train_sentencepiece(Words words, const TokenizerTraining& options) {
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &words, &model);
   if (!status.ok()) {
+    const std::string reason = status.message();  // "file(line) [condition] Words for people"
+    const size_t words = reason.find("] ");
     throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type,
-                    options.vocab_size, status.message());
+                    options.vocab_size, words == reason.npos ? reason : reason.substr(words + 2));
   }
   return model;
 }

@@ -209,14 +209,32 @@ double Transformer::forward_backward(const int32_t* tokens, const int32_t* targe
   return backend_.sum(losses);
 }
 
-double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                         const int32_t* document_starts) {
+Tensor Transformer::compute_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
+                                   const int32_t* document_starts) {
   const Pass pass = begin_pass(tokens, B, T, false, document_starts);
   const Tensor losses = per_token(pass, losses_);
   upload(pass, targets_, targets);
   run_forward(pass);
   head_->loss(pass, losses, Tensor{}, scratch(pass).normed, per_token(pass, targets_), 0);
-  return backend_.sum(losses);
+  return losses;
+}
+
+double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
+                         const int32_t* document_starts) {
+  return backend_.sum(compute_losses(tokens, targets, B, T, document_starts));
+}
+
+std::vector<double> Transformer::token_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T) {
+  const Tensor losses = compute_losses(tokens, targets, B, T, nullptr);
+  std::vector<double> out(size_t(B * T));
+  if (losses.dtype == DType::kF64) {
+    backend_.download(out.data(), losses);
+    return out;
+  }
+  std::vector<float> single(out.size());
+  backend_.download(single.data(), losses);
+  std::copy(single.begin(), single.end(), out.begin());
+  return out;
 }
 
 double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
@@ -233,20 +251,6 @@ double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64
               grad_scale);
   if (grad_scale != 0) run_backward(pass, nullptr);
   return backend_.sum(losses);
-}
-
-std::vector<double> Transformer::token_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T) {
-  loss(tokens, targets, B, T);
-  const Tensor losses = per_token(make_pass(B, T, false), losses_);
-  std::vector<double> out(size_t(B * T));
-  if (losses.dtype == DType::kF64) {
-    backend_.download(out.data(), losses);
-    return out;
-  }
-  std::vector<float> single(out.size());
-  backend_.download(single.data(), losses);
-  std::copy(single.begin(), single.end(), out.begin());
-  return out;
 }
 
 Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block,

@@ -90,6 +90,8 @@ class Transformer {
 
  private:
   // Uploads what every run reads.
+  Tensor compute_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
+                        const int32_t* document_starts);  // [N]
   Pass begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate, const int32_t* document_starts);
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
