@@ -39,7 +39,7 @@ endfunction()
 function(sluice_embed_assets target)
   sluice_embed(${target} chart.min.js "${SLUICE_CHARTJS}" chart_library_js)  # found by cmake/dependencies.cmake
   set(folder "${PROJECT_SOURCE_DIR}/src/analysis/report")
-  foreach(name page.html style.css charts.js maps.js page.js)
+  foreach(name page.html style.css charts.js positions.js maps.js page.js)
     string(REPLACE "." "_" symbol "${name}")
     sluice_embed(${target} ${name} "${folder}/${name}" ${symbol})
   endforeach()

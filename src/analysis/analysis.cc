@@ -2,6 +2,9 @@
 
 #include <cmath>
 
+#include "base/error.h"
+#include "base/files.h"
+
 namespace sluice {
 namespace {
 
@@ -74,6 +77,8 @@ const std::vector<FigureField<HeadFigures>>& head_fields() {
   static const char* const kWeights = "attention weights a", *const kValues = "values v, before any gate";
   static const char* const kGate = "gate g", *const kGradient = "dL/dv, v before any gate; L the sequence's mean loss";
   static const std::vector<FigureField<F>> fields = {
+      {"sink_rate", &F::sink_rate, Needs::kNothing, kWeights,
+       "share of sequences with a sink on the first position, at the largest threshold"},
       {"first_token_share", &F::first_token_share, Needs::kNothing, kWeights, "mean over rows of the share on the first position"},
       {"largest_share", &F::largest_share, Needs::kNothing, kWeights, "mean of each sequence's largest share on one position"},
       {"bias_share", &F::bias_share, Needs::kBiasKey, kWeights, "mean over rows of the share on the bias key"},
@@ -215,6 +220,13 @@ std::vector<Json> Analysis::lines() const {
     out.push_back(std::move(line));
   }
   return out;
+}
+
+void save_analysis(const Analysis& analysis, const std::filesystem::path& run) {
+  const std::filesystem::path folder = run / "analysis";
+  create_folders(folder);
+  write_file_atomic(folder / fmt::format("step_{:08}.json", analysis.step),
+                    analysis.json().dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
 double rounded(double value, int digits) {

@@ -6,6 +6,7 @@
 // gate's, without a gate) is left out; one that exists but is no number (0/0, a run that diverged) is null.
 #pragma once
 
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <vector>
@@ -28,6 +29,7 @@ struct SinkRates {
 struct HeadFigures {
   int64_t layer = 0, head = 0;
   std::vector<SinkRates> sinks;          // by increasing threshold
+  double sink_rate = kNoNumber;          // on the first position, at the largest threshold
   double first_token_share = kNoNumber, largest_share = kNoNumber, bias_share = kNoNumber, row_mass = kNoNumber;
   double entropy = kNoNumber, relative_entropy = kNoNumber;
   double value_norm_first = kNoNumber, value_norm_rest = kNoNumber, value_norm_ratio = kNoNumber;
@@ -109,6 +111,9 @@ struct Analysis {
   // As lines of metrics.jsonl: kinds analysis, analysis_layer and analysis_head.
   std::vector<Json> lines() const;
 };
+
+// RUN/analysis/step_00001000.json: analysis.json(), where compare finds it.
+void save_analysis(const Analysis& analysis, const std::filesystem::path& run);
 
 // To so many significant digits.
 double rounded(double value, int digits);

@@ -5,6 +5,7 @@
 // stream, gradients of values) is copied layer by layer while it is there.
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
 #include "analysis/analysis.h"
@@ -15,8 +16,11 @@ namespace sluice {
 
 struct HeadWeights;
 
+// Tokens of a sequence, where nobody says otherwise (arXiv 2410.10781).
+inline int64_t analysis_length(int64_t context) { return std::min<int64_t>(64, context); }
+
 struct AnalysisOptions {
-  int64_t sequences = 100;
+  int64_t sequences = 100;                           // or as many as the source has
   std::vector<double> thresholds = {0.1, 0.2, 0.3};  // increasing; of the sink rates
   bool gradients = true;                             // needs a model with gradients, which it overwrites
   int64_t map_positions = 32;                        // of the mean attention maps; 0: none
@@ -47,6 +51,7 @@ class Analyzer final : private PassObserver {
   void add_gates(const Pass& pass, int64_t layer);
   void add_residual(const Pass& pass, int64_t index, const Tensor& residual);
 
+  Analysis result(int64_t step) const;
   HeadFigures head_figures(int64_t layer, int64_t head) const;
   LayerFigures layer_figures(int64_t layer) const;
   ModelFigures model_figures(const Analysis& analysis) const;
@@ -62,6 +67,7 @@ class Analyzer final : private PassObserver {
   Transformer& model_;
   const DataSource& source_;
   const AnalysisOptions options_;
+  const int64_t sequences_;
   const int64_t T_, L_, H_, KV_, D_;
   const bool normalised_;
   std::vector<HeadSums> heads_;       // [L, H]

@@ -90,7 +90,8 @@ RunSummary summarise(const RunRecord& run) {
     put("residual_norm_rest", run.final_value("probe", "residual_norm_rest", *row.residual_layer));
   }
   for (const char* field : {"sink_rate", "sink_rate_largest", "first_token_share", "value_norm_ratio", "entropy", "kurtosis",
-                            "infinity_norm", "massive_activation", "value_gradient_ratio", "value_gradient_per_mass"}) {
+                            "infinity_norm", "massive_activation", "value_gradient_ratio", "value_gradient_per_mass",
+                            "content_gradient_ratio", "gate_gradient_ratio"}) {
     put(field, run.final_value("analysis", field));
   }
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));
@@ -335,6 +336,8 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"massive_activation", "residual", "", "max |x|", 3},
       {"value_gradient_ratio", "|dL/dv|", "", "ratio", 3},
       {"value_gradient_per_mass", "|dL/dv|", "", "per mass", 3},
+      {"content_gradient_ratio", "|dL/dv|", "", "content", 3},
+      {"gate_gradient_ratio", "|dL/dv|", "", "gate", 3},
       {"tokens_per_second", "", "", "tokens/s", 0},
       {"parameters", "", "", "parameters", 0},
   };

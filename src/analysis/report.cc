@@ -150,7 +150,8 @@ std::string report_html(const Comparison& comparison) {
                                   {"warnings", list_html(comparison.warnings, "warnings")},
                                   {"data", script_json(report_data(comparison))},
                                   {"chart_library", std::string(assets::chart_library_js)},
-                                  {"scripts", std::string(assets::charts_js) + std::string(assets::maps_js) +
+                                  {"scripts", std::string(assets::charts_js) + std::string(assets::positions_js) +
+                                                  std::string(assets::maps_js) +
                                                   std::string(assets::page_js)}});
 }
 

@@ -5,7 +5,7 @@
 
 namespace sluice::assets {
 
-extern const std::string_view page_html, style_css, charts_js, maps_js, page_js;  // src/analysis/report/
+extern const std::string_view page_html, style_css, charts_js, positions_js, maps_js, page_js;  // src/analysis/report/
 extern const std::string_view chart_library_js;                                   // Chart.js, minified
 
 }  // namespace sluice::assets

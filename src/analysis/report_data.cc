@@ -1,7 +1,7 @@
 // The report's embedded JSON:
 //   groups  [{label, runs: [run index]}]
 //   runs    [{label, group, head, series: [{kind, field, layer, head, steps: index into step_lists, values}],
-//             attention: {first, last}, config, info}]
+//             attention: {first, last}, analysis: {step, sequences, residual_norm, curves, mean_attention}, config, info}]
 //   step_lists  lists of steps, shared by the series that have the same
 //   differences [{key, values}]
 // A map's weights are its lower triangle, row by row, two base-64 digits each: low + code / 4095 * (high - low).
@@ -9,6 +9,7 @@
 #include <cmath>
 #include <set>
 
+#include "analysis/analysis.h"
 #include "analysis/compare_table.h"
 #include "analysis/report.h"
 #include "base/error.h"
@@ -25,11 +26,7 @@ constexpr int kMapLevels = 4095;
 // Of the training lines only the loss is drawn; every other kind is drawn whole or may be.
 bool is_drawn(const SeriesKey& key) { return key.kind != "train" || key.field == "loss"; }
 
-double rounded(double value) {  // to four significant digits, to keep the file small
-  if (value == 0 || !std::isfinite(value)) return value;
-  const double unit = std::pow(10.0, 3 - std::floor(std::log10(std::fabs(value))));
-  return std::isfinite(unit) && unit > 0 ? std::round(value * unit) / unit : value;
-}
+double rounded(double value) { return sluice::rounded(value, 4); }  // to keep the file small
 
 TimeSeries every_kth(const TimeSeries& in, size_t limit) {
   const size_t n = in.steps.size(), stride = (n + limit - 1) / limit;
@@ -127,17 +124,23 @@ Json map_json(const RecordedMap& map) {
 // The heads whose maps are shown: all if there is room, else those that look most at position 0 in any run.
 std::set<HeadId> heads_with_maps(const Comparison& comparison) {
   std::map<HeadId, double> strength;
-  size_t bytes = 0, maps = 0;
+  size_t bytes = 0;
+  const auto count = [&](const RunRecord& run, const RecordedAttention& snapshot) {
+    for (const RecordedMap& map : snapshot.maps) {
+      const double sink = run.final_value("probe", "sink_attention", map.id.layer, map.id.head).value_or(0);
+      double& known = strength.try_emplace(map.id, 0.0).first->second;
+      known = std::max(known, sink);
+      bytes += map.weights.size() * (map.weights.size() + 1);
+    }
+  };
   for (const RunRecord& run : comparison.runs) {
-    for (const auto* snapshot : {&run.first_attention, &run.last_attention}) {
-      if (!*snapshot) continue;
-      for (const RecordedMap& map : (*snapshot)->maps) {
-        const double sink = run.final_value("probe", "sink_attention", map.id.layer, map.id.head).value_or(0);
-        double& known = strength.try_emplace(map.id, 0.0).first->second;
-        known = std::max(known, sink);
-        bytes += map.weights.size() * (map.weights.size() + 1);
-        ++maps;
-      }
+    if (run.first_attention) count(run, *run.first_attention);
+    if (run.last_attention) count(run, *run.last_attention);
+    if (!run.analysis) continue;
+    count(run, run.analysis->mean);
+    for (const Json& curves : run.analysis->curves) {
+      strength.try_emplace({curves.at("layer"), curves.at("head")}, 0.0);
+      bytes += curves.dump().size();
     }
   }
   std::vector<HeadId> order;
@@ -157,6 +160,19 @@ Json snapshot_json(const std::optional<RecordedAttention>& snapshot, const std::
   for (const RecordedMap& map : snapshot->maps) {
     if (shown.contains(map.id)) out["maps"].push_back(map_json(map));
   }
+  return out;
+}
+
+// Curves of the heads whose maps are shown; with many heads they take as much room.
+Json analysis_json(const std::optional<RecordedAnalysis>& analysis, const std::set<HeadId>& shown) {
+  if (!analysis) return nullptr;
+  Json out = {{"step", analysis->step},
+              {"sequences", analysis->sequences},
+              {"residual_norm", analysis->residual_norm},
+              {"curves", Json::array()}};
+  for (const Json& curves : analysis->curves)
+    if (shown.contains({curves.at("layer"), curves.at("head")})) out["curves"].push_back(curves);
+  if (!analysis->mean.maps.empty()) out["mean_attention"] = snapshot_json(analysis->mean, shown);
   return out;
 }
 
@@ -183,6 +199,7 @@ Json report_data(const Comparison& comparison) {
     entry["series"] = series_json(run, limit, step_lists);
     entry["attention"] = {{"first", snapshot_json(run.first_attention, shown)},
                           {"last", snapshot_json(run.last_attention, shown)}};
+    entry["analysis"] = analysis_json(run.analysis, shown);
     entry["config"] = run.config;
     entry["info"] = run.info;
     out["runs"].push_back(std::move(entry));

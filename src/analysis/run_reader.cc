@@ -70,6 +70,22 @@ void read_info(RunRecord& run) {
   }
 }
 
+// What was written later for the same step holds.
+void set_point(TimeSeries& series, int64_t step, double value) {
+  const auto at = std::lower_bound(series.steps.begin(), series.steps.end(), step) - series.steps.begin();
+  const auto value_at = series.values.begin() + at;
+  if (at < ptrdiff_t(series.steps.size()) && series.steps[size_t(at)] == step) {
+    *value_at = value;
+    return;
+  }
+  series.steps.insert(series.steps.begin() + at, step);
+  series.values.insert(value_at, value);
+}
+
+double number_or_nan(const Json& value) {
+  return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
+}
+
 // Returns what is wrong with the line, or nothing after its points have been filed.
 std::optional<std::string> add_metrics_line(RunRecord& run, const std::string& text) {
   const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -96,7 +112,7 @@ std::optional<std::string> add_metrics_line(RunRecord& run, const std::string& t
       series.values.pop_back();
     }
     series.steps.push_back(*step);
-    series.values.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+    series.values.push_back(number_or_nan(value));
   }
   return std::nullopt;
 }
@@ -123,9 +139,21 @@ void read_metrics(RunRecord& run) {
 std::vector<double> numbers(const Json& list) {
   std::vector<double> out;
   for (const Json& value : list) {
-    out.push_back(value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>());
+    out.push_back(number_or_nan(value));
   }
   return out;
+}
+
+// Throws Json::exception where a map is not one; nothing if its shape is wrong.
+std::optional<RecordedMap> read_map(const Json& entry, const Json& rows, size_t positions) {
+  RecordedMap map;
+  map.id = {entry.at("layer").get<int64_t>(), entry.at("head").get<int64_t>()};
+  for (const Json& row : rows) {
+    map.weights.push_back(numbers(row));
+    if (map.weights.back().size() != map.weights.size()) return std::nullopt;
+  }
+  if (map.weights.size() != positions) return std::nullopt;
+  return map;
 }
 
 // Nothing if the file is not a whole snapshot: its shape is checked here so that nobody else need.
@@ -137,16 +165,11 @@ std::optional<RecordedAttention> read_snapshot(const fs::path& file) {
     out.step = json->at("step").get<int64_t>();
     out.tokens = json->at("tokens").get<std::vector<std::string>>();
     for (const Json& entry : json->at("maps")) {
-      RecordedMap map;
-      map.id = {entry.at("layer").get<int64_t>(), entry.at("head").get<int64_t>()};
-      for (const Json& row : entry.at("weights")) {
-        map.weights.push_back(numbers(row));
-        if (map.weights.back().size() != map.weights.size()) return std::nullopt;
-      }
-      if (map.weights.size() != out.tokens.size()) return std::nullopt;
-      if (entry.contains("gate")) map.gate = numbers(entry.at("gate"));
-      if (!map.gate.empty() && map.gate.size() != out.tokens.size()) return std::nullopt;
-      out.maps.push_back(std::move(map));
+      std::optional<RecordedMap> map = read_map(entry, entry.at("weights"), out.tokens.size());
+      if (!map) return std::nullopt;
+      if (entry.contains("gate")) map->gate = numbers(entry.at("gate"));
+      if (!map->gate.empty() && map->gate.size() != out.tokens.size()) return std::nullopt;
+      out.maps.push_back(std::move(*map));
     }
     if (out.maps.empty()) return std::nullopt;
     return out;
@@ -184,6 +207,82 @@ void read_attention(RunRecord& run) {
   run.notes.erase(std::unique(run.notes.begin(), run.notes.end()), run.notes.end());
 }
 
+// The figures of one analysis, under the kinds that metrics lines have for them. Throws Json::exception.
+std::vector<std::pair<SeriesKey, double>> read_figures(const Json& json) {
+  std::vector<std::pair<SeriesKey, double>> out;
+  const auto add = [&](const char* kind, const Json& figures, int64_t layer, int64_t head) {
+    for (const auto& [field, value] : figures.items())
+      if (!is_address(field) && (value.is_number() || value.is_null()))
+        out.push_back({{kind, field, layer, head}, number_or_nan(value)});
+  };
+  add("analysis", json.at("summary"), -1, -1);
+  for (const Json& layer : json.at("layers")) add("analysis_layer", layer, layer.at("layer").get<int64_t>(), -1);
+  for (const Json& head : json.at("heads"))
+    add("analysis_head", head, head.at("layer").get<int64_t>(), head.at("head").get<int64_t>());
+  return out;
+}
+
+// Throws Json::exception; nothing if a shape is wrong.
+std::optional<RecordedAnalysis> read_curves(const Json& json) {
+  RecordedAnalysis out;
+  out.step = json.at("step").get<int64_t>();
+  out.sequences = json.at("sequences").get<int64_t>();
+  out.mean.step = out.step;
+  const auto positions = json.at("length").get<size_t>();
+  const auto is_curve = [&](const Json& values) { return values.is_array() && numbers(values).size() == positions; };
+  for (const Json& norms : json.at("residual_norm")) {
+    if (!is_curve(norms)) return std::nullopt;
+    out.residual_norm.push_back(norms);
+  }
+  for (const Json& head : json.at("curves")) {
+    if (head.contains("map")) {
+      const Json& rows = head.at("map");
+      for (size_t i = out.mean.tokens.size(); i < rows.size(); ++i) out.mean.tokens.push_back(std::to_string(i));
+      std::optional<RecordedMap> map = read_map(head, rows, out.mean.tokens.size());
+      if (!map) return std::nullopt;
+      out.mean.maps.push_back(std::move(*map));
+    }
+    Json curves = Json::object();
+    for (const auto& [key, values] : head.items()) {
+      if (key == "map") continue;
+      if (!is_address(key) && !is_curve(values)) return std::nullopt;
+      curves[key] = values;
+    }
+    out.curves.push_back(std::move(curves));
+  }
+  return out;
+}
+
+// Returns what is wrong with the file, or nothing after its figures have been filed. `last` is the run's last step: an
+// analysis beyond it belongs to a future that a roll-back or a resume has given up.
+std::optional<std::string> add_analysis(RunRecord& run, const fs::path& file, int64_t last) {
+  const std::optional<Json> json = read_json(file);
+  if (!json || !json->is_object()) return "malformed";
+  try {
+    std::optional<RecordedAnalysis> curves = read_curves(*json);
+    if (!curves) return "malformed";
+    if (last >= 0 && curves->step > last) return "of a step that the run has not reached";
+    for (const auto& [key, value] : read_figures(*json)) set_point(run.series[key], curves->step, value);
+    run.analysis = std::move(curves);
+    return std::nullopt;
+  } catch (const Json::exception&) {
+    return "malformed";
+  }
+}
+
+void read_analyses(RunRecord& run) {
+  const fs::path folder = fs::path(run.path) / "analysis";
+  if (!fs::is_directory(folder)) return;
+  std::vector<fs::path> files;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (entry.path().extension() == ".json") files.push_back(entry.path());
+  std::sort(files.begin(), files.end());  // steps are zero-padded
+  const int64_t last = run.last_step();
+  for (const fs::path& file : files)
+    if (const auto problem = add_analysis(run, file, last))
+      run.notes.push_back(fmt::format("analysis/{} is {}", file.filename().string(), *problem));
+}
+
 }  // namespace
 
 std::string HeadId::name() const { return fmt::format("L{}H{}", layer, head); }
@@ -204,9 +303,7 @@ std::optional<double> RunRecord::final_value(const std::string& kind, const std:
 std::vector<HeadId> RunRecord::heads() const {
   std::set<HeadId> found;
   for (const auto& [key, unused] : series) {
-    if ((key.kind == "probe" || key.kind == "gate") && key.layer >= 0 && key.head >= 0) {
-      found.insert({key.layer, key.head});
-    }
+    if (key.layer >= 0 && key.head >= 0) found.insert({key.layer, key.head});
   }
   return {found.begin(), found.end()};
 }
@@ -234,6 +331,7 @@ RunRecord read_run(const std::string& path) {
   read_info(run);
   read_metrics(run);
   read_attention(run);
+  read_analyses(run);
   return run;
 }
 

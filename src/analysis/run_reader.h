@@ -1,4 +1,4 @@
-// Reads a run folder (config.json, info.json, metrics.jsonl, attention/step_*.json) into time series.
+// Reads a run folder (config.json, info.json, metrics.jsonl, attention/ and analysis/step_*.json) into time series.
 //
 // A metrics line {"kind":"probe","step":10,"layer":0,"head":1,"sink_attention":0.5,...} gives one point to one series
 // per numeric field; the series is named by (kind, field, layer, head). Block-level fields (residual_*) are filed under
@@ -48,6 +48,14 @@ struct RecordedAttention {
   std::vector<RecordedMap> maps;
 };
 
+// Curves and maps of a full analysis (docs/analysis.md).
+struct RecordedAnalysis {
+  int64_t step = 0, sequences = 0;
+  Json residual_norm = Json::array();  // [layers + 1][positions]
+  Json curves = Json::array();         // [{layer, head, attention: [...], value_norm: [...], ...}]
+  RecordedAttention mean;              // over the sequences; positions in the tokens' place; may have no maps
+};
+
 struct RunRecord {
   std::string path;
   std::string name;              // the config's "name", else the folder's
@@ -55,13 +63,14 @@ struct RunRecord {
   Json info = Json::object();    // what train says about the machine and the run; empty if missing
   std::map<SeriesKey, TimeSeries> series;
   std::optional<RecordedAttention> first_attention, last_attention;
+  std::optional<RecordedAnalysis> analysis;  // the newest
   std::vector<std::string> notes;  // what is missing or was skipped, one sentence each
 
   const TimeSeries* find(const std::string& kind, const std::string& field, int64_t layer = -1,
                          int64_t head = -1) const;
   std::optional<double> final_value(const std::string& kind, const std::string& field, int64_t layer = -1,
                                     int64_t head = -1) const;
-  std::vector<HeadId> heads() const;    // every (layer, head) with a probe or gate series, sorted
+  std::vector<HeadId> heads() const;    // every (layer, head) with a series, sorted
   std::vector<int64_t> layers() const;  // every layer with any series, sorted
   int64_t last_step() const;            // the largest step in the metrics; -1 if there is none
 };

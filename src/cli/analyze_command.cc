@@ -27,7 +27,7 @@ struct AnalyzeArguments {
   std::vector<std::string> data;
   std::vector<double> thresholds = AnalysisOptions{}.thresholds;
   int64_t sequences = AnalysisOptions{}.sequences, length = 0, map_positions = AnalysisOptions{}.map_positions;
-  bool all_checkpoints = false, no_gradients = false;
+  bool all_checkpoints = false, no_gradients = false, save = false;
 };
 
 // Characters a line: the terminal's, or 120.
@@ -49,18 +49,24 @@ std::vector<fs::path> checkpoints_of(const AnalyzeArguments& args) {
 
 // Held-out sequences of the wanted length: of the run's own data, or of the shards that the user names.
 std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Experiment& experiment) {
-  constexpr int64_t kUsualLength = 64;  // arXiv 2410.10781
   const ModelConfig& model = experiment.model;
-  const int64_t length = args.length > 0 ? args.length : std::min(kUsualLength, model.context);
+  const int64_t length = args.length > 0 ? args.length : analysis_length(model.context);
   if (args.length > model.context)
     throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
+  if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
   DataConfig data = experiment.data;
   if (!args.data.empty()) {
-    data = {};
-    data.type = "tokens";
+    if (data.type != "tokens") data = {.type = "tokens"};
     data.validation_shards = args.data;
   }
   return make_source(data, Split::kHeldOut, length, model.vocab_size, experiment.seed);
+}
+
+// The run that a checkpoint or a run's folder belongs to.
+fs::path run_of(const fs::path& checkpoint) {
+  const fs::path folder = fs::absolute(checkpoint).lexically_normal().parent_path();
+  if (folder.filename() == "checkpoints" && fs::exists(folder.parent_path() / "config.json")) return folder.parent_path();
+  throw UserError("{} lies in no run's folder, where --save could put its analysis; use --json FILE", checkpoint.string());
 }
 
 Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend& backend) {
@@ -75,7 +81,9 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   options.thresholds = args.thresholds;
   options.gradients = !args.no_gradients;
   options.map_positions = args.map_positions;
-  return Analyzer(*loaded.model, *source, options).run(loaded.step);
+  const Analysis analysis = Analyzer(*loaded.model, *source, options).run(loaded.step);
+  if (args.save) save_analysis(analysis, run_of(loaded.checkpoint));
+  return analysis;
 }
 
 void write_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses) {
@@ -121,6 +129,7 @@ void add_analyze_command(CLI::App& app) {
   command->add_option("--device", args->device, "where it runs")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
+  command->add_flag("--save", args->save, "keep it in the run's folder, where sluice compare finds it");
   command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");
   command->callback([args] { analyze(*args); });
 }

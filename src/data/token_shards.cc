@@ -51,7 +51,8 @@ TokenShards::TokenShards(const std::vector<std::string>& patterns, TokenShardsOp
     throw UserError("{} names no file, so there are no tokens to {}", key,
                     options_.split == Split::kTrain ? "train on"
                                                     : "evaluate on; where none are wanted, set log.eval_every, "
-                                                      "log.probe_every and log.map_positions to 0");
+                                                      "log.probe_every, log.analyze_every and "
+                                                      "log.map_positions to 0");
   }
   for (const std::string& path : expand(patterns, key)) open(path);
   find_documents();

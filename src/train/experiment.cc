@@ -100,6 +100,10 @@ void LogConfig::describe(Fields& f) {
   f.add("probe_batch", probe_batch, "held-out sequences of a probe").range(1, 1 << 20);
   f.add("map_positions", map_positions, "positions of the attention maps stored before and after training; 0: none")
       .range(0, 1024);
+  f.add("analyze_every", analyze_every,
+        "steps between full analyses (docs/analysis.md), which take about as long as a step on their tokens; 0: never")
+      .range(0, kUnbounded);
+  f.add("analyze_sequences", analyze_sequences, "held-out sequences of up to 64 tokens of an analysis").range(1, 1 << 20);
   f.add("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only at the end").range(0, kUnbounded);
   f.add("keep", keep, "newest checkpoints that stay on disk; 0: all").range(0, 1 << 20);
 }
@@ -120,6 +124,8 @@ void Experiment::resolve() {
   if (train.micro_batch == 0) train.micro_batch = default_micro_batch(train.batch, model.context);
   train.micro_batch = std::min(train.micro_batch, train.batch);
   check_schedule(train.schedule, train.steps);
+  if (log.analyze_every > 0 && model.context < 2)
+    throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
 }
 
 Json Experiment::dump() {

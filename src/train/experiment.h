@@ -51,6 +51,8 @@ struct LogConfig {
   int64_t probe_every = 100;
   int64_t probe_batch = 32;
   int64_t map_positions = 48;
+  int64_t analyze_every = 0;
+  int64_t analyze_sequences = 100;
   int64_t checkpoint_every = 1000;
   int64_t keep = 3;
 

@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 namespace {
 
 // What a run consists of; nothing else in the folder is touched.
-constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "checkpoints"};
+constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "analysis",
+                                  "checkpoints"};
 constexpr std::array kMayChange = {"name",        "device", "log", "train.steps", "train.micro_batch",
                                    "train.recompute", "train.zero", "train.bucket_mb", "train.rank_timeout"};
 

@@ -42,6 +42,7 @@ class RunFolder {
   std::filesystem::path metrics_file() const { return path_ / "metrics.jsonl"; }
   std::filesystem::path log_file() const { return path_ / "log.txt"; }
   std::filesystem::path attention_folder() const { return path_ / "attention"; }
+  std::filesystem::path analysis_folder() const { return path_ / "analysis"; }
   std::filesystem::path checkpoints_folder() const { return path_ / "checkpoints"; }
 
   // Where mode kNever has put what was there.

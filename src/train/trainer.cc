@@ -30,13 +30,15 @@ bool needs_held_out(const LogConfig& log) { return log.eval_every > 0 || log.pro
 }  // namespace
 
 TrainingData TrainingData::open(const Experiment& experiment) {
-  const auto source = [&](Split split) {
-    return make_source(experiment.data, split, experiment.model.context, experiment.model.vocab_size, experiment.seed);
+  const auto source = [&](Split split, int64_t length) {
+    return make_source(experiment.data, split, length, experiment.model.vocab_size, experiment.seed);
   };
+  const int64_t context = experiment.model.context;
   TrainingData data;
-  data.train = source(Split::kTrain);
+  data.train = source(Split::kTrain, context);
+  if (experiment.log.analyze_every > 0) data.short_held_out = source(Split::kHeldOut, analysis_length(context));
   if (!needs_held_out(experiment.log)) return data;
-  data.held_out = source(Split::kHeldOut);
+  data.held_out = source(Split::kHeldOut, context);
   const TokenizerId trained = data.train->tokenizer(), held_out = data.held_out->tokenizer();
   if (held_out.differs(trained)) {
     throw UserError("data.validation_shards were encoded by another tokenizer ({}) than the training data ({})",
@@ -54,6 +56,10 @@ Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData da
   check(folder != nullptr, "rank 0 needs the run's folder");
   files_.emplace(*folder, experiment.log);
   if (data_.held_out) prober_.emplace(learner_.model(), *data_.held_out, experiment.log.probe_batch);
+  if (!data_.short_held_out) return;
+  AnalysisOptions options;
+  options.sequences = experiment.log.analyze_sequences;
+  analyzer_.emplace(learner_.model(), *data_.short_held_out, options);
 }
 
 int Trainer::run(const ResumeOption& resume) {
@@ -189,6 +195,7 @@ void Trainer::start_anew() {
   learner_.model().initialise(experiment_.seed);
   save_attention_map();
   if (experiment_.log.probe_every > 0) probe();
+  if (experiment_.log.analyze_every > 0) analyze();
 }
 
 // ---- a step ---------------------------------------------------------------------------------------------------------
@@ -281,6 +288,7 @@ void Trainer::after_step(const StepResult& result) {
   const bool last = step_ == experiment_.train.steps;
   if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
   if (due(experiment_.log.probe_every) || (last && experiment_.log.probe_every > 0)) probe();
+  if (due(experiment_.log.analyze_every) || (last && experiment_.log.analyze_every > 0)) analyze();
   if (files_) files_->metrics.flush();
   // Not among bad steps: it may be the weights that are to blame.
   if (due(experiment_.log.checkpoint_every) && result.verdict.action == Guard::Action::kApply) save();
@@ -323,6 +331,17 @@ void Trainer::probe() {
   if (prober_) {
     for (const Json& line : prober_->run().lines(step_)) append(line);
     files_->metrics.flush();
+  }
+  wait_for_root();
+}
+
+// Between steps nobody needs the gradients that it overwrites. Curves and maps are stored of the last step only.
+void Trainer::analyze() {
+  if (analyzer_) {
+    const Analysis analysis = analyzer_->run(step_);
+    for (const Json& line : analysis.lines()) append(line);
+    files_->metrics.flush();
+    if (step_ == experiment_.train.steps) save_analysis(analysis, files_->folder.path());
   }
   wait_for_root();
 }

@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "analysis/analyzer.h"
 #include "analysis/probe.h"
 #include "data/source.h"
 #include "train/checkpoint.h"
@@ -24,6 +25,7 @@ namespace sluice {
 // What a run reads.
 struct TrainingData {
   std::unique_ptr<DataSource> train, held_out;  // held_out is null where nothing asks for it
+  std::unique_ptr<DataSource> short_held_out;   // in the sequences of an analysis, or null
 
   // To be called before the run's folder is made: wrong data then leaves nothing behind. UserError where data and model
   // do not fit together.
@@ -77,6 +79,7 @@ class Trainer {
   void log_step(const StepResult& result);
   void evaluate();
   void probe();
+  void analyze();
   void save_attention_map();
   bool save();                   // false: the weights are spoilt and were not saved
   void write_checkpoint(const HostState& tensors);
@@ -95,6 +98,7 @@ class Trainer {
   Learner learner_;
   const StateTransfer transfer_;
   std::optional<Prober> prober_;      // rank 0's
+  std::optional<Analyzer> analyzer_;  // rank 0's
   Guard guard_;
   std::optional<Files> files_;        // rank 0's
   std::optional<Progress> progress_;  // rank 0's

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "analysis/run_builder.h"
@@ -103,6 +104,50 @@ TEST(RunReader, KeepsNotANumberAndLetsLaterLinesReplaceEarlierSteps) {
   EXPECT_EQ(loss->steps, (std::vector<int64_t>{1, 2, 3}));
   EXPECT_TRUE(std::isnan(loss->values[1]));
   EXPECT_EQ(loss->values[2], 1.0);
+}
+
+TEST(RunReader, FilesAnalysesWithTheLinesOfTheirKind) {
+  const RunBuilder runs;
+  const std::string path = runs.add("a", 1, 0.5);
+  runs.write("a", "metrics.jsonl", R"({"kind":"analysis","step":0,"sink_rate":0.1}
+{"kind":"analysis_head","step":0,"layer":0,"head":0,"row_mass":1}
+{"kind":"analysis","step":20,"sink_rate":0.2}
+)");
+  const auto analysis = [](int step, const std::string& curve, const std::string& map) {
+    return fmt::format(R"({{"step":{},"sequences":5,"length":3,"summary":{{"sink_rate":0.{},"kurtosis":null}},
+      "layers":[{{"layer":0,"output_kurtosis":3}}],"heads":[{{"layer":0,"head":0,"row_mass":0.5,"sink_rates":{{}}}}],
+      "residual_norm":[[1,2,3],[4,5,6]],"curves":[{{"layer":0,"head":0,"attention":{},"map":{}}}]}})",
+                       step, step, curve, map);
+  };
+  runs.write("a", "analysis/step_00000010.json", analysis(10, "[1,2,3]", "[[1],[0.25,0.75]]"));
+  runs.write("a", "analysis/step_00000020.json", analysis(20, "[1,2,3]", "[[1],[0.5,0.5]]"));
+  runs.write("a", "analysis/step_00000012.json", "{");
+  runs.write("a", "analysis/step_00000013.json", analysis(13, "[1,2]", "[]"));               // a short curve
+  runs.write("a", "analysis/step_00000014.json", analysis(14, "[1,2,3]", "[[1],[0.5]]"));    // a map that is no triangle
+  runs.write("a", "analysis/step_00000021.json", analysis(21, "[1,2,3]", "[[1]]"));          // beyond the last step
+  const RunRecord run = read_run(path);
+
+  const TimeSeries* rates = run.find("analysis", "sink_rate");
+  ASSERT_TRUE(rates);
+  EXPECT_EQ(rates->steps, (std::vector<int64_t>{0, 10, 20}));
+  EXPECT_EQ(rates->values, (std::vector<double>{0.1, 0.10, 0.20}));
+  EXPECT_TRUE(std::isnan(*run.final_value("analysis", "kurtosis")));
+  EXPECT_EQ(run.find("analysis_head", "row_mass", 0, 0)->values, (std::vector<double>{1, 0.5, 0.5}));
+  EXPECT_EQ(run.final_value("analysis_layer", "output_kurtosis", 0), 3);
+  ASSERT_TRUE(run.analysis);
+  EXPECT_EQ(run.analysis->step, 20);
+  EXPECT_EQ(run.analysis->residual_norm[1][2], 6);
+  EXPECT_EQ(run.analysis->curves[0]["attention"].size(), 3u);
+  EXPECT_FALSE(run.analysis->curves[0].contains("map"));
+  ASSERT_EQ(run.analysis->mean.maps.size(), 1u);
+  EXPECT_EQ(run.analysis->mean.maps[0].weights[1], (std::vector<double>{0.5, 0.5}));
+  EXPECT_EQ(run.analysis->mean.tokens, (std::vector<std::string>{"0", "1"}));
+  const auto has_note = [&](const std::string& note) {
+    return std::find(run.notes.begin(), run.notes.end(), note) != run.notes.end();
+  };
+  for (const char* step : {"12", "13", "14"})
+    EXPECT_TRUE(has_note(fmt::format("analysis/step_000000{}.json is malformed", step))) << step;
+  EXPECT_TRUE(has_note("analysis/step_00000021.json is of a step that the run has not reached"));
 }
 
 TEST(RunReader, SkipsDamagedAttentionFiles) {

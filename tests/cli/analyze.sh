@@ -31,6 +31,14 @@ has "$folder/all.json" 2 '^   "length": 16,'
 has "$folder/all.json" 0 'value_gradient'
 grep -qE '^10 .*' "$folder/out" && grep -q '^of step 20:' "$folder/out" || fail "no rows of both steps"
 
+# Kept in the run, where compare finds it.
+analyze "$folder/run" --all-checkpoints --sequences 2 --save || fail "analyze --save: $(cat "$folder/err")"
+ls "$folder/run/analysis/step_00000010.json" "$folder/run/analysis/step_00000020.json" > /dev/null || fail "nothing saved"
+"$SLUICE" compare "$folder/run" --json "$folder/compare.json" --report "$folder/report.html" > "$folder/out" 2>&1 || fail "compare"
+has "$folder/compare.json" 3 '"content_gradient_ratio": [0-9.]+,?$'  # of the run; mean and deviation of its group
+grep -q '"mean_attention":{' "$folder/report.html" || fail "the report has no mean attention maps"
+cp -r "$folder/run/checkpoints/step_00000020" "$folder/alone"
+
 # expect_wrong_input PATTERN ARGUMENT...
 expect_wrong_input() {
   local pattern=$1 status=0
@@ -44,4 +52,5 @@ expect_wrong_input 'no checkpoint in it' "$folder/run/checkpoints/step_00000020"
 expect_wrong_input 'model.context' "$folder/run" --length 33
 expect_wrong_input 'thresholds' "$folder/run" --thresholds 0.1,1.5
 expect_wrong_input 'cannot open' "$folder/run" --data "$folder/none.bin"
+expect_wrong_input 'lies in no run' "$folder/alone" --sequences 1 --save
 expect_wrong_input 'device' "$folder/run" --device tpu

@@ -262,7 +262,8 @@ def analyse(variant):
     corner = flat[1]  # one head's curves and map
     return {
         "summary": whole, "sink_rates": rates, "layers": figures,
-        "heads": [{**one.figures, "sink_rates": sink_rates(one.alpha)} for one in flat],
+        "heads": [{**one.figures, "sink_rate": sink_rates(one.alpha)[str(THRESHOLDS[-1])]["first"],
+                   "sink_rates": sink_rates(one.alpha)} for one in flat],
         "curves": {key: list(curve) for key, curve in corner.curves.items()}, "map": corner.map,
         "residual_norm": [list(np.linalg.norm(array(x), axis=-1).mean(0))
                           for x in [embedded] + [seen["residual"] for seen in layers]],

@@ -295,6 +295,35 @@ TEST_F(TrainerTest, EveryLineIsDueOrTheLast) {
   EXPECT_EQ(runs_.metrics("a", "train").back()["tokens"], 12 * 6 * 32);
 }
 
+TEST_F(TrainerTest, AnalysesAreDueAndChangeNoBitOfTraining) {
+  const TinyRuns::Overrides analyses = {"model.attention=vga", "log.analyze_every=5", "log.analyze_sequences=3"};
+  const auto with = [&](const char* more) {
+    TinyRuns::Overrides all = analyses;
+    all.push_back(more);
+    return all;
+  };
+  ASSERT_EQ(runs_.train("without", {"model.attention=vga"}), 0);
+  ASSERT_EQ(runs_.train("a", analyses), 0);
+  EXPECT_TRUE(runs_.weights("a", 12) == runs_.weights("without", 12));
+  std::vector<int64_t> steps;
+  for (const Json& line : runs_.metrics("a", "analysis")) steps.push_back(line["step"]);
+  EXPECT_EQ(steps, (std::vector<int64_t>{0, 5, 10, 12}));
+  EXPECT_EQ(runs_.metrics("a", "analysis_head").size(), 4u * 2 * 2);
+  EXPECT_EQ(runs_.metrics("a", "analysis_layer").size(), 4u * 2);
+
+  // The last one is stored whole, and says what its lines do.
+  const Json file = runs_.json("a", "analysis/step_00000012.json");
+  const Json line = runs_.metrics("a", "analysis").back();
+  for (const auto& [key, value] : file["summary"].items()) EXPECT_EQ(line[key], value) << key;
+  EXPECT_EQ(file["curves"].size(), 4u);
+  EXPECT_FALSE(std::filesystem::exists(runs_.path("a/analysis/step_00000010.json")));
+
+  // What is recomputed for the backward pass is what was there before.
+  ASSERT_EQ(runs_.train("recomputed", with("train.recompute=block")), 0);
+  EXPECT_EQ(runs_.metrics("recomputed", "analysis"), runs_.metrics("a", "analysis"));
+  EXPECT_EQ(runs_.metrics("recomputed", "analysis_head"), runs_.metrics("a", "analysis_head"));
+}
+
 TEST_F(TrainerTest, AFullDiskKeepsTheCheckpointsThatAreThere) {
   ASSERT_EQ(runs_.train_until(7, "a", {}), SIGTERM);
   const std::string before = runs_.weights("a", 7);

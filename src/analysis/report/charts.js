@@ -34,6 +34,33 @@ const panels = [
    hint: 'The norm of the block’s output. Solid: at position 0. Dashed: mean over the other positions.',
    lines: [{kind: 'probe', field: 'residual_norm_sink', name: 'position 0'},
            {kind: 'probe', field: 'residual_norm_rest', name: 'elsewhere', dashed: true}]},
+  {section: 'probe', title: 'Sink rate', unit: 'share of heads and sequences', scope: 'model', from: 0,
+   hint: 'Solid: a sink on position 0. Dashed: on some position.',
+   lines: [{kind: 'analysis', field: 'sink_rate', name: 'position 0'},
+           {kind: 'analysis', field: 'sink_rate_any', name: 'any position', dashed: true}]},
+  {section: 'probe', title: 'Value norm, first / rest', unit: 'mean of heads', scope: 'model', from: 0,
+   hint: '1: the first value is like the others. Dashed: the head where it is least.',
+   lines: [{kind: 'analysis', field: 'value_norm_ratio', name: 'mean'},
+           {kind: 'analysis', field: 'value_norm_ratio_least', name: 'least', dashed: true}]},
+  {section: 'probe', title: 'Kurtosis of attention’s output', unit: 'mean of layers', scope: 'model',
+   hint: 'After the output projection. 3 is a normal distribution; outliers, which quantization suffers from, raise it.',
+   lines: [{kind: 'analysis', field: 'kurtosis'}]},
+  {section: 'probe', title: 'Massive activations', unit: 'largest |residual|, mean of layers', scope: 'model', from: 0,
+   hint: 'The largest element of the blocks’ outputs.', lines: [{kind: 'analysis', field: 'massive_activation'}]},
+  {section: 'gradient', title: 'Gradient of the value, first / rest', unit: '|dL/dv|', scope: 'head', from: 0,
+   hint: 'How much harder training pushes the value at position 0 than the others.',
+   lines: [{kind: 'analysis_head', field: 'value_gradient_ratio'}]},
+  {section: 'gradient', title: 'The same, by attention received', unit: 'ratio of ratios', scope: 'head', from: 0,
+   hint: '1: the gradient is in proportion to the attention that the position receives.',
+   lines: [{kind: 'analysis_head', field: 'value_gradient_per_mass'}]},
+  {section: 'gradient', title: 'Its two paths, at position 0', unit: '|dL/dv|, log scale', scope: 'head', log: true,
+   hint: 'Where a gate reads the values. Solid: through the values attended to. Dashed: through the gate.',
+   lines: [{kind: 'analysis_head', field: 'content_gradient_first', name: 'content'},
+           {kind: 'analysis_head', field: 'gate_gradient_first', name: 'gate', dashed: true}]},
+  {section: 'gradient', title: 'Pull along the value', unit: 'dL/dv · v / |v|', scope: 'head',
+   hint: 'Above 0, gradient descent shortens the value. Solid: position 0. Dashed: elsewhere.',
+   lines: [{kind: 'analysis_head', field: 'value_gradient_radial_first', name: 'position 0'},
+           {kind: 'analysis_head', field: 'value_gradient_radial_rest', name: 'elsewhere', dashed: true}]},
   {section: 'gate', title: 'Gate opening', unit: '0 closed, 1 open', scope: 'head', from: 0, to: 1,
    hint: 'Solid: mean over all positions. Dashed: at position 0.',
    lines: [{kind: 'gate', field: 'mean', name: 'mean'},
@@ -96,6 +123,9 @@ class Charts {
       return byKey;
     });
     this.charts = [];
+    this.panels = panels;
+    this.xTitle = 'step';
+    this.allowLogX = true;
   }
 
   find(run, line, scope) {
@@ -110,9 +140,13 @@ class Charts {
         s => panel.lines.some(line => line.kind === s.kind && line.field === s.field)));
   }
 
+  get logX() { return this.allowLogX && this.state.logSteps; }
+
+  readableX(x) { return readableStep(x); }
+
   points(series, panel) {
     const steps = this.data.step_lists[series.steps];
-    const usable = (x, y) => (!this.state.logSteps || x > 0) && (!panel.log || y === null || y > 0);
+    const usable = (x, y) => (!this.logX || x > 0) && (!panel.log || y === null || y > 0);
     return series.values.map((y, i) => ({x: steps[i], y: y === null ? NaN : y})).filter(p => usable(p.x, p.y));
   }
 
@@ -158,10 +192,10 @@ class Charts {
       animation: false, responsive: true, maintainAspectRatio: false, parsing: false, normalized: true,
       interaction: {mode: 'nearestOfEach'},
       scales: {
-        x: {type: this.state.logSteps ? 'logarithmic' : 'linear',
-            grid: this.state.logSteps ? logGrid : grid, min: this.state.logSteps ? undefined : 0,
-            max: this.lastStep(), title: {display: true, text: 'step', color: cssColour('--soft'), padding: 0},
-            ticks: this.state.logSteps ? logTicks : {...ticks, callback: v => v.toLocaleString('en-US')}},
+        x: {type: this.logX ? 'logarithmic' : 'linear',
+            grid: this.logX ? logGrid : grid, min: this.logX ? undefined : 0,
+            max: this.lastStep(), title: {display: true, text: this.xTitle, color: cssColour('--soft'), padding: 0},
+            ticks: this.logX ? logTicks : {...ticks, callback: v => v.toLocaleString('en-US')}},
         y: {type: panel.log ? 'logarithmic' : 'linear', min: panel.from, max: panel.to,
             grid: panel.log ? logGrid : grid,
             ticks: panel.log ? logTicks : {...ticks, callback: v => formatNumber(v)}},
@@ -172,7 +206,7 @@ class Charts {
           backgroundColor: cssColour('--ink'), titleColor: cssColour('--page'), bodyColor: cssColour('--page'),
           padding: 8, boxWidth: 9, boxHeight: 9, boxPadding: 4, caretSize: 0, caretPadding: 12,
           callbacks: {
-            title: items => items.length ? readableStep(items[0].raw.x) : '',
+            title: items => items.length ? this.readableX(items[0].raw.x) : '',
             label: item => item.dataset.label + ': ' + formatNumber(item.raw.y),
             labelColor: item => ({backgroundColor: item.dataset.backgroundColor, borderWidth: 0}),
           },
@@ -185,7 +219,7 @@ class Charts {
 
   build() {
     Chart.defaults.font.family = getComputedStyle(document.body).fontFamily;
-    panels.filter(panel => this.hasData(panel)).forEach(panel => {
+    this.panels.filter(panel => this.hasData(panel)).forEach(panel => {
       const section = document.querySelector(`[data-charts="${panel.section}"]`);
       section.hidden = false;
       const figure = element('figure', {}, [
@@ -194,7 +228,7 @@ class Charts {
           element('p', {}, [panel.hint]),
         ]),
       ]);
-      const canvas = element('canvas', {role: 'img', 'aria-label': panel.title + ' over steps'});
+      const canvas = element('canvas', {role: 'img', 'aria-label': `${panel.title} over ${this.xTitle}s`});
       figure.append(element('div', {class: 'plot'}, [canvas]));
       section.querySelector('.charts').append(figure);
       this.charts.push({panel, chart: new Chart(canvas, {

@@ -143,7 +143,8 @@ class AttentionMaps {
     const gateRoom = this.anyGate() ? 3 : 0;
     const section = document.getElementById('maps'), place = section.querySelector('.maps');
     this.data.groups.forEach((group, g) => {
-      const run = this.data.runs[group.runs.find(r => this.data.runs[r].attention.last)];
+      const mean = run => run.analysis && run.analysis.mean_attention;
+      const run = this.data.runs[group.runs.find(r => this.data.runs[r].attention.last || mean(this.data.runs[r]))];
       if (!run) return;
       const seeds = group.runs.length > 1 ? ` (${run.label})` : '';
       const figure = element('figure', {'data-group': g}, [
@@ -151,7 +152,9 @@ class AttentionMaps {
       const pair = element('div', {class: 'pair'});
       figure.append(pair);
       const {first, last} = run.attention;
-      (first.step === last.step ? [['', last]] : [['Before', first], ['After', last]]).forEach(([when, snapshot]) => {
+      const shots = !last ? [] : first.step === last.step ? [['', last]] : [['Before', first], ['After', last]];
+      if (mean(run)) shots.push([`Mean of ${run.analysis.sequences} sequences`, mean(run)]);
+      shots.forEach(([when, snapshot]) => {
         const name = (when ? when + ' · ' : '') + readableStep(snapshot.step);
         const map = new AttentionMap(snapshot, `${group.label}, attention at ${name}`, gateRoom,
                                      point => this.draw(point));

@@ -27,10 +27,12 @@ const headList = [...heads.values()].sort((a, b) => a.layer - b.layer || a.head 
 const strongest = headList.reduce((best, head) => !best || head.sink > best.sink ? head : best, null);
 if (strongest) { state.layer = strongest.layer; state.head = strongest.head; }
 
-const charts = new Charts(data, state), maps = new AttentionMaps(data, state);
+const charts = new Charts(data, state), positions = new PositionCharts(data, state);
+const maps = new AttentionMaps(data, state);
 
 function update() {
   charts.update();
+  positions.update();
   maps.update();
   document.querySelectorAll('#legend button').forEach(
       (button, g) => button.setAttribute('aria-pressed', !state.hidden.has(g)));
@@ -76,28 +78,54 @@ function buildSelectors() {
   place.append(element('label', {}, [box, ' log steps']));
 }
 
+// What the grid of heads can show. Figures beyond 1 are coloured by their share of the largest in any run.
+const headFigures = [
+  {kind: 'probe', field: 'sink_attention', name: 'attention on position 0'},
+  {kind: 'analysis_head', field: 'sink_rate', name: 'sink rate'},
+  {kind: 'analysis_head', field: 'value_norm_ratio', name: 'value norm, first / rest'},
+  {kind: 'analysis_head', field: 'value_gradient_ratio', name: 'gradient of the value, first / rest'},
+  {kind: 'analysis_head', field: 'relative_entropy', name: 'relative entropy'},
+  {kind: 'analysis_head', field: 'gate_mean', name: 'gate opening'},
+];
+
+function finalFigures(run, figure) {
+  return new Map(run.series.filter(s => s.kind === figure.kind && s.field === figure.field && s.head >= 0)
+                           .map(s => [s.layer + ',' + s.head, s.values[s.values.length - 1]]));
+}
+
+function headTable(final, largest) {
+  const table = element('table');
+  [...new Set(headList.map(h => h.layer))].forEach(layer => table.append(element('tr', {}, [
+    element('th', {scope: 'row'}, ['layer ' + layer]),
+    ...headList.filter(h => h.layer === layer && final.has(h.layer + ',' + h.head)).map(h => {
+      const key = h.layer + ',' + h.head, value = final.get(key);
+      const button = element('button', {type: 'button', 'data-head': key, style: `background:${rampColour(value / largest)}`,
+                                        title: `L${h.layer}H${h.head}: ${value === null ? 'nan' : formatNumber(value)}`});
+      button.addEventListener('click', () => chooseHead(h.layer, h.head));
+      return element('td', {}, [button]);
+    }),
+  ])));
+  return table;
+}
+
+function drawHeadGrid(figure) {
+  const finals = data.groups.map(group => finalFigures(data.runs[group.runs[0]], figure));
+  const largest = Math.max(1, ...finals.flatMap(final => [...final.values()].filter(Number.isFinite)));
+  const figures = data.groups.flatMap((group, g) => finals[g].size ? [element('figure', {}, [
+    element('h3', {}, [element('i', {class: 'swatch', 'data-group': g % 8}), group.label]), headTable(finals[g], largest)])] : []);
+  document.querySelector('#head-grid .grids').replaceChildren(...figures);
+  document.getElementById('grid-scale').textContent =
+      `Dark is 0, bright is ${formatNumber(Number(largest.toPrecision(3)))}.`;
+}
+
 function buildHeadGrid() {
-  if (headList.length < 2) return;
-  const section = document.getElementById('head-grid'), layers = [...new Set(headList.map(h => h.layer))];
-  data.groups.forEach((group, g) => {
-    const run = data.runs[group.runs[0]], table = element('table');
-    const final = new Map(run.series.filter(s => s.field === 'sink_attention')
-                                    .map(s => [s.layer + ',' + s.head, s.values[s.values.length - 1]]));
-    if (!final.size) return;
-    layers.forEach(layer => table.append(element('tr', {}, [
-      element('th', {scope: 'row'}, ['layer ' + layer]),
-      ...headList.filter(h => h.layer === layer && final.has(h.layer + ',' + h.head)).map(h => {
-        const key = h.layer + ',' + h.head, value = final.get(key);
-        const button = element('button', {type: 'button', 'data-head': key, style: `background:${rampColour(value)}`,
-                                          title: `L${h.layer}H${h.head}: ${formatNumber(value)}`});
-        button.addEventListener('click', () => chooseHead(h.layer, h.head));
-        return element('td', {}, [button]);
-      }),
-    ])));
-    section.querySelector('.grids').append(element('figure', {}, [
-      element('h3', {}, [element('i', {class: 'swatch', 'data-group': g % 8}), group.label]), table]));
-    section.hidden = false;
-  });
+  const known = headFigures.filter(figure => data.runs.some(run => finalFigures(run, figure).size));
+  if (headList.length < 2 || !known.length) return;
+  const select = element('select', {name: 'figure'}, known.map((figure, i) => element('option', {value: i}, [figure.name])));
+  select.addEventListener('change', () => { drawHeadGrid(known[Number(select.value)]); update(); });
+  document.getElementById('grid-figure').append(select);
+  drawHeadGrid(known[0]);
+  document.getElementById('head-grid').hidden = false;
 }
 
 function runTable(rows) {
@@ -145,6 +173,7 @@ buildSelectors();
 buildHeadGrid();
 buildTables();
 charts.build();
+positions.build();
 maps.build();
 update();
 window.matchMedia('(prefers-color-scheme: dark)').addEventListener('change', update);
