@@ -49,7 +49,11 @@ void Quantizer::for_batches(const DataSource& data, int64_t sequences, Body body
   for (int64_t first = 0; first < sequences; first += model_.max_batch()) {
     const int64_t count = std::min(model_.max_batch(), sequences - first);
     data.fill(first, count, inputs_.data(), targets_.data());
-    body(count);
+    if (data.masks_documents()) {
+      document_starts_.resize(inputs_.size());
+      data.fill_document_starts(first, count, document_starts_.data());
+    }
+    body(count, data.masks_documents() ? document_starts_.data() : nullptr);
   }
 }
 
@@ -57,7 +61,9 @@ void Quantizer::run_calibration(Task task, const DataSource& data) {
   task_ = task;
   model_.set_hook(this);
   for_batches(data, options_.calibration_batches * model_.max_batch(),
-              [&](int64_t count) { model_.forward(inputs_.data(), count, data.context()); });
+              [&](int64_t count, const int32_t* starts) {
+                model_.forward(inputs_.data(), count, data.context(), {}, starts);
+              });
   model_.set_hook(nullptr);
 }
 
@@ -71,8 +77,8 @@ void Quantizer::calibrate(const DataSource& data) {
 
 double Quantizer::loss(const DataSource& data, int64_t sequences) {
   double total = 0;
-  for_batches(data, sequences, [&](int64_t count) {
-    total += model_.loss(inputs_.data(), targets_.data(), count, data.context());
+  for_batches(data, sequences, [&](int64_t count, const int32_t* starts) {
+    total += model_.loss(inputs_.data(), targets_.data(), count, data.context(), starts);
   });
   return total / double(sequences * data.context());
 }

@@ -69,6 +69,7 @@ class Quantizer final : public LinearHook {
   enum class Task { kRanges, kErrors, kQuantize };
   struct Observation;
 
+  // body(count, document_starts) with inputs_ and targets_ filled; document_starts is null without masking.
   template <class Body>
   void for_batches(const DataSource& data, int64_t sequences, Body body);
   void run_calibration(Task task, const DataSource& data);
@@ -90,7 +91,7 @@ class Quantizer final : public LinearHook {
   std::vector<int> linear_of_;           // by parameter; -1: none
   std::vector<Tensor> weights_, scales_; // of each linear, quantized; its input's scale [1]
   Arena weight_memory_, scale_memory_, input_memory_;
-  std::vector<int32_t> inputs_, targets_;
+  std::vector<int32_t> inputs_, targets_, document_starts_;
 };
 
 }  // namespace sluice

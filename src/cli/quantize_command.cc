@@ -45,8 +45,8 @@ void show_progress(const std::string& text) {
 std::unique_ptr<DataSource> open_data(const Experiment& experiment, Split split, const std::vector<std::string>& shards) {
   DataConfig data = experiment.data;
   if (!shards.empty()) {
-    data = {};
     data.type = "tokens";
+    data.sources.clear();
     (split == Split::kTrain ? data.train_shards : data.validation_shards) = shards;
   }
   return make_source(data, split, experiment.model.context, experiment.model.vocab_size, experiment.seed);

@@ -10,9 +10,8 @@
 #include <stdexcept>
 
 #include "base/json_text.h"
-#include "base/philox.h"
 #include "base/source_folder.h"
-#include "model/parity.h"
+#include "model/golden_random.h"
 #include "train/safetensors.h"
 
 namespace sluice {
@@ -20,24 +19,11 @@ namespace {
 
 using namespace parity;
 
-// The streams of make_golden.py.
-constexpr uint64_t kGoldenStream = uint64_t{0x601D} << 32;
-constexpr uint32_t kTokens = 1, kSigns = 2;
 constexpr int kSketch = 32;
 
 constexpr double kLossBound32 = 1e-4, kLossBound64 = 1e-9;
 
 std::filesystem::path golden_folder() { return source_folder() / "tests" / "golden"; }
-
-uint32_t name_hash(const std::string& name) {
-  uint32_t hash = 2166136261u;
-  for (const char c : name) hash = (hash ^ uint8_t(c)) * 16777619u;
-  return hash;
-}
-
-uint32_t golden_word(uint64_t seed, uint32_t what, size_t i) {
-  return philox(seed, kGoldenStream | what, i / 4).word[i % 4];
-}
 
 // ---- cases -------------------------------------------------------------------------------------------------------
 
@@ -100,19 +86,12 @@ std::vector<DecayGroup> decay_groups(const Json& run) {
   return out;
 }
 
-// The model at its first values. `scatter` moves every value, so that what starts at 0 or 1 is tested away from there.
+// The model at its first values, scattered where the case says so.
 Transformer start(Backend& backend, const GoldenCase& golden, DType act, const std::vector<DecayGroup>& decayed) {
   Transformer model(backend, golden.config,
                     {.act = act, .max_batch = golden.batch, .training = true, .decayed = decayed});
   model.initialise(golden.seed);
-  const double scatter = golden.json.value("scatter", 0.0);
-  if (scatter == 0) return model;
-  for (const ParamSpec& spec : model.params().specs()) {
-    Values values = parameter(model, spec.name);
-    for (size_t i = 0; i < values.size(); ++i)
-      values[i] += scatter * (2 * double(uniform24(golden_word(golden.seed, name_hash(spec.name), i))) - 1);
-    assign(model.params().value(named(model, spec.name)), values);
-  }
+  if (const double scatter = golden.json.value("scatter", 0.0); scatter != 0) scatter_values(model, golden.seed, scatter);
   return model;
 }
 

@@ -1,0 +1,45 @@
+#!/usr/bin/env bash
+# sluice quantize: the table, JSON alone on stdout, equal runs equal output, and errors with exit code 2.
+set -euo pipefail
+source "$(dirname "$0")/tiny_run.bash"
+
+train run --set train.steps=10 --set model.attention.type=vga
+quantize() { "$SLUICE" quantize "$folder/run" --batch 4 --batches 2 --layer-batches 1 --calibration-batches 3 "$@"; }
+
+quantize > "$folder/table" 2> "$folder/err"
+grep -q 'step_00000010 at step 10' "$folder/table" || fail "the checkpoint is not named"
+for row in 'as it is' 'W8A8' 'W8 (weights alone)' 'A8 (inputs alone)' blocks.0.attention.qkv blocks.0.attention.gate \
+           blocks.0.attention.output blocks.0.mlp.up blocks.0.mlp.down; do
+  grep -qF "$row" "$folder/table" || fail "the table has no row \"$row\""
+done
+grep -q 'head' <(grep '^blocks\|^head' "$folder/table") && fail "the output head is quantized"
+[[ -s $folder/err ]] && fail "standard error is not empty: $(cat "$folder/err")"
+
+quantize --json - > "$folder/a.json"
+[[ $(head -c 1 "$folder/a.json") == '{' && $(tail -n 1 "$folder/a.json") == '}' ]] || fail "stdout is not JSON alone"
+quantize --json "$folder/b.json" > /dev/null
+cmp "$folder/a.json" "$folder/b.json" || fail "the same command gives other figures"
+
+quantize --weights mse --activations percentile --per-channel --weight-bits 4 --activation-bits 6 > "$folder/table"
+grep -q 'int4, symmetric, per channel, least squared error' "$folder/table" || fail "options are not told (weights)"
+grep -q 'uint6, asymmetric, per tensor, static, percentile 99.999' "$folder/table" || fail "options are not told (inputs)"
+
+# A checkpoint's folder; without the layers' part.
+"$SLUICE" quantize "$folder/run/checkpoints/step_00000005" --batch 4 --batches 1 --layer-batches 0 > "$folder/table"
+grep -q 'at step 5' "$folder/table" || fail "an older checkpoint is not taken"
+grep -q 'only it' "$folder/table" && fail "--layer-batches 0 measures layers"
+
+# expect_wrong_input PATTERN ARGUMENT...
+expect_wrong_input() {
+  local pattern=$1 status=0
+  shift
+  "$SLUICE" quantize "$@" > "$folder/out" 2> "$folder/err" || status=$?
+  [[ $status -eq 2 ]] && grep -q -- "$pattern" "$folder/err" || fail "quantize $*: exit code $status, $(cat "$folder/err")"
+}
+expect_wrong_input 'none' "$folder/none"
+expect_wrong_input '--weight-bits' "$folder/run" --weight-bits 1
+expect_wrong_input '--activations' "$folder/run" --activations max
+expect_wrong_input '--percentile' "$folder/run" --percentile 50
+expect_wrong_input 'nothing.bin' "$folder/run" --data "$folder/nothing.bin"
+expect_wrong_input 'cannot' "$folder/run" --batch 4 --batches 1 --layer-batches 0 --calibration-batches 1 \
+  --json "$folder/run/config.json/out.json"
