@@ -120,15 +120,19 @@ class Gpt2Tokenizer final : public Tokenizer {
   }
 
   void add_merges(const Gpt2Files& files, const std::unordered_map<std::string_view, int32_t>& ids) {
-    for (const auto& [left, right] : files.merges) {
-      const std::string a = bytes_of(left, files), b = bytes_of(right, files);
+    for (const auto& merge : files.merges) {
+      const std::string a = bytes_of(merge.first, files), b = bytes_of(merge.second, files);
       const auto find = [&](const std::string& bytes) {
         const auto found = ids.find(bytes);
-        if (found == ids.end()) files.refuse("the merge \"{} {}\" has a part or result that is no token", left, right);
+        if (found == ids.end()) {
+          files.refuse("the merge \"{} {}\" has a part or result that is no token", merge.first, merge.second);
+        }
         return found->second;
       };
       const int32_t first = find(a), second = find(b), merged = find(a + b);
-      if (!merges_.add(first, second, merged)) files.refuse("the merge \"{} {}\" stands there twice", left, right);
+      if (!merges_.add(first, second, merged)) {
+        files.refuse("the merge \"{} {}\" stands there twice", merge.first, merge.second);
+      }
       merged_.insert(merged_.end(), {first, second, merged});
     }
   }

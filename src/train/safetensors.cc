@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cmath>
 #include <cstring>
+#include <limits>
 #include <set>
 #include <unordered_set>
 #include <utility>
@@ -311,10 +313,14 @@ void SafetensorsFile::read(const StoredTensor& stored, void* destination) const 
 
 namespace {
 
+// By its parts, for not every compiler has the type: sign, 5 bits of exponent, 10 of mantissa. Exact.
 float half_to_float(uint16_t bits) {
-  _Float16 half;
-  std::memcpy(&half, &bits, sizeof half);
-  return float(half);
+  const int exponent = bits >> 10 & 31, mantissa = bits & 1023;
+  float size = 0;
+  if (exponent == 0) size = std::ldexp(float(mantissa), -24);
+  else if (exponent < 31) size = std::ldexp(float(1024 + mantissa), exponent - 25);
+  else size = mantissa == 0 ? std::numeric_limits<float>::infinity() : std::numeric_limits<float>::quiet_NaN();
+  return bits & 0x8000 ? -size : size;
 }
 
 // `count` stored elements as fp32.

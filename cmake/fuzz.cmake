@@ -1,0 +1,26 @@
+# The fuzz targets (tests/fuzz, scripts/fuzz) and just what they read input with, built by Clang with libFuzzer and the
+# address and undefined-behaviour sanitizers. Nothing else of the project is built with them: kernels need no fuzzing.
+if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
+  message(FATAL_ERROR "libFuzzer comes with Clang: use the preset (cmake --preset fuzz), which takes clang++.")
+endif()
+find_package(nlohmann_json CONFIG REQUIRED)
+find_package(fmt CONFIG REQUIRED)
+set(fuzz_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
+    -Wno-unknown-pragmas)
+file(GLOB fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
+list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/experiment.cc" "${CMAKE_SOURCE_DIR}/src/train/safetensors.cc")
+add_library(sluice_fuzzed STATIC ${fuzz_sources})
+target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/tests/fuzz")
+target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)
+target_link_options(sluice_fuzzed PUBLIC ${fuzz_flags})
+target_link_libraries(sluice_fuzzed PUBLIC nlohmann_json::nlohmann_json fmt::fmt xxhash zstd z sentencepiece_train
+                      sentencepiece)
+file(GLOB fuzz_targets CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.cc")
+foreach(source IN LISTS fuzz_targets)
+  get_filename_component(name "${source}" NAME_WE)
+  add_executable(${name} "${source}")
+  target_link_libraries(${name} PRIVATE sluice_fuzzed)
+  target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+endforeach()
