@@ -1,12 +1,14 @@
-// sluice export RUN|CHECKPOINT DIR [--dtype float32|bfloat16|float16] [--logits N]
+// sluice export RUN|CHECKPOINT DIR [--tokenizer T] [--dtype float32|bfloat16|float16] [--logits N]
 #include <fmt/format.h>
 
 #include <memory>
 
+#include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
 #include "train/interchange/export.h"
 #include "train/load_model.h"
+#include "train/model_tokenizer.h"
 
 namespace sluice {
 namespace {
@@ -16,13 +18,31 @@ struct ExportArguments {
   ExportOptions options;
 };
 
-void run_export(const ExportArguments& args) {
+// The run's tokenizer. One that the config names may have moved since: then the export goes without, and says so.
+std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Experiment& experiment, std::string& path) {
+  const std::string given = path;
+  if (given.empty()) path = experiment.data.tokenizer;
+  if (path.empty()) return nullptr;
+  const LoadedModel run{checkpoint.path, checkpoint.state.step, experiment, nullptr, {}};
+  try {
+    return tokenizer_of(run, given);
+  } catch (const UserError& error) {
+    if (!given.empty()) throw;
+    fmt::print(stderr, "note: the folder gets no tokenizer: {}\n", error.what());
+    return nullptr;
+  }
+}
+
+void run_export(ExportArguments args) {
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(args.model, damaged);
   for (const std::string& text : damaged) fmt::print(stderr, "note: {}\n", text);
   const Experiment experiment = stored_experiment(checkpoint);
+  const auto tokenizer = find_tokenizer(checkpoint, experiment, args.options.tokenizer_path);
+  args.options.tokenizer = tokenizer.get();
   const ExportResult result = export_checkpoint(checkpoint, experiment.model, args.folder, args.options);
 
+  if (!result.note.empty()) fmt::print(stderr, "note: {}\n", result.note);
   const bool own = result.architecture == Architecture::kSluice;
   fmt::print("{} of {}: architecture {}, {} parameters, {} in {}\n", args.folder, checkpoint.path.string(),
              name_of(result.architecture), result.parameters, bytes_text(result.bytes), args.options.type);
@@ -37,6 +57,8 @@ void add_export_command(CLI::App& app) {
   auto args = std::make_shared<ExportArguments>();
   command->add_option("model", args->model, "a run's folder or a checkpoint's")->required();
   command->add_option("folder", args->folder, "the folder to write; it must not be there yet")->required();
+  command->add_option("--tokenizer", args->options.tokenizer_path,
+                      "as for `sluice tokenizer encode` (default: the run's data.tokenizer)");
   command->add_option("--dtype", args->options.type, "type of the weights: float32 (default), bfloat16 or float16")
       ->check(CLI::IsMember({"float32", "bfloat16", "float16"}));
   command

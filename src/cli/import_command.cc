@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "data/tokenizer.h"
 #include "train/interchange/import.h"
 
 namespace sluice {
@@ -16,6 +17,15 @@ struct ImportArguments {
   std::vector<std::string> overrides;
   int64_t context = 0;
 };
+
+// The folder's tokenizer if Sluice can read it, for data that needs one.
+bool takes_tokenizer(const ForeignModel& foreign, const std::string& folder) {
+  try {
+    return load_tokenizer(folder, "import")->vocab_size() <= foreign.model.vocab_size;
+  } catch (const UserError&) {
+    return false;
+  }
+}
 
 // The user's config with the folder's model in it.
 Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& args) {
@@ -29,15 +39,21 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   if (!json.contains("data")) json["data"] = "tokens";
   json["model"] = model_group(foreign.model);
-  return parse_experiment(json);
+  Experiment experiment = parse_experiment(json);
+  if (experiment.data.type == "tokens" && experiment.data.tokenizer.empty() && takes_tokenizer(foreign, args.folder))
+    experiment.data.tokenizer = (out / "tokenizer").string();
+  return experiment;
 }
 
 void run_import(const ImportArguments& args) {
   const ForeignModel foreign = read_foreign_model(args.folder, args.context);
   Experiment experiment = experiment_for(foreign, args);
+  const bool reads_tokenizer = !experiment.data.tokenizer.empty();
   const ImportResult result = import_folder(args.folder, foreign, std::move(experiment), args.out);
   fmt::print("{}: a run at step 0 with the {} parameters of {} (architecture {})\n", args.out, result.parameters,
              args.folder, name_of(result.architecture));
+  if (result.has_tokenizer && !reads_tokenizer)
+    fmt::print(stderr, "note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer\n", args.out);
   fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set data.train_shards=...\n", args.out);
 }
 

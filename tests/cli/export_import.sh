@@ -44,6 +44,22 @@ cmp "$folder/tuned/checkpoints/step_00000000/model.safetensors" \
   fail "training the imported run failed: $(cat "$folder/err")"
 cmp "$folder"/{back,tuned}/checkpoints/step_00000004/model.safetensors || fail "the two ways to train on differ"
 
+# The tokenizer goes along: sentencepiece's own file, and one for the library.
+"$SLUICE" tokenizer train README.md docs/*.md --vocab 400 --out "$folder/docs.model" > "$folder/out" 2> "$folder/err"
+"$SLUICE" train "$folder/tiny.json" --out "$folder/text" --set model.vocab_size=400 --set data=random --set train.steps=1 \
+  > "$folder/out" 2> "$folder/err" || fail "the run failed: $(cat "$folder/err")"
+"$SLUICE" export "$folder/text" "$folder/text_hf" --tokenizer "$folder/docs.model" > "$folder/out"
+cmp "$folder/docs.model" "$folder/text_hf/tokenizer.model" || fail "the tokenizer's file changed"
+for part in '"type": "BPE"' '"eos_token": "<|endoftext|>"' '"eos_token_id": 1'; do
+  grep -rqF -- "$part" "$folder/text_hf" || fail "the folder does not have $part"
+done
+"$SLUICE" import "$folder/text_hf" --out "$folder/text_back" > "$folder/out" 2> "$folder/err"
+cmp "$folder/docs.model" "$folder/text_back/tokenizer/tokenizer.model" || fail "the tokenizer did not come back"
+grep -qF "\"tokenizer\": \"$folder/text_back/tokenizer\"" "$folder/text_back/config.json" ||
+  fail "the run does not know its tokenizer"
+refused "no tokenizer" export "$folder/text" "$folder/x" --tokenizer "$folder/nothing.model"
+refused "does not belong to the model" export "$folder/vga" "$folder/x" --tokenizer "$folder/docs.model"
+
 refused "is there already" export "$folder/vga" "$folder/gpt2"
 refused "is there already" import "$golden" --out "$folder/vga"
 refused "no such folder" export "$folder/nothing" "$folder/x"

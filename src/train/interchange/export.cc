@@ -11,6 +11,7 @@
 #include "kernels/bf16.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "train/interchange/tensor_parts.h"
+#include "train/interchange/tokenizer_files.h"
 #include "train/load_model.h"
 
 namespace sluice {
@@ -125,7 +126,9 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
   for (const ParamSpec& spec : parameters) result.parameters += spec.shape.elements();
   result.bytes = write_weights(writer.path() / "model.safetensors", file,
                                tensor_parts(architecture, model, parameters), options.type);
-  const Json config = exported_config(architecture, model, options.type, options.end_of_text);
+  const Tokenizer* tokenizer = options.tokenizer;
+  if (tokenizer) result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, model.context, writer.path());
+  const Json config = exported_config(architecture, model, options.type, tokenizer ? tokenizer->end_of_text() : -1);
   write_file_atomic(writer.path() / "config.json", config.dump(2) + "\n");
   if (architecture == Architecture::kSluice)
     write_file_atomic(writer.path() / "modeling_sluice.py", assets::modeling_sluice_py);

@@ -1,10 +1,11 @@
 // `sluice export`: a checkpoint as a folder that the transformers library loads:
-//   config.json, model.safetensors, and for models that it does not have itself modeling_sluice.py.
+//   config.json, model.safetensors, the tokenizer's files, and for models that it does not have itself modeling_sluice.py.
 #pragma once
 
 #include <filesystem>
 #include <string>
 
+#include "data/tokenizer.h"
 #include "train/checkpoint.h"
 #include "train/interchange/foreign_config.h"
 
@@ -13,13 +14,15 @@ namespace sluice {
 struct ExportOptions {
   std::string type = "float32";  // of the weights: float32, bfloat16, float16
   int64_t logits = 0;            // also write logits.safetensors with this many tokens
-  int32_t end_of_text = -1;      // the tokenizer's; -1: there is none
+  const Tokenizer* tokenizer = nullptr;
+  std::string tokenizer_path = {};  // as load_tokenizer got it
 };
 
 struct ExportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
   uint64_t bytes = 0;  // of the weights' file
+  std::string note;    // a sentence for the user about the tokenizer; may be empty
 };
 
 // Writes the folder, which must not be there or be empty; it is whole or absent. One tensor at a time is in memory. UserError:

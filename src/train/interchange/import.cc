@@ -12,6 +12,7 @@
 #include "train/checkpoint.h"
 #include "train/guard.h"
 #include "train/interchange/tensor_parts.h"
+#include "train/interchange/tokenizer_files.h"
 #include "train/interchange/weight_folder.h"
 
 namespace sluice {
@@ -138,7 +139,9 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
   const std::vector<ParamSpec> parameters = parameters_of(foreign.model);
   const std::vector<Source> sources =
       find_sources(folder, weights, foreign, tensor_parts(foreign.architecture, foreign.model, parameters));
-  ImportResult result{foreign.architecture, 0, check_others(weights, foreign, sources)};
+  ImportResult result;
+  result.architecture = foreign.architecture;
+  result.ignored = check_others(weights, foreign, sources);
   FolderWriter writer(out);
   HostParameters values(parameters);
   for (const Source& source : sources) values.fill(source);
@@ -146,6 +149,7 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
 
   CheckpointState state = first_state(experiment);
   write_file_atomic(writer.path() / "config.json", state.config.dump(2) + "\n");
+  result.has_tokenizer = copy_tokenizer_files(folder, writer.path() / "tokenizer");
   CheckpointStore(writer.path() / "checkpoints", 0).save(std::move(state), values.tensors(), {});
   writer.finish();
   return result;

@@ -12,13 +12,14 @@ struct ImportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
   std::vector<std::string> ignored;  // tensors that hold no weights
+  bool has_tokenizer = false;        // its files are in out/tokenizer
 };
 
 // The config of the folder's model; see read_foreign_config.
 ForeignModel read_foreign_model(const std::filesystem::path& folder, int64_t context);
 
-// Reads the folder's weights and writes `out`, which must not be there or be empty: config.json, and a checkpoint without
-// optimizer state. `experiment` has the model of `foreign`. The weights are in memory once, in fp32. UserError names the
+// Reads the folder's weights and writes `out`, which must not be there or be empty: config.json, tokenizer/ with the folder's
+// tokenizer files, and a checkpoint without optimizer state. `experiment` has the model of `foreign`. The weights are in memory once, in fp32. UserError names the
 // tensor that is missing, too many, or has another shape than the folder's config says; then nothing is written.
 ImportResult import_folder(const std::filesystem::path& folder, const ForeignModel& foreign, Experiment experiment,
                            const std::filesystem::path& out);

@@ -1,0 +1,294 @@
+#!/usr/bin/env python3
+"""Compares Sluice with the transformers library, in both directions, and prints the table of docs/transformers.md.
+
+    scripts/check_transformers.py [--sluice PROGRAM] [--only PART] [--quick]     (needs torch, transformers, safetensors)
+
+Imported: random models that the library makes, with a fixed seed, are read by `sluice import`. Exported: models that
+Sluice trained for a few steps, one for each attention preset and many combinations, are written by `sluice export`. For
+every model the logits of a sequence must agree within 1e-4 in fp32, and so must the tokens that both choose greedily,
+Sluice with its key/value cache and the library with and without its own. Exports of our own model file are also run on a
+batch that is padded on the left. Last, tokenizers of every kind are trained on this repository's documents and exported:
+both must make the same tokens of these and of odd text. --quick leaves out the model of GPT-2's size. Exit code 1 if anything differs.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors.torch import load_file
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+BOUND = 1e-4        # largest difference of two logits
+TOKENS = 64         # of the sequence whose logits are compared
+PROMPT, NEW = 16, 32
+REPOSITORY = Path(__file__).resolve().parent.parent
+FIRST_CHARACTER = 0x10000  # greedy text: one character a token, so that it reads back to tokens
+
+
+def run(*command):
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}: {done.stderr.strip()}")
+    return done.stdout
+
+
+# ---- models that the library makes ---------------------------------------------------------------------------------
+
+
+def library_models(quick):
+    """name -> a function that makes it. Weights are larger than usual, so that logits are not all near zero."""
+    small = {"vocab_size": 211, "bos_token_id": None, "eos_token_id": None, "initializer_range": 0.2}
+    gpt2 = {"n_positions": 96, "n_embd": 48, "n_layer": 3, "n_head": 4, **small}
+    llama = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6}
+    llama = {**llama, "num_key_value_heads": 2, "max_position_embeddings": 96, **small}
+    of = lambda kind, config, **changes: (
+        lambda: getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(
+            getattr(transformers, f"{kind}Config")(**{**config, **changes})
+        )
+    )
+    models = {
+        "gpt2": of("GPT2", gpt2),
+        "gpt2, untied, relu, n_inner 80": of("GPT2", gpt2, tie_word_embeddings=False, activation_function="relu", n_inner=80),
+        "llama": of("Llama", llama),
+        "llama, tied, biases, one key/value head": of(
+            "Llama", llama, tie_word_embeddings=True, attention_bias=True, mlp_bias=True, num_key_value_heads=1
+        ),
+        "llama, theta 500000": of("Llama", llama, rope_parameters={"rope_type": "default", "rope_theta": 5e5}),
+        "mistral, no window": of("Mistral", llama, sliding_window=None),
+        "qwen3": of("Qwen3", llama, head_dim=8),
+    }
+    if not quick:
+        size = {"bos_token_id": None, "eos_token_id": None}
+        models["gpt2, 124M"] = of("GPT2", size)
+        models["llama, 58M"] = of(
+            "Llama", size, vocab_size=32000, hidden_size=512, intermediate_size=1376, num_hidden_layers=8,
+            num_attention_heads=8, num_key_value_heads=4, max_position_embeddings=1024,
+        )
+    return models
+
+
+def randomise(model):
+    """Biases and gains away from 0 and 1, where mistakes hide."""
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.dim() == 1:
+                parameter.add_(0.1 * torch.randn_like(parameter))
+
+
+# ---- models that Sluice trains -------------------------------------------------------------------------------------
+
+BASE = {
+    "device": "cpu",
+    "model": {"vocab_size": 211, "context": 96, "layers": 2, "heads": 4, "width": 48, "init": "pytorch"},
+    "data": "random",
+    "train": {"steps": 6, "batch": 2, "optimizer": {"lr": 0.03}},
+    "log": {"probe_every": 0, "map_positions": 0},
+}
+LLAMA = {"norm": "rmsnorm", "position": "rope", "mlp": "swiglu", "bias": False, "mlp_width": 80}
+
+
+def sluice_models(program):
+    """name -> changes of the model."""
+    schema = json.loads(run(program, "config", "--schema"))["properties"]["model"]["properties"]
+    attention = schema["attention"]
+    options = attention["oneOf"] if "oneOf" in attention else attention.get("anyOf", [attention])
+    presets = next(option for option in options if "properties" in option)["properties"]["type"]["enum"]
+    models = {f"preset {name}": {"attention": name} for name in presets if name != "custom"}
+    for reads, site, grain in itertools.product(("hidden", "hidden_head", "value"), ("source", "output"), ("head", "element")):
+        gate = {"reads": reads, "site": site, "grain": grain, "bias": grain == "head"}
+        shared = {} if reads == "hidden_head" and site == "source" else {"kv_heads": 2}
+        models[f"gate {reads}, {site}, {grain}"] = {"attention": {"gate": gate}, **shared}
+    for score in ("sigmoid", "relu", "softpick", "clipped_softmax", "sink_logit"):
+        changes = {"score": {"type": score}, "key_value_bias": True, "gate": {"reads": "value", "site": "source"}}
+        models[f"{score}, key_value_bias, gate at the source"] = {"attention": changes}
+    models["sigmoid, bias -1, minus_log_length"] = {
+        "attention": {"score": {"type": "sigmoid", "bias": -1.0, "minus_log_length": True}}
+    }
+    models["clipped_softmax, alpha 4, zeta 1.1"] = {
+        "attention": {"score": {"type": "clipped_softmax", "alpha": 4.0, "zeta": 1.1}}
+    }
+    models["no position, no biases, relu, untied"] = {"position": "none", "bias": False, "mlp": "relu", "tied_head": False}
+    models["relu_squared, kv_heads 1"] = {"mlp": "relu_squared", "kv_heads": 1}
+    models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
+    models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
+    models["llama (native), untied, biases"] = {**LLAMA, "tied_head": False, "bias": True}
+    for preset in ("vga", "gated_sdpa", "sigmoid", "key_bias", "softpick"):
+        models[f"llama with {preset}"] = {**LLAMA, "attention": preset, "kv_heads": 2}
+    if "qk_norm" in schema:
+        models["qwen3 (native)"] = {**LLAMA, "qk_norm": True, "kv_heads": 2}
+        models["qk_norm with vga, learned positions"] = {"qk_norm": True, "attention": "vga"}
+    return models
+
+
+def train(program, folder, changes):
+    config = {**BASE, "model": {**BASE["model"], **changes}}
+    (folder / "config.json").write_text(json.dumps(config))
+    run(program, "train", folder / "config.json", "--out", folder / "run", "--quiet")
+    return folder / "run"
+
+
+# ---- comparison ----------------------------------------------------------------------------------------------------
+
+
+def load(folder):
+    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+
+
+def difference(model, tokens, logits):
+    with torch.no_grad():
+        return (model(tokens[None]).logits[0] - logits).abs().max().item()
+
+
+def padded_difference(model, tokens, logits):
+    """A short row beside a whole one, padded on the left."""
+    pad, short = 7, len(tokens) - 7
+    batch = torch.stack([torch.cat([torch.zeros(pad, dtype=torch.long), tokens[:short]]), tokens])
+    mask = torch.ones_like(batch)
+    mask[0, :pad] = 0
+    with torch.no_grad():
+        got = model(batch, attention_mask=mask).logits
+    return max((got[0, pad:] - logits[:short]).abs().max().item(), (got[1] - logits).abs().max().item())
+
+
+def library_greedy(model, prompt, end, use_cache):
+    got = model.generate(
+        prompt[None], attention_mask=torch.ones_like(prompt[None]), max_new_tokens=NEW, do_sample=False,
+        use_cache=use_cache, eos_token_id=end, pad_token_id=end,
+    )
+    return [token for token in got[0, len(prompt) :].tolist() if token != end]
+
+
+def sluice_greedy(program, run_folder, prompt, vocabulary, work):
+    """Through a tokenizer of one character for each token; the last token ends a text, and begins one."""
+    tokenizer = work / "characters.json"
+    tokenizer.write_text(json.dumps({"type": "characters", "characters": [FIRST_CHARACTER + i for i in range(vocabulary - 1)]}))
+    (work / "prompt.txt").write_text("".join(chr(FIRST_CHARACTER + token) for token in prompt))
+    text = run(
+        program, "sample", run_folder, "--tokenizer", tokenizer, "--prompt-file", work / "prompt.txt",
+        "--tokens", NEW, "--temperature", 0, "--device", "cpu",
+    )
+    written = [ord(character) - FIRST_CHARACTER for character in text if ord(character) >= FIRST_CHARACTER]
+    return written[len(prompt) :] if written[: len(prompt)] == prompt else written
+
+
+def compare(program, name, run_folder, work, original=None):
+    """A row of the table, and whether all of it is right."""
+    exported = work / "exported"
+    run(program, "export", run_folder, exported, "--logits", TOKENS)
+    stored = load_file(exported / "logits.safetensors")
+    tokens, logits = stored["tokens"].long(), stored["logits"]
+    model = load(exported)
+    differences = [difference(model, tokens, logits)]
+    if original is not None:
+        differences.append(difference(load(original), tokens, logits))
+    own = type(model).__name__ == "SluiceForCausalLM"
+    if own:
+        differences.append(padded_difference(model, tokens, logits))
+
+    vocabulary = model.config.vocab_size
+    end, prompt = vocabulary - 1, [token % (vocabulary - 1) for token in tokens[:PROMPT].tolist()]
+    with_end = torch.tensor([end] + prompt)
+    expected = sluice_greedy(program, run_folder, prompt, vocabulary, work)
+    greedy = all(library_greedy(model, with_end, end, cache) == expected for cache in (True, False))
+
+    right = max(differences) <= BOUND and greedy and len(expected) > 0
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    row = [name, type(model).__name__, f"{parameters:,}", f"{logits.abs().max():.2f}", f"{max(differences):.1e}"]
+    row.append(f"{len(expected)} equal" if greedy else "**differ**")
+    return row if right else [f"**{name}**", *row[1:]], right
+
+
+# ---- tokenizers ----------------------------------------------------------------------------------------------------
+
+ODD_TEXT = "naïve café — “quotes”  two blanks\n\ttab\n\n漢字 and 12345 🙂 end <s> </s> "
+
+
+def check_tokenizer(program, kind, work):
+    """A row of the table of tokenizers, and whether it is right."""
+    texts = {"documents": "".join(file.read_text() for file in sorted(REPOSITORY.glob("docs/*.md"))), "odd": ODD_TEXT}
+    for name, text in texts.items():
+        (work / f"{name}.txt").write_text(text)
+    tokenizer = "bytes"
+    if kind != "bytes":
+        tokenizer = work / ("own.json" if kind == "characters" else "own.model")
+        vocabulary = ["--vocab", 700] if kind != "characters" else []
+        run(program, "tokenizer", "train", *(work / f"{name}.txt" for name in texts), "--type", kind, "--out", tokenizer, *vocabulary)
+    run_folder = train(program, work, {"vocab_size": 1024, "layers": 1})
+    run(program, "export", run_folder, work / "exported", "--tokenizer", tokenizer)
+    theirs = AutoTokenizer.from_pretrained(work / "exported", trust_remote_code=True)
+    counts, right = [], True
+    for name, text in texts.items():
+        printed = run(program, "tokenizer", "encode", work / f"{name}.txt", "--tokenizer", tokenizer, "--print")
+        ours = [int(token) for token in printed.split()]
+        tokens = theirs.encode(text, add_special_tokens=False)
+        right = right and ours == tokens and theirs.decode(tokens) == text
+        counts.append(f"{len(ours):,}")
+    return [kind, *counts, "equal" if right else "**differ**"], right
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sluice", default="build/release/sluice", type=Path)
+    parser.add_argument("--only", default="", help="only models with this in their name")
+    parser.add_argument("--quick", action="store_true", help="without the models of some size")
+    args = parser.parse_args()
+    program = args.sluice.resolve()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    torch.manual_seed(0)
+
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {run(program, '--version').strip()}\n")
+    print("| model | class in transformers | parameters | largest logit | largest difference | greedy tokens |")
+    print("|---|---|---|---|---|---|")
+    wrong, worst = [], 0.0
+
+    def check(name, make_run):
+        nonlocal worst
+        if args.only not in name:
+            return
+        with tempfile.TemporaryDirectory(prefix="check_transformers_") as folder:
+            work = Path(folder)
+            run_folder, original = make_run(work)
+            row, right = compare(program, name, run_folder, work, original)
+        print("| " + " | ".join(row) + " |", flush=True)
+        worst = max(worst, float(row[4]))
+        if not right:
+            wrong.append(name)
+
+    def imported(make):
+        def make_run(work):
+            model = make()
+            randomise(model)
+            model.save_pretrained(work / "original")
+            run(program, "import", work / "original", "--out", work / "run")
+            return work / "run", work / "original"
+
+        return make_run
+
+    for name, make in library_models(args.quick).items():
+        check(f"imported {name}", imported(make))
+    for name, changes in sluice_models(program).items():
+        check(f"exported {name}", lambda work, changes=changes: (train(program, work, changes), None))
+    kinds = [kind for kind in ("unigram", "bpe", "characters", "bytes") if args.only in f"tokenizer {kind}"]
+    if kinds:
+        print("\n| tokenizer | tokens of the documents | tokens of odd text | |\n|---|---|---|---|")
+    for kind in kinds:
+        with tempfile.TemporaryDirectory(prefix="check_transformers_") as work:
+            row, right = check_tokenizer(program, kind, Path(work))
+        print("| " + " | ".join(row) + " |", flush=True)
+        if not right:
+            wrong.append(f"tokenizer {kind}")
+    print(f"\nlargest difference {worst:.1e}; {len(wrong)} wrong{': ' + '; '.join(wrong) if wrong else ''}")
+    sys.exit(1 if wrong else 0)
+
+
+if __name__ == "__main__":
+    main()
