@@ -19,6 +19,7 @@ void add_bench_command(CLI::App& app);
 void add_doctor_command(CLI::App& app);
 void add_tokenizer_command(CLI::App& app);
 void add_eval_command(CLI::App& app);
+void add_sample_command(CLI::App& app);
 void add_sweep_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_import_command(CLI::App& app);

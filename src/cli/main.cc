@@ -66,6 +66,7 @@ int run(int argc, char** argv) {
   add_doctor_command(app);
   add_tokenizer_command(app);
   add_eval_command(app);
+  add_sample_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

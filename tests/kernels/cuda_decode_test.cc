@@ -1,0 +1,65 @@
+// A decoder's attention on the CUDA backend, against the same plain reference and bounds as the CPU's: both sum in f32.
+#include "kernels/attention_decode_case.h"
+#include "kernels/device_parity.h"
+
+namespace sluice {
+namespace {
+
+// Runs the step on the device and brings the output back.
+void run_on_device(DecodeCase& problem) {
+  const AttentionDecode host = problem.args();
+  const AttentionShape& s = host.spec.shape;
+  problem.workspace = TestBuffer(DType::kF32, 1, cuda_backend().attention_decode_workspace(s, host.q.dtype));
+  poison(problem.workspace);
+  const std::vector<TestBuffer> buffers = {problem.cache,           problem.q,           problem.problem.key_bias,
+                                           problem.problem.value_bias, problem.problem.sink_logit, problem.out,
+                                           problem.workspace};
+  const std::vector<TestBuffer> results = after(cuda_backend(), buffers, [&](Backend& backend, const Tensors& t) {
+    AttentionDecode args = host;
+    args.k = t[0].columns(0, s.KV * s.D);
+    args.v = t[0].columns(s.KV * s.D, s.KV * s.D);
+    args.q = t[1];
+    if (args.key_bias) args.key_bias = t[2];
+    if (args.value_bias) args.value_bias = t[3];
+    if (args.sink_logit) args.sink_logit = t[4];
+    args.out = t[5];
+    args.workspace = t[6];
+    backend.attention_decode(args);
+  });
+  for (const TestBuffer& buffer : results) EXPECT_TRUE(buffer.untouched());
+  problem.out = results[5];
+}
+
+TEST(CudaAttentionDecode, IsTheLastRowOfThePlainFormula) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  for_scores([](ScoreKind score) {
+    for_device_types([&](DType act) {
+      for_decode_problems(score, act, [&](DecodeCase& problem) {
+        std::vector<TestBuffer> outputs;
+        for_thread_orders([&] {
+          run_on_device(problem);
+          problem.check_output();
+          outputs.push_back(problem.out);
+        });
+        EXPECT_TRUE(outputs.front() == outputs.back()) << "not the same bits again";
+      });
+    });
+  });
+}
+
+TEST(CudaAttentionDecode, NaNComesThrough) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  for_scores([](ScoreKind score) {
+    for_device_types([&](DType act) {
+      for (const int64_t part : {0, 1, 2}) {  // of q, k, v
+        DecodeCase problem(score, {1, 70, 1, 1, 20}, Slot::kNone, act, 66);
+        problem.spoil(part);
+        run_on_device(problem);
+        EXPECT_TRUE(std::isnan(problem.out.at(7))) << "part " << part;
+      }
+    });
+  });
+}
+
+}  // namespace
+}  // namespace sluice
