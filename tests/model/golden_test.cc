@@ -107,7 +107,7 @@ class GoldenFile {
     if (!stored) throw std::runtime_error("the golden file of " + name_ + " has no tensor " + tensor);
     std::vector<char> bytes(stored->bytes);
     file_.read(*stored, bytes.data());
-    return values_of(Tensor(bytes.data(), stored->dtype, stored->shape));
+    return values_of(Tensor(bytes.data(), stored->dtype.value(), stored->shape));
   }
 
   // The tensor's relative error stays within the bound of its type. A stored fp32 value has itself an error of 6e-8.
