@@ -90,6 +90,22 @@ struct NormBackward {
   Tensor workspace;              // [norm_workspace(C)] f32
 };
 
+// RMSNorm of every head by itself, one gain for all: out = x gain / sqrt(mean over the head's D columns of x^2 + epsilon).
+struct HeadNormForward {
+  double epsilon = 1e-5;
+  Tensor x, out;                 // [N, H*D] act, strided; the same where no backward pass follows
+  Tensor gain;                   // [D] acc
+};
+
+struct HeadNormBackward {
+  HeadNormForward forward;       // x as it was; out is not read
+  Tensor d_out;                  // [N, H*D] act, strided
+  Tensor d_x;                    // [N, H*D] act, strided; overwritten, may be d_out
+  Tensor d_gain;                 // [D] acc
+  bool accumulate = false;       // of d_gain
+  Tensor workspace;              // [norm_workspace(D)] f32
+};
+
 // Rotary positions, in place: features i and i + D/2 of every head are a pair (a, b) that is turned by its row's angle to
 // (a cos - b sin, b cos + a sin). `inverse` turns back, which is the gradient.
 struct Rope {
@@ -126,6 +142,21 @@ struct FakeQuantize {
   Tensor x, out;                 // [N, C] act, strided; may be the same
   Tensor scale;                  // [1] acc, or [N]: one for each row
   double low = 0, high = 0;      // integers, counted from the zero point: low <= 0 <= high, below 2^20
+};
+
+// Muon's momentum (Nesterov's) and what its iteration starts from: g = grad_scale grad;
+// momentum = beta momentum + (1 - beta) g;  u = beta momentum + (1 - beta) g;  out = u / |u|, the Frobenius norm; 0 where u is.
+struct MuonMomentum {
+  Tensor grad, momentum;         // [R, C] acc, contiguous
+  Tensor out;                    // [R, C] act, contiguous
+  double beta = 0.95;
+  double grad_scale = 1;         // clipping
+};
+
+// out = a I + b x + c y, all [n, n] act, contiguous; out may be x or y.
+struct MatrixSum {
+  Tensor out, x, y;
+  double a = 0, b = 1, c = 1;
 };
 
 class Backend {
@@ -178,6 +209,8 @@ class Backend {
   virtual void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) = 0;
 
   // --- attention, causal
+  virtual void head_norm_forward(const HeadNormForward& args) = 0;
+  virtual void head_norm_backward(const HeadNormBackward& args) = 0;
   virtual void rope(const Rope& args) = 0;
   virtual void attention_forward(const AttentionForward& args) = 0;
   virtual void attention_backward(const AttentionBackward& args) = 0;
@@ -195,6 +228,8 @@ class Backend {
   // --- optimizer
   virtual void adamw_update(const OptimizerRange& range, const AdamWStep& step) = 0;
   virtual void sgd_update(const OptimizerRange& range, const SgdStep& step) = 0;
+  virtual void muon_momentum(const MuonMomentum& args) = 0;
+  virtual void matrix_sum(const MatrixSum& args) = 0;
   virtual double sum_of_squares(const Tensor& x) = 0;             // deterministic; synchronises
   virtual double sum(const Tensor& x) = 0;                        // deterministic; synchronises
 

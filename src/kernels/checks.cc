@@ -82,6 +82,16 @@ void check_norm(const Op& op, const NormForward& args) {
   if (args.kind == Norm::kRmsNorm) op.absent("bias", args.bias, "RMSNorm has none");
 }
 
+void check_head_norm(const Op& op, const HeadNormForward& args) {
+  const DType act = op.activation_type("x", args.x);
+  op.require_present("gain", args.gain);
+  const int64_t D = args.gain.elements();
+  op.require(D > 0 && args.x.cols() % D == 0, "the gain's elements must divide the columns of x");
+  op.require(D <= kMaxHeadSize, "a head has at most 256 features");
+  op.matrix("x", args.x, act, args.x.rows(), args.x.cols());
+  op.flat("gain", args.gain, accumulator_of(act), D);
+}
+
 void check_shape(const Op& op, const AttentionShape& s) {
   op.require(s.B > 0 && s.T > 0 && s.H > 0 && s.KV > 0 && s.D > 0, "every size must be positive");
   op.require(s.H % s.KV == 0, "key/value heads must divide heads");
@@ -232,6 +242,21 @@ void check_swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor&
   op.matrix("out", out, act, N, F, Layout::kStrided, Presence::kOptional);
 }
 
+void check_head_norm_forward(const HeadNormForward& args) {
+  const Op op("head_norm_forward");
+  check_head_norm(op, args);
+  op.matrix("out", args.out, args.x.dtype, args.x.rows(), args.x.cols());
+}
+
+void check_head_norm_backward(const HeadNormBackward& args) {
+  const Op op("head_norm_backward");
+  check_head_norm(op, args.forward);
+  const Tensor &x = args.forward.x, &gain = args.forward.gain;
+  op.matrix("d_out", args.d_out, x.dtype, x.rows(), x.cols());
+  op.matrix("d_x", args.d_x, x.dtype, x.rows(), x.cols());
+  op.flat("d_gain", args.d_gain, gain.dtype, gain.elements());
+}
+
 void check_rope(const Rope& args) {
   const Op op("rope");
   const DType act = op.activation_type("x", args.x);
@@ -323,6 +348,24 @@ void check_sgd_update(const OptimizerRange& range, const SgdStep& step) {
   op.flat("first_moment", range.first_moment, range.param.dtype, range.param.elements(),
           required_if(step.momentum != 0));
   op.absent("second_moment", range.second_moment, "SGD has none");
+}
+
+void check_muon_momentum(const MuonMomentum& args) {
+  const Op op("muon_momentum");
+  const DType act = op.activation_type("out", args.out), acc = accumulator_of(act);
+  const int64_t R = args.out.rows(), C = args.out.cols();
+  op.matrix("out", args.out, act, R, C, Layout::kContiguous);
+  op.matrix("grad", args.grad, acc, R, C, Layout::kContiguous);
+  op.matrix("momentum", args.momentum, acc, R, C, Layout::kContiguous);
+}
+
+void check_matrix_sum(const MatrixSum& args) {
+  const Op op("matrix_sum");
+  const DType act = op.activation_type("out", args.out);
+  const int64_t n = args.out.rows();
+  op.matrix("out", args.out, act, n, n, Layout::kContiguous);
+  op.matrix("x", args.x, act, n, n, Layout::kContiguous);
+  op.matrix("y", args.y, act, n, n, Layout::kContiguous);
 }
 
 void check_sum(const Tensor& x) {

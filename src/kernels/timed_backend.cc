@@ -121,6 +121,12 @@ void TimedBackend::swiglu_forward(const Tensor& out, const Tensor& x) {
 void TimedBackend::swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
   timed("swiglu backward", [&] { inner_.swiglu_backward(d_x, d_out, x, out); });
 }
+void TimedBackend::head_norm_forward(const HeadNormForward& args) {
+  timed("head norm", [&] { inner_.head_norm_forward(args); });
+}
+void TimedBackend::head_norm_backward(const HeadNormBackward& args) {
+  timed("head norm backward", [&] { inner_.head_norm_backward(args); });
+}
 void TimedBackend::rope(const Rope& args) {
   timed("rope", [&] { inner_.rope(args); });
 }
@@ -150,6 +156,12 @@ void TimedBackend::adamw_update(const OptimizerRange& range, const AdamWStep& st
 }
 void TimedBackend::sgd_update(const OptimizerRange& range, const SgdStep& step) {
   timed("optimizer", [&] { inner_.sgd_update(range, step); });
+}
+void TimedBackend::muon_momentum(const MuonMomentum& args) {
+  timed("optimizer", [&] { inner_.muon_momentum(args); });
+}
+void TimedBackend::matrix_sum(const MatrixSum& args) {
+  timed("optimizer", [&] { inner_.matrix_sum(args); });
 }
 double TimedBackend::sum_of_squares(const Tensor& x) {
   return timed("gradient norm", [&] { return inner_.sum_of_squares(x); });

@@ -63,6 +63,8 @@ class TimedBackend final : public Backend {
                            const Tensor& out) override;
   void swiglu_forward(const Tensor& out, const Tensor& x) override;
   void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) override;
+  void head_norm_forward(const HeadNormForward& args) override;
+  void head_norm_backward(const HeadNormBackward& args) override;
   void rope(const Rope& args) override;
   void attention_forward(const AttentionForward& args) override;
   void attention_backward(const AttentionBackward& args) override;
@@ -79,6 +81,8 @@ class TimedBackend final : public Backend {
   void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale) override;
   void adamw_update(const OptimizerRange& range, const AdamWStep& step) override;
   void sgd_update(const OptimizerRange& range, const SgdStep& step) override;
+  void muon_momentum(const MuonMomentum& args) override;
+  void matrix_sum(const MatrixSum& args) override;
   double sum_of_squares(const Tensor& x) override;
   double sum(const Tensor& x) override;
   void group_norms(const Tensor& out, const Tensor& x, int64_t groups) override;

@@ -30,6 +30,9 @@ void ModelConfig::describe(Fields& f) {
   f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
       .range(1, 1e12)
       .when("position", {"rope"});
+  f.add("qk_norm", qk_norm,
+        "every query and key head is divided by the root of its mean square, with one learned gain per feature for all "
+        "queries and one for all keys (before rope)");
   f.add("bias", bias, "biases in the linear layers (layernorm always has one, rmsnorm and the output head never)");
   f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
   f.add("init", init,

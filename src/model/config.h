@@ -22,6 +22,7 @@ struct ModelConfig {
   std::string mlp = "gelu";
   std::string position = "learned";
   double rope_theta = 10000;
+  bool qk_norm = false;
   bool bias = true;
   bool tied_head = true;
   std::string init = "gpt2";

@@ -13,9 +13,9 @@ std::optional<Activation> activation_of(const std::string& mlp) {
 Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
     : activation_(activation_of(d.config.mlp)), hidden_(d.config.mlp_width), up_width_(d.config.mlp_up_width()) {
   const int64_t C = d.config.width;
-  up_ = d.linear(name + ".up", up_width_, C);
+  up_ = d.linear(name + ".up", up_width_, C, false, std::vector<int64_t>(size_t(up_width_ / hidden_), hidden_));
   up_bias_ = d.linear_bias(name + ".up", up_width_, C);
-  down_ = d.linear(name + ".down", C, hidden_, true);
+  down_ = d.linear(name + ".down", C, hidden_, true, {C});
   down_bias_ = d.linear_bias(name + ".down", C, hidden_);
   const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
   const Shape shape = {d.max_tokens(), hidden_};

@@ -4,11 +4,12 @@
 
 namespace sluice {
 
-ParamId Declarations::linear(const std::string& name, int64_t out, int64_t in, bool residual) const {
+ParamId Declarations::linear(const std::string& name, int64_t out, int64_t in, bool residual,
+                             std::vector<int64_t> matrices) const {
   Init init = Init::uniform(1.0 / std::sqrt(double(in)));
   if (config.init == "gpt2")
     init = Init::normal(residual ? config.init_std / std::sqrt(2.0 * double(config.layers)) : config.init_std);
-  return params.declare(name + ".weight", {out, in}, init, DecayGroup::kMatrix);
+  return params.declare(name + ".weight", {out, in}, init, DecayGroup::kMatrix, std::move(matrices));
 }
 
 ParamId Declarations::linear_bias(const std::string& name, int64_t out, int64_t in) const {

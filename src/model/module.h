@@ -55,8 +55,10 @@ struct Declarations {
   // before the backward pass of its MLP.
   BufferId attention_activation(int layer, std::string name, std::string kind, Shape shape, DType dtype) const;
 
-  // A linear layer's weight [out, in]; `residual` marks the projections back into the residual stream.
-  ParamId linear(const std::string& name, int64_t out, int64_t in, bool residual = false) const;
+  // A linear layer's weight [out, in]; `residual` marks the projections back into the residual stream. `matrices`: the rows
+  // of each of the hidden layers' matrices that are stacked in it, which optimizers may treat as such.
+  ParamId linear(const std::string& name, int64_t out, int64_t in, bool residual = false,
+                 std::vector<int64_t> matrices = {}) const;
   // Its bias [out], absent where the model has none.
   ParamId linear_bias(const std::string& name, int64_t out, int64_t in) const;
 };

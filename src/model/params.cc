@@ -10,9 +10,14 @@ Tensor slice(const Tensor& flat, int64_t first, int64_t count) {
   return flat ? flat.reshaped({flat.elements(), 1}).row_range(first, count).reshaped({count}) : Tensor{};
 }
 
-ParamId Params::declare(std::string name, Shape shape, Init init, DecayGroup group) {
+ParamId Params::declare(std::string name, Shape shape, Init init, DecayGroup group, std::vector<int64_t> matrices) {
   check(!find(name), "a parameter is declared twice");
-  specs_.push_back({.name = std::move(name), .shape = shape, .init = init, .group = group, .bucket = last_bucket_});
+  specs_.push_back({.name = std::move(name),
+                    .shape = shape,
+                    .init = init,
+                    .group = group,
+                    .matrices = std::move(matrices),
+                    .bucket = last_bucket_});
   return {int(specs_.size()) - 1};
 }
 

@@ -36,6 +36,7 @@ struct ParamSpec {
   Shape shape;
   Init init;
   DecayGroup group;
+  std::vector<int64_t> matrices;  // rows of each hidden matrix that is stacked in it; empty: it is none
   bool decays = true;
   int bucket = 0;
   int64_t offset = 0;  // in elements, into every arena
@@ -52,7 +53,7 @@ Tensor slice(const Tensor& flat, int64_t first, int64_t count);
 
 class Params {
  public:
-  ParamId declare(std::string name, Shape shape, Init init, DecayGroup group);
+  ParamId declare(std::string name, Shape shape, Init init, DecayGroup group, std::vector<int64_t> matrices = {});
 
   // What is declared from now on belongs to the next bucket.
   void begin_bucket() { ++last_bucket_; }

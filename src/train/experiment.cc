@@ -29,17 +29,24 @@ int64_t default_micro_batch(int64_t batch, int64_t context) {
 }  // namespace
 
 void OptimizerConfig::describe(Fields& f) {
-  f.add("type", type, "the update rule").one_of({"adamw", "sgd"});
+  f.add("type", type,
+        "the update rule; muon makes the momentum of the hidden matrices orthogonal and leaves the rest to adamw (needs "
+        "train.zero = 0)")
+      .one_of({"adamw", "sgd", "muon"});
   f.add("lr", lr, "peak learning rate").range(0, 1e3);
+  f.add("adamw_lr", adamw_lr, "peak learning rate of what adamw updates (embeddings, head, gates, norms, biases); 0: lr")
+      .range(0, 1e3)
+      .when("type", {"muon"});
+  f.add("muon_momentum", muon_momentum, "momentum of the hidden matrices (Nesterov's)").range(0, 1).below(1).when("type", {"muon"});
   f.add("betas", betas, "decay rates of the first and second moment")
       .range(0, 1)
       .below(1)
       .exactly(2)
-      .when("type", {"adamw"});
+      .when("type", {"adamw", "muon"});
   // The lower bound is far from where fp32 rounds to 0, and 0 / 0 would be the update of a weight without gradient.
-  f.add("epsilon", epsilon, "added to the root of the second moment").range(1e-30, 1).when("type", {"adamw"});
+  f.add("epsilon", epsilon, "added to the root of the second moment").range(1e-30, 1).when("type", {"adamw", "muon"});
   f.add("momentum", momentum, "momentum, as in PyTorch (no dampening)").range(0, 1).when("type", {"sgd"});
-  f.add("weight_decay", weight_decay, "decoupled for adamw; added to the gradient for sgd").range(0, 1e3);
+  f.add("weight_decay", weight_decay, "decoupled for adamw and muon; added to the gradient for sgd").range(0, 1e3);
   std::vector<std::string> names;
   for (const DecayName& entry : kDecayNames) names.push_back(entry.name);
   f.add("decay", decay,
@@ -126,6 +133,10 @@ void Experiment::resolve() {
   check_schedule(train.schedule, train.steps);
   if (log.analyze_every > 0 && model.context < 2)
     throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
+  if (train.optimizer.type == "muon" && train.zero > 0)
+    throw UserError("train.zero = {} gives each rank a range of parameters that cuts through matrices, but "
+                    "train.optimizer.type = \"muon\" updates whole ones: set train.zero to 0, or the type to \"adamw\"",
+                    train.zero);
 }
 
 Json Experiment::dump() {

@@ -19,6 +19,8 @@ struct OptimizerConfig {
   std::vector<double> betas = {0.9, 0.95};
   double epsilon = 1e-8;
   double momentum = 0.9;
+  double muon_momentum = 0.95;
+  double adamw_lr = 0;
   double weight_decay = 0.1;
   std::vector<std::string> decay = {"matrix", "embedding"};
 

@@ -1,8 +1,9 @@
-// Optimizers: one fused pass over the ranges of the flat parameter arenas that a rank updates, with and without weight
-// decay.
+// Optimizers. AdamW and SGD: one fused pass over the ranges of the flat parameter arenas that a rank updates, with and
+// without weight decay. Muon (muon.h) works on matrices.
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -17,18 +18,21 @@ class Optimizer {
   virtual ~Optimizer() = default;
 
   // One update with learning rate `lr`; gradients are multiplied by grad_scale (clipping) on the way.
-  void update(double lr, double grad_scale);
+  virtual void update(double lr, double grad_scale) = 0;
   int64_t updates() const { return updates_; }
   void set_updates(int64_t updates) { updates_ = updates; }
 
-  // The state: one flat tensor a slot ("first_moment"), [Partition::kept], on the device.
+  // The state: one flat tensor a slot ("first_moment") on the device.
   const std::vector<std::string>& slots() const { return slots_; }
   Tensor slot(size_t index) const;
-  size_t bytes() const;
+  // Where a parameter's state begins in a slot of an optimizer that is not sharded; none: it has none there.
+  virtual std::optional<int64_t> place(size_t, const ParamSpec& spec) const { return spec.offset; }
+  virtual size_t bytes() const;
 
  protected:
   Optimizer(Backend& backend, const OptimizerConfig& config, std::vector<std::string> slots);
-  virtual void update_range(const OptimizerRange& range, double lr, double grad_scale) = 0;
+  void allocate_slots(DType dtype, const std::vector<int64_t>& elements);
+  AdamWStep adamw_step(double lr, double grad_scale) const;
 
   Backend& backend_;
   const OptimizerConfig config_;
@@ -37,11 +41,11 @@ class Optimizer {
  private:
   friend std::unique_ptr<Optimizer> make_optimizer(Backend&, const Params&, const GradientExchange&, const Partition&,
                                                    const OptimizerConfig&);
-  void allocate(const Params& params, const GradientExchange& gradients, const Partition& partition);
+  virtual void allocate(const Params& params, const GradientExchange& gradients, const Partition& partition) = 0;
 
   std::vector<std::string> slots_;
   std::vector<Arena> arenas_;  // one a slot
-  std::vector<OptimizerRange> ranges_;
+  DType dtype_ = DType::kF32;
 };
 
 // Updates the ranges of `partition`. Where that is only a part of the parameters, the bf16 copy is left to the caller.

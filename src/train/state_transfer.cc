@@ -3,10 +3,13 @@
 namespace sluice {
 namespace {
 
-// The parameters of a flat arena in host memory, by name.
-void add_tensors(std::vector<NamedTensor>& out, const Params& params, const std::string& prefix, const Tensor& flat) {
+// The parameters, or their state, of a flat tensor in host memory, by name. place(spec): where they lie, if they do.
+template <class Place>
+void add_tensors(std::vector<NamedTensor>& out, const Params& params, const std::string& prefix, const Tensor& flat,
+                 Place place) {
   for (const ParamSpec& spec : params.specs())
-    out.push_back({prefix + spec.name, slice(flat, spec.offset, spec.shape.elements()).reshaped(spec.shape)});
+    if (const std::optional<int64_t> at = place(spec))
+      out.push_back({prefix + spec.name, slice(flat, *at, spec.shape.elements()).reshaped(spec.shape)});
 }
 
 }  // namespace
@@ -15,13 +18,18 @@ HostState StateTransfer::room() const {
   HostState state;
   if (!ranks_.is_root()) return state;
   const Tensor values = params().all_values();
-  const auto copy = [&] {
-    return Tensor(state.memory.emplace_back(values.bytes()).data(), values.dtype, values.shape);
+  const auto copy = [&](const Tensor& like) {
+    return Tensor(state.memory.emplace_back(like.bytes()).data(), like.dtype, like.shape);
   };
   const Optimizer& optimizer = learner_.optimizer();
-  add_tensors(state.model, params(), "", on_host() ? values : copy());
-  for (size_t i = 0; i < optimizer.slots().size(); ++i)
-    add_tensors(state.optimizer, params(), optimizer.slots()[i] + ".", slots_in_place() ? optimizer.slot(i) : copy());
+  add_tensors(state.model, params(), "", on_host() ? values : copy(values),
+              [](const ParamSpec& spec) { return std::optional(spec.offset); });
+  for (size_t i = 0; i < optimizer.slots().size(); ++i) {
+    const Tensor slot = optimizer.slot(i);
+    add_tensors(state.optimizer, params(), optimizer.slots()[i] + ".",
+                slots_in_place() ? slot : copy(learner_.is_sharded() ? values : slot),
+                [&](const ParamSpec& spec) { return optimizer.place(i, spec); });
+  }
   return state;
 }
 
@@ -86,7 +94,8 @@ void StateTransfer::gather_slot(const Tensor& slot, std::byte* to) const {
 void StateTransfer::scatter_slot(const Tensor& slot, const std::byte* from) const {
   if (!learner_.is_sharded()) {
     if (from != nullptr) backend_.upload(slot, from);
-    broadcast(slot);
+    ranks_.start_broadcast(slot);
+    ranks_.finish();
     return;
   }
   for (size_t i = 0; i < params().buckets().size(); ++i) {

@@ -84,7 +84,8 @@ for score in ("softmax_plus_one", "sink_logit", "sigmoid", "relu", "clipped_soft
 
 def complete(model):
     """The model's settings with everything that may be left out."""
-    m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5, **model}
+    m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5}
+    m = {**m, "norm": "layernorm", "qk_norm": False, "rope_theta": 10000.0, **model}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
     gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, **preset.get("gate", {})}
@@ -114,7 +115,8 @@ def declare(m):
 
     def norm(name):
         out[name + ".weight"] = ((C,), "constant", 1, "norm")
-        out[name + ".bias"] = ((C,), "constant", 0, "norm")
+        if m["norm"] == "layernorm":
+            out[name + ".bias"] = ((C,), "constant", 0, "norm")
 
     embedding_std = m["init_std"] if gpt2 else 1
     out["embedding.token.weight"] = ((m["vocab_size"], C), "normal", embedding_std, "embedding")
@@ -125,6 +127,9 @@ def declare(m):
         norm(block + "norm1")
         linear(block + "attention.qkv", (H + 2 * KV) * D, C, m["bias"])
         linear(block + "attention.output", C, H * D, m["bias"], residual=True)
+        if m["qk_norm"]:
+            for which in ("q_norm", "k_norm"):
+                out[f"{block}attention.{which}.weight"] = ((D,), "constant", 1, "norm")
         if a["key_bias"] or a["key_value_bias"]:
             out[block + "attention.key_bias"] = ((KV, D), "normal", 0.02, "vector")
         if a["key_value_bias"]:
@@ -140,7 +145,7 @@ def declare(m):
                 opening = gate["opening"]
                 out[block + "attention.gate.bias"] = ((rows,), "constant", math.log(opening / (1 - opening)), "vector")
         norm(block + "norm2")
-        linear(block + "mlp.up", M, C, m["bias"])
+        linear(block + "mlp.up", 2 * M if m["mlp"] == "swiglu" else M, C, m["bias"])
         linear(block + "mlp.down", C, M, m["bias"], residual=True)
     norm("final_norm")
     if not m["tied_head"]:
@@ -207,6 +212,19 @@ def gate_values(p, prefix, m, heads, x, v):
     return torch.sigmoid(logits).reshape(B, T, heads, -1)
 
 
+def rms_norm(x, gain, epsilon):
+    return x / torch.sqrt((x * x).mean(-1, keepdim=True) + epsilon) * gain
+
+
+def rope(x, theta):
+    """x [B, T, heads, D]: every pair of features (i, i + D/2) as a complex number, times e^(i position speed)."""
+    T, half = x.shape[1], x.shape[3] // 2
+    speed = theta ** (-torch.arange(half, dtype=torch.float64) / half)
+    angle = torch.outer(torch.arange(T, dtype=torch.float64), speed).reshape(1, T, 1, half)
+    turned = torch.complex(x[..., :half], x[..., half:]) * torch.polar(torch.ones_like(angle), angle)
+    return torch.cat([turned.real, turned.imag], dim=-1)
+
+
 def attention(p, prefix, m, x):
     """x [B, T, C] -> [B, T, C]"""
     a, H, KV, D = m["attention"], m["heads"], m["kv_heads"], m["head_size"]
@@ -217,7 +235,12 @@ def attention(p, prefix, m, x):
     values = v.reshape(B, T, KV, D)
     if site == "source":
         values = gate_values(p, prefix, m, KV, x, v) * values
-    keys = k.reshape(B, T, KV, D)
+    queries, keys = q.reshape(B, T, H, D), k.reshape(B, T, KV, D)
+    if m["qk_norm"]:
+        queries = rms_norm(queries, p[prefix + "q_norm.weight"], m["norm_epsilon"])
+        keys = rms_norm(keys, p[prefix + "k_norm.weight"], m["norm_epsilon"])
+    if m["position"] == "rope":
+        queries, keys = rope(queries, m["rope_theta"]), rope(keys, m["rope_theta"])
     visible = torch.ones(T, T, dtype=torch.bool).tril()
     if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
         extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
@@ -226,7 +249,7 @@ def attention(p, prefix, m, x):
         keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
-    s = torch.einsum("bihd,bjhd->bhij", q.reshape(B, T, H, D), keys[:, :, shared]) / math.sqrt(D)
+    s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
     weights = attention_weights(s, visible, a["score"], p.get(prefix + "sink_logit"), m["context"])
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":
@@ -238,10 +261,20 @@ def gelu(x):
     return 0.5 * x * (1 + torch.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
 
 
+def activation(kind, h):
+    """h [..., mlp_width], of swiglu twice that: gates, then what they scale."""
+    if kind == "swiglu":
+        gate, up = h.chunk(2, dim=-1)
+        return gate * torch.sigmoid(gate) * up
+    return {"relu": torch.relu, "gelu": gelu, "relu_squared": lambda x: torch.relu(x) ** 2}[kind](h)
+
+
 def logits_of(p, m, tokens):
     """tokens [B, T] -> [B, T, V]"""
 
     def norm(name, x):
+        if m["norm"] == "rmsnorm":
+            return rms_norm(x, p[name + ".weight"], m["norm_epsilon"])
         return F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
 
     def linear(name, x):
@@ -254,7 +287,7 @@ def logits_of(p, m, tokens):
         block = f"blocks.{layer}."
         x = x + attention(p, block + "attention.", m, norm(block + "norm1", x))
         h = linear(block + "mlp.up", norm(block + "norm2", x))
-        x = x + linear(block + "mlp.down", torch.relu(h) if m["mlp"] == "relu" else gelu(h))
+        x = x + linear(block + "mlp.down", activation(m["mlp"], h))
     return norm("final_norm", x) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
 
 
@@ -270,6 +303,42 @@ def loss_of(logits, targets):
     return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1))
 
 
+class Muon(torch.optim.Optimizer):
+    """Muon (Keller Jordan, 2024) for hidden matrices, with the scale of arXiv 2502.16982; in float64."""
+
+    def __init__(self, groups, lr, momentum):
+        super().__init__(groups, {"lr": lr, "momentum": momentum})
+
+    @staticmethod
+    def orthogonal(u):
+        x = u / u.norm()
+        if x.shape[0] > x.shape[1]:
+            return Muon.orthogonal(u.T).T
+        for _ in range(5):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        return x
+
+    @torch.no_grad()
+    def step(self):
+        for group in self.param_groups:
+            lr, beta = group["lr"], group["momentum"]
+            for p, rows in zip(group["params"], group["stacked"]):
+                m = self.state[p].setdefault("m", torch.zeros_like(p))
+                m.mul_(beta).add_(p.grad, alpha=1 - beta)
+                u = beta * m + (1 - beta) * p.grad
+                parts = [0.2 * math.sqrt(max(part.shape)) * self.orthogonal(part) for part in torch.split(u, rows)]
+                p.mul_(1 - lr * group["weight_decay"]).sub_(lr * torch.cat(parts))
+
+
+def stacked_rows(m, name):
+    """Rows of each matrix that is stacked in a hidden layer's weight; None for any other parameter."""
+    H, KV, D, M = m["heads"], m["kv_heads"], m["head_size"], m["mlp_width"]
+    rows = {"attention.qkv": [H * D, KV * D, KV * D], "attention.output": [m["width"]], "mlp.down": [m["width"]]}
+    rows["mlp.up"] = [M, M] if m["mlp"] == "swiglu" else [M]
+    return next((r for part, r in rows.items() if name.endswith(part + ".weight")), None)
+
+
 def training_losses(m, case, run):
     """The losses before each of the first steps on the same batch."""
     p = initial_values(m, case["seed"], case.get("scatter", 0))
@@ -279,16 +348,29 @@ def training_losses(m, case, run):
     for name, (_, _, _, group) in declare(m).items():
         groups[0 if group in decayed else 1]["params"].append(p[name])
     groups = [g for g in groups if g["params"]]
-    if run["type"] == "adamw":
-        optimizer = torch.optim.AdamW(groups, lr=run["lr"], betas=run["betas"], eps=1e-8)
+    names = {id(x): name for name, x in p.items()}
+    optimizers = []
+    if run["type"] == "muon":
+        hidden = []
+        for group in groups:
+            mine = [x for x in group["params"] if stacked_rows(m, names[id(x)])]
+            rest = [x for x in group["params"] if not stacked_rows(m, names[id(x)])]
+            hidden.append({**group, "params": mine, "stacked": [stacked_rows(m, names[id(x)]) for x in mine]})
+            group["params"] = rest
+        optimizers.append(Muon([g for g in hidden if g["params"]], lr=run["lr"], momentum=run["momentum"]))
+        groups = [g for g in groups if g["params"]]
+    if run["type"] == "sgd":
+        optimizers.append(torch.optim.SGD(groups, lr=run["lr"], momentum=run["momentum"]))
     else:
-        optimizer = torch.optim.SGD(groups, lr=run["lr"], momentum=run["momentum"])
+        optimizers.append(torch.optim.AdamW(groups, lr=run.get("adamw_lr", run["lr"]), betas=run["betas"], eps=1e-8))
     losses = []
     for _ in range(run["steps"]):
-        optimizer.zero_grad()
+        for x in p.values():
+            x.grad = None
         loss = loss_of(logits_of(p, m, tokens), targets)
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.item())
     return np.array(losses)
 

@@ -90,6 +90,28 @@ TEST(CudaParity, Swiglu) {
   });
 }
 
+// Products below 30 times the inverse deviation, itself below 30 (epsilon); sums over D columns and over all heads.
+TEST(CudaParity, HeadNorms) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  const int64_t cases[][3] = {{1, 1, 1}, {65, 3, 20}, {9, 2, 64}, {300, 5, 8}, {3, 2, 100}, {40, 1, 256}};  // N, H, D
+  for_device_types([&](DType dtype) {
+    for (auto [N, H, D] : cases)
+      for (int64_t gap : kGaps) {
+        const int64_t C = H * D;
+        TestBuffer x(dtype, N, C, C + gap), out(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap), d_x(dtype, N, C);
+        TestBuffer gain(DType::kF32, Shape{D}), d_gain = gain;
+        x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4);
+        expect_parity({x, out, gain}, [](Backend& b, const Tensors& t) { b.head_norm_forward({1e-3, t[0], t[1], t[2]}); }, 400);
+        for (bool in_place : {false, true})
+          expect_parity({x, d_out, d_x, gain, d_gain}, [=, D = D](Backend& b, const Tensors& t) {
+            const Arena workspace(b, size_t(b.norm_workspace(D)) * sizeof(float));
+            b.head_norm_backward({{1e-3, t[0], {}, t[3]}, t[1], in_place ? t[1] : t[2], t[4], gap > 0,
+                                  workspace.at(0, DType::kF32, {b.norm_workspace(D)})});
+          }, 4000 + 30 * double(N * H));
+      }
+  });
+}
+
 TEST(CudaParity, Rope) {
   SLUICE_SKIP_WITHOUT_CUDA();
   const int64_t cases[][4] = {{1, 1, 1, 2}, {3, 5, 3, 6}, {2, 33, 2, 16}, {1, 70, 3, 64}, {5, 1, 2, 100}};  // B, T, H, D
@@ -336,6 +358,25 @@ TEST(CudaParity, Optimizers) {
           }, 8);
       }
     }
+}
+
+// A norm is a sum in another order: 1024 elements a block in fp32 on the CPU. What it divides is below 1.
+TEST(CudaParity, Muon) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  for_device_types([](DType dtype) {
+    for (auto [R, C] : kShapes) {
+      TestBuffer grad(DType::kF32, R, C), momentum = grad, out(dtype, R, C);
+      grad.randomise(1), momentum.randomise(2);
+      expect_parity({grad, momentum, out},
+                    [](Backend& b, const Tensors& t) { b.muon_momentum({t[0], t[1], t[2], 0.95, 0.5}); }, 32);
+    }
+    for (int64_t n : {1, 20, 64, 257}) {
+      TestBuffer x(dtype, n, n), y = x, out = x;
+      x.randomise(1), y.randomise(2);
+      expect_parity({out, x, y}, [](Backend& b, const Tensors& t) { b.matrix_sum({t[0], t[1], t[2], 3.4, -4.8, 2}); }, 64);
+      expect_parity({x, y}, [](Backend& b, const Tensors& t) { b.matrix_sum({t[0], t[0], t[1], 3.4, -4.8, 2}); }, 64);
+    }
+  });
 }
 
 TEST(CudaParity, Sums) {

@@ -1,8 +1,96 @@
-// Rotary positions against plain loops in double, and against what they are for: scores that depend on distances alone.
+// Norms of heads and rotary positions against plain loops in double; and scores that depend on distances alone, which is
+// what such positions are for.
 #include "kernels/test_buffer.h"
 
 namespace sluice {
 namespace {
+
+struct HeadNormCase {
+  int64_t N, H, D;
+};
+const HeadNormCase kNorms[] = {{1, 1, 1}, {5, 3, 6}, {3, 2, 34}, {90, 5, 64}, {300, 1, 256}};
+constexpr double kEpsilon = 1e-3;
+constexpr int64_t kWorkspacePerColumn = 128;
+
+// Magnitudes: what is added up over a row or over all heads, times the inverse deviation.
+TEST(Heads, NormAndItsGradients) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    const DType acc = accumulator_of(dtype);
+    for (const HeadNormCase& c : kNorms)
+      for (bool accumulate : {false, true}) {
+        const int64_t C = c.H * c.D;
+        TestBuffer x(dtype, c.N, C, C + 5), out(dtype, c.N, C, C + 2), d_out(dtype, c.N, C, C + 1), d_x(dtype, c.N, C);
+        TestBuffer gain(acc, Shape{c.D}), d_gain(acc, Shape{c.D}), workspace(DType::kF32, Shape{kWorkspacePerColumn * c.D});
+        x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4), workspace.randomise(5);
+        const TestBuffer before = d_gain;
+        const HeadNormForward forward{kEpsilon, x, out, gain};
+        isa.head_norm_forward(forward);
+        isa.head_norm_backward({forward, d_out, d_x, d_gain, accumulate, workspace});
+        std::vector<double> want(size_t(c.D)), size(size_t(c.D));
+        for (int64_t d = 0; d < c.D; ++d)
+          want[size_t(d)] = accumulate ? before.at(d) : 0, size[size_t(d)] = std::fabs(want[size_t(d)]) + 1;
+        for (int64_t n = 0; n < c.N; ++n)
+          for (int64_t h = 0; h < c.H; ++h) {
+            const int64_t first = h * c.D;
+            double squares = 0, dot = 0, dot_size = 0;
+            for (int64_t d = 0; d < c.D; ++d) squares += x.at(n, first + d) * x.at(n, first + d);
+            const double rstd = 1 / std::sqrt(squares / double(c.D) + kEpsilon);
+            for (int64_t d = 0; d < c.D; ++d) {
+              const double xhat = x.at(n, first + d) * rstd, e = d_out.at(n, first + d) * gain.at(d);
+              dot += e * xhat / double(c.D), dot_size += std::fabs(e * xhat) / double(c.D);
+            }
+            for (int64_t d = 0; d < c.D; ++d) {
+              const double xhat = x.at(n, first + d) * rstd, d_here = d_out.at(n, first + d), e = d_here * gain.at(d);
+              ASSERT_TRUE(near_value(out.at(n, first + d), xhat * gain.at(d), dtype, std::fabs(xhat * gain.at(d)), 8 + double(c.D) / 8));
+              ASSERT_TRUE(near_value(d_x.at(n, first + d), rstd * (e - xhat * dot), dtype,
+                                     rstd * (std::fabs(e) + std::fabs(xhat) * dot_size), 24 + double(c.D) / 8));
+              want[size_t(d)] += d_here * xhat, size[size_t(d)] += std::fabs(d_here * xhat);
+            }
+          }
+        for (int64_t d = 0; d < c.D; ++d)
+          ASSERT_TRUE(near_value(d_gain.at(d), want[size_t(d)], acc, size[size_t(d)], 30 + double(c.H * c.N) / 8));
+        EXPECT_TRUE(out.untouched() && d_x.untouched() && d_gain.untouched() && workspace.untouched());
+        TestBuffer in_place = x, d_in_place = d_out, again = d_gain;
+        isa.head_norm_forward({kEpsilon, in_place, in_place, gain});
+        isa.head_norm_backward({forward, d_in_place, d_in_place, again, false, workspace});
+        for (int64_t i = 0; i < x.size(); ++i) {
+          ASSERT_EQ(in_place.at(i), out.at(i));
+          ASSERT_EQ(d_in_place.at(i), d_x.at(i));
+        }
+      }
+  });
+}
+
+TEST(Heads, NormGradientsAreTheSlopes) {
+  for (const IsaKernels* isa : available_isas()) {
+    TestBuffer x(DType::kF64, 4, 15), out(DType::kF64, 4, 15), d_out(DType::kF64, 4, 15), d_x(DType::kF64, 4, 15);
+    TestBuffer gain(DType::kF64, Shape{5}), d_gain(DType::kF64, Shape{5}), workspace(DType::kF32, Shape{640});
+    x.randomise(1), d_out.randomise(2), gain.randomise(3);
+    const HeadNormForward forward{kEpsilon, x, out, gain};
+    isa->head_norm_backward({forward, d_out, d_x, d_gain, false, workspace});
+    const auto loss = [&] {
+      isa->head_norm_forward(forward);
+      double total = 0;
+      for (int64_t i = 0; i < out.size(); ++i) total += out.at(i) * d_out.at(i);
+      return total;
+    };
+    for (int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(d_x.at(i), slope(x, i, loss), 1e-8);
+    for (int64_t d = 0; d < 5; ++d) EXPECT_NEAR(d_gain.at(d), slope(gain, d, loss), 1e-8);
+  }
+}
+
+TEST(Heads, SameBitsWithAnyThreads) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    expect_same_with_any_threads([&] {
+      TestBuffer x(dtype, 301, 96), d(dtype, 301, 96), gain(accumulator_of(dtype), Shape{32}), d_gain = gain;
+      TestBuffer workspace(DType::kF32, Shape{kWorkspacePerColumn * 32});
+      x.randomise(1), d.randomise(2), gain.randomise(3);
+      isa.head_norm_backward({{kEpsilon, x, {}, gain}, d, d, d_gain, false, workspace});
+      isa.head_norm_forward({kEpsilon, x, x, gain});
+      return std::vector<TestBuffer>{x, d, d_gain};
+    });
+  });
+}
 
 // Cosines and sines of position * speed_i; speeds that differ in every pair.
 TestBuffer table_of(DType act, int64_t positions, int64_t D) {

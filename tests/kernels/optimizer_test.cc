@@ -1,4 +1,4 @@
-// AdamW and SGD against PyTorch's formulas in plain double, and the deterministic sums.
+// AdamW, SGD and Muon's steps against formulas in plain double, and the deterministic sums.
 #include "kernels/test_buffer.h"
 
 namespace sluice {
@@ -92,6 +92,66 @@ TEST(Optimizer, SgdWithMomentum) {
     });
 }
 
+// Nesterov's momentum over three steps, and its direction: u over its norm, which adds up `size` squares.
+TEST(Optimizer, MuonMomentum) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    const DType acc = accumulator_of(dtype);
+    for (auto [R, C] : {std::pair<int64_t, int64_t>{1, 1}, {3, 7}, {65, 64}, {130, 257}}) {
+      TestBuffer grad(acc, R, C), momentum(acc, R, C), out(dtype, R, C);
+      const double beta = 0.95, scale = 0.5;
+      std::vector<double> m(size_t(R * C)), u(m.size());
+      for (uint64_t t = 1; t <= 3; ++t) {
+        grad.randomise(t);
+        isa.muon_momentum({grad, momentum, out, beta, scale});
+        double squares = 0;
+        for (int64_t i = 0; i < R * C; ++i) {
+          const size_t k = size_t(i);
+          m[k] = beta * m[k] + (1 - beta) * scale * grad.at(i);
+          u[k] = beta * m[k] + (1 - beta) * scale * grad.at(i);
+          squares += u[k] * u[k];
+          ASSERT_TRUE(near_value(momentum.at(i), m[k], acc, std::fabs(m[k]) + std::fabs(grad.at(i)), double(4 * t)));
+        }
+        // An element's own rounding and, of the norm, that of a sum of up to 1024 squares a block.
+        const double norm = std::sqrt(squares);
+        for (int64_t i = 0; i < R * C; ++i)
+          ASSERT_TRUE(near_value(out.at(i), u[size_t(i)] / norm, dtype,
+                                 (std::fabs(u[size_t(i)]) + std::fabs(grad.at(i))) / norm, 40));
+      }
+      EXPECT_TRUE(momentum.untouched() && out.untouched());
+    }
+  });
+}
+
+TEST(Optimizer, MuonOfNoGradientStandsStill) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    TestBuffer grad(accumulator_of(dtype), 5, 9), momentum = grad, out(dtype, 5, 9);
+    out.randomise(1);
+    isa.muon_momentum({grad, momentum, out, 0.95, 1});
+    for (int64_t i = 0; i < out.size(); ++i) EXPECT_EQ(out.at(i), 0);
+    grad.set(7, NAN);
+    isa.muon_momentum({grad, momentum, out, 0.95, 1});
+    EXPECT_TRUE(std::isnan(out.at(0)) && std::isnan(out.at(44)));
+  });
+}
+
+TEST(Optimizer, MatrixSum) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    for (int64_t n : {1, 7, 64, 130})
+      for (int in_place : {0, 1, 2}) {
+        TestBuffer x(dtype, n, n), y(dtype, n, n), out(dtype, n, n);
+        x.randomise(1), y.randomise(2);
+        const TestBuffer before_x = x, before_y = y;
+        const TestBuffer& to = in_place == 0 ? out : in_place == 1 ? x : y;
+        isa.matrix_sum({to, x, y, 3, -2, 0.5});
+        for (int64_t i = 0; i < n * n; ++i) {
+          const double a = i / n == i % n ? 3 : 0, b = -2 * before_x.at(i), c = 0.5 * before_y.at(i);
+          ASSERT_TRUE(near_value(to.at(i), a + b + c, dtype, a + std::fabs(b) + std::fabs(c), 4));
+        }
+        EXPECT_TRUE(to.untouched());
+      }
+  });
+}
+
 TEST(Optimizer, SumsAreAccurate) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     for (int64_t n : {1, 17, 1023, 1025, 300001}) {
@@ -134,6 +194,12 @@ TEST(Optimizer, SameBitsWithAnyThreads) {
       s.g.randomise(2);
       isa.adamw_update(s.range(0.1, true), {1e-3, 0.9, 0.999, 1e-8, 1, 1});
       return std::vector<TestBuffer>{s.p, s.m, s.v, s.copy};
+    });
+    expect_same_with_any_threads([&] {
+      TestBuffer grad(accumulator_of(dtype), 301, 129), momentum = grad, out(dtype, 301, 129);
+      grad.randomise(1);
+      isa.muon_momentum({grad, momentum, out, 0.95, 1});
+      return std::vector<TestBuffer>{momentum, out};
     });
   });
 }

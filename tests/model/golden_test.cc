@@ -12,6 +12,8 @@
 #include "base/json_text.h"
 #include "base/source_folder.h"
 #include "model/golden_random.h"
+#include "model/parity.h"
+#include "train/optimizer.h"
 #include "train/safetensors.h"
 
 namespace sluice {
@@ -173,62 +175,31 @@ void compare_case(Backend& backend, const GoldenCase& golden, DType act) {
 
 // ---- training ----------------------------------------------------------------------------------------------------
 
-class Optimizer {
- public:
-  Optimizer(Transformer& model, const Json& run)
-      : model_(model),
-        run_(run),
-        state_(model.backend(), 2 * size_t(model.params().padded_count()) * size_of(type())) {}
-
-  void step() {
-    ++steps_;
-    const int64_t n = model_.params().padded_count(), decayed = model_.params().buckets().front().decayed_end;
-    update(0, decayed, run_["weight_decay"].get<double>());
-    update(decayed, n - decayed, 0);
-  }
-
- private:
-  DType type() const { return accumulator_of(model_.act()); }
-
-  void update(int64_t first, int64_t count, double weight_decay) {
-    if (count == 0) return;
-    const int64_t n = model_.params().padded_count();
-    const auto part = [&](const Tensor& x) { return x.reshaped({n, 1}).row_range(first, count).reshaped({count}); };
-    OptimizerRange range;
-    range.param = part(model_.params().all_values());
-    range.grad = part(model_.params().all_grads());
-    range.first_moment = part(state_.at(0, type(), {n}));
-    range.weight_decay = weight_decay;
-    const double lr = run_["lr"].get<double>();
-    if (run_["type"] == "adamw") {
-      range.second_moment = part(state_.at(size_t(n) * size_of(type()), type(), {n}));
-      model_.backend().adamw_update(range, {.lr = lr,
-                                            .beta1 = run_["betas"][0].get<double>(),
-                                            .beta2 = run_["betas"][1].get<double>(),
-                                            .epsilon = 1e-8,
-                                            .step = steps_});
-    } else {
-      model_.backend().sgd_update(range, {.lr = lr, .momentum = run_["momentum"].get<double>()});
-    }
-  }
-
-  Transformer& model_;
-  const Json& run_;
-  Arena state_;
-  int64_t steps_ = 0;
-};
+OptimizerConfig optimizer_config(const Json& run) {
+  OptimizerConfig config;
+  config.type = run["type"];
+  config.lr = run["lr"];
+  config.weight_decay = run["weight_decay"];
+  config.betas = run.value("betas", config.betas);
+  config.momentum = config.muon_momentum = run.value("momentum", 0.0);
+  config.adamw_lr = run.value("adamw_lr", 0.0);
+  return config;
+}
 
 void compare_run(Backend& backend, const GoldenCase& golden, const Json& run, DType act) {
   const Values expected = GoldenFile(golden).read("losses." + run["name"].get<std::string>());
   Transformer model = start(backend, golden, act, decay_groups(run));
-  Optimizer optimizer(model, run);
+  const OptimizerConfig config = optimizer_config(run);
+  const GradientExchange gradients(backend, model.params(), one_rank(), 0);
+  const auto optimizer =
+      make_optimizer(backend, model.params(), gradients, Partition(model.params().buckets(), 0, 1), config);
   const double scale = 1.0 / double(golden.rows());
   for (size_t step = 0; step < expected.size(); ++step) {
     const double loss = scale * model.forward_backward(golden.tokens.data(), golden.targets.data(), golden.batch,
                                                        golden.config.context, scale, false);
     EXPECT_NEAR(loss, expected[step], act == DType::kF32 ? kLossBound32 : kLossBound64)
         << golden.name << ", " << name_of(act) << ": loss of run " << run["name"] << " before step " << step + 1;
-    optimizer.step();
+    optimizer->update(config.lr, 1);
   }
 }
 

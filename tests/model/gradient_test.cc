@@ -154,6 +154,7 @@ TEST(ModelGradient, EveryPreset) {
                  {"norm", "rmsnorm"},
                  {"position", "rope"},
                  {"mlp", "swiglu"},
+                 {"qk_norm", true},
                  {"bias", false}});
   }
 }
@@ -205,7 +206,8 @@ TEST(ModelGradient, TheModelsChoices) {
 
 TEST(ModelGradient, EveryMlpAndNorm) {
   for (const char* mlp : {"relu", "gelu", "relu_squared", "swiglu"})
-    for (const char* norm : {"layernorm", "rmsnorm"}) check_model({{"mlp", mlp}, {"norm", norm}});
+    for (const char* norm : {"layernorm", "rmsnorm"})
+      check_model({{"mlp", mlp}, {"norm", norm}, {"qk_norm", norm[0] == 'l'}});
 }
 
 TEST(ModelGradient, PackedDocuments) {

@@ -80,6 +80,25 @@ TEST_F(CudaTraining, Bf16RunsLikeTheCpu) {
   }
 }
 
+// The bounds of the runs above: the parts of a LLaMA-like model round as those of the others do. Muon's matrices have singular
+// values that are small beside the largest, and five steps multiply what rounds there by up to 3.4^5: hence 1e-3.
+TEST_F(CudaTraining, LlamaLikeModelsAndMuonRunLikeTheCpu) {
+  const TinyRuns::Overrides llama = {"model.norm=rmsnorm", "model.position=rope", "model.mlp=swiglu", "model.qk_norm=true",
+                                     "model.kv_heads=1"};
+  ASSERT_EQ(train("cuda", small(llama)), 0);
+  ASSERT_EQ(runs_.train("cpu", small(llama)), 0);
+  expect_close("cuda", "cpu", 1e-4);
+  TinyRuns::Overrides muon = llama;
+  muon.insert(muon.end(), {"train.optimizer.type=muon", "train.recompute=block"});
+  ASSERT_EQ(train("cuda_muon", small(muon)), 0);
+  ASSERT_EQ(runs_.train("cpu_muon", small(muon)), 0);
+  expect_close("cuda_muon", "cpu_muon", 1e-3);
+  muon.push_back("train.precision=bf16");
+  ASSERT_EQ(train("cuda_bf16", small(muon)), 0);
+  ASSERT_EQ(runs_.train("cpu_bf16", small(muon)), 0);
+  expect_close("cuda_bf16", "cpu_bf16", 0.05);
+}
+
 TEST_F(CudaTraining, TheSameRunGivesTheSameBits) {
   const auto overrides = small({"model.attention=vga", "train.precision=bf16"});
   int run = 0;

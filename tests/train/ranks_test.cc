@@ -120,6 +120,11 @@ TEST_F(Ranks, LearnTheSameWithAnyModelAndBuckets) {
   }
 }
 
+TEST_F(Ranks, LearnWithMuon) {
+  const TinyRuns::Overrides muon = with(kEight, {"train.optimizer.type=muon", "model.mlp=swiglu"});
+  expect_near(learn(1, muon, 20), learn(4, muon, 20), "muon");
+}
+
 // A bf16 activation rounds at 2^-9; over the 256 tokens of a batch that leaves less than 1e-3 of the loss.
 TEST_F(Ranks, LearnInBf16) {
   const TinyRuns::Overrides bf16 = with(kEight, {"train.precision=bf16"});

@@ -27,13 +27,16 @@ TEST(Recompute, ChangesNoBitOfARun) {
 }
 
 TEST(Recompute, ChangesNoBitOfALlamaLikeRun) {
-  const TinyRuns runs;
-  for (const Policy policy : {"none", "mlp", "block"}) {
-    ASSERT_EQ(runs.train(policy, {"model.norm=rmsnorm", "model.position=rope", "model.mlp=swiglu", "model.bias=false",
-                                  "model.kv_heads=1", "train.recompute=" + policy, "train.steps=4", "log.checkpoint_every=0"}),
-              0);
-    EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << policy << ": metrics differ";
-    EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << policy << ": weights differ";
+  for (const Policy qk_norm : {"false", "true"}) {
+    const TinyRuns runs;
+    for (const Policy policy : {"none", "mlp", "block"}) {
+      ASSERT_EQ(runs.train(policy, {"model.norm=rmsnorm", "model.position=rope", "model.mlp=swiglu", "model.bias=false",
+                                    "model.kv_heads=1", "model.layers=3", "model.qk_norm=" + qk_norm,
+                                    "train.recompute=" + policy, "train.steps=4", "log.checkpoint_every=0"}),
+                0);
+      EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << policy << ": metrics differ";
+      EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << policy << ": weights differ";
+    }
   }
 }
 

@@ -64,6 +64,16 @@ TEST_F(Resume, Sgd) {
       {"train.optimizer.type=sgd", "train.optimizer.momentum=0.9", "train.optimizer.lr=0.1"});
 }
 
+TEST_F(Resume, MuonAndALlamaLikeModel) {
+  expect_stop_and_resume_equals_straight({"train.optimizer.type=muon", "train.optimizer.adamw_lr=0.001", "model.norm=rmsnorm",
+                                          "model.position=rope", "model.mlp=swiglu", "model.qk_norm=true",
+                                          "model.kv_heads=1"});
+}
+
+TEST_F(Resume, MuonInBf16) {
+  expect_stop_and_resume_equals_straight({"train.optimizer.type=muon", "train.precision=bf16", "model.mlp=relu_squared"});
+}
+
 TEST_F(Resume, SharedValuesGatedAtTheSourceByElement) {
   expect_stop_and_resume_equals_straight({"model.kv_heads=1", "model.bias=true", "model.tied_head=true",
                                           R"(model.attention={"type":"vga","site":"source","grain":"element"})"});

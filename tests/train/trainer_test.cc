@@ -244,6 +244,7 @@ TEST_F(TrainerTest, AccumulationEqualsOneBatchWithinRounding) {
 TEST_F(TrainerTest, TheMemoryPlanIsWhatIsAllocated) {
   for (const TinyRuns::Overrides& overrides :
        {TinyRuns::Overrides{}, {"train.precision=bf16"}, {"train.optimizer.type=sgd", "model.attention=vga"},
+        {"train.optimizer.type=muon", "train.precision=bf16", "model.mlp=swiglu", "model.position=rope", "model.qk_norm=true"},
         {"log.probe_every=0", "log.eval_every=0", "log.map_positions=0"}}) {
     HookedBackend backend;
     {

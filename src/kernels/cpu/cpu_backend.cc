@@ -179,6 +179,17 @@ void CpuBackend::swiglu_backward(const Tensor& d_x, const Tensor& d_out, const T
   isa_.swiglu_backward(d_x, d_out, x, out);
 }
 
+void CpuBackend::head_norm_forward(const HeadNormForward& args) {
+  check_head_norm_forward(args);
+  isa_.head_norm_forward(args);
+}
+
+void CpuBackend::head_norm_backward(const HeadNormBackward& args) {
+  check_head_norm_backward(args);
+  check_workspace("head_norm_backward", args.workspace, norm_workspace(args.d_gain.elements()));
+  isa_.head_norm_backward(args);
+}
+
 void CpuBackend::rope(const Rope& args) {
   check_rope(args);
   isa_.rope(args);
@@ -242,6 +253,16 @@ void CpuBackend::adamw_update(const OptimizerRange& range, const AdamWStep& step
 void CpuBackend::sgd_update(const OptimizerRange& range, const SgdStep& step) {
   check_sgd_update(range, step);
   isa_.sgd_update(range, step);
+}
+
+void CpuBackend::muon_momentum(const MuonMomentum& args) {
+  check_muon_momentum(args);
+  isa_.muon_momentum(args);
+}
+
+void CpuBackend::matrix_sum(const MatrixSum& args) {
+  check_matrix_sum(args);
+  isa_.matrix_sum(args);
 }
 
 double CpuBackend::sum_of_squares(const Tensor& x) {

@@ -45,6 +45,8 @@ class CpuBackend : public Backend {
   void swiglu_forward(const Tensor& out, const Tensor& x) override;
   void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) override;
 
+  void head_norm_forward(const HeadNormForward& args) override;
+  void head_norm_backward(const HeadNormBackward& args) override;
   void rope(const Rope& args) override;
   void attention_forward(const AttentionForward& args) override;
   void attention_backward(const AttentionBackward& args) override;
@@ -59,6 +61,8 @@ class CpuBackend : public Backend {
 
   void adamw_update(const OptimizerRange& range, const AdamWStep& step) override;
   void sgd_update(const OptimizerRange& range, const SgdStep& step) override;
+  void muon_momentum(const MuonMomentum& args) override;
+  void matrix_sum(const MatrixSum& args) override;
   double sum_of_squares(const Tensor& x) override;
   double sum(const Tensor& x) override;
 

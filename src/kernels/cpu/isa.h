@@ -22,6 +22,8 @@ struct IsaKernels {
   void (*activation_backward)(Activation, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);
   void (*swiglu_forward)(const Tensor& out, const Tensor& x);
   void (*swiglu_backward)(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);
+  void (*head_norm_forward)(const HeadNormForward&);
+  void (*head_norm_backward)(const HeadNormBackward&);
   void (*rope)(const Rope&);
   void (*attention_forward)(const AttentionForward&);
   void (*attention_backward)(const AttentionBackward&);
@@ -32,6 +34,8 @@ struct IsaKernels {
   void (*cross_entropy)(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale);
   void (*adamw_update)(const OptimizerRange&, const AdamWStep&);
   void (*sgd_update)(const OptimizerRange&, const SgdStep&);
+  void (*muon_momentum)(const MuonMomentum&);
+  void (*matrix_sum)(const MatrixSum&);
   double (*sum_of_squares)(const Tensor&);
   double (*sum)(const Tensor&);
   void (*group_norms)(const Tensor& out, const Tensor& x, int64_t groups);

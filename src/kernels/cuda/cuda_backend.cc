@@ -57,6 +57,10 @@ cuda::AttentionForwardArgs attention_args(const AttentionForward& args) {
   return out;
 }
 
+cuda::HeadNormArgs head_norm_args(const HeadNormForward& args) {
+  return {view_of(args.x), floats(args.gain), args.gain.elements(), float(args.epsilon)};
+}
+
 cuda::ParameterRange range_of(const OptimizerRange& range) {
   return {floats(range.param), floats(range.first_moment),  floats(range.second_moment), floats(range.grad),
           range.compute_copy.data, range.param.elements(), range.weight_decay};
@@ -207,6 +211,20 @@ class CudaBackend final : public Backend {
   }
 
   // --- attention
+  void head_norm_forward(const HeadNormForward& args) override {
+    check_head_norm_forward(args);
+    put("head_norm_forward", [&] { cuda::head_norm_forward(head_norm_args(args), view_of(args.out), stream_); });
+  }
+
+  void head_norm_backward(const HeadNormBackward& args) override {
+    check_head_norm_backward(args);
+    check_workspace("head_norm_backward", args.workspace, norm_workspace(args.d_gain.elements()));
+    put("head_norm_backward", [&] {
+      cuda::head_norm_backward(head_norm_args(args.forward), view_of(args.d_out), view_of(args.d_x), floats(args.d_gain),
+                               args.accumulate, floats(args.workspace), stream_);
+    });
+  }
+
   void rope(const Rope& args) override {
     check_rope(args);
     put("rope", [&] {
@@ -306,6 +324,21 @@ class CudaBackend final : public Backend {
   void sgd_update(const OptimizerRange& range, const SgdStep& step) override {
     check_sgd_update(range, step);
     put("sgd_update", [&] { cuda::sgd_update(range_of(range), step, stream_); });
+  }
+
+  void muon_momentum(const MuonMomentum& args) override {
+    check_muon_momentum(args);
+    put("muon_momentum", [&] {
+      cuda::muon_momentum({floats(args.grad), floats(args.momentum), view_of(args.out), args.beta, args.grad_scale,
+                           static_cast<double*>(scratch_.data())},
+                          stream_);
+    });
+  }
+
+  void matrix_sum(const MatrixSum& args) override {
+    check_matrix_sum(args);
+    put("matrix_sum",
+        [&] { cuda::matrix_sum(view_of(args.out), view_of(args.x), view_of(args.y), args.a, args.b, args.c, stream_); });
   }
 
   double sum_of_squares(const Tensor& x) override { return summed("sum_of_squares", x, true); }

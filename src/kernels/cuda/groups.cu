@@ -1,9 +1,8 @@
-// Kernels over groups of D columns (a head's): sigmoid gates and their gradients, rotary positions, norms of groups. A
-// gate per element has groups of one column and needs no sum.
+// Kernels over groups of D columns (a head's): sigmoid gates and their gradients, norms of groups. A gate per element
+// has groups of one column and needs no sum.
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/gate.h"
-#include "kernels/formulas/rope.h"
 
 namespace sluice::cuda {
 namespace {
@@ -65,32 +64,6 @@ struct HeadGate {
       v[i] *= gate;
     }
     store(out.at(row, col), v, count, vector);
-  }
-};
-
-// --- rotary positions
-
-// A thread turns a pack of pairs; a row's columns are counted in packs of half heads.
-template <class S>
-struct Turn {
-  Rows<S> x;
-  Rows<float> table;
-  int64_t half, packs, T, first_position;  // packs of half a head
-  bool inverse, vector;
-  __device__ void operator()(int64_t row, int64_t col, int) const {
-    const int64_t pack = col / kPack, head = quotient(pack, packs), i = (pack - head * packs) * kPack;
-    const int count = pack_count(half, i);
-    const int64_t position = first_position + row - quotient(row, T) * T;
-    S *first = x.at(row, head * 2 * half + i), *second = first + half;
-    float a[kPack], b[kPack], cosine[kPack], sine[kPack];
-    load(a, first, count, vector);
-    load(b, second, count, vector);
-    load(cosine, table.at(position, i), count, vector);
-    load(sine, table.at(position, half + i), count, vector);
-#pragma unroll
-    for (int k = 0; k < kPack; ++k) rotate(a[k], b[k], cosine[k], inverse ? -sine[k] : sine[k]);
-    store(first, a, count, vector);
-    store(second, b, count, vector);
   }
 };
 
@@ -188,17 +161,6 @@ void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, con
     else
       for_groups(x.rows, args.heads, D, stream,
                  HeadGateBackward<S>{to, to_logits, from, rows_of<S>(x), rows_of<S>(logits), vector && D % kPack == 0});
-  });
-}
-
-void rope(const RopeArgs& args, cudaStream_t stream) {
-  const View &x = args.x, &table = args.table;
-  const int64_t half = table.cols / 2, heads = x.cols / table.cols, packs = (half + kPack - 1) / kPack;
-  const bool vector = vectorizable(x) && vectorizable(table) && half % kPack == 0;
-  with_element(x.element, [&](auto storage) {
-    using S = decltype(storage);
-    map(x.rows, heads * packs * kPack, false, stream,
-        Turn<S>{rows_of<S>(x), rows_of<float>(table), half, packs, args.T, args.first_position, args.inverse, vector});
   });
 }
 

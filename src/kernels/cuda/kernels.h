@@ -48,6 +48,16 @@ void gate_forward(const GateArgs& args, const View& out, cudaStream_t stream);
 void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, const View& d_logits, cudaStream_t stream);
 void group_norms(const View& out, const View& x, int64_t groups, cudaStream_t stream);
 
+// --- heads.cu: what is done to query and key heads before attention
+struct HeadNormArgs {
+  View x;
+  const float* gain;         // [D]
+  int64_t D;
+  float epsilon;
+};
+void head_norm_forward(const HeadNormArgs& args, const View& out, cudaStream_t stream);
+void head_norm_backward(const HeadNormArgs& args, const View& d_out, const View& d_x, float* d_gain, bool accumulate,
+                        float* workspace, cudaStream_t stream);
 struct RopeArgs {
   View x, table;             // the table is f32
   int64_t T, first_position;
@@ -85,6 +95,10 @@ struct NormBackwardArgs {
 };
 void norm_forward(const NormForwardArgs& args, cudaStream_t stream);
 void norm_backward(const NormBackwardArgs& args, cudaStream_t stream);
+// out[c] (+)= sum over chunks of partial[chunk * step + c], c < C, in order; the same for a second array C further on, where
+// there is one.
+void add_chunks(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks, int64_t C,
+                bool accumulate, cudaStream_t stream);
 void bias_gradient(float* d_bias, const View& d_out, bool accumulate, float* workspace, cudaStream_t stream);
 
 // --- embedding.cu
@@ -117,9 +131,19 @@ struct ParameterRange {
 };
 void adamw_update(const ParameterRange& range, const AdamWStep& step, cudaStream_t stream);
 void sgd_update(const ParameterRange& range, const SgdStep& step, cudaStream_t stream);
+inline constexpr int kSumBlocks = 256;
+// `scratch` holds kSumBlocks + 1 doubles.
+struct MuonMomentumArgs {
+  const float* grad;
+  float* momentum;
+  View out;
+  double beta, grad_scale;
+  double* scratch;
+};
+void muon_momentum(const MuonMomentumArgs& args, cudaStream_t stream);
+void matrix_sum(const View& out, const View& x, const View& y, double a, double b, double c, cudaStream_t stream);
 // partial[kSumBlocks] receives parts of the sum of x, or of x^2: as many as it returns. Their sum in order is the
 // result.
-inline constexpr int kSumBlocks = 256;
 int partial_sums(double* partial, const View& x, bool squares, cudaStream_t stream);
 
 }  // namespace sluice::cuda

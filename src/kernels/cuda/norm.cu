@@ -195,14 +195,6 @@ __global__ void __launch_bounds__(kMaxSumWarps* kWarp)
   out[c] = sum;
 }
 
-void add_chunks(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks, int64_t C,
-                bool accumulate, cudaStream_t stream) {
-  const dim3 grid(unsigned((C + kWarp - 1) / kWarp), second_out ? 2 : 1);
-  const int64_t warps = std::min<int64_t>(chunks, kMaxSumWarps);
-  launch(add_chunks_kernel, grid, dim3(unsigned(warps) * kWarp), 0, stream, first_out, second_out, partial, step,
-         chunks, C, accumulate);
-}
-
 constexpr int kColumnWarps = 8, kColumns = kWarp * kPack;  // of a block of the next kernel
 
 // partial[chunk][c] = sum of the chunk's rows: blockIdx.x counts groups of kColumns columns, blockIdx.y chunks.
@@ -254,6 +246,14 @@ void with_team(int64_t C, Body body) {
 }
 
 }  // namespace
+
+void add_chunks(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks, int64_t C,
+                bool accumulate, cudaStream_t stream) {
+  const dim3 grid(unsigned((C + kWarp - 1) / kWarp), second_out ? 2 : 1);
+  const int64_t warps = std::min<int64_t>(chunks, kMaxSumWarps);
+  launch(add_chunks_kernel, grid, dim3(unsigned(warps) * kWarp), 0, stream, first_out, second_out, partial, step,
+         chunks, C, accumulate);
+}
 
 void norm_forward(const NormForwardArgs& args, cudaStream_t stream) {
   if (args.x.rows == 0) return;

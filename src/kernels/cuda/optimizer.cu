@@ -60,10 +60,21 @@ bool vectorizable(const ParameterRange& range) {
 
 constexpr int kSumThreads = 512;
 
+// partial[blockIdx.x] = the sum of `mine` over the block's threads, which all call.
+__device__ __forceinline__ void write_block_sum(double* partial, double mine) {
+  __shared__ double sums[kSumThreads / kWarp];
+  mine = warp_sum(mine);
+  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = mine;
+  __syncthreads();
+  if (threadIdx.x > 0) return;
+  mine = 0;
+  for (int w = 0; w < kSumThreads / kWarp; ++w) mine += sums[w];
+  partial[blockIdx.x] = mine;
+}
+
 template <class S>
 __global__ void __launch_bounds__(kSumThreads) partial_sums_kernel(double* partial, const S* x, int64_t n, bool squares,
                                                                    bool vector) {
-  __shared__ double sums[kSumThreads / kWarp];
   double total = 0;
 #pragma unroll 2
   for (int64_t at = (int64_t(blockIdx.x) * kSumThreads + threadIdx.x) * kPack; at < n;
@@ -73,14 +84,74 @@ __global__ void __launch_bounds__(kSumThreads) partial_sums_kernel(double* parti
 #pragma unroll
     for (int i = 0; i < kPack; ++i) total += squares ? double(v[i]) * double(v[i]) : double(v[i]);
   }
-  total = warp_sum(total);
-  if (threadIdx.x % kWarp == 0) sums[threadIdx.x / kWarp] = total;
-  __syncthreads();
-  if (threadIdx.x > 0) return;
-  total = 0;
-  for (int w = 0; w < kSumThreads / kWarp; ++w) total += sums[w];
-  partial[blockIdx.x] = total;
+  write_block_sum(partial, total);
 }
+
+// How many blocks add up n elements.
+int64_t sum_blocks(int64_t n) { return std::clamp<int64_t>(n / (kSumThreads * kPack), 1, kSumBlocks); }
+
+// --- Muon: the momentum with partial sums of u's squares, their inverse root, the direction
+
+__global__ void __launch_bounds__(kSumThreads)
+    muon_momentum_kernel(float* momentum, const float* grad, MuonFactors<float> factors, double* partial, int64_t n,
+                         bool vector) {
+  double total = 0;
+  for (int64_t at = (int64_t(blockIdx.x) * kSumThreads + threadIdx.x) * kPack; at < n;
+       at += int64_t(gridDim.x) * kSumThreads * kPack) {
+    const int count = pack_count(n, at);
+    float m[kPack], g[kPack];
+    load(m, momentum + at, count, vector);
+    load(g, grad + at, count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) {
+      m[i] = muon_momentum(m[i], g[i], factors);
+      const float u = muon_momentum(m[i], g[i], factors);
+      total += double(u) * double(u);
+    }
+    store(momentum + at, m, count, vector);
+  }
+  write_block_sum(partial, total);
+}
+
+// One block.
+__global__ void __launch_bounds__(kSumThreads) inverse_norm_kernel(double* partial, int count, double* out) {
+  write_block_sum(out, int(threadIdx.x) < count ? partial[threadIdx.x] : 0.0);
+  if (threadIdx.x == 0) *out = inverse_norm(*out);
+}
+static_assert(kSumBlocks <= kSumThreads);
+
+template <class S>
+struct MuonDirection {
+  Rows<S> out;
+  const float *momentum, *grad;
+  MuonFactors<float> factors;
+  const double* scale;
+  bool vector;
+  __device__ void operator()(int64_t, int64_t at, int count) const {
+    float m[kPack], g[kPack];
+    load(m, momentum + at, count, vector);
+    load(g, grad + at, count, vector);
+    const float factor = float(*scale);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) m[i] = muon_momentum(m[i], g[i], factors) * factor;
+    store(out.data + at, m, count, vector);
+  }
+};
+
+template <class S>
+struct AddMatrices {
+  Rows<S> out, x, y;
+  float a, b, c;
+  bool vector;
+  __device__ void operator()(int64_t row, int64_t col, int count) const {
+    float v[kPack], w[kPack];
+    load(v, x.at(row, col), count, vector);
+    load(w, y.at(row, col), count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] = b * v[i] + c * w[i] + (row == col + i ? a : 0.0f);
+    store(out.at(row, col), v, count, vector);
+  }
+};
 
 }  // namespace
 
@@ -96,8 +167,32 @@ void sgd_update(const ParameterRange& range, const SgdStep& step, cudaStream_t s
           sgd_factors<float>(step, range.weight_decay), vectorizable(range)});
 }
 
+void muon_momentum(const MuonMomentumArgs& args, cudaStream_t stream) {
+  const int64_t n = args.out.rows * args.out.cols, blocks = sum_blocks(n);
+  const bool vector = aligned(args.grad) && aligned(args.momentum);
+  const MuonFactors<float> factors = muon_factors<float>(args.beta, args.grad_scale);
+  double* scale = args.scratch + kSumBlocks;
+  launch(muon_momentum_kernel, dim3(unsigned(blocks)), dim3(kSumThreads), 0, stream, args.momentum, args.grad, factors,
+         args.scratch, n, vector);
+  launch(inverse_norm_kernel, dim3(1), dim3(kSumThreads), 0, stream, args.scratch, int(blocks), scale);
+  with_element(args.out.element, [&](auto storage) {
+    using S = decltype(storage);
+    map(1, n, true, stream,
+        MuonDirection<S>{rows_of<S>(args.out), args.momentum, args.grad, factors, scale, vector && aligned(args.out.data)});
+  });
+}
+
+void matrix_sum(const View& out, const View& x, const View& y, double a, double b, double c, cudaStream_t stream) {
+  const bool vector = cuda::vectorizable(out) && cuda::vectorizable(x) && cuda::vectorizable(y);
+  with_element(out.element, [&](auto storage) {
+    using S = decltype(storage);
+    map(out.rows, out.cols, false, stream,
+        AddMatrices<S>{rows_of<S>(out), rows_of<S>(x), rows_of<S>(y), float(a), float(b), float(c), vector});
+  });
+}
+
 int partial_sums(double* partial, const View& x, bool squares, cudaStream_t stream) {
-  const int64_t n = x.rows * x.cols, blocks = std::clamp<int64_t>(n / (kSumThreads * kPack), 1, kSumBlocks);
+  const int64_t n = x.rows * x.cols, blocks = sum_blocks(n);
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
     launch(partial_sums_kernel<S>, dim3(unsigned(blocks)), dim3(kSumThreads), 0, stream, partial,

@@ -4,6 +4,7 @@
 //   p -= lr wd p;  m = b1 m + (1-b1) g;  v = b2 v + (1-b2) g^2
 //   p -= lr / (1-b1^t) * m / (sqrt(v) / sqrt(1-b2^t) + eps)
 // SGD with momentum: g += wd p;  m = mu m + g;  p -= lr m
+// Muon (Jordan 2024): m = b m + (1-b) g, and its direction is made of u = b m + (1-b) g, Nesterov's momentum.
 #pragma once
 
 #include "kernels/formulas/math.h"
@@ -49,6 +50,24 @@ SLUICE_FORMULA void sgd(V& p, V grad, V& m, const SgdFactors<T>& f) {
   const V g = grad * V(f.grad_scale) + V(f.weight_decay) * p;
   m = V(f.momentum) * m + g;
   p = p - V(f.lr) * m;
+}
+
+template <class T>
+struct MuonFactors {
+  T beta, grad_weight;
+};
+
+template <class T>
+SLUICE_FORMULA MuonFactors<T> muon_factors(double beta, double grad_scale) {
+  return {T(beta), T((1 - beta) * grad_scale)};
+}
+
+// 0 for a gradient of zeros, whose direction is zero.
+SLUICE_FORMULA double inverse_norm(double squares) { return squares > 0 ? 1 / sqrt_of(squares) : squares; }
+
+template <class V, class T>
+SLUICE_FORMULA V muon_momentum(V m, V grad, const MuonFactors<T>& f) {
+  return V(f.beta) * m + V(f.grad_weight) * grad;
 }
 
 }  // namespace sluice

@@ -17,10 +17,15 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
   spec_.scale = 1.0 / std::sqrt(double(D));
 
   rope_table_ = d.rope_table;
-  qkv_ = d.linear(name + ".qkv", (H + 2 * KV) * D, C);
+  epsilon_ = model.norm_epsilon;
+  qkv_ = d.linear(name + ".qkv", (H + 2 * KV) * D, C, false, {H * D, KV * D, KV * D});
   qkv_bias_ = d.linear_bias(name + ".qkv", (H + 2 * KV) * D, C);
-  output_ = d.linear(name + ".output", C, H * D, true);
+  output_ = d.linear(name + ".output", C, H * D, true, {C});
   output_bias_ = d.linear_bias(name + ".output", C, H * D);
+  if (model.qk_norm) {
+    q_gain_ = d.params.declare(name + ".q_norm.weight", {D}, Init::constant(1), DecayGroup::kNorm);
+    k_gain_ = d.params.declare(name + ".k_norm.weight", {D}, Init::constant(1), DecayGroup::kNorm);
+  }
   if (attention.key_bias || attention.key_value_bias)
     key_bias_ = d.params.declare(name + ".key_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
   if (attention.key_value_bias)
@@ -37,6 +42,13 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
     return d.plan.declare(name + what, "scratch", shape, d.act, {back, back});
   };
   qkv_buffer_ = kept(".qkv", {N, (H + 2 * KV) * D});
+  // Normalised queries and keys are computed again for the backward pass: with a recomputed block already when it runs once
+  // more, before the backward pass of its MLP.
+  if (model.qk_norm) {
+    const int again = d.recompute == Recompute::kBlock ? d.timeline.mlp_backward(layer) : back;
+    normed_ = d.plan.declare(name + ".normed", "activations", {N, (H + KV) * D}, d.act,
+                             {d.timeline.attention(layer), d.timeline.mlp(layer)}, Lifetime{again, back});
+  }
   d_qkv_ = scratch(".d_qkv", {N, (H + 2 * KV) * D});
   heads_out_ = kept(".heads", {N, H * D});
   d_heads_ = scratch(".d_heads", {N, H * D});
@@ -47,20 +59,29 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
                                         {d.backend.attention_workspace(spec_.shape, d.act)}, DType::kF32, {back, back});
 }
 
+Tensor AttentionLayer::qkv(const Pass& pass) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  return pass.view(qkv_buffer_, {pass.N(), (H + 2 * KV) * D});
+}
+
+Tensor AttentionLayer::heads(const Pass& pass) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  return normed_ ? pass.view(normed_, {pass.N(), (H + KV) * D}) : qkv(pass).columns(0, (H + KV) * D);
+}
+
 Tensor AttentionLayer::values(const Pass& pass) const {
   const auto [B, T, H, KV, D] = spec_.shape;
-  return pass.view(qkv_buffer_, {pass.N(), (H + 2 * KV) * D}).columns((H + KV) * D, KV * D);
+  return qkv(pass).columns((H + KV) * D, KV * D);
 }
 
 AttentionForward AttentionLayer::attention(const Pass& pass) const {
   const auto [B, T, H, KV, D] = spec_.shape;
-  const Tensor qkv = pass.view(qkv_buffer_, {pass.N(), (H + 2 * KV) * D});
   AttentionForward args;
   args.spec = spec_;
   args.spec.shape.B = pass.B;
   args.spec.shape.T = pass.T;
-  args.q = qkv.columns(0, H * D);
-  args.k = qkv.columns(H * D, KV * D);
+  args.q = heads(pass).columns(0, H * D);
+  args.k = heads(pass).columns(H * D, KV * D);
   args.v = gated_values_ ? pass.view(gated_values_, {pass.N(), KV * D}) : values(pass);
   args.key_bias = pass.params.value(key_bias_);
   args.value_bias = pass.params.value(value_bias_);
@@ -75,15 +96,48 @@ Tensor AttentionLayer::gated(const Pass& pass) const {
   return pass.view(gated_ ? gated_ : heads_out_, {pass.N(), spec_.shape.H * spec_.shape.D});
 }
 
-// Rotary positions: queries and keys lie side by side. The learned key of a bias slot has no position.
-void AttentionLayer::turn(const Pass& pass, const Tensor& qkv, bool inverse) const {
+// Rotary positions of queries and keys, which lie side by side. The learned key of a bias slot has neither norm nor position.
+void AttentionLayer::turn(const Pass& pass, const Tensor& heads, bool inverse) const {
   if (!rope_table_) return;
-  const auto [B, T, H, KV, D] = spec_.shape;
-  pass.backend.rope({.x = qkv.columns(0, (H + KV) * D),
+  pass.backend.rope({.x = heads,
                      .table = pass.view(rope_table_, pass.plan.buffer(rope_table_).shape),
                      .T = pass.T,
                      .first_position = pass.first_position,
                      .inverse = inverse});
+}
+
+void AttentionLayer::prepare_heads(const Pass& pass) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  const Tensor to = heads(pass);
+  if (normed_) {
+    const auto normalise = [&](ParamId gain, int64_t first, int64_t count) {
+      pass.backend.head_norm_forward({.epsilon = epsilon_,
+                                      .x = qkv(pass).columns(first, count),
+                                      .out = to.columns(first, count),
+                                      .gain = pass.params.value(gain)});
+    };
+    normalise(q_gain_, 0, H * D);
+    normalise(k_gain_, H * D, KV * D);
+  }
+  turn(pass, to, false);
+}
+
+void AttentionLayer::prepare_heads_backward(const Pass& pass, const Tensor& d_heads, const Tensor& workspace) const {
+  const auto [B, T, H, KV, D] = spec_.shape;
+  turn(pass, d_heads, true);
+  if (!normed_) return;
+  const auto differentiate = [&](ParamId gain, int64_t first, int64_t count) {
+    const Tensor d = d_heads.columns(first, count);
+    pass.backend.head_norm_backward(
+        {.forward = {.epsilon = epsilon_, .x = qkv(pass).columns(first, count), .out = {}, .gain = pass.params.value(gain)},
+         .d_out = d,
+         .d_x = d,
+         .d_gain = pass.params.grad(gain),
+         .accumulate = pass.accumulate,
+         .workspace = workspace});
+  };
+  differentiate(q_gain_, 0, H * D);
+  differentiate(k_gain_, H * D, KV * D);
 }
 
 // Keys and values go into the cache as they are attended to: turned, gated at the source.
@@ -107,9 +161,8 @@ void AttentionLayer::attend(const Pass& pass, const AttentionForward& args) cons
 
 void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   const AttentionForward args = attention(pass);
-  const Tensor qkv = pass.view(qkv_buffer_, {pass.N(), args.q.stride});
-  pass.linear(qkv, x, qkv_, qkv_bias_);
-  turn(pass, qkv, false);
+  pass.linear(qkv(pass), x, qkv_, qkv_bias_);
+  prepare_heads(pass);
   if (gate_) gate_->compute(pass, x, values(pass));
   if (gated_values_) gate_->apply(pass, args.v, values(pass));
   attend(pass, args);
@@ -142,10 +195,11 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   args.accumulate = pass.accumulate;
   args.workspace = pass.view(attention_workspace_, {pass.plan.buffer(attention_workspace_).shape.elements()});
 
+  if (normed_) prepare_heads(pass);
   pass.linear_backward(args.d_out, false, d_out, gated(pass), output_, output_bias_, workspace);
   if (gated_) gate_->backward(pass, args.d_out, args.d_out, args.forward.out);
   pass.backend.attention_backward(args);
-  turn(pass, d_qkv, true);
+  prepare_heads_backward(pass, d_qkv.columns(0, (H + KV) * D), workspace);
   if (gated_values_) gate_->backward(pass, d_values, d_values, values(pass));
   if (gate_ && gate_->reads_values()) {
     show_gradient(pass, d_values, false);

@@ -27,14 +27,21 @@ class AttentionLayer {
  private:
   Tensor gated(const Pass& pass) const;
   void attend(const Pass& pass, const AttentionForward& args) const;
-  void turn(const Pass& pass, const Tensor& qkv, bool inverse) const;
+  Tensor qkv(const Pass& pass) const;
+  Tensor heads(const Pass& pass) const;  // [N, (H + KV) D]: queries and keys as attention takes them, from column 0 on
+  void prepare_heads(const Pass& pass) const;
+  void prepare_heads_backward(const Pass& pass, const Tensor& d_heads, const Tensor& workspace) const;
+  void turn(const Pass& pass, const Tensor& heads, bool inverse) const;
   void show_gradient(const Pass& pass, const Tensor& d_values, bool whole) const;
 
   int layer_;
   AttentionSpec spec_;
   ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_, sink_logit_;
   std::optional<Gate> gate_;
-  BufferId qkv_buffer_, d_qkv_;        // [N, (H + 2 KV) D]; queries and keys already turned by rope
+  double epsilon_;                     // of the norms of queries and keys
+  ParamId q_gain_, k_gain_;            // [D]; absent without qk_norm
+  BufferId qkv_buffer_, d_qkv_;        // [N, (H + 2 KV) D]; without qk_norm rope turns queries and keys in place
+  BufferId normed_;                    // [N, (H + KV) D]: with qk_norm, queries and keys normalised and turned
   BufferId rope_table_;                // [context, D]
   BufferId gated_values_;              // [N, KV*D], site source
   BufferId heads_out_, gated_, d_heads_;  // [N, H*D]

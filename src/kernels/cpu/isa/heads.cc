@@ -1,9 +1,54 @@
-// What is done to query and key heads before attention: rotary positions.
+// What is done to query and key heads before attention: a norm of each head, and rotary positions.
 #include "kernels/cpu/isa/rows.h"
+#include "kernels/formulas/norm.h"
 #include "kernels/formulas/rope.h"
 
 namespace sluice::SLUICE_ISA {
 namespace {
+
+// The inverse root of the head's mean square.
+template <class S>
+SLUICE_INLINE Vec<Acc<S>> inverse_deviation(const S* x, Acc<S> epsilon, int64_t D) {
+  using A = Acc<S>;
+  using V = Vec<A>;
+  const A squares = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    const V v = load_some(x + i, count);
+    return v * v;
+  });
+  return V(1) / sqrt_of(V(squares / A(D) + epsilon));
+}
+
+template <class S>
+void head_norm_row(S* out, const S* x, const Acc<S>* gain, Acc<S> epsilon, int64_t heads, int64_t D) {
+  using A = Acc<S>;
+  for (int64_t h = 0; h < heads; ++h, x += D, out += D) {
+    const Vec<A> rstd = inverse_deviation(x, epsilon, D);
+    for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      store_some(out + i, normalised(load_some(x + i, count), Vec<A>(0), rstd) * load_some(gain + i, count), count);
+    });
+  }
+}
+
+template <class S>
+void head_norm_backward_row(S* d_x, const S* d_out, const S* x, const Acc<S>* gain, Acc<S>* d_gain, Acc<S> epsilon,
+                            int64_t heads, int64_t D) {
+  using A = Acc<S>;
+  using V = Vec<A>;
+  for (int64_t h = 0; h < heads; ++h, x += D, d_out += D, d_x += D) {
+    const V rstd = inverse_deviation(x, epsilon, D);
+    const A sum = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      const V d = load_some(d_out + i, count), d_xhat = d * normalised(load_some(x + i, count), V(0), rstd);
+      store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
+      return d_xhat * load_some(gain + i, count);
+    });
+    const V mean_e_xhat(sum / A(D));
+    for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      const V xhat = normalised(load_some(x + i, count), V(0), rstd);
+      const V e = load_some(d_out + i, count) * load_some(gain + i, count);
+      store_some(d_x + i, norm_input_gradient(e, xhat, V(0), mean_e_xhat, rstd), count);
+    });
+  }
+}
 
 // `cosines` [half], then as many sines.
 template <class S>
@@ -21,6 +66,37 @@ void rope_row(S* x, const Acc<S>* cosines, bool inverse, int64_t heads, int64_t 
 }
 
 }  // namespace
+
+void head_norm_forward(const HeadNormForward& args) {
+  const int64_t N = args.x.rows(), C = args.x.cols(), D = args.gain.elements();
+  with_storage(args.x.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    const A* gain = static_cast<const A*>(args.gain.data);
+    for_rows(N, C, [&](int64_t n) {
+      head_norm_row(row_of<S>(args.out, n), row_of<S>(args.x, n), gain, A(args.epsilon), C / D, D);
+    });
+  });
+}
+
+void head_norm_backward(const HeadNormBackward& args) {
+  const HeadNormForward& forward = args.forward;
+  const int64_t N = forward.x.rows(), C = forward.x.cols(), D = forward.gain.elements();
+  with_storage(forward.x.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    const A* gain = static_cast<const A*>(forward.gain.data);
+    A* partial = static_cast<A*>(args.workspace.data);  // [chunk][D]
+    for_row_chunks(N, C, [&](int64_t chunk, int64_t first, int64_t end) {
+      A* d_gain = partial + chunk * D;
+      __builtin_memset(d_gain, 0, size_t(D) * sizeof(A));
+      for (int64_t n = first; n < end; ++n)
+        head_norm_backward_row(row_of<S>(args.d_x, n), row_of<S>(args.d_out, n), row_of<S>(forward.x, n), gain, d_gain,
+                               A(forward.epsilon), C / D, D);
+    });
+    combine_chunks(static_cast<A*>(args.d_gain.data), partial, D, row_chunks(N), D, args.accumulate);
+  });
+}
 
 void rope(const Rope& args) {
   const int64_t N = args.x.rows(), C = args.x.cols(), D = args.table.cols();

@@ -25,12 +25,16 @@ void norm_forward(const NormForward& args);
 void norm_backward(const NormBackward& args);
 void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace);
 // heads.cc
+void head_norm_forward(const HeadNormForward& args);
+void head_norm_backward(const HeadNormBackward& args);
 void rope(const Rope& args);
 // loss.cc
 void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale);
 // optimizer.cc
 void adamw_update(const OptimizerRange& range, const AdamWStep& step);
 void sgd_update(const OptimizerRange& range, const SgdStep& step);
+void muon_momentum(const MuonMomentum& args);
+void matrix_sum(const MatrixSum& args);
 double sum_of_squares(const Tensor& x);
 double sum(const Tensor& x);
 // quantize.cc

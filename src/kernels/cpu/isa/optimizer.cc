@@ -53,6 +53,42 @@ struct Square {
   static SLUICE_INLINE V of(V x) { return x * x; }
 };
 
+// The chunk's momentum, and the sum of the squares of u; lanes, blocks and chunks as in the sums below.
+template <class A>
+double muon_chunk(A* m, const A* g, const MuonFactors<A>& f, int64_t n) {
+  double total = 0;
+  for (int64_t first = 0; first < n; first += kBlock) {
+    A* momentum = m + first;
+    const A* grad = g + first;
+    total += double(sum_over<A>(min_of(kBlock, n - first), [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+      const Vec<A> gradient = load_some(grad + i, count);
+      const Vec<A> moved = muon_momentum(load_some(momentum + i, count), gradient, f);
+      store_some(momentum + i, moved, count);
+      const Vec<A> u = muon_momentum(moved, gradient, f);
+      return u * u;
+    }));
+  }
+  return total;
+}
+
+template <class S>
+void muon_direction_span(S* out, const Acc<S>* m, const Acc<S>* g, const MuonFactors<Acc<S>>& shared, Acc<S> scale,
+                         int64_t n) {
+  const MuonFactors<Acc<S>> f = shared;
+  for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    const Vec<Acc<S>> u = muon_momentum(load_some(m + i, count), load_some(g + i, count), f);
+    store_some(out + i, u * Vec<Acc<S>>(scale), count);
+  });
+}
+
+template <class S>
+void matrix_sum_row(S* out, const S* x, const S* y, Acc<S> b, Acc<S> c, int64_t n) {
+  using V = Vec<Acc<S>>;
+  for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(out + i, V(b) * load_some(x + i, count) + V(c) * load_some(y + i, count), count);
+  });
+}
+
 template <class F, class S>
 double reduce_chunk(const S* x, int64_t n) {
   double total = 0;
@@ -108,6 +144,43 @@ void sgd_update(const OptimizerRange& range, const SgdStep& step) {
     for_spans(1, range.param.elements(), true, [&](int64_t, int64_t i, int64_t n) {
       sgd_span(at<A>(range.param, i), at<A>(range.grad, i), at<A>(range.first_moment, i),
                at<Bf16>(range.compute_copy, i), factors, n);
+    });
+  });
+}
+
+void muon_momentum(const MuonMomentum& args) {
+  const int64_t n = args.out.elements(), blocks = (n + kBlock - 1) / kBlock, chunks = min_of(kChunks, blocks);
+  with_storage(args.out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    const MuonFactors<A> factors = muon_factors<A>(args.beta, args.grad_scale);
+    double partial[kChunks];
+#pragma omp parallel for schedule(static) if (n >= kParallelElements)
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) {
+      const int64_t first = blocks * chunk / chunks * kBlock, end = min_of(n, blocks * (chunk + 1) / chunks * kBlock);
+      partial[chunk] = muon_chunk(at<A>(args.momentum, first), at<A>(args.grad, first), factors, end - first);
+    }
+    double squares = 0;
+    for (int64_t chunk = 0; chunk < chunks; ++chunk) squares += partial[chunk];
+    const A scale = A(inverse_norm(squares));
+    for_spans(1, n, true, [&](int64_t, int64_t i, int64_t count) {
+      muon_direction_span(at<S>(args.out, i), at<A>(args.momentum, i), at<A>(args.grad, i), factors, scale, count);
+    });
+  });
+}
+
+void matrix_sum(const MatrixSum& args) {
+  const int64_t n = args.out.rows();
+  with_storage(args.out.dtype, [&](auto tag) {
+    using S = decltype(tag);
+    using A = Acc<S>;
+    const A a = A(args.a), b = A(args.b), c = A(args.c);
+    for_rows(n, n, [&](int64_t row) {
+      const S *x = row_of<S>(args.x, row), *y = row_of<S>(args.y, row);
+      S* out = row_of<S>(args.out, row);
+      const A diagonal = a + b * load_one(x + row) + c * load_one(y + row);  // before `out`, which may be x or y
+      matrix_sum_row(out, x, y, b, c, n);
+      store_one(out + row, diagonal);
     });
   });
 }
