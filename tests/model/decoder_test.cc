@@ -105,6 +105,7 @@ TEST(Decoder, EveryGate) {
 
 TEST(Decoder, TheModelsChoices) {
   for (const char* position : {"learned", "rope", "none"}) check_model({{"position", position}, {"attention", "vga"}});
+  for (const char* position : {"rope", "none"}) check_model({{"position", position}, {"qk_norm", true}, {"kv_heads", 1}});
   for (const char* mlp : {"relu", "relu_squared", "swiglu"})
     check_model({{"mlp", mlp}, {"norm", "rmsnorm"}, {"tied_head", true}, {"position", "rope"}, {"kv_heads", 1}});
 }
