@@ -56,7 +56,8 @@ std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Expe
   if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
   DataConfig data = experiment.data;
   if (!args.data.empty()) {
-    if (data.type != "tokens") data = {.type = "tokens"};
+    if (data.type != "tokens") data = DataConfig{};
+    data.type = "tokens";
     data.validation_shards = args.data;
   }
   return make_source(data, Split::kHeldOut, length, model.vocab_size, experiment.seed);
