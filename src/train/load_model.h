@@ -16,9 +16,9 @@
 namespace sluice {
 
 struct LoadModelOptions {
-  int64_t max_batch = 0;       // sequences of one pass, of the model's context; 0: about 8192 tokens
-  bool training = false;       // with gradients
-  std::optional<DType> act;    // activations' type; absent: as it was trained (train.precision)
+  int64_t max_batch = 0;          // sequences of one pass, of the model's context; 0: about 8192 tokens
+  bool training = false;          // with gradients
+  std::optional<DType> act = {};  // activations' type; absent: as it was trained (train.precision)
 };
 
 struct LoadedModel {

@@ -75,7 +75,7 @@ TEST(DataConfig, TokensNeedShardsForTheSplitThatIsAskedFor) {
   EXPECT_EQ(error_of(config), "(nothing was thrown)");
   EXPECT_EQ(error_of(config, Split::kHeldOut),
             "data.validation_shards names no file, so there are no tokens to evaluate on; where none are wanted, set "
-            "log.eval_every, log.probe_every and log.map_positions to 0");
+            "log.eval_every, log.probe_every, log.analyze_every and log.map_positions to 0");
 }
 
 TEST(RandomTokens, UniformReproducibleAndShifted) {

@@ -181,7 +181,7 @@ TEST(TokenShards, MissingFiles) {
   EXPECT_EQ(error_of({}), "data.train_shards names no file, so there are no tokens to train on");
   EXPECT_EQ(message_of<UserError>([] { open_shards({}, Split::kHeldOut); }),
             "data.validation_shards names no file, so there are no tokens to evaluate on; where none are wanted, set "
-            "log.eval_every, log.probe_every and log.map_positions to 0");
+            "log.eval_every, log.probe_every, log.analyze_every and log.map_positions to 0");
   EXPECT_EQ(error_of({folder.file("")}), "data.train_shards: " + folder.file("") + " is not a file");
 }
 
