@@ -19,7 +19,8 @@ struct ExportArguments {
 };
 
 // The run's tokenizer. One that the config names may have moved since: then the export goes without, and says so.
-std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Experiment& experiment, std::string& path) {
+std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Experiment& experiment,
+                                          std::string& path) {
   const std::string given = path;
   if (given.empty()) path = experiment.data.tokenizer;
   if (path.empty()) return nullptr;

@@ -54,19 +54,23 @@ void run_import(const ImportArguments& args) {
              args.folder, name_of(result.architecture));
   if (result.has_tokenizer && !reads_tokenizer)
     fmt::print(stderr, "note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer\n", args.out);
-  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set data.train_shards=...\n", args.out);
+  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set data.train_shards=...\n",
+             args.out);
 }
 
 }  // namespace
 
 void add_import_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("import", "make a run of a GPT-2 or LLaMA-like folder of the transformers library");
+  CLI::App* command =
+      app.add_subcommand("import", "make a run of a GPT-2 or LLaMA-like folder of the transformers library");
   auto args = std::make_shared<ImportArguments>();
   command->add_option("folder", args->folder, "a folder with config.json and safetensors")->required();
   command->add_option("--out", args->out, "the run's folder; it must not be there yet")->required();
   command->add_option("--config", args->config, "a config for data, training and logging; its model is the folder's");
   add_set_option(*command, args->overrides);
-  command->add_option("--context", args->context, "tokens in a sequence instead of the folder's, e.g. to train on less memory")
+  command
+      ->add_option("--context", args->context,
+                   "tokens in a sequence instead of the folder's, e.g. to train on less memory")
       ->check(CLI::Range(1, 1 << 20));
   command->callback([args] { run_import(*args); });
 }

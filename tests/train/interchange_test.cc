@@ -1,5 +1,5 @@
-// Folders of the transformers library, in both directions. What the library computes for tests/golden/transformers/* was
-// written down by make.py there; scripts/check_transformers.py runs the library itself.
+// Folders of the transformers library, in both directions. What the library computes for tests/golden/transformers/*
+// was written down by make.py there; scripts/check_transformers.py runs the library itself.
 #include <gtest/gtest.h>
 
 #include <filesystem>
@@ -25,8 +25,8 @@ namespace {
 namespace fs = std::filesystem;
 using parity::Values;
 
-const std::vector<std::string> kFolders = {"gpt2",  "gpt2_first",   "gpt2_untied",
-                                           "llama", "llama_biases", "mistral"};
+const std::vector<std::string> kFolders = {"gpt2",         "gpt2_first", "gpt2_untied", "llama",
+                                           "llama_biases", "mistral",    "qwen3"};
 
 // Relative to the norm of the logits, and above what fp32 rounding of two layers gives in another order of summation
 // (about 1e-6); the golden values of tests/golden have the same bound.
@@ -116,10 +116,12 @@ TEST(Interchange, AnExportHasTheWeightsOfTheImportedFolder) {
     const TempFolder folder;
     const Imported imported = import_to(golden(name), folder.file("run"));
     export_to(folder.file("run"), folder.file("out"));
-    EXPECT_EQ(export_to(folder.file("run"), folder.file("again"), {.logits = 5}).parameters, imported.result.parameters);
+    EXPECT_EQ(export_to(folder.file("run"), folder.file("again"), {.logits = 5}).parameters,
+              imported.result.parameters);
     const Weights exported = weights_of(folder.file("out") + "/model.safetensors");
     import_to(folder.file("out"), folder.file("second"));
-    EXPECT_EQ(weights_of(newest_weights(folder.file("run"))), weights_of(newest_weights(folder.file("second")))) << name;
+    EXPECT_EQ(weights_of(newest_weights(folder.file("run"))), weights_of(newest_weights(folder.file("second"))))
+        << name;
     if (name == "gpt2_first") continue;  // its names lack the prefix that the export writes
     EXPECT_EQ(exported, weights_of(golden(name) / "model.safetensors")) << name;
   }
@@ -134,7 +136,7 @@ TEST(Interchange, AnExportsConfigSaysWhatTheFoldersSaid) {
     const Json after = read_json_file(folder.file("out") + "/config.json");
     for (const auto& [key, value] : after.items()) {
       if (key.ends_with("_pdrop") || key == "torch_dtype" || key == "architectures") continue;
-      if (name == "mistral" && key == "model_type") continue;  // without a window it is a LLaMA
+      if (name == "mistral" && key == "model_type") continue;        // without a window it is a LLaMA
       if (!before.contains(key) || before[key].is_null()) continue;  // left to the library's default
       EXPECT_EQ(value, before[key]) << name << ": " << key;
     }
@@ -175,6 +177,7 @@ std::vector<Variant> variants() {
   out.push_back({"rope", {{"position", "rope"}, {"rope_theta", 100.0}}});
   out.push_back({"rmsnorm", {{"norm", "rmsnorm"}}});
   out.push_back({"swiglu", {{"mlp", "swiglu"}, {"mlp_width", 24}}});
+  out.push_back({"qk_norm", {{"qk_norm", true}}});
   out.push_back({"relu_squared", {{"mlp", "relu_squared"}, {"attention", "vga"}}});
   out.push_back({"no_bias", {{"bias", false}}});
   out.push_back({"shared_values", {{"kv_heads", 1}}});
@@ -360,6 +363,9 @@ TEST(Interchange, WhatSluiceCannotFollowOfLlamaIsNamed) {
     folder.config(one.changes);
     expect_contains(folder.problem(), one.words);
   }
+  const ChangedFolder qwen3("qwen3");
+  qwen3.config({{"attention_bias", true}});
+  expect_contains(qwen3.problem(), {"attention_bias is true"});
   const ChangedFolder windowed("mistral");
   windowed.config({{"sliding_window", 16}});
   expect_contains(windowed.problem(17), {"sliding_window"});
@@ -376,7 +382,9 @@ TEST(Interchange, WeightsThatDoNotFitAreNamed) {
   expect_contains(problem([](auto& tensors) { tensors.pop_back(); }), {"has no tensor transformer."});
   std::vector<float> one(1);
   std::vector<int32_t> numbers(12);
-  expect_contains(problem([&](auto& tensors) { tensors.push_back({"extra", Tensor(one.data(), DType::kF32, {1})}); }),
+  expect_contains(problem([&](auto& tensors) {
+                    tensors.push_back({"extra", Tensor(one.data(), DType::kF32, {1})});
+                  }),
                   {"model.safetensors", "tensor extra [1] is not part of the model"});
   expect_contains(problem([&](auto& tensors) {
                     for (NamedTensor& named : tensors)
@@ -395,14 +403,13 @@ TEST(Interchange, ABrokenFolderIsRefused) {
   };
   const auto write = [](const fs::path& path, const char* text) { write_file_atomic(path, text); };
   expect_contains(problem("gpt2", [](const fs::path& path) { fs::remove(path / "config.json"); }), {"config.json"});
-  expect_contains(problem("gpt2", [&](const fs::path& path) { write(path / "config.json", "[]"); }), {"no JSON object"});
+  expect_contains(problem("gpt2", [&](const fs::path& path) { write(path / "config.json", "[]"); }),
+                  {"no JSON object"});
   expect_contains(problem("gpt2", [](const fs::path& path) { fs::remove(path / "model.safetensors"); }),
                   {"neither model.safetensors nor"});
-  expect_contains(problem("gpt2",
-                          [](const fs::path& path) {
-                            fs::rename(path / "model.safetensors", path / "pytorch_model.bin");
-                          }),
-                  {"neither", "pytorch_model.bin could run code"});
+  expect_contains(
+      problem("gpt2", [](const fs::path& path) { fs::rename(path / "model.safetensors", path / "pytorch_model.bin"); }),
+      {"neither", "pytorch_model.bin could run code"});
   expect_contains(problem("gpt2", [](const fs::path& path) { fs::resize_file(path / "model.safetensors", 9999); }),
                   {"model.safetensors", "9999"});
   const char* index = "model.safetensors.index.json";
@@ -412,15 +419,14 @@ TEST(Interchange, ABrokenFolderIsRefused) {
                             write(path / index, R"({"weight_map": {"wte.weight": "../gpt2/model.safetensors"}})");
                           }),
                   {"wte.weight", "no file's name"});
-  expect_contains(
-      problem("gpt2_first",
-              [&](const fs::path& path) {
-                write(path / index, R"({"weight_map": {"ln_f.bias": "model-00001-of-00002.safetensors"}})");
-              }),
-      {"ln_f.bias", "but it is not"});
   expect_contains(problem("gpt2_first",
-                          [](const fs::path& path) { fs::remove(path / "model-00002-of-00002.safetensors"); }),
-                  {"model-00002-of-00002.safetensors", "No such file"});
+                          [&](const fs::path& path) {
+                            write(path / index, R"({"weight_map": {"ln_f.bias": "model-00001-of-00002.safetensors"}})");
+                          }),
+                  {"ln_f.bias", "but it is not"});
+  expect_contains(
+      problem("gpt2_first", [](const fs::path& path) { fs::remove(path / "model-00002-of-00002.safetensors"); }),
+      {"model-00002-of-00002.safetensors", "No such file"});
 }
 
 TEST(Interchange, WhatIsThereStays) {

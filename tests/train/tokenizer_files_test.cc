@@ -60,7 +60,8 @@ TEST(TokenizerFiles, ABytePairModelsMergesMakeItsPiecesBestFirst) {
   size_t longer = 0;  // pieces of more than one character
   for (const auto& piece : model.pieces) {
     const bool normal = piece.type == SentencePieceModel::PieceType::kNormal;
-    const auto characters = std::count_if(piece.text.begin(), piece.text.end(), [](char c) { return (c & 0xC0) != 0x80; });
+    const auto characters =
+        std::count_if(piece.text.begin(), piece.text.end(), [](char c) { return (c & 0xC0) != 0x80; });
     longer += normal && characters > 1;
   }
   EXPECT_EQ(made.size(), longer);
@@ -103,8 +104,8 @@ TEST(TokenizerFiles, Gpt2sFilesAreCopied) {
   for (int byte = 0; byte < 256; ++byte) {
     const bool printable = (byte >= 0x21 && byte <= 0x7E) || (byte >= 0xA1 && byte <= 0xAC) || byte >= 0xAE;
     const int code = printable ? byte : next++;
-    const std::string name = code < 0x80 ? std::string(1, char(code))
-                                         : std::string{char(0xC0 | code >> 6), char(0x80 | (code & 0x3F))};
+    const std::string name =
+        code < 0x80 ? std::string(1, char(code)) : std::string{char(0xC0 | code >> 6), char(0x80 | (code & 0x3F))};
     vocabulary[name] = byte;
   }
   vocabulary["ab"] = 256;

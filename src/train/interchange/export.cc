@@ -102,9 +102,8 @@ void write_logits(const fs::path& path, const Checkpoint& checkpoint, int64_t T)
   RandomTokens(Split::kHeldOut, T, V, 0).fill(0, 1, tokens.data(), next.data());
   std::vector<float> logits(size_t(T * V));
   const Pass pass = loaded.model->forward(tokens.data(), 1, T);
-  loaded.model->for_logits(pass, [&](int64_t first, const Tensor& rows) {
-    backend->download(logits.data() + first * V, rows);
-  });
+  loaded.model->for_logits(
+      pass, [&](int64_t first, const Tensor& rows) { backend->download(logits.data() + first * V, rows); });
   write_safetensors(path, std::vector<NamedTensor>{{"tokens", Tensor(tokens.data(), DType::kI32, {T})},
                                                    {"logits", Tensor(logits.data(), DType::kF32, {T, V})}});
 }
@@ -124,8 +123,8 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
   ExportResult result;
   result.architecture = architecture;
   for (const ParamSpec& spec : parameters) result.parameters += spec.shape.elements();
-  result.bytes = write_weights(writer.path() / "model.safetensors", file,
-                               tensor_parts(architecture, model, parameters), options.type);
+  result.bytes = write_weights(writer.path() / "model.safetensors", file, tensor_parts(architecture, model, parameters),
+                               options.type);
   const Tokenizer* tokenizer = options.tokenizer;
   if (tokenizer) result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, model.context, writer.path());
   const Json config = exported_config(architecture, model, options.type, tokenizer ? tokenizer->end_of_text() : -1);

@@ -1,5 +1,6 @@
 // `sluice export`: a checkpoint as a folder that the transformers library loads:
-//   config.json, model.safetensors, the tokenizer's files, and for models that it does not have itself modeling_sluice.py.
+//   config.json, model.safetensors, the tokenizer's files, and for models that it does not have itself
+//   modeling_sluice.py.
 #pragma once
 
 #include <filesystem>
@@ -25,8 +26,8 @@ struct ExportResult {
   std::string note;    // a sentence for the user about the tokenizer; may be empty
 };
 
-// Writes the folder, which must not be there or be empty; it is whole or absent. One tensor at a time is in memory. UserError:
-// the checkpoint's weights do not fit its config; a weight is beyond what the type can hold.
+// Writes the folder, which must not be there or be empty; it is whole or absent. One tensor at a time is in memory.
+// UserError: the checkpoint's weights do not fit its config; a weight is beyond what the type can hold.
 ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& model,
                                const std::filesystem::path& folder, const ExportOptions& options);
 

@@ -80,19 +80,19 @@ Json llama_config(Architecture architecture, const ModelConfig& model) {
 
 // What the Python file reads is sluice_model; the sizes beside it are for programs that only look.
 Json sluice_config(const ModelConfig& model) {
-  return {{"architectures", {"SluiceForCausalLM"}},
-          {"model_type", "sluice"},
-          {"auto_map",
-           {{"AutoConfig", "modeling_sluice.SluiceConfig"},
-            {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
-          {"sluice_model", model_group(model)},
-          {"vocab_size", model.vocab_size},
-          {"max_position_embeddings", model.context},
-          {"hidden_size", model.width},
-          {"num_hidden_layers", model.layers},
-          {"num_attention_heads", model.heads},
-          {"num_key_value_heads", model.kv_heads},
-          {"tie_word_embeddings", false}};  // the Python file uses one weight twice where the head is tied
+  return {
+      {"architectures", {"SluiceForCausalLM"}},
+      {"model_type", "sluice"},
+      {"auto_map",
+       {{"AutoConfig", "modeling_sluice.SluiceConfig"}, {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
+      {"sluice_model", model_group(model)},
+      {"vocab_size", model.vocab_size},
+      {"max_position_embeddings", model.context},
+      {"hidden_size", model.width},
+      {"num_hidden_layers", model.layers},
+      {"num_attention_heads", model.heads},
+      {"num_key_value_heads", model.kv_heads},
+      {"tie_word_embeddings", false}};  // the Python file uses one weight twice where the head is tied
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------------
@@ -164,8 +164,7 @@ Json read_gpt2(const Reader& config) {
     names.push_back(theirs);
     if (activation == theirs) mlp = ours;
   }
-  if (mlp == nullptr)
-    config.refuse("activation_function", fmt::format("Sluice computes {}", fmt::join(names, ", ")));
+  if (mlp == nullptr) config.refuse("activation_function", fmt::format("Sluice computes {}", fmt::join(names, ", ")));
   config.must_be("scale_attn_weights", true, "Sluice divides scores by the root of the head size");
   config.must_be("scale_attn_by_inverse_layer_idx", false, "Sluice scales the scores of every layer alike");
   config.must_be("add_cross_attention", false, "Sluice has no cross-attention");
@@ -212,11 +211,12 @@ void check_window(const Reader& config, int64_t context) {
   const int64_t window = config.integer("sliding_window");
   if (window < context) {
     config.refuse("sliding_window", fmt::format("Sluice's attention sees the whole context of {} tokens (--context {} "
-                                                "keeps it within the window)", context, window));
+                                                "keeps it within the window)",
+                                                context, window));
   }
 }
 
-// Sluice has biases in all linear layers or in none.
+// Sluice has biases in all linear layers or in none. Qwen3's MLP has none.
 bool read_bias(const Reader& config) {
   const bool attention = config.boolean("attention_bias", false), mlp = config.boolean("mlp_bias", false);
   if (attention != mlp)
@@ -224,7 +224,7 @@ bool read_bias(const Reader& config) {
   return attention;
 }
 
-Json read_llama(const Reader& config, int64_t context) {
+Json read_llama(const Reader& config, bool qk_norm, int64_t context) {
   const int64_t heads = config.integer("num_attention_heads"), width = config.integer("hidden_size");
   if (heads < 1) config.refuse("num_attention_heads", "a model has at least one");
   if (config.integer("head_dim", width / heads) * heads != width)
@@ -244,6 +244,7 @@ Json read_llama(const Reader& config, int64_t context) {
                 {"mlp", "swiglu"},
                 {"position", "rope"},
                 {"rope_theta", read_rope_theta(config)},
+                {"qk_norm", qk_norm},
                 {"bias", read_bias(config)},
                 {"tied_head", config.boolean("tie_word_embeddings", false)},
                 {"init", "gpt2"},
@@ -261,7 +262,8 @@ Json read_sluice(const Reader& config) {
 std::pair<Architecture, Json> read_model(const Reader& config, int64_t context) {
   const std::string type = config.text("model_type", "");
   if (type == "gpt2") return {Architecture::kGpt2, read_gpt2(config)};
-  if (type == "llama" || type == "mistral") return {Architecture::kLlama, read_llama(config, context)};
+  if (type == "llama" || type == "mistral") return {Architecture::kLlama, read_llama(config, false, context)};
+  if (type == "qwen3") return {Architecture::kQwen3, read_llama(config, true, context)};
   if (type == "sluice") return {Architecture::kSluice, read_sluice(config)};
   config.refuse("model_type", fmt::format("Sluice imports {}", kImported));
 }
@@ -293,10 +295,13 @@ const char* name_of(Architecture architecture) {
 
 Architecture native_architecture(const ModelConfig& model) {
   if (!has_plain_attention(model.attention)) return Architecture::kSluice;
-  if (model.norm == "layernorm" && model.position == "learned" && model.bias && model.kv_heads == model.heads &&
-      !activation_name(model.mlp).empty())
+  if (model.norm == "layernorm" && model.position == "learned" && model.bias && !model.qk_norm &&
+      model.kv_heads == model.heads && !activation_name(model.mlp).empty())
     return Architecture::kGpt2;
-  if (model.norm == "rmsnorm" && model.position == "rope" && model.mlp == "swiglu") return Architecture::kLlama;
+  if (model.norm == "rmsnorm" && model.position == "rope" && model.mlp == "swiglu") {
+    if (!model.qk_norm) return Architecture::kLlama;
+    if (!model.bias) return Architecture::kQwen3;
+  }
   return Architecture::kSluice;
 }
 
@@ -328,8 +333,9 @@ ForeignModel read_foreign_config(const Json& config, const std::string& file, in
   out.positions = out.model.context;
   if (context == 0) return out;
   if (out.model.position == "learned" && context > out.positions) {
-    throw UserError("--context {}: the model of {} has {} learned positions, and a longer context has none to begin with",
-                    context, file, out.positions);
+    throw UserError(
+        "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
+        file, out.positions);
   }
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));

@@ -28,8 +28,8 @@ struct Source {
   WeightFolder::Found found;
 };
 
-// The parts as the folder names and shapes them: models saved without their head lack the prefix, and a position table may
-// be longer than what is taken of it.
+// The parts as the folder names and shapes them: models saved without their head lack the prefix, and a position table
+// may be longer than what is taken of it.
 struct StoredNames {
   StoredNames(const WeightFolder& weights, Architecture architecture) : prefix(name_prefix(architecture)) {
     headless = std::none_of(weights.tensors().begin(), weights.tensors().end(),
@@ -107,8 +107,8 @@ class HostParameters {
 
  private:
   const Tensor& find(const std::string& name) const {
-    const auto found = std::find_if(tensors_.begin(), tensors_.end(),
-                                    [&](const NamedTensor& named) { return named.name == name; });
+    const auto found =
+        std::find_if(tensors_.begin(), tensors_.end(), [&](const NamedTensor& named) { return named.name == name; });
     check(found != tensors_.end(), "a parameter that is not the model's");
     return found->tensor;
   }

@@ -1,9 +1,9 @@
-"""A model trained by Sluice, for the transformers library: AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True).
+"""A model trained by Sluice: transformers.AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True).
 
 A decoder-only transformer of pre-norm blocks whose attention is projections -> score function -> gate -> output
-projection. config.json holds the whole model under "sluice_model", with the keys of Sluice's own configs; parameters have
-Sluice's names. Shapes: B sequences, T new positions, S visible positions (those of the cache first), H query heads,
-KV key/value heads, D features of a head, C width.
+projection. config.json holds the whole model under "sluice_model", with the keys of Sluice's own configs; parameters
+have Sluice's names. Shapes: B sequences, T new positions, S visible positions (those of the cache first), H query
+heads, KV key/value heads, D features of a head, C width.
 """
 
 import math
@@ -51,7 +51,7 @@ class RMSNorm(nn.Module):
 
 def make_norm(model):
     kind = {"layernorm": nn.LayerNorm, "rmsnorm": RMSNorm}[model["norm"]]
-    return kind(model["width"], eps=model["norm_epsilon"]) if kind is nn.LayerNorm else kind(model["width"], model["norm_epsilon"])
+    return kind(model["width"], model["norm_epsilon"])
 
 
 def rotate(x, positions, theta):
@@ -68,8 +68,8 @@ def rotate(x, positions, theta):
 
 
 def attention_weights(s, visible, length, score, sink_logit, context):
-    """Scores s [B, H, T, S] to attention weights. `visible` [B, 1, T, S] says which keys a row sees, `length` [B, 1, T, 1]
-    how many tokens these are."""
+    """Scores s [B, H, T, S] to attention weights. `visible` [B, 1, T, S] says which keys a row sees, `length`
+    [B, 1, T, 1] how many tokens these are."""
     kind = score["type"]
     if kind == "sigmoid":
         s = s + score["bias"]
@@ -105,6 +105,8 @@ class Attention(nn.Module):
         self.D = D = C // H
         self.qkv = nn.Linear(C, (H + 2 * KV) * D, bias=model["bias"])
         self.output = nn.Linear(H * D, C, bias=model["bias"])
+        if model["qk_norm"]:
+            self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
         if self.has_key_bias:
             self.key_bias = nn.Parameter(torch.zeros(KV, D))
@@ -137,6 +139,8 @@ class Attention(nn.Module):
         B, T, _ = x.shape
         q, k, v = self.qkv(x).split([H * D, KV * D, KV * D], dim=-1)
         queries, keys, values = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k, v))  # [B, heads, T, D]
+        if model["qk_norm"]:
+            queries, keys = self.q_norm(queries), self.k_norm(keys)
         if model["position"] == "rope":
             queries, keys = (rotate(y, positions, model["rope_theta"]) for y in (queries, keys))
         if self.site == "source":
@@ -147,16 +151,18 @@ class Attention(nn.Module):
         if self.has_key_bias:  # one more key, which every row sees
             extra = self.key_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
             keys = torch.cat([extra, keys], dim=2)
-            extra = self.value_bias.view(1, KV, 1, D).expand(B, -1, -1, -1) if options["key_value_bias"] else torch.zeros_like(extra)
+            extra = torch.zeros_like(extra)
+            if options["key_value_bias"]:
+                extra = self.value_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
             values = torch.cat([extra, values], dim=2)
             visible = F.pad(visible, (1, 0), value=True)
         if KV < H:
             keys, values = (y.repeat_interleave(H // KV, dim=1) for y in (keys, values))
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(D)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        weights = attention_weights(
-            scores, visible, length.to(scores.dtype), options["score"], getattr(self, "sink_logit", None), model["context"]
-        )
+        sink_logit = getattr(self, "sink_logit", None)
+        length = length.to(scores.dtype)
+        weights = attention_weights(scores, visible, length, options["score"], sink_logit, model["context"])
         out = weights.to(values.dtype) @ values  # [B, H, T, D]
         if self.site == "output":
             out = self.gate_of(x, v, H) * out
@@ -199,8 +205,8 @@ class Block(nn.Module):
 
 
 def visible_keys(attention_mask, B, T, S, device):
-    """[B, 1, T, S]: row t stands at place S - T + t and sees what is not padding up to there. A row of padding sees itself,
-    so that its numbers stay finite; no other row sees it."""
+    """[B, 1, T, S]: row t stands at place S - T + t and sees what is not padding up to there. A row of padding sees
+    itself, so that its numbers stay finite; no other row sees it."""
     places = torch.arange(S, device=device)
     rows = places[S - T :, None]
     visible = (places <= rows).expand(B, 1, T, S)

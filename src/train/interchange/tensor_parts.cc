@@ -85,6 +85,10 @@ std::vector<TensorPart> llama_parts(const ModelConfig& model, Parts parts) {
     linear("self_attn.k_proj", "attention.qkv", queries, keys);
     linear("self_attn.v_proj", "attention.qkv", queries + keys, keys);
     linear("self_attn.o_proj", "attention.output", 0, model.width);
+    if (model.qk_norm) {
+      parts.whole(theirs + "self_attn.q_norm.weight", ours + "attention.q_norm.weight");
+      parts.whole(theirs + "self_attn.k_norm.weight", ours + "attention.k_norm.weight");
+    }
     parts.whole(theirs + "post_attention_layernorm.weight", ours + "norm2.weight");
     linear("mlp.gate_proj", "mlp.up", 0, hidden);
     linear("mlp.up_proj", "mlp.up", hidden, hidden);

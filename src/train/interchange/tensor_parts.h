@@ -1,6 +1,7 @@
 // Which tensor of a transformers folder holds which part of which parameter. One table for export and import.
 //
-// GPT-2 stores linear weights as [in, out], ours are [out, in]; LLaMA has the rows of a fused weight as tensors of their own.
+// GPT-2 stores linear weights as [in, out], ours are [out, in]; LLaMA has the rows of a fused weight as tensors of
+// their own.
 #pragma once
 
 #include <cstdint>
@@ -16,9 +17,9 @@ namespace sluice {
 struct TensorPart {
   std::string theirs, ours;
   int64_t first_row = 0, rows = 0;
-  int64_t columns = 0;     // 0: a vector of `rows` elements
-  bool transposed = false; // stored as [columns, rows]
-  Shape shape() const;     // of the stored tensor
+  int64_t columns = 0;      // 0: a vector of `rows` elements
+  bool transposed = false;  // stored as [columns, rows]
+  Shape shape() const;      // of the stored tensor
 };
 
 // out [columns, rows] of in [rows, columns].

@@ -20,11 +20,12 @@ using PieceType = SentencePieceModel::PieceType;
 
 constexpr const char* kBlankMark = "\xE2\x96\x81";  // U+2581, a blank inside sentencepiece
 // What AutoTokenizer and load_tokenizer look for.
-constexpr std::array kFiles = {"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model",
-                               "vocab.json", "merges.txt"};
+constexpr std::array kFiles = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
+    "merges.txt"};
 
 Json added_token(int64_t id, const std::string& text, bool special) {
-  return {{"id", id},        {"content", text},  {"single_word", false}, {"lstrip", false},
+  return {{"id", id},        {"content", text},     {"single_word", false}, {"lstrip", false},
           {"rstrip", false}, {"normalized", false}, {"special", special}};
 }
 
@@ -59,8 +60,8 @@ Json replace(const std::string& from, const std::string& to) {
 
 // ---- sentencepiece --------------------------------------------------------------------------------------------------
 
-// Merges in the order in which sentencepiece applies them: by the score of what they give. It has no list of merges; any two
-// pieces that make a third merge, those of lower numbers first.
+// Merges in the order in which sentencepiece applies them: by the score of what they give. It has no list of merges;
+// any two pieces that make a third merge, those of lower numbers first.
 Json merges_of(const SentencePieceModel& model, const std::map<std::string, int64_t>& ids) {
   struct Merge {
     float score;
@@ -97,15 +98,17 @@ Json sentencepiece_json(const SentencePieceModel& model) {
       added.push_back(added_token(int64_t(id), piece.text, true));
     if (piece.type == PieceType::kUserDefined) added.push_back(added_token(int64_t(id), piece.text, false));
   }
-  Json normalizers = Json::array(), decoders = {replace(kBlankMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
+  Json normalizers = Json::array(),
+       decoders = {replace(kBlankMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
   if (model.adds_dummy_prefix) {
     normalizers.push_back({{"type", "Prepend"}, {"prepend", kBlankMark}});
     decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   }
   normalizers.push_back(replace(" ", kBlankMark));
-  Json inner = model.model_type == 2
-                   ? byte_pair_model(std::move(vocabulary), merges_of(model, mergeable), unknown_text, true)
-                   : Json{{"type", "Unigram"}, {"unk_id", unknown_id}, {"vocab", std::move(pieces)}, {"byte_fallback", true}};
+  Json inner =
+      model.model_type == 2
+          ? byte_pair_model(std::move(vocabulary), merges_of(model, mergeable), unknown_text, true)
+          : Json{{"type", "Unigram"}, {"unk_id", unknown_id}, {"vocab", std::move(pieces)}, {"byte_fallback", true}};
   return whole_tokenizer(std::move(added), {{"type", "Sequence"}, {"normalizers", std::move(normalizers)}},
                          {{"type", "Sequence"}, {"decoders", std::move(decoders)}}, std::move(inner));
 }
@@ -129,8 +132,7 @@ Json characters_tokenizer_json(const Tokenizer& tokenizer) {
   for (int32_t token = 0; token < int32_t(tokenizer.vocab_size()); ++token)
     vocabulary[std::string(tokenizer.token_bytes(token))] = token;
   return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText), true)}, nullptr,
-                         {{"type", "Fuse"}},
-                         byte_pair_model(std::move(vocabulary), Json::array(), nullptr, false));
+                         {{"type", "Fuse"}}, byte_pair_model(std::move(vocabulary), Json::array(), nullptr, false));
 }
 
 // ---- files ----------------------------------------------------------------------------------------------------------
@@ -172,8 +174,10 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
   const std::string type = tokenizer.type();
   if (type == "gpt2") {
     const fs::path path(path_or_name);
-    if (fs::is_directory(path)) copy_tokenizer_files(path, folder);
-    else write_file_atomic(folder / "tokenizer.json", read_file(path));
+    if (fs::is_directory(path))
+      copy_tokenizer_files(path, folder);
+    else
+      write_file_atomic(folder / "tokenizer.json", read_file(path));
     if (!fs::exists(folder / "tokenizer_config.json")) write_tokenizer_config(folder, tokenizer, context);
     return "";
   }
@@ -183,8 +187,10 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
     const SentencePieceModel model = parse_sentencepiece_model(bytes, path_or_name, "--tokenizer");
     write_file_atomic(folder / "tokenizer.model", bytes);
     if (model.changes_text || model.blank_is_suffix || !model.escapes_blanks)
-      return fmt::format("{} changes text before it is encoded ({}): only its tokenizer.model is in the folder, and what "
-                         "transformers makes of it must be checked", tokenizer.name(), model.normalization_rule);
+      return fmt::format(
+          "{} changes text before it is encoded ({}): only its tokenizer.model is in the folder, and what "
+          "transformers makes of it must be checked",
+          tokenizer.name(), model.normalization_rule);
     write_json(folder / "tokenizer.json", sentencepiece_json(model));
   } else if (type == "bytes") {
     write_json(folder / "tokenizer.json", bytes_json(tokenizer));

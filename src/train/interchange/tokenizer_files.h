@@ -1,5 +1,5 @@
-// A tokenizer's files for the transformers library: tokenizer.json and tokenizer_config.json, which AutoTokenizer reads, and
-// the tokenizer's own file beside them. Formats: https://github.com/huggingface/tokenizers
+// A tokenizer's files for the transformers library: tokenizer.json and tokenizer_config.json, which AutoTokenizer
+// reads, and the tokenizer's own file beside them. Formats: https://github.com/huggingface/tokenizers
 #pragma once
 
 #include <filesystem>
@@ -9,8 +9,8 @@
 
 namespace sluice {
 
-// Writes the files of the tokenizer that load_tokenizer(path_or_name) gave into `folder`. Returns a sentence for the user
-// where transformers will not treat text as Sluice does, else an empty string.
+// Writes the files of the tokenizer that load_tokenizer(path_or_name) gave into `folder`. Returns a sentence for the
+// user where transformers will not treat text as Sluice does, else an empty string.
 std::string write_tokenizer_files(const std::string& path_or_name, const Tokenizer& tokenizer, int64_t context,
                                   const std::filesystem::path& folder);
 

@@ -42,7 +42,8 @@ void WeightFolder::open_indexed(const fs::path& folder) {
   std::set<std::string> names;
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     if (!file.is_string() || !is_plain_name(file.get<std::string>()))
-      throw UserError("{}: weight_map says that {} is in {}, which is no file's name", path.string(), tensor, file.dump());
+      throw UserError("{}: weight_map says that {} is in {}, which is no file's name", path.string(), tensor,
+                      file.dump());
     names.insert(file.get<std::string>());
   }
   for (const std::string& name : names) open(folder / name);

@@ -13,7 +13,8 @@ namespace sluice {
 
 class WeightFolder {
  public:
-  // Opens all files and checks their headers. UserError: there are none; the index is damaged, or does not fit the files.
+  // Opens all files and checks their headers. UserError: there are none; the index is damaged, or does not fit the
+  // files.
   explicit WeightFolder(const std::filesystem::path& folder);
 
   struct Found {

@@ -102,8 +102,8 @@ def make_llama_biases():
 
 def make_mistral():
     rope = {"rope_type": "default", "rope_theta": 1000.0}
-    model = like_llama(MistralConfig, MistralForCausalLM, num_key_value_heads=4, sliding_window=24, rope_parameters=rope)
-    write("mistral", model, torch.float16)
+    changes = {"num_key_value_heads": 4, "sliding_window": 24, "rope_parameters": rope}
+    write("mistral", like_llama(MistralConfig, MistralForCausalLM, **changes), torch.float16)
 
 
 def make_qwen3():
