@@ -11,7 +11,7 @@
 namespace sluice {
 namespace {
 
-std::string signed_number(double value) { return (value >= 0 ? "+" : "") + format_significant(value, 3); }
+std::string signed_number(double value) { return fmt::format("{}{}", value >= 0 ? "+" : "", format_significant(value, 3)); }
 
 std::string percent(double share) { return share == 0 ? "0" : format_significant(100 * share, 3) + "%"; }
 
