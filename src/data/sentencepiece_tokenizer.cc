@@ -63,7 +63,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     WordCache& cache = word_cache(owner_);
     if (dummy_prefix_) {  // with its first word, to which it belongs
       const size_t end = word_end(text, 0);
-      encode_word(" " + std::string(text.substr(0, end)), tokens);
+      encode_word(fmt::format(" {}", text.substr(0, end)), tokens);
       text.remove_prefix(end);
     }
     while (!text.empty()) {

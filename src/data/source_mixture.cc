@@ -123,7 +123,7 @@ std::string SourceMixture::describe() const {
 
 std::string SourceMixture::identity() const {
   std::string text = "mixture";
-  for (const MixturePart& part : parts_) text += " " + part.source->identity();
+  for (const MixturePart& part : parts_) text += fmt::format(" {}", part.source->identity());
   return text;
 }
 
