@@ -90,7 +90,7 @@ struct ForwardRows {
   template <bool kMasked>
   __device__ __forceinline__ void absorb_tile(float (&s)[kStrips][kTiles][4], int first_key) {
     const int last = first - first_key;
-    int begin[kRows];
+    int begin[kRows] = {};
     if constexpr (kMasked) load_begins(begin, first_key);
     if constexpr (Score::kRunningMax) {
       float largest[kRows], corrections[kRows];

@@ -176,7 +176,8 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
 
 constexpr int kMaxSumWarps = 8;
 
-// out[c] (+)= sum over chunks of partial[chunk * step + c], for one or two arrays (blockIdx.y), the second C further on. Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
+// out[c] (+)= sum over chunks of partial[chunk * step + c], for one or two arrays (blockIdx.y), the second C further on.
+// Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
 __global__ void __launch_bounds__(kMaxSumWarps* kWarp)
     add_chunks_kernel(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks,
                       int64_t C, bool accumulate) {
