@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # scripts/to_tensorboard.py, read back by the format's definition; scripts/plot.py and to_wandb.py where their packages are.
 set -euo pipefail
-command -v python3 > /dev/null || exit 77
+command -v python3 > /dev/null || { echo "python3 is not installed"; exit 77; }
 
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
