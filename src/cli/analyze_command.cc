@@ -2,8 +2,6 @@
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -12,8 +10,8 @@
 #include "analysis/analysis_table.h"
 #include "analysis/analyzer.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "kernels/device.h"
 #include "train/load_model.h"
 
@@ -29,13 +27,6 @@ struct AnalyzeArguments {
   int64_t sequences = AnalysisOptions{}.sequences, length = 0, map_positions = AnalysisOptions{}.map_positions;
   bool all_checkpoints = false, no_gradients = false, save = false;
 };
-
-// Characters a line: the terminal's, or 120.
-size_t line_width() {
-  winsize size{};
-  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_col == 0) return 120;
-  return size.ws_col;
-}
 
 // The folders to analyse, oldest first.
 std::vector<fs::path> checkpoints_of(const AnalyzeArguments& args) {
@@ -54,13 +45,8 @@ std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Expe
   if (args.length > model.context)
     throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
   if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
-  DataConfig data = experiment.data;
-  if (!args.data.empty()) {
-    if (data.type != "tokens") data = DataConfig{};
-    data.type = "tokens";
-    data.validation_shards = args.data;
-  }
-  return make_source(data, Split::kHeldOut, length, model.vocab_size, experiment.seed);
+  return make_source(with_shards(experiment.data, Split::kHeldOut, args.data), Split::kHeldOut, length, model.vocab_size,
+                     experiment.seed);
 }
 
 // The run that a checkpoint or a run's folder belongs to.
@@ -75,7 +61,7 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   load.act = DType::kF32;
   load.training = !args.no_gradients;
   LoadedModel loaded = load_model(path, backend, load);
-  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
+  print_notes(loaded.damaged);
   const std::unique_ptr<DataSource> source = open_source(args, loaded.experiment);
   AnalysisOptions options;
   options.sequences = args.sequences;
@@ -87,12 +73,10 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   return analysis;
 }
 
-void write_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses) {
+Json as_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses) {
   Json out = {{"path", args.path}};
   for (const Analysis& analysis : analyses) out["analyses"].push_back(analysis.json());
-  const std::string text = out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (args.json == "-") fmt::print("{}", text);
-  else write_file_atomic(args.json, text);
+  return out;
 }
 
 void analyze(AnalyzeArguments args) {
@@ -101,8 +85,9 @@ void analyze(AnalyzeArguments args) {
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   std::vector<Analysis> analyses;
   for (const fs::path& path : checkpoints) analyses.push_back(analyze_one(args, path, *backend));
-  if (args.json != "-") fmt::print("{}", analysis_text(analyses, line_width()));
-  if (!args.json.empty()) write_json(args, analyses);
+  const size_t width = terminal_width();
+  if (args.json != "-") fmt::print("{}", analysis_text(analyses, width > 0 ? width : 120));
+  if (!args.json.empty()) write_json(as_json(args, analyses), args.json);
 }
 
 }  // namespace

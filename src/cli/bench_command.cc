@@ -3,8 +3,8 @@
 
 #include <memory>
 
-#include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "kernels/device.h"
 #include "train/step_benchmark.h"
 
@@ -23,7 +23,7 @@ void bench(const BenchArguments& args) {
   fmt::print("{}\n", backend->describe());
   const StepBenchmark result = benchmark_step(*backend, experiment, args.warmup, args.steps);
   fmt::print("{}", to_text(result, experiment));
-  if (!args.json.empty()) write_file_atomic(args.json, to_json(result).dump(2) + "\n");
+  if (!args.json.empty()) write_json(to_json(result), args.json);
 }
 
 }  // namespace

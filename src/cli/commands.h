@@ -27,9 +27,6 @@ void add_import_command(CLI::App& app);
 // What the program returns when no error was thrown; 0 unless set.
 int& exit_code();
 
-// Characters a line; 0 (no limit) where standard output is no terminal.
-size_t terminal_width();
-
 // The repeatable option --set key=value, one assignment each time, so that a path may follow it.
 inline CLI::Option* add_set_option(CLI::App& command, std::vector<std::string>& overrides) {
   return command.add_option("--set", overrides, "change one config key: --set train.steps=100 (repeatable)")

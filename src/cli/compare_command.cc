@@ -2,8 +2,6 @@
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
-#include <sys/ioctl.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <memory>
@@ -13,8 +11,8 @@
 #include "analysis/compare_table.h"
 #include "analysis/report.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 
 namespace sluice {
 namespace {
@@ -24,15 +22,6 @@ struct CompareOptions {
   std::string json, report;
   bool markdown = false;
 };
-
-void write_json(const Comparison& comparison, const std::string& path) {
-  const std::string text = to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (path == "-") {
-    fmt::print("{}", text);
-    return;
-  }
-  write_file_atomic(path, text);
-}
 
 // Each run once; plain files, which a glob such as runs/* brings along, are passed over.
 std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
@@ -56,24 +45,18 @@ void run_compare(const CompareOptions& options) {
   std::vector<RunRecord> runs = read_runs(options.runs);
   const Comparison comparison = compare_runs(std::move(runs));
 
-  for (const std::string& warning : comparison.warnings) fmt::print(stderr, "note: {}\n", warning);
+  print_notes(comparison.warnings);
   if (options.json != "-") {
     const ComparisonTable table = make_table(comparison);
     fmt::print("{}", options.markdown ? to_markdown(table) : to_text(table, terminal_width()));
   }
-  if (!options.json.empty()) write_json(comparison, options.json);
+  if (!options.json.empty()) write_json(to_json(comparison), options.json);
   if (options.report.empty()) return;
   write_report(comparison, options.report);
   fmt::print(stderr, "report: {}\n", options.report);
 }
 
 }  // namespace
-
-size_t terminal_width() {
-  winsize size{};
-  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
-  return size.ws_col;
-}
 
 void add_compare_command(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();

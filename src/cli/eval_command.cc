@@ -9,8 +9,8 @@
 
 #include "analysis/text_evaluation.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "cli/text_options.h"
 #include "kernels/device.h"
 #include "train/model_tokenizer.h"
@@ -82,8 +82,8 @@ void run_eval(const EvalArguments& args) {
   if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = {}});
-  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
-  const auto tokenizer = tokenizer_of(loaded, args.tokenizer);
+  print_notes(loaded.damaged);
+  const auto tokenizer = tokenizer_of(loaded.checkpoint, loaded.experiment, args.tokenizer);
   const int64_t context = loaded.experiment.model.context, stride = args.stride == 0 ? context : args.stride;
   if (stride > context) throw UserError("--stride {} is larger than model.context, which is {}", stride, context);
 
@@ -100,10 +100,7 @@ void run_eval(const EvalArguments& args) {
     if (!quiet) print_hellaswag(result);
     json["hellaswag"] = hellaswag_json(result);
   }
-  if (args.json.empty()) return;
-  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (quiet) fmt::print("{}", text);
-  else write_file_atomic(args.json, text);
+  if (!args.json.empty()) write_json(json, args.json);
 }
 
 }  // namespace

@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "train/interchange/export.h"
 #include "train/load_model.h"
 #include "train/model_tokenizer.h"
@@ -24,9 +25,8 @@ std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Ex
   const std::string given = path;
   if (given.empty()) path = experiment.data.tokenizer;
   if (path.empty()) return nullptr;
-  const LoadedModel run{checkpoint.path, checkpoint.state.step, experiment, nullptr, {}};
   try {
-    return tokenizer_of(run, given);
+    return tokenizer_of(checkpoint.path, experiment, given);
   } catch (const UserError& error) {
     if (!given.empty()) throw;
     fmt::print(stderr, "note: the folder gets no tokenizer: {}\n", error.what());
@@ -37,7 +37,7 @@ std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Ex
 void run_export(ExportArguments args) {
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(args.model, damaged);
-  for (const std::string& text : damaged) fmt::print(stderr, "note: {}\n", text);
+  print_notes(damaged);
   const Experiment experiment = stored_experiment(checkpoint);
   const auto tokenizer = find_tokenizer(checkpoint, experiment, args.options.tokenizer_path);
   args.options.tokenizer = tokenizer.get();

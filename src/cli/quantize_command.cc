@@ -3,7 +3,6 @@
 // The table goes to standard output, warnings and progress to standard error; with --json - standard output carries the
 // JSON alone. Computed in fp32 whatever the run's precision: products of integers and scales have no room in bf16.
 #include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,8 +10,8 @@
 
 #include "analysis/quantization_report.h"
 #include "base/error.h"
-#include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "kernels/device.h"
 #include "train/load_model.h"
 
@@ -29,27 +28,14 @@ struct QuantizeArguments {
 
 constexpr int64_t kEndlessBatches = 32;  // of a source that has no end, where --batches does not say how many
 
-// Characters a line; 0 (no limit) where standard output is no terminal.
-size_t terminal_width() {
-  winsize size{};
-  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
-  return size.ws_col;
-}
-
 void show_progress(const std::string& text) {
   if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K{}", text);
   std::fflush(stderr);
 }
 
-// A split of the run's own data, or the shards that the user names in its stead.
 std::unique_ptr<DataSource> open_data(const Experiment& experiment, Split split, const std::vector<std::string>& shards) {
-  DataConfig data = experiment.data;
-  if (!shards.empty()) {
-    data.type = "tokens";
-    data.sources.clear();
-    (split == Split::kTrain ? data.train_shards : data.validation_shards) = shards;
-  }
-  return make_source(data, split, experiment.model.context, experiment.model.vocab_size, experiment.seed);
+  return make_source(with_shards(experiment.data, split, shards), split, experiment.model.context,
+                     experiment.model.vocab_size, experiment.seed);
 }
 
 int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& held_out) {
@@ -69,7 +55,7 @@ void quantize(QuantizeArguments args) {
   if (args.activations == "percentile") args.options.percentile = args.percentile;
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
-  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
+  print_notes(loaded.damaged);
   const auto calibration = open_data(loaded.experiment, Split::kTrain, args.calibration_data);
   const auto held_out = open_data(loaded.experiment, Split::kHeldOut, args.data);
   const int64_t sequences = sequences_to_evaluate(args, *held_out);
@@ -85,10 +71,7 @@ void quantize(QuantizeArguments args) {
     fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
     fmt::print("{}", to_text(report, terminal_width()));
   }
-  if (args.json.empty()) return;
-  const std::string text = with_source(report, loaded).dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
-  if (args.json == "-") fmt::print("{}", text);
-  else write_file_atomic(args.json, text);
+  if (!args.json.empty()) write_json(with_source(report, loaded), args.json);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include "base/files.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "data/bigram_statistics.h"
 #include "kernels/device.h"
 #include "model/decoder.h"
@@ -100,7 +101,7 @@ class BigramText final : public TextModel {
 std::unique_ptr<TextModel> text_model(const LoadedModel& loaded, const std::string& tokenizer) {
   const DataConfig& data = loaded.experiment.data;
   if (tokenizer.empty() && data.type == "bigram_backcopy") return std::make_unique<BigramText>(data.statistics);
-  return std::make_unique<TokenizedText>(tokenizer_of(loaded, tokenizer), data.first_token);
+  return std::make_unique<TokenizedText>(tokenizer_of(loaded.checkpoint, loaded.experiment, tokenizer), data.first_token);
 }
 
 // ---- writing -------------------------------------------------------------------------------------------------------
@@ -259,7 +260,7 @@ void sample(const SampleArguments& args) {
   const std::string prompt = prompt_of(args);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = std::min(args.count, kBatch)});
-  for (const std::string& text : loaded.damaged) fmt::print(stderr, "note: {}\n", text);
+  print_notes(loaded.damaged);
   const std::unique_ptr<TextModel> text = text_model(loaded, args.tokenizer);
   Writer(args, loaded, *text, prompt).run();
 }

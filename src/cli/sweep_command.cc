@@ -1,4 +1,4 @@
-// sluice sweep FILE.json [--jobs N] [--out DIR] [--set k=v ...] [--report FILE.html]
+// sluice sweep FILE.json [--jobs N] [--out DIR] [--set k=v ...]
 //
 // Each run is a `sluice train` of its own: one that is done is passed over, one that was interrupted goes on, one that
 // fails does not keep the others from being trained. In the sweep's folder: a folder a run, configs/ and logs/ with a file
@@ -19,6 +19,7 @@
 #include "base/files.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "kernels/device.h"
 #include "train/progress.h"
 #include "train/signals.h"
@@ -192,11 +193,10 @@ void write_results(const Sweep& sweep) {
   const Comparison comparison = compare_runs(std::move(records));
   const ComparisonTable table = make_table(comparison);
   write_file_atomic(sweep.folder / "table.md", to_markdown(table));
-  write_file_atomic(sweep.folder / "summary.json",
-                    to_json(comparison).dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+  write_json(to_json(comparison), sweep.folder / "summary.json");
   write_report(comparison, sweep.folder / "report.html");
   fmt::print("\n{}\n", to_text(means_only(table, comparison), terminal_width()));
-  for (const std::string& warning : comparison.warnings) fmt::print(stderr, "note: {}\n", warning);
+  print_notes(comparison.warnings);
   fmt::print("{0}/report.html, table.md, summary.json\n", sweep.folder.string());
 }
 

@@ -134,6 +134,19 @@ void DataConfig::describe(Fields& fields) {
       .when("type", {"tokens"});
 }
 
+DataConfig with_shards(DataConfig config, Split split, const std::vector<std::string>& shards) {
+  if (shards.empty()) return config;
+  if (config.type != "tokens") config = DataConfig{};
+  config.type = "tokens";
+  if (split == Split::kTrain) {
+    config.sources.clear();
+    config.train_shards = shards;
+  } else {
+    config.validation_shards = shards;
+  }
+  return config;
+}
+
 std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
                                         uint64_t seed) {
   if (config.type == "random") return std::make_unique<RandomTokens>(split, context, vocab_size, seed);

@@ -35,6 +35,9 @@ struct DataConfig {
   void describe(Fields& fields);
 };
 
+// The config with these token shards in the place of the split's data; as it is where `shards` is empty.
+DataConfig with_shards(DataConfig config, Split split, const std::vector<std::string>& shards);
+
 // `context` and `vocab_size` are the model's. Throws UserError where files are missing or damaged, where the data does
 // not fit the model or the tokenizer, or where the held-out split of token shards is asked for but
 // data.validation_shards is empty.

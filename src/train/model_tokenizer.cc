@@ -22,24 +22,24 @@ std::string trained_with(const fs::path& checkpoint) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> tokenizer_of(const LoadedModel& model, const std::string& given) {
-  const std::string& configured = model.experiment.data.tokenizer;
+std::unique_ptr<Tokenizer> tokenizer_of(const fs::path& checkpoint, const Experiment& experiment, const std::string& given) {
+  const std::string& configured = experiment.data.tokenizer;
   if (given.empty() && configured.empty()) {
     throw UserError("{}: the run's config has no data.tokenizer, so that --tokenizer must name the model's",
-                    model.checkpoint.string());
+                    checkpoint.string());
   }
   const std::string key = given.empty() ? "data.tokenizer" : "--tokenizer";
   auto tokenizer = load_tokenizer(given.empty() ? configured : given, key);
   const std::string own = TokenizerId{tokenizer->name(), tokenizer->hash()}.text();
-  const std::string trained = trained_with(model.checkpoint);
+  const std::string trained = trained_with(checkpoint);
   // Names are those of files, which may have moved; the hash at the end tells.
   const auto hash_part = [](const std::string& text) { return text.substr(std::min(text.rfind(", hash "), text.size())); };
   if (!trained.empty() && hash_part(trained) != hash_part(own)) {
-    throw UserError("{}: {} was trained with another tokenizer ({}) than {}", key, model.checkpoint.string(), trained, own);
+    throw UserError("{}: {} was trained with another tokenizer ({}) than {}", key, checkpoint.string(), trained, own);
   }
-  if (tokenizer->vocab_size() > model.experiment.model.vocab_size) {
+  if (tokenizer->vocab_size() > experiment.model.vocab_size) {
     throw UserError("{}: {} does not belong to the model in {}, which has {} tokens (model.vocab_size)", key,
-                    tokenizer->name(), model.checkpoint.string(), model.experiment.model.vocab_size);
+                    tokenizer->name(), checkpoint.string(), experiment.model.vocab_size);
   }
   return tokenizer;
 }

@@ -42,8 +42,10 @@ float* floats(const Tensor& t) {
   return t.as<float>();
 }
 
-cuda::AttentionForwardArgs attention_args(const AttentionForward& args) {
-  cuda::AttentionForwardArgs out;
+// What the kernels of whole sequences and of one new token have in common.
+template <class KernelArgs, class Args>
+KernelArgs attention_inputs(const Args& args) {
+  KernelArgs out;
   out.spec = args.spec;
   out.q = view_of(args.q);
   out.k = view_of(args.k);
@@ -51,8 +53,13 @@ cuda::AttentionForwardArgs attention_args(const AttentionForward& args) {
   out.key_bias = floats(args.key_bias);
   out.value_bias = floats(args.value_bias);
   out.sink_logit = floats(args.sink_logit);
-  out.first_key = args.first_key.as<int32_t>();
   out.out = view_of(args.out);
+  return out;
+}
+
+cuda::AttentionForwardArgs attention_args(const AttentionForward& args) {
+  auto out = attention_inputs<cuda::AttentionForwardArgs>(args);
+  out.first_key = args.first_key.as<int32_t>();
   out.stats = floats(args.stats);
   return out;
 }
@@ -273,16 +280,8 @@ class CudaBackend final : public Backend {
     check_attention_decode(args);
     check_workspace("attention_decode", args.workspace, attention_decode_workspace(args.spec.shape, args.q.dtype));
     put("attention_decode", [&] {
-      cuda::AttentionDecodeArgs out;
-      out.spec = args.spec;
+      auto out = attention_inputs<cuda::AttentionDecodeArgs>(args);
       out.length = args.length;
-      out.q = view_of(args.q);
-      out.k = view_of(args.k);
-      out.v = view_of(args.v);
-      out.key_bias = floats(args.key_bias);
-      out.value_bias = floats(args.value_bias);
-      out.sink_logit = floats(args.sink_logit);
-      out.out = view_of(args.out);
       out.workspace = floats(args.workspace);
       cuda::attention_decode(out, stream_);
     });

@@ -1,0 +1,21 @@
+// What the commands print and write alike.
+#pragma once
+
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/config.h"
+
+namespace sluice {
+
+// Characters a line; 0 (no limit) where standard output is no terminal.
+size_t terminal_width();
+
+// A line "note: ..." on standard error for each.
+void print_notes(const std::vector<std::string>& notes);
+
+// To the file, or to standard output where the path is "-". RunError where it cannot be written.
+void write_json(const Json& json, const std::filesystem::path& path);
+
+}  // namespace sluice
