@@ -13,6 +13,7 @@
 #include "cli/output.h"
 #include "cli/text_options.h"
 #include "kernels/device.h"
+#include "train/load_model.h"
 #include "train/model_tokenizer.h"
 
 namespace sluice {

@@ -19,6 +19,7 @@
 #include "kernels/device.h"
 #include "model/decoder.h"
 #include "model/sampler.h"
+#include "train/load_model.h"
 #include "train/model_tokenizer.h"
 
 namespace sluice {
