@@ -94,6 +94,8 @@ RunSummary summarise(const RunRecord& run) {
                             "content_gradient_ratio", "gate_gradient_ratio"}) {
     put(field, run.final_value("analysis", field));
   }
+  put("quantized_perplexity", run.final_value("quantization", "perplexity"));
+  put("quantized_change", run.final_value("quantization", "change"));
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));
   const auto parameters = run.info.find("parameters");
   if (parameters != run.info.end() && parameters->is_number()) put("parameters", parameters->get<double>());
@@ -338,6 +340,8 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"value_gradient_per_mass", "|dL/dv|", "", "per mass", 3},
       {"content_gradient_ratio", "|dL/dv|", "", "content", 3},
       {"gate_gradient_ratio", "|dL/dv|", "", "gate", 3},
+      {"quantized_perplexity", "quantized", "", "perplexity", 4},
+      {"quantized_change", "quantized", "%", "change", 3},
       {"tokens_per_second", "", "", "tokens/s", 0},
       {"parameters", "", "", "parameters", 0},
   };

@@ -63,6 +63,11 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   if (probed) {
     out.push_back("sink rate to |dL/dv|: of the full probe, over all heads and layers; docs/analysis.md defines each figure");
   }
+  std::set<std::string> quantized;
+  for (const RunRecord& run : comparison.runs) {
+    if (!run.quantization.empty()) quantized.insert(run.quantization);
+  }
+  if (!quantized.empty()) out.push_back(fmt::format("quantized: {}", fmt::join(quantized, "; ")));
   if (has_means) out.push_back("±: standard deviation over runs that differ only by seed");
   return out;
 }

@@ -283,6 +283,32 @@ void read_analyses(RunRecord& run) {
       run.notes.push_back(fmt::format("analysis/{} is {}", file.filename().string(), *problem));
 }
 
+// Returns what is wrong with it, or nothing after its figures have been filed. Throws Json::exception.
+std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
+  const auto step = json.at("step").get<int64_t>();
+  if (const int64_t last = run.last_step(); last >= 0 && step > last) return "of a step that the run has not reached";
+  const Json &weights = json.at("weights"), &inputs = json.at("activations");
+  const double plain = json.at("plain").at("loss"), loss = json.at("quantized").at("loss");
+  run.quantization = fmt::format("{}, weights {}{}, activations {}", json.at("quantization").get<std::string>(),
+                                 weights.at("range").get<std::string>(), weights.at("per_channel").get<bool>() ? " per channel" : "",
+                                 inputs.at("range").get<std::string>());
+  set_point(run.series[{"quantization", "perplexity"}], step, std::exp(loss));
+  set_point(run.series[{"quantization", "change"}], step, 100 * std::expm1(loss - plain));
+  return std::nullopt;
+}
+
+void read_quantization(RunRecord& run) {
+  const fs::path file = fs::path(run.path) / "quantization.json";
+  if (!fs::is_regular_file(file)) return;
+  std::optional<std::string> problem = "malformed";
+  try {
+    const std::optional<Json> json = read_json(file);
+    if (json && json->is_object()) problem = add_quantization(run, *json);
+  } catch (const Json::exception&) {  // malformed
+  }
+  if (problem) run.notes.push_back("quantization.json is " + *problem);
+}
+
 }  // namespace
 
 std::string HeadId::name() const { return fmt::format("L{}H{}", layer, head); }
@@ -332,6 +358,7 @@ RunRecord read_run(const std::string& path) {
   read_metrics(run);
   read_attention(run);
   read_analyses(run);
+  read_quantization(run);
   return run;
 }
 

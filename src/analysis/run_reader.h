@@ -1,4 +1,4 @@
-// Reads a run folder (config.json, info.json, metrics.jsonl, attention/ and analysis/step_*.json) into time series.
+// Reads a run folder (config.json, info.json, metrics.jsonl, attention/, analysis/step_*.json and quantization.json) into time series.
 //
 // A metrics line {"kind":"probe","step":10,"layer":0,"head":1,"sink_attention":0.5,...} gives one point to one series
 // per numeric field; the series is named by (kind, field, layer, head). Block-level fields (residual_*) are filed under
@@ -64,6 +64,7 @@ struct RunRecord {
   std::map<SeriesKey, TimeSeries> series;
   std::optional<RecordedAttention> first_attention, last_attention;
   std::optional<RecordedAnalysis> analysis;  // the newest
+  std::string quantization;        // how the model of quantization.json is quantized: "W8A8, ..."; empty without one
   std::vector<std::string> notes;  // what is missing or was skipped, one sentence each
 
   const TimeSeries* find(const std::string& kind, const std::string& field, int64_t layer = -1,

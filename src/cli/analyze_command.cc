@@ -49,13 +49,6 @@ std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Expe
                      experiment.seed);
 }
 
-// The run that a checkpoint or a run's folder belongs to.
-fs::path run_of(const fs::path& checkpoint) {
-  const fs::path folder = fs::absolute(checkpoint).lexically_normal().parent_path();
-  if (folder.filename() == "checkpoints" && fs::exists(folder.parent_path() / "config.json")) return folder.parent_path();
-  throw UserError("{} lies in no run's folder, where --save could put its analysis; use --json FILE", checkpoint.string());
-}
-
 Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend& backend) {
   LoadModelOptions load;
   load.act = DType::kF32;

@@ -1,4 +1,5 @@
-// sluice quantize RUN|CHECKPOINT [--weights minmax|mse] [--activations minmax|percentile] [--per-channel] [--json FILE|-]
+// sluice quantize RUN|CHECKPOINT [--weights minmax|mse] [--activations minmax|percentile] [--per-channel] [--save]
+//                 [--json FILE|-]
 //
 // The table goes to standard output, warnings and progress to standard error; with --json - standard output carries the
 // JSON alone. Computed in fp32 whatever the run's precision: products of integers and scales have no room in bf16.
@@ -6,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <memory>
 
 #include "analysis/quantization_report.h"
@@ -24,6 +26,7 @@ struct QuantizeArguments {
   QuantizationOptions options;
   double percentile = 99.999;
   int64_t batch = 16, batches = 0, layer_batches = 16;
+  bool save = false;
 };
 
 constexpr int64_t kEndlessBatches = 32;  // of a source that has no end, where --batches does not say how many
@@ -56,6 +59,7 @@ void quantize(QuantizeArguments args) {
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
   print_notes(loaded.damaged);
+  const std::filesystem::path run = args.save ? run_of(loaded.checkpoint) : "";
   const auto calibration = open_data(loaded.experiment, Split::kTrain, args.calibration_data);
   const auto held_out = open_data(loaded.experiment, Split::kHeldOut, args.data);
   const int64_t sequences = sequences_to_evaluate(args, *held_out);
@@ -71,7 +75,9 @@ void quantize(QuantizeArguments args) {
     fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
     fmt::print("{}", to_text(report, terminal_width()));
   }
-  if (!args.json.empty()) write_json(with_source(report, loaded), args.json);
+  const Json json = with_source(report, loaded);
+  if (args.save) write_json(json, run / "quantization.json");
+  if (!args.json.empty()) write_json(json, args.json);
 }
 
 }  // namespace
@@ -105,6 +111,7 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("--calibration-data", args->calibration_data, "token shards to calibrate on (default: the run's)")
       ->type_name("SHARD");
   choice("--device", args->device, "where it runs", {"auto", "cpu", "cuda"});
+  command->add_flag("--save", args->save, "keep it as quantization.json in the run's folder, where sluice compare finds it");
   command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");
   command->callback([args] { quantize(*args); });
 }

@@ -36,6 +36,13 @@ Experiment stored_experiment(const Checkpoint& checkpoint) {
   }
 }
 
+std::filesystem::path run_of(const std::filesystem::path& checkpoint) {
+  const std::filesystem::path folder = std::filesystem::absolute(checkpoint).lexically_normal().parent_path();
+  const std::filesystem::path run = folder.parent_path();
+  if (folder.filename() == "checkpoints" && std::filesystem::exists(run / "config.json")) return run;
+  throw UserError("{} lies in no run's folder, where --save could put its figures; use --json FILE", checkpoint.string());
+}
+
 LoadedModel load_model(const std::filesystem::path& path, Backend& backend, const LoadModelOptions& options) {
   LoadedModel out;
   const Checkpoint checkpoint = open_checkpoint(path, out.damaged);

@@ -32,6 +32,9 @@ struct LoadedModel {
 // The config of a checkpoint. UserError where this version does not know one of its keys or values.
 Experiment stored_experiment(const Checkpoint& checkpoint);
 
+// The run's folder that a checkpoint lies in. UserError, with --save and --json named, if it lies in none.
+std::filesystem::path run_of(const std::filesystem::path& checkpoint);
+
 // `path` is a run's folder (its newest whole checkpoint) or a checkpoint's. The backend must outlive the model. UserError:
 // no checkpoint there, a damaged one, weights that do not fit the config.
 LoadedModel load_model(const std::filesystem::path& path, Backend& backend, const LoadModelOptions& options = {});

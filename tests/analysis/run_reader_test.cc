@@ -150,6 +150,28 @@ TEST(RunReader, FilesAnalysesWithTheLinesOfTheirKind) {
   EXPECT_TRUE(has_note("analysis/step_00000021.json is of a step that the run has not reached"));
 }
 
+TEST(RunReader, FilesWhatQuantizingCosts) {
+  const RunBuilder runs;
+  const std::string path = runs.add("a", 1, 0.5);
+  runs.write("a", "metrics.jsonl", "{\"kind\":\"train\",\"step\":20,\"loss\":1}\n");
+  const auto write = [&](int step, const char* loss) {
+    runs.write("a", "quantization.json",
+               fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":true}},
+      "activations":{{"range":"minmax"}},"plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})", step, loss));
+    return read_run(path);
+  };
+  const RunRecord run = write(20, "1.5");
+  EXPECT_DOUBLE_EQ(run.final_value("quantization", "perplexity").value(), std::exp(1.5));
+  EXPECT_DOUBLE_EQ(run.final_value("quantization", "change").value(), 100 * std::expm1(0.5));
+  EXPECT_EQ(run.quantization, "W8A8, weights mse per channel, activations minmax");
+  const auto refused = [&](const RunRecord& bad, const std::string& note) {
+    EXPECT_FALSE(bad.find("quantization", "perplexity"));
+    EXPECT_EQ(std::count(bad.notes.begin(), bad.notes.end(), "quantization.json is " + note), 1);
+  };
+  refused(write(21, "1.5"), "of a step that the run has not reached");
+  refused(write(20, "null"), "malformed");
+}
+
 TEST(RunReader, SkipsDamagedAttentionFiles) {
   RunBuilder build;
   const std::string path = build.add("softmax", 1, 0.5);

@@ -29,6 +29,12 @@ grep -q 'uint6, asymmetric, per tensor, static, percentile 99.999' "$folder/tabl
 grep -q 'at step 5' "$folder/table" || fail "an older checkpoint is not taken"
 grep -q 'only it' "$folder/table" && fail "--layer-batches 0 measures layers"
 
+quantize --save --json "$folder/b.json" > /dev/null
+cmp "$folder/run/quantization.json" "$folder/b.json" || fail "--save keeps something else than --json"
+"$SLUICE" compare "$folder/run" --markdown > "$folder/table"
+grep -q 'quantized \[%\] change' "$folder/table" || fail "compare does not show the quantized model"
+grep -q '^- quantized: W8A8, weights minmax, activations minmax' "$folder/table" || fail "compare does not say how it is quantized"
+
 # expect_wrong_input PATTERN ARGUMENT...
 expect_wrong_input() {
   local pattern=$1 status=0
@@ -43,3 +49,5 @@ expect_wrong_input '--percentile' "$folder/run" --percentile 50
 expect_wrong_input 'nothing.bin' "$folder/run" --data "$folder/nothing.bin"
 expect_wrong_input 'cannot' "$folder/run" --batch 4 --batches 1 --layer-batches 0 --calibration-batches 1 \
   --json "$folder/run/config.json/out.json"
+cp -r "$folder/run/checkpoints/step_00000005" "$folder/alone"
+expect_wrong_input "lies in no run's folder" "$folder/alone" --save
