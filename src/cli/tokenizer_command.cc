@@ -7,10 +7,12 @@
 
 #include <chrono>
 #include <cstdio>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "base/error.h"
+#include "base/files.h"
 #include "cli/commands.h"
 #include "cli/text_options.h"
 #include "data/encode_corpus.h"
@@ -33,7 +35,20 @@ struct TrainArguments {
   double sample_mb = 100;
 };
 
+// What could only fail when hours of reading and learning are done, or would not be read back.
+void check_out(const TrainArguments& args) {
+  const std::filesystem::path out(args.out), folder = out.parent_path();
+  const bool json = out.extension() == ".json", characters = args.training.type == "characters";
+  if (json != characters || args.out == "bytes") {
+    throw UserError("--out {}: a {} tokenizer's file is called NAME.{}", args.out, args.training.type,
+                    characters ? "json" : "model");
+  }
+  if (std::filesystem::is_directory(out)) throw UserError("--out {} is a folder; name a file", args.out);
+  if (!folder.empty()) create_folders(folder);
+}
+
 void run_train(TrainArguments args) {
+  check_out(args);
   const auto start = Clock::now();
   args.training.sample_bytes = uint64_t(args.sample_mb * 1e6);
   ReadingLine line;

@@ -104,7 +104,7 @@ void DataConfig::describe(Fields& fields) {
       .when("type", {"tokens"});
   fields
       .add("shard_format", shard_format,
-           "auto: the shards' headers tell; uint16: files without header, as nanoGPT writes them")
+           "auto: the shards' headers tell; uint16: files without header, as nanoGPT writes them, and Sluice's")
       .one_of({"auto", "uint16"})
       .when("type", {"tokens"});
   fields

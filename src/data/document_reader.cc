@@ -34,6 +34,13 @@ DocumentReader::DocumentReader(const std::vector<std::string>& inputs, TextOptio
 
 uint64_t DocumentReader::bytes_taken() const { return bytes_before_ + (file_ ? file_->bytes_taken() : 0); }
 
+std::string DocumentReader::text_of(const Place& place) const {
+  const std::string& path = paths_[place.file];
+  const std::string name = path == kStandardInput ? "the standard input" : path;
+  return place.line > 0 ? fmt::format("{}, line {}", name, place.line)
+                        : fmt::format("{}, from byte {} of its text", name, place.begin);
+}
+
 bool DocumentReader::open_next_file() {
   if (file_) bytes_before_ += file_->bytes_taken();
   file_.reset();
@@ -60,7 +67,11 @@ bool DocumentReader::next(std::string& document) {
 
 bool DocumentReader::next_in_file(std::string& document) {
   document.clear();
-  return jsonl_ ? next_json(document) : next_text(document);
+  place_ = {file_index_ - 1, offset_, 0};
+  if (!jsonl_) return next_text(document);
+  const bool any = next_json(document);
+  place_.line = line_;
+  return any;
 }
 
 bool DocumentReader::next_text(std::string& document) {
@@ -70,8 +81,8 @@ bool DocumentReader::next_text(std::string& document) {
   while (next_line(line)) {
     any = true;
     if (!options_.separator.empty() && without_line_end(line) == options_.separator) break;
-    if (document.size() + line.size() > options_.max_document_bytes) {
-      if (!options_.split_long) too_long("document", begin);
+    if (document.size() + line.size() > limit()) {
+      if (!splits()) too_long("document", begin);
       if (!document.empty()) {  // the line is the next one's
         begin_ -= line.size();
         offset_ -= line.size();
@@ -107,10 +118,10 @@ bool DocumentReader::next_line(std::string_view& line) {
     const void* end = searched < buffer_.size() ? std::memchr(buffer_.data() + searched, '\n', buffer_.size() - searched)
                                                 : nullptr;
     size_t length = end ? size_t(static_cast<const char*>(end) - buffer_.data()) + 1 - begin_ : buffer_.size() - begin_;
-    if (length > options_.max_document_bytes) {
-      if (!options_.split_long || jsonl_) too_long(jsonl_ ? "line" : "document", offset_);
+    if (length > limit()) {
+      if (!splits()) too_long(jsonl_ ? "line" : "document", offset_);
       length = std::max<size_t>(
-          1, character_boundary(std::string_view(buffer_).substr(begin_), size_t(options_.max_document_bytes)));
+          1, character_boundary(std::string_view(buffer_).substr(begin_), size_t(limit())));
       end = buffer_.data();
     }
     if (!end) {

@@ -20,7 +20,7 @@ struct TextOptions {
   std::string field = "text";   // of JSON lines
   bool replace_invalid = false; // bytes that are no UTF-8 become U+FFFD instead of an error
   uint64_t max_document_bytes = 64'000'000;
-  bool split_long = false;      // a longer document is cut in several instead of refused
+  uint64_t split_bytes = 0;     // not 0: plain text is cut in documents of at most this size, and none is too long
 };
 
 class DocumentReader {
@@ -30,6 +30,15 @@ class DocumentReader {
   // The next document; empty ones are passed over. False at the end of the last file. UserError for text that is not
   // UTF-8, bad JSON, and a document that is too long; each names the file and the place in it.
   bool next(std::string& document);
+
+  // Where the last document began: "FILE, line 7" or "FILE, from byte 120 of its text".
+  struct Place {
+    size_t file = 0;
+    uint64_t begin = 0;
+    int64_t line = 0;  // 0: not of JSON lines
+  };
+  const Place& place() const { return place_; }
+  std::string text_of(const Place& place) const;
 
   uint64_t bytes_taken() const;                         // of the files as they lie there
   uint64_t bytes_total() const { return bytes_total_; } // 0: not known
@@ -41,8 +50,10 @@ class DocumentReader {
   bool next_text(std::string& document);
   bool next_json(std::string& document);
   // The next line with its end, which stays valid until the next call; false at the end of the file. A line longer than
-  // the limit for a document is an error, or cut.
+  // limit() is an error, or cut.
   bool next_line(std::string_view& line);
+  bool splits() const { return options_.split_bytes > 0 && !jsonl_; }
+  uint64_t limit() const { return splits() ? options_.split_bytes : options_.max_document_bytes; }
   bool fill();  // more text into buffer_; false at the end of the file
   void append_checked(std::string_view text, bool at_end);
   [[noreturn]] void too_long(const char* what, uint64_t begin) const;
@@ -58,6 +69,7 @@ class DocumentReader {
   uint64_t offset_ = 0;         // of buffer_[begin_] in the file's text
   uint64_t checked_ = 0;        // bytes of the file's text that were checked
   int64_t line_ = 0;            // of the last line taken, from 1
+  Place place_;
   uint64_t bytes_total_ = 0, bytes_before_ = 0, replaced_ = 0;
 };
 

@@ -55,10 +55,8 @@ class ShardRow {
   std::vector<std::string> finish() {
     if (writer_) finish_shard();
     std::vector<std::string> paths;
-    for (size_t i = 0; i < shards_; ++i) {
-      paths.push_back(shard_path(i));
-      rename_durably(unfinished(i), paths.back());
-    }
+    for (size_t i = 0; i < shards_; ++i) paths.push_back(shard_path(i));
+    name_all(paths);
     finished_ = true;
     return paths;
   }
@@ -66,6 +64,20 @@ class ShardRow {
  private:
   std::string shard_path(size_t index) const { return fmt::format("{}_{:05}.bin", stem_, index); }
   std::string unfinished(size_t index) const { return shard_path(index) + ".unfinished"; }
+
+  // All or none: half a corpus would look whole.
+  void name_all(const std::vector<std::string>& paths) const {
+    size_t named = 0;
+    try {
+      for (; named < paths.size(); ++named) fs::rename(unfinished(named), paths[named]);
+    } catch (const fs::filesystem_error& error) {
+      std::error_code ignored;
+      while (named-- > 0) fs::rename(paths[named], unfinished(named), ignored);
+      throw RunError("the shards could not be given their names: {}", error.what());
+    }
+    const fs::path folder = fs::path(stem_).parent_path();
+    sync_folder(folder.empty() ? fs::path(".") : folder);
+  }
 
   void finish_shard() {
     writer_->finish();
@@ -94,16 +106,35 @@ class ShardRow {
   bool finished_ = false;
 };
 
-}  // namespace
+// Documents that are encoded side by side.
+struct Batch {
+  std::vector<std::string> texts;
+  std::vector<DocumentReader::Place> places;
+  uint64_t bytes = 0;
 
-std::vector<std::vector<int32_t>> encode_all(const std::vector<std::string>& texts, const Tokenizer& tokenizer) {
-  std::vector<std::vector<int32_t>> tokens(texts.size());
-  std::vector<std::exception_ptr> errors(texts.size());
+  // False when the last document is taken.
+  bool fill(DocumentReader& reader) {
+    for (std::string document; bytes < kBatchBytes;) {
+      if (!reader.next(document)) return false;
+      bytes += document.size();
+      texts.push_back(std::move(document));
+      places.push_back(reader.place());
+    }
+    return true;
+  }
+};
+
+// The first error of the first text that has one is thrown, with the text's place.
+std::vector<std::vector<int32_t>> encode_all(const Batch& batch, const DocumentReader& reader, const Tokenizer& tokenizer) {
+  std::vector<std::vector<int32_t>> tokens(batch.texts.size());
+  std::vector<std::exception_ptr> errors(batch.texts.size());
 #pragma omp parallel for schedule(dynamic)
-  for (size_t i = 0; i < texts.size(); ++i) {
+  for (size_t i = 0; i < batch.texts.size(); ++i) {
     try {
-      tokens[i].reserve(texts[i].size() / 3);
-      tokenizer.encode(texts[i], tokens[i]);
+      tokens[i].reserve(batch.texts[i].size() / 3);
+      tokenizer.encode(batch.texts[i], tokens[i]);
+    } catch (const UserError& error) {
+      errors[i] = std::make_exception_ptr(UserError("{}: {}", reader.text_of(batch.places[i]), error.what()));
     } catch (...) {
       errors[i] = std::current_exception();
     }
@@ -114,23 +145,19 @@ std::vector<std::vector<int32_t>> encode_all(const std::vector<std::string>& tex
   return tokens;
 }
 
+}  // namespace
+
 EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOptions& text, const Tokenizer& tokenizer,
                             const ShardOptions& options, const TextProgress& progress) {
   DocumentReader reader(inputs, text);
   ShardRow shards(options, tokenizer);
   EncodedCorpus corpus;
-  std::vector<std::string> batch;
-  bool more = true;
-  while (more) {
-    batch.clear();
-    uint64_t bytes = 0;
-    for (std::string document; bytes < kBatchBytes && (more = reader.next(document));) {
-      bytes += document.size();
-      batch.push_back(std::move(document));
-    }
-    corpus.text_bytes += bytes;
-    corpus.documents += int64_t(batch.size());
-    for (const auto& tokens : encode_all(batch, tokenizer)) {
+  for (bool more = true; more;) {
+    Batch batch;
+    more = batch.fill(reader);
+    corpus.text_bytes += batch.bytes;
+    corpus.documents += int64_t(batch.texts.size());
+    for (const auto& tokens : encode_all(batch, reader, tokenizer)) {
       shards.append(tokens);
       corpus.tokens += int64_t(tokens.size()) + (tokenizer.end_of_text() >= 0);
     }

@@ -31,7 +31,4 @@ struct EncodedCorpus {
 EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOptions& text, const Tokenizer& tokenizer,
                             const ShardOptions& options, const TextProgress& progress);
 
-// Encodes each text, side by side. The first error of the lowest text is thrown.
-std::vector<std::vector<int32_t>> encode_all(const std::vector<std::string>& texts, const Tokenizer& tokenizer);
-
 }  // namespace sluice

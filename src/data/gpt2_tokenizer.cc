@@ -71,7 +71,8 @@ class Gpt2Tokenizer final : public Tokenizer {
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
     WordCache& cache = word_cache(owner_);
     while (!text.empty()) {
-      const size_t length = gpt2_word_length(text);
+      const size_t word = gpt2_word_length(text);
+      const size_t length = word <= kMostWordBytes ? word : character_boundary(text, kMostWordBytes);
       cache.append(text.substr(0, length), tokens,
                    [this](std::string_view word, std::vector<int32_t>& ids) { encode_word(word, ids); });
       text.remove_prefix(length);

@@ -7,6 +7,7 @@
 #include <sentencepiece_processor.h>
 
 #include "base/error.h"
+#include "base/utf8.h"
 #include "data/sentencepiece_model.h"
 #include "data/tokenizer_files.h"
 #include "data/word_cache.h"
@@ -56,28 +57,23 @@ class SentencePieceTokenizer final : public Tokenizer {
   const char* type() const override { return "sentencepiece"; }
   int64_t vocab_size() const override { return int64_t(texts_.size()); }
   int32_t end_of_text() const override { return end_of_text_; }
+  bool adds_blank() const override { return dummy_prefix_; }
   std::string_view token_bytes(int32_t token) const override { return texts_[size_t(token)]; }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
     if (text.empty()) return;
     WordCache& cache = word_cache(owner_);
     if (dummy_prefix_) {  // with its first word, to which it belongs
-      const size_t end = word_end(text, 0);
-      encode_word(fmt::format(" {}", text.substr(0, end)), tokens);
-      text.remove_prefix(end);
+      const size_t length = word_length(text);
+      encode_word(fmt::format(" {}", text.substr(0, length)), tokens);
+      text.remove_prefix(length);
     }
     while (!text.empty()) {
-      const size_t end = word_end(text, 0);
-      cache.append(text.substr(0, end), tokens,
+      const size_t length = word_length(text);
+      cache.append(text.substr(0, length), tokens,
                    [this](std::string_view word, std::vector<int32_t>& ids) { encode_word(word, ids); });
-      text.remove_prefix(end);
+      text.remove_prefix(length);
     }
-  }
-
-  std::string decode(std::span<const int32_t> tokens) const override {
-    std::string text = Tokenizer::decode(tokens);
-    if (dummy_prefix_ && !text.empty() && text[0] == ' ') text.erase(0, 1);
-    return text;
   }
 
  private:
@@ -117,11 +113,12 @@ class SentencePieceTokenizer final : public Tokenizer {
     return -1;
   }
 
-  // Where the word that begins at `at` ends: a run of blanks and what follows up to the next blank, or a line's end.
-  size_t word_end(std::string_view text, size_t at) const {
-    for (size_t i = at + 1; i < text.size(); ++i) {
+  // The length of the text's first word: a run of blanks and what follows up to the next blank, or a line's end.
+  size_t word_length(std::string_view text) const {
+    for (size_t i = 1; i < text.size(); ++i) {
       if (blanks_divide_ && text[i] == ' ' && text[i - 1] != ' ') return i;
       if (lines_divide_ && text[i - 1] == '\n' && text[i] != '\n') return i;
+      if (i == kMostWordBytes) return character_boundary(text, i);
     }
     return text.size();
   }

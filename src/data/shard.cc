@@ -88,6 +88,16 @@ void Shard::find_documents(int64_t token, bool whole, const std::string& key) {
   documents_ = found_;
 }
 
+bool Shard::has_documents() const {
+  constexpr int64_t kBlock = 1 << 20;
+  if (info_.documents > 0) return true;
+  std::vector<uint64_t> matches;
+  for (int64_t start = 0; start < info_.tokens && matches.empty(); start += kBlock) {
+    add_matches(start, std::min(kBlock, info_.tokens - start), matches);
+  }
+  return !matches.empty();
+}
+
 void Shard::check_documents(const std::string& key) const {
   const auto unordered = std::adjacent_find(documents_.begin(), documents_.end(), std::greater_equal<>());
   if (documents_.front() == 0 && documents_.back() < uint64_t(info_.tokens) && unordered == documents_.end()) return;

@@ -38,6 +38,9 @@ class Shard {
   // `whole` all of them are found now, which documents() needs. UserError if the list in the file is damaged.
   void find_documents(int64_t token, bool whole, const std::string& key);
 
+  // Whether the shard lists its documents or its token occurs in it; reads up to the first occurrence.
+  bool has_documents() const;
+
   std::span<const uint64_t> documents() const { return documents_; }  // where each starts; the first is 0
 
   // Calls found(position) for each document that starts in [start, start + count), in order.

@@ -156,13 +156,14 @@ const char* shard_format_name(ShardFormat format) {
 
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
                           bool plain16) {
-  if (plain16) return plain16_info(file_bytes, where);
   const auto require = [&](int64_t bytes) {
     if (std::min(uint64_t(opening.size()), file_bytes) >= uint64_t(bytes)) return;
     throw UserError("{} is truncated: {} bytes are fewer than the {} of a shard's header", where, file_bytes, bytes);
   };
+  const bool is_sluice = opening.size() >= sizeof kMagic && std::memcmp(opening.data(), kMagic, sizeof kMagic) == 0;
+  if (plain16 && !is_sluice) return plain16_info(file_bytes, where);
   require(sizeof kMagic);
-  if (std::memcmp(opening.data(), kMagic, sizeof kMagic) == 0) {
+  if (is_sluice) {
     require(kHeaderBytes);
     return sluice_info(opening, file_bytes, where);
   }

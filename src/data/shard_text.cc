@@ -2,7 +2,6 @@
 #include "data/shard_text.h"
 
 #include <algorithm>
-#include <span>
 #include <vector>
 
 #include "base/error.h"
@@ -20,41 +19,60 @@ void check_tokenizer(const Shard& shard, const Tokenizer& tokenizer) {
                   info.tokenizer_name, info.tokenizer_hash, tokenizer.name(), tokenizer.hash());
 }
 
+void check_tokens(const Shard& shard, int64_t first, int64_t count, const Tokenizer& tokenizer) {
+  if (shard.largest(first, count) < tokenizer.vocab_size()) return;
+  while (shard.largest(first, 1) < tokenizer.vocab_size()) ++first;
+  throw UserError("{} has token id {} at position {}, but {} knows only those below {}", shard.path(),
+                  shard.largest(first, 1), first, tokenizer.name(), tokenizer.vocab_size());
+}
+
+// Writes text, and knows how the last of it ended.
+struct TextEnd {
+  const std::function<void(std::string_view)>& write;
+  char last = '\n';
+
+  void operator()(std::string_view text) {
+    if (text.empty()) return;
+    last = text.back();
+    write(text);
+  }
+};
+
+// The text of tokens [first, end), which are one document without what opens it.
+void decode_document(const Shard& shard, int64_t first, int64_t end, const Tokenizer& tokenizer, TextEnd& out) {
+  std::vector<int32_t> block;
+  for (int64_t at = first; at < end; at += int64_t(block.size())) {
+    block.resize(size_t(std::min(kBlockTokens, end - at)));
+    check_tokens(shard, at, int64_t(block.size()), tokenizer);
+    shard.copy(at, int64_t(block.size()), block.data());
+    out(tokenizer.decode(block, /*continued=*/at > first));
+  }
+}
+
+bool opens_document(const Shard& shard, int64_t at, int64_t end, const Tokenizer& tokenizer) {
+  return at < end && tokenizer.end_of_text() >= 0 && shard.largest(at, 1) == tokenizer.end_of_text();
+}
+
 }  // namespace
 
 void decode_shard(const std::string& path, const Tokenizer& tokenizer, const std::string& separator,
                   const std::function<void(std::string_view)>& write) {
-  const Shard shard(path, "tokenizer decode");
+  const std::string key = "tokenizer decode";
+  Shard shard(path, key);
   check_tokenizer(shard, tokenizer);
-  char last = '\n';
-  const auto write_text = [&](std::string_view text) {
-    if (text.empty()) return;
-    last = text.back();
-    write(text);
-  };
-  const auto end_document = [&] {
-    if (last != '\n') write_text("\n");
-    write_text(separator + "\n");
-  };
-  bool inside = false;
-  std::vector<int32_t> block(kBlockTokens);
-  for (int64_t first = 0; first < shard.tokens(); first += kBlockTokens) {
-    const int64_t count = std::min(kBlockTokens, shard.tokens() - first);
-    shard.copy(first, count, block.data());
-    std::span<const int32_t> rest(block.data(), size_t(count));
-    while (!rest.empty()) {
-      const size_t text = separator.empty() ? rest.size()
-                                            : size_t(std::find(rest.begin(), rest.end(), tokenizer.end_of_text()) - rest.begin());
-      write_text(tokenizer.decode(rest.first(text)));
-      inside |= text > 0;
-      rest = rest.subspan(text);
-      if (rest.empty()) break;
-      if (inside) end_document();
-      rest = rest.subspan(1);
-      inside = true;
-    }
+  shard.find_documents(tokenizer.end_of_text(), /*whole=*/true, key);
+  const auto documents = shard.documents();
+  TextEnd out{write};
+  for (size_t i = 0; i < documents.size(); ++i) {
+    const auto begin = int64_t(documents[i]);
+    const int64_t end = i + 1 < documents.size() ? int64_t(documents[i + 1]) : shard.tokens();
+    const bool opened = opens_document(shard, begin, end, tokenizer);
+    if (opened && separator.empty()) out(kEndOfText);
+    decode_document(shard, begin + opened, end, tokenizer, out);
+    if (separator.empty()) continue;
+    if (out.last != '\n') out("\n");
+    out(separator + "\n");
   }
-  if (!separator.empty() && inside) end_document();
 }
 
 }  // namespace sluice

@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include <zlib.h>
 #include <zstd.h>
+#include <zstd_errors.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -33,6 +34,9 @@ class Zstd final : public Decompressor {
     ZSTD_inBuffer in{input, size, 0};
     ZSTD_outBuffer out{text, room, 0};
     const size_t left = ZSTD_decompressStream(stream_, &out, &in);
+    if (ZSTD_getErrorCode(left) == ZSTD_error_frameParameter_windowTooLarge) {
+      throw std::runtime_error("its window is above 128 MB; compress it again without --long=31");
+    }
     if (ZSTD_isError(left)) throw std::runtime_error(ZSTD_getErrorName(left));
     complete_ = left == 0;
     return {in.pos, out.pos};
@@ -147,7 +151,7 @@ size_t TextFile::read(char* text, size_t size) {
       // Also without input: the library may still hold text back for want of room.
       if (more || !decompressor_->complete()) step = decompressor_->step(input_.data() + begin_, end_ - begin_, text, size);
     } catch (const std::runtime_error& error) {
-      throw UserError("{} is damaged: its compressed data cannot be read near byte {}: {}", name_,
+      throw UserError("{} is damaged or of a kind that cannot be read, near byte {} of the compressed data: {}", name_,
                       bytes_taken_ - (end_ - begin_), error.what());
     }
     begin_ += step.taken;

@@ -2,6 +2,7 @@
 #include "data/token_shards.h"
 
 #include <algorithm>
+#include <filesystem>
 
 #include <glob.h>
 #include <xxhash.h>
@@ -21,7 +22,7 @@ constexpr int64_t kIdentityTokens = 1 << 16;  // tokens at each end of a shard t
 std::vector<std::string> expand(const std::vector<std::string>& patterns, const std::string& key) {
   std::vector<std::string> paths;
   for (const std::string& pattern : patterns) {
-    if (pattern.find_first_of("*?[") == std::string::npos) {
+    if (pattern.find_first_of("*?[") == std::string::npos || std::filesystem::exists(pattern)) {
       paths.push_back(pattern);
       continue;
     }
@@ -67,7 +68,7 @@ void TokenShards::open(const std::string& path) {
   auto shard = std::make_unique<Shard>(path, options_.key, options_.plain16);
   check_tokenizer(*shard);
   if (options_.verify) shard->verify(options_.key);
-  const int64_t count = shard->tokens(), scanned = std::min(count, kOpeningScan);
+  const int64_t count = shard->tokens(), scanned = options_.verify ? count : std::min(count, kOpeningScan);
   const int64_t largest = shard->largest(0, scanned);
   if (largest >= options_.vocab_size) throw_bad_token(*shard, 0, scanned);
   largest_token_ = std::max(largest_token_, largest);
@@ -99,6 +100,10 @@ void TokenShards::find_documents() {
   if (!shuffled && !options_.mask_documents) return;
   int64_t token = options_.document_token;
   if (token < 0 && options_.tokenizer) token = options_.tokenizer->end_of_text();
+  if (token >= options_.vocab_size) {
+    throw UserError("data.document_token is {}, but model.vocab_size is {}", token, options_.vocab_size);
+  }
+  bool any = false;
   std::vector<const Shard*> shards;
   for (const auto& shard : shards_) {
     if (token < 0 && shard->info().documents == 0 && shard->tokens() > 0) {
@@ -107,7 +112,12 @@ void TokenShards::find_documents() {
                       options_.key, shard->path(), shuffled ? "data.shuffle documents" : "data.document_mask");
     }
     shard->find_documents(token, shuffled, options_.key);
+    any |= shard->has_documents();
     shards.push_back(shard.get());
+  }
+  if (!any && tokens_ > 0) {
+    throw UserError("{}: no document starts anywhere in {} file(s), for the token {} that should open one does not occur; "
+                    "set data.document_token", options_.key, shards_.size(), token);
   }
   if (shuffled && tokens_ > 0) documents_.emplace(std::move(shards), options_.seed);
 }
@@ -186,9 +196,10 @@ int64_t TokenShards::target_bytes(int64_t first_sequence, int64_t count) const {
   int64_t bytes = 0;
   for (int64_t sequence = first_sequence; sequence < first_sequence + count; ++sequence) {
     fill(sequence, 1, inputs.data(), targets.data());
-    for (const int32_t token : targets) {
-      const bool is_text = token != tokenizer.end_of_text() && token < tokenizer.vocab_size();
-      if (is_text) bytes += int64_t(tokenizer.token_bytes(token).size());
+    for (size_t i = 0; i < targets.size(); ++i) {
+      if (targets[i] == tokenizer.end_of_text() || targets[i] >= tokenizer.vocab_size()) continue;
+      bytes += int64_t(tokenizer.token_bytes(targets[i]).size());
+      if (tokenizer.adds_blank() && inputs[i] == tokenizer.end_of_text()) --bytes;  // the blank before a document
     }
   }
   return bytes;
@@ -209,6 +220,7 @@ std::string TokenShards::identity() const {
   XXH64_hash_t hash = 0;
   for (const auto& shard : shards_) {
     const int64_t count = shard->tokens(), edge = std::min(count, kIdentityTokens);
+    hash ^= shard->info().checksum;  // of all bytes, where the header has it
     for (const auto part : {shard->stored(0, edge), shard->stored(count - edge, edge)}) {
       hash = XXH64(part.data(), part.size(), hash + uint64_t(count));
     }

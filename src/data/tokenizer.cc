@@ -21,7 +21,7 @@ void Tokenizer::identify(const std::string& source, std::string_view content) {
                          : fmt::format("{} {} ({} tokens)", type(), fs::path(source).filename().string(), vocab_size());
 }
 
-std::string Tokenizer::decode(std::span<const int32_t> tokens) const {
+std::string Tokenizer::decode(std::span<const int32_t> tokens, bool continued) const {
   std::string text;
   for (const int32_t token : tokens) {
     if (token < 0 || token >= vocab_size()) {
@@ -29,6 +29,7 @@ std::string Tokenizer::decode(std::span<const int32_t> tokens) const {
     }
     text += token_bytes(token);
   }
+  if (!continued && adds_blank() && text.starts_with(' ')) text.erase(0, 1);
   return text;
 }
 
@@ -64,10 +65,10 @@ std::unique_ptr<Tokenizer> load_json(const std::string& path, const std::string&
 std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::string& key) {
   const fs::path folder(path), model = folder / "tokenizer.model", json = folder / "tokenizer.json";
   if (fs::exists(model)) return make_sentencepiece(read_file(model), model.string(), key);
+  if (fs::exists(json)) return load_json(json.string(), key);  // it says more than the two below, which may lie beside it
   if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) {
     return make_gpt2_tokenizer(read_file(folder / "vocab.json"), read_file(folder / "merges.txt"), path, key);
   }
-  if (fs::exists(json)) return load_json(json.string(), key);
   throw UserError("{}: the folder {} has no tokenizer.model, vocab.json with merges.txt, or tokenizer.json", key, path);
 }
 

@@ -38,8 +38,10 @@ class Tokenizer {
   virtual void encode(std::string_view text, std::vector<int32_t>& tokens) const = 0;
   // The bytes of one token, 0 <= token < vocab_size(): a part of a character if need be; of end_of_text() its name.
   virtual std::string_view token_bytes(int32_t token) const = 0;
-  // The bytes of all of them in a row. UserError for a token beyond the vocabulary.
-  virtual std::string decode(std::span<const int32_t> tokens) const;
+  // Whether encode() puts a blank before a text, as LLaMA's models do, which belongs to no text.
+  virtual bool adds_blank() const { return false; }
+  // The text of the tokens; `continued`: they do not begin it. UserError for a token beyond the vocabulary.
+  std::string decode(std::span<const int32_t> tokens, bool continued = false) const;
 
  protected:
   Tokenizer() = default;
@@ -51,8 +53,11 @@ class Tokenizer {
   uint64_t hash_ = 0;
 };
 
-// `path_or_name`: "bytes", a .model file, a characters JSON, a tokenizer.json, or a folder with one of tokenizer.json,
-// vocab.json and merges.txt, tokenizer.model. `key` is the config key or option to name in messages. UserError where
+// A longer word is encoded in parts: encoding one takes memory and time beyond proportion, and no language has any.
+inline constexpr size_t kMostWordBytes = 1 << 20;  // bytes
+
+// `path_or_name`: "bytes", a .model file, a characters JSON, a tokenizer.json, or a folder with the first there is of
+// tokenizer.model, tokenizer.json, vocab.json and merges.txt. `key` is the config key or option to name in messages. UserError where
 // there is none, or a damaged one.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const std::string& key);
 

@@ -52,8 +52,7 @@ class Words final : public sentencepiece::SentenceIterator {
 
 template <class Add>
 void read_all(const std::vector<std::string>& inputs, TextOptions text, const TextProgress& progress, Add&& add) {
-  text.split_long = true;  // where a document ends is of no matter here
-  text.max_document_bytes = std::min<uint64_t>(text.max_document_bytes, 4 << 20);
+  text.split_bytes = 4 << 20;  // where a document ends is of no matter here
   DocumentReader reader(inputs, std::move(text));
   uint64_t shown = 0;
   bool any = false;

@@ -60,13 +60,17 @@ refused 'there is no file .*/none' encode "$folder/none" --tokenizer bytes --out
 refused 'the input has no text' encode "$folder/empty" --tokenizer bytes --out "$folder/new"
 refused 'the input has no text' train "$folder/empty" --out "$folder/new"
 refused 'invalid is not valid UTF-8: byte 5 of its text is 0xFF' encode "$folder/invalid" --tokenizer bytes --out "$folder/new"
-refused 'invalid is not valid UTF-8' train "$folder/invalid" --type characters --out "$folder/new"
+refused 'invalid is not valid UTF-8' train "$folder/invalid" --type characters --out "$folder/new.json"
 refused 'longer than 10.0 kB, the limit that --max-document-mb sets' encode "$folder/text" --max-document-mb 0.01 \
   --tokenizer bytes --out "$folder/new"
 refused 'there is no tokenizer ".*/none.model"' encode "$folder/text" --tokenizer "$folder/none.model" --out "$folder/new"
 refused 'is not a sentencepiece model, or damaged' encode "$folder/text" --tokenizer "$folder/text" --out "$folder/new"
 refused 'bpe_00000.bin is there already' encode "$folder/text" --tokenizer bytes --out "$folder/bpe"
 refused 'needs either --out or --print' encode "$folder/text" --tokenizer bytes
+refused "a characters tokenizer's file is called NAME.json" train "$folder/text" --type characters --out "$folder/new.model"
+refused "a bpe tokenizer's file is called NAME.model" train "$folder/text" --out "$folder/new.json"
+refused "a bpe tokenizer's file is called NAME.model" train "$folder/text" --out bytes
+refused 'cannot create the folder' train "$folder/text" --out "$folder/text/new.model"
 refused 'vocabulary of 100000 tokens cannot be learned' train "$folder/text" --vocab 100000 --out "$folder/new"
 refused 'was made with the tokenizer sentencepiece bpe.model .*, but --tokenizer is bytes' decode "$folder/bpe_00000.bin" \
   --tokenizer bytes

@@ -223,6 +223,20 @@ TEST(Documents, TheMaskNeedsToKnowThem) {
   EXPECT_EQ(error_of({path}, options), "(nothing was thrown)");
 }
 
+TEST(Documents, ATokenThatOpensNoneIsRefused) {
+  TempFolder folder;
+  const std::string path = write_llmc_documents(folder.file("a.bin"), some_documents(20));
+  TokenShardsOptions options = options_with(Shuffle::kWindows, true);
+  options.document_token = 59999;
+  EXPECT_EQ(error_of({path}, options),
+            "data.train_shards: no document starts anywhere in 1 file(s), for the token 59999 that should open one does "
+            "not occur; set data.document_token");
+  options.document_token = 60000;
+  EXPECT_EQ(error_of({path}, options), "data.document_token is 60000, but model.vocab_size is 60000");
+  options.document_token = kStart;
+  EXPECT_EQ(error_of({path}, options), "(nothing was thrown)");
+}
+
 TEST(Documents, ADamagedListIsRefusedWhereItIsUsed) {
   TempFolder folder;
   const std::string path = write_documents(folder.file("a.bin"), some_documents(20));
@@ -299,6 +313,27 @@ TEST(Formats, AllGiveTheSameTokens) {
     EXPECT_EQ(batch_of(TokenShards({folder.file(name)}, options), 0, 70).inputs, expected.inputs) << name;
   }
   EXPECT_NE(error_of({plain}, options_with(Shuffle::kWindows)).find("is not a token shard"), std::string::npos);
+}
+
+// The key is for all files of a config; those with a header of ours need no telling.
+TEST(Formats, Uint16LeavesOwnShardsAsTheyAre) {
+  TempFolder folder;
+  const std::string path = write_documents(folder.file("a.bin"), some_documents(60));
+  TokenShardsOptions options = options_with(Shuffle::kWindows);
+  const auto expected = batch_of(TokenShards({path}, options), 0, 20).inputs;
+  options.plain16 = true;
+  EXPECT_EQ(batch_of(TokenShards({path}, options), 0, 20).inputs, expected);
+}
+
+TEST(Formats, VerifyReadsWhatHasNoChecksum) {
+  TempFolder folder;
+  std::vector<uint16_t> tokens((1 << 20) + 100, 7);  // more than what is always looked at
+  tokens.back() = 60001;
+  write_llmc_shard<uint16_t>(folder.file("a.bin"), tokens);
+  TokenShardsOptions options = options_with(Shuffle::kWindows);
+  EXPECT_EQ(error_of({folder.file("a.bin")}, options), "(nothing was thrown)");
+  options.verify = true;
+  EXPECT_NE(error_of({folder.file("a.bin")}, options).find("has token id 60001 at position 1048675"), std::string::npos);
 }
 
 TEST(Formats, IdsThatNoModelHas) {

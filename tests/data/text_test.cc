@@ -10,11 +10,15 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/json_text.h"
+#include "base/source_folder.h"
 #include "data/document_reader.h"
 #include "data/encode_corpus.h"
+#include "data/llmc_shard.h"
 #include "data/shard_text.h"
 #include "data/temp_folder.h"
 #include "data/text_sample.h"
+#include "data/tokenizer_trainer.h"
 
 namespace sluice {
 namespace {
@@ -133,7 +137,7 @@ TEST(DocumentReader, TooLong) {
   const std::string path = folder.write("t.txt", "12345\n--\n12345\n7890\n");
   EXPECT_NE(error_of(path, options).find("the document that begins at byte 9 of its text is longer than 10 B"),
             std::string::npos);
-  options.split_long = true;
+  options.split_bytes = 10;
   EXPECT_EQ(documents_of({path}, options), (std::vector<std::string>{"12345\n", "12345\n", "7890\n"}));
   // A line that never ends is cut between characters.
   const std::string line = folder.write("l.txt", "1234567\xE2\x82\xAC\xE2\x82\xAC" "9");
@@ -143,6 +147,11 @@ TEST(DocumentReader, TooLong) {
     all += part;
   }
   EXPECT_EQ(all, "1234567\xE2\x82\xAC\xE2\x82\xAC" "9");
+  // JSON lines cannot be cut: their limit stays that of a document.
+  const std::string json = folder.write("t.jsonl", "{\"text\": \"123456789\"}\n");
+  EXPECT_NE(error_of(json, options).find("the line that begins at byte 0 of its text is longer than 10 B"), std::string::npos);
+  options.max_document_bytes = 100;
+  EXPECT_EQ(documents_of({json}, options), std::vector<std::string>{"123456789"});
 }
 
 // ---- the sample -----------------------------------------------------------------------------------------------------
@@ -254,6 +263,55 @@ TEST(EncodeCorpus, AVocabularyBeyondTheWidth) {
   corpus.tokenizer = load_tokenizer(corpus.folder.write("big.json", characters_json(characters)), "--tokenizer");
   EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x"), 1000, 16); }),
             "--width 16 holds token ids below 65536, but characters big.json (70001 tokens) has 70001 tokens; take --width 32");
+}
+
+TEST(EncodeCorpus, SaysWhereACharacterIsNotKnown) {
+  Corpus corpus;
+  corpus.tokenizer = load_tokenizer(corpus.folder.write("c.json", characters_json(U"dgo\n")), "--tokenizer");
+  const std::string unknown = "the text has the character U+007A, which characters c.json (5 tokens) does not have";
+  corpus.folder.write("t.txt", "good\n--\ngoz\n");
+  EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x")); }),
+            corpus.text + ", from byte 8 of its text: " + unknown);
+  corpus.text = corpus.folder.write("t.jsonl", "{\"text\": \"good\"}\n\n{\"text\": \"z\"}\n");
+  EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x")); }), corpus.text + ", line 3: " + unknown);
+}
+
+// Documents are those that the shard lists; tokens come in blocks, which show nowhere.
+TEST(DecodeShard, KeepsDocumentsApartAndWhole) {
+  Corpus corpus;
+  const std::string golden = (source_folder() / "tests/golden/gpt2_tokenizer").string();
+  Json vocabulary = read_json_file(golden + "/vocab.json");
+  vocabulary.erase("<|endoftext|>");
+  for (auto& [text, id] : vocabulary.items()) id = id.get<int64_t>() - 1;  // it was the first
+  std::filesystem::create_directories(corpus.folder.file("bare"));
+  corpus.folder.write("bare/vocab.json", vocabulary.dump());
+  corpus.folder.write("bare/merges.txt", read_file(golden + "/merges.txt"));
+  corpus.tokenizer = load_tokenizer(corpus.folder.file("bare"), "--tokenizer");
+  ASSERT_EQ(corpus.tokenizer->end_of_text(), -1);
+  EXPECT_EQ(corpus.decode(corpus.encode(corpus.folder.file("bare_out"))), read_file(corpus.text));
+
+  TokenizerTraining options;
+  options.vocab_size = 400;
+  const std::vector<std::string> own = {(source_folder() / "README.md").string()};
+  const std::string blank = train_tokenizer(own, {}, options, [](const DocumentReader&) {}).file + std::string("\x1A\x02\x18\x01", 4);
+  corpus.tokenizer = load_tokenizer(corpus.folder.write("blank.model", blank), "--tokenizer");
+  std::string words;
+  for (int i = 0; i < 30'000; ++i) words += fmt::format("w {}\n", i % 10);  // at least 90,000 tokens
+  corpus.folder.write("t.txt", words + "--\nsecond\n--\n");
+  const EncodedCorpus encoded = corpus.encode(corpus.folder.file("blank"), 1'000'000);
+  EXPECT_GT(encoded.tokens, 70'000);
+  EXPECT_EQ(corpus.decode(encoded), read_file(corpus.text));
+  std::string named;
+  decode_shard(encoded.shards.at(0), *corpus.tokenizer, "", [&](std::string_view part) { named += part; });
+  EXPECT_EQ(named, "<|endoftext|>" + words + "<|endoftext|>second\n");
+}
+
+TEST(DecodeShard, ATokenBeyondTheVocabulary) {
+  Corpus corpus;
+  const std::string path = corpus.folder.file("a.bin");
+  write_llmc_shard<uint16_t>(path, {'a', 'b', 60000});
+  EXPECT_EQ(message_of<UserError>([&] { decode_shard(path, *corpus.tokenizer, "", [](std::string_view) {}); }),
+            path + " has token id 60000 at position 2, but bytes (257 tokens) knows only those below 257");
 }
 
 TEST(DecodeShard, AnotherTokenizerIsRefused) {

@@ -3,6 +3,8 @@
 
 #include <sentencepiece_processor.h>
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "base/error.h"
@@ -172,6 +174,19 @@ TEST_P(SentencePiece, LearnsDigitsAloneAndBlanksTogether) {
 
 INSTANTIATE_TEST_SUITE_P(Types, SentencePiece, testing::Values("bpe", "unigram"));
 
+// LLaMA's models put a blank before a text, which decoding takes away where a text begins and nowhere else.
+TEST(SentencePieceFile, ABlankBeforeATextIsNoPartOfIt) {
+  TempFolder folder;
+  const std::string with_blank = read_file(train(folder, "bpe", 400, "t.model")) + std::string("\x1A\x02\x18\x01", 4);
+  const auto tokenizer = load_tokenizer(folder.write("b.model", with_blank), "data.tokenizer");
+  ASSERT_TRUE(tokenizer->adds_blank());
+  EXPECT_FALSE(load_tokenizer(folder.file("t.model"), "data.tokenizer")->adds_blank());
+  const auto tokens = encode(*tokenizer, "the model");
+  EXPECT_EQ(tokenizer->token_bytes(tokens[0])[0], ' ');
+  EXPECT_EQ(tokenizer->decode(tokens), "the model");
+  EXPECT_EQ(tokenizer->decode(tokens, /*continued=*/true), " the model");
+}
+
 TEST(SentencePieceFile, DamagedOnesAreRefused) {
   TempFolder folder;
   const std::string model = read_file(train(folder, "bpe", 400, "t.model"));
@@ -210,8 +225,10 @@ TEST(TokenizerTraining, ATextTooSmall) {
 std::string golden(const char* file) { return (source_folder() / "tests/golden/gpt2_tokenizer" / file).string(); }
 
 TEST(Gpt2Tokenizer, AgreesWithAnotherImplementation) {
+  TempFolder folder;
+  for (const char* file : {"vocab.json", "merges.txt"}) folder.write(file, read_file(golden(file)));
   const auto from_json = load_tokenizer(golden("tokenizer.json"), "data.tokenizer");
-  const auto from_folder = load_tokenizer(golden(""), "data.tokenizer");
+  const auto from_folder = load_tokenizer(folder.file(""), "data.tokenizer");
   EXPECT_EQ(from_json->hash(), from_folder->hash());
   EXPECT_EQ(from_json->vocab_size(), 700);
   EXPECT_EQ(from_json->end_of_text(), 0);
@@ -266,6 +283,28 @@ TEST(Gpt2Tokenizer, RefusesOtherPipelines) {
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back("zz zz"); }), "a part or result that is no token"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back("zz"); }), "is not two tokens with a blank between"));
   EXPECT_TRUE(has(refused([](Json& j) { j["added_tokens"][0]["special"] = false; }), "is added to the vocabulary and not special"));
+}
+
+// Published folders of other models hold all three files, and only tokenizer.json tells that they are not GPT-2's.
+TEST(Gpt2Tokenizer, TokenizerJsonSpeaksForItsFolder) {
+  TempFolder folder;
+  for (const char* file : {"vocab.json", "merges.txt"}) folder.write(file, read_file(golden(file)));
+  Json json = read_json_file(golden("tokenizer.json"));
+  json["normalizer"] = {{"type", "NFC"}};
+  folder.write("tokenizer.json", json.dump());
+  EXPECT_NE(message_of<UserError>([&] { load_tokenizer(folder.file(""), "data.tokenizer"); }).find("the normalizer"),
+            std::string::npos);
+}
+
+TEST(Gpt2Tokenizer, EndlessWordsAreCutBetweenCharacters) {
+  const auto tokenizer = load_tokenizer(golden("tokenizer.json"), "data.tokenizer");
+  std::string text = "x";
+  while (text.size() < 2 * kMostWordBytes) text += "\xC3\xA9";
+  const auto tokens = encode(*tokenizer, text);
+  EXPECT_EQ(tokenizer->decode(tokens), text);
+  auto parts = encode(*tokenizer, text.substr(0, kMostWordBytes - 1));  // the limit itself lies within a character
+  for (const int32_t token : encode(*tokenizer, text.substr(kMostWordBytes - 1, kMostWordBytes))) parts.push_back(token);
+  EXPECT_TRUE(std::equal(parts.begin(), parts.end(), tokens.begin()));
 }
 
 // The plain algorithm: the earliest merge anywhere, leftmost first.

@@ -11,7 +11,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.format = data[0] & 1 ? "jsonl" : "text";
   options.separator = data[0] & 2 ? "--" : "";
   options.replace_invalid = data[0] & 4;
-  options.split_long = data[0] & 8;
+  options.split_bytes = data[0] & 8 ? 7 : 0;
   options.max_document_bytes = data[0] & 16 ? 100 : 1'000'000;
   expect_user_errors([&] {
     DocumentReader reader({memory.path()}, options);

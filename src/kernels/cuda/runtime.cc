@@ -37,7 +37,7 @@ std::string unusable_reason(int device, const cudaDeviceProp& properties) {
   if (const cudaError_t error = cudaSetDevice(device); error != cudaSuccess)
     return fmt::format("{} cannot be opened: {}", gpu, cudaGetErrorString(error));
   const cudaError_t error = cuda::kernel_image_status();
-  if (error == cudaErrorNoKernelImageForDevice)
+  if (error == cudaErrorNoKernelImageForDevice || error == cudaErrorInvalidDeviceFunction)
     return fmt::format("this build has no code for {}: configure it with -DCMAKE_CUDA_ARCHITECTURES={}{}-real", gpu,
                        properties.major, properties.minor);
   if (error != cudaSuccess) return fmt::format("{} cannot be used: {}", gpu, cudaGetErrorString(error));
@@ -57,6 +57,7 @@ CudaDevice facts_of(int device) {
   if (cudaDeviceGetAttribute(&kilohertz, cudaDevAttrMemoryClockRate, device) == cudaSuccess &&
       cudaDeviceGetAttribute(&bits, cudaDevAttrGlobalMemoryBusWidth, device) == cudaSuccess)
     out.bandwidth = 2e3 * double(kilohertz) * double(bits) / 8;  // two transfers a clock
+  (void)cudaGetLastError();  // a virtual GPU may not say; that is no failure of the next launch
   out.driver = version_text(driver_version());
   out.runtime = version_text(runtime_version());
   return out;
