@@ -165,7 +165,7 @@ void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, int64_t i, st
   const double whole = normalised_ ? 1 : on_tokens + std::fabs(on_bias);
   const double unit = whole > 0 ? 1 / whole : whole == 0 ? 0 : kNoNumber;  // a row of zeros has no shares; a NaN stays
   const int64_t P = std::min(options_.map_positions, T_);
-  double entropy = 0;
+  double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
   for (int64_t j = 0; j <= i; ++j) {
     const double share = std::fabs(row[j]) * unit;
     add_to(shares, j, share);
@@ -183,6 +183,7 @@ void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, int64_t i, st
 
 // One sequence's mean shares by position: what counts as a sink.
 void Analyzer::add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const {
+  sums.undefined |= std::any_of(shares.begin(), shares.end(), [](double share) { return std::isnan(share); });
   const auto end = shares.begin() + sink_candidates(T_);
   const auto most = std::max_element(shares.begin(), end);
   strongest = most - shares.begin();

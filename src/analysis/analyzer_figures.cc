@@ -24,7 +24,10 @@ double mean_of(const std::vector<Figures>& all, double Figures::*member) {
 template <class Figures>
 double largest_of(const std::vector<Figures>& all, double Figures::*member) {
   double out = all.front().*member;
-  for (const Figures& one : all) out = std::fmax(out, one.*member);
+  for (const Figures& one : all) {
+    if (std::isnan(one.*member)) return kNoNumber;
+    out = std::max(out, one.*member);
+  }
   return out;
 }
 
@@ -63,6 +66,10 @@ std::vector<SinkRates> Analyzer::sink_rates(const std::vector<const HeadSums*>& 
   for (size_t e = 0; e < options_.thresholds.size(); ++e) {
     std::vector<int64_t> counts(size_t(sink_candidates(T_)));
     int64_t any = 0;
+    if (std::any_of(heads.begin(), heads.end(), [](const HeadSums* sums) { return sums->undefined; })) {
+      out.emplace_back().threshold = options_.thresholds[e];
+      continue;
+    }
     for (const HeadSums* sums : heads) {
       std::transform(counts.begin(), counts.end(), sums->sinks[e].begin(), counts.begin(), std::plus<>());
       any += sums->any[e];
@@ -161,7 +168,8 @@ ModelFigures Analyzer::model_figures(const Analysis& analysis) const {
   out.value_norm_ratio = over_heads(&HeadFigures::value_norm_ratio);
   out.value_norm_ratio_least = analysis.heads.front().value_norm_ratio;
   for (const HeadFigures& one : analysis.heads)
-    out.value_norm_ratio_least = std::fmin(out.value_norm_ratio_least, one.value_norm_ratio);
+    out.value_norm_ratio_least = std::min(out.value_norm_ratio_least, one.value_norm_ratio);
+  if (std::isnan(out.value_norm_ratio)) out.value_norm_ratio_least = kNoNumber;
   out.value_norm_ratio_largest = over_heads(&HeadFigures::value_norm_ratio_largest);
   out.infinity_norm = largest_of(analysis.layers, &LayerFigures::output_infinity_norm);
   out.kurtosis = over_layers(&LayerFigures::output_kurtosis);

@@ -14,6 +14,7 @@ inline int64_t sink_candidates(int64_t T) { return T / 2 + 1; }
 struct Analyzer::HeadSums {
   std::vector<std::vector<int64_t>> sinks;   // [thresholds, candidates]: sequences with a sink there
   std::vector<int64_t> any;                  // [thresholds]
+  bool undefined = false;                    // some share was no number, so that nothing can be said of sinks
   std::vector<double> share, mass;           // [T], sums over sequences
   std::vector<double> map;                   // [P, P]
   Mean largest_share, bias_share, row_mass, entropy, relative_entropy;

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 #include <set>
 
 #include "base/error.h"
@@ -237,6 +238,38 @@ std::vector<RunDifference> config_differences(const std::vector<RunRecord>& runs
   return out;
 }
 
+// A sentence if `what` was not measured alike in all runs that have it, by `how_of`, which is empty for those that do not.
+void warn_of_unequal(const Comparison& comparison, const char* what, const std::function<std::string(const RunRecord&)>& how_of,
+                     std::vector<std::string>& out) {
+  std::map<std::string, std::vector<std::string>> labels;
+  for (size_t i = 0; i < comparison.runs.size(); ++i) {
+    if (const std::string how = how_of(comparison.runs[i]); !how.empty()) labels[how].push_back(comparison.rows[i].label);
+  }
+  if (labels.size() < 2) return;
+  std::vector<std::string> parts;
+  for (const auto& [how, runs] : labels) parts.push_back(fmt::format("{} ({})", how, fmt::join(runs, ", ")));
+  out.push_back(fmt::format("{} not measured alike and cannot be compared: {}", what, fmt::join(parts, "; ")));
+}
+
+void warn_of_measurements(const Comparison& comparison, std::vector<std::string>& out) {
+  warn_of_unequal(comparison, "the full probes were",
+                  [](const RunRecord& run) { return run.analysis ? run.analysis->how : ""; }, out);
+  warn_of_unequal(comparison, "the quantized models were", [](const RunRecord& run) {
+    return run.quantization ? run.quantization->rule + ", " + run.quantization->data : "";
+  }, out);
+  for (size_t i = 0; i < comparison.runs.size(); ++i) {
+    const RunRecord& run = comparison.runs[i];
+    const auto check_step = [&](const char* what, int64_t step) {
+      if (step == run.last_step()) return;
+      out.push_back(fmt::format("{}: {} is of step {}, the run's last is {}", comparison.rows[i].label, what, step,
+                                run.last_step()));
+    };
+    const TimeSeries* probed = run.find("analysis", "sink_rate");
+    if (probed) check_step("the full probe", probed->steps.back());
+    if (run.quantization) check_step("the quantized model", run.quantization->step);
+  }
+}
+
 std::vector<std::string> find_warnings(const Comparison& comparison) {
   std::vector<std::string> out;
   std::map<std::string, std::vector<std::string>> sites;
@@ -259,6 +292,7 @@ std::vector<std::string> find_warnings(const Comparison& comparison) {
   if (last_steps.size() > 1) {
     out.push_back(fmt::format("the runs end at different steps ({})", fmt::join(last_steps, ", ")));
   }
+  warn_of_measurements(comparison, out);
   return out;
 }
 
@@ -329,7 +363,7 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"gate_closed_share", "gate", "", "closed", 3},
       {"gate_mean_sink", "gate", "", "at sink", 3},
       {"sink_rate", "sink rate", "", "position 0", 3},
-      {"sink_rate_largest", "sink rate", "", "any one", 3},
+      {"sink_rate_largest", "sink rate", "", "largest", 3},
       {"first_token_share", "all heads", "", "first share", 3},
       {"value_norm_ratio", "all heads", "", "|v| ratio", 3},
       {"entropy", "all heads", "", "entropy", 3},

@@ -65,7 +65,7 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   }
   std::set<std::string> quantized;
   for (const RunRecord& run : comparison.runs) {
-    if (!run.quantization.empty()) quantized.insert(run.quantization);
+    if (run.quantization) quantized.insert(run.quantization->rule);
   }
   if (!quantized.empty()) out.push_back(fmt::format("quantized: {}", fmt::join(quantized, "; ")));
   if (has_means) out.push_back("±: standard deviation over runs that differ only by seed");

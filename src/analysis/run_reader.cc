@@ -229,6 +229,11 @@ std::optional<RecordedAnalysis> read_curves(const Json& json) {
   out.sequences = json.at("sequences").get<int64_t>();
   out.mean.step = out.step;
   const auto positions = json.at("length").get<size_t>();
+  out.how = fmt::format("{} sequences of {} tokens", out.sequences, positions);
+  if (const auto rates = json.find("sink_rates"); rates != json.end() && rates->is_object() && !rates->empty())
+    out.how += fmt::format(", sinks above {}", std::prev(rates->end()).key());
+  if (const auto data = json.find("data"); data != json.end() && data->is_string())
+    out.how += ", " + data->get<std::string>();
   const auto is_curve = [&](const Json& values) { return values.is_array() && numbers(values).size() == positions; };
   for (const Json& norms : json.at("residual_norm")) {
     if (!is_curve(norms)) return std::nullopt;
@@ -285,15 +290,18 @@ void read_analyses(RunRecord& run) {
 
 // Returns what is wrong with it, or nothing after its figures have been filed. Throws Json::exception.
 std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
-  const auto step = json.at("step").get<int64_t>();
-  if (const int64_t last = run.last_step(); last >= 0 && step > last) return "of a step that the run has not reached";
+  RecordedQuantization out;
+  out.step = json.at("step").get<int64_t>();
+  if (const int64_t last = run.last_step(); last >= 0 && out.step > last) return "of a step that the run has not reached";
   const Json &weights = json.at("weights"), &inputs = json.at("activations");
-  const double plain = json.at("plain").at("loss"), loss = json.at("quantized").at("loss");
-  run.quantization = fmt::format("{}, weights {}{}, activations {}", json.at("quantization").get<std::string>(),
-                                 weights.at("range").get<std::string>(), weights.at("per_channel").get<bool>() ? " per channel" : "",
-                                 inputs.at("range").get<std::string>());
-  set_point(run.series[{"quantization", "perplexity"}], step, std::exp(loss));
-  set_point(run.series[{"quantization", "change"}], step, 100 * std::expm1(loss - plain));
+  out.rule = fmt::format("{}, weights {}{}, activations {}", json.at("quantization").get<std::string>(),
+                         weights.at("range").get<std::string>(), weights.at("per_channel").get<bool>() ? " per channel" : "",
+                         inputs.at("range").get<std::string>());
+  out.data = fmt::format("{} sequences of {}", json.at("sequences").get<int64_t>(), json.at("data").get<std::string>());
+  const double plain = number_or_nan(json.at("plain").at("loss")), loss = number_or_nan(json.at("quantized").at("loss"));
+  set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));
+  set_point(run.series[{"quantization", "change"}], out.step, 100 * std::expm1(loss - plain));
+  run.quantization = std::move(out);
   return std::nullopt;
 }
 

@@ -51,9 +51,16 @@ struct RecordedAttention {
 // Curves and maps of a full analysis (docs/analysis.md).
 struct RecordedAnalysis {
   int64_t step = 0, sequences = 0;
+  std::string how;                     // what its figures depend on: "100 sequences of 64 tokens, sinks above 0.3, ..."
   Json residual_norm = Json::array();  // [layers + 1][positions]
   Json curves = Json::array();         // [{layer, head, attention: [...], value_norm: [...], ...}]
   RecordedAttention mean;              // over the sequences; positions in the tokens' place; may have no maps
+};
+
+// What quantizing the model of a checkpoint costs; the figures are in the series (docs/quantization.md).
+struct RecordedQuantization {
+  int64_t step = 0;
+  std::string rule, data;  // "W8A8, weights minmax, activations minmax"; "128 sequences of tokens: ..."
 };
 
 struct RunRecord {
@@ -64,7 +71,7 @@ struct RunRecord {
   std::map<SeriesKey, TimeSeries> series;
   std::optional<RecordedAttention> first_attention, last_attention;
   std::optional<RecordedAnalysis> analysis;  // the newest
-  std::string quantization;        // how the model of quantization.json is quantized: "W8A8, ..."; empty without one
+  std::optional<RecordedQuantization> quantization;
   std::vector<std::string> notes;  // what is missing or was skipped, one sentence each
 
   const TimeSeries* find(const std::string& kind, const std::string& field, int64_t layer = -1,

@@ -16,25 +16,34 @@ double PerplexityResult::per_token() const { return std::exp(loss()); }
 double PerplexityResult::per_byte() const { return std::exp(nats / double(bytes)); }
 double PerplexityResult::bits_per_byte() const { return nats / double(bytes) / std::numbers::ln2; }
 
-PerplexityMeter::PerplexityMeter(Transformer& model, const Tokenizer& tokenizer, int64_t stride)
-    : model_(model), tokenizer_(tokenizer), stride_(stride) {
+PerplexityMeter::PerplexityMeter(Transformer& model, const Tokenizer& tokenizer, int64_t stride, int64_t first_token)
+    : model_(model), tokenizer_(tokenizer), stride_(stride), first_token_(first_token) {
   check(stride >= 1 && stride <= model.config().context, "the stride");
 }
 
 void PerplexityMeter::add(const std::string& document) {
+  const int32_t mark = tokenizer_.end_of_text();
+  const bool opened = first_token_ >= 0, marked = mark >= 0 && mark != first_token_;
   std::vector<int32_t> tokens;
-  const bool marked = tokenizer_.end_of_text() >= 0;
-  if (marked) tokens.push_back(tokenizer_.end_of_text());
+  if (marked) tokens.push_back(mark);
   tokenizer_.encode(document, tokens);
-  const int64_t count = int64_t(tokens.size()), context = model_.config().context;
-  if (count < 2) return;  // nothing is predicted
+  // Tokens of a window, the first one apart; the document's first token that is predicted.
+  const int64_t count = int64_t(tokens.size()), room = model_.config().context + (opened ? 0 : 1);
+  const int64_t predicted = opened && !marked ? 0 : 1;
+  if (count <= predicted) return;
   ++result_.documents;
-  result_.tokens += count - 1;
-  result_.bytes += int64_t(document.size()) - (marked ? 0 : int64_t(tokenizer_.token_bytes(tokens[0]).size()));
-  for (int64_t first = 1; first < count;) {
-    const int64_t begin = first == 1 ? 0 : first - (context + 1 - stride_);
-    const int64_t end = std::min(begin + context + 1, count);
-    waiting_.push_back({{tokens.begin() + begin, tokens.begin() + end}, size_t(first - begin)});
+  result_.tokens += count - predicted;
+  result_.bytes += int64_t(document.size());
+  if (!marked && predicted > 0) result_.bytes -= int64_t(tokenizer_.token_bytes(tokens[0]).size());
+  for (int64_t first = predicted; first < count;) {
+    const int64_t begin = first == predicted ? 0 : first - (room - stride_);
+    const int64_t end = std::min(begin + room, count);
+    ScoredTokens window{{tokens.begin() + begin, tokens.begin() + end}, size_t(first - begin)};
+    if (opened) {
+      window.tokens.insert(window.tokens.begin(), int32_t(first_token_));
+      ++window.first;
+    }
+    waiting_.push_back(std::move(window));
     first = end;
     if (int64_t(waiting_.size()) >= 16 * model_.max_batch()) score();
   }
@@ -104,19 +113,21 @@ struct Ending {
 };
 
 Ending encode_ending(const Tokenizer& tokenizer, const HellaSwagExample& example, const std::string& ending,
-                     int64_t context) {
+                     int64_t context, int64_t first_token) {
+  const size_t opening = first_token >= 0 ? 1 : 0;
   std::vector<int32_t> before, tokens;
   tokenizer.encode(example.context, before);
-  if (before.empty() && tokenizer.end_of_text() >= 0) before.push_back(tokenizer.end_of_text());
-  tokenizer.encode(" " + ending, tokens);
-  if (before.empty() || int64_t(tokens.size()) > context) {
+  if (before.empty() && !opening && tokenizer.end_of_text() >= 0) before.push_back(tokenizer.end_of_text());
+  tokenizer.encode(tokenizer.adds_blank() ? ending : " " + ending, tokens);
+  if (before.size() + opening == 0 || int64_t(tokens.size()) > context) {
     throw UserError("the ending \"{:.60}\" has {} tokens and {} before it, but model.context is {}", ending, tokens.size(),
-                    before.size(), context);
+                    before.size() + opening, context);
   }
-  const size_t kept = std::min(before.size(), size_t(context) + 1 - tokens.size());
-  before.erase(before.begin(), before.end() - int64_t(kept));
-  before.insert(before.end(), tokens.begin(), tokens.end());
-  return {{std::move(before), kept}, double(ending.size() + 1)};
+  const size_t kept = std::min(before.size() + opening, size_t(context) + 1 - tokens.size());
+  std::vector<int32_t> all(before.end() - int64_t(kept - opening), before.end());
+  if (opening) all.insert(all.begin(), int32_t(first_token));
+  all.insert(all.end(), tokens.begin(), tokens.end());
+  return {{std::move(all), kept}, double(ending.size() + 1)};
 }
 
 template <class Value>
@@ -147,7 +158,7 @@ std::vector<HellaSwagExample> read_hellaswag(const std::string& path, int64_t ex
 }
 
 HellaSwagResult evaluate_hellaswag(Transformer& model, const Tokenizer& tokenizer,
-                                   const std::vector<HellaSwagExample>& examples,
+                                   const std::vector<HellaSwagExample>& examples, int64_t first_token,
                                    const std::function<void(int64_t)>& progress) {
   HellaSwagResult result;
   const size_t group = std::max<size_t>(1, size_t(model.max_batch()) * 4);  // of like length they make fuller batches
@@ -158,7 +169,7 @@ HellaSwagResult evaluate_hellaswag(Transformer& model, const Tokenizer& tokenize
     for (size_t i = begin; i < end; ++i) {
       endings.emplace_back();
       for (const std::string& ending : examples[i].endings) {
-        endings.back().push_back(encode_ending(tokenizer, examples[i], ending, model.config().context));
+        endings.back().push_back(encode_ending(tokenizer, examples[i], ending, model.config().context, first_token));
         texts.push_back(endings.back().back().text);
       }
     }

@@ -45,7 +45,7 @@ std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Expe
   if (args.length > model.context)
     throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
   if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
-  return make_source(with_shards(experiment.data, Split::kHeldOut, args.data), Split::kHeldOut, length, model.vocab_size,
+  return make_source(with_shards(experiment.data, Split::kHeldOut, args.data, "--data"), Split::kHeldOut, length, model.vocab_size,
                      experiment.seed);
 }
 
@@ -55,6 +55,7 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   load.training = !args.no_gradients;
   LoadedModel loaded = load_model(path, backend, load);
   print_notes(loaded.damaged);
+  const fs::path run = args.save ? run_of(loaded.checkpoint) : "";
   const std::unique_ptr<DataSource> source = open_source(args, loaded.experiment);
   AnalysisOptions options;
   options.sequences = args.sequences;
@@ -62,7 +63,7 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   options.gradients = !args.no_gradients;
   options.map_positions = args.map_positions;
   const Analysis analysis = Analyzer(*loaded.model, *source, options).run(loaded.step);
-  if (args.save) save_analysis(analysis, run_of(loaded.checkpoint));
+  if (args.save) save_analysis(analysis, run);
   return analysis;
 }
 

@@ -40,8 +40,9 @@ Json hellaswag_json(const HellaSwagResult& result) {
           {"accuracy_per_byte", double(result.by_byte) / n}};
 }
 
-PerplexityResult measure_text(const EvalArguments& args, Transformer& model, const Tokenizer& tokenizer, int64_t stride) {
-  PerplexityMeter meter(model, tokenizer, stride);
+PerplexityResult measure_text(const EvalArguments& args, const LoadedModel& loaded, const Tokenizer& tokenizer,
+                              int64_t stride) {
+  PerplexityMeter meter(*loaded.model, tokenizer, stride, loaded.experiment.data.first_token);
   DocumentReader reader(args.text.inputs, args.text.resolved());
   ReadingLine line;
   for (std::string document; reader.next(document);) {
@@ -60,10 +61,10 @@ void print_perplexity(const PerplexityResult& result, int64_t stride, int64_t co
              result.bytes, context, stride == context ? "not overlapping" : fmt::format("{} apart", stride));
 }
 
-HellaSwagResult measure_hellaswag(const EvalArguments& args, Transformer& model, const Tokenizer& tokenizer) {
+HellaSwagResult measure_hellaswag(const EvalArguments& args, const LoadedModel& loaded, const Tokenizer& tokenizer) {
   const auto examples = read_hellaswag(args.hellaswag, args.limit);
   const bool terminal = isatty(STDERR_FILENO) != 0;
-  const auto result = evaluate_hellaswag(model, tokenizer, examples, [&](int64_t done) {
+  const auto result = evaluate_hellaswag(*loaded.model, tokenizer, examples, loaded.experiment.data.first_token, [&](int64_t done) {
     if (terminal) fmt::print(stderr, "\rHellaSwag {}/{}\x1b[K", done, examples.size());
   });
   if (terminal) fmt::print(stderr, "\r\x1b[K");
@@ -82,7 +83,7 @@ void print_hellaswag(const HellaSwagResult& result) {
 void run_eval(const EvalArguments& args) {
   if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
   const std::unique_ptr<Backend> backend = make_backend(args.device);
-  LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = {}});
+  const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = {}});
   print_notes(loaded.damaged);
   const auto tokenizer = tokenizer_of(loaded.checkpoint, loaded.experiment, args.tokenizer);
   const int64_t context = loaded.experiment.model.context, stride = args.stride == 0 ? context : args.stride;
@@ -92,12 +93,12 @@ void run_eval(const EvalArguments& args) {
   if (!quiet) fmt::print("{} at step {}, {}\n", loaded.checkpoint.string(), loaded.step, tokenizer->name());
   Json json = {{"checkpoint", loaded.checkpoint.string()}, {"step", loaded.step}, {"tokenizer", tokenizer->name()}};
   if (!args.text.inputs.empty()) {
-    const PerplexityResult result = measure_text(args, *loaded.model, *tokenizer, stride);
+    const PerplexityResult result = measure_text(args, loaded, *tokenizer, stride);
     if (!quiet) print_perplexity(result, stride, context);
     json["text"] = perplexity_json(result, stride, context);
   }
   if (!args.hellaswag.empty()) {
-    const HellaSwagResult result = measure_hellaswag(args, *loaded.model, *tokenizer);
+    const HellaSwagResult result = measure_hellaswag(args, loaded, *tokenizer);
     if (!quiet) print_hellaswag(result);
     json["hellaswag"] = hellaswag_json(result);
   }

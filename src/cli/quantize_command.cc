@@ -37,7 +37,8 @@ void show_progress(const std::string& text) {
 }
 
 std::unique_ptr<DataSource> open_data(const Experiment& experiment, Split split, const std::vector<std::string>& shards) {
-  return make_source(with_shards(experiment.data, split, shards), split, experiment.model.context,
+  const std::string key = split == Split::kTrain ? "--calibration-data" : "--data";
+  return make_source(with_shards(experiment.data, split, shards, key), split, experiment.model.context,
                      experiment.model.vocab_size, experiment.seed);
 }
 
@@ -47,8 +48,11 @@ int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& h
   return wanted > 0 ? std::min(wanted, all) : all;
 }
 
-Json with_source(const QuantizationReport& report, const LoadedModel& loaded) {
-  Json out = {{"checkpoint", loaded.checkpoint.string()}, {"step", loaded.step}, {"name", loaded.experiment.name}};
+Json with_source(const QuantizationReport& report, const LoadedModel& loaded, const DataSource& held_out) {
+  Json out = {{"checkpoint", loaded.checkpoint.string()},
+              {"step", loaded.step},
+              {"name", loaded.experiment.name},
+              {"data", held_out.describe()}};
   out.update(report.json());
   return out;
 }
@@ -75,7 +79,7 @@ void quantize(QuantizeArguments args) {
     fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
     fmt::print("{}", to_text(report, terminal_width()));
   }
-  const Json json = with_source(report, loaded);
+  const Json json = with_source(report, loaded, *held_out);
   if (args.save) write_json(json, run / "quantization.json");
   if (!args.json.empty()) write_json(json, args.json);
 }

@@ -45,7 +45,8 @@ class TextModel {
   virtual std::vector<int32_t> encode(const std::string& text) const = 0;
   virtual std::string_view bytes(int32_t token) const = 0;
   virtual int32_t start() const = 0;  // stands before a text; -1: nothing does
-  virtual int32_t end() const = 0;    // ends a text; -1: nothing does
+  virtual bool ends(int32_t token) const = 0;
+  virtual bool has_first_token() const = 0;  // whether start() stood in each window that the model was trained on
 };
 
 class TokenizedText final : public TextModel {
@@ -53,7 +54,8 @@ class TokenizedText final : public TextModel {
   // `first_token` is what the model was trained to see first, -1: nothing but what starts a document.
   TokenizedText(std::unique_ptr<Tokenizer> tokenizer, int64_t first_token)
       : tokenizer_(std::move(tokenizer)),
-        start_(first_token >= 0 ? int32_t(first_token) : tokenizer_->end_of_text()) {}
+        start_(first_token >= 0 ? int32_t(first_token) : tokenizer_->end_of_text()),
+        has_first_token_(first_token >= 0) {}
   std::vector<int32_t> encode(const std::string& text) const override {
     std::vector<int32_t> tokens;
     tokenizer_->encode(text, tokens);
@@ -64,11 +66,13 @@ class TokenizedText final : public TextModel {
     return token < tokenizer_->vocab_size() ? tokenizer_->token_bytes(token) : kReplacementCharacter;
   }
   int32_t start() const override { return start_; }
-  int32_t end() const override { return tokenizer_->end_of_text(); }
+  bool ends(int32_t token) const override { return token == tokenizer_->ends_text() || token == tokenizer_->end_of_text(); }
+  bool has_first_token() const override { return has_first_token_; }
 
  private:
   std::unique_ptr<Tokenizer> tokenizer_;
   int32_t start_;
+  bool has_first_token_;
 };
 
 // The characters of the Bigram-Backcopy task; a sequence starts with BOS and has no end.
@@ -93,7 +97,8 @@ class BigramText final : public TextModel {
                                               : kReplacementCharacter;
   }
   int32_t start() const override { return int32_t(characters_.size()); }
-  int32_t end() const override { return -1; }
+  bool ends(int32_t) const override { return false; }
+  bool has_first_token() const override { return true; }
 
  private:
   std::string characters_;
@@ -203,15 +208,17 @@ class Writer {
     if (args_.count > 1) print_now(fmt::format("--- sample {} of {} ---\n", index + 1, args_.count));
   }
 
-  // The model reads the latest `count` tokens of every sample.
+  // The model reads the latest `count` tokens of every sample; behind the first token that it knows from every window.
   Tensor prefill(Decoder& decoder, const std::vector<Sample>& samples, size_t count) {
     const auto start = Clock::now();
     if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true))
       fmt::print(stderr, "note: the context of {} tokens is full; from here on the model goes on from the latest {}\n",
                  context_, count);
     std::vector<int32_t> tokens;
-    for (const Sample& sample : samples)
+    for (const Sample& sample : samples) {
       tokens.insert(tokens.end(), sample.tokens.end() - std::ptrdiff_t(count), sample.tokens.end());
+      if (text_.has_first_token() && count > 1) tokens[tokens.size() - count] = text_.start();
+    }
     const Tensor logits = decoder.prefill(tokens.data(), int64_t(count));
     model_.backend().synchronize();
     prompt_seconds_ += seconds_since(start);
@@ -230,7 +237,7 @@ class Writer {
       sample.tokens.push_back(token);
       if (sample.ended || b >= shown) continue;
       ++written_;
-      if (token == text_.end()) sample.ended = true;
+      if (text_.ends(token)) sample.ended = true;
       else sample.text += sample.stream.push(text_.bytes(token));
     }
   }

@@ -134,16 +134,18 @@ void DataConfig::describe(Fields& fields) {
       .when("type", {"tokens"});
 }
 
-DataConfig with_shards(DataConfig config, Split split, const std::vector<std::string>& shards) {
-  if (shards.empty()) return config;
+DataConfig with_shards(DataConfig config, Split split, const std::vector<std::string>& shards, const std::string& key) {
+  const bool train = split == Split::kTrain;
+  auto& own = train ? config.train_shards : config.validation_shards;
+  if (shards.empty()) {
+    if (config.type != "tokens" || !own.empty() || (train && !config.sources.empty())) return config;
+    throw UserError("the run's config names no shards in data.{}_shards; {} names some", train ? "train" : "validation", key);
+  }
   if (config.type != "tokens") config = DataConfig{};
   config.type = "tokens";
-  if (split == Split::kTrain) {
-    config.sources.clear();
-    config.train_shards = shards;
-  } else {
-    config.validation_shards = shards;
-  }
+  config.shards_key = key;
+  if (train) config.sources.clear();
+  (train ? config.train_shards : config.validation_shards) = shards;
   return config;
 }
 

@@ -51,12 +51,14 @@ class SentencePieceTokenizer final : public Tokenizer {
     read_pieces(model, path, key);
     dummy_prefix_ = model.adds_dummy_prefix;
     end_of_text_ = first_of(model, {std::string(kEndOfText), model.bos_piece, model.eos_piece});
+    ends_text_ = first_of(model, {std::string(kEndOfText), model.eos_piece, model.bos_piece});
     identify(path, bytes);
   }
 
   const char* type() const override { return "sentencepiece"; }
   int64_t vocab_size() const override { return int64_t(texts_.size()); }
   int32_t end_of_text() const override { return end_of_text_; }
+  int32_t ends_text() const override { return ends_text_; }
   bool adds_blank() const override { return dummy_prefix_; }
   std::string_view token_bytes(int32_t token) const override { return texts_[size_t(token)]; }
 
@@ -144,7 +146,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::string> texts_;     // [vocabulary]
   std::vector<int32_t> byte_tokens_;   // [256]
   bool has_bytes_ = false, dummy_prefix_ = false, blanks_divide_ = true, lines_divide_ = true;
-  int32_t end_of_text_ = -1;
+  int32_t end_of_text_ = -1, ends_text_ = -1;
   uint64_t owner_ = next_cache_owner();
 };
 

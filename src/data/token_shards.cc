@@ -2,7 +2,9 @@
 #include "data/token_shards.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
+#include <numeric>
 
 #include <glob.h>
 #include <xxhash.h>
@@ -35,6 +37,14 @@ std::vector<std::string> expand(const std::vector<std::string>& patterns, const 
   return paths;
 }
 
+// Multiples of this step, modulo `count`, visit all numbers below `count`, and the first few of them lie evenly between 0 and
+// `count`, however many they are: the golden section of `count`, or its neighbour without a common divisor.
+uint64_t spreading_step(int64_t count) {
+  auto step = std::max<int64_t>(1, std::llround(double(count) * 0.6180339887498949));
+  while (std::gcd(step, count) != 1) ++step;
+  return uint64_t(step);
+}
+
 TokenizerId id_of(const Tokenizer& tokenizer) { return {tokenizer.name(), tokenizer.hash()}; }
 TokenizerId id_of(const Shard& shard) { return {shard.info().tokenizer_name, shard.info().tokenizer_hash}; }
 
@@ -62,6 +72,7 @@ TokenShards::TokenShards(const std::vector<std::string>& patterns, TokenShardsOp
     throw UserError("{} has {} tokens in {} file(s), and {} one window of model.context + 1 = {} tokens", key, tokens_,
                     shards_.size(), documents_ ? "they do not make" : "none holds", context() + 1);
   }
+  spread_ = spreading_step(windows_);
 }
 
 void TokenShards::open(const std::string& path) {
@@ -126,7 +137,8 @@ void TokenShards::find_documents() {
 
 int64_t TokenShards::window_of(int64_t sequence) const {
   const int64_t place = sequence % windows_;
-  if (options_.split == Split::kHeldOut || options_.shuffle == Shuffle::kNone) return place;
+  if (options_.split == Split::kHeldOut) return int64_t((unsigned __int128)(place) * spread_ % (unsigned __int128)(windows_));
+  if (options_.shuffle == Shuffle::kNone) return place;
   return int64_t(Permutation(uint64_t(windows_), options_.seed, uint32_t(sequence / windows_))(uint64_t(place)));
 }
 

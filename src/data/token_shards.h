@@ -9,8 +9,8 @@
 // With a `first_token`, that token opens every window, its text moves on by one position, and the last target is no longer
 // the next window's first token.
 //
-// The remainder of a shard, or of the row, that makes no whole window is left out. The held-out split is always read as
-// with `none`.
+// The remainder of a shard, or of the row, that makes no whole window is left out. The held-out split is windows in one
+// fixed order, of which every beginning is spread evenly over the whole split: a part of it stands for all.
 #pragma once
 
 #include <cstdint>
@@ -77,6 +77,7 @@ class TokenShards final : public DataSource {
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<int64_t> first_window_{0};  // [shards + 1]; of windows that do not cross shards
   std::optional<DocumentOrder> documents_;
+  uint64_t spread_ = 1;                   // windows between two held-out sequences that follow each other
   int64_t windows_ = 0, tokens_ = 0, largest_token_ = 0;
 };
 

@@ -33,6 +33,9 @@ class Tokenizer {
   virtual int64_t vocab_size() const = 0;
   virtual int32_t end_of_text() const = 0;    // stands before each document; -1: there is none
 
+  // What a model writes when a text is over: for models from elsewhere it may be another token than the one before a text.
+  virtual int32_t ends_text() const { return end_of_text(); }
+
   // Appends the tokens of `text`, which is valid UTF-8. Never end_of_text(): its name in a text is text. Safe to call
   // from several threads. UserError for a character that `characters` does not have.
   virtual void encode(std::string_view text, std::vector<int32_t>& tokens) const = 0;

@@ -187,6 +187,18 @@ TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
   EXPECT_EQ(analysis.model.sinks[0].first, 1);  // and above 0.05
 }
 
+// A run that has diverged has no figures, least of all good ones.
+TEST_F(AnalyzerTest, WhatIsNoNumberIsSaidToBeNone) {
+  const auto model = make_model("softmax", DType::kF32);
+  const Tensor weight = model->params().value(parity::named(*model, "blocks.0.attention.qkv.weight"));
+  backend_->fill(slice(Tensor(weight.data, weight.dtype, {weight.elements()}), 0, 1), std::nan(""));
+  const Json json = Json::parse(Analyzer(*model, source_, options()).run(0).json().dump());
+  for (const char* key : {"loss", "sink_rate", "sink_rate_largest", "sink_rate_any", "entropy", "relative_entropy",
+                          "infinity_norm", "massive_over_median"})
+    EXPECT_TRUE(json["summary"][key].is_null()) << key << " " << json["summary"][key].dump();
+  EXPECT_TRUE(json["heads"][0]["entropy"].is_null());
+}
+
 TEST_F(AnalyzerTest, LinesOfMetricsAreWholeAndNameTheirPlace) {
   const auto model = make_model("vga", DType::kBF16);
   const std::vector<Json> lines = Analyzer(*model, source_, options()).run(40).lines();

@@ -94,13 +94,38 @@ TEST(Compare, FiguresOfTheFullProbe) {
   build.write("lm", "metrics.jsonl", lines);
   const Comparison comparison = compare_paths({run});
   const ComparisonTable table = make_table(comparison);
-  for (const auto& [group, title] : {std::pair{"sink rate", "position 0"}, {"sink rate", "any one"}, {"all heads", "first share"},
+  for (const auto& [group, title] : {std::pair{"sink rate", "position 0"}, {"sink rate", "largest"}, {"all heads", "first share"},
                                      {"all heads", "|v| ratio"}, {"all heads", "entropy"}, {"attention's output", "kurtosis"},
                                      {"attention's output", "max |x|"}, {"residual", "max |x|"}, {"|dL/dv|", "ratio"},
                                      {"|dL/dv|", "per mass"}}) {
     EXPECT_EQ(cell(table, 0, group, title), "2.50") << group << " " << title;
   }
   EXPECT_NE(table.footnotes[2].find("docs/analysis.md"), std::string::npos);
+}
+
+TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
+  RunBuilder build;
+  const auto measured = [&](const std::string& name, int step, int length, int sequences) {
+    const std::string path = build.add(name, 1, 0.5);
+    build.write(name, "analysis/step_000000" + std::to_string(step) + ".json",
+                fmt::format(R"({{"step":{},"sequences":5,"length":{},"data":"held-out","summary":{{"sink_rate":0.1}},"layers":[],
+                  "heads":[],"sink_rates":{{"0.1":{{}},"0.3":{{}}}},"residual_norm":[],"curves":[]}})", step, length));
+    build.write(name, "quantization.json",
+                fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":false}},"activations":
+                  {{"range":"minmax"}},"sequences":{},"data":"held-out","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})",
+                            step, sequences));
+    return path;
+  };
+  const auto warnings = [](const std::vector<std::string>& paths) { return compare_paths(paths).warnings; };
+  const std::string a = measured("a", 20, 4, 8), b = measured("b", 20, 4, 8), c = measured("c", 10, 3, 9);
+  EXPECT_TRUE(warnings({a, b}).empty());
+  EXPECT_EQ(warnings({a, b, c}),
+            (std::vector<std::string>{
+                "the full probes were not measured alike and cannot be compared: 5 sequences of 3 tokens, sinks above 0.3, "
+                "held-out (c); 5 sequences of 4 tokens, sinks above 0.3, held-out (a, b)",
+                "the quantized models were not measured alike and cannot be compared: W8A8, weights mse, activations minmax, 8 "
+                "sequences of held-out (a, b); W8A8, weights mse, activations minmax, 9 sequences of held-out (c)",
+                "c: the full probe is of step 10, the run's last is 20", "c: the quantized model is of step 10, the run's last is 20"}));
 }
 
 TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {

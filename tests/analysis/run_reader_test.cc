@@ -157,19 +157,22 @@ TEST(RunReader, FilesWhatQuantizingCosts) {
   const auto write = [&](int step, const char* loss) {
     runs.write("a", "quantization.json",
                fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":true}},
-      "activations":{{"range":"minmax"}},"plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})", step, loss));
+      "activations":{{"range":"minmax"}},"sequences":8,"data":"tokens","plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})", step, loss));
     return read_run(path);
   };
   const RunRecord run = write(20, "1.5");
   EXPECT_DOUBLE_EQ(run.final_value("quantization", "perplexity").value(), std::exp(1.5));
   EXPECT_DOUBLE_EQ(run.final_value("quantization", "change").value(), 100 * std::expm1(0.5));
-  EXPECT_EQ(run.quantization, "W8A8, weights mse per channel, activations minmax");
+  ASSERT_TRUE(run.quantization);
+  EXPECT_EQ(run.quantization->rule, "W8A8, weights mse per channel, activations minmax");
+  EXPECT_EQ(run.quantization->data, "8 sequences of tokens");
   const auto refused = [&](const RunRecord& bad, const std::string& note) {
     EXPECT_FALSE(bad.find("quantization", "perplexity"));
     EXPECT_EQ(std::count(bad.notes.begin(), bad.notes.end(), "quantization.json is " + note), 1);
   };
   refused(write(21, "1.5"), "of a step that the run has not reached");
-  refused(write(20, "null"), "malformed");
+  refused(write(20, "\"much\""), "malformed");
+  EXPECT_TRUE(std::isnan(write(20, "null").final_value("quantization", "perplexity").value())) << "it diverged";
 }
 
 TEST(RunReader, SkipsDamagedAttentionFiles) {

@@ -108,6 +108,28 @@ TEST(Perplexity, WithoutOverlap) {
   EXPECT_NEAR(std::exp2(result.bits_per_byte()), result.per_byte(), 1e-13 * result.per_byte());
 }
 
+// Trained with a first token in each window, a model is scored with it: windows hold a token of text less.
+TEST(Perplexity, BehindAFirstToken) {
+  Bench bench;
+  const std::string document = "a text that is longer than the context of the model ";
+  for (const int32_t opening : {256, 7}) {  // the end of text itself, and another token, behind which that stands
+    PerplexityMeter meter(bench.model, *bench.tokenizer, kContext, opening);
+    meter.add(document);
+    const auto text = bench.encode(document, opening != 256);
+    const size_t marked = opening == 256 ? 0 : 1;
+    double nats = 0;
+    for (size_t begin = 0; begin < text.size(); begin += kContext) {
+      std::vector<int32_t> window{opening};
+      window.insert(window.end(), text.begin() + int64_t(begin), text.begin() + int64_t(std::min(begin + kContext, text.size())));
+      nats -= sum_of(bench.plain(window), begin == 0 ? marked : 0);
+    }
+    const PerplexityResult result = meter.finish();
+    EXPECT_EQ(result.tokens, int64_t(document.size()));
+    EXPECT_EQ(result.bytes, int64_t(document.size()));
+    EXPECT_NEAR(result.nats, nats, 1e-11 * nats) << opening;
+  }
+}
+
 // With a stride of 1 every token sees all the context that there is.
 TEST(Perplexity, WithStrides) {
   Bench bench;
@@ -152,7 +174,7 @@ TEST(HellaSwag, PicksTheLikeliestEnding) {
     wanted.by_token += by_mean == example.label;
   }
   int64_t told = 0;
-  const HellaSwagResult result = evaluate_hellaswag(bench.model, *bench.tokenizer, examples, [&](int64_t done) { told = done; });
+  const HellaSwagResult result = evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [&](int64_t done) { told = done; });
   EXPECT_EQ(told, 40);
   EXPECT_EQ(result.examples, 40);
   EXPECT_EQ(result.by_sum, wanted.by_sum);
@@ -161,7 +183,7 @@ TEST(HellaSwag, PicksTheLikeliestEnding) {
   EXPECT_NE(result.by_sum, result.by_token) << "the two ways never differ, so that mixing them up would not be seen";
 
   examples[3].endings[1] = std::string(40, 'x');
-  EXPECT_NE(message_of<UserError>([&] { evaluate_hellaswag(bench.model, *bench.tokenizer, examples, [](int64_t) {}); })
+  EXPECT_NE(message_of<UserError>([&] { evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [](int64_t) {}); })
                 .find("has 41 tokens and 7 before it, but model.context is 24"),
             std::string::npos);
 }

@@ -309,7 +309,7 @@ TEST(DecodeShard, KeepsDocumentsApartAndWhole) {
 TEST(DecodeShard, ATokenBeyondTheVocabulary) {
   Corpus corpus;
   const std::string path = corpus.folder.file("a.bin");
-  write_llmc_shard<uint16_t>(path, {'a', 'b', 60000});
+  write_llmc_shard<uint16_t>(path, std::vector<uint16_t>{'a', 'b', 60000});
   EXPECT_EQ(message_of<UserError>([&] { decode_shard(path, *corpus.tokenizer, "", [](std::string_view) {}); }),
             path + " has token id 60000 at position 2, but bytes (257 tokens) knows only those below 257");
 }

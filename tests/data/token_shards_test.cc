@@ -2,6 +2,7 @@
 #include "data/token_shards.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <set>
 
@@ -101,21 +102,45 @@ TEST(Permutation, HandlesManyWindows) {
   for (uint64_t i = 0; i < 100; ++i) EXPECT_LT(Permutation(size, 3, 1)(size - 1 - i), size);
 }
 
-TEST(TokenShards, HeldOutIsInPlainOrderAndStartsAgain) {
+TokenShardsOptions in_file_order() {
+  TokenShardsOptions options = options_of();
+  options.shuffle = Shuffle::kNone;
+  return options;
+}
+
+TEST(TokenShards, HeldOutIsInOneOrderAndStartsAgain) {
   TempFolder folder;
   shard(folder, "b.bin", ramp(2 * kContext + 1, 1000));  // two windows
   shard(folder, "a.bin", ramp(2 * kContext, 0));         // one, a token too short for two
   const TokenShards source = open_shards({folder.file("*.bin")}, Split::kHeldOut);
   EXPECT_EQ(source.sequences_per_epoch(), 3);
   EXPECT_EQ(source.tokens(), 4 * kContext + 1);
-  EXPECT_EQ(first_tokens(source, 0, 5), (std::vector<int32_t>{0, 1000, 1008, 0, 1000}));
+  EXPECT_EQ(first_tokens(source, 0, 5), (std::vector<int32_t>{0, 1008, 1000, 0, 1008}));
   EXPECT_EQ(source.vocab_size_needed(), 1017);
 
   std::vector<int32_t> inputs(kContext), targets(kContext);
-  source.fill(2, 1, inputs.data(), targets.data());
+  source.fill(1, 1, inputs.data(), targets.data());
   for (int32_t i = 0; i < kContext; ++i) {
     EXPECT_EQ(inputs[size_t(i)], 1008 + i);
     EXPECT_EQ(targets[size_t(i)], 1009 + i);
+  }
+}
+
+// A part of the held-out split stands for all of it: of its first n windows about a fifth lies in each fifth of the text.
+TEST(TokenShards, EveryBeginningOfHeldOutIsSpreadEvenly) {
+  TempFolder folder;
+  for (const int64_t windows : {400, 401, 360}) {
+    const std::string path = shard(folder, "a.bin", ramp(windows * kContext + 1));
+    const TokenShards source = open_shards({path}, Split::kHeldOut);
+    const auto all = first_tokens(source, 0, windows);
+    EXPECT_EQ(std::set<int32_t>(all.begin(), all.end()).size(), size_t(windows));
+    for (const int64_t n : {5, 20, 100}) {
+      std::vector<int64_t> in_part(5);
+      for (int64_t i = 0; i < n; ++i) ++in_part[size_t(all[size_t(i)] * 5 / (windows * kContext))];
+      // Golden-section steps miss by some log(n); a random order's standard deviation is 0.4 sqrt(n), 4 at n = 100.
+      const double bound = 1 + std::log(double(n)) / 3;
+      for (const int64_t count : in_part) EXPECT_NEAR(double(count), double(n) / 5, bound) << windows << " " << n;
+    }
   }
 }
 
@@ -136,7 +161,7 @@ TEST(TokenShards, AnEpochVisitsEachWindowOnce) {
 
 TEST(TokenShards, AFirstTokenOpensEveryWindow) {
   TempFolder folder;
-  TokenShardsOptions options = options_of(Split::kHeldOut);
+  TokenShardsOptions options = in_file_order();
   options.first_token = 4999;
   const TokenShards source({shard(folder, "a.bin", ramp(100))}, options);
   std::vector<int32_t> inputs(2 * kContext), targets(2 * kContext);
@@ -218,10 +243,10 @@ TEST(TokenShards, LateBadTokensAreCaughtByFill) {
   std::vector<uint16_t> tokens(size_t(count), 1);
   tokens.back() = 5000;
   const std::string path = shard(folder, "a.bin", tokens);
-  const TokenShards source = open_shards({path}, Split::kHeldOut);
+  const TokenShards source({path}, in_file_order());
   inputs_of(source, source.sequences_per_epoch() - 2, 1);
   EXPECT_EQ(message_of<UserError>([&] { inputs_of(source, source.sequences_per_epoch() - 1, 1); }),
-            "data.validation_shards: " + path + " has token id 5000 at position " + std::to_string(count - 1) +
+            "data.train_shards: " + path + " has token id 5000 at position " + std::to_string(count - 1) +
                 ", but model.vocab_size is 5000");
 }
 

@@ -2,8 +2,10 @@
 #include "data/tokenizer.h"
 
 #include <sentencepiece_processor.h>
+#include <sentencepiece_trainer.h>
 
 #include <algorithm>
+#include <unordered_map>
 
 #include <gtest/gtest.h>
 
@@ -185,6 +187,32 @@ TEST(SentencePieceFile, ABlankBeforeATextIsNoPartOfIt) {
   EXPECT_EQ(tokenizer->token_bytes(tokens[0])[0], ' ');
   EXPECT_EQ(tokenizer->decode(tokens), "the model");
   EXPECT_EQ(tokenizer->decode(tokens, /*continued=*/true), " the model");
+}
+
+// LLaMA's kind: <s> stands before a text, </s> behind it.
+TEST(SentencePieceFile, ATextMayEndWithAnotherTokenThanItBegins) {
+  std::string model;
+  class Lines final : public sentencepiece::SentenceIterator {
+   public:
+    bool done() const override { return next_ >= 50; }
+    void Next() override { line_ = fmt::format("word number {} of the text", ++next_); }
+    const std::string& value() const override { return line_; }
+    sentencepiece::util::Status status() const override { return {}; }
+
+   private:
+    int next_ = 0;
+    std::string line_ = "the first line";
+  } lines;
+  const std::unordered_map<std::string, std::string> settings = {
+      {"model_type", "bpe"}, {"vocab_size", "300"}, {"normalization_rule_name", "identity"}, {"minloglevel", "2"},
+      {"remove_extra_whitespaces", "false"}, {"byte_fallback", "true"}, {"hard_vocab_limit", "false"}};
+  ASSERT_TRUE(sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model).ok());
+  TempFolder folder;
+  const auto tokenizer = load_tokenizer(folder.write("llama.model", model), "data.tokenizer");
+  EXPECT_EQ(tokenizer->token_bytes(tokenizer->end_of_text()), "<s>");
+  EXPECT_EQ(tokenizer->token_bytes(tokenizer->ends_text()), "</s>");
+  const auto own = load_tokenizer(train(folder, "bpe", 400, "t.model"), "data.tokenizer");
+  EXPECT_EQ(own->ends_text(), own->end_of_text());
 }
 
 TEST(SentencePieceFile, DamagedOnesAreRefused) {

@@ -312,14 +312,16 @@ Json model_group(ModelConfig model) {
 }
 
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
-                     int32_t end_of_text) {
+                     const Tokenizer* tokenizer) {
   Json config = architecture == Architecture::kGpt2     ? gpt2_config(model)
                 : architecture == Architecture::kSluice ? sluice_config(model)
                                                         : llama_config(architecture, model);
   config["torch_dtype"] = stored_type;
   config["use_cache"] = true;
   // Left out, the first two would be the library's defaults for the architecture.
-  for (const char* key : {"bos_token_id", "eos_token_id"}) config[key] = end_of_text < 0 ? Json() : Json(end_of_text);
+  const auto id = [](int32_t token) { return token < 0 ? Json() : Json(token); };
+  config["bos_token_id"] = id(tokenizer ? tokenizer->end_of_text() : -1);
+  config["eos_token_id"] = id(tokenizer ? tokenizer->ends_text() : -1);
   config["pad_token_id"] = nullptr;
   return config;
 }
@@ -336,6 +338,10 @@ ForeignModel read_foreign_config(const Json& config, const std::string& file, in
     throw UserError(
         "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
         file, out.positions);
+  }
+  if (out.model.attention.score.alpha > 0 && context != out.positions) {
+    throw UserError("--context {}: the clipped softmax of {} has gamma = -alpha / context, which another context would change; "
+                    "leave --context out", context, file);
   }
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));

@@ -10,6 +10,7 @@
 #include <string>
 
 #include "base/config.h"
+#include "data/tokenizer.h"
 #include "model/config.h"
 
 namespace sluice {
@@ -23,9 +24,10 @@ Architecture native_architecture(const ModelConfig& model);
 
 Json model_group(ModelConfig model);  // as in a resolved config
 
-// config.json. `stored_type` is the weights' type as PyTorch names it: "float32". A token below 0 is none.
+// config.json. `stored_type` is the weights' type as PyTorch names it: "float32"; without a tokenizer
+// the tokens that begin and end a text are null.
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
-                     int32_t end_of_text);
+                     const Tokenizer* tokenizer);
 
 struct ForeignModel {
   Architecture architecture = Architecture::kSluice;

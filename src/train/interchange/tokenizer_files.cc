@@ -145,10 +145,8 @@ void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, 
   Json config = {{"tokenizer_class", "PreTrainedTokenizerFast"},
                  {"model_max_length", context},
                  {"clean_up_tokenization_spaces", false}};
-  if (const int32_t end = tokenizer.end_of_text(); end >= 0) {
-    const std::string name(tokenizer.token_bytes(end));
-    config["bos_token"] = config["eos_token"] = name;
-  }
+  if (const int32_t start = tokenizer.end_of_text(); start >= 0) config["bos_token"] = std::string(tokenizer.token_bytes(start));
+  if (const int32_t end = tokenizer.ends_text(); end >= 0) config["eos_token"] = std::string(tokenizer.token_bytes(end));
   write_json(folder / "tokenizer_config.json", config);
 }
 
