@@ -3,7 +3,8 @@
 
     scripts/plot.py OUT.pdf|OUT.png|OUT.svg RUN... [options]
 
-    --panels eval.loss probe.sink_attention   what to draw, as KIND.FIELD; a second curve after a comma, dashed
+    --panels eval.loss probe.sink_attention   what to draw, as KIND.FIELD; a second curve after a comma, dashed. analysis.*
+                                              are those of the full probe (sluice analyze --all-checkpoints --save)
     --head L0H3 | L2 | mean | max             which head or layer; else the mean over all (default), or the largest
     --columns 2   --width 6.8                 panels a row; inches of the whole figure (6.8: a page, 3.3: a column)
     --separate                                one curve a run: else runs that differ only by seed are one curve, their
@@ -38,13 +39,14 @@ KNOWN = [
     ("probe", ["value_norm_sink", "value_norm_rest"], "value norm: position 0, elsewhere (dashed)", False),
     ("probe", ["residual_norm_sink", "residual_norm_rest"], "block output norm: position 0, elsewhere (dashed)", False),
     ("gate", ["mean", "mean_sink"], "gate opening: mean, at position 0 (dashed)", False),
-    ("analysis", ["sink_rate", "sink_rate_largest"], "sink rate: position 0, any one (dashed)", False),
+    ("analysis", ["sink_rate"], "sink rate of position 0", False),
     ("analysis", ["first_token_share"], "first-token share", False),
     ("analysis", ["value_norm_ratio"], "value norm, position 0 over the others", False),
     ("analysis", ["kurtosis"], "kurtosis of attention's output", False),
     ("analysis", ["massive_activation"], "largest activation of the residual stream", False),
+    ("analysis", ["value_gradient_ratio"], "gradient of values, position 0 over the others", False),
     ("analysis", ["content_gradient_ratio", "gate_gradient_ratio"],
-     "gradient of values, position 0 over the others: content, gate (dashed)", False),
+     "the same by its ways: content, gate (dashed)", False),
 ]
 STYLES = ["-", "--", ":", "-."]
 
@@ -113,15 +115,20 @@ def smoothed(points, count):
 
 
 def wanted_panels(args, groups):
+    have = {(kind, field) for group in groups for run in group.runs for _, kind, _, _, field, _ in run.values()}
     if args.panels:
         panels = []
         for text in args.panels:
             kinds = [part.split(".", 1) for part in text.split(",")]
             if any(len(part) != 2 for part in kinds) or len({part[0] for part in kinds}) != 1:
                 raise SystemExit(f"--panels {text}: a panel is KIND.FIELD or KIND.FIELD,KIND.FIELD of one kind")
-            panels.append((kinds[0][0], [part[1] for part in kinds], text.replace(",", ", "), False))
+            kind, fields = kinds[0][0], [part[1] for part in kinds]
+            unknown = [field for field in fields if (kind, field) not in have]
+            if unknown:
+                raise SystemExit(f"--panels {text}: none of the runs has {kind}.{unknown[0]}")
+            known = [panel for panel in KNOWN if panel[:2] == (kind, fields)]
+            panels.append(known[0] if known else (kind, fields, text.replace(",", ", "), False))
         return panels
-    have = {(kind, field) for group in groups for run in group.runs for _, kind, _, _, field, _ in run.values()}
     has_risk = any(kind == "risk" for kind, _ in have)
     return [panel for panel in KNOWN if (panel[0], panel[1][0]) in have and not (has_risk and panel[0] == "train")]
 

@@ -1,4 +1,5 @@
-"""What a run's folder holds, for the scripts beside this file: its config, info.json and the lines of metrics.jsonl."""
+"""What a run's folder holds, for the scripts beside this file: its config, info.json, the lines of metrics.jsonl, and what
+`sluice analyze --save` has kept, as the lines that a run itself would have written of it."""
 import json
 from pathlib import Path
 
@@ -15,7 +16,7 @@ class Run:
         self.config = read_json(self.folder / "config.json")
         self.info = read_json(self.folder / "info.json")
         self.name = self.config.get("name", self.folder.resolve().name)
-        self.lines = read_lines(metrics)
+        self.lines = with_analyses(read_lines(metrics), self.folder / "analysis")
 
     def values(self):
         """Each measurement as (step, kind, layer, head, field, value); layer and head are None where there is none."""
@@ -45,6 +46,19 @@ def read_lines(path):
             if number < len(texts):
                 raise SystemExit(f"{path}: line {number} is malformed: {error}") from error
     return [line for line in lines if "kind" in line and "step" in line]
+
+
+def with_analyses(lines, folder):
+    """The lines, with those of each analysis in the folder in the place of any of its step."""
+    found = {}
+    for path in sorted(folder.glob("step_*.json")):
+        analysis = read_json(path)
+        step = analysis["step"]
+        found[step] = [{"kind": "analysis", "step": step, **analysis["summary"]}]
+        for kind, parts in (("analysis_layer", "layers"), ("analysis_head", "heads")):
+            found[step] += [{"kind": kind, "step": step, **part} for part in analysis[parts]]
+    lines = [line for line in lines if not (line["kind"].startswith("analysis") and line["step"] in found)]
+    return sorted(lines + [line for some in found.values() for line in some], key=lambda line: line["step"])
 
 
 def tag(kind, layer, head, field):
