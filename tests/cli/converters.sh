@@ -8,12 +8,16 @@ trap 'rm -rf "$folder"' EXIT
 fail() { echo "$1"; exit 1; }
 
 for seed in 1 2; do
-  mkdir "$folder/a-s$seed"
+  mkdir -p "$folder/a-s$seed/analysis"
+  # What `sluice analyze --save` keeps; it counts in the place of a metrics line of its step.
+  echo '{"step": 2, "summary": {"sink_rate": 0.125}, "layers": [{"layer": 1, "output_kurtosis": 3.5}], "heads": []}' \
+    > "$folder/a-s$seed/analysis/step_00000002.json"
   echo "{\"name\": \"a-s$seed\", \"seed\": $seed, \"model\": {}}" > "$folder/a-s$seed/config.json"
   echo '{"started": "2026-01-01T00:00:00Z", "seconds": 10.0, "steps_done": 2}' > "$folder/a-s$seed/info.json"
   cat > "$folder/a-s$seed/metrics.jsonl" <<'JSON'
 {"kind":"train","step":1,"loss":2.5,"grad_norm":null}
 {"kind":"probe","step":2,"layer":0,"head":3,"sink_attention":0.25}
+{"kind":"analysis","step":2,"sink_rate":0.5}
 {"kind":"train","step":300,"loss":1.5}
 {"kind":"tra
 JSON
@@ -75,7 +79,8 @@ while at < len(data):
         value = dict(fields(value))
         found.append((event[2], value[1].decode(), value[2]))
 assert versions == [b"brain.Event:2"], versions
-assert found == [(1, "train/loss", 2.5), (2, "probe/L0H3/sink_attention", 0.25), (300, "train/loss", 1.5)], found
+assert found == [(1, "train/loss", 2.5), (2, "probe/L0H3/sink_attention", 0.25), (2, "analysis/sink_rate", 0.125),
+                 (2, "analysis_layer/L1/output_kurtosis", 3.5), (300, "train/loss", 1.5)], found
 PYTHON
 
 status=0
@@ -85,6 +90,8 @@ python3 scripts/to_tensorboard.py "$folder/tb" "$folder" 2> "$folder/err" || sta
 if python3 -c 'import matplotlib' 2> /dev/null; then
   python3 scripts/plot.py "$folder/figure.pdf" "$folder"/a-s* --panels train.loss probe.sink_attention --head L0
   [[ $(head -c 5 "$folder/figure.pdf") == '%PDF-' ]] || fail "no figure"
+  python3 scripts/plot.py "$folder/none.pdf" "$folder"/a-s* --panels train.lost 2> "$folder/err" && fail "an unknown panel is drawn"
+  grep -qx -- '--panels train.lost: none of the runs has train.lost' "$folder/err" || fail "$(cat "$folder/err")"
 else
   echo "matplotlib is not there: plot.py was not run"
 fi
