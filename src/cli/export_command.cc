@@ -41,6 +41,7 @@ void run_export(ExportArguments args) {
   const Experiment experiment = stored_experiment(checkpoint);
   const auto tokenizer = find_tokenizer(checkpoint, experiment, args.options.tokenizer_path);
   args.options.tokenizer = tokenizer.get();
+  args.options.first_token = experiment.data.first_token;
   const ExportResult result = export_checkpoint(checkpoint, experiment.model, args.folder, args.options);
 
   if (!result.note.empty()) fmt::print(stderr, "note: {}\n", result.note);

@@ -30,6 +30,7 @@ bool takes_tokenizer(const ForeignModel& foreign, const std::string& folder) {
 // The user's config with the folder's model in it.
 Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& args) {
   Json json = args.config.empty() ? Json::object() : read_config_chain(args.config);
+  if (!json.contains("data")) json["data"] = {{"type", "tokens"}};
   for (const std::string& assignment : args.overrides) {
     if (assignment.starts_with("model.") || assignment.starts_with("model="))
       throw UserError("--set {}: the model is the folder's (--context N changes its context)", assignment);
@@ -37,9 +38,10 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
   }
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
-  if (!json.contains("data")) json["data"] = "tokens";
   json["model"] = model_group(foreign.model);
   Experiment experiment = parse_experiment(json);
+  const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
+  if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;
   if (experiment.data.type == "tokens" && experiment.data.tokenizer.empty() && takes_tokenizer(foreign, args.folder))
     experiment.data.tokenizer = (out / "tokenizer").string();
   return experiment;

@@ -212,7 +212,7 @@ class Writer {
   Tensor prefill(Decoder& decoder, const std::vector<Sample>& samples, size_t count) {
     const auto start = Clock::now();
     if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true))
-      fmt::print(stderr, "note: the context of {} tokens is full; from here on the model goes on from the latest {}\n",
+      fmt::print(stderr, "\nnote: the context of {} tokens is full; from here on the model goes on from the latest {}\n",
                  context_, count);
     std::vector<int32_t> tokens;
     for (const Sample& sample : samples) {

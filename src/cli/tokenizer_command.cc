@@ -43,6 +43,7 @@ void check_out(const TrainArguments& args) {
     throw UserError("--out {}: a {} tokenizer's file is called NAME.{}", args.out, args.training.type,
                     characters ? "json" : "model");
   }
+  if (std::filesystem::is_regular_file(out)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
   if (std::filesystem::is_directory(out)) throw UserError("--out {} is a folder; name a file", args.out);
   if (!folder.empty()) create_folders(folder);
 }
@@ -99,7 +100,7 @@ void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
 
 void run_encode(const EncodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
-  if (args.print == !args.shards.out.empty()) throw UserError("sluice tokenizer encode needs either --out or --print");
+  if (args.print == !args.shards.out.empty()) throw UserError("sluice tokenizer encode needs --out or --print, and not both");
   if (args.print) return print_tokens(args, *tokenizer);
   const auto start = Clock::now();
   ReadingLine line;

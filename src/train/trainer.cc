@@ -127,6 +127,7 @@ int Trainer::finish() {
                    step_);
   }
   write_info(done ? "done" : "stopped");
+  if (done && files_) spdlog::info("done: {} steps, in {}", step_, files_->folder.path().string());
   return done ? 0 : stop_;
 }
 
@@ -325,6 +326,8 @@ void Trainer::evaluate() {
     line["bits_per_byte"] = loss * tokens_per_byte / std::numbers::ln2;
   }
   append(line);
+  if (progress_) progress_->pause();
+  spdlog::info("step {}: held-out loss {:.4f}, perplexity {:.2f}", step_, loss, std::exp(loss));
 }
 
 void Trainer::probe() {

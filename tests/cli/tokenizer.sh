@@ -66,7 +66,7 @@ refused 'longer than 10.0 kB, the limit that --max-document-mb sets' encode "$fo
 refused 'there is no tokenizer ".*/none.model"' encode "$folder/text" --tokenizer "$folder/none.model" --out "$folder/new"
 refused 'is not a sentencepiece model, or damaged' encode "$folder/text" --tokenizer "$folder/text" --out "$folder/new"
 refused 'bpe_00000.bin is there already' encode "$folder/text" --tokenizer bytes --out "$folder/bpe"
-refused 'needs either --out or --print' encode "$folder/text" --tokenizer bytes
+refused 'needs --out or --print, and not both' encode "$folder/text" --tokenizer bytes
 refused "a characters tokenizer's file is called NAME.json" train "$folder/text" --type characters --out "$folder/new.model"
 refused "a bpe tokenizer's file is called NAME.model" train "$folder/text" --out "$folder/new.json"
 refused "a bpe tokenizer's file is called NAME.model" train "$folder/text" --out bytes

@@ -144,6 +144,22 @@ TEST(Interchange, AnExportsConfigSaysWhatTheFoldersSaid) {
   }
 }
 
+// transformers has no such notion, so that only the way back can show it.
+TEST(Interchange, TheFirstTokenOfEveryWindowIsKept) {
+  TempFolder folder;
+  const fs::path run = folder.file("run"), out = folder.file("out");
+  import_to(golden("gpt2"), run);
+  ExportOptions options;
+  options.first_token = 3;
+  export_to(run, out, options);
+  EXPECT_EQ(read_foreign_model(out, 0).first_token, 3);
+  EXPECT_EQ(read_foreign_model(golden("gpt2"), 0).first_token, -1);
+  Json config = read_json_file((out / "config.json").string());
+  config["sluice_first_token"] = config["vocab_size"];
+  EXPECT_NE(message_of<UserError>([&] { read_foreign_config(config, "config.json", 0); }).find("which is no token of the model"),
+            std::string::npos);
+}
+
 TEST(Interchange, WhatIsIgnoredIsNamed) {
   const TempFolder folder;
   EXPECT_EQ(import_to(golden("gpt2_first"), folder.file("run")).result.ignored,

@@ -55,6 +55,17 @@ TEST(RunFolder, AContinuationMayChangeSomeKeys) {
   }
 }
 
+TEST(RunFolder, ALongerRunKeepsItsConfig) {
+  const TempFolder folder;
+  const std::string path = folder.file("a");
+  { RunFolder(path, config_of(), kAuto); }
+  folder.write("a/info.json", R"({"steps_done": 100})");
+  { RunFolder(path, changed("/train/steps", 60), kAuto); }
+  EXPECT_EQ(Json::parse(read_file(path + "/config.json")), config_of());
+  { RunFolder(path, changed("/train/steps", 200), kAuto); }
+  EXPECT_EQ(Json::parse(read_file(path + "/config.json")), changed("/train/steps", 200));
+}
+
 TEST(RunFolder, AnotherExperimentIsRefusedByItsFirstKey) {
   const TempFolder folder;
   const std::string path = folder.file("a");

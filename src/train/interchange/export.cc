@@ -127,7 +127,7 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
                                options.type);
   const Tokenizer* tokenizer = options.tokenizer;
   if (tokenizer) result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, model.context, writer.path());
-  const Json config = exported_config(architecture, model, options.type, tokenizer);
+  const Json config = exported_config(architecture, model, options.type, tokenizer, options.first_token);
   write_file_atomic(writer.path() / "config.json", config.dump(2) + "\n");
   if (architecture == Architecture::kSluice)
     write_file_atomic(writer.path() / "modeling_sluice.py", assets::modeling_sluice_py);

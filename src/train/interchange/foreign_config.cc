@@ -311,8 +311,10 @@ Json model_group(ModelConfig model) {
   return fields.dump();
 }
 
+constexpr const char* kFirstTokenKey = "sluice_first_token";  // transformers keeps keys that it does not know
+
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
-                     const Tokenizer* tokenizer) {
+                     const Tokenizer* tokenizer, int64_t first_token) {
   Json config = architecture == Architecture::kGpt2     ? gpt2_config(model)
                 : architecture == Architecture::kSluice ? sluice_config(model)
                                                         : llama_config(architecture, model);
@@ -323,6 +325,7 @@ Json exported_config(Architecture architecture, const ModelConfig& model, const 
   config["bos_token_id"] = id(tokenizer ? tokenizer->end_of_text() : -1);
   config["eos_token_id"] = id(tokenizer ? tokenizer->ends_text() : -1);
   config["pad_token_id"] = nullptr;
+  if (first_token >= 0) config[kFirstTokenKey] = first_token;
   return config;
 }
 
@@ -331,8 +334,13 @@ ForeignModel read_foreign_config(const Json& config, const std::string& file, in
   const Reader reader(config, file);
   reader.must_be_absent("quantization_config", "Sluice imports F32, F16 and BF16 weights");
   auto [architecture, json] = read_model(reader, context);
-  ForeignModel out{architecture, parse_model(json, file), 0};
+  ForeignModel out{architecture, parse_model(json, file), 0, -1};
   out.positions = out.model.context;
+  if (const auto first = config.find(kFirstTokenKey); first != config.end()) {
+    if (!first->is_number_unsigned() || first->get<int64_t>() >= out.model.vocab_size)
+      throw UserError("{}: {} is {}, which is no token of the model", file, kFirstTokenKey, first->dump());
+    out.first_token = first->get<int64_t>();
+  }
   if (context == 0) return out;
   if (out.model.position == "learned" && context > out.positions) {
     throw UserError(

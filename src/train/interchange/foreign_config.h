@@ -27,12 +27,13 @@ Json model_group(ModelConfig model);  // as in a resolved config
 // config.json. `stored_type` is the weights' type as PyTorch names it: "float32"; without a tokenizer
 // the tokens that begin and end a text are null.
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
-                     const Tokenizer* tokenizer);
+                     const Tokenizer* tokenizer, int64_t first_token);
 
 struct ForeignModel {
   Architecture architecture = Architecture::kSluice;
   ModelConfig model;
-  int64_t positions = 0;  // that the folder's model has
+  int64_t positions = 0;     // that the folder's model has
+  int64_t first_token = -1;  // that opened every window in training (data.first_token), as Sluice's exports tell
 };
 
 // Reads a config.json; `file` is its name in messages. `context` above 0 takes the place of the model's own, and may be
