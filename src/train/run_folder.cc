@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "base/error.h"
-#include "base/files.h"
 #include "base/json_text.h"
+#include "train/checkpoint.h"
 #include "train/experiment.h"
 
 namespace sluice {
@@ -88,12 +88,10 @@ fs::path free_old_folder(const fs::path& run) {
   return run / fmt::format("old{}", number);
 }
 
-// As the folder's info.json has it; 0 where nothing does.
-int64_t steps_done(const fs::path& run) {
-  if (!fs::exists(run / "info.json")) return 0;
-  const Json info = Json::parse(read_file(run / "info.json"), nullptr, /*allow_exceptions=*/false);
-  const auto steps = info.is_object() ? info.find("steps_done") : info.end();
-  return info.is_object() && steps != info.end() && steps->is_number_integer() ? steps->get<int64_t>() : 0;
+// Of the newest checkpoint, whether it is whole or not; 0 without one.
+int64_t newest_step(const fs::path& run) {
+  const std::vector<int64_t> steps = list_checkpoints(run / "checkpoints");
+  return steps.empty() ? 0 : steps.back();
 }
 
 void create_run_folder(const fs::path& path) {
@@ -127,7 +125,7 @@ RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOptio
   }
   // A run that is longer than it is asked to be stays what it is.
   const auto steps = config.value(Json::json_pointer("/train/steps"), std::numeric_limits<int64_t>::max());
-  if (steps_done(path_) <= steps) write_file_atomic(config_file(), config.dump(2) + "\n");
+  if (newest_step(path_) <= steps) write_file_atomic(config_file(), config.dump(2) + "\n");
 }
 
 // The lock goes with the process, however it ends; the file stays, empty or with the number of the last process.

@@ -59,7 +59,7 @@ TEST(RunFolder, ALongerRunKeepsItsConfig) {
   const TempFolder folder;
   const std::string path = folder.file("a");
   { RunFolder(path, config_of(), kAuto); }
-  folder.write("a/info.json", R"({"steps_done": 100})");
+  std::filesystem::create_directories(path + "/checkpoints/step_00000100");
   { RunFolder(path, changed("/train/steps", 60), kAuto); }
   EXPECT_EQ(Json::parse(read_file(path + "/config.json")), config_of());
   { RunFolder(path, changed("/train/steps", 200), kAuto); }
