@@ -70,6 +70,7 @@ refused 'needs --out or --print, and not both' encode "$folder/text" --tokenizer
 refused "a characters tokenizer's file is called NAME.json" train "$folder/text" --type characters --out "$folder/new.model"
 refused "a bpe tokenizer's file is called NAME.model" train "$folder/text" --out "$folder/new.json"
 refused "a bpe tokenizer's file is called NAME.model" train "$folder/text" --out bytes
+refused 'bpe.model is there already' train "$folder/text" --out "$folder/bpe.model"
 refused 'cannot create the folder' train "$folder/text" --out "$folder/text/new.model"
 refused 'vocabulary of 100000 tokens cannot be learned' train "$folder/text" --vocab 100000 --out "$folder/new"
 refused 'was made with the tokenizer sentencepiece bpe.model .*, but --tokenizer is bytes' decode "$folder/bpe_00000.bin" \
