@@ -238,25 +238,27 @@ std::vector<RunDifference> config_differences(const std::vector<RunRecord>& runs
   return out;
 }
 
-// A sentence if `what` was not measured alike in all runs that have it, by `how_of`, which is empty for those that do not.
-void warn_of_unequal(const Comparison& comparison, const char* what, const std::function<std::string(const RunRecord&)>& how_of,
-                     std::vector<std::string>& out) {
+// Where runs differ in `text_of`: "output (vga); source (src)". Empty where they do not; runs without a text do not count.
+std::string told_apart(const Comparison& comparison, const std::function<std::string(const RunRecord&)>& text_of) {
   std::map<std::string, std::vector<std::string>> labels;
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
-    if (const std::string how = how_of(comparison.runs[i]); !how.empty()) labels[how].push_back(comparison.rows[i].label);
+    if (const std::string text = text_of(comparison.runs[i]); !text.empty()) labels[text].push_back(comparison.rows[i].label);
   }
-  if (labels.size() < 2) return;
+  if (labels.size() < 2) return "";
   std::vector<std::string> parts;
-  for (const auto& [how, runs] : labels) parts.push_back(fmt::format("{} ({})", how, fmt::join(runs, ", ")));
-  out.push_back(fmt::format("{} not measured alike and cannot be compared: {}", what, fmt::join(parts, "; ")));
+  for (const auto& [text, runs] : labels) parts.push_back(fmt::format("{} ({})", text, fmt::join(runs, ", ")));
+  return fmt::format("{}", fmt::join(parts, "; "));
 }
 
 void warn_of_measurements(const Comparison& comparison, std::vector<std::string>& out) {
-  warn_of_unequal(comparison, "the full probes were",
-                  [](const RunRecord& run) { return run.analysis ? run.analysis->how : ""; }, out);
-  warn_of_unequal(comparison, "the quantized models were", [](const RunRecord& run) {
-    return run.quantization ? run.quantization->rule + ", " + run.quantization->data : "";
-  }, out);
+  const auto warn = [&](const char* what, const std::string& apart) {
+    if (!apart.empty()) out.push_back(fmt::format("{} were not measured alike and cannot be compared: {}", what, apart));
+  };
+  warn("the full probes",
+       told_apart(comparison, [](const RunRecord& run) { return run.analysis ? run.analysis->how : ""; }));
+  warn("the quantized models", told_apart(comparison, [](const RunRecord& run) {
+         return run.quantization ? run.quantization->rule + ", " + run.quantization->data : "";
+       }));
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
     const RunRecord& run = comparison.runs[i];
     const auto check_step = [&](const char* what, int64_t step) {
@@ -272,22 +274,17 @@ void warn_of_measurements(const Comparison& comparison, std::vector<std::string>
 
 std::vector<std::string> find_warnings(const Comparison& comparison) {
   std::vector<std::string> out;
-  std::map<std::string, std::vector<std::string>> sites;
   std::set<int64_t> last_steps;
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
     const RunRecord& run = comparison.runs[i];
     const std::string& label = comparison.rows[i].label;
-    if (const std::string site = gate_site(run); !site.empty()) sites[site].push_back(label);
     last_steps.insert(run.last_step());
     for (const std::string& note : run.notes) out.push_back(fmt::format("{}: {}", label, note));
     const std::string status = text_at(run.info, "status", "done");
     if (status != "done") out.push_back(fmt::format("{}: not finished (status: {})", label, status));
   }
-  if (sites.size() > 1) {
-    std::vector<std::string> parts;
-    for (const auto& [site, labels] : sites) parts.push_back(fmt::format("{} ({})", site, fmt::join(labels, ", ")));
-    out.push_back(fmt::format("these gates act at different sites, which alone changes what they do: gate.site {}",
-                              fmt::join(parts, "; ")));
+  if (const std::string sites = told_apart(comparison, gate_site); !sites.empty()) {
+    out.push_back("these gates act at different sites, which alone changes what they do: gate.site " + sites);
   }
   if (last_steps.size() > 1) {
     out.push_back(fmt::format("the runs end at different steps ({})", fmt::join(last_steps, ", ")));

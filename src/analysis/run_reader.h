@@ -1,4 +1,5 @@
-// Reads a run folder (config.json, info.json, metrics.jsonl, attention/, analysis/step_*.json and quantization.json) into time series.
+// Reads a run folder (config.json, info.json, metrics.jsonl, attention/, analysis/step_*.json and quantization.json) into
+// time series.
 //
 // A metrics line {"kind":"probe","step":10,"layer":0,"head":1,"sink_attention":0.5,...} gives one point to one series
 // per numeric field; the series is named by (kind, field, layer, head). Block-level fields (residual_*) are filed under

@@ -60,7 +60,9 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.verify = config.verify;
   if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, "data.tokenizer");
   if (split == Split::kTrain && !config.sources.empty()) return make_mixture(config, options);
-  options.key = split == Split::kTrain ? "data.train_shards" : "data.validation_shards";
+  options.key = !config.shards_key.empty()  ? config.shards_key
+                : split == Split::kTrain     ? "data.train_shards"
+                                             : "data.validation_shards";
   return std::make_unique<TokenShards>(split == Split::kTrain ? config.train_shards : config.validation_shards, options);
 }
 

@@ -123,7 +123,7 @@ void TokenShards::find_documents() {
                       options_.key, shard->path(), shuffled ? "data.shuffle documents" : "data.document_mask");
     }
     shard->find_documents(token, shuffled, options_.key);
-    any |= shard->has_documents();
+    any = any || shard->has_documents();
     shards.push_back(shard.get());
   }
   if (!any && tokens_ > 0) {
@@ -137,7 +137,9 @@ void TokenShards::find_documents() {
 
 int64_t TokenShards::window_of(int64_t sequence) const {
   const int64_t place = sequence % windows_;
-  if (options_.split == Split::kHeldOut) return int64_t((unsigned __int128)(place) * spread_ % (unsigned __int128)(windows_));
+  if (options_.split == Split::kHeldOut) {
+    return int64_t((unsigned __int128)(place) * spread_ % (unsigned __int128)(windows_));  // beyond 2^64 for many windows
+  }
   if (options_.shuffle == Shuffle::kNone) return place;
   return int64_t(Permutation(uint64_t(windows_), options_.seed, uint32_t(sequence / windows_))(uint64_t(place)));
 }
@@ -211,7 +213,8 @@ int64_t TokenShards::target_bytes(int64_t first_sequence, int64_t count) const {
     for (size_t i = 0; i < targets.size(); ++i) {
       if (targets[i] == tokenizer.end_of_text() || targets[i] >= tokenizer.vocab_size()) continue;
       bytes += int64_t(tokenizer.token_bytes(targets[i]).size());
-      if (tokenizer.adds_blank() && inputs[i] == tokenizer.end_of_text()) --bytes;  // the blank before a document
+      // The blank before a document; the first token of every window opens none.
+      if (tokenizer.adds_blank() && int64_t(i) >= opening() && inputs[i] == tokenizer.end_of_text()) --bytes;
     }
   }
   return bytes;

@@ -60,8 +60,8 @@ class Tokenizer {
 inline constexpr size_t kMostWordBytes = 1 << 20;  // bytes
 
 // `path_or_name`: "bytes", a .model file, a characters JSON, a tokenizer.json, or a folder with the first there is of
-// tokenizer.model, tokenizer.json, vocab.json and merges.txt. `key` is the config key or option to name in messages. UserError where
-// there is none, or a damaged one.
+// tokenizer.model, tokenizer.json, vocab.json and merges.txt. `key` is the config key or option to name in messages.
+// UserError where there is none, or a damaged one.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const std::string& key);
 
 // The JSON of a `characters` tokenizer. The characters in any order, each once or more often.

@@ -44,13 +44,13 @@ expect_wrong_input() {
   local pattern=$1 status=0
   shift
   analyze "$@" || status=$?
-  [[ $status -eq 2 && $(wc -l < "$folder/err") -eq 1 ]] && grep -q "$pattern" "$folder/err" ||
+  [[ $status -eq 2 && $(wc -l < "$folder/err") -eq 1 ]] && grep -q -- "$pattern" "$folder/err" ||
     fail "analyze $*: exit code $status, $(cat "$folder/err")"
 }
 expect_wrong_input 'no such folder' "$folder/none"
 expect_wrong_input 'no checkpoint in it' "$folder/run/checkpoints/step_00000020" --all-checkpoints
 expect_wrong_input 'model.context' "$folder/run" --length 33
 expect_wrong_input 'thresholds' "$folder/run" --thresholds 0.1,1.5
-expect_wrong_input 'cannot open' "$folder/run" --data "$folder/none.bin"
+expect_wrong_input '--data: cannot open' "$folder/run" --data "$folder/none.bin"
 expect_wrong_input 'lies in no run' "$folder/alone" --sequences 1 --save
 expect_wrong_input 'device' "$folder/run" --device tpu

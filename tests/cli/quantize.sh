@@ -46,7 +46,8 @@ expect_wrong_input 'none' "$folder/none"
 expect_wrong_input '--weight-bits' "$folder/run" --weight-bits 1
 expect_wrong_input '--activations' "$folder/run" --activations max
 expect_wrong_input '--percentile' "$folder/run" --percentile 50
-expect_wrong_input 'nothing.bin' "$folder/run" --data "$folder/nothing.bin"
+expect_wrong_input '--data: cannot open .*nothing.bin' "$folder/run" --data "$folder/nothing.bin"
+expect_wrong_input '--calibration-data: cannot open .*nothing.bin' "$folder/run" --calibration-data "$folder/nothing.bin"
 expect_wrong_input 'cannot' "$folder/run" --batch 4 --batches 1 --layer-batches 0 --calibration-batches 1 \
   --json "$folder/run/config.json/out.json"
 cp -r "$folder/run/checkpoints/step_00000005" "$folder/alone"

@@ -8,9 +8,11 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/source_folder.h"
 #include "data/llmc_shard.h"
 #include "data/temp_folder.h"
 #include "data/token_shards.h"
+#include "data/tokenizer_trainer.h"
 
 namespace sluice {
 namespace {
@@ -292,6 +294,33 @@ TEST(Tokenizers, TellTokensAndBytesOfText) {
   EXPECT_EQ(source.token_text('\n'), "\u21b5");
   EXPECT_EQ(source.token_text(0xC3), "xc3");
   EXPECT_EQ(source.token_text(300), "300");
+}
+
+// Of LLaMA's kind: a blank stands before each document and is no byte of it. The first token of a window opens no document.
+TEST(Tokenizers, ABlankBeforeADocumentIsNoByteOfText) {
+  TempFolder folder;
+  TokenizerTraining training;
+  training.vocab_size = 400;
+  const std::vector<std::string> own = {(source_folder() / "README.md").string()};
+  const std::string model = train_tokenizer(own, {}, training, [](const DocumentReader&) {}).file;
+  TokenShardsOptions options = options_with(Shuffle::kNone);
+  options.tokenizer = load_tokenizer(folder.write("b.model", model + std::string("\x1A\x02\x18\x01", 4)), "data.tokenizer");
+  const int32_t mark = options.tokenizer->end_of_text();
+  std::vector<int32_t> document{mark};
+  options.tokenizer->encode("ab", document);
+  const auto bytes_of = [&](size_t begin) {  // of the document's tokens from there on
+    size_t bytes = 0;
+    for (size_t i = begin; i < document.size(); ++i) bytes += options.tokenizer->token_bytes(document[i]).size();
+    return int64_t(bytes);
+  };
+  ASSERT_EQ(bytes_of(1), 3) << "the blank and the text";
+  options.context = int64_t(document.size());  // a document a window
+  const std::string path = write_documents(folder.file("a.bin"), Documents(6, document), 2, options.tokenizer->hash(), 400);
+  EXPECT_EQ(TokenShards({path}, options).target_bytes(0, 4), 4 * 2);
+  options.first_token = mark;  // before the mark of the document: the same targets and the mark
+  EXPECT_EQ(TokenShards({path}, options).target_bytes(0, 4), 4 * 2);
+  options.context = int64_t(document.size()) - 1;  // the second window begins behind the document's first token
+  EXPECT_EQ(TokenShards({path}, options).target_bytes(1, 1), bytes_of(int64_t(document.size()) - 1));
 }
 
 TEST(Formats, AllGiveTheSameTokens) {
