@@ -115,7 +115,6 @@ if(SLUICE_CUDA)
   endif()
 endif()
 
-set(SLUICE_WITH_SENTENCEPIECE 1)
-foreach(feature MPI CUDA NCCL SENTENCEPIECE)
+foreach(feature MPI CUDA NCCL)
   target_compile_definitions(sluice_libraries INTERFACE SLUICE_WITH_${feature}=${SLUICE_WITH_${feature}})
 endforeach()

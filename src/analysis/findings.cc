@@ -189,21 +189,28 @@ Finding gate_finding(const Comparison& comparison) {
   return out;
 }
 
-// Names the group with the smallest mean; says by how much the groups differ.
+// Names the group with the smallest mean; says by how much the groups differ, and whether seeds of one group differ as
+// much: means less than two standard deviations apart have no order.
 std::string best_sentence(const Comparison& comparison, const std::string& key, const std::string& what, int digits) {
   const SeedGroup* best = nullptr;
-  double low = 0, high = 0;
+  double low = 0, high = 0, deviation = 0;
   int64_t count = 0;
   for (const SeedGroup& group : comparison.groups) {
     const auto value = group_mean(group, key);
     if (!value) continue;
     if (!best || *value < low) best = &group, low = *value;
     high = count == 0 ? *value : std::max(high, *value);
+    deviation = std::max(deviation, group.values.at(key).deviation);
     ++count;
   }
   if (count < 2) return "";
-  return fmt::format("The lowest {} is {}'s, {} nats; the highest is {}.", what, best->label,
-                     format_significant(low, digits), format_significant(high, digits));
+  std::string out = fmt::format("The lowest {} is {}'s, {} nats; the highest is {}.", what, best->label,
+                                format_significant(low, digits), format_significant(high, digits));
+  if (deviation > 0 && high - low < 2 * deviation) {
+    out += fmt::format(" Seeds alone differ as much (standard deviation up to {}): no order can be read from that.",
+                       format_significant(deviation, 2));
+  }
+  return out;
 }
 
 Finding task_finding(const Comparison& comparison) {

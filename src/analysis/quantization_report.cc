@@ -26,7 +26,7 @@ std::string input_rule(const QuantizationOptions& options) {
   return fmt::format("uint{}, asymmetric, per tensor, static, {}", options.input_bits, range);
 }
 
-// The grid with the longest steps; with one grid, that one.
+// The grid with the longest steps.
 const Grid& coarsest(const std::vector<Grid>& grids) {
   return *std::max_element(grids.begin(), grids.end(), [](const Grid& a, const Grid& b) { return a.scale < b.scale; });
 }
@@ -84,7 +84,7 @@ ComparisonTable layer_table(const QuantizationReport& report) {
         "is not; {} held-out sequences", report.name(), format_count(double(report.layer_sequences))));
   table.footnotes.push_back("inputs over the calibration data; max |x|: a sequence's largest, mean over sequences");
   table.footnotes.push_back("clipped: share of values beyond the grid; error: root of the squared error over the squares");
-  if (report.options.per_channel) table.footnotes.push_back("step of a weight: its coarsest row's");
+  table.footnotes.push_back("step of a weight: that of its coarsest grid");
   return table;
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <numeric>
 
 #include "analysis/host_copy.h"
 #include "base/error.h"
@@ -16,6 +17,13 @@ std::string layer_name(const std::string& parameter) {
 }
 
 size_t in_lines(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// Rows of a weight that share a grid: each one, or those of each matrix that is stacked in it.
+std::vector<int64_t> rows_of_grids(const ParamSpec& weight, bool per_channel) {
+  const int64_t rows = weight.shape.rows();
+  if (per_channel) return std::vector<int64_t>(size_t(rows), 1);
+  return weight.matrices.empty() ? std::vector<int64_t>{rows} : weight.matrices;
+}
 
 void upload_values(Backend& backend, const Tensor& to, const std::vector<double>& values) {
   if (to.dtype == DType::kF64) return backend.upload(to, values.data());
@@ -202,33 +210,40 @@ void Quantizer::lay_grids() {
   input_memory_ = Arena(backend, size_t(tokens * widest) * size_of(model_.act()));
 }
 
-// Grids over a weight [out, in], each for all of it or for a row.
+// Grids over a weight [out, in], and what they do to it.
 void Quantizer::lay_weight_grids(QuantizedLinear& linear, const Tensor& weight) {
-  const auto largest_of = [](const Range& range) { return std::max(-range.least, range.greatest); };
-  std::vector<Range> ranges = ranges_of(weight);
+  const std::vector<Range> ranges = ranges_of(weight);
+  std::vector<double> largest;  // |w| of each row
   for (const Range& row : ranges) {
     if (!std::isfinite(row.least)) throw RunError("{}{} has a value that is not finite", linear.name, kSuffix);
-    linear.weight_norm = std::max(linear.weight_norm, largest_of(row));
+    largest.push_back(std::max(-row.least, row.greatest));
   }
-  if (!options_.per_channel) ranges = {{-linear.weight_norm, linear.weight_norm}};
+  linear.weight_norm = *std::max_element(largest.begin(), largest.end());
+  linear.grid_rows = rows_of_grids(model_.params().specs()[size_t(linear.weight.index)], options_.per_channel);
+  const size_t grids = linear.grid_rows.size();
+  std::vector<int64_t> first(grids);
+  std::exclusive_scan(linear.grid_rows.begin(), linear.grid_rows.end(), first.begin(), int64_t(0));
   const std::vector<float> values = host_copy(model_.backend(), weight);
-  const size_t grids = ranges.size(), length = values.size() / grids;
-  const auto part = [&](size_t i) { return std::span(values).subspan(i * length, length); };
   linear.weight_grids.resize(grids);
+  std::vector<GridError> errors(grids);
 #pragma omp parallel for schedule(dynamic) if (grids > 1)
   for (size_t i = 0; i < grids; ++i) {
-    double largest = largest_of(ranges[i]);
-    if (options_.mse_weights) largest = best_largest(part(i), largest, options_.weight_bits);
-    linear.weight_grids[i] = symmetric_grid(largest, options_.weight_bits);
+    const auto row = largest.begin() + first[i];
+    const auto part = std::span(values).subspan(size_t(first[i] * linear.in), size_t(linear.grid_rows[i] * linear.in));
+    const double most = *std::max_element(row, row + linear.grid_rows[i]);
+    linear.weight_grids[i] =
+        symmetric_grid(options_.mse_weights ? best_largest(part, most, options_.weight_bits) : most, options_.weight_bits);
+    errors[i] = grid_error(part, linear.weight_grids[i]);
   }
-  for (size_t i = 0; i < grids; ++i) linear.weight_error.add(grid_error(part(i), linear.weight_grids[i]));
+  for (const GridError& error : errors) linear.weight_error.add(error);
 }
 
 // out = the weight on its grids.
 void Quantizer::quantize_weight(const QuantizedLinear& linear, const Tensor& out, const Tensor& weight) {
   Backend& backend = model_.backend();
-  std::vector<double> scales;
-  for (const Grid& grid : linear.weight_grids) scales.push_back(grid.scale);
+  std::vector<double> scales;  // of each row
+  for (size_t i = 0; i < linear.weight_grids.size(); ++i)
+    scales.insert(scales.end(), size_t(linear.grid_rows[i]), linear.weight_grids[i].scale);
   const DType acc = accumulator_of(weight.dtype);
   const Arena memory(backend, scales.size() * size_of(acc));
   const Tensor scale = memory.at(0, acc, {int64_t(scales.size())});

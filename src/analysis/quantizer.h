@@ -1,7 +1,7 @@
 // Simulated quantization of a trained model, as in arXiv 2306.12929: every linear layer of the blocks multiplies an input
 // and a weight that have been put on grids of 2^bits points and back; what is added up, and everything else (embeddings,
 // norms, biases, scores, the output head) stays as it is. Inputs have one static grid a layer, from calibration data;
-// weights one a layer, or one for each row ("per channel").
+// weights one for each matrix (a layer's queries, keys and values are three), or one for each row ("per channel").
 #pragma once
 
 #include <functional>
@@ -30,7 +30,8 @@ struct QuantizedLinear {
   ParamId weight;
   int64_t out = 0, in = 0;        // of the weight
   double weight_norm = 0;         // the largest |w|
-  std::vector<Grid> weight_grids; // [1] or [out]
+  std::vector<Grid> weight_grids; // one for each matrix that is stacked in it (queries, keys, values), or for each row
+  std::vector<int64_t> grid_rows; // of each of them; their sum is `out`
   GridError weight_error;
   Range seen;                     // of the inputs, over the calibration data
   double input_norm = 0;          // a sequence's largest |x|, mean over the sequences: its infinity norm

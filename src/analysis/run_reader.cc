@@ -294,9 +294,11 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
   out.step = json.at("step").get<int64_t>();
   if (const int64_t last = run.last_step(); last >= 0 && out.step > last) return "of a step that the run has not reached";
   const Json &weights = json.at("weights"), &inputs = json.at("activations");
-  out.rule = fmt::format("{}, weights {}{}, activations {}", json.at("quantization").get<std::string>(),
+  const bool percentile = inputs.contains("percentile");
+  out.rule = fmt::format("{}, weights {}{}, activations {} {}", json.at("quantization").get<std::string>(),
                          weights.at("range").get<std::string>(), weights.at("per_channel").get<bool>() ? " per channel" : "",
-                         inputs.at("range").get<std::string>());
+                         percentile ? "percentile" : "minmax with momentum",
+                         inputs.at(percentile ? "percentile" : "momentum").get<double>());
   out.data = fmt::format("{} sequences of {}", json.at("sequences").get<int64_t>(), json.at("data").get<std::string>());
   const double plain = number_or_nan(json.at("plain").at("loss")), loss = number_or_nan(json.at("quantized").at("loss"));
   set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));

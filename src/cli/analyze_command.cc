@@ -1,4 +1,4 @@
-// sluice analyze RUN|CHECKPOINT [--all-checkpoints] [--data SHARD...] [--json FILE|-] [--save]
+// sluice analyze RUN|CHECKPOINT [--all-checkpoints] [--data SHARD...] [--tokenizer FILE] [--json FILE|-] [--save]
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 struct AnalyzeArguments {
-  std::string path, json, device = "auto";
+  std::string path, json, tokenizer, device = "auto";
   std::vector<std::string> data;
   std::vector<double> thresholds = AnalysisOptions{}.thresholds;
   int64_t sequences = AnalysisOptions{}.sequences, length = 0, map_positions = AnalysisOptions{}.map_positions;
@@ -45,8 +45,8 @@ std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Expe
   if (args.length > model.context)
     throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
   if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
-  return make_source(with_shards(experiment.data, Split::kHeldOut, args.data, "--data"), Split::kHeldOut, length, model.vocab_size,
-                     experiment.seed);
+  const DataConfig data = with_shards(experiment.data, Split::kHeldOut, args.data, "--data");
+  return make_source(with_tokenizer(data, args.tokenizer), Split::kHeldOut, length, model.vocab_size, experiment.seed);
 }
 
 Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend& backend) {
@@ -93,6 +93,7 @@ void add_analyze_command(CLI::App& app) {
   command->add_flag("--all-checkpoints", args->all_checkpoints, "every checkpoint that the run has kept");
   command->add_option("--data", args->data, "token shards to measure on (default: the run's held-out data)")
       ->type_name("SHARD");
+  command->add_option("--tokenizer", args->tokenizer, "what made the shards (default: what the run's data.tokenizer says)");
   command->add_option("--sequences", args->sequences, "held-out sequences")
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();

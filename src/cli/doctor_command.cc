@@ -44,7 +44,6 @@ void print_build() {
                   FMT_VERSION / 100 % 100, FMT_VERSION % 100, SPDLOG_VER_MAJOR, SPDLOG_VER_MINOR, SPDLOG_VER_PATCH,
                   CLI11_VERSION, XXH_VERSION_MAJOR, XXH_VERSION_MINOR, XXH_VERSION_RELEASE, _OPENMP));
   print_feature("MPI", info.mpi, "no training on several hosts");
-  print_feature("SentencePiece", info.sentencepiece, "no tokenizer");
   print_feature("CUDA", info.cuda, "the CPU only (cmake --preset cuda)");
   print_feature("NCCL", info.nccl, "one GPU only");
 }

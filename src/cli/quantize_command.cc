@@ -21,7 +21,7 @@ namespace sluice {
 namespace {
 
 struct QuantizeArguments {
-  std::string path, json, device = "auto", weights = "minmax", activations = "minmax";
+  std::string path, json, tokenizer, device = "auto", weights = "minmax", activations = "minmax";
   std::vector<std::string> data, calibration_data;
   QuantizationOptions options;
   double percentile = 99.999;
@@ -36,10 +36,12 @@ void show_progress(const std::string& text) {
   std::fflush(stderr);
 }
 
-std::unique_ptr<DataSource> open_data(const Experiment& experiment, Split split, const std::vector<std::string>& shards) {
-  const std::string key = split == Split::kTrain ? "--calibration-data" : "--data";
-  return make_source(with_shards(experiment.data, split, shards, key), split, experiment.model.context,
-                     experiment.model.vocab_size, experiment.seed);
+std::unique_ptr<DataSource> open_data(const QuantizeArguments& args, const Experiment& experiment, Split split) {
+  const bool train = split == Split::kTrain;
+  const DataConfig data = with_shards(experiment.data, split, train ? args.calibration_data : args.data,
+                                      train ? "--calibration-data" : "--data");
+  return make_source(with_tokenizer(data, args.tokenizer), split, experiment.model.context, experiment.model.vocab_size,
+                     experiment.seed);
 }
 
 int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& held_out) {
@@ -64,8 +66,8 @@ void quantize(QuantizeArguments args) {
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
   print_notes(loaded.damaged);
   const std::filesystem::path run = args.save ? run_of(loaded.checkpoint) : "";
-  const auto calibration = open_data(loaded.experiment, Split::kTrain, args.calibration_data);
-  const auto held_out = open_data(loaded.experiment, Split::kHeldOut, args.data);
+  const auto calibration = open_data(args, loaded.experiment, Split::kTrain);
+  const auto held_out = open_data(args, loaded.experiment, Split::kHeldOut);
   const int64_t sequences = sequences_to_evaluate(args, *held_out);
 
   Quantizer quantizer(*loaded.model, args.options);
@@ -114,6 +116,7 @@ void add_quantize_command(CLI::App& app) {
       ->type_name("SHARD");
   command->add_option("--calibration-data", args->calibration_data, "token shards to calibrate on (default: the run's)")
       ->type_name("SHARD");
+  command->add_option("--tokenizer", args->tokenizer, "what made the shards (default: what the run's data.tokenizer says)");
   choice("--device", args->device, "where it runs", {"auto", "cpu", "cuda"});
   command->add_flag("--save", args->save, "keep it as quantization.json in the run's folder, where sluice compare finds it");
   command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");

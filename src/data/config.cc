@@ -58,7 +58,7 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.first_token = config.first_token;
   options.plain16 = config.shard_format == "uint16";
   options.verify = config.verify;
-  if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, "data.tokenizer");
+  if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, config.tokenizer_key);
   if (split == Split::kTrain && !config.sources.empty()) return make_mixture(config, options);
   options.key = !config.shards_key.empty()  ? config.shards_key
                 : split == Split::kTrain     ? "data.train_shards"
@@ -148,6 +148,16 @@ DataConfig with_shards(DataConfig config, Split split, const std::vector<std::st
   config.shards_key = key;
   if (train) config.sources.clear();
   (train ? config.train_shards : config.validation_shards) = shards;
+  return config;
+}
+
+DataConfig with_tokenizer(DataConfig config, const std::string& given) {
+  if (given.empty()) return config;
+  if (config.type != "tokens") {
+    throw UserError("--tokenizer: the data are {} (data.type), which no tokenizer made", config.type);
+  }
+  config.tokenizer = given;
+  config.tokenizer_key = "--tokenizer";
   return config;
 }
 

@@ -112,7 +112,7 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
                   "heads":[],"sink_rates":{{"0.1":{{}},"0.3":{{}}}},"residual_norm":[],"curves":[]}})", step, length));
     build.write(name, "quantization.json",
                 fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":false}},"activations":
-                  {{"range":"minmax"}},"sequences":{},"data":"held-out","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})",
+                  {{"range":"minmax","momentum":0.9}},"sequences":{},"data":"held-out","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})",
                             step, sequences));
     return path;
   };
@@ -123,8 +123,9 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
             (std::vector<std::string>{
                 "the full probes were not measured alike and cannot be compared: 5 sequences of 3 tokens, sinks above 0.3, "
                 "held-out (c); 5 sequences of 4 tokens, sinks above 0.3, held-out (a, b)",
-                "the quantized models were not measured alike and cannot be compared: W8A8, weights mse, activations minmax, 8 "
-                "sequences of held-out (a, b); W8A8, weights mse, activations minmax, 9 sequences of held-out (c)",
+                "the quantized models were not measured alike and cannot be compared: W8A8, weights mse, activations minmax "
+                "with momentum 0.9, 8 sequences of held-out (a, b); W8A8, weights mse, activations minmax with momentum 0.9, 9 "
+                "sequences of held-out (c)",
                 "c: the full probe is of step 10, the run's last is 20", "c: the quantized model is of step 10, the run's last is 20"}));
 }
 

@@ -49,6 +49,27 @@ TEST(Findings, NegateTheWholeSentenceWhereNoneHasIt) {
   EXPECT_EQ(find(findings, "sink")->verdict, "a and b do not have a sink. (A sink: more than 0.3 on position 0.)");
 }
 
+// Two groups of two seeds whose losses lie 0.2 apart within each, so that their deviation is 0.141.
+TEST(Findings, GiveNoOrderThatSeedsDoNotHave) {
+  RunBuilder build;
+  const auto verdict = [&](double second) {
+    std::vector<std::string> paths;
+    for (const int seed : {1, 2}) {
+      for (const int width : {32, 64}) {
+        const std::string name = fmt::format("w{}-s{}", width, seed);
+        const double loss = (width == 32 ? 2.0 : second) + 0.2 * seed;
+        build.write(name, "config.json", fmt::format(R"({{"name":"w{}","seed":{},"model":{{"width":{}}}}})", width, seed, width));
+        paths.push_back(build.write(name, "metrics.jsonl", fmt::format("{{\"kind\":\"eval\",\"step\":5,\"loss\":{}}}\n", loss)));
+      }
+    }
+    return find(findings_of(paths), "task")->verdict;
+  };
+  EXPECT_EQ(verdict(2.27),
+            "The lowest evaluation loss is w32's, 2.300 nats; the highest is 2.570. Seeds alone differ as much (standard "
+            "deviation up to 0.14): no order can be read from that.");
+  EXPECT_EQ(verdict(2.3), "The lowest evaluation loss is w32's, 2.300 nats; the highest is 2.600.");
+}
+
 TEST(Findings, LeaveOutWhatTheRunsDoNotKnow) {
   RunBuilder build;
   const auto plain = findings_of({build.add("softmax", 1, 0.8)});

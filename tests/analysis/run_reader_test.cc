@@ -157,14 +157,14 @@ TEST(RunReader, FilesWhatQuantizingCosts) {
   const auto write = [&](int step, const char* loss) {
     runs.write("a", "quantization.json",
                fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":true}},
-      "activations":{{"range":"minmax"}},"sequences":8,"data":"tokens","plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})", step, loss));
+      "activations":{{"range":"percentile","percentile":99.9}},"sequences":8,"data":"tokens","plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})", step, loss));
     return read_run(path);
   };
   const RunRecord run = write(20, "1.5");
   EXPECT_DOUBLE_EQ(run.final_value("quantization", "perplexity").value(), std::exp(1.5));
   EXPECT_DOUBLE_EQ(run.final_value("quantization", "change").value(), 100 * std::expm1(0.5));
   ASSERT_TRUE(run.quantization);
-  EXPECT_EQ(run.quantization->rule, "W8A8, weights mse per channel, activations minmax");
+  EXPECT_EQ(run.quantization->rule, "W8A8, weights mse per channel, activations percentile 99.9");
   EXPECT_EQ(run.quantization->data, "8 sequences of tokens");
   const auto refused = [&](const RunRecord& bad, const std::string& note) {
     EXPECT_FALSE(bad.find("quantization", "perplexity"));

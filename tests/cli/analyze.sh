@@ -52,5 +52,6 @@ expect_wrong_input 'no checkpoint in it' "$folder/run/checkpoints/step_00000020"
 expect_wrong_input 'model.context' "$folder/run" --length 33
 expect_wrong_input 'thresholds' "$folder/run" --thresholds 0.1,1.5
 expect_wrong_input '--data: cannot open' "$folder/run" --data "$folder/none.bin"
+expect_wrong_input '--tokenizer: .*bigram_backcopy' "$folder/run" --tokenizer bytes
 expect_wrong_input 'lies in no run' "$folder/alone" --sequences 1 --save
 expect_wrong_input 'device' "$folder/run" --device tpu

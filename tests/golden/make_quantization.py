@@ -60,7 +60,7 @@ def asymmetric(least, greatest, bits):
 
 
 def weight_grid(rows, case):
-    """The grid of a weight, or of one of its rows."""
+    """The grid of a matrix, or of one of its rows."""
     bits, largest = case.get("weight_bits", 8), rows.abs().max()
     if not case.get("mse", False):
         return symmetric(largest, bits)
@@ -78,12 +78,13 @@ def relative_error(x, y):
 
 
 class Layer:
-    def __init__(self, weight, case):
+    def __init__(self, weight, matrices, case):
+        """matrices: the rows of each matrix that is stacked in the weight."""
         w = weight.detach()
-        rows = list(w) if case.get("per_channel", False) else [w]
-        self.grids = [weight_grid(row, case) for row in rows]
-        self.weight = torch.cat([on_grid(r, *g).reshape(-1) for r, g in zip(rows, self.grids)]).reshape(w.shape)
-        self.weight_clipped = sum(clipped(r, *g) for r, g in zip(rows, self.grids)) / len(rows)
+        parts = w.split(1 if case.get("per_channel", False) else matrices)
+        self.grids = [weight_grid(part, case) for part in parts]
+        self.weight = torch.cat([on_grid(part, *grid) for part, grid in zip(parts, self.grids)])
+        self.weight_clipped = sum(clipped(part, *grid) * len(part) for part, grid in zip(parts, self.grids)) / len(w)
         self.weight_error = relative_error(w, self.weight)
         self.weight_norm = w.abs().max().item()
         self.batches = []
@@ -119,7 +120,8 @@ def results(shared, case):
     layers = {}
 
     def watch(name, x, weight):
-        layer = layers.setdefault(name, None) or Layer(weight, case)
+        matrices = golden.stacked_rows(m, name + ".weight") or [len(weight)]
+        layer = layers.setdefault(name, None) or Layer(weight, matrices, case)
         layers[name] = layer
         layer.batches.append(x)
         return x, weight

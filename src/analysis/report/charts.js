@@ -79,6 +79,11 @@ function formatNumber(value) {
   return String(Number(value.toPrecision(4)));
 }
 
+// Where a panel's figures are from; nothing for the whole model.
+function placeText({layer, head}, scope) {
+  return scope === 'head' ? `layer ${layer}, head ${head}` : scope === 'layer' ? `layer ${layer}` : '';
+}
+
 function readableStep(step) { return 'step ' + step.toLocaleString('en-US'); }
 
 // One reading a dataset, the nearest in x: the runs need not be logged at the same steps.
@@ -222,22 +227,24 @@ class Charts {
     this.panels.filter(panel => this.hasData(panel)).forEach(panel => {
       const section = document.querySelector(`[data-charts="${panel.section}"]`);
       section.hidden = false;
+      const caption = element('span');
       const figure = element('figure', {}, [
         element('figcaption', {}, [
-          element('h3', {}, [panel.title, panel.unit ? element('span', {}, [' · ' + panel.unit]) : '']),
+          element('h3', {}, [panel.title, caption]),
           element('p', {}, [panel.hint]),
         ]),
       ]);
       const canvas = element('canvas', {role: 'img', 'aria-label': `${panel.title} over ${this.xTitle}s`});
       figure.append(element('div', {class: 'plot'}, [canvas]));
       section.querySelector('.charts').append(figure);
-      this.charts.push({panel, chart: new Chart(canvas, {
+      this.charts.push({panel, caption, chart: new Chart(canvas, {
         type: 'line', data: {datasets: this.datasets(panel)}, options: this.options(panel), plugins: [guideLine]})});
     });
   }
 
   update() {
-    this.charts.forEach(({panel, chart}) => {
+    this.charts.forEach(({panel, caption, chart}) => {
+      caption.textContent = [panel.unit, placeText(this.state, panel.scope)].filter(Boolean).map(text => ' · ' + text).join('');
       chart.data.datasets = this.datasets(panel);
       chart.options = this.options(panel);
       chart.update('none');

@@ -28,10 +28,12 @@ function visibleToken(token) {
 
 class AttentionMap {
   // `gateRoom`: cells left free for the gate's strip, the same in every map so that they line up.
-  constructor(snapshot, name, gateRoom, onPoint) {
+  constructor(snapshot, name, variant, gateRoom, onPoint) {
     this.snapshot = snapshot;
+    this.name = name;
     this.gateRoom = gateRoom;
-    this.canvas = element('canvas', {role: 'img', 'aria-label': name});
+    this.title = element('h4');
+    this.canvas = element('canvas', {role: 'img', 'aria-label': `${variant}, attention at ${name}`});
     this.readout = element('output', {}, ['']);
     const point = event => onPoint(this.cellAt(event));
     this.canvas.addEventListener('pointermove', point);
@@ -39,7 +41,10 @@ class AttentionMap {
     this.canvas.addEventListener('pointerleave', () => onPoint(null));
   }
 
-  choose(layer, head) { this.map = this.snapshot.maps.find(m => m.layer === layer && m.head === head); }
+  choose({layer, head}) {
+    this.map = this.snapshot.maps.find(m => m.layer === layer && m.head === head);
+    this.title.textContent = `${this.name} · ${placeText({layer, head}, 'head')}`;
+  }
 
   layout() {
     const labels = this.snapshot.tokens.map(visibleToken), n = labels.length;
@@ -156,9 +161,8 @@ class AttentionMaps {
       if (mean(run)) shots.push([`Mean of ${run.analysis.sequences} sequences`, mean(run)]);
       shots.forEach(([when, snapshot]) => {
         const name = (when ? when + ' · ' : '') + readableStep(snapshot.step);
-        const map = new AttentionMap(snapshot, `${group.label}, attention at ${name}`, gateRoom,
-                                     point => this.draw(point));
-        pair.append(element('div', {}, [element('h4', {}, [name]), map.canvas, map.readout]));
+        const map = new AttentionMap(snapshot, name, group.label, gateRoom, point => this.draw(point));
+        pair.append(element('div', {}, [map.title, map.canvas, map.readout]));
         this.maps.push(map);
       });
       place.append(figure);
@@ -203,7 +207,7 @@ class AttentionMaps {
 
   update() {
     this.figures.forEach(({group, figure}) => { figure.hidden = this.state.hidden.has(group); });
-    this.maps.forEach(map => map.choose(this.state.layer, this.state.head));
+    this.maps.forEach(map => map.choose(this.state));
     this.draw(null);
   }
 }

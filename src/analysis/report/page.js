@@ -93,26 +93,33 @@ function finalFigures(run, figure) {
                            .map(s => [s.layer + ',' + s.head, s.values[s.values.length - 1]]));
 }
 
+// Layers down, heads across.
 function headTable(final, largest) {
-  const table = element('table');
-  [...new Set(headList.map(h => h.layer))].forEach(layer => table.append(element('tr', {}, [
-    element('th', {scope: 'row'}, ['layer ' + layer]),
-    ...headList.filter(h => h.layer === layer && final.has(h.layer + ',' + h.head)).map(h => {
-      const key = h.layer + ',' + h.head, value = final.get(key);
-      const button = element('button', {type: 'button', 'data-head': key, style: `background:${rampColour(value / largest)}`,
-                                        title: `L${h.layer}H${h.head}: ${value === null ? 'nan' : formatNumber(value)}`});
-      button.addEventListener('click', () => chooseHead(h.layer, h.head));
-      return element('td', {}, [button]);
-    }),
-  ])));
-  return table;
+  const indices = [...new Set(headList.map(h => h.head))].sort((a, b) => a - b);
+  const cell = (layer, head) => {
+    const key = layer + ',' + head, value = final.get(key);
+    if (value === undefined) return element('td');
+    const button = element('button', {type: 'button', 'data-head': key, style: `background:${rampColour(value / largest)}`,
+                                      title: `L${layer}H${head}: ${value === null ? 'nan' : formatNumber(value)}`});
+    button.addEventListener('click', () => chooseHead(layer, head));
+    return element('td', {}, [button]);
+  };
+  return element('table', {}, [
+    element('tr', {}, [element('th', {scope: 'col'}, ['head']),
+                       ...indices.map(head => element('th', {class: 'head', scope: 'col'}, [String(head)]))]),
+    ...[...new Set(headList.map(h => h.layer))].map(layer => element('tr', {}, [
+      element('th', {scope: 'row'}, ['layer ' + layer]), ...indices.map(head => cell(layer, head))]))]);
 }
 
+// Of several seeds the first that has the figure: heads of equal numbers in two seeds have nothing in common.
 function drawHeadGrid(figure) {
-  const finals = data.groups.map(group => finalFigures(data.runs[group.runs[0]], figure));
+  const shown = data.groups.map(group => group.runs.map(r => data.runs[r]).find(run => finalFigures(run, figure).size));
+  const finals = shown.map(run => run ? finalFigures(run, figure) : new Map());
   const largest = Math.max(1, ...finals.flatMap(final => [...final.values()].filter(Number.isFinite)));
-  const figures = data.groups.flatMap((group, g) => finals[g].size ? [element('figure', {}, [
-    element('h3', {}, [element('i', {class: 'swatch', 'data-group': g % 8}), group.label]), headTable(finals[g], largest)])] : []);
+  const figures = data.groups.flatMap((group, g) => shown[g] ? [element('figure', {}, [
+    element('h3', {}, [element('i', {class: 'swatch', 'data-group': g % 8}),
+                       group.label + (group.runs.length > 1 ? ` (${shown[g].label})` : '')]),
+    headTable(finals[g], largest)])] : []);
   document.querySelector('#head-grid .grids').replaceChildren(...figures);
   document.getElementById('grid-scale').textContent =
       `Dark is 0, bright is ${formatNumber(Number(largest.toPrecision(3)))}.`;
