@@ -222,11 +222,11 @@ std::vector<Json> Analysis::lines() const {
   return out;
 }
 
-void save_analysis(const Analysis& analysis, const std::filesystem::path& run) {
-  const std::filesystem::path folder = run / "analysis";
-  create_folders(folder);
-  write_file_atomic(folder / fmt::format("step_{:08}.json", analysis.step),
-                    analysis.json().dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+std::filesystem::path save_analysis(const Analysis& analysis, const std::filesystem::path& run) {
+  const std::filesystem::path file = run / "analysis" / fmt::format("step_{:08}.json", analysis.step);
+  create_folders(file.parent_path());
+  write_file_atomic(file, analysis.json().dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+  return file;
 }
 
 double rounded(double value, int digits) {

@@ -112,8 +112,8 @@ struct Analysis {
   std::vector<Json> lines() const;
 };
 
-// RUN/analysis/step_00001000.json: analysis.json(), where compare finds it.
-void save_analysis(const Analysis& analysis, const std::filesystem::path& run);
+// Writes analysis.json() to RUN/analysis/step_00001000.json, where compare finds it. Returns the file's path.
+std::filesystem::path save_analysis(const Analysis& analysis, const std::filesystem::path& run);
 
 // To so many significant digits.
 double rounded(double value, int digits);

@@ -189,26 +189,30 @@ Finding gate_finding(const Comparison& comparison) {
   return out;
 }
 
-// Names the group with the smallest mean; says by how much the groups differ, and whether seeds of one group differ as
-// much: means less than two standard deviations apart have no order.
+// Names the group with the smallest mean and says by how much the groups differ, and which of them the seeds do not tell
+// from the best: those whose mean is less than two standard deviations away, the larger one of both.
 std::string best_sentence(const Comparison& comparison, const std::string& key, const std::string& what, int digits) {
-  const SeedGroup* best = nullptr;
-  double low = 0, high = 0, deviation = 0;
-  int64_t count = 0;
-  for (const SeedGroup& group : comparison.groups) {
-    const auto value = group_mean(group, key);
-    if (!value) continue;
-    if (!best || *value < low) best = &group, low = *value;
-    high = count == 0 ? *value : std::max(high, *value);
-    deviation = std::max(deviation, group.values.at(key).deviation);
-    ++count;
+  std::vector<const SeedGroup*> groups;
+  for (const SeedGroup& group : comparison.groups)
+    if (group_mean(group, key)) groups.push_back(&group);
+  if (groups.size() < 2) return "";
+  const auto spread = [&](const SeedGroup* group) { return group->values.at(key); };
+  const auto [best, worst] = std::minmax_element(
+      groups.begin(), groups.end(), [&](const auto* a, const auto* b) { return spread(a).mean < spread(b).mean; });
+  std::vector<std::string> as_good;
+  double widest = 0;
+  for (const SeedGroup* group : groups) {
+    const double deviation = std::max(spread(*best).deviation, spread(group).deviation);
+    if (group == *best || spread(group).mean - spread(*best).mean >= 2 * deviation) continue;
+    as_good.push_back(group->label);
+    widest = std::max(widest, deviation);
   }
-  if (count < 2) return "";
-  std::string out = fmt::format("The lowest {} is {}'s, {} nats; the highest is {}.", what, best->label,
-                                format_significant(low, digits), format_significant(high, digits));
-  if (deviation > 0 && high - low < 2 * deviation) {
-    out += fmt::format(" Seeds alone differ as much (standard deviation up to {}): no order can be read from that.",
-                       format_significant(deviation, 2));
+  std::string out = fmt::format("The lowest {} is {}'s, {} nats; the highest is {}.", what, (*best)->label,
+                                format_significant(spread(*best).mean, digits),
+                                format_significant(spread(*worst).mean, digits));
+  if (!as_good.empty()) {
+    out += fmt::format(" The seeds do not tell it from {} (standard deviation up to {}).", join_words(as_good),
+                       format_significant(widest, 2));
   }
   return out;
 }

@@ -16,7 +16,7 @@ std::string signed_number(double value) { return fmt::format("{}{}", value >= 0 
 std::string percent(double share) { return share == 0 ? "0" : format_significant(100 * share, 3) + "%"; }
 
 std::string weight_rule(const QuantizationOptions& options) {
-  return fmt::format("int{}, symmetric, per {}, {}", options.weight_bits, options.per_channel ? "channel" : "tensor",
+  return fmt::format("int{}, symmetric, per {}, {}", options.weight_bits, options.per_channel ? "channel" : "matrix",
                      options.mse_weights ? "least squared error" : "min-max");
 }
 
@@ -101,6 +101,7 @@ Json json_of_linear(const QuantizedLinear& linear) {
   Json weight = {{"shape", {linear.out, linear.in}},
                  {"infinity_norm", linear.weight_norm},
                  {"scales", std::move(scales)},
+                 {"rows_of_scales", linear.grid_rows},
                  {"least_integer", int64_t(first.low)},
                  {"greatest_integer", int64_t(first.high)}};
   weight.update(json_of_error(linear.weight_error));
@@ -129,7 +130,7 @@ Json QuantizationReport::json() const {
               {"weights",
                {{"bits", options.weight_bits},
                 {"range", options.mse_weights ? "mse" : "minmax"},
-                {"per_channel", options.per_channel}}},
+                {"granularity", options.per_channel ? "channel" : "matrix"}}},
               {"activations", {{"bits", options.input_bits}, {"range", options.percentile ? "percentile" : "minmax"}}},
               {"context", context},
               {"calibration_sequences", calibration_sequences},

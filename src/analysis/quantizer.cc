@@ -210,29 +210,34 @@ void Quantizer::lay_grids() {
   input_memory_ = Arena(backend, size_t(tokens * widest) * size_of(model_.act()));
 }
 
-// Grids over a weight [out, in], and what they do to it.
-void Quantizer::lay_weight_grids(QuantizedLinear& linear, const Tensor& weight) {
-  const std::vector<Range> ranges = ranges_of(weight);
-  std::vector<double> largest;  // |w| of each row
-  for (const Range& row : ranges) {
+// The largest |w| of each row of a weight, [out, in].
+std::vector<double> Quantizer::largest_of_rows(const QuantizedLinear& linear, const Tensor& weight) {
+  std::vector<double> out;
+  for (const Range& row : ranges_of(weight)) {
     if (!std::isfinite(row.least)) throw RunError("{}{} has a value that is not finite", linear.name, kSuffix);
-    largest.push_back(std::max(-row.least, row.greatest));
+    out.push_back(std::max(-row.least, row.greatest));
   }
+  return out;
+}
+
+// Grids over a weight, and what they do to it.
+void Quantizer::lay_weight_grids(QuantizedLinear& linear, const Tensor& weight) {
+  const std::vector<double> largest = largest_of_rows(linear, weight);
   linear.weight_norm = *std::max_element(largest.begin(), largest.end());
   linear.grid_rows = rows_of_grids(model_.params().specs()[size_t(linear.weight.index)], options_.per_channel);
-  const size_t grids = linear.grid_rows.size();
-  std::vector<int64_t> first(grids);
-  std::exclusive_scan(linear.grid_rows.begin(), linear.grid_rows.end(), first.begin(), int64_t(0));
   const std::vector<float> values = host_copy(model_.backend(), weight);
+  const size_t grids = linear.grid_rows.size();
+  std::vector<int64_t> first(grids);  // row
+  std::exclusive_scan(linear.grid_rows.begin(), linear.grid_rows.end(), first.begin(), int64_t(0));
   linear.weight_grids.resize(grids);
   std::vector<GridError> errors(grids);
-#pragma omp parallel for schedule(dynamic) if (grids > 1)
+#pragma omp parallel for schedule(dynamic) if (options_.per_channel)  // a matrix's rows are shared out within best_largest
   for (size_t i = 0; i < grids; ++i) {
     const auto row = largest.begin() + first[i];
     const auto part = std::span(values).subspan(size_t(first[i] * linear.in), size_t(linear.grid_rows[i] * linear.in));
-    const double most = *std::max_element(row, row + linear.grid_rows[i]);
-    linear.weight_grids[i] =
-        symmetric_grid(options_.mse_weights ? best_largest(part, most, options_.weight_bits) : most, options_.weight_bits);
+    double most = *std::max_element(row, row + linear.grid_rows[i]);
+    if (options_.mse_weights) most = best_largest(part, most, options_.weight_bits);
+    linear.weight_grids[i] = symmetric_grid(most, options_.weight_bits);
     errors[i] = grid_error(part, linear.weight_grids[i]);
   }
   for (const GridError& error : errors) linear.weight_error.add(error);

@@ -78,6 +78,7 @@ class Quantizer final : public LinearHook {
   size_t add_linear(const Pass& pass, ParamId weight, const LinearOperands& given);
   void lay_grids();
   void quantize_weights();
+  std::vector<double> largest_of_rows(const QuantizedLinear& linear, const Tensor& weight);
   void lay_weight_grids(QuantizedLinear& linear, const Tensor& weight);
   void quantize_weight(const QuantizedLinear& linear, const Tensor& out, const Tensor& weight);
   std::vector<Range> ranges_of(const Tensor& x);

@@ -24,6 +24,11 @@ std::string folder_name(const fs::path& path) {
   return clean.has_filename() ? clean.filename().string() : clean.parent_path().filename().string();
 }
 
+// What `sluice train` writes; a model's folder of another program has a config.json too.
+bool is_run(const fs::path& folder) {
+  return fs::is_regular_file(folder / "metrics.jsonl") || fs::is_regular_file(folder / "info.json");
+}
+
 bool looks_like_run(const fs::path& folder) {
   return fs::is_regular_file(folder / "config.json") || fs::is_regular_file(folder / "metrics.jsonl");
 }
@@ -31,14 +36,8 @@ bool looks_like_run(const fs::path& folder) {
 void require_run_folder(const std::string& path) {
   if (!fs::exists(path)) throw UserError("{}: no such run folder", path);
   if (!fs::is_directory(path)) throw UserError("{}: not a run folder but a file", path);
-  if (looks_like_run(path)) return;
-  std::string hint;
-  for (const auto& entry : fs::directory_iterator(path)) {
-    if (!entry.is_directory() || !looks_like_run(entry.path())) continue;
-    hint = fmt::format("; it holds runs such as {}", entry.path().string());
-    break;
-  }
-  throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it){}", path, hint);
+  if (!looks_like_run(path))
+    throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it)", path);
 }
 
 std::optional<Json> read_json(const fs::path& file) {
@@ -295,11 +294,13 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
   if (const int64_t last = run.last_step(); last >= 0 && out.step > last) return "of a step that the run has not reached";
   const Json &weights = json.at("weights"), &inputs = json.at("activations");
   const bool percentile = inputs.contains("percentile");
-  out.rule = fmt::format("{}, weights {}{}, activations {} {}", json.at("quantization").get<std::string>(),
-                         weights.at("range").get<std::string>(), weights.at("per_channel").get<bool>() ? " per channel" : "",
+  out.rule = fmt::format("{}, weights {} per {}, activations {} {}", json.at("quantization").get<std::string>(),
+                         weights.at("range").get<std::string>(), weights.at("granularity").get<std::string>(),
                          percentile ? "percentile" : "minmax with momentum",
                          inputs.at(percentile ? "percentile" : "momentum").get<double>());
-  out.data = fmt::format("{} sequences of {}", json.at("sequences").get<int64_t>(), json.at("data").get<std::string>());
+  out.data = fmt::format("{} sequences of {}, calibrated on {} of {}", json.at("sequences").get<int64_t>(),
+                         json.at("data").get<std::string>(), json.at("calibration_sequences").get<int64_t>(),
+                         json.at("calibration_data").get<std::string>());
   const double plain = number_or_nan(json.at("plain").at("loss")), loss = number_or_nan(json.at("quantized").at("loss"));
   set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));
   set_point(run.series[{"quantization", "change"}], out.step, 100 * std::expm1(loss - plain));
@@ -356,6 +357,17 @@ int64_t RunRecord::last_step() const {
   int64_t last = -1;
   for (const auto& [key, points] : series) last = std::max(last, points.steps.back());
   return last;
+}
+
+std::vector<std::string> run_folders(const std::string& path) {
+  if (!fs::is_directory(path) || looks_like_run(path)) return {path};
+  std::vector<std::string> out;
+  std::error_code unreadable;
+  for (const auto& entry : fs::directory_iterator(path, unreadable))
+    if (is_run(entry.path())) out.push_back(entry.path().string());
+  if (out.empty()) throw UserError("{}: neither a run's folder (config.json, metrics.jsonl) nor a folder of runs", path);
+  std::sort(out.begin(), out.end());
+  return out;
 }
 
 RunRecord read_run(const std::string& path) {

@@ -61,7 +61,7 @@ struct RecordedAnalysis {
 // What quantizing the model of a checkpoint costs; the figures are in the series (docs/quantization.md).
 struct RecordedQuantization {
   int64_t step = 0;
-  std::string rule, data;  // "W8A8, weights minmax, activations minmax"; "128 sequences of tokens: ..."
+  std::string rule, data;  // "W8A8, weights minmax per matrix, activations minmax with ..."; "128 sequences of tokens: ..."
 };
 
 struct RunRecord {
@@ -83,6 +83,10 @@ struct RunRecord {
   std::vector<int64_t> layers() const;  // every layer with any series, sorted
   int64_t last_step() const;            // the largest step in the metrics; -1 if there is none
 };
+
+// The runs that lie directly in a folder, by name, as a sweep leaves them; `path` itself where it is a run or no folder.
+// UserError for a folder without runs.
+std::vector<std::string> run_folders(const std::string& path);
 
 // Throws UserError if `path` is no run folder, if config.json is malformed, or if a metrics line other than the last
 // is (a killed run may leave its last line half written).

@@ -1,4 +1,4 @@
-// sluice analyze RUN|CHECKPOINT [--all-checkpoints] [--data SHARD...] [--tokenizer FILE] [--json FILE|-] [--save]
+// sluice analyze RUN|CHECKPOINT [--all-checkpoints] [--data SHARD...] [--tokenizer T] [--json FILE|-] [--save]
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
@@ -14,6 +14,7 @@
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/load_model.h"
+#include "train/run_data.h"
 
 namespace sluice {
 namespace {
@@ -38,15 +39,14 @@ std::vector<fs::path> checkpoints_of(const AnalyzeArguments& args) {
   return out;
 }
 
-// Held-out sequences of the wanted length: of the run's own data, or of the shards that the user names.
-std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Experiment& experiment) {
-  const ModelConfig& model = experiment.model;
+// Held-out sequences of the wanted length.
+std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const LoadedModel& loaded) {
+  const ModelConfig& model = loaded.experiment.model;
   const int64_t length = args.length > 0 ? args.length : analysis_length(model.context);
   if (args.length > model.context)
     throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
   if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
-  const DataConfig data = with_shards(experiment.data, Split::kHeldOut, args.data, "--data");
-  return make_source(with_tokenizer(data, args.tokenizer), Split::kHeldOut, length, model.vocab_size, experiment.seed);
+  return open_run_data(loaded, Split::kHeldOut, {args.data, "--data", args.tokenizer}, length);
 }
 
 Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend& backend) {
@@ -56,14 +56,14 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   LoadedModel loaded = load_model(path, backend, load);
   print_notes(loaded.damaged);
   const fs::path run = args.save ? run_of(loaded.checkpoint) : "";
-  const std::unique_ptr<DataSource> source = open_source(args, loaded.experiment);
+  const std::unique_ptr<DataSource> source = open_source(args, loaded);
   AnalysisOptions options;
   options.sequences = args.sequences;
   options.thresholds = args.thresholds;
   options.gradients = !args.no_gradients;
   options.map_positions = args.map_positions;
   const Analysis analysis = Analyzer(*loaded.model, *source, options).run(loaded.step);
-  if (args.save) save_analysis(analysis, run);
+  if (args.save) print_saved(save_analysis(analysis, run));
   return analysis;
 }
 

@@ -1,4 +1,4 @@
-// sluice compare RUN... [--json FILE|-] [--markdown] [--report FILE.html]
+// sluice compare RUN|FOLDER... [--json FILE|-] [--markdown] [--report FILE.html]
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
@@ -23,7 +23,8 @@ struct CompareOptions {
   bool markdown = false;
 };
 
-// Each run once; plain files, which a glob such as runs/* brings along, are passed over.
+// Each run once; a folder of runs stands for those in it. Plain files, which a glob such as runs/* brings along, are
+// passed over.
 std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
   namespace fs = std::filesystem;
   std::vector<RunRecord> runs;
@@ -31,10 +32,11 @@ std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
   for (const std::string& path : paths) {
     if (paths.size() > 1 && fs::is_regular_file(path)) {
       fmt::print(stderr, "note: {} is a file and no run; it is left out\n", path);
-    } else if (!seen.insert(fs::weakly_canonical(path)).second) {
-      fmt::print(stderr, "note: {} is named twice; it counts once\n", path);
-    } else {
-      runs.push_back(read_run(path));
+      continue;
+    }
+    for (const std::string& folder : run_folders(path)) {
+      if (seen.insert(fs::weakly_canonical(folder)).second) runs.push_back(read_run(folder));
+      else fmt::print(stderr, "note: {} is named twice; it counts once\n", folder);
     }
   }
   if (runs.empty()) throw UserError("compare: none of the paths is a run's folder");
@@ -61,7 +63,7 @@ void run_compare(const CompareOptions& options) {
 void add_compare_command(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();
   CLI::App* command = app.add_subcommand("compare", "compare runs: a table, JSON, and a report page with curves");
-  command->add_option("runs", options->runs, "run folders")->required();
+  command->add_option("runs", options->runs, "run folders, or folders of runs such as a sweep's")->required();
   command->add_flag("--markdown", options->markdown, "print the table as Markdown");
   command->add_option("--json", options->json,
                       "write every final figure to this file; - prints it instead of the table");

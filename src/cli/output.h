@@ -15,6 +15,9 @@ size_t terminal_width();
 // A line "note: ..." on standard error for each.
 void print_notes(const std::vector<std::string>& notes);
 
+// A line "saved: PATH" on standard error, for a file that the user did not name.
+void print_saved(const std::filesystem::path& path);
+
 // To the file, or to standard output where the path is "-". RunError where it cannot be written.
 void write_json(const Json& json, const std::filesystem::path& path);
 

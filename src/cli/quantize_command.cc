@@ -1,5 +1,5 @@
 // sluice quantize RUN|CHECKPOINT [--weights minmax|mse] [--activations minmax|percentile] [--per-channel] [--save]
-//                 [--json FILE|-]
+//                 [--data SHARD...] [--calibration-data SHARD...] [--tokenizer T] [--json FILE|-]
 //
 // The table goes to standard output, warnings and progress to standard error; with --json - standard output carries the
 // JSON alone. Computed in fp32 whatever the run's precision: products of integers and scales have no room in bf16.
@@ -16,6 +16,7 @@
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/load_model.h"
+#include "train/run_data.h"
 
 namespace sluice {
 namespace {
@@ -36,24 +37,18 @@ void show_progress(const std::string& text) {
   std::fflush(stderr);
 }
 
-std::unique_ptr<DataSource> open_data(const QuantizeArguments& args, const Experiment& experiment, Split split) {
-  const bool train = split == Split::kTrain;
-  const DataConfig data = with_shards(experiment.data, split, train ? args.calibration_data : args.data,
-                                      train ? "--calibration-data" : "--data");
-  return make_source(with_tokenizer(data, args.tokenizer), split, experiment.model.context, experiment.model.vocab_size,
-                     experiment.seed);
-}
-
 int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& held_out) {
   const int64_t all = held_out.sequences_per_epoch(), wanted = args.batches * args.batch;
   if (all == 0) return wanted > 0 ? wanted : kEndlessBatches * args.batch;
   return wanted > 0 ? std::min(wanted, all) : all;
 }
 
-Json with_source(const QuantizationReport& report, const LoadedModel& loaded, const DataSource& held_out) {
+Json with_sources(const QuantizationReport& report, const LoadedModel& loaded, const DataSource& calibration,
+                  const DataSource& held_out) {
   Json out = {{"checkpoint", loaded.checkpoint.string()},
               {"step", loaded.step},
               {"name", loaded.experiment.name},
+              {"calibration_data", calibration.describe()},
               {"data", held_out.describe()}};
   out.update(report.json());
   return out;
@@ -66,8 +61,10 @@ void quantize(QuantizeArguments args) {
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
   print_notes(loaded.damaged);
   const std::filesystem::path run = args.save ? run_of(loaded.checkpoint) : "";
-  const auto calibration = open_data(args, loaded.experiment, Split::kTrain);
-  const auto held_out = open_data(args, loaded.experiment, Split::kHeldOut);
+  const int64_t context = loaded.experiment.model.context;
+  const auto held_out = open_run_data(loaded, Split::kHeldOut, {args.data, "--data", args.tokenizer}, context);
+  const auto calibration =
+      open_run_data(loaded, Split::kTrain, {args.calibration_data, "--calibration-data", args.tokenizer}, context);
   const int64_t sequences = sequences_to_evaluate(args, *held_out);
 
   Quantizer quantizer(*loaded.model, args.options);
@@ -81,8 +78,11 @@ void quantize(QuantizeArguments args) {
     fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
     fmt::print("{}", to_text(report, terminal_width()));
   }
-  const Json json = with_source(report, loaded, *held_out);
-  if (args.save) write_json(json, run / "quantization.json");
+  const Json json = with_sources(report, loaded, *calibration, *held_out);
+  if (args.save) {
+    write_json(json, run / "quantization.json");
+    print_saved(run / "quantization.json");
+  }
   if (!args.json.empty()) write_json(json, args.json);
 }
 

@@ -58,6 +58,7 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.first_token = config.first_token;
   options.plain16 = config.shard_format == "uint16";
   options.verify = config.verify;
+  options.tokenizer_key = config.tokenizer_key;
   if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, config.tokenizer_key);
   if (split == Split::kTrain && !config.sources.empty()) return make_mixture(config, options);
   options.key = !config.shards_key.empty()  ? config.shards_key
@@ -134,31 +135,6 @@ void DataConfig::describe(Fields& fields) {
   fields
       .add("verify", verify, "read all shards once before training, and compare their checksums")
       .when("type", {"tokens"});
-}
-
-DataConfig with_shards(DataConfig config, Split split, const std::vector<std::string>& shards, const std::string& key) {
-  const bool train = split == Split::kTrain;
-  auto& own = train ? config.train_shards : config.validation_shards;
-  if (shards.empty()) {
-    if (config.type != "tokens" || !own.empty() || (train && !config.sources.empty())) return config;
-    throw UserError("the run's config names no shards in data.{}_shards; {} names some", train ? "train" : "validation", key);
-  }
-  if (config.type != "tokens") config = DataConfig{};
-  config.type = "tokens";
-  config.shards_key = key;
-  if (train) config.sources.clear();
-  (train ? config.train_shards : config.validation_shards) = shards;
-  return config;
-}
-
-DataConfig with_tokenizer(DataConfig config, const std::string& given) {
-  if (given.empty()) return config;
-  if (config.type != "tokens") {
-    throw UserError("--tokenizer: the data are {} (data.type), which no tokenizer made", config.type);
-  }
-  config.tokenizer = given;
-  config.tokenizer_key = "--tokenizer";
-  return config;
 }
 
 std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,

@@ -37,14 +37,6 @@ struct DataConfig {
   void describe(Fields& fields);
 };
 
-// The config with these token shards, which the option `key` gave, in the place of the split's data; as it is where `shards`
-// is empty. UserError, which names the option, where then there are none.
-DataConfig with_shards(DataConfig config, Split split, const std::vector<std::string>& shards, const std::string& key);
-
-// The config with the tokenizer that --tokenizer gave in the place of its own, as for a run whose files have moved; as it
-// is where `given` is empty. UserError for data that no tokenizer made.
-DataConfig with_tokenizer(DataConfig config, const std::string& given);
-
 // `context` and `vocab_size` are the model's. Throws UserError where files are missing or damaged, where the data does
 // not fit the model or the tokenizer, or where the held-out split of token shards is asked for but
 // data.validation_shards is empty.

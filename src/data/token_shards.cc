@@ -96,8 +96,8 @@ void TokenShards::check_tokenizer(const Shard& shard) const {
   }
   const TokenizerId own = id_of(shard);
   if (options_.tokenizer && own.differs(id_of(*options_.tokenizer))) {
-    throw UserError("{}: {} was encoded by another tokenizer ({}) than data.tokenizer ({})", options_.key, shard.path(),
-                    own.text(), id_of(*options_.tokenizer).text());
+    throw UserError("{}: {} was encoded by another tokenizer ({}) than {} ({})", options_.key, shard.path(), own.text(),
+                    options_.tokenizer_key, id_of(*options_.tokenizer).text());
   }
   for (const auto& other : shards_) {
     if (!own.differs(id_of(*other))) continue;
@@ -213,7 +213,7 @@ int64_t TokenShards::target_bytes(int64_t first_sequence, int64_t count) const {
     for (size_t i = 0; i < targets.size(); ++i) {
       if (targets[i] == tokenizer.end_of_text() || targets[i] >= tokenizer.vocab_size()) continue;
       bytes += int64_t(tokenizer.token_bytes(targets[i]).size());
-      // The blank before a document; the first token of every window opens none.
+      // The blank before a document, where the text shows its opening; a window's first token (data.first_token) is none.
       if (tokenizer.adds_blank() && int64_t(i) >= opening() && inputs[i] == tokenizer.end_of_text()) --bytes;
     }
   }

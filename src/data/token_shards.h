@@ -30,7 +30,8 @@ namespace sluice {
 enum class Shuffle { kWindows, kDocuments, kNone };
 
 struct TokenShardsOptions {
-  std::string key;                             // the config key that names the files, for messages
+  std::string key;                             // the config key or option that names the files, for messages
+  std::string tokenizer_key = "data.tokenizer";  // and the tokenizer
   Split split = Split::kTrain;
   int64_t context = 0, vocab_size = 0;         // the model's
   uint64_t seed = 0;

@@ -111,8 +111,9 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
                 fmt::format(R"({{"step":{},"sequences":5,"length":{},"data":"held-out","summary":{{"sink_rate":0.1}},"layers":[],
                   "heads":[],"sink_rates":{{"0.1":{{}},"0.3":{{}}}},"residual_norm":[],"curves":[]}})", step, length));
     build.write(name, "quantization.json",
-                fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":false}},"activations":
-                  {{"range":"minmax","momentum":0.9}},"sequences":{},"data":"held-out","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})",
+                fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","granularity":"matrix"}},
+                  "activations":{{"range":"minmax","momentum":0.9}},"sequences":{},"data":"held-out","calibration_sequences":4,
+                  "calibration_data":"training","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})",
                             step, sequences));
     return path;
   };
@@ -123,9 +124,9 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
             (std::vector<std::string>{
                 "the full probes were not measured alike and cannot be compared: 5 sequences of 3 tokens, sinks above 0.3, "
                 "held-out (c); 5 sequences of 4 tokens, sinks above 0.3, held-out (a, b)",
-                "the quantized models were not measured alike and cannot be compared: W8A8, weights mse, activations minmax "
-                "with momentum 0.9, 8 sequences of held-out (a, b); W8A8, weights mse, activations minmax with momentum 0.9, 9 "
-                "sequences of held-out (c)",
+                "the quantized models were not measured alike and cannot be compared: W8A8, weights mse per matrix, activations "
+                "minmax with momentum 0.9, 8 sequences of held-out, calibrated on 4 of training (a, b); W8A8, weights mse per "
+                "matrix, activations minmax with momentum 0.9, 9 sequences of held-out, calibrated on 4 of training (c)",
                 "c: the full probe is of step 10, the run's last is 20", "c: the quantized model is of step 10, the run's last is 20"}));
 }
 

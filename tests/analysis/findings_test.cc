@@ -49,25 +49,39 @@ TEST(Findings, NegateTheWholeSentenceWhereNoneHasIt) {
   EXPECT_EQ(find(findings, "sink")->verdict, "a and b do not have a sink. (A sink: more than 0.3 on position 0.)");
 }
 
-// Two groups of two seeds whose losses lie 0.2 apart within each, so that their deviation is 0.141.
-TEST(Findings, GiveNoOrderThatSeedsDoNotHave) {
-  RunBuilder build;
-  const auto verdict = [&](double second) {
+// Of each group two seeds, `apart` from each other, so that their deviation is 0.707 apart.
+TEST(Findings, SayWhomTheSeedsDoNotTellFromTheBest) {
+  struct Group {
+    const char* name;
+    double mean, apart;
+  };
+  const auto verdict = [](const std::vector<Group>& groups) {
+    RunBuilder build;
     std::vector<std::string> paths;
-    for (const int seed : {1, 2}) {
-      for (const int width : {32, 64}) {
-        const std::string name = fmt::format("w{}-s{}", width, seed);
-        const double loss = (width == 32 ? 2.0 : second) + 0.2 * seed;
-        build.write(name, "config.json", fmt::format(R"({{"name":"w{}","seed":{},"model":{{"width":{}}}}})", width, seed, width));
-        paths.push_back(build.write(name, "metrics.jsonl", fmt::format("{{\"kind\":\"eval\",\"step\":5,\"loss\":{}}}\n", loss)));
+    for (size_t g = 0; g < groups.size(); ++g) {
+      for (const int seed : {1, 2}) {
+        const auto& [name, mean, apart] = groups[g];
+        const std::string run = fmt::format("{}-s{}", name, seed);
+        const Json config = {{"name", name}, {"seed", seed}, {"model", {{"width", 32 * (g + 1)}}}};
+        const Json line = {{"kind", "eval"}, {"step", 5}, {"loss", mean + (seed == 1 ? -apart : apart) / 2}};
+        build.write(run, "config.json", config.dump());
+        paths.push_back(build.write(run, "metrics.jsonl", line.dump() + "\n"));
       }
     }
     return find(findings_of(paths), "task")->verdict;
   };
-  EXPECT_EQ(verdict(2.27),
-            "The lowest evaluation loss is w32's, 2.300 nats; the highest is 2.570. Seeds alone differ as much (standard "
-            "deviation up to 0.14): no order can be read from that.");
-  EXPECT_EQ(verdict(2.3), "The lowest evaluation loss is w32's, 2.300 nats; the highest is 2.600.");
+  EXPECT_EQ(verdict({{"a", 2.3, 0.2}, {"b", 2.58, 0.2}}),
+            "The lowest evaluation loss is a's, 2.300 nats; the highest is 2.580. The seeds do not tell it from b "
+            "(standard deviation up to 0.14).");
+  EXPECT_EQ(verdict({{"a", 2.3, 0.2}, {"b", 2.6, 0.2}}),
+            "The lowest evaluation loss is a's, 2.300 nats; the highest is 2.600.");
+  // One that is far off does not hide that the best two are close, nor does a wide one make all others close.
+  EXPECT_EQ(verdict({{"a", 3, 0.1}, {"b", 2.01, 0.1}, {"c", 2, 0.1}}),
+            "The lowest evaluation loss is c's, 2.000 nats; the highest is 3.000. The seeds do not tell it from b "
+            "(standard deviation up to 0.071).");
+  EXPECT_EQ(verdict({{"a", 2, 0.01}, {"b", 2.1, 0.01}, {"c", 2.2, 0.3}}),
+            "The lowest evaluation loss is a's, 2.000 nats; the highest is 2.200. The seeds do not tell it from c "
+            "(standard deviation up to 0.21).");
 }
 
 TEST(Findings, LeaveOutWhatTheRunsDoNotKnow) {

@@ -84,12 +84,22 @@ TEST(RunReader, RefusesWhatIsNoRun) {
   const std::string run = build.add("softmax", 1, 0.5);
   EXPECT_NE(user_error_of([&] { read_run(run + "/config.json"); }).find("not a run folder but a file"),
             std::string::npos);
-  // A folder of runs names one of them.
-  const std::string parent = user_error_of([&] { read_run(build.path("")); });
-  EXPECT_NE(parent.find("not a run folder"), std::string::npos);
-  EXPECT_NE(parent.find(run), std::string::npos) << parent;
+  EXPECT_NE(user_error_of([&] { read_run(build.path("")); }).find("not a run folder (neither"), std::string::npos);
   build.write("broken", "config.json", "{\"seed\": ");
   EXPECT_NE(user_error_of([&] { read_run(build.path("broken")); }).find("config.json"), std::string::npos);
+}
+
+TEST(RunReader, FindsTheRunsOfAFolder) {
+  RunBuilder build;
+  using Paths = std::vector<std::string>;
+  const std::string b = build.add("b", 1, 0.5), a = build.add("a", 1, 0.5);
+  build.write("logs", "a.txt", "no run");
+  build.write("empty", "file", "");
+  build.write("exported", "config.json", "{}");
+  const std::string parent = std::filesystem::path(a).parent_path().string();
+  EXPECT_EQ(run_folders(parent), (Paths{a, b}));
+  for (const std::string& path : {a, build.path("none"), a + "/config.json"}) EXPECT_EQ(run_folders(path), Paths{path});
+  EXPECT_NE(user_error_of([&] { run_folders(build.path("empty")); }).find("nor a folder of runs"), std::string::npos);
 }
 
 TEST(RunReader, KeepsNotANumberAndLetsLaterLinesReplaceEarlierSteps) {
@@ -156,8 +166,10 @@ TEST(RunReader, FilesWhatQuantizingCosts) {
   runs.write("a", "metrics.jsonl", "{\"kind\":\"train\",\"step\":20,\"loss\":1}\n");
   const auto write = [&](int step, const char* loss) {
     runs.write("a", "quantization.json",
-               fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","per_channel":true}},
-      "activations":{{"range":"percentile","percentile":99.9}},"sequences":8,"data":"tokens","plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})", step, loss));
+               fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","granularity":"channel"}},
+      "activations":{{"range":"percentile","percentile":99.9}},"sequences":8,"data":"tokens","calibration_sequences":4,
+      "calibration_data":"others","plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})",
+                             step, loss));
     return read_run(path);
   };
   const RunRecord run = write(20, "1.5");
@@ -165,7 +177,7 @@ TEST(RunReader, FilesWhatQuantizingCosts) {
   EXPECT_DOUBLE_EQ(run.final_value("quantization", "change").value(), 100 * std::expm1(0.5));
   ASSERT_TRUE(run.quantization);
   EXPECT_EQ(run.quantization->rule, "W8A8, weights mse per channel, activations percentile 99.9");
-  EXPECT_EQ(run.quantization->data, "8 sequences of tokens");
+  EXPECT_EQ(run.quantization->data, "8 sequences of tokens, calibrated on 4 of others");
   const auto refused = [&](const RunRecord& bad, const std::string& note) {
     EXPECT_FALSE(bad.find("quantization", "perplexity"));
     EXPECT_EQ(std::count(bad.notes.begin(), bad.notes.end(), "quantization.json is " + note), 1);

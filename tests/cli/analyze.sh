@@ -33,6 +33,7 @@ grep -qE '^10 .*' "$folder/out" && grep -q '^of step 20:' "$folder/out" || fail 
 
 # Kept in the run, where compare finds it.
 analyze "$folder/run" --all-checkpoints --sequences 2 --save || fail "analyze --save: $(cat "$folder/err")"
+grep -q '^saved: .*/run/analysis/step_00000020.json$' "$folder/err" || fail "analyze --save does not say where"
 ls "$folder/run/analysis/step_00000010.json" "$folder/run/analysis/step_00000020.json" > /dev/null || fail "nothing saved"
 "$SLUICE" compare "$folder/run" --json "$folder/compare.json" --report "$folder/report.html" > "$folder/out" 2>&1 || fail "compare"
 has "$folder/compare.json" 3 '"content_gradient_ratio": [0-9.]+,?$'  # of the run; mean and deviation of its group
@@ -53,5 +54,11 @@ expect_wrong_input 'model.context' "$folder/run" --length 33
 expect_wrong_input 'thresholds' "$folder/run" --thresholds 0.1,1.5
 expect_wrong_input '--data: cannot open' "$folder/run" --data "$folder/none.bin"
 expect_wrong_input '--tokenizer: .*bigram_backcopy' "$folder/run" --tokenizer bytes
+
+# A run whose tokenizer has moved.
+source "$(dirname "$0")/moved_run.bash"
+analyze "$folder/moved" --sequences 1 --tokenizer "$folder/new.json" || fail "analyze --tokenizer: $(cat "$folder/err")"
+expect_wrong_input 'data.tokenizer: .*old.json' "$folder/moved"
+expect_wrong_input '--tokenizer: .* was trained with another tokenizer' "$folder/moved" --tokenizer "$folder/other.json"
 expect_wrong_input 'lies in no run' "$folder/alone" --sequences 1 --save
 expect_wrong_input 'device' "$folder/run" --device tpu

@@ -26,7 +26,12 @@ head -c 15 "$folder/pages/report.html" | grep -q '<!DOCTYPE html>' || fail "the 
 cmp "$folder/out.json" "$folder/file.json" || fail "--json FILE differs from --json -"
 grep -q '2.500' "$folder/table" || fail "--json FILE hides the table"
 
-# expect PATTERN ARGUMENT...
+"$SLUICE" compare "$folder" > "$folder/table" 2> "$folder/notes" || fail "a folder of runs: $(cat "$folder/notes")"
+grep -qE '^a +1 +2\.500' "$folder/table" && grep -qE '^b +1 +2\.500' "$folder/table" || fail "not all runs of a folder"
+"$SLUICE" compare "$folder" "$folder/a" > /dev/null 2> "$folder/notes"
+grep -q 'a is named twice' "$folder/notes" || fail "a run of a folder counts twice"
+
+# expect_wrong_input PATTERN ARGUMENT...
 expect_wrong_input() {
   local pattern=$1 status=0
   shift
@@ -34,7 +39,8 @@ expect_wrong_input() {
   [[ $status -eq 2 ]] && grep -q "$pattern" "$folder/err" || fail "compare $*: exit code $status, $(cat "$folder/err")"
 }
 expect_wrong_input 'no such run folder' "$folder/none"
-expect_wrong_input "it holds runs such as $folder/" "$folder"
+mkdir "$folder/empty"
+expect_wrong_input 'empty: neither a run.s folder .* nor a folder of runs' "$folder/empty"
 expect_wrong_input 'cannot' "$folder/a" --report "$folder/a/config.json/report.html"
 printf 'x\n{"kind":"train","step":2,"loss":2}\n' > "$folder/b/metrics.jsonl"
 expect_wrong_input 'b/metrics.jsonl: line 1 is malformed' "$folder/a" "$folder/b"

@@ -29,19 +29,19 @@ grep -q 'uint6, asymmetric, per tensor, static, percentile 99.999' "$folder/tabl
 grep -q 'at step 5' "$folder/table" || fail "an older checkpoint is not taken"
 grep -q 'only it' "$folder/table" && fail "--layer-batches 0 measures layers"
 
-quantize --save --json "$folder/b.json" > /dev/null
+quantize --save --json "$folder/b.json" > /dev/null 2> "$folder/err"
+grep -q '^saved: .*/run/quantization.json$' "$folder/err" || fail "quantize --save does not say where"
 cmp "$folder/run/quantization.json" "$folder/b.json" || fail "--save keeps something else than --json"
 "$SLUICE" compare "$folder/run" --markdown > "$folder/table"
 grep -q 'quantized \[%\] change' "$folder/table" || fail "compare does not show the quantized model"
-grep -q '^- quantized: W8A8, weights minmax, activations minmax with momentum 0.9' "$folder/table" || fail "compare does not say how it is quantized"
+grep -q '^- quantized: W8A8, weights minmax per matrix, activations minmax with momentum 0.9' "$folder/table" || fail "compare does not say how it is quantized"
 
-# Other data than the run's own, with what made them.
-echo 'Some text for bytes, a little of it, more than the windows need.' |
-  "$SLUICE" tokenizer encode - --tokenizer bytes --out "$folder/bytes" 2> "$folder/err" || fail "encode: $(cat "$folder/err")"
-train wide --set train.steps=2 --set model.vocab_size=257 || fail "train: $(cat "$folder/err")"
-shard=$(ls "$folder"/bytes*)
-"$SLUICE" quantize "$folder/wide" --batch 1 --batches 1 --layer-batches 0 --data "$shard" --calibration-data "$shard" \
-  --tokenizer bytes > "$folder/table" 2> "$folder/err" || fail "quantize --tokenizer: $(cat "$folder/err")"
+# Other data than the run's own, and a run whose tokenizer has moved.
+source "$(dirname "$0")/moved_run.bash"
+on_shard() {
+  "$SLUICE" quantize "$folder/moved" --batch 1 --batches 1 --layer-batches 0 --data "$shard" --calibration-data "$shard" "$@"
+}
+on_shard --tokenizer "$folder/new.json" > "$folder/table" 2> "$folder/err" || fail "quantize --tokenizer: $(cat "$folder/err")"
 grep -q 'W8A8' "$folder/table" || fail "no table for other data"
 
 # expect_wrong_input PATTERN ARGUMENT...
@@ -57,8 +57,12 @@ expect_wrong_input '--activations' "$folder/run" --activations max
 expect_wrong_input '--percentile' "$folder/run" --percentile 50
 expect_wrong_input '--data: cannot open .*nothing.bin' "$folder/run" --data "$folder/nothing.bin"
 expect_wrong_input '--calibration-data: cannot open .*nothing.bin' "$folder/run" --calibration-data "$folder/nothing.bin"
-expect_wrong_input '--tokenizer: .*bigram_backcopy' "$folder/run" --tokenizer bytes
-expect_wrong_input '--tokenizer: .*none.model' "$folder/wide" --data "$shard" --calibration-data "$shard" --tokenizer "$folder/none.model"
+expect_wrong_input '--tokenizer: .*bigram_backcopy.*; --data names shards' "$folder/run" --tokenizer "$folder/new.json"
+expect_wrong_input '; --calibration-data names' "$folder/run" --data "$shard" --tokenizer "$folder/new.json"
+expect_wrong_input 'data.tokenizer: .*old.json' "$folder/moved"
+expect_wrong_input '--tokenizer: .*none.model' "$folder/moved" --tokenizer "$folder/none.model"
+expect_wrong_input '--tokenizer: .* was trained with another tokenizer' "$folder/moved" --tokenizer "$folder/other.json"
+expect_wrong_input '--data: .* by another tokenizer .* than --tokenizer' "$folder/run" --data "$shard" --tokenizer "$folder/other.json"
 expect_wrong_input 'cannot' "$folder/run" --batch 4 --batches 1 --layer-batches 0 --calibration-batches 1 \
   --json "$folder/run/config.json/out.json"
 cp -r "$folder/run/checkpoints/step_00000005" "$folder/alone"

@@ -1,5 +1,6 @@
 // Line charts: one panel a metric, one colour a group of runs (a variant), every seed a thin line and their mean a
-// thick one. A panel without data is left out. `scope` says what a panel's series belong to: the model, the layer or
+// thick one; where runs have several heads, the panels of a head have no mean, for heads of equal numbers in two seeds
+// have nothing in common. A panel without data is left out. `scope` says what a panel's series belong to: the model, the layer or
 // the head that is chosen in the bar.
 
 const panels = [
@@ -127,6 +128,7 @@ class Charts {
       run.series.forEach(s => byKey.set([s.kind, s.field, s.layer, s.head].join(), s));
       return byKey;
     });
+    this.severalHeads = data.runs.some(run => run.series.some(s => s.head > 0));
     this.charts = [];
     this.panels = panels;
     this.xTitle = 'step';
@@ -172,15 +174,23 @@ class Charts {
     const out = [];
     this.data.groups.forEach((group, g) => panel.lines.forEach(line => {
       if (this.state.hidden.has(g)) return;
-      const all = group.runs.map(run => this.find(run, line, panel.scope)).filter(Boolean)
-                            .map(series => this.points(series, panel)).filter(points => points.length);
+      const all = group.runs.map(run => ({run: this.data.runs[run], series: this.find(run, line, panel.scope)}))
+                            .filter(({series}) => series)
+                            .map(({run, series}) => ({run, points: this.points(series, panel)}))
+                            .filter(({points}) => points.length);
       if (!all.length) return;
+      const label = name => name + (line.name ? ', ' + line.name : '');
       const style = {borderColor: groupColour(g), backgroundColor: groupColour(g), borderWidth: 1.8,
-                     borderDash: line.dashed ? [6, 4] : [], label: group.label + (line.name ? ', ' + line.name : '')};
-      if (all.length === 1) return out.push({...style, data: all[0]});
-      all.forEach(points => out.push({...style, data: points, borderWidth: 1, silent: true,
-                                      borderColor: groupColour(g) + '59'}));
-      out.push({...style, data: this.meanPoints(all), borderWidth: 2.2, label: style.label + ' (mean)'});
+                     borderDash: line.dashed ? [6, 4] : [], label: label(group.label)};
+      if (all.length === 1) return out.push({...style, data: all[0].points});
+      if (panel.scope === 'head' && this.severalHeads) {
+        all.forEach(({run, points}) => out.push({...style, data: points, borderWidth: 1.2, label: label(run.label)}));
+        return;
+      }
+      all.forEach(({points}) => out.push({...style, data: points, borderWidth: 1, silent: true,
+                                          borderColor: groupColour(g) + '59'}));
+      out.push({...style, data: this.meanPoints(all.map(({points}) => points)), borderWidth: 2.2,
+                label: style.label + ' (mean)'});
     }));
     // A lonely point draws no line.
     return out.map(d => ({...d, pointRadius: d.data.length > 1 ? 0 : 3, pointHoverRadius: d.silent ? 0 : 4}));
