@@ -97,7 +97,9 @@ int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet)
 }
 
 // Where a process sees only its own GPU, as Slurm can arrange, that is number 0.
-int gpu_of(const RankPlace& place) { return place.local_rank % std::max(1, int(gpu_descriptions().size())); }
+int gpu_of(const RankPlace& place, const std::string& device) {
+  return device == "cpu" ? 0 : place.local_rank % std::max(1, int(gpu_descriptions().size()));
+}
 
 void train(const TrainArguments& args) {
   const RankLaunch launch = read_launch();
@@ -107,7 +109,7 @@ void train(const TrainArguments& args) {
   try {
     Setup setup = read_setup(args, *host);
     host->set_limit(setup.experiment.train.rank_timeout);
-    const std::unique_ptr<Backend> backend = make_backend(setup.experiment.device, gpu_of(host->place()));
+    const std::unique_ptr<Backend> backend = make_backend(setup.experiment.device, gpu_of(host->place(), setup.experiment.device));
     device = connect_device(*host, launch, *backend, setup.out);
     Communicator& ranks = device ? *device : *host;
     check_same_config(ranks, setup.experiment.dump().dump(), setup.data.train->identity());

@@ -34,7 +34,11 @@ class TimedBackend final : public Backend {
 
   const std::map<std::string, OpTime>& ops() const { return ops_; }
   const std::map<MatmulShape, OpTime>& matmuls() const { return matmuls_; }
-  void measure() { measuring_ = true; }
+  void measure() {  // again: from the beginning
+    measuring_ = true;
+    ops_.clear();
+    matmuls_.clear();
+  }
 
   std::string describe() const override { return inner_.describe(); }
   void* allocate(size_t bytes) override { return inner_.allocate(bytes); }

@@ -5,10 +5,11 @@
 namespace sluice {
 namespace {
 
-// Rows of a chunk: as many as fit 64 MiB, in equal chunks of whole 64s.
-int64_t rows_per_chunk(int64_t tokens, int64_t row_bytes) {
-  constexpr int64_t kBudget = int64_t{64} << 20;
-  const int64_t most = std::max<int64_t>(64, kBudget / row_bytes);
+// Rows of a chunk: as many as fit 64 MiB, or on a GPU, where each chunk reads and writes the weight's gradient anew, 512;
+// in equal chunks of whole 64s.
+int64_t rows_per_chunk(int64_t tokens, int64_t row_bytes, bool on_device) {
+  const int64_t budget = int64_t{on_device ? 512 : 64} << 20;
+  const int64_t most = std::max<int64_t>(64, budget / row_bytes);
   const int64_t chunks = (tokens + most - 1) / most;
   const int64_t rows = (tokens + chunks - 1) / chunks;
   return std::min(tokens, (rows + 63) / 64 * 64);
@@ -21,7 +22,7 @@ Head::Head(const Declarations& d, ParamId tied)
       weight_(tied ? tied : d.linear("head", d.config.vocab_size, d.config.width)),
       vocab_(d.config.vocab_size),
       stride_((d.config.vocab_size + 31) / 32 * 32),  // whole cache lines a row
-      chunk_rows_(rows_per_chunk(d.max_tokens(), stride_ * int64_t(size_of(d.act)))),
+      chunk_rows_(rows_per_chunk(d.max_tokens(), stride_ * int64_t(size_of(d.act)), d.backend.stream() != nullptr)),
       logits_(d.plan.declare("head.logits", "logits", {chunk_rows_, stride_}, d.act, {d.timeline.head(), d.timeline.head()})) {}
 
 Tensor Head::chunk(const Pass& pass, int64_t rows) const { return pass.view(logits_, {rows, stride_}).columns(0, vocab_); }

@@ -77,6 +77,7 @@ Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence)
     loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, experiment_.model.context, scale,
                                             first > 0, ranks_.size() > 1 ? &exchange_ : nullptr, document_starts);
     exchange_.finish();
+    ranks_.settle();  // the limit is one micro-batch's
   });
   struct Share {
     double loss, squares;

@@ -43,6 +43,7 @@ HostState StateTransfer::collect() const {
   }
   if (slots_in_place()) return state;
   for (size_t i = 0; i < learner_.optimizer().slots().size(); ++i) gather_slot(learner_.optimizer().slot(i), memory());
+  ranks_.settle();  // what the root does with it, which may take long, is no exchange
   return state;
 }
 
@@ -57,6 +58,7 @@ void StateTransfer::distribute(const HostState& state) const {
   learner_.model().params().refresh_compute_copy(backend_);
   for (size_t i = 0; i < learner_.optimizer().slots().size(); ++i)
     scatter_slot(learner_.optimizer().slot(i), slots_in_place() ? nullptr : memory());
+  ranks_.settle();
 }
 
 Tensor StateTransfer::bucket_of(const Tensor& flat, size_t bucket) const {

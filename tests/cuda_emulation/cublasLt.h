@@ -2,8 +2,8 @@
 // backend.
 //
 // Like the original it thinks in columns (a column-major matrix is the transpose of a row-major one) and is particular:
-// it refuses a fused bias or gelu where the original may, and where the bias pointer was not set. `refuse_fusion` makes
-// it refuse all of them, so that the way without can be tested.
+// it refuses a fused bias or gelu where the original may, and where the bias pointer was not set. `refused` makes it refuse
+// all of them, when it is asked for an algorithm or only when that runs, so that the way without can be tested.
 #pragma once
 
 #include <cstddef>
@@ -17,7 +17,8 @@
 #include "kernels/formulas/activation.h"
 
 namespace sluice::emulation {
-inline bool refuse_fusion = false;
+enum class Fusion { kNone, kAsked, kRun };
+inline Fusion refused = Fusion::kNone;
 }
 
 enum cublasStatus_t {
@@ -75,6 +76,7 @@ struct cublasLtMatmulAlgo_t {
 };
 struct cublasLtMatmulHeuristicResult_t {
   cublasLtMatmulAlgo_t algo;
+  cublasStatus_t state;
 };
 
 inline cublasStatus_t cublasLtCreate(cublasLtHandle_t* handle) { return *handle = nullptr, CUBLAS_STATUS_SUCCESS; }
@@ -145,9 +147,9 @@ inline void write(const Tensor& t, int64_t row, int64_t col, float value) {
   else t.as<float>()[at] = value;
 }
 
-inline cublasStatus_t check_epilogue(const EmulatedMatmul& desc, const EmulatedLayout& result) {
+inline cublasStatus_t check_epilogue(const EmulatedMatmul& desc, const EmulatedLayout& result, Fusion when) {
   if (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_SUCCESS;
-  if (refuse_fusion || (has_bias(desc) && !desc.bias)) return CUBLAS_STATUS_NOT_SUPPORTED;
+  if (refused == when || (has_bias(desc) && !desc.bias)) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (has_gelu(desc) &&
       (!desc.aux || desc.aux_ld % 8 || desc.aux_ld < result.rows || reinterpret_cast<uintptr_t>(desc.aux) % 16))
     return CUBLAS_STATUS_NOT_SUPPORTED;
@@ -175,7 +177,7 @@ inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtM
                                                      cublasLtMatrixLayout_t, cublasLtMatrixLayout_t result,
                                                      cublasLtMatmulPreference_t, int,
                                                      cublasLtMatmulHeuristicResult_t* found, int* count) {
-  const cublasStatus_t status = sluice::emulation::check_epilogue(*desc, *result);
+  const cublasStatus_t status = sluice::emulation::check_epilogue(*desc, *result, sluice::emulation::Fusion::kAsked);
   *found = {};
   *count = status == CUBLAS_STATUS_SUCCESS;
   return status;
@@ -191,7 +193,7 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc
   std::memcpy(&scale, alpha, 4);
   std::memcpy(&kept, beta, 4);
   if (scale != 1 || (kept != 0 && (kept != 1 || c != d))) return CUBLAS_STATUS_INVALID_VALUE;
-  const cublasStatus_t status = emulation::check_epilogue(*desc, *d_layout);
+  const cublasStatus_t status = emulation::check_epilogue(*desc, *d_layout, emulation::Fusion::kRun);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   const Tensor first = emulation::transposed(b, *b_layout), second = emulation::transposed(a, *a_layout);
   const Tensor result = emulation::transposed(d, *d_layout);

@@ -84,8 +84,8 @@ TEST(CudaMatmul, IsTheCpusProduct) {
 }
 
 #if !SLUICE_WITH_CUDA
-TEST(CudaMatmul, WithoutFusionToo) {
-  emulation::refuse_fusion = true;
+void expect_products_without_fusion(emulation::Fusion refused) {
+  emulation::refused = refused;
   const std::unique_ptr<Backend> backend = cuda_under_test();  // with no plan yet
   for (DType dtype : kDeviceTypes)
     for (Activation kind : {Activation::kRelu, Activation::kGelu}) {
@@ -109,7 +109,11 @@ TEST(CudaMatmul, WithoutFusionToo) {
         for (int64_t i = 0; i < out.size(); ++i)
           ASSERT_NEAR(got[size_t(which)].at(i), want[size_t(which)].at(i), bound) << which << " " << i;
     }
-  emulation::refuse_fusion = false;
+  emulation::refused = emulation::Fusion::kNone;
+}
+
+TEST(CudaMatmul, WithoutFusionToo) {
+  for (const auto refused : {emulation::Fusion::kAsked, emulation::Fusion::kRun}) expect_products_without_fusion(refused);
 }
 #endif
 

@@ -14,6 +14,15 @@ inline constexpr int kWarp = 32;
 
 extern __shared__ __align__(128) unsigned char dynamic_shared_memory[];
 
+// What to say where a GPU gives a block less than `bytes`: those beside the A100 and the H100 have about 100,000.
+inline std::string shared_memory_text(size_t bytes) {
+  int device = 0, most = 0;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+  return "a block needs " + std::to_string(bytes) + " bytes of shared memory, this GPU has " + std::to_string(most) +
+         " (smaller heads and train.precision bf16 need less)";
+}
+
 // Start of the block's dynamic shared memory, 128-byte aligned.
 __device__ __forceinline__ unsigned char* dynamic_shared() { return dynamic_shared_memory; }
 
@@ -24,7 +33,10 @@ void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t shared_bytes, cu
   if (shared_bytes > 48 * 1024) {
     const cudaError_t error =
         cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
-    if (error != cudaSuccess) throw LaunchError("asking for shared memory", error);
+    if (error != cudaSuccess) {
+      cudaGetLastError();  // it is reported here and is not the next launch's
+      throw LaunchError(shared_memory_text(shared_bytes), error);
+    }
   }
   kernel<<<grid, block, shared_bytes, stream>>>(P(args)...);
   const cudaError_t error = cudaGetLastError();

@@ -10,8 +10,8 @@ namespace sluice::cuda {
 
 class LaunchError : public std::runtime_error {
  public:
-  LaunchError(const char* what, cudaError_t error)
-      : std::runtime_error(std::string(what) + ": " + cudaGetErrorString(error)), code(error) {}
+  LaunchError(const std::string& what, cudaError_t error)
+      : std::runtime_error(what + ": " + cudaGetErrorString(error)), code(error) {}
   cudaError_t code;
 };
 

@@ -121,17 +121,16 @@ class Matmul::Plan {
     const cublasStatus_t status =
         cublasLtMatmulAlgoGetHeuristic(handle, desc_, b_, a_, result_, result_, preference, 1, &found, &count);
     algorithm_ = found.algo;
-    return status == CUBLAS_STATUS_SUCCESS && count > 0;
+    return status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
   }
 
-  void run(cublasLtHandle_t handle, const MatmulArgs& args, const void* bias, const DeviceBuffer& workspace,
-           cudaStream_t stream) const {
+  cublasStatus_t run(cublasLtHandle_t handle, const MatmulArgs& args, const void* bias, const DeviceBuffer& workspace,
+                     cudaStream_t stream) const {
     set_pointers(args, bias);
     const float alpha = 1, beta = args.accumulate ? 1 : 0;
     void* result = fusion_.gelu ? args.activated.data : args.out.data;
-    check(cublasLtMatmul(handle, desc_, &alpha, args.b.data, b_, args.a.data, a_, &beta, result, result_, result,
-                         result_, &algorithm_, workspace.data(), workspace.bytes(), stream),
-          "cublasLtMatmul");
+    return cublasLtMatmul(handle, desc_, &alpha, args.b.data, b_, args.a.data, a_, &beta, result, result_, result,
+                          result_, &algorithm_, workspace.data(), workspace.bytes(), stream);
   }
 
  private:
@@ -163,7 +162,7 @@ const void* Matmul::prepared_bias(const MatmulArgs& args) {
   return rounded.data;
 }
 
-const Matmul::Plan* Matmul::plan(const MatmulArgs& args, const Fusion& fusion) {
+std::unique_ptr<Matmul::Plan>& Matmul::plan(const MatmulArgs& args, const Fusion& fusion) {
   const Tensor none;
   const Tensor& activated = fusion.gelu ? args.activated : none;
   const void* bias = !fusion.bias ? nullptr : bias_is_ready(args) ? args.bias.data : bias_.data();
@@ -178,7 +177,20 @@ const Matmul::Plan* Matmul::plan(const MatmulArgs& args, const Fusion& fusion) {
     auto made = std::make_unique<Plan>(args, fusion, bias);
     if (made->find_algorithm(handle_, args)) found->second = std::move(made);
   }
-  return found->second.get();
+  return found->second;
+}
+
+// False where cuBLASLt has no algorithm for it, or one that it refuses to run: nothing was computed. Only a product's first
+// run can be refused, which is never part of a recorded graph.
+bool Matmul::run_fused(const MatmulArgs& args, const Fusion& fusion) {
+  std::unique_ptr<Plan>& chosen = plan(args, fusion);
+  if (!chosen) return false;
+  const void* bias = fusion.bias ? prepared_bias(args) : nullptr;
+  const cublasStatus_t status = chosen->run(handle_, args, bias, workspace_, stream_);
+  if (status == CUBLAS_STATUS_SUCCESS) return true;
+  if (!fusion.bias && !fusion.gelu) check(status, "cublasLtMatmul");
+  chosen.reset();
+  return false;
 }
 
 void Matmul::run(const MatmulArgs& args) {
@@ -187,19 +199,14 @@ void Matmul::run(const MatmulArgs& args) {
   // gelu's second result must have rows a multiple of 8 apart that start at 16 bytes. In fp32 our own is more exact.
   const bool gelu = args.activated && args.activation == Activation::kGelu && !args.accumulate && bf16 &&
                     args.out.stride % 8 == 0 && alignment_of(args.out.data) >= 16;
-  Fusion fusion;
-  const Plan* chosen = nullptr;
-  for (const Fusion& candidate : {Fusion{bias, gelu}, Fusion{bias, false}, Fusion{}})
-    if ((chosen = plan(args, candidate))) {
-      fusion = candidate;
-      break;
-    }
-  if (!chosen)
+  const std::array<Fusion, 3> candidates{Fusion{bias, gelu}, Fusion{bias, false}, Fusion{}};
+  const auto ran = std::find_if(candidates.begin(), candidates.end(),
+                                [&](const Fusion& candidate) { return run_fused(args, candidate); });
+  if (ran == candidates.end())
     throw RunError("cuBLAS has no product for C {} {} = A {} {} B {}", name_of(args.out.dtype), args.out.shape,
                    name_of(args.a.dtype), args.a.shape, args.b.shape);
-  chosen->run(handle_, args, fusion.bias ? prepared_bias(args) : nullptr, workspace_, stream_);
 
-  const bool bias_left = args.bias && !fusion.bias, activation_left = args.activated && !fusion.gelu;
+  const bool bias_left = args.bias && !ran->bias, activation_left = args.activated && !ran->gelu;
   if (bias_left || activation_left)
     add_bias_and_activate(view_of(args.out), bias_left ? args.bias.as<float>() : nullptr,
                           activation_left ? view_of(args.activated) : View{}, args.activation, stream_);

@@ -4,7 +4,8 @@
 // A bias and gelu are fused into the product where cuBLASLt can; what it cannot is added by a kernel. A fused bias has
 // the type of the result, so for bf16 results it is rounded first, like the weights.
 //
-// The algorithm for a shape is cuBLASLt's first proposal, asked for once; proposals that add up in an order that may
+// The algorithm for a shape is cuBLASLt's first proposal, asked for once; where it refuses to run that, the product goes on
+// with less fused. Proposals that add up in an order that may
 // change are ruled out, so the same product gives the same bits.
 #pragma once
 
@@ -29,13 +30,14 @@ class Matmul {
   struct Key;
   class Plan;
 
-  const Plan* plan(const MatmulArgs& args, const Fusion& fusion);
+  std::unique_ptr<Plan>& plan(const MatmulArgs& args, const Fusion& fusion);
+  bool run_fused(const MatmulArgs& args, const Fusion& fusion);
   const void* prepared_bias(const MatmulArgs& args);
 
   const Stream& stream_;
   cublasLtHandle_t handle_ = nullptr;
   DeviceBuffer workspace_, bias_;
-  std::map<Key, std::unique_ptr<Plan>> plans_;  // null where cuBLASLt has none
+  std::map<Key, std::unique_ptr<Plan>> plans_;  // null where cuBLASLt has none that runs
 };
 
 }  // namespace sluice::cuda

@@ -88,8 +88,9 @@ std::vector<CudaDevice> cuda_devices() {
 namespace cuda {
 
 void check(cudaError_t error, const char* call) {
-  if (error != cudaSuccess)
-    throw RunError("CUDA: {}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
+  if (error == cudaSuccess) return;
+  cudaGetLastError();  // it is reported here and is not the next launch's
+  throw RunError("CUDA: {}: {} ({})", call, cudaGetErrorString(error), cudaGetErrorName(error));
 }
 
 void check(cublasStatus_t status, const char* call) {
@@ -100,8 +101,8 @@ void* allocate_device(size_t bytes) {
   void* data = nullptr;
   const cudaError_t error = cudaMalloc(&data, bytes);
   if (error == cudaSuccess) return data;
-  cudaGetLastError();  // it was reported here and is not the next call's
   if (error != cudaErrorMemoryAllocation) check(error, "cudaMalloc");
+  cudaGetLastError();  // it is reported here and is not the next launch's
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   constexpr double kGiB = double(1 << 30);
