@@ -297,6 +297,19 @@ TEST_P(CudaAttention, NeitherLayoutNorThreadOrderChangesABit) {
     }
 }
 
+// Values of one sign, so that what sums lose adds up. Sums of fp32 round 512 / 8 times, each by up to 2^-24 and at random,
+// and tf32's halves lose 2^-22 of each product: together below 1e-6. Sums that tensor cores truncate would lose 4e-6.
+TEST(CudaAttentionLong, SumsOverManyKeysKeepTheirAccuracy) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  const std::unique_ptr<Backend> backend = cuda_under_test();
+  AttentionCase problem = smooth_case(ScoreKind::kSoftmax, {1, 512, 1, 1, 16}, Slot::kNone, DType::kF32, false);
+  for (int64_t i = 0; i < problem.qkv.size(); ++i)
+    if (i % 48 >= 32) problem.qkv.set(i, 1 + 0.5 * std::fabs(problem.qkv.at(i)));
+  const AttentionCase run = run_on(*backend, problem, Layout::kVectors);
+  const Values exact = values_of(run_in_f64(problem).out);
+  EXPECT_LT(distance(values_of(run.out), exact), 1e-6 * norm_of(exact));
+}
+
 // Wide heads have tilings of their own.
 TEST(CudaAttentionWide, ThreadOrderDoesNotChangeABit) {
   SLUICE_SKIP_WITHOUT_CUDA();

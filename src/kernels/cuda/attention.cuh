@@ -127,8 +127,10 @@ template <int kRows, int kD, int kThreads, class S>
 __device__ __forceinline__ void load_tile(S* tile, const S* from, int64_t stride, int rows, const AttentionProblem& p) {
   if (p.vectors) {
     constexpr int kVector = 16 / sizeof(S), kVectors = kD / kVector;
-#pragma unroll 4
-    for (int i = int(threadIdx.x); i < kRows * kVectors; i += kThreads) {
+    static_assert(kRows * kVectors % kThreads == 0);
+#pragma unroll 8
+    for (int copy = 0; copy < kRows * kVectors / kThreads; ++copy) {
+      const int i = int(threadIdx.x) + copy * kThreads;
       const int row = i / kVectors, d = i % kVectors * kVector;
       const bool valid = row < rows && d < p.D;
       copy_async_16(tile + row * kTileStride<kD> + d, valid ? from + row * stride + d : from, valid);

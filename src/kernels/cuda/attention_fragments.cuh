@@ -5,10 +5,12 @@
 // shared memory or straight from accumulators (weights times values); those of the right factor from shared rows that
 // are either its columns (scores: queries times keys) or its rows (weights times values).
 //
-// bf16: m16n8k16, loaded by ldmatrix. f32: every operand is split into two tf32 numbers, x = high + low + O(2^-22 x),
-// and a product is high high + high low + low high (m16n8k8 three times): about fp32's accuracy on tensor cores. The
-// order of the inner index is free as long as both factors agree, so f32 gives lane t the indices 2t, 2t + 1 where the
-// instruction says t, t + 4: then accumulators are left fragments as they are, and a pair is one 8-byte load.
+// bf16: m16n8k16, loaded by ldmatrix. f32: every operand is split into two tf32 numbers, x = high + low + O(2^-22
+// x), and a product is high high + high low + low high (m16n8k8 three times): about fp32's accuracy on tensor cores.
+// These cut off what their sums lose instead of rounding it, which adds up over many terms; so sums leave them after
+// every 8 terms and are added up in fp32. The order of the inner index is free as long as both factors agree, so f32
+// gives lane t the indices 2t, 2t + 1 where the instruction says t, t + 4: then accumulators are left fragments as
+// they are, and a pair is one 8-byte load.
 #pragma once
 
 #include "kernels/bf16.h"
@@ -103,9 +105,11 @@ struct Fragments<float> {
       for (int k = 0; k < 2; ++k) a.set(row + 2 * k, c[step][2 * row + k]);
   }
   static __device__ __forceinline__ void multiply(float (&c)[4], const Left& a, const Right& b) {
-    mma_tf32(c, a.low, b.high);
-    mma_tf32(c, a.high, b.low);
-    mma_tf32(c, a.high, b.high);
+    float sum[4] = {};
+    mma_tf32(sum, a.low, b.high);
+    mma_tf32(sum, a.high, b.low);
+    mma_tf32(sum, a.high, b.high);
+    for (int e = 0; e < 4; ++e) c[e] += sum[e];
   }
 };
 

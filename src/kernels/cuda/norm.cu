@@ -134,6 +134,12 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
       if (count == 0) continue;
       kept_x[p] = load_pack(x.at(row, c), count, vector);
       kept_d[p] = load_pack(d_out.at(row, c), count, vector);
+    }
+#pragma unroll
+    for (int p = 0; p < T::kPacks; ++p) {  // all loads are under way before the first is waited for
+      const int64_t c = column<T>(p);
+      const int count = valid ? pack_count(C, c) : 0;
+      if (count == 0) continue;
       float v[kPack], d[kPack], gain[kPack];
       unpack(v, kept_x[p]);
       unpack(d, kept_d[p]);

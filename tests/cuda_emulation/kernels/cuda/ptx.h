@@ -2,6 +2,7 @@
 // written down there.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstring>
 
@@ -29,15 +30,21 @@ emulation::Deposit deposit(const uint32_t (&a)[4], const uint32_t (&b)[kRegister
   return out;
 }
 
+// Toward zero, as the tensor cores' sums are.
+inline float truncated(double x) {
+  const float rounded = float(x);
+  return std::fabs(double(rounded)) > std::fabs(x) ? std::nextafter(rounded, 0.0f) : rounded;
+}
+
 // c[r] += sum over k of a(row, k) b(k, col), for the four elements that this lane owns.
 template <class A, class B>
 void multiply(float (&c)[4], int K, A a, B b) {
   const int g = emulation::lane() / 4, t = emulation::lane() % 4;
   for (int r = 0; r < 4; ++r) {
     const int row = g + 8 * (r / 2), col = 2 * t + r % 2;
-    float sum = c[r];
-    for (int k = 0; k < K; ++k) sum += a(row, k) * b(k, col);
-    c[r] = sum;
+    double sum = c[r];
+    for (int k = 0; k < K; ++k) sum += double(a(row, k)) * double(b(k, col));
+    c[r] = truncated(sum);
   }
 }
 
