@@ -338,12 +338,14 @@ TEST(QuantizationReport, TableAndJsonTellTheSame) {
   quantizer.calibrate(subject.calibration);
   const QuantizationReport report = measure_quantization(quantizer, subject.held_out, 5, 3);
   const std::string text = to_text(report);
-  for (const std::string part : {"W4A8", "as it is", "blocks.1.mlp.down", "int4, symmetric, per tensor, min-max",
+  for (const std::string part : {"W4A8", "as it is", "blocks.1.mlp.down", "int4, symmetric, per matrix, min-max",
                                  "uint8, asymmetric", "5 held-out sequences", "12 training sequences"})
     EXPECT_NE(text.find(part), std::string::npos) << part << " in\n" << text;
   const Json json = report.json();
   EXPECT_EQ(json["quantization"], "W4A8");
   EXPECT_EQ(json["layers"].size(), 8u);
+  EXPECT_EQ(json["layers"][0]["weight"]["scales"].size(), 3u);
+  EXPECT_EQ(json["layers"][0]["weight"]["rows_of_scales"], Json({32, 32, 32}));
   EXPECT_DOUBLE_EQ(json["quantized"]["loss"].get<double>(), report.quantized);
   EXPECT_DOUBLE_EQ(json["layers"][3]["loss"]["only_it"].get<double>(), report.costs[3].only);
   EXPECT_EQ(measure_quantization(quantizer, subject.held_out, 5, 0).json()["layers"][0].contains("loss"), false);
