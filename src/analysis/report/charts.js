@@ -80,9 +80,12 @@ function formatNumber(value) {
   return String(Number(value.toPrecision(4)));
 }
 
-// Where a panel's figures are from; nothing for the whole model.
-function placeText({layer, head}, scope) {
-  return scope === 'head' ? `layer ${layer}, head ${head}` : scope === 'layer' ? `layer ${layer}` : '';
+// Where a panel's figures are from, with its separator; nothing for the whole model, or where there is but one place.
+function placeText({layer, head, layers, heads}, scope) {
+  const names = [];
+  if (scope !== 'model' && layers > 1) names.push(`layer ${layer}`);
+  if (scope === 'head' && heads > 1) names.push(`head ${head}`);
+  return names.length ? ' · ' + names.join(', ') : '';
 }
 
 function readableStep(step) { return 'step ' + step.toLocaleString('en-US'); }
@@ -128,7 +131,6 @@ class Charts {
       run.series.forEach(s => byKey.set([s.kind, s.field, s.layer, s.head].join(), s));
       return byKey;
     });
-    this.severalHeads = data.runs.some(run => run.series.some(s => s.head > 0));
     this.charts = [];
     this.panels = panels;
     this.xTitle = 'step';
@@ -183,7 +185,7 @@ class Charts {
       const style = {borderColor: groupColour(g), backgroundColor: groupColour(g), borderWidth: 1.8,
                      borderDash: line.dashed ? [6, 4] : [], label: label(group.label)};
       if (all.length === 1) return out.push({...style, data: all[0].points});
-      if (panel.scope === 'head' && this.severalHeads) {
+      if (panel.scope === 'head' && this.state.heads > 1) {
         all.forEach(({run, points}) => out.push({...style, data: points, borderWidth: 1.2, label: label(run.label)}));
         return;
       }
@@ -254,7 +256,7 @@ class Charts {
 
   update() {
     this.charts.forEach(({panel, caption, chart}) => {
-      caption.textContent = [panel.unit, placeText(this.state, panel.scope)].filter(Boolean).map(text => ' · ' + text).join('');
+      caption.textContent = (panel.unit ? ' · ' + panel.unit : '') + placeText(this.state, panel.scope);
       chart.data.datasets = this.datasets(panel);
       chart.options = this.options(panel);
       chart.update('none');

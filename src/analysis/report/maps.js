@@ -41,9 +41,9 @@ class AttentionMap {
     this.canvas.addEventListener('pointerleave', () => onPoint(null));
   }
 
-  choose({layer, head}) {
-    this.map = this.snapshot.maps.find(m => m.layer === layer && m.head === head);
-    this.title.textContent = `${this.name} · ${placeText({layer, head}, 'head')}`;
+  choose(state) {
+    this.map = this.snapshot.maps.find(m => m.layer === state.layer && m.head === state.head);
+    this.title.textContent = this.name + placeText(state, 'head');
   }
 
   layout() {

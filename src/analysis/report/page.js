@@ -26,6 +26,8 @@ data.runs.forEach(run => run.attention.last && run.attention.last.maps.forEach(m
 const headList = [...heads.values()].sort((a, b) => a.layer - b.layer || a.head - b.head);
 const strongest = headList.reduce((best, head) => !best || head.sink > best.sink ? head : best, null);
 if (strongest) { state.layer = strongest.layer; state.head = strongest.head; }
+state.layers = new Set(headList.map(h => h.layer)).size;
+state.heads = new Set(headList.map(h => h.head)).size;
 
 const charts = new Charts(data, state), positions = new PositionCharts(data, state);
 const maps = new AttentionMaps(data, state);
