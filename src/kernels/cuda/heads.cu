@@ -1,9 +1,10 @@
 // What is done to query and key heads before attention: a norm of each head, and rotary positions.
 //
-// A head of D <= 256 columns belongs to a team of eight lanes, each with up to four packs of it in registers. The gain's
-// gradient: a block takes a chunk of heads, whose teams sum in registers, then over the teams in order through shared
-// memory; the chunks are added in order. How heads are cut into chunks follows from the shape alone.
+// A head of D <= 256 columns belongs to a team of eight lanes, each with one, two or four packs of it in registers. The
+// gain's gradient: a block takes a chunk of heads, whose teams sum in registers, then over the teams in order through
+// shared memory; the chunks are added in order. How heads are cut into chunks follows from the shape alone.
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -13,13 +14,13 @@
 namespace sluice::cuda {
 namespace {
 
-constexpr int kLanes = 8, kTeams = 32, kThreads = kTeams * kLanes, kPacks = 4, kMaxColumns = kLanes * kPacks * kPack;
+constexpr int kLanes = 8, kTeams = 32, kThreads = kTeams * kLanes, kPackColumns = kLanes * kPack;
 
 // The first column of the thread's pack p.
 __device__ __forceinline__ int column(int p) { return (p * kLanes + int(threadIdx.x) % kLanes) * kPack; }
 
 // A thread's part of a head.
-template <class S>
+template <class S, int kPacks>
 struct Head {
   float x[kPacks][kPack];
   float rstd;
@@ -41,12 +42,13 @@ struct Head {
   }
 };
 
-template <class S>
-__global__ void __launch_bounds__(kThreads) head_norm_kernel(HeadNormArgs args, Rows<S> out, int64_t heads, bool vector) {
+template <class S, int kPacks>
+__global__ void __launch_bounds__(kThreads)
+    head_norm_kernel(HeadNormArgs args, Rows<S> out, int64_t heads, bool vector) {
   const int64_t index = int64_t(blockIdx.x) * kTeams + threadIdx.x / kLanes;
   const int64_t row = quotient(index, heads), first = (index - row * heads) * args.D;
   const bool valid = row < args.x.rows;
-  const Head<S> head(args, row, first, valid, vector);
+  const Head<S, kPacks> head(args, row, first, valid, vector);
 #pragma unroll
   for (int p = 0; p < kPacks; ++p) {
     const int count = valid ? pack_count(args.D, column(p)) : 0;
@@ -60,10 +62,10 @@ __global__ void __launch_bounds__(kThreads) head_norm_kernel(HeadNormArgs args, 
 }
 
 // Heads [count blockIdx.x / gridDim.x, ...): partial[blockIdx.x][D] receives their part of the gain's gradient.
-template <class S>
+template <class S, int kPacks>
 __global__ void __launch_bounds__(kThreads)
     head_norm_backward_kernel(HeadNormArgs args, Rows<S> d_out, Rows<S> d_x, float* partial, int64_t heads, bool vector) {
-  __shared__ float sums[kMaxColumns];
+  __shared__ float sums[kPacks * kPackColumns];
   const int64_t all = args.x.rows * heads, end = all * (blockIdx.x + 1) / gridDim.x;
   const int team = int(threadIdx.x) / kLanes;
   float d_gain[kPacks][kPack] = {}, gain[kPacks][kPack] = {};
@@ -74,7 +76,7 @@ __global__ void __launch_bounds__(kThreads)
   for (int64_t start = all * blockIdx.x / gridDim.x; start < end; start += kTeams) {
     const int64_t index = start + team, row = quotient(index, heads), first = (index - row * heads) * args.D;
     const bool valid = index < end;
-    const Head<S> head(args, row, first, valid, vector);
+    const Head<S, kPacks> head(args, row, first, valid, vector);
     float d[kPacks][kPack] = {}, sum = 0;  // d_out
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
@@ -116,6 +118,16 @@ __global__ void __launch_bounds__(kThreads)
   }
 }
 
+// body(storage, packs) with the type and the packs that a lane holds of a head, as a type.
+template <class Body>
+void with_head(const HeadNormArgs& args, Body body) {
+  with_element(args.x.element, [&](auto storage) {
+    if (args.D <= kPackColumns) body(storage, std::integral_constant<int, 1>{});
+    else if (args.D <= 2 * kPackColumns) body(storage, std::integral_constant<int, 2>{});
+    else body(storage, std::integral_constant<int, 4>{});
+  });
+}
+
 // --- rotary positions
 
 // A thread turns a pack of pairs; a row's columns are counted in packs of half heads.
@@ -148,9 +160,10 @@ void head_norm_forward(const HeadNormArgs& args, const View& out, cudaStream_t s
   const int64_t heads = args.x.cols / args.D, blocks = (args.x.rows * heads + kTeams - 1) / kTeams;
   if (blocks == 0) return;
   const bool vector = vectorizable(args.x) && vectorizable(out) && vectorizable(args.gain) && args.D % kPack == 0;
-  with_element(args.x.element, [&](auto storage) {
+  with_head(args, [&](auto storage, auto packs) {
     using S = decltype(storage);
-    launch(head_norm_kernel<S>, dim3(unsigned(blocks)), dim3(kThreads), 0, stream, args, rows_of<S>(out), heads, vector);
+    launch(head_norm_kernel<S, packs.value>, dim3(unsigned(blocks)), dim3(kThreads), 0, stream, args, rows_of<S>(out),
+           heads, vector);
   });
 }
 
@@ -160,10 +173,10 @@ void head_norm_backward(const HeadNormArgs& args, const View& d_out, const View&
   const int64_t chunks = std::clamp<int64_t>((args.x.rows * heads + kTeams - 1) / kTeams, 1, kRowChunks);
   const bool vector = vectorizable(args.x) && vectorizable(d_out) && vectorizable(d_x) && vectorizable(args.gain) &&
                       args.D % kPack == 0;
-  with_element(args.x.element, [&](auto storage) {
+  with_head(args, [&](auto storage, auto packs) {
     using S = decltype(storage);
-    launch(head_norm_backward_kernel<S>, dim3(unsigned(chunks)), dim3(kThreads), 0, stream, args, rows_of<S>(d_out),
-           rows_of<S>(d_x), workspace, heads, vector);
+    launch(head_norm_backward_kernel<S, packs.value>, dim3(unsigned(chunks)), dim3(kThreads), 0, stream, args,
+           rows_of<S>(d_out), rows_of<S>(d_x), workspace, heads, vector);
   });
   add_chunks(d_gain, nullptr, workspace, args.D, chunks, args.D, accumulate, stream);
 }
