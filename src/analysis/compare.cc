@@ -62,6 +62,24 @@ std::optional<int64_t> peak_layer(const RunRecord& run) {
   return best;
 }
 
+constexpr const char* kProbeFields[] = {
+    "sink_rate",     "sink_rate_largest",  "first_token_share",    "value_norm_ratio",
+    "entropy",       "kurtosis",           "infinity_norm",        "massive_activation",
+    "value_gradient_ratio", "value_gradient_per_mass", "content_gradient_ratio", "gate_gradient_ratio"};
+constexpr const char* kQuantizedPerplexity = "quantized_perplexity";
+constexpr const char* kQuantizedChange = "quantized_change";
+
+// What a figure of the full probe or of a quantized model depends on, where it was measured after the training; empty for
+// all others.
+std::string measured_how(const RunRecord& run, const std::string& key) {
+  if (key == kQuantizedPerplexity || key == kQuantizedChange) {
+    const auto& measured = run.quantization;
+    return measured ? fmt::format("step {}, {}, {}", measured->step, measured->rule, measured->data) : "";
+  }
+  const bool probed = std::find(std::begin(kProbeFields), std::end(kProbeFields), key) != std::end(kProbeFields);
+  return probed && run.analysis ? fmt::format("step {}, {}", run.analysis->step, run.analysis->how) : "";
+}
+
 RunSummary summarise(const RunRecord& run) {
   RunSummary row;
   row.label = run.name;
@@ -90,13 +108,9 @@ RunSummary summarise(const RunRecord& run) {
     put("residual_norm_sink", run.final_value("probe", "residual_norm_sink", *row.residual_layer));
     put("residual_norm_rest", run.final_value("probe", "residual_norm_rest", *row.residual_layer));
   }
-  for (const char* field : {"sink_rate", "sink_rate_largest", "first_token_share", "value_norm_ratio", "entropy", "kurtosis",
-                            "infinity_norm", "massive_activation", "value_gradient_ratio", "value_gradient_per_mass",
-                            "content_gradient_ratio", "gate_gradient_ratio"}) {
-    put(field, run.final_value("analysis", field));
-  }
-  put("quantized_perplexity", run.final_value("quantization", "perplexity"));
-  put("quantized_change", run.final_value("quantization", "change"));
+  for (const char* field : kProbeFields) put(field, run.final_value("analysis", field));
+  put(kQuantizedPerplexity, run.final_value("quantization", "perplexity"));
+  put(kQuantizedChange, run.final_value("quantization", "change"));
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));
   const auto parameters = run.info.find("parameters");
   if (parameters != run.info.end() && parameters->is_number()) put("parameters", parameters->get<double>());
@@ -193,11 +207,15 @@ void summarise_groups(Comparison& comparison) {
     group.label = group.members.size() > 1 ? common_label(names) : comparison.rows[group.members[0]].label;
     for (const SummaryMetric& metric : summary_metrics()) {
       std::vector<double> values;
+      std::set<std::string> ways;
       for (const size_t i : group.members) {
         const auto& known = comparison.rows[i].values;
-        if (const auto found = known.find(metric.key); found != known.end()) values.push_back(found->second);
+        const auto found = known.find(metric.key);
+        if (found == known.end()) continue;
+        values.push_back(found->second);
+        ways.insert(measured_how(comparison.runs[i], metric.key));
       }
-      if (!values.empty()) group.values[metric.key] = spread_of(values);
+      if (ways.size() == 1) group.values[metric.key] = spread_of(values);
     }
   }
   // Two groups may still share a label (runs of one name under two settings): the first member's row label is unique.
@@ -412,7 +430,7 @@ Json to_json(const Comparison& comparison) {
       const auto found = group.values.find(metric.key);
       if (found == group.values.end()) continue;
       entry["mean"][metric.key] = found->second.mean;
-      entry["deviation"][metric.key] = found->second.deviation;
+      entry["deviation"][metric.key] = found->second.count > 1 ? Json(found->second.deviation) : Json();
     }
     out["groups"].push_back(std::move(entry));
   }

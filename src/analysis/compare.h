@@ -29,14 +29,15 @@ struct RunSummary {
 };
 
 struct SeedSpread {
-  double mean = 0, deviation = 0;  // deviation: of the sample (n - 1); 0 for a single run
+  double mean = 0, deviation = 0;  // deviation: of the sample (n - 1); 0 for a single value
   int64_t count = 0;
 };
 
 struct SeedGroup {
   std::string label;                         // unique among the groups
   std::vector<size_t> members;               // indices of runs, in the order given
-  std::map<std::string, SeedSpread> values;  // by SummaryMetric::key; over the members that know it
+  std::map<std::string, SeedSpread> values;  // by SummaryMetric::key; over the members that know it, if it
+                                             // was measured alike in all of them
 };
 
 struct RunDifference {

@@ -44,7 +44,7 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   std::vector<std::string> out = {
       "final values; train: mean of the last 10 logged losses; tokens/s: median after the first logged step"};
   std::string head = "sink: position 0; rest: mean over the other positions";
-  if (several_heads) head += "; the head shown is the one with the largest sink attention";
+  if (several_heads) head += "; the head shown is the one with the largest sink attention, of each run its own";
   out.push_back(head);
   std::set<int64_t> peaks;
   bool several_layers = false;
@@ -67,8 +67,13 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   for (const RunRecord& run : comparison.runs) {
     if (run.quantization) quantized.insert(run.quantization->rule);
   }
-  if (!quantized.empty()) out.push_back(fmt::format("quantized: {}", fmt::join(quantized, "; ")));
-  if (has_means) out.push_back("±: standard deviation over runs that differ only by seed");
+  if (!quantized.empty()) {
+    out.push_back(fmt::format("quantized: {}; change: from the same model unquantized on the same held-out sequences, which "
+                              "are others than eval's", fmt::join(quantized, "; ")));
+  }
+  if (has_means) {
+    out.push_back("±: standard deviation over runs that differ only by seed; (1 of 2): as many of them have the figure");
+  }
   return out;
 }
 
@@ -131,6 +136,7 @@ std::string format_metric(const SummaryMetric& metric, double value) {
 
 std::string format_spread(const SummaryMetric& metric, const SeedSpread& spread) {
   const double mean = spread.mean, deviation = spread.deviation;
+  if (spread.count == 1) return format_metric(metric, mean);
   if (metric.digits == 0 && deviation == 0) return format_count(mean);
   if (metric.digits == 0) return fmt::format("{} ± {}", format_count(mean), format_count(deviation));
   if (!std::isfinite(mean + deviation) || needs_exponent(mean) || (mean == 0 && needs_exponent(deviation))) {
@@ -184,7 +190,9 @@ ComparisonTable make_table(const Comparison& comparison) {
     const std::string label = fmt::format("{}, {} seeds", group.label, group.members.size());
     add_row({label, g, true, {}}, group.members, [&](const SummaryMetric& metric) -> std::string {
       const auto found = group.values.find(metric.key);
-      return found == group.values.end() ? kUnknown : format_spread(metric, found->second);
+      if (found == group.values.end()) return kUnknown;
+      const int64_t count = found->second.count, all = int64_t(group.members.size());
+      return format_spread(metric, found->second) + (count < all ? fmt::format(" ({} of {})", count, all) : "");
     });
   }
   table.footnotes = make_footnotes(comparison, several_heads, has_means);

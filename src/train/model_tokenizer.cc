@@ -28,7 +28,7 @@ std::unique_ptr<Tokenizer> tokenizer_of(const fs::path& checkpoint, const Experi
     throw UserError("{}: the run's config has no data.tokenizer, so that --tokenizer must name the model's",
                     checkpoint.string());
   }
-  const std::string key = given.empty() ? "data.tokenizer" : "--tokenizer";
+  const std::string key = given.empty() ? "data.tokenizer (or --tokenizer)" : "--tokenizer";
   auto tokenizer = load_tokenizer(given.empty() ? configured : given, key);
   const std::string own = TokenizerId{tokenizer->name(), tokenizer->hash()}.text();
   const std::string trained = trained_with(checkpoint);

@@ -11,9 +11,10 @@ DataConfig with_shards(DataConfig config, Split split, const GivenData& given) {
   const bool train = split == Split::kTrain;
   const auto own = [&]() -> auto& { return train ? config.train_shards : config.validation_shards; };
   if (given.shards.empty()) {
+    const std::string key = train ? "data.train_shards" : "data.validation_shards";
+    config.shards_key = fmt::format("{} (or {})", key, given.shards_option);
     if (config.type != "tokens" || !own().empty() || (train && !config.sources.empty())) return config;
-    throw UserError("the run's config names no shards in data.{}_shards; {} names some", train ? "train" : "validation",
-                    given.shards_option);
+    throw UserError("the run's config names no shards in {}; {} names some", key, given.shards_option);
   }
   if (config.type != "tokens") config = DataConfig{};
   config.type = "tokens";
@@ -28,6 +29,7 @@ DataConfig with_shards(DataConfig config, Split split, const GivenData& given) {
 std::unique_ptr<DataSource> open_run_data(const LoadedModel& loaded, Split split, const GivenData& given, int64_t length) {
   const Experiment& experiment = loaded.experiment;
   DataConfig config = with_shards(experiment.data, split, given);
+  config.tokenizer_key = "data.tokenizer (or --tokenizer)";
   if (!given.tokenizer.empty()) {
     if (config.type != "tokens") {
       throw UserError("--tokenizer: the run's data are {} (data.type), which no tokenizer made; {} names shards", config.type,

@@ -66,6 +66,7 @@ int Trainer::run(const ResumeOption& resume) {
   started_ = Clock::now();
   started_text_ = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   start(resume);
+  if (files_) note_unused_vocabulary();
   write_info("running");
   try {
     if (files_) progress_.emplace(experiment_.name, experiment_.train.steps);
@@ -314,6 +315,13 @@ void Trainer::log_step(const StepResult& result) {
   interval_steps_ = 0;
 }
 
+void Trainer::note_unused_vocabulary() const {
+  const int64_t used = data_.train->vocab_size_needed(), all = experiment_.model.vocab_size;
+  if (all - used <= used / 4 + 128) return;  // what is common for round numbers, or too rare to be seen at once
+  spdlog::warn("model.vocab_size is {}, but the training data have no token above {}: the rest only takes time and memory", all,
+               used - 1);
+}
+
 void Trainer::evaluate() {
   const int64_t there = data_.held_out->sequences_per_epoch(), wanted = experiment_.log.eval_batch;
   const int64_t sequences = there > 0 ? std::min(there, wanted) : wanted;
@@ -327,7 +335,8 @@ void Trainer::evaluate() {
   }
   append(line);
   if (progress_) progress_->pause();
-  spdlog::info("step {}: held-out loss {:.4f}, perplexity {:.2f}", step_, loss, std::exp(loss));
+  const std::string part = sequences < there ? fmt::format(" (of {} of {} windows)", sequences, there) : "";
+  spdlog::info("step {}: held-out loss {:.4f}, perplexity {:.2f}{}", step_, loss, std::exp(loss), part);
 }
 
 void Trainer::probe() {

@@ -77,6 +77,7 @@ class Trainer {
   void after_step(const StepResult& result);
   double seconds_per_step(const StepResult& result) const;  // since the last train line
   void log_step(const StepResult& result);
+  void note_unused_vocabulary() const;
   void evaluate();
   void probe();
   void analyze();

@@ -130,6 +130,33 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
                 "c: the full probe is of step 10, the run's last is 20", "c: the quantized model is of step 10, the run's last is 20"}));
 }
 
+std::string quantized(int step, const char* data) {
+  return fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"minmax","granularity":"matrix"}},
+    "activations":{{"range":"minmax","momentum":0.9}},"sequences":8,"data":"{}","calibration_sequences":4,
+    "calibration_data":"training","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})", step, data);
+}
+
+// Of what one seed alone has there is no deviation, and of what was not measured alike no mean.
+TEST(Compare, AveragesWhatSeedsHaveInCommon) {
+  RunBuilder build;
+  const std::string a = build.add("vga-s1", 1, 0.1, kOutputGate), b = build.add("vga-s2", 2, 0.3, kOutputGate);
+  const auto group_of = [&] { return compare_paths({a, b}).groups.at(0); };
+  const auto last_cell = [&] { return cell(make_table(compare_paths({a, b})), 2, "quantized [%]", "change"); };
+  build.write("vga-s1", "quantization.json", quantized(20, "held-out"));
+  EXPECT_EQ(group_of().values.at("quantized_change").count, 1);
+  EXPECT_EQ(last_cell(), "64.9 (1 of 2)");
+  const Json group = to_json(compare_paths({a, b}))["groups"][0];
+  EXPECT_TRUE(group["deviation"]["quantized_change"].is_null());
+  EXPECT_TRUE(group["deviation"]["sink_attention"].is_number());
+  build.write("vga-s2", "quantization.json", quantized(20, "held-out"));
+  EXPECT_EQ(last_cell(), "64.9 ± 0.0");
+  for (const std::string& other : {quantized(10, "held-out"), quantized(20, "other")}) {
+    build.write("vga-s2", "quantization.json", other);
+    EXPECT_FALSE(group_of().values.contains("quantized_change"));
+    EXPECT_EQ(last_cell(), "-");
+  }
+}
+
 TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {
   RunBuilder build;
   const Comparison comparison = compare_paths({build.add("vga-s1", 1, 0.1, kOutputGate), build.add("softmax", 1, 0.8),

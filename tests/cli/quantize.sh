@@ -59,7 +59,7 @@ expect_wrong_input '--data: cannot open .*nothing.bin' "$folder/run" --data "$fo
 expect_wrong_input '--calibration-data: cannot open .*nothing.bin' "$folder/run" --calibration-data "$folder/nothing.bin"
 expect_wrong_input '--tokenizer: .*bigram_backcopy.*; --data names shards' "$folder/run" --tokenizer "$folder/new.json"
 expect_wrong_input '; --calibration-data names' "$folder/run" --data "$shard" --tokenizer "$folder/new.json"
-expect_wrong_input 'data.tokenizer: .*old.json' "$folder/moved"
+expect_wrong_input 'data.tokenizer (or --tokenizer): .*old.json' "$folder/moved"
 expect_wrong_input '--tokenizer: .*none.model' "$folder/moved" --tokenizer "$folder/none.model"
 expect_wrong_input '--tokenizer: .* was trained with another tokenizer' "$folder/moved" --tokenizer "$folder/other.json"
 expect_wrong_input '--data: .* by another tokenizer .* than --tokenizer' "$folder/run" --data "$shard" --tokenizer "$folder/other.json"

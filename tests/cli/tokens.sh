@@ -32,6 +32,11 @@ grep '"kind":"eval"' "$folder/one/metrics.jsonl" |
   awk '{ ratio = $2 * log(2) / $1; if (ratio <= 1 || ratio >= 1.06) bad = 1 } END { exit bad || NR != 2 }' ||
   fail "bits per byte are wrong: $(grep '"kind":"eval"' "$folder/one/metrics.jsonl")"
 
+# ---- a vocabulary that the data do not fill
+grep -q 'no token above' "$folder/out" && fail "a vocabulary that fits is told of"
+tokens wide "$one" --set model.vocab_size=500 --set train.steps=1 || fail "it does not train: $(cat "$folder/err")"
+grep -q 'model.vocab_size is 500, but the training data have no token above 256' "$folder/out" || fail "$(cat "$folder/out")"
+
 # ---- several sources, shuffled documents: stopped and resumed, the run is the same
 mixed="\"sources\": [{\"shards\": [\"$text\"], \"weight\": 3}, {\"shards\": [\"$code\"]}], \"shuffle\": \"documents\""
 tokens straight "$mixed" || fail "the mixture does not train: $(cat "$folder/err")"
