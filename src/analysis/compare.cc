@@ -74,7 +74,7 @@ constexpr const char* kQuantizedChange = "quantized_change";
 std::string measured_how(const RunRecord& run, const std::string& key) {
   if (key == kQuantizedPerplexity || key == kQuantizedChange) {
     const auto& measured = run.quantization;
-    return measured ? fmt::format("step {}, {}, {}", measured->step, measured->rule, measured->data) : "";
+    return measured ? fmt::format("step {}, {}", measured->step, measured->how()) : "";
   }
   const bool probed = std::find(std::begin(kProbeFields), std::end(kProbeFields), key) != std::end(kProbeFields);
   return probed && run.analysis ? fmt::format("step {}, {}", run.analysis->step, run.analysis->how) : "";
@@ -274,9 +274,8 @@ void warn_of_measurements(const Comparison& comparison, std::vector<std::string>
   };
   warn("the full probes",
        told_apart(comparison, [](const RunRecord& run) { return run.analysis ? run.analysis->how : ""; }));
-  warn("the quantized models", told_apart(comparison, [](const RunRecord& run) {
-         return run.quantization ? run.quantization->rule + ", " + run.quantization->data : "";
-       }));
+  warn("the quantized models",
+       told_apart(comparison, [](const RunRecord& run) { return run.quantization ? run.quantization->how() : ""; }));
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
     const RunRecord& run = comparison.runs[i];
     const auto check_step = [&](const char* what, int64_t step) {

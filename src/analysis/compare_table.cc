@@ -69,7 +69,7 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   }
   if (!quantized.empty()) {
     out.push_back(fmt::format("quantized: {}; change: from the same model unquantized on the same held-out sequences, which "
-                              "are others than eval's", fmt::join(quantized, "; ")));
+                              "may be others than eval's", fmt::join(quantized, "; ")));
   }
   if (has_means) {
     out.push_back("±: standard deviation over runs that differ only by seed; (1 of 2): as many of them have the figure");

@@ -61,6 +61,7 @@ struct RecordedAnalysis {
 // What quantizing the model of a checkpoint costs; the figures are in the series (docs/quantization.md).
 struct RecordedQuantization {
   int64_t step = 0;
+  std::string how() const { return rule + ", " + data; }  // what its figures depend on
   std::string rule, data;  // "W8A8, weights minmax per matrix, activations minmax with ..."; "128 sequences of tokens: ..."
 };
 
