@@ -165,26 +165,46 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   head_->norm().forward(pass, x, shared.delta, final_residual(pass), shared.normed);
 }
 
-void Transformer::run_backward(const Pass& pass, GradientListener* listener) {
-  int bucket = head_bucket_;
-  const auto enter = [&](int next) {
-    if (!listener || next == bucket) return;
-    listener->close(bucket);
-    if (next != 0 || !config_.tied_head) listener->open(next);
-    bucket = next;
+// The arguments are kept by value: the stretches run after this returns.
+std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pass) const {
+  std::vector<Stretch> stretches;
+  const auto add = [&](int bucket, std::function<void()> ops) {
+    if (stretches.empty() || stretches.back().bucket != bucket) stretches.push_back({bucket, {}});
+    stretches.back().ops.push_back(std::move(ops));
   };
   const BlockScratch shared = scratch(pass);
   const Tensor d_residual = pass.view(d_residual_, {pass.N(), config_.width});
-  head_->norm().backward(pass, d_residual, false, shared.d_normed, final_residual(pass), shared.workspace);
-  for (size_t layer = blocks_.size(); layer-- > 0;) {
-    enter(block_bucket_[layer]);
-    blocks_[layer].backward(pass, d_residual, shared);
-  }
-  enter(0);
+  add(head_bucket_, [=, this, &pass] {
+    head_->norm().backward(pass, d_residual, false, shared.d_normed, final_residual(pass), shared.workspace);
+  });
+  for (size_t layer = blocks_.size(); layer-- > 0;)
+    add(block_bucket_[layer], [=, this, &pass] { blocks_[layer].backward(pass, d_residual, shared); });
   // A tied head has written the table's gradient already.
-  backend_.embedding_backward(params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
-                              per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head, pass.accumulate);
-  if (listener) listener->close(0);
+  add(0, [=, this, &pass] {
+    backend_.embedding_backward(params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
+                                per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head, pass.accumulate);
+  });
+  return stretches;
+}
+
+// A listener does work of its own between the stretches, which no record holds.
+void Transformer::learn_with(GradientListener& listener, const Pass& pass, const std::string& key,
+                             const std::function<void()>& head_loss) {
+  backend_.replay(key + " forward", [&] { run_forward(pass); });
+  listener.open(head_bucket_);
+  const bool table_is_open = config_.tied_head;  // its gradient begins with the head's product
+  if (table_is_open && head_bucket_ != 0) listener.open(0);
+  backend_.replay(key + " head", head_loss);
+  int open = head_bucket_;
+  for (const Stretch& stretch : backward_stretches(pass)) {
+    if (stretch.bucket != open) {
+      listener.close(open);
+      open = stretch.bucket;
+      if (open != 0 || !table_is_open) listener.open(open);
+    }
+    backend_.replay(fmt::format("{} bucket {}", key, open), [&] { stretch.run(); });
+  }
+  listener.close(open);
 }
 
 double Transformer::forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
@@ -194,18 +214,20 @@ double Transformer::forward_backward(const int32_t* tokens, const int32_t* targe
   const Pass pass = begin_pass(tokens, B, T, accumulate, document_starts);
   const Tensor losses = per_token(pass, losses_);
   upload(pass, targets_, targets);
-  const auto ops = [&] {
+  const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, B, T, grad_scale, accumulate, document_starts != nullptr);
+  const auto head_loss = [&] {
     const BlockScratch shared = scratch(pass);
-    run_forward(pass);
-    if (listener) listener->open(head_bucket_);
-    if (listener && config_.tied_head && head_bucket_ != 0) listener->open(0);
     head_->loss(pass, losses, shared.d_normed, shared.normed, per_token(pass, targets_), grad_scale);
-    run_backward(pass, listener);
   };
-  // A listener does work of its own between the ops, which no record holds.
-  if (listener) ops();
-  else backend_.replay(fmt::format("model {} {}x{} {} {} {}", id_, B, T, grad_scale, accumulate, document_starts != nullptr),
-                       ops);
+  if (listener) {
+    learn_with(*listener, pass, key, head_loss);
+  } else {
+    backend_.replay(key, [&] {
+      run_forward(pass);
+      head_loss();
+      for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
+    });
+  }
   return backend_.sum(losses);
 }
 
@@ -249,7 +271,8 @@ double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64
   const BlockScratch shared = scratch(pass);
   head_->loss(pass, losses, grad_scale == 0 ? Tensor{} : shared.d_normed, shared.normed, per_token(pass, targets_),
               grad_scale);
-  if (grad_scale != 0) run_backward(pass, nullptr);
+  if (grad_scale != 0)
+    for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
   return backend_.sum(losses);
 }
 

@@ -95,7 +95,17 @@ class Transformer {
   Pass begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate, const int32_t* document_starts);
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
-  void run_backward(const Pass& pass, GradientListener* listener);
+  // A part of the backward pass, between two changes of the bucket whose gradients it computes.
+  struct Stretch {
+    int bucket;
+    std::vector<std::function<void()>> ops;
+    void run() const {
+      for (const auto& op : ops) op();
+    }
+  };
+  std::vector<Stretch> backward_stretches(const Pass& pass) const;  // `pass` must outlive them
+  void learn_with(GradientListener& listener, const Pass& pass, const std::string& key,
+                  const std::function<void()>& head_loss);
   void begin_bucket();
   void declare_gradients(const Timeline& time);
   void place_gradients();

@@ -129,5 +129,56 @@ TEST_F(CudaTraining, ACheckpointGoesFromOneDeviceToTheOther) {
   EXPECT_LT(std::sqrt(distance), 1e-4 * std::sqrt(norm));
 }
 
+// Notes what it is told, and writes over a bucket when it opens: work of its own between the recorded parts of a step.
+class NotingListener final : public GradientListener {
+ public:
+  NotingListener(Backend& backend, Transformer& model) : backend_(backend), model_(model) {}
+  void open(int bucket) override {
+    backend_.fill(model_.params().bucket_grads(bucket), NAN);
+    told += fmt::format("+{} ", bucket);
+  }
+  void close(int bucket) override { told += fmt::format("-{} ", bucket); }
+  std::string told;
+
+ private:
+  Backend& backend_;
+  Transformer& model_;
+};
+
+// A step that is recorded in parts, between which gradients are exchanged: run, recorded, replayed, it gives the gradients
+// of one that is recorded whole, and every bucket is opened once before its first gradient and closed after its last.
+TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
+  for (const std::string tied : {"false", "true"}) {
+    SCOPED_TRACE(tied);
+    Experiment experiment = runs_.experiment(small({"model.layers=3", "model.tied_head=" + tied}));
+    TransformerOptions options;
+    options.max_batch = 2;
+    options.bucket_parameters = 1;  // every layer a bucket of its own
+    Transformer model(*backend_, experiment.model, options);
+    model.initialise(1);
+    const int64_t T = experiment.model.context;
+    NotingListener listener(*backend_, model);
+    std::vector<int32_t> tokens(size_t(2 * T)), targets(size_t(2 * T));
+    for (int step = 0; step < 3; ++step) {
+      for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = int32_t(i * 7 + size_t(step)) % 60, targets[i] = int32_t(i * 5) % 60;
+      const auto gradients = [&](GradientListener* with) {
+        const double loss = model.forward_backward(tokens.data(), targets.data(), 2, T, 0.1, false, with);
+        std::vector<float> out(1, float(loss));
+        for (const ParamSpec& spec : model.params().specs()) {
+          const Tensor gradient = model.params().grad(model.params().find(spec.name));
+          std::vector<float> values(size_t(gradient.elements()));
+          backend_->download(values.data(), gradient);
+          out.insert(out.end(), values.begin(), values.end());
+        }
+        return out;
+      };
+      listener.told.clear();
+      const std::vector<float> got = gradients(&listener), want = gradients(nullptr);
+      EXPECT_EQ(listener.told, tied == "true" ? "+4 +0 -4 +3 -3 +2 -2 +1 -1 -0 " : "+4 -4 +3 -3 +2 -2 +1 -1 +0 -0 ") << step;
+      EXPECT_EQ(got, want) << step;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace sluice
