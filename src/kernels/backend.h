@@ -29,6 +29,15 @@ struct MatmulArgs {
   Activation activation = Activation::kRelu;
 };
 
+// A product of each head's own: the tensors of `all` are those of every head side by side, `heads` equal slices of each.
+// Activations are cut by columns, the weight, which is b or with transpose_a (its gradient) out, by rows. No `activated`.
+struct HeadMatmul {
+  MatmulArgs all;
+  int64_t heads = 1;
+
+  MatmulArgs of_head(int64_t head) const;
+};
+
 struct AttentionForward {
   AttentionSpec spec;
   Tensor q;                      // [N, H*D] act, strided
@@ -39,7 +48,7 @@ struct AttentionForward {
   // do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
   Tensor first_key;
   Tensor out;                    // [N, H*D] act, strided
-  Tensor stats;                  // [B, H, T, 2] acc: the row's reference m and the inverse of its normaliser
+  Tensor stats;                  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
 };
 
 struct AttentionBackward {
@@ -195,6 +204,7 @@ class Backend {
 
   // --- linear algebra
   virtual void matmul(const MatmulArgs& args) = 0;
+  virtual void head_matmul(const HeadMatmul& args) = 0;
   virtual void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) = 0;
 
   // --- MLP

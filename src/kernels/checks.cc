@@ -205,6 +205,21 @@ void check_matmul(const MatmulArgs& args) {
   if (args.activated) op.matrix("activated", args.activated, args.out.dtype, M, N);
 }
 
+void check_head_matmul(const HeadMatmul& args) {
+  const Op op("head_matmul");
+  const MatmulArgs& all = args.all;
+  op.require_present("a", all.a);
+  op.require_present("b", all.b);
+  op.require_present("out", all.out);
+  op.require(!all.activated, "`activated` must be absent");
+  op.require(!all.transpose_a || !all.bias, "a weight's gradient has no bias");
+  const auto divides = [&](int64_t size) { return args.heads >= 1 && size % args.heads == 0; };
+  op.require(divides(all.a.cols()) && divides(all.transpose_a ? all.b.cols() : all.b.rows()) &&
+                 divides(all.transpose_a ? all.out.rows() : all.out.cols()) && (!all.bias || divides(all.bias.elements())),
+             "the heads must be equal slices of every tensor");
+  check_matmul(args.of_head(0));
+}
+
 void check_bias_gradient(const Tensor& d_bias, const Tensor& d_out) {
   const Op op("bias_gradient");
   const DType act = op.activation_type("d_out", d_out);

@@ -17,6 +17,7 @@ void check_embedding_backward(const Tensor& d_table, const Tensor& d_positions, 
 void check_norm_forward(const NormForward& args);
 void check_norm_backward(const NormBackward& args);
 void check_matmul(const MatmulArgs& args);
+void check_head_matmul(const HeadMatmul& args);
 void check_bias_gradient(const Tensor& d_bias, const Tensor& d_out);
 void check_activation_forward(const Tensor& out, const Tensor& x);
 void check_activation_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out);

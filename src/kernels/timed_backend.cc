@@ -65,6 +65,10 @@ void TimedBackend::matmul(const MatmulArgs& args) {
   if (args.activated) activation_forward(args.activation, args.activated, args.out);
 }
 
+void TimedBackend::head_matmul(const HeadMatmul& args) {
+  timed("head matmul", [&] { inner_.head_matmul(args); });
+}
+
 // Op by op where they are measured: a record has no parts to time.
 void TimedBackend::replay(const std::string& key, const std::function<void()>& ops) {
   if (measuring_) ops();

@@ -61,6 +61,7 @@ class TimedBackend final : public Backend {
   void norm_backward(const NormBackward& args) override;
   int64_t norm_workspace(int64_t C) const override { return inner_.norm_workspace(C); }
   void matmul(const MatmulArgs& args) override;
+  void head_matmul(const HeadMatmul& args) override;
   void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) override;
   void activation_forward(Activation kind, const Tensor& out, const Tensor& x) override;
   void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x,

@@ -47,6 +47,7 @@ enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD
 };
+enum cublasLtMatrixLayoutAttribute_t { CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET };
 enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
   CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
@@ -66,6 +67,8 @@ struct EmulatedMatmul {
 struct EmulatedLayout {
   cudaDataType_t type;
   int64_t rows, cols, ld;
+  int32_t count = 1;
+  int64_t step = 0;
 };
 using cublasLtHandle_t = struct EmulatedCublas*;
 using cublasLtMatmulDesc_t = EmulatedMatmul*;
@@ -95,6 +98,13 @@ inline cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* out, cu
                                                  uint64_t cols, int64_t ld) {
   if (ld < int64_t(rows)) return CUBLAS_STATUS_INVALID_VALUE;
   return *out = new EmulatedLayout{type, int64_t(rows), int64_t(cols), ld}, CUBLAS_STATUS_SUCCESS;
+}
+inline cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t name,
+                                                       const void* value, size_t bytes) {
+  const bool count = name == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT;
+  if (bytes != (count ? sizeof layout->count : sizeof layout->step)) return CUBLAS_STATUS_INVALID_VALUE;
+  std::memcpy(count ? static_cast<void*>(&layout->count) : &layout->step, value, bytes);
+  return CUBLAS_STATUS_SUCCESS;
 }
 inline cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout) {
   return delete layout, CUBLAS_STATUS_SUCCESS;
@@ -129,10 +139,11 @@ namespace sluice::emulation {
 inline bool has_bias(const EmulatedMatmul& desc) { return desc.epilogue & 4; }
 inline bool has_gelu(const EmulatedMatmul& desc) { return desc.epilogue & 32; }
 
-// The row-major transpose of a column-major matrix.
-inline Tensor transposed(const void* data, const EmulatedLayout& layout) {
-  Tensor out(const_cast<void*>(data), layout.type == CUDA_R_16BF ? DType::kBF16 : DType::kF32,
-             {layout.cols, layout.rows});
+// The row-major transpose of a column-major matrix, the index-th of its batch.
+inline Tensor transposed(const void* data, const EmulatedLayout& layout, int32_t index) {
+  const DType type = layout.type == CUDA_R_16BF ? DType::kBF16 : DType::kF32;
+  char* first = static_cast<char*>(const_cast<void*>(data));
+  Tensor out(first + index * layout.step * int64_t(size_of(type)), type, {layout.cols, layout.rows});
   out.stride = layout.ld;
   return out;
 }
@@ -170,6 +181,24 @@ inline void finish(const EmulatedMatmul& desc, const Tensor& product, const Tens
     }
 }
 
+inline void submit_product(const EmulatedMatmul& desc, const Tensor& first, const Tensor& second, const Tensor& result,
+                           bool accumulate) {
+  submit([=] {
+    std::vector<float> sums(size_t(result.elements()));
+    const Tensor product(sums.data(), DType::kF32, result.shape);
+    if (accumulate)
+      for (int64_t i = 0; i < result.elements(); ++i)
+        sums[size_t(i)] = read(result, i / result.cols(), i % result.cols());
+    cpu_matmul({.out = product,
+                .a = first,
+                .b = second,
+                .transpose_a = desc.transpose_b == CUBLAS_OP_T,
+                .transpose_b = desc.transpose_a == CUBLAS_OP_T,
+                .accumulate = accumulate});
+    finish(desc, product, result);
+  });
+}
+
 }  // namespace sluice::emulation
 
 inline cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t, cublasLtMatmulDesc_t desc,
@@ -195,21 +224,9 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc
   if (scale != 1 || (kept != 0 && (kept != 1 || c != d))) return CUBLAS_STATUS_INVALID_VALUE;
   const cublasStatus_t status = emulation::check_epilogue(*desc, *d_layout, emulation::Fusion::kRun);
   if (status != CUBLAS_STATUS_SUCCESS) return status;
-  const Tensor first = emulation::transposed(b, *b_layout), second = emulation::transposed(a, *a_layout);
-  const Tensor result = emulation::transposed(d, *d_layout);
-  emulation::submit([=, desc = *desc] {
-    std::vector<float> sums(size_t(result.elements()));
-    const Tensor product(sums.data(), DType::kF32, result.shape);
-    if (kept != 0)
-      for (int64_t i = 0; i < result.elements(); ++i)
-        sums[size_t(i)] = emulation::read(result, i / result.cols(), i % result.cols());
-    cpu_matmul({.out = product,
-                .a = first,
-                .b = second,
-                .transpose_a = desc.transpose_b == CUBLAS_OP_T,
-                .transpose_b = desc.transpose_a == CUBLAS_OP_T,
-                .accumulate = kept != 0});
-    emulation::finish(desc, product, result);
-  });
+  if (a_layout->count != d_layout->count || b_layout->count != d_layout->count) return CUBLAS_STATUS_INVALID_VALUE;
+  for (int32_t index = 0; index < d_layout->count; ++index)
+    emulation::submit_product(*desc, emulation::transposed(b, *b_layout, index), emulation::transposed(a, *a_layout, index),
+                              emulation::transposed(d, *d_layout, index), kept != 0);
   return CUBLAS_STATUS_SUCCESS;
 }

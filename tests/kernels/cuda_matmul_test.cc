@@ -83,6 +83,38 @@ TEST(CudaMatmul, IsTheCpusProduct) {
   expect_all_products();
 }
 
+// The three products of a gate that reads each head's own slice: its logits, its part of d_x, its weight's gradient.
+// Slices of several rows that are not side by side, so that a wrong step between the heads shows.
+TEST(CudaMatmul, HeadsHaveProductsOfTheirOwn) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  constexpr int64_t rows = 19, heads = 3, in = 8;
+  for_device_types([](DType dtype) {
+    for (int64_t out : {1, 5, 8}) {
+      SCOPED_TRACE(out);
+      TestBuffer x(dtype, rows, heads * in, heads * in + 7), weight(dtype, heads * out, in), bias(DType::kF32, Shape{heads * out}),
+          logits(dtype, rows, heads * out, heads * out + 2), d_x(dtype, rows, heads * in), d_weight(DType::kF32, heads * out, in);
+      x.randomise(1), weight.randomise(2), bias.randomise(3), logits.randomise(4), d_x.randomise(5), d_weight.randomise(6);
+      const std::vector<TestBuffer> buffers{x, weight, bias, logits, d_x, d_weight};
+      const auto expect_op = [&](const DeviceOp& op, bool biased = false) {
+        const double size = 4 * std::sqrt(double(rows)) + 4;  // a bias is added to what was rounded, see slack()
+        expect_parity(buffers, op, 20 * size + (biased && dtype == DType::kBF16 ? 2 * size * 0x1p24 * 0x1p-8 : 0));
+      };
+      const Tensor none;
+      for (const bool biased : {false, true})
+        expect_op([&](Backend& on, const Tensors& t) {
+          on.head_matmul({{.out = t[3], .a = t[0], .b = t[1], .transpose_b = true, .bias = biased ? t[2] : none}, heads});
+        }, biased);
+      expect_op([](Backend& on, const Tensors& t) {
+        on.head_matmul({{.out = t[4], .a = t[3], .b = t[1], .accumulate = true}, heads});
+      });
+      for (const bool accumulate : {false, true})
+        expect_op([&](Backend& on, const Tensors& t) {
+          on.head_matmul({{.out = t[5], .a = t[3], .b = t[0], .transpose_a = true, .accumulate = accumulate}, heads});
+        });
+    }
+  });
+}
+
 #if !SLUICE_WITH_CUDA
 void expect_products_without_fusion(emulation::Fusion refused) {
   emulation::refused = refused;

@@ -125,5 +125,23 @@ TEST(Matmul, NaNComesThrough) {
   }
 }
 
+// Against one product with a weight that is zero outside its blocks.
+TEST(Matmul, HeadsReadTheirOwnSlices) {
+  constexpr int64_t rows = 6, heads = 3, in = 4, out = 2;
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  TestBuffer x(DType::kF32, rows, heads * in), weight(DType::kF32, heads * out, in), bias(DType::kF32, Shape{heads * out}),
+      got(DType::kF32, rows, heads * out), want(DType::kF32, rows, heads * out), whole(DType::kF32, heads * out, heads * in);
+  x.randomise(1), weight.randomise(2), bias.randomise(3);
+  for (int64_t row = 0; row < heads * out; ++row)
+    for (int64_t col = 0; col < heads * in; ++col)
+      whole.set(row * heads * in + col, col / in == row / out ? weight.at(row * in + col % in) : 0);
+  backend->head_matmul({{.out = got, .a = x, .b = weight, .transpose_b = true, .bias = bias}, heads});
+  backend->matmul({.out = want, .a = x, .b = whole, .transpose_b = true, .bias = bias});
+  for (int64_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got.at(i), want.at(i), 1e-5) << i;
+  TestBuffer narrow(DType::kF32, rows, heads * in - 1);
+  EXPECT_THROW(backend->head_matmul({{.out = got, .a = narrow, .b = weight, .transpose_b = true, .bias = {}}, heads}),
+               std::logic_error);
+}
+
 }  // namespace
 }  // namespace sluice

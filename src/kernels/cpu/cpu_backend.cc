@@ -152,6 +152,11 @@ void CpuBackend::matmul(const MatmulArgs& args) {
   if (args.activated) activation_forward(args.activation, args.activated, args.out);
 }
 
+void CpuBackend::head_matmul(const HeadMatmul& args) {
+  check_head_matmul(args);
+  for (int64_t head = 0; head < args.heads; ++head) cpu_matmul(args.of_head(head));
+}
+
 void CpuBackend::bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) {
   check_bias_gradient(d_bias, d_out);
   check_workspace("bias_gradient", workspace, norm_workspace(d_out.cols()));

@@ -37,6 +37,7 @@ class CpuBackend : public Backend {
   int64_t norm_workspace(int64_t C) const override;
 
   void matmul(const MatmulArgs& args) override;
+  void head_matmul(const HeadMatmul& args) override;
   void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) override;
 
   void activation_forward(Activation kind, const Tensor& out, const Tensor& x) override;

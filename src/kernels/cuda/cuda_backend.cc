@@ -185,6 +185,11 @@ class CudaBackend final : public Backend {
     put("matmul", [&] { matmul_.run(args); });
   }
 
+  void head_matmul(const HeadMatmul& args) override {
+    check_head_matmul(args);
+    put("head_matmul", [&] { matmul_.run(args); });
+  }
+
   void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) override {
     check_bias_gradient(d_bias, d_out);
     check_workspace("bias_gradient", workspace, norm_workspace(d_out.cols()));

@@ -24,15 +24,18 @@ class Matmul {
 
   // Arguments have been checked (kernels/checks.h).
   void run(const MatmulArgs& args);
+  void run(const HeadMatmul& args);  // as one batched product
 
  private:
+  struct Batch;
   struct Fusion;
   struct Key;
   class Plan;
 
-  std::unique_ptr<Plan>& plan(const MatmulArgs& args, const Fusion& fusion);
-  bool run_fused(const MatmulArgs& args, const Fusion& fusion);
+  std::unique_ptr<Plan>& plan(const MatmulArgs& args, const Batch& batch, const Fusion& fusion);
+  bool run_fused(const MatmulArgs& args, const Batch& batch, const Fusion& fusion);
   const void* prepared_bias(const MatmulArgs& args);
+  [[noreturn]] static void throw_no_product(const MatmulArgs& args, const Batch& batch);
 
   const Stream& stream_;
   cublasLtHandle_t handle_ = nullptr;

@@ -39,13 +39,7 @@ void Gate::compute(const Pass& pass, const Tensor& x, const Tensor& v) const {
   const Tensor out = logits(pass), bias = pass.params.value(bias_);
   if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? v : x, weight_, bias_);
   const LinearOperands in = pass.operands(x, weight_);
-  const int64_t per_head = columns_ / groups_;
-  for (int64_t h = 0; h < groups_; ++h)
-    pass.backend.matmul({.out = out.columns(h * per_head, per_head),
-                         .a = in.x.columns(h * head_size_, head_size_),
-                         .b = in.weight.row_range(h * per_head, per_head),
-                         .transpose_b = true,
-                         .bias = bias ? bias.columns(h * per_head, per_head).reshaped({per_head}) : Tensor{}});
+  pass.backend.head_matmul({{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
 }
 
 void Gate::apply(const Pass& pass, const Tensor& out, const Tensor& in) const {
@@ -66,22 +60,15 @@ void Gate::backward(const Pass& pass, const Tensor& d_in, const Tensor& d_out, c
 void Gate::backward_input(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
   const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
   if (reads_ != Reads::kHiddenHead) return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
-  const Tensor weight = pass.params.weight(weight_), d_weight = pass.params.grad(weight_);
-  const int64_t per_head = columns_ / groups_;
-  for (int64_t h = 0; h < groups_; ++h) {
-    const Tensor d_out = d_logits.columns(h * per_head, per_head);
-    pass.backend.matmul({.out = d_read.columns(h * head_size_, head_size_),
-                         .a = d_out,
-                         .b = weight.row_range(h * per_head, per_head),
-                         .accumulate = true,
-                         .bias = {}});
-    pass.backend.matmul({.out = d_weight.row_range(h * per_head, per_head),
-                         .a = d_out,
-                         .b = read.columns(h * head_size_, head_size_),
-                         .transpose_a = true,
-                         .accumulate = pass.accumulate,
-                         .bias = {}});
-  }
+  pass.backend.head_matmul(
+      {{.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
+  pass.backend.head_matmul({{.out = pass.params.grad(weight_),
+                             .a = d_logits,
+                             .b = read,
+                             .transpose_a = true,
+                             .accumulate = pass.accumulate,
+                             .bias = {}},
+                            groups_});
   if (bias_) pass.backend.bias_gradient(pass.params.grad(bias_), d_logits, pass.accumulate, workspace);
 }
 
