@@ -86,7 +86,7 @@ struct AttentionCase {
         sink_logit(accumulator_of(act), 1, s.H),
         d_out(act, s.B * s.T, s.H * s.D, s.H * s.D + 2),
         out(act, s.B * s.T, s.H * s.D, s.H * s.D + 3),
-        stats(accumulator_of(act), {s.B, s.H, s.T, 2}),
+        stats(accumulator_of(act), {2, s.B, s.H, s.T}),
         d_qkv(qkv),
         d_key_bias(key_bias),
         d_value_bias(key_bias),

@@ -19,7 +19,7 @@ struct AttentionForwardArgs {
   const float* sink_logit = nullptr;    // [H], for ScoreKind::kSinkLogit
   const int32_t* first_key = nullptr;   // [B, T] or null
   View out;                             // [B*T, H*D]
-  float* stats = nullptr;               // [B, H, T, 2]
+  float* stats = nullptr;               // [2, B, H, T]
 };
 
 struct AttentionBackwardArgs {

@@ -66,6 +66,7 @@ void backward(const AttentionBackwardArgs& args, cudaStream_t stream) {
                              rows_of<S>(args.d_k),
                              rows_of<S>(args.d_v),
                              in.stats,
+                             in.stats + s.B * s.H * s.T,
                              reinterpret_cast<float4*>(args.workspace),
                              args.workspace + layout.bias_shares,
                              args.workspace + layout.sink_shares,

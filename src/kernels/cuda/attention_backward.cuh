@@ -20,7 +20,7 @@ template <class S>
 struct BackwardProblem : AttentionProblem {
   Rows<const S> q, k, v, out, d_out;
   Rows<S> d_q, d_k, d_v;
-  const float* stats;      // [B, H, T, 2]
+  const float *m, *inverse;  // [B, H, T]: the two parts of the forward's statistics
   float4* rows;            // [B, H, padded_T]: m, 1/l, delta, the first key it sees; zeros but the last from T on
   float* bias_shares;      // [B, group, blocks, 2, KV, D]: of d_key_bias (before the scale) and d_value_bias
   float* sink_shares;      // [B, blocks, H]: of d_sink_logit

@@ -21,15 +21,17 @@ struct GradientRows {
   float m[kRows], inverse[kRows], delta[kRows];
   float bias_score[kRows], bias_dp[kRows];
 
-  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int b, int first_query, const float* stats)
+  // references and inverses: of the head's row 0.
+  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int b, int first_query, const float* references,
+                                          const float* inverses)
       : p(problem), first(first_query), first_seen(first_key_of(p, b, first)) {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = first + 8 * r + g;
-      const float2 pair = row < p.T ? *reinterpret_cast<const float2*>(stats + 2 * int64_t(row)) : make_float2(0, 0);
       start[r] = first_key_of(p, b, row);
-      m[r] = pair.x, inverse[r] = pair.y, delta[r] = 0, bias_score[r] = 0, bias_dp[r] = 0;
+      m[r] = row < p.T ? references[row] : 0.0f, inverse[r] = row < p.T ? inverses[row] : 0.0f;
+      delta[r] = 0, bias_score[r] = 0, bias_dp[r] = 0;
     }
   }
 
@@ -158,7 +160,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
   S* const warp_q = q + warp_row * kStride;
   const S* const warp_d_out = d_out + warp_row * kStride;
   const LeftRows<S, kStrips, kD, false> left_q(warp_q, kStride), left_d_out(warp_d_out, kStride);
-  GradientRows<S, Score, kD> rows(p, b, row, p.stats + int64_t(bh) * p.T * 2);
+  GradientRows<S, Score, kD> rows(p, b, row, p.m + int64_t(bh) * p.T, p.inverse + int64_t(bh) * p.T);
   if (p.key_bias) rows.read_bias(warp_q, warp_d_out, kv);
 
   // s and dp of a tile, where the warp sees it.

@@ -230,10 +230,10 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
   }
 
   const int g = lane_index() / 4, row = first + warp_row;
-  float2* const stats = reinterpret_cast<float2*>(p.stats) + int64_t(bh) * p.T;
+  float *const references = p.stats + int64_t(bh) * p.T, *const inverses = references + int64_t(p.B) * p.H * p.T;
   for (int r = 0; r < 2 * kStrips; ++r) {
     const int i = row + 8 * r + g;
-    if (lane_index() % 4 == 0 && i < p.T) stats[i] = make_float2(rows.m[r], rows.l[r]);
+    if (lane_index() % 4 == 0 && i < p.T) references[i] = rows.m[r], inverses[i] = rows.l[r];
   }
   store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
 }

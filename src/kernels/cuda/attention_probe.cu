@@ -77,7 +77,7 @@ template <class Score>
 __global__ void __launch_bounds__(kThreads) weights_kernel(float* scores, const float* stats, int64_t rows,
                                                            const ScoreValues<float> constants) {
   const int64_t row = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (row < rows) scores[row] = Score::probability(scores[row], stats[2 * row], stats[2 * row + 1], constants);
+  if (row < rows) scores[row] = Score::probability(scores[row], stats[row], stats[rows + row], constants);
 }
 
 template <class S>

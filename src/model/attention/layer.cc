@@ -54,7 +54,7 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
   d_heads_ = scratch(".d_heads", {N, H * D});
   if (gate_ && gate_->at_source()) gated_values_ = kept(".gated_values", {N, KV * D});
   if (gate_ && !gate_->at_source()) gated_ = kept(".gated", {N, H * D});
-  stats_ = d.attention_activation(layer, name + ".stats", "statistics", {d.max_batch, H, model.context, 2}, d.acc());
+  stats_ = d.attention_activation(layer, name + ".stats", "statistics", {2, d.max_batch, H, model.context}, d.acc());
   attention_workspace_ = d.plan.declare(name + ".workspace", "scratch",
                                         {d.backend.attention_workspace(spec_.shape, d.act)}, DType::kF32, {back, back});
 }
@@ -88,7 +88,7 @@ AttentionForward AttentionLayer::attention(const Pass& pass) const {
   args.sink_logit = pass.params.value(sink_logit_);
   args.first_key = pass.first_key;
   args.out = pass.view(heads_out_, {pass.N(), H * D});
-  args.stats = pass.view(stats_, {pass.B, H, pass.T, 2});
+  args.stats = pass.view(stats_, {2, pass.B, H, pass.T});
   return args;
 }
 

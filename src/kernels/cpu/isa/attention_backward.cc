@@ -42,8 +42,7 @@ struct QueryRows {
   int64_t first, count;
   const int32_t* first_key;  // [count], or null: 0
   Rows<A> q, d_o;
-  const A* stats;   // [count, 2]
-  const A* delta;   // [count]
+  const A *m, *inverse, *delta;  // [count]
   alignas(64) A q_scratch[kBlock * kMaxHead];
   alignas(64) A d_o_scratch[kBlock * kMaxHead];
   alignas(64) A s[kBlock * kBlock];    // [queries, keys]: scores, then weights
@@ -105,7 +104,7 @@ class Backward {
     const auto add = [&] {
       products(queries, keys);
       for (int64_t i = 0; i < queries.count; ++i) {
-        const V m(queries.stats[2 * i]), inv(queries.stats[2 * i + 1]);
+        const V m(queries.m[i]), inv(queries.inverse[i]);
         const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
         V sum(0);
         for (int64_t j = 0; j < columns; j += kLanes) {
@@ -203,7 +202,7 @@ class Backward {
   // s into p, dp into ds.
   void differentiate(QueryRows<S>& queries, const KeyBlock<S>& keys) {
     for (int64_t i = 0; i < queries.count; ++i) {
-      const V m(queries.stats[2 * i]), inv(queries.stats[2 * i + 1]);
+      const V m(queries.m[i]), inv(queries.inverse[i]);
       const V delta(Score::kNeedsDelta ? queries.delta[i] : A(0));
       const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
       for (int64_t j = 0; j < columns; j += kLanes) {
@@ -261,13 +260,10 @@ class Backward {
       const V logit(static_cast<const A*>(in_.sink_logit.data)[h]);
       A total = 0;
       for (int64_t b = 0; b < shape_.B; ++b) {
-        const A* stats = row_stats(b, h);
-        const A* row_delta = delta(b, h);
+        const A *m = references(b, h), *inv = inverses(b, h), *row_delta = delta(b, h);
         V sum(0);
         for_vectors<A>(shape_.T, [&](int64_t t, int64_t n) {
-          A m[kLanes] = {}, inv[kLanes] = {};
-          for (int64_t i = 0; i < n; ++i) m[i] = stats[2 * (t + i)], inv[i] = stats[2 * (t + i) + 1];
-          sum += exp_of(logit - load(m)) * load(inv) * load_some(row_delta + t, n);
+          sum += exp_of(logit - load_some(m + t, n)) * load_some(inv + t, n) * load_some(row_delta + t, n);
         });
         total += sum_of(sum);
       }
@@ -286,9 +282,10 @@ class Backward {
   A* d_q(int64_t chunk, int64_t b, int64_t h) const {
     return workspace_ + layout_.d_q + ((chunk * shape_.B + b) * shape_.H + h) * shape_.T * padded_;
   }
-  const A* row_stats(int64_t b, int64_t h) const {
-    return static_cast<const A*>(in_.stats.data) + (b * shape_.H + h) * shape_.T * 2;
+  const A* references(int64_t b, int64_t h) const {
+    return static_cast<const A*>(in_.stats.data) + (b * shape_.H + h) * shape_.T;
   }
+  const A* inverses(int64_t b, int64_t h) const { return references(shape_.B + b, h); }
 
   void load_queries(QueryRows<S>& queries, int64_t b, int64_t h, int64_t first) const {
     queries.first = first;
@@ -299,7 +296,8 @@ class Backward {
                           queries.q_scratch);
     queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h), args_.d_out.stride, queries.count, shape_.D,
                             padded_, queries.d_o_scratch);
-    queries.stats = row_stats(b, h) + 2 * first;
+    queries.m = references(b, h) + first;
+    queries.inverse = inverses(b, h) + first;
     queries.delta = delta(b, h) + first;
   }
 

@@ -92,10 +92,10 @@ class QueryBlock {
   }
 
   void load_rows() {
-    const A* stats = static_cast<const A*>(args_.stats.data) + ((b_ * shape_.H + h_) * shape_.T + first_) * 2;
+    const A *references = stats(0), *inverses = stats(1);
     for (int64_t i = 0; i < kBlock; ++i) {
-      m_[i] = i < count_ ? stats[2 * i] : A(0);
-      l_[i] = i < count_ ? stats[2 * i + 1] : A(0);
+      m_[i] = i < count_ ? references[i] : A(0);
+      l_[i] = i < count_ ? inverses[i] : A(0);
     }
   }
 
@@ -227,13 +227,18 @@ class QueryBlock {
   }
 
   void store_results() {
-    A* stats = static_cast<A*>(args_.stats.data) + ((b_ * shape_.H + h_) * shape_.T + first_) * 2;
+    A *references = stats(0), *inverses = stats(1);
     for (int64_t i = 0; i < count_; ++i) {
       S* out = head_row<S>(args_.out, shape_, b_, first_ + i, h_);
       for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) { store_some(out + d, load(o_ + i * padded_ + d), n); });
-      stats[2 * i] = m_[i];
-      stats[2 * i + 1] = l_[i];
+      references[i] = m_[i];
+      inverses[i] = l_[i];
     }
+  }
+
+  // The rows' references (0) or the inverses of their normalisers (1).
+  A* stats(int64_t which) const {
+    return static_cast<A*>(args_.stats.data) + ((which * shape_.B + b_) * shape_.H + h_) * shape_.T + first_;
   }
 
   const AttentionForward& args_;
