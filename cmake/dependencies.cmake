@@ -1,5 +1,5 @@
 # The libraries, all from Debian's packages but the CUDA ones. Everything of ours links `sluice_libraries`, which also
-# carries SLUICE_WITH_MPI, SLUICE_WITH_CUDA, SLUICE_WITH_NCCL (0 or 1).
+# carries SLUICE_WITH_MPI, SLUICE_WITH_CUDA, SLUICE_WITH_NCCL, SLUICE_WITH_CUDNN (0 or 1).
 # What is required and missing is collected, so that one message names every package at once.
 set(missing_packages "")
 
@@ -85,6 +85,7 @@ endif()
 
 set(SLUICE_WITH_CUDA 0)
 set(SLUICE_WITH_NCCL 0)
+set(SLUICE_WITH_CUDNN 0)
 if(SLUICE_CUDA)
   include(CheckLanguage)
   check_language(CUDA)
@@ -113,8 +114,17 @@ if(SLUICE_CUDA)
     target_include_directories(sluice_libraries SYSTEM INTERFACE "${NCCL_INCLUDE_DIR}")
     target_link_libraries(sluice_libraries INTERFACE "${NCCL_LIBRARY}")
   endif()
+  # Headers only: the library is looked for when the program runs. The frontend's lie where `pip install
+  # nvidia-cudnn-frontend` puts them: -D CUDNN_FRONTEND_INCLUDE_DIR=.../site-packages/include tells another place.
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h)
+  if(CUDNN_INCLUDE_DIR AND CUDNN_FRONTEND_INCLUDE_DIR)
+    set(SLUICE_WITH_CUDNN 1)
+    target_include_directories(sluice_libraries SYSTEM INTERFACE "${CUDNN_INCLUDE_DIR}" "${CUDNN_FRONTEND_INCLUDE_DIR}")
+    target_link_libraries(sluice_libraries INTERFACE ${CMAKE_DL_LIBS})
+  endif()
 endif()
 
-foreach(feature MPI CUDA NCCL)
+foreach(feature MPI CUDA NCCL CUDNN)
   target_compile_definitions(sluice_libraries INTERFACE SLUICE_WITH_${feature}=${SLUICE_WITH_${feature}})
 endforeach()

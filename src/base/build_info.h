@@ -12,7 +12,7 @@ struct BuildInfo {
   std::string flags;       // of the build type
   std::string build_type;  // "Release"
   std::string isa_sets;    // kernel sets compiled in, separated by spaces
-  bool mpi = false, cuda = false, nccl = false;
+  bool mpi = false, cuda = false, nccl = false, cudnn = false;
 };
 
 const BuildInfo& build_info();

@@ -19,7 +19,7 @@ struct BenchArguments {
 
 void bench(const BenchArguments& args) {
   const Experiment experiment = load_experiment(args.config, args.overrides);
-  const std::unique_ptr<Backend> backend = make_backend(experiment.device);
+  const std::unique_ptr<Backend> backend = make_backend(experiment.device, 0, experiment.train.attention_backend);
   fmt::print("{}\n", backend->describe());
   const StepBenchmark result = benchmark_step(*backend, experiment, args.warmup, args.steps);
   fmt::print("{}", to_text(result, experiment));

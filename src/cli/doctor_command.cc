@@ -46,6 +46,7 @@ void print_build() {
   print_feature("MPI", info.mpi, "no training on several hosts");
   print_feature("CUDA", info.cuda, "the CPU only (cmake --preset cuda)");
   print_feature("NCCL", info.nccl, "one GPU only");
+  print_feature("cuDNN attention", info.cudnn, "our own kernels only");
 }
 
 std::string memory_text(const Machine& machine) {
@@ -60,6 +61,10 @@ void print_gpus() {
   const std::string reason = gpu_unavailable_reason();
   for (const std::string& gpu : gpu_descriptions()) print_row("GPU", gpu);
   print_row("device auto", reason.empty() ? "cuda" : "cpu: " + reason);
+  if (reason.empty()) {
+    const std::string missing = cudnn_unavailable_reason();
+    print_row("cuDNN attention", missing.empty() ? "can be had (train.attention_backend)" : "none: " + missing);
+  }
 }
 
 void print_machine(const Machine& machine, int threads) {

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <cstdio>
 #include <exception>
 #include <string>
@@ -30,7 +31,22 @@ std::string version_text() {
                      info.build_type, info.compiler);
 }
 
-// A parse error of CLI11 in the words of the other errors; a mistyped command gets the nearest real one.
+// "there is no option --sett; did you mean --set?" for the first argument that looks like one and is none of the command's;
+// empty where all are.
+std::string mistyped_option(const CLI::App& command, int argc, char** argv) {
+  std::vector<std::string> known;
+  for (const CLI::Option* option : command.get_options())
+    for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
+  for (int i = 1; i < argc; ++i) {
+    const std::string argument = argv[i], name = argument.substr(0, argument.find('='));
+    if (name.rfind("--", 0) != 0 || name == "--" || std::count(known.begin(), known.end(), name) > 0) continue;
+    const std::string near = nearest(name, known);
+    return fmt::format("there is no option {}", name) + (near.empty() ? "" : fmt::format("; did you mean {}?", near));
+  }
+  return "";
+}
+
+// A parse error of CLI11 in the words of the other errors; a mistyped command or option gets the nearest real one.
 int wrong_arguments(const CLI::App& app, const CLI::ParseError& error, int argc, char** argv) {
   std::vector<std::string> names;
   for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
@@ -39,14 +55,21 @@ int wrong_arguments(const CLI::App& app, const CLI::ParseError& error, int argc,
     fmt::print(stderr, "{}", app.help());
     return kWrongInput;
   }
-  const CLI::App* used = app.get_subcommands().empty() ? &app : app.get_subcommands().front();
+  const CLI::App* used = &app;
+  std::string path = "sluice";
+  while (!used->get_subcommands().empty()) {
+    used = used->get_subcommands().front();
+    path += " " + used->get_name();
+  }
   if (used == &app && first[0] != '-') {
     const std::string near = nearest(first, names);
     const std::string hint = near.empty() ? "try sluice --help" : fmt::format("did you mean {}?", near);
     return complain(fmt::format("there is no command \"{}\"; {}", first, hint), kWrongInput);
   }
   if (used == &app) return complain(fmt::format("there is no option \"{}\"; try sluice --help", first), kWrongInput);
-  return complain(fmt::format("{}; try sluice {} --help", error.what(), used->get_name()), kWrongInput);
+  const std::string mistyped = mistyped_option(*used, argc, argv);
+  if (mistyped.find("did you mean") != std::string::npos) return complain(mistyped, kWrongInput);
+  return complain(fmt::format("{}; try {} --help", mistyped.empty() ? error.what() : mistyped, path), kWrongInput);
 }
 
 int run(int argc, char** argv) {

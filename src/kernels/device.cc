@@ -13,24 +13,30 @@ namespace {
 #if SLUICE_WITH_CUDA
 
 std::string why_no_cuda(int index) { return cuda_unavailable_reason(index); }
-std::unique_ptr<Backend> make_gpu(int index) { return make_cuda_backend(index); }
+std::unique_ptr<Backend> make_gpu(int index, bool cudnn) { return make_cuda_backend(index, cudnn); }
+std::string why_no_cudnn() { return cudnn_attention_unavailable_reason(); }
 
 #else
 
 std::string why_no_cuda(int) { return "this build has no CUDA: build it with cmake --preset cuda"; }
-std::unique_ptr<Backend> make_gpu(int) { return nullptr; }
+std::unique_ptr<Backend> make_gpu(int, bool) { return nullptr; }
+std::string why_no_cudnn() { return why_no_cuda(0); }
 
 #endif
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(const std::string& device, int index) {
-  if (device == "cpu") return make_cpu_backend();
-  const std::string reason = why_no_cuda(index);
-  if (reason.empty()) return make_gpu(index);
-  if (device == "cuda") throw UserError("device is cuda, but {}", reason);
-  return make_cpu_backend();
+std::unique_ptr<Backend> make_backend(const std::string& device, int index, const std::string& attention) {
+  const bool cudnn = attention == "cudnn";
+  const std::string reason = device == "cpu" ? "device is cpu" : why_no_cuda(index);
+  if (device == "cuda" && !reason.empty()) throw UserError("device is cuda, but {}", reason);
+  if (cudnn)
+    if (const std::string missing = reason.empty() ? why_no_cudnn() : reason; !missing.empty())
+      throw UserError("train.attention_backend is cudnn, but {}", missing);
+  return reason.empty() ? make_gpu(index, cudnn) : make_cpu_backend();
 }
+
+std::string cudnn_unavailable_reason() { return why_no_cudnn(); }
 
 std::string gpu_unavailable_reason() { return why_no_cuda(0); }
 

@@ -75,6 +75,10 @@ void TrainConfig::describe(Fields& f) {
         "what the backward pass computes again instead of keeping it: none, mlp (the MLP's first product), or block "
         "(everything but the blocks' inputs): less memory, more work, the same numbers")
       .one_of({"none", "mlp", "block"});
+  f.add("attention_backend", attention_backend,
+        "whose attention kernels run on a GPU: own (every variant), or cudnn (plain softmax without bias slot, with or without "
+        "a gate, in bf16 and without document_mask)")
+      .one_of({"own", "cudnn"});
   f.add("zero", zero,
         "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that and "
         "the gradients")
@@ -131,12 +135,31 @@ void Experiment::resolve() {
   if (train.micro_batch == 0) train.micro_batch = default_micro_batch(train.batch, model.context);
   train.micro_batch = std::min(train.micro_batch, train.batch);
   check_schedule(train.schedule, train.steps);
+  check_attention_backend();
   if (log.analyze_every > 0 && model.context < 2)
     throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
   if (train.optimizer.type == "muon" && train.zero > 0)
     throw UserError("train.zero = {} gives each rank a range of parameters that cuts through matrices, but "
                     "train.optimizer.type = \"muon\" updates whole ones: set train.zero to 0, or the type to \"adamw\"",
                     train.zero);
+}
+
+void Experiment::check_attention_backend() const {
+  if (train.attention_backend != "cudnn") return;
+  const auto need = [](bool holds, const std::string& what, const std::string& found) {
+    if (!holds)
+      throw UserError("train.attention_backend = \"cudnn\" needs {}, but {}: change that, or set it to \"own\"", what, found);
+  };
+  const AttentionConfig& attention = model.attention;
+  need(device != "cpu", "a GPU", "device is cpu");
+  need(train.precision == "bf16", "train.precision = \"bf16\"", "it is " + train.precision);
+  need(attention.score.type == "softmax", "the score function softmax", "model.attention's is " + attention.score.type);
+  need(!attention.key_bias && !attention.key_value_bias, "attention without a bias slot",
+       "model.attention has " + std::string(attention.key_bias ? "key_bias" : "key_value_bias"));
+  need(!data.document_mask, "data.document_mask = false", "it is true");
+  need(model.head_size() % 8 == 0, "heads of a multiple of 8 features",
+       fmt::format("model.width / model.heads is {}", model.head_size()));
+  need(model.context > 1, "sequences of 2 tokens", fmt::format("model.context is {}", model.context));
 }
 
 Json Experiment::dump() {
@@ -156,6 +179,7 @@ Experiment parse_experiment(const Json& json) {
 
 Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
   Json json = read_config_chain(path);
+  if (json.contains("variants")) throw UserError("{} is a sweep, not a config: sluice sweep {} trains it", path, path);
   for (const std::string& assignment : overrides) apply_override(json, assignment);
   if (!json.contains("name")) json["name"] = std::filesystem::path(path).stem().string();
   return parse_experiment(json);

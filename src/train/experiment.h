@@ -34,6 +34,7 @@ struct TrainConfig {
   int64_t micro_batch = 0;
   std::string precision = "fp32";
   std::string recompute = "none";
+  std::string attention_backend = "own";
   int64_t zero = 0;
   double bucket_mb = 25;
   double rank_timeout = 300;
@@ -73,6 +74,7 @@ struct Experiment {
   void describe(Fields& fields);
   // Derives what was left open (kv_heads, mlp_width, micro_batch) and checks keys against each other. UserError.
   void resolve();
+  void check_attention_backend() const;
   Json dump();                  // the resolved config, which reads back to itself
   DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
 };

@@ -26,7 +26,8 @@ namespace {
 constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "analysis",
                                   "checkpoints"};
 constexpr std::array kMayChange = {"name",        "device", "log", "train.steps", "train.micro_batch",
-                                   "train.recompute", "train.zero", "train.bucket_mb", "train.rank_timeout"};
+                                   "train.recompute", "train.attention_backend", "train.zero", "train.bucket_mb",
+                                   "train.rank_timeout"};
 
 bool may_change(const std::string& key) {
   return std::find(kMayChange.begin(), kMayChange.end(), key) != kMayChange.end();

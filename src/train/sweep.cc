@@ -90,6 +90,8 @@ SweepRun make_run(const Json& base, const std::string& variant, const Json& chan
 Sweep read_sweep(const std::string& path, const std::vector<std::string>& overrides, const std::string& out) {
   const Json json = read_json_file(path);
   if (!json.is_object()) throw UserError("{}: a sweep must be a JSON object, {{...}}", path);
+  if (!json.contains("variants") && (json.contains("model") || json.contains("train") || json.contains("data")))
+    throw UserError("{} is a config, not a sweep: sluice train {} trains it", path, path);
   check_keys(json, path);
   const Json name = member(json, "name", &Json::is_string, "a string", path);
   const Json variants = member(json, "variants", &Json::is_object, "an object of named changes", path);

@@ -40,6 +40,10 @@ refused_anew 'model.heads = 3 does not divide model.width = 32' --set model.head
 refused_anew 'attention.*"vgaa".*did you mean "vga"' --set model.attention=vgaa
 refused_anew 'model.vocab_size is 60; set it to 67' --set model.vocab_size=60
 refused_anew 'train.schedule.warmup \(20\) must be below train.steps \(20\)' --set train.schedule.warmup=20
+refused_anew 'train.attention_backend = "cudnn" needs train.precision = "bf16", but it is fp32' --set train.attention_backend=cudnn
+refused_anew 'needs attention without a bias slot, but model.attention has key_bias' \
+  --set train.attention_backend=cudnn --set train.precision=bf16 --set model.attention=key_bias
+refused_anew 'train.attention_backend is cudnn, but ' --set train.attention_backend=cudnn --set train.precision=bf16 --set device=auto
 refused_anew '--resume nowhere: neither "auto", "never" nor a folder' --resume nowhere
 
 echo '{"base": "b.json"}' > "$folder/a.json"

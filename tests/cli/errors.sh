@@ -21,7 +21,12 @@ config() { echo "$1" > "$folder/config.json"; }
 
 expect 2 'there is no command "trian"; did you mean train\?' trian
 expect 2 'there is no option "--bogus"' --bogus
-expect 2 'not expected: --quik; try sluice doctor --help' doctor --quik
+expect 2 'there is no option --sett; did you mean --set\?' train config.json --sett x=1
+expect 2 'there is no option --zzzz; try sluice compare --help' compare --zzzz=3 run
+expect 2 'there is no option --quik; did you mean --quick\?' doctor --quik
+expect 2 'there is no option --vocb; did you mean --vocab\?' tokenizer train text.txt --out t.model --vocb 300
+expect 2 'required; try sluice tokenizer train --help' tokenizer train
+expect 2 'not expected: extra; try sluice doctor --help' doctor extra
 expect 2 "cannot read \"$folder/none.json\": No such file" config "$folder/none.json"
 expect 2 'needs a config file' config
 

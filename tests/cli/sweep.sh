@@ -69,6 +69,10 @@ grep -q '2 of 6 runs failed; the same command tries them again' "$folder/err" ||
 [[ $(train_lines broken/vga-s2) -eq 6 ]] || fail "a failed run kept the others from being trained"
 
 # ---- wrong input
+status=0
+"$SLUICE" train "$folder/pair.json" > /dev/null 2> "$folder/err" || status=$?
+[[ $status -eq 2 ]] && grep -q 'pair.json is a sweep, not a config: sluice sweep .*pair.json trains it' "$folder/err" ||
+  fail "a sweep given to train: exit code $status, $(cat "$folder/err")"
 expect_wrong() {  # expect_wrong PATTERN JSON ARGUMENT...
   local pattern=$1 status=0
   echo "$2" > "$folder/bad.json"
@@ -77,6 +81,7 @@ expect_wrong() {  # expect_wrong PATTERN JSON ARGUMENT...
   [[ $status -eq 2 ]] && grep -q "$pattern" "$folder/err" || fail "$pattern: exit code $status, $(cat "$folder/err")"
 }
 expect_wrong 'unknown key variant; did you mean variants?' '{"variant": {}}'
+expect_wrong 'bad.json is a config, not a sweep: sluice train .*bad.json trains it' '{"train": {"steps": 3}}'
 expect_wrong 'variants names none' '{"base": "tiny.json"}'
 expect_wrong 'seeds must be integers of at least 0, got -1' '{"variants": {"a": {}}, "seeds": [-1]}'
 expect_wrong 'seeds names 3 twice' '{"variants": {"a": {}}, "seeds": [3, 3]}'

@@ -220,7 +220,8 @@ Expected expected_of(const AttentionCase& problem) {
 
 // A score is off by up to (D + 2) roundings of its products' sizes; the reference m by as much, weights and normalisers
 // by that share of themselves, and a sum over n keys by n roundings more.
-void check_rows(const AttentionCase& run, const AttentionCase& wide) {
+// log_sums: a reference is a log-sum-exp, whose error is also the sum's.
+void check_rows(const AttentionCase& run, const AttentionCase& wide, bool log_sums = false) {
   const AttentionReference reference(wide);
   const AttentionShape& s = run.spec.shape;
   const double u = run.qkv.tensor().dtype == DType::kBF16 ? rounding_of(DType::kF32) : kSplitRounding;
@@ -235,7 +236,7 @@ void check_rows(const AttentionCase& run, const AttentionCase& wide) {
       EXPECT_NEAR(got.at(at), want.at(at), bound) << "row " << row;
     };
     const int64_t inverse = expected.stats.size() / 2 + row;
-    near(run.stats, expected.stats, row, score + 1e-6 * std::fabs(expected.stats.at(row)));
+    near(run.stats, expected.stats, row, score + 1e-6 * std::fabs(expected.stats.at(row)) + (log_sums ? share : 0));
     near(run.stats, expected.stats, inverse, share * expected.stats.at(inverse));
     near(run.sink_logit_gap, expected.sink_logit_gap, row, share * 4);
     const double stretch = run.spec.constants.zeta - run.spec.constants.gamma;
@@ -245,11 +246,15 @@ void check_rows(const AttentionCase& run, const AttentionCase& wide) {
   });
 }
 
-void check_results(AttentionCase& run, const AttentionCase& problem) {
-  Expected expected = expected_of(problem);
+void check_sums(AttentionCase& run, const Expected& expected) {
   const std::vector<Result> got = results_of(run, values_of(run.out));
   for (size_t i = 0; i < got.size(); ++i)
     EXPECT_LE(distance(got[i].values, expected.exact[i].values), expected.bounds[i]) << got[i].name;
+}
+
+void check_results(AttentionCase& run, const AttentionCase& problem) {
+  const Expected expected = expected_of(problem);
+  check_sums(run, expected);
   check_rows(run, expected.wide);
 }
 
@@ -309,6 +314,36 @@ TEST(CudaAttentionLong, SumsOverManyKeysKeepTheirAccuracy) {
   const AttentionCase run = run_on(*backend, problem, Layout::kVectors);
   const Values exact = values_of(run_in_f64(problem).out);
   EXPECT_LT(distance(values_of(run.out), exact), 1e-6 * norm_of(exact));
+}
+
+// cuDNN leaves a row's log-sum-exp and 1 where our kernels leave its largest score and the inverse of a sum; what they say
+// is the same, within check_rows' bounds of both numbers.
+void expect_rows_alike(AttentionCase run, const AttentionCase& own) {
+  const auto in_one_number = [](AttentionCase& c) {
+    const int64_t rows = c.stats.size() / 2;
+    for (int64_t row = 0; row < rows; ++row) {
+      c.stats.set(row, c.stats.at(row) - std::log(c.stats.at(rows + row)));
+      c.stats.set(rows + row, 1);
+    }
+  };
+  AttentionCase wide = run_in_f64(own);
+  in_one_number(run), in_one_number(wide);
+  check_rows(run, wide, true);
+}
+
+TEST(CudaAttentionOfCudnn, IsTheCpusWithinRounding) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  if (const std::string reason = cudnn_attention_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
+  const auto backend = cudnn_under_test();
+  for (const AttentionShape& shape : {AttentionShape{2, 3, 4, 2, 24}, AttentionShape{1, 130, 2, 1, 40},
+                                      AttentionShape{2, 65, 1, 1, 64}, AttentionShape{1, 200, 4, 2, 128}}) {
+    SCOPED_TRACE(describe(shape, Slot::kNone));
+    const AttentionCase problem = smooth_case(ScoreKind::kSoftmax, shape, Slot::kNone, DType::kBF16, false);
+    AttentionCase run = run_on(*backend, problem, Layout::kVectors);
+    check_sums(run, expected_of(problem));
+    expect_rows_alike(run, problem);
+    EXPECT_TRUE(same_bits(run, run_on(*backend, problem, Layout::kVectors)));
+  }
 }
 
 // Wide heads have tilings of their own.

@@ -21,6 +21,12 @@ inline std::unique_ptr<Backend> cuda_under_test() {
   return cuda_unavailable_reason().empty() ? make_cuda_backend(0) : nullptr;
 }
 
+// The same with cuDNN's attention; null too where cuDNN cannot be had.
+inline std::unique_ptr<Backend> cudnn_under_test() {
+  return cuda_unavailable_reason().empty() && cudnn_attention_unavailable_reason().empty() ? make_cuda_backend(0, true)
+                                                                                            : nullptr;
+}
+
 // body() twice: on the emulated device with the threads in either order, which must not change a bit of what it computes;
 // on a GPU the second run must give the same bits too.
 template <class Body>

@@ -11,6 +11,7 @@
 #include "kernels/checks.h"
 #include "kernels/cpu/random.h"
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/cudnn_attention.h"
 #include "kernels/cuda/graphs.h"
 #include "kernels/cuda/launch_error.h"
 #include "kernels/cuda/matmul.h"
@@ -75,9 +76,9 @@ cuda::ParameterRange range_of(const OptimizerRange& range) {
 
 class CudaBackend final : public Backend {
  public:
-  explicit CudaBackend(int device)
+  CudaBackend(int device, bool cudnn_attention)
       : description_(describe_device(device)), memory_(stream_), graphs_(stream_), matmul_(stream_),
-        scratch_(cuda::kEmbeddingScratch) {}
+        scratch_(cuda::kEmbeddingScratch), cudnn_(cudnn_attention ? cuda::make_cudnn_attention(stream_) : nullptr) {}
 
   ~CudaBackend() override { cudaStreamSynchronize(stream_); }
 
@@ -246,7 +247,10 @@ class CudaBackend final : public Backend {
 
   void attention_forward(const AttentionForward& args) override {
     check_attention_forward(args);
-    put("attention_forward", [&] { cuda::attention_forward(attention_args(args), stream_); });
+    put("attention_forward", [&] {
+      if (is_cudnns(args)) cudnn_->forward(args);
+      else cuda::attention_forward(attention_args(args), stream_);
+    });
   }
 
   void attention_backward(const AttentionBackward& args) override {
@@ -254,6 +258,7 @@ class CudaBackend final : public Backend {
     check_workspace("attention_backward", args.workspace,
                     attention_workspace(args.forward.spec.shape, args.forward.q.dtype));
     put("attention_backward", [&] {
+      if (is_cudnns(args.forward)) return cudnn_->backward(args);
       cuda::AttentionBackwardArgs out;
       out.forward = attention_args(args.forward);
       out.d_out = view_of(args.d_out);
@@ -278,7 +283,9 @@ class CudaBackend final : public Backend {
   }
 
   int64_t attention_workspace(const AttentionShape& shape, DType act) const override {
-    return cuda::attention_workspace(shape, act == DType::kBF16);
+    const int64_t own = cuda::attention_workspace(shape, act == DType::kBF16);
+    if (!cudnn_ || act != DType::kBF16) return own;
+    return std::max(own, int64_t((cudnn_->workspace_bytes(shape) + sizeof(float) - 1) / sizeof(float)));
   }
 
   void attention_decode(const AttentionDecode& args) override {
@@ -415,6 +422,8 @@ class CudaBackend final : public Backend {
     return std::accumulate(partial, partial + parts, 0.0);
   }
 
+  bool is_cudnns(const AttentionForward& args) const { return cudnn_ && cuda::cudnn_takes(args); }
+
   const bool wait_for_every_op_ = std::getenv("SLUICE_CUDA_SYNC") != nullptr;
   std::string description_;  // first: it opens the device
   cuda::Stream stream_;
@@ -422,10 +431,15 @@ class CudaBackend final : public Backend {
   cuda::Graphs graphs_;
   cuda::Matmul matmul_;
   cuda::DeviceBuffer scratch_;
+  std::unique_ptr<cuda::CudnnAttention> cudnn_;  // or null: attention is our own
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cuda_backend(int device) { return std::make_unique<CudaBackend>(device); }
+std::unique_ptr<Backend> make_cuda_backend(int device, bool cudnn_attention) {
+  return std::make_unique<CudaBackend>(device, cudnn_attention);
+}
+
+std::string cudnn_attention_unavailable_reason() { return cuda::cudnn_unavailable_reason(); }
 
 }  // namespace sluice

@@ -26,7 +26,11 @@ std::string cuda_unavailable_reason(int device = 0);
 std::vector<CudaDevice> cuda_devices();
 
 // Throws RunError where the device cannot be used. With SLUICE_CUDA_SYNC=1 in the environment it waits for every op and
-// replays no graphs, so that an error names the op it happened in.
-std::unique_ptr<Backend> make_cuda_backend(int device);
+// replays no graphs, so that an error names the op it happened in. With `cudnn_attention` plain softmax attention in bf16 is
+// cuDNN's; RunError where that cannot be had.
+std::unique_ptr<Backend> make_cuda_backend(int device, bool cudnn_attention = false);
+
+// Why attention cannot be cuDNN's, as a sentence without a full stop; empty if it can.
+std::string cudnn_attention_unavailable_reason();
 
 }  // namespace sluice
