@@ -3,11 +3,28 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <deque>
 #include <memory>
 #include <vector>
 
 struct EmulatedGraph {
   std::vector<std::function<void()>> work;
+};
+struct EmulatedStream {
+  std::deque<std::function<void()>> queued;
+  uint64_t enqueued = 0, done = 0;  // since the beginning
+
+  void run_until(uint64_t position) {
+    for (; done < position; ++done) {
+      const std::function<void()> work = std::move(queued.front());
+      queued.pop_front();
+      work();
+    }
+  }
+};
+struct EmulatedEvent {
+  cudaStream_t stream = nullptr;
+  uint64_t position = 0;
 };
 
 namespace {
@@ -22,6 +39,11 @@ constexpr size_t kAlignment = 256;
 void sluice::emulation::submit(std::function<void()> work) {
   if (captured) captured->work.push_back(std::move(work));
   else work();
+}
+
+void sluice::emulation::enqueue(cudaStream_t stream, std::function<void()> work) {
+  stream->queued.push_back(std::move(work));
+  ++stream->enqueued;
 }
 
 const char* cudaGetErrorString(cudaError_t error) {
@@ -61,20 +83,38 @@ cudaError_t cudaMallocHost(void** pointer, size_t bytes) { return cudaMalloc(poi
 cudaError_t cudaFreeHost(void* pointer) { return cudaFree(pointer); }
 
 cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
-  static char the_stream;  // not null: that is no device, to those who ask the backend for its stream
-  *stream = reinterpret_cast<cudaStream_t>(&the_stream);
+  return *stream = new EmulatedStream, cudaSuccess;
+}
+cudaError_t cudaStreamDestroy(cudaStream_t stream) { return delete stream, cudaSuccess; }
+cudaError_t cudaStreamSynchronize(cudaStream_t stream) {
+  if (captured) return cudaErrorInvalidValue;
+  if (stream) stream->run_until(stream->enqueued);
   return cudaSuccess;
 }
-cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
-cudaError_t cudaStreamSynchronize(cudaStream_t) { return captured ? cudaErrorInvalidValue : cudaSuccess; }
+
+// Events between streams are no part of a graph here: exchanges are never recorded.
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t* event, unsigned) { return *event = new EmulatedEvent, cudaSuccess; }
+cudaError_t cudaEventDestroy(cudaEvent_t event) { return delete event, cudaSuccess; }
+cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream) {
+  if (captured) return cudaErrorInvalidValue;
+  *event = {stream, stream->enqueued};
+  return cudaSuccess;
+}
+cudaError_t cudaStreamWaitEvent(cudaStream_t, cudaEvent_t event, unsigned) {
+  if (captured || !event->stream) return cudaErrorInvalidValue;
+  event->stream->run_until(event->position);
+  return cudaSuccess;
+}
 cudaError_t cudaDeviceSynchronize() { return cudaStreamSynchronize(nullptr); }
 
 cudaError_t cudaMemsetAsync(void* to, int value, size_t bytes, cudaStream_t) {
   sluice::emulation::submit([=] { std::memset(to, value, bytes); });
   return cudaSuccess;
 }
-cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  sluice::emulation::submit([=] { std::memcpy(to, from, bytes); });
+cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t stream) {
+  const auto copy = [=] { std::memcpy(to, from, bytes); };
+  if (stream->queued.empty()) sluice::emulation::submit(copy);
+  else sluice::emulation::enqueue(stream, copy);
   return cudaSuccess;
 }
 cudaError_t cudaMemcpy2DAsync(void* to, size_t to_pitch, const void* from, size_t from_pitch, size_t width, size_t height,

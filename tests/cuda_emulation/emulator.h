@@ -10,6 +10,8 @@
 #include <cstdint>
 #include <functional>
 
+struct EmulatedStream;
+
 namespace sluice::emulation {
 
 enum class Order { kForward, kBackward };
@@ -25,8 +27,10 @@ struct Extent {
 // hardware or the threads of a block wait for each other in vain.
 void run_grid(Extent grid, Extent block, size_t shared_bytes, const std::function<void()>& thread);
 
-// Work on the (only) stream: done at once, or recorded while a graph is captured.
+// Work on the backend's stream: done at once, or recorded while a graph is captured.
 void submit(std::function<void()> work);
+// Work on another stream, done when somebody waits for it.
+void enqueue(struct ::EmulatedStream* stream, std::function<void()> work);
 
 // --- called by a running thread
 unsigned char* dynamic_shared();
