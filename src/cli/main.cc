@@ -39,7 +39,8 @@ std::string mistyped_option(const CLI::App& command, int argc, char** argv) {
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
   for (int i = 1; i < argc; ++i) {
     const std::string argument = argv[i], name = argument.substr(0, argument.find('='));
-    if (name.rfind("--", 0) != 0 || name == "--" || std::count(known.begin(), known.end(), name) > 0) continue;
+    if (name == "--") break;
+    if (name.rfind("--", 0) != 0 || std::count(known.begin(), known.end(), name) > 0) continue;
     const std::string near = nearest(name, known);
     return fmt::format("there is no option {}", name) + (near.empty() ? "" : fmt::format("; did you mean {}?", near));
   }

@@ -66,7 +66,12 @@ void TimedBackend::matmul(const MatmulArgs& args) {
 }
 
 void TimedBackend::head_matmul(const HeadMatmul& args) {
+  if (!measuring_) return inner_.head_matmul(args);
+  const auto start = Clock::now();
   timed("head matmul", [&] { inner_.head_matmul(args); });
+  OpTime& time = matmuls_[shape_of(args.of_head(0))];
+  time.calls += args.heads;
+  time.seconds += seconds_since(start);
 }
 
 // Op by op where they are measured: a record has no parts to time.

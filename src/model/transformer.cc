@@ -192,15 +192,15 @@ void Transformer::learn_with(GradientListener& listener, const Pass& pass, const
                              const std::function<void()>& head_loss) {
   backend_.replay(key + " forward", [&] { run_forward(pass); });
   listener.open(head_bucket_);
-  const bool table_is_open = config_.tied_head;  // its gradient begins with the head's product
-  if (table_is_open && head_bucket_ != 0) listener.open(0);
+  const bool opened_with_head = config_.tied_head;  // bucket 0: the table's gradient begins with the head's product
+  if (opened_with_head && head_bucket_ != 0) listener.open(0);
   backend_.replay(key + " head", head_loss);
   int open = head_bucket_;
   for (const Stretch& stretch : backward_stretches(pass)) {
     if (stretch.bucket != open) {
       listener.close(open);
       open = stretch.bucket;
-      if (open != 0 || !table_is_open) listener.open(open);
+      if (open != 0 || !opened_with_head) listener.open(open);
     }
     backend_.replay(fmt::format("{} bucket {}", key, open), [&] { stretch.run(); });
   }

@@ -77,7 +77,7 @@ void TrainConfig::describe(Fields& f) {
       .one_of({"none", "mlp", "block"});
   f.add("attention_backend", attention_backend,
         "whose attention kernels run on a GPU: own (every variant), or cudnn (plain softmax without bias slot, with or without "
-        "a gate, in bf16 and without document_mask)")
+        "a gate, in bf16 and without document_mask; its deterministic backward pass may take 2 B H T^2 bytes of memory)")
       .one_of({"own", "cudnn"});
   f.add("zero", zero,
         "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that and "

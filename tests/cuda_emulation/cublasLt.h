@@ -159,6 +159,7 @@ inline void write(const Tensor& t, int64_t row, int64_t col, float value) {
 }
 
 inline cublasStatus_t check_epilogue(const EmulatedMatmul& desc, const EmulatedLayout& result, Fusion when) {
+  if (refused == when && result.count > 1) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (desc.epilogue == CUBLASLT_EPILOGUE_DEFAULT) return CUBLAS_STATUS_SUCCESS;
   if (refused == when || (has_bias(desc) && !desc.bias)) return CUBLAS_STATUS_NOT_SUPPORTED;
   if (has_gelu(desc) &&

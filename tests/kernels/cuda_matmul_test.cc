@@ -141,6 +141,16 @@ void expect_products_without_fusion(emulation::Fusion refused) {
         for (int64_t i = 0; i < out.size(); ++i)
           ASSERT_NEAR(got[size_t(which)].at(i), want[size_t(which)].at(i), bound) << which << " " << i;
     }
+  TestBuffer x(DType::kF32, 9, 24), weight(DType::kF32, 6, 8), bias(DType::kF32, Shape{6}), logits(DType::kF32, 9, 6);
+  x.randomise(1), weight.randomise(2), bias.randomise(3);
+  const DeviceOp heads = [](Backend& on, const Tensors& t) {
+    on.head_matmul({{.out = t[0], .a = t[1], .b = t[2], .transpose_b = true, .bias = t[3]}, 3});
+  };
+  const auto want = after(cpu_backend(), {logits, x, weight, bias}, heads);
+  for (int run = 0; run < 2; ++run) {
+    const auto got = after(*backend, {logits, x, weight, bias}, heads);
+    for (int64_t i = 0; i < logits.size(); ++i) ASSERT_NEAR(got[0].at(i), want[0].at(i), 1e-4) << i;
+  }
   emulation::refused = emulation::Fusion::kNone;
 }
 

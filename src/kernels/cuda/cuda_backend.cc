@@ -77,8 +77,14 @@ cuda::ParameterRange range_of(const OptimizerRange& range) {
 class CudaBackend final : public Backend {
  public:
   CudaBackend(int device, bool cudnn_attention)
-      : description_(describe_device(device)), memory_(stream_), graphs_(stream_), matmul_(stream_),
-        scratch_(cuda::kEmbeddingScratch), cudnn_(cudnn_attention ? cuda::make_cudnn_attention(stream_) : nullptr) {}
+      : description_(describe_device(device)),
+        memory_(stream_),
+        cudnn_(cudnn_attention ? cuda::make_cudnn_attention(stream_) : nullptr),
+        graphs_(stream_),
+        matmul_(stream_),
+        scratch_(cuda::kEmbeddingScratch) {
+    if (cudnn_) description_ += ", attention by cuDNN " + cuda::cudnn_version();
+  }
 
   ~CudaBackend() override { cudaStreamSynchronize(stream_); }
 
@@ -255,10 +261,10 @@ class CudaBackend final : public Backend {
 
   void attention_backward(const AttentionBackward& args) override {
     check_attention_backward(args);
+    if (is_cudnns(args.forward)) return put("attention_backward", [&] { cudnn_->backward(args); });
     check_workspace("attention_backward", args.workspace,
-                    attention_workspace(args.forward.spec.shape, args.forward.q.dtype));
+                    cuda::attention_workspace(args.forward.spec.shape, args.forward.q.dtype == DType::kBF16));
     put("attention_backward", [&] {
-      if (is_cudnns(args.forward)) return cudnn_->backward(args);
       cuda::AttentionBackwardArgs out;
       out.forward = attention_args(args.forward);
       out.d_out = view_of(args.d_out);
@@ -284,7 +290,7 @@ class CudaBackend final : public Backend {
 
   int64_t attention_workspace(const AttentionShape& shape, DType act) const override {
     const int64_t own = cuda::attention_workspace(shape, act == DType::kBF16);
-    if (!cudnn_ || act != DType::kBF16) return own;
+    if (!cudnn_ || act != DType::kBF16 || shape.T < 2) return own;
     return std::max(own, int64_t((cudnn_->workspace_bytes(shape) + sizeof(float) - 1) / sizeof(float)));
   }
 
@@ -428,10 +434,10 @@ class CudaBackend final : public Backend {
   std::string description_;  // first: it opens the device
   cuda::Stream stream_;
   cuda::Memory memory_;
+  std::unique_ptr<cuda::CudnnAttention> cudnn_;  // or null: attention is our own. Graphs hold on to its kernels
   cuda::Graphs graphs_;
   cuda::Matmul matmul_;
   cuda::DeviceBuffer scratch_;
-  std::unique_ptr<cuda::CudnnAttention> cudnn_;  // or null: attention is our own
 };
 
 }  // namespace

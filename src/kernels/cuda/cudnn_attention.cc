@@ -3,6 +3,7 @@
 
 #if SLUICE_WITH_CUDNN
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdlib>
@@ -30,16 +31,21 @@ namespace {
 namespace fe = cudnn_frontend;
 namespace graph = cudnn_frontend::graph;
 
-constexpr int kLeastVersion = 90000;
+static_assert(CUDNN_VERSION >= 90000 && CUDNN_FRONTEND_VERSION >= 11400, "cuDNN 9 and cudnn-frontend 1.14 or newer are needed");
 
-// Loads the library, once. The frontend looks for CUDA's runtime by itself: the one that this program uses is the right one.
-std::string load_library() {
+constexpr int kLeastVersion = 90000;
+constexpr size_t kAlignment = 256;  // of the backward pass's workspace, as CUDA's allocations have it
+
+// Loads the library. The frontend looks for CUDA's runtime by itself: the one that this program uses is the right one.
+std::string load_library() try {
   setenv("CUDNN_FRONTEND_CUDART_LIB_NAME", fmt::format("libcudart.so.{}", CUDART_VERSION / 1000).c_str(), 0);
   fe::cudnn_dlhandle = dlopen("libcudnn.so.9", RTLD_NOW | RTLD_GLOBAL);
   if (!fe::cudnn_dlhandle) return fmt::format("cuDNN cannot be loaded: {}", dlerror());
   if (fe::detail::get_backend_version() < kLeastVersion)
     return fmt::format("cuDNN is version {}, too old", fe::detail::get_backend_version());
   return "";
+} catch (const std::runtime_error& error) {  // of the frontend, where a symbol is missing
+  return fmt::format("cuDNN cannot be used: {}", error.what());
 }
 
 // Names of a graph's tensors.
@@ -160,10 +166,8 @@ class LoadedCudnn final : public CudnnAttention {
  public:
   explicit LoadedCudnn(const Stream& stream) : stream_(stream) {
     if (const std::string reason = cudnn_unavailable_reason(); !reason.empty()) throw RunError("{}", reason);
-    using SetStream = cudnnStatus_t (*)(cudnnHandle_t, cudaStream_t);
-    const auto set_stream = reinterpret_cast<SetStream>(dlsym(fe::cudnn_dlhandle, "cudnnSetStream"));
-    if (fe::detail::create_handle(&handle_) != CUDNN_STATUS_SUCCESS || !set_stream ||
-        set_stream(handle_, stream) != CUDNN_STATUS_SUCCESS)
+    if (fe::detail::create_handle(&handle_) != CUDNN_STATUS_SUCCESS ||
+        fe::detail::set_stream(handle_, stream) != CUDNN_STATUS_SUCCESS)
       throw RunError("cuDNN {} does not start on this GPU", cudnn_version());
   }
   ~LoadedCudnn() override {
@@ -178,8 +182,8 @@ class LoadedCudnn final : public CudnnAttention {
     try {
       const AttentionBackward args = side_by_side(shape);
       prepare(args.forward);
-      return prepare(args).workspace_bytes();
-    } catch (const RunError& error) {
+      return prepare(args).workspace_bytes() + kAlignment;
+    } catch (const std::runtime_error& error) {  // RunError, or the frontend's own
       throw UserError("train.attention_backend is cudnn, but cuDNN {} has no attention with {} heads of {} features over {} "
                       "positions on this GPU; set it to \"own\": {}",
                       cudnn_version(), H, D, T, error.what());
@@ -201,13 +205,15 @@ class LoadedCudnn final : public CudnnAttention {
   void backward(const AttentionBackward& args) override {
     const AttentionForward& in = args.forward;
     const Prepared& prepared = prepare(args);
-    if (prepared.workspace_bytes() > args.workspace.bytes())
+    void* workspace = args.workspace.data;
+    size_t bytes = args.workspace.bytes();
+    if (!std::align(kAlignment, prepared.workspace_bytes(), workspace, bytes))
       throw RunError("cuDNN wants {} bytes of workspace for the attention's backward pass, but {} were planned: set "
                      "train.attention_backend to \"own\"",
                      prepared.workspace_bytes(), args.workspace.bytes());
     prepared.run(handle_, {{kQ, in.q.data}, {kK, in.k.data}, {kV, in.v.data}, {kOut, in.out.data}, {kStats, in.stats.data},
                            {kDOut, args.d_out.data}, {kDQ, args.d_q.data}, {kDK, args.d_k.data}, {kDV, args.d_v.data}},
-                 args.workspace.data);
+                 workspace);
   }
 
  private:

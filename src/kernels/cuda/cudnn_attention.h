@@ -22,8 +22,9 @@ class CudnnAttention {
  public:
   virtual ~CudnnAttention() = default;
 
-  // Bytes of the backward pass's workspace. Prepares both passes for queries, keys and values that lie side by side;
-  // UserError where cuDNN has no kernel for these sizes on this GPU.
+  // Bytes of the backward pass's workspace, which being deterministic may take 2 B H T^2 (cuDNN before 9.25 on Hopper).
+  // Prepares both passes for queries, keys and values that lie side by side; UserError where cuDNN has no kernel for these
+  // sizes on this GPU.
   virtual size_t workspace_bytes(const AttentionShape& shape) = 0;
 
   // Arguments have been checked (kernels/checks.h). Work is put on the stream; the first call for a shape also prepares it.

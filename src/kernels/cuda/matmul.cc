@@ -173,11 +173,6 @@ Matmul::~Matmul() {
   cublasLtDestroy(handle_);
 }
 
-void Matmul::throw_no_product(const MatmulArgs& args, const Batch& batch) {
-  throw RunError("cuBLAS has no product for {} times C {} {} = A {} {} B {}", batch.count, name_of(args.out.dtype),
-                 args.out.shape, name_of(args.a.dtype), args.a.shape, args.b.shape);
-}
-
 // Until its next use the copy is this product's: there is one stream.
 const void* Matmul::prepared_bias(const MatmulArgs& args) {
   if (bias_is_ready(args)) return args.bias.data;
@@ -212,7 +207,7 @@ bool Matmul::run_fused(const MatmulArgs& args, const Batch& batch, const Fusion&
   const void* bias = fusion.bias ? prepared_bias(args) : nullptr;
   const cublasStatus_t status = chosen->run(handle_, args, bias, workspace_, stream_);
   if (status == CUBLAS_STATUS_SUCCESS) return true;
-  if (!fusion.bias && !fusion.gelu) check(status, "cublasLtMatmul");
+  if (!fusion.bias && !fusion.gelu && batch.count == 1) check(status, "cublasLtMatmul");
   chosen.reset();
   return false;
 }
@@ -226,7 +221,9 @@ void Matmul::run(const MatmulArgs& args) {
   const std::array<Fusion, 3> candidates{Fusion{bias, gelu}, Fusion{bias, false}, Fusion{}};
   const auto ran = std::find_if(candidates.begin(), candidates.end(),
                                 [&](const Fusion& candidate) { return run_fused(args, {}, candidate); });
-  if (ran == candidates.end()) throw_no_product(args, {});
+  if (ran == candidates.end())
+    throw RunError("cuBLAS has no product for C {} {} = A {} {} B {}", name_of(args.out.dtype), args.out.shape,
+                   name_of(args.a.dtype), args.a.shape, args.b.shape);
 
   const bool bias_left = args.bias && !ran->bias, activation_left = args.activated && !ran->gelu;
   if (bias_left || activation_left)
@@ -241,7 +238,10 @@ void Matmul::run(const HeadMatmul& args) {
     return args.heads > 1 ? bytes / (args.heads - 1) / int64_t(size_of(from.dtype)) : 0;
   };
   const Batch batch{int32_t(args.heads), step(first.a, last.a), step(first.b, last.b), step(first.out, last.out)};
-  if (!run_fused(first, batch, {})) throw_no_product(first, batch);
+  if (!run_fused(first, batch, {})) {
+    for (int64_t head = 0; head < args.heads; ++head) run(args.of_head(head));
+    return;
+  }
   if (args.all.bias)
     add_bias_and_activate(view_of(args.all.out), args.all.bias.as<float>(), View{}, Activation::kRelu, stream_);
 }

@@ -24,7 +24,7 @@ class Matmul {
 
   // Arguments have been checked (kernels/checks.h).
   void run(const MatmulArgs& args);
-  void run(const HeadMatmul& args);  // as one batched product
+  void run(const HeadMatmul& args);  // as one batched product, or where cuBLASLt has none one by one
 
  private:
   struct Batch;
@@ -35,7 +35,6 @@ class Matmul {
   std::unique_ptr<Plan>& plan(const MatmulArgs& args, const Batch& batch, const Fusion& fusion);
   bool run_fused(const MatmulArgs& args, const Batch& batch, const Fusion& fusion);
   const void* prepared_bias(const MatmulArgs& args);
-  [[noreturn]] static void throw_no_product(const MatmulArgs& args, const Batch& batch);
 
   const Stream& stream_;
   cublasLtHandle_t handle_ = nullptr;
