@@ -83,9 +83,20 @@ void learn(const Rank& rank, const std::function<void(int step)>& before_step = 
   }
 }
 
+// In the folder that the tests' side names, with checkpoints, probes and evaluations.
+void train(const Rank& rank) {
+  Experiment experiment = rank.experiment;
+  const ResumeOption resume = ResumeOption::parse("auto");
+  std::optional<RunFolder> folder;
+  if (rank.comm.is_root()) folder.emplace(setting("SLUICE_TEST_RUN"), experiment.dump(), resume);
+  Trainer trainer(rank.backend, experiment, TrainingData::open(experiment), folder ? &*folder : nullptr, rank.comm);
+  EXPECT_EQ(trainer.run(resume), 0);
+}
+
 void play(const std::string& scenario, const Rank& rank) {
   if (scenario == "exchange") exchange(rank);
   if (scenario == "learn") learn(rank);
+  if (scenario == "train") train(rank);
   if (scenario == "fail") {
     learn(rank, [](int step) {
       if (step == kFailingStep) throw RunError("the disk is full");
@@ -157,7 +168,7 @@ class EmulatedNccl : public testing::Test {
   static pid_t start(const std::string& scenario, int rank, int ranks, const std::string& folder) {
     std::vector<std::string> variables = {fmt::format("RANK={}", rank), fmt::format("WORLD_SIZE={}", ranks),
                                           "SLUICE_TEST_SCENARIO=" + scenario, "SLUICE_TEST_FOLDER=" + folder,
-                                          "OMP_NUM_THREADS=1"};
+                                          "SLUICE_TEST_RUN=" + folder + "/../run", "OMP_NUM_THREADS=1"};
     for (char** inherited = environ; *inherited; ++inherited)
       if (!std::string(*inherited).starts_with("GTEST_")) variables.push_back(*inherited);
     std::vector<std::string> arguments = {"sluice_tests", "--gtest_filter=EmulatedNcclRank.DISABLED_Plays",
@@ -174,14 +185,16 @@ class EmulatedNccl : public testing::Test {
     return process;
   }
 
-  TinyRuns runs_;
   int runs = 0;
+
+ protected:
+  TinyRuns runs_;
 };
 
-// Two micro-batches a rank, of which the second is smaller; every layer a bucket of its own.
+// Two micro-batches a rank of two, of which the second is smaller; every layer a bucket of its own.
 const TinyRuns::Overrides kSmall = {"model.context=16",   "model.layers=2", "train.batch=6",
                                     "train.micro_batch=2", "train.steps=6",  "train.bucket_mb=0",
-                                    "train.optimizer.lr=1e-3"};
+                                    "train.optimizer.lr=1e-3", "train.schedule={\"type\":\"constant\"}"};
 
 TinyRuns::Overrides with(TinyRuns::Overrides overrides, const TinyRuns::Overrides& more) {
   overrides.insert(overrides.end(), more.begin(), more.end());
@@ -211,6 +224,19 @@ TEST_F(EmulatedNccl, RanksLearnWhatOneDoes) {
         const double expected = alone[figure][size_t(step)];
         EXPECT_NEAR(told[0][figure][size_t(step)].get<double>(), expected, 1e-5 * expected) << figure << ", step " << step + 1;
       }
+  }
+}
+
+TEST_F(EmulatedNccl, ARunGoesOnWithAnotherNumberOfRanks) {
+  const TinyRuns::Overrides config = with(kSmall, {"log.eval_every=3", "log.probe_every=3", "log.checkpoint_every=0"});
+  runs_.train("straight", config);
+  run("train", 2, with(config, {"train.steps=4", "train.zero=2"}));
+  run("train", 3, with(config, {"train.zero=1"}));
+  const std::vector<Json> expected = runs_.metrics("straight", "train"), actual = runs_.metrics("run", "train");
+  ASSERT_EQ(actual.size(), size_t(kSteps)) << "no step is missing or stands twice";
+  for (size_t step = 0; step < size_t(kSteps); ++step) {
+    const double loss = expected[step]["loss"];
+    EXPECT_NEAR(actual[step]["loss"].get<double>(), loss, 1e-5 * loss) << "step " << step + 1;
   }
 }
 
