@@ -20,10 +20,13 @@ import math
 import os
 import re
 
-import matplotlib
+try:
+    import matplotlib
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+except ImportError:
+    raise SystemExit("plot.py needs matplotlib: apt-get install python3-matplotlib, or pip install matplotlib")
 
 from sluice_metrics import Run
 

@@ -35,6 +35,8 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   return list;
 }
 
+constexpr const char* kThisProgram = "/proc/self/exe";
+
 [[noreturn]] void become(char* const* arguments, char* const* environment, int input, int output, pid_t parent) {
   setpgid(0, 0);
   prctl(PR_SET_PDEATHSIG, SIGTERM);
@@ -43,7 +45,7 @@ std::vector<char*> pointers(const std::vector<std::string>& texts) {
   dup2(input, STDIN_FILENO);
   dup2(output, STDOUT_FILENO);
   dup2(output, STDERR_FILENO);
-  execve(arguments[0], arguments, environment);
+  execve(kThisProgram, arguments, environment);
   _exit(127);
 }
 
@@ -53,10 +55,12 @@ ChildProcess::ChildProcess(const std::vector<std::string>& arguments,
                            const std::map<std::string, std::string>& environment, const std::filesystem::path& log) {
   const File input("/dev/null", O_RDONLY), output(log, O_WRONLY | O_CREAT | O_APPEND);
   const std::vector<std::string> merged = merged_environment(environment);
-  const std::vector<char*> argv = pointers(arguments), envp = pointers(merged);
+  std::vector<std::string> named = {std::filesystem::read_symlink(kThisProgram).string()};
+  named.insert(named.end(), arguments.begin(), arguments.end());
+  const std::vector<char*> argv = pointers(named), envp = pointers(merged);
   const pid_t parent = getpid();
   id_ = fork();
-  if (id_ < 0) throw RunError("cannot start {}: {}", arguments[0], std::strerror(errno));
+  if (id_ < 0) throw RunError("cannot start {}: {}", named[0], std::strerror(errno));
   if (id_ == 0) become(argv.data(), envp.data(), input.descriptor(), output.descriptor(), parent);
   setpgid(id_, id_);  // here too: whoever is first
 }
@@ -88,7 +92,5 @@ std::optional<int> ChildProcess::exit_code() {
   exit_code_ = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   return exit_code_;
 }
-
-std::string own_program() { return std::filesystem::read_symlink("/proc/self/exe").string(); }
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// A child process with its output in a file.
+// This program once more, as a child process with its output in a file.
 #pragma once
 
 #include <filesystem>
@@ -11,9 +11,10 @@ namespace sluice {
 
 class ChildProcess {
  public:
-  // Starts `arguments` ([0]: the program's path) with `environment` laid over this process's; standard output and errors
-  // are appended to `log`, standard input is empty. The child is in a process group of its own, so that Ctrl-C reaches it
-  // through stop() alone, and is told to stop (SIGTERM) should this process die. RunError if it cannot be started.
+  // Starts this program, even if its file has been replaced meanwhile, with `arguments` and with `environment` laid over
+  // this process's; standard output and errors are appended to `log`, standard input is empty. The child is in a process
+  // group of its own, so that Ctrl-C reaches it through stop() alone, and is told to stop (SIGTERM) should this process die.
+  // RunError if it cannot be started.
   ChildProcess(const std::vector<std::string>& arguments, const std::map<std::string, std::string>& environment,
                const std::filesystem::path& log);
   ChildProcess(ChildProcess&& other) noexcept;
@@ -28,8 +29,5 @@ class ChildProcess {
   bool stopped_ = false;
   std::optional<int> exit_code_;
 };
-
-// The path of the program that runs.
-std::string own_program();
 
 }  // namespace sluice

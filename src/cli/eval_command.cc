@@ -61,8 +61,8 @@ void print_perplexity(const PerplexityResult& result, int64_t stride, int64_t co
              result.bytes, context, stride == context ? "not overlapping" : fmt::format("{} apart", stride));
 }
 
-HellaSwagResult measure_hellaswag(const EvalArguments& args, const LoadedModel& loaded, const Tokenizer& tokenizer) {
-  const auto examples = read_hellaswag(args.hellaswag, args.limit);
+HellaSwagResult measure_hellaswag(const std::vector<HellaSwagExample>& examples, const LoadedModel& loaded,
+                                  const Tokenizer& tokenizer) {
   const bool terminal = isatty(STDERR_FILENO) != 0;
   const auto result = evaluate_hellaswag(*loaded.model, tokenizer, examples, loaded.experiment.data.first_token, [&](int64_t done) {
     if (terminal) fmt::print(stderr, "\rHellaSwag {}/{}\x1b[K", done, examples.size());
@@ -82,6 +82,8 @@ void print_hellaswag(const HellaSwagResult& result) {
 
 void run_eval(const EvalArguments& args) {
   if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
+  std::vector<HellaSwagExample> examples;
+  if (!args.hellaswag.empty()) examples = read_hellaswag(args.hellaswag, args.limit);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = {}});
   print_notes(loaded.damaged);
@@ -98,7 +100,7 @@ void run_eval(const EvalArguments& args) {
     json["text"] = perplexity_json(result, stride, context);
   }
   if (!args.hellaswag.empty()) {
-    const HellaSwagResult result = measure_hellaswag(args, loaded, *tokenizer);
+    const HellaSwagResult result = measure_hellaswag(examples, loaded, *tokenizer);
     if (!quiet) print_hellaswag(result);
     json["hellaswag"] = hellaswag_json(result);
   }

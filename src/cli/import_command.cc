@@ -56,7 +56,8 @@ void run_import(const ImportArguments& args) {
              args.folder, name_of(result.architecture));
   if (result.has_tokenizer && !reads_tokenizer)
     fmt::print(stderr, "note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer\n", args.out);
-  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set data.train_shards=...\n",
+  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
+             "--set 'data.validation_shards=[\"...\"]'\n",
              args.out);
 }
 

@@ -41,7 +41,8 @@ std::string mistyped_option(const CLI::App& command, int argc, char** argv) {
     const std::string argument = argv[i], name = argument.substr(0, argument.find('='));
     if (name == "--") break;
     if (name.rfind("--", 0) != 0 || std::count(known.begin(), known.end(), name) > 0) continue;
-    const std::string near = nearest(name, known);
+    const auto longer = std::find_if(known.begin(), known.end(), [&](const std::string& one) { return one.starts_with(name); });
+    const std::string near = name.size() > 2 && longer != known.end() ? *longer : nearest(name, known);
     return fmt::format("there is no option {}", name) + (near.empty() ? "" : fmt::format("; did you mean {}?", near));
   }
   return "";
@@ -64,7 +65,9 @@ int wrong_arguments(const CLI::App& app, const CLI::ParseError& error, int argc,
   }
   if (used == &app && first[0] != '-') {
     const std::string near = nearest(first, names);
-    const std::string hint = near.empty() ? "try sluice --help" : fmt::format("did you mean {}?", near);
+    const std::string hint = first.ends_with(".json") ? fmt::format("did you mean sluice train {}?", first)
+                             : near.empty()           ? "try sluice --help"
+                                                      : fmt::format("did you mean {}?", near);
     return complain(fmt::format("there is no command \"{}\"; {}", first, hint), kWrongInput);
   }
   if (used == &app) return complain(fmt::format("there is no option \"{}\"; try sluice --help", first), kWrongInput);

@@ -10,6 +10,7 @@
 #include <chrono>
 #include <fstream>
 #include <memory>
+#include <sstream>
 #include <thread>
 
 #include "analysis/compare.h"
@@ -98,6 +99,7 @@ class SweepRunner {
       while (signal == 0 && next < sweep_.runs.size() && int64_t(running_.size()) < jobs_) begin(next++);
       if (running_.empty()) return signal;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
+      show_progress();
       std::erase_if(running_, [&](Running& running) { return has_ended(running); });
     }
   }
@@ -111,7 +113,26 @@ class SweepRunner {
     Clock::time_point started;
   };
 
+  // On a terminal, once a second: how far the running ones are.
+  void show_progress() {
+    if (terminal_width_ == 0 || Clock::now() - shown_ < std::chrono::seconds(1)) return;
+    shown_ = Clock::now();
+    std::string text;
+    for (const Running& running : running_) text += progress_of(sweep_.runs[running.number]);
+    fmt::print("\r\033[K{}", text.substr(0, terminal_width_ - 1));
+    std::fflush(stdout);
+  }
+
+  // "softmax-s1 step 120/2000 loss 2.31   ", from the last line of its log, if it is a progress line.
+  std::string progress_of(const SweepRun& run) const {
+    std::istringstream words(last_line(log_of(run)));
+    std::string text;
+    for (std::string word; words >> word && word != "lr";) text += word + ' ';
+    return text.starts_with(run.name + " step ") ? text + "  " : "";
+  }
+
   void tell(size_t number, const std::string& text) const {
+    if (terminal_width_ > 0) fmt::print("\r\033[K");
     fmt::print("[{:>{}}/{}] {:<{}}  {}\n", number + 1, fmt::formatted_size("{}", sweep_.runs.size()), sweep_.runs.size(),
                sweep_.runs[number].name, name_width(), text);
     std::fflush(stdout);
@@ -133,7 +154,7 @@ class SweepRunner {
     const size_t slot = slots_.take();
     const bool goes_on = fs::exists(run.folder / "checkpoints" / "latest");
     running_.push_back({number, slot,
-                        ChildProcess({own_program(), "train", config.string(), "--out", run.folder.string()},
+                        ChildProcess({"train", config.string(), "--out", run.folder.string()},
                                      slots_.environment(slot), log_of(run)),
                         Clock::now()});
     tell(number, goes_on ? "goes on" : "started");
@@ -174,6 +195,8 @@ class SweepRunner {
   Slots slots_;
   std::vector<Running> running_;
   int64_t failures_ = 0;
+  const size_t terminal_width_ = terminal_width();  // 0: it goes elsewhere
+  Clock::time_point shown_;
 };
 
 // The means over seeds, and the single runs of groups without a mean.

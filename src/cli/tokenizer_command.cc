@@ -38,6 +38,7 @@ struct TrainArguments {
 // What could only fail when hours of reading and learning are done, or would not be read back.
 void check_out(const TrainArguments& args) {
   const std::filesystem::path out(args.out), folder = out.parent_path();
+  if (!out.has_filename()) throw UserError("--out {} is a folder's name; name a file", args.out);
   const bool json = out.extension() == ".json", characters = args.training.type == "characters";
   if (json != characters || args.out == "bytes") {
     throw UserError("--out {}: a {} tokenizer's file is called NAME.{}", args.out, args.training.type,

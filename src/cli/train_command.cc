@@ -92,6 +92,7 @@ int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet)
     }
   } catch (const std::exception& error) {
     if (file) spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
+    if (folder && dynamic_cast<const UserError*>(&error)) folder->discard_if_new();
     throw;
   }
 }
@@ -117,7 +118,8 @@ void train(const TrainArguments& args) {
     check_same_config(ranks, setup.experiment.dump().dump(), setup.data.train->identity());
     const int signal = run_training(*backend, std::move(setup), ranks, args.quiet);
     if (signal == 0) return;
-    spdlog::info("stopped by {} after a checkpoint; the same command goes on from there", signal_name(signal));
+    spdlog::info("stopped by {} after a checkpoint; the same command {}goes on from there", signal_name(signal),
+                 args.resume == "auto" ? "" : "with --resume auto ");
     exit_code() = exit_code_of(signal);
   } catch (const std::exception& error) {
     if (host->size() == 1) throw;

@@ -98,6 +98,16 @@ ShardInfo llmc_info(std::span<const std::byte> header, uint64_t file_bytes, cons
   return info;
 }
 
+bool has_own_magic(std::span<const std::byte> opening) {
+  return opening.size() >= sizeof kMagic && std::memcmp(opening.data(), kMagic, sizeof kMagic) == 0;
+}
+
+bool has_llmc_magic(std::span<const std::byte> opening) {
+  if (opening.size() < sizeof(int32_t)) return false;
+  const auto magic = at<int32_t>(opening, 0);
+  return magic == kLlmcMagic16 || magic == kLlmcMagic32;
+}
+
 ShardInfo plain16_info(uint64_t file_bytes, const std::string& where) {
   if (file_bytes % 2 != 0) {
     throw UserError("{} is truncated: {} bytes are no whole number of uint16 tokens", where, file_bytes);
@@ -154,21 +164,22 @@ const char* shard_format_name(ShardFormat format) {
   throw std::logic_error("unknown shard format");
 }
 
+bool opens_like_shard(std::span<const std::byte> opening) { return has_own_magic(opening) || has_llmc_magic(opening); }
+
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
                           bool plain16) {
   const auto require = [&](int64_t bytes) {
     if (std::min(uint64_t(opening.size()), file_bytes) >= uint64_t(bytes)) return;
     throw UserError("{} is truncated: {} bytes are fewer than the {} of a shard's header", where, file_bytes, bytes);
   };
-  const bool is_sluice = opening.size() >= sizeof kMagic && std::memcmp(opening.data(), kMagic, sizeof kMagic) == 0;
+  const bool is_sluice = has_own_magic(opening);
   if (plain16 && !is_sluice) return plain16_info(file_bytes, where);
   require(sizeof kMagic);
   if (is_sluice) {
     require(kHeaderBytes);
     return sluice_info(opening, file_bytes, where);
   }
-  const auto magic = at<int32_t>(opening, 0);
-  if (magic == kLlmcMagic16 || magic == kLlmcMagic32) {
+  if (has_llmc_magic(opening)) {
     require(kLlmcHeaderBytes);
     return llmc_info(opening, file_bytes, where);
   }

@@ -45,6 +45,9 @@ struct ShardInfo {
 // What read_shard_info needs to see of a file, or all of a smaller one.
 inline constexpr size_t kShardHeaderRead = 1024;
 
+// Whether a file that opens like this is a shard with a header, whatever its version.
+bool opens_like_shard(std::span<const std::byte> opening);
+
 // Understands a shard's header. `where` opens each message ("data.train_shards: a.bin"). With `plain16` the file is
 // tokens alone. UserError for what is no shard, of a later version, cut short, or in contradiction with itself.
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,

@@ -14,6 +14,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "data/shard_format.h"
 
 namespace sluice {
 
@@ -129,8 +130,10 @@ bool TextFile::refill() {
 }
 
 void TextFile::recognise() {
-  while (end_ < 4 && refill()) {
+  while (end_ < 8 && refill()) {
   }
+  if (opens_like_shard(std::as_bytes(std::span(input_.data(), end_))))
+    throw UserError("{} is a shard of tokens, but text is asked for", name_);
   const bool zstd = starts_with(input_.data(), end_, "\x28\xB5\x2F\xFD");
   const bool skippable = end_ >= 4 && (input_[0] & 0xF0) == 0x50 && starts_with(input_.data() + 1, 3, "\x2A\x4D\x18");
   if (zstd || skippable) decompressor_ = std::make_unique<Zstd>();

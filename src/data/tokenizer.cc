@@ -78,8 +78,8 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const
   if (path_or_name == "bytes") return std::make_unique<ByteTokenizer>();
   if (fs::is_directory(path_or_name)) return load_folder(path_or_name, key);
   if (!fs::exists(path_or_name)) {
-    throw UserError("{}: there is no tokenizer \"{}\"; it is \"bytes\", a .model or .json file, or a folder with them",
-                    key, path_or_name);
+    throw UserError("{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model or .json file, or a folder with them",
+                    key, path_or_name, fs::absolute(path_or_name).lexically_normal().parent_path().string());
   }
   if (fs::path(path_or_name).extension() == ".json") return load_json(path_or_name, key);
   return make_sentencepiece(read_file(path_or_name), path_or_name, key);

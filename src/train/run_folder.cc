@@ -25,6 +25,8 @@ namespace {
 // What a run consists of; nothing else in the folder is touched.
 constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "analysis",
                                   "checkpoints"};
+// Files that may lie elsewhere now: what is in them the trainer compares.
+constexpr std::array kPaths = {"/data/train_shards", "/data/validation_shards", "/data/tokenizer"};
 constexpr std::array kMayChange = {"name",        "device", "log", "train.steps", "train.micro_batch",
                                    "train.recompute", "train.attention_backend", "train.zero", "train.bucket_mb",
                                    "train.rank_timeout"};
@@ -117,6 +119,7 @@ void check_same_model(const Json& stored, const Json& current, const std::string
 
 RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOption& resume)
     : path_(path.has_filename() ? path : path.parent_path()) {
+  made_ = !fs::exists(path_);
   create_run_folder(path_);
   lock();
   if (resume.mode == ResumeOption::Mode::kNever) {
@@ -165,13 +168,26 @@ void RunFolder::move_aside() {
   for (const char* name : entries) rename_durably(path_ / name, *moved_to_ / name);
 }
 
-void RunFolder::check_experiment(const Json& config) const {
-  if (!fs::exists(config_file())) return;
-  // A start that failed before its first line has left nothing to protect.
+// A start that failed before its first line has left nothing to protect.
+bool RunFolder::has_results() const {
   std::error_code ignored;
   const bool has_metrics = fs::file_size(metrics_file(), ignored) > 0 && !ignored;
-  if (!has_metrics && list_checkpoints(checkpoints_folder()).empty()) return;
-  const auto found = experiment_difference(read_json_file(config_file().string()), config);
+  return has_metrics || !list_checkpoints(checkpoints_folder()).empty();
+}
+
+void RunFolder::discard_if_new() const {
+  std::error_code ignored;
+  if (made_ && !has_results()) fs::remove_all(path_, ignored);
+}
+
+void RunFolder::check_experiment(const Json& config) const {
+  if (!fs::exists(config_file()) || !has_results()) return;
+  Json stored = read_json_file(config_file().string());
+  for (const char* key : kPaths) {
+    const Json::json_pointer path(key);
+    if (stored.contains(path) && config.contains(path)) stored[path] = config[path];
+  }
+  const auto found = experiment_difference(stored, config);
   if (!found) return;
   throw UserError("{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "
                   "--out, or start over with --resume never (what is there moves to {})",

@@ -45,6 +45,9 @@ class RunFolder {
   std::filesystem::path analysis_folder() const { return path_ / "analysis"; }
   std::filesystem::path checkpoints_folder() const { return path_ / "checkpoints"; }
 
+  // Removes the folder if it was made by this object and nothing has been trained in it: a start that was refused.
+  void discard_if_new() const;
+
   // Where mode kNever has put what was there.
   const std::optional<std::filesystem::path>& moved_to() const { return moved_to_; }
   // What the run has, for a person: "config.json, metrics.jsonl, checkpoints at steps 1000, 2000"; "nothing yet".
@@ -54,10 +57,12 @@ class RunFolder {
   void lock();
   void move_aside();
   void check_experiment(const Json& config) const;
+  bool has_results() const;
 
   std::filesystem::path path_;
   std::optional<File> lock_;
   std::optional<std::filesystem::path> moved_to_;
+  bool made_ = false;  // the folder was not there before
 };
 
 }  // namespace sluice

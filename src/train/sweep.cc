@@ -42,6 +42,25 @@ void check_variant_name(const std::string& name, const std::string& path) {
   throw UserError("{}: the variant's name \"{}\" is to be a folder's: letters, digits, _, - and . (not first)", path, name);
 }
 
+bool is_within(const std::string& key, const std::string& group) {
+  return key == group || key.starts_with(group + ".");
+}
+
+// What the sweep itself varies cannot be set for all of its runs.
+void check_override(const std::string& assignment, const Json& variants, bool has_seeds, const std::string& path) {
+  const std::string key = assignment.substr(0, assignment.find('='));
+  if (key == "seed" && has_seeds) throw UserError("--set {}: the runs' seeds are those that {} lists in seeds", assignment, path);
+  for (const auto& [variant, changes] : variants.items()) {
+    const Json flat = changes.flatten();
+    for (const auto& [pointer, value] : flat.items()) {
+      std::string changed = pointer.empty() ? pointer : pointer.substr(1);
+      std::replace(changed.begin(), changed.end(), '/', '.');
+      if (is_within(key, changed) || is_within(changed, key))
+        throw UserError("--set {} would make the variants the same: {} of {} sets {}", assignment, variant, path, changed);
+    }
+  }
+}
+
 std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
   const Json list = member(sweep, "seeds", &Json::is_array, "a list of integers", path);
   if (list.is_null()) return {Json()};
@@ -98,6 +117,7 @@ Sweep read_sweep(const std::string& path, const std::vector<std::string>& overri
   if (variants.empty()) throw UserError("{}: variants names none, so there is nothing to train", path);
   const std::vector<Json> seeds = seeds_of(json, path);
   const Json base = base_config(json, path);
+  for (const std::string& assignment : overrides) check_override(assignment, variants, !seeds[0].is_null(), path);
 
   Sweep sweep;
   sweep.name = name.is_null() ? fs::path(path).stem().string() : name.get<std::string>();

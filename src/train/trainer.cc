@@ -50,7 +50,7 @@ TrainingData TrainingData::open(const Experiment& experiment) {
 Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder* folder,
                  Communicator& ranks)
     : backend_(backend), experiment_(experiment), ranks_(ranks), config_(experiment_.dump()), data_(std::move(data)),
-      data_identity_(data_.train->identity()), learner_(backend, experiment_, ranks),
+      data_identity_(data_.train->identity()), held_out_identity_(data_.held_out ? data_.held_out->identity() : ""), learner_(backend, experiment_, ranks),
       transfer_(backend, learner_, ranks), guard_(experiment.train.guard) {
   if (!ranks.is_root()) return;
   check(folder != nullptr, "rank 0 needs the run's folder");
@@ -158,14 +158,19 @@ std::optional<ResumePoint> Trainer::find_resume_point(const ResumeOption& resume
   if (!point) return point;
   const std::string where = point->checkpoint.path.string();
   check_same_model(point->checkpoint.state.config, config_, where);
-  const std::string identity = point->checkpoint.state.trainer.value("data", data_identity_);
-  if (identity != data_identity_) {
-    const std::string text = fmt::format("{} was trained on other data ({}) than this config's ({})", where, identity,
-                                         data_identity_);
-    if (point->own) throw UserError("{}; put the data back, or name another folder with --out", text);
-    spdlog::warn("{}", text);
-  }
+  check_same_data(*point, "data", "trained", data_identity_);
+  if (point->own && !held_out_identity_.empty()) check_same_data(*point, "held_out", "evaluated", held_out_identity_);
   return point;
+}
+
+// `key`: where the checkpoint has the identity of its data; one that has none yet is believed.
+void Trainer::check_same_data(const ResumePoint& point, const char* key, const char* use, const std::string& identity) {
+  const std::string stored = point.checkpoint.state.trainer.value(key, identity);
+  if (stored.empty() || stored == identity) return;
+  const std::string text = fmt::format("{} was {} on other data ({}) than this config's ({})",
+                                       point.checkpoint.path.string(), use, stored, identity);
+  if (point.own) throw UserError("{}; put the data back, or name another folder with --out", text);
+  spdlog::warn("{}", text);
 }
 
 void Trainer::resume_from(const ResumePoint& point) {
@@ -396,6 +401,7 @@ void Trainer::write_checkpoint(const HostState& tensors) {
                    {"next_sequence", next_sequence_},
                    {"seconds", seconds_before_ + seconds_since(started_)},
                    {"data", data_identity_},
+                   {"held_out", held_out_identity_},
                    {"guard", guard_.state()}};
   files_->checkpoints.save(std::move(state), tensors.model, tensors.optimizer);
 }

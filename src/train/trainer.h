@@ -65,6 +65,7 @@ class Trainer {
 
   void start(const ResumeOption& resume);
   std::optional<ResumePoint> find_resume_point(const ResumeOption& resume);
+  static void check_same_data(const ResumePoint& point, const char* key, const char* use, const std::string& identity);
   void resume_from(const ResumePoint& point);
   void start_anew();
   int agreed_stop();
@@ -95,7 +96,7 @@ class Trainer {
   Communicator& ranks_;
   const Json config_;
   const TrainingData data_;
-  const std::string data_identity_;
+  const std::string data_identity_, held_out_identity_;
   Learner learner_;
   const StateTransfer transfer_;
   std::optional<Prober> prober_;      // rank 0's

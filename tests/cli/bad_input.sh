@@ -110,6 +110,7 @@ unchanged "another experiment"
 refused 'seed is 42, but 43 is asked for' run --set seed=43
 unchanged "another seed"
 refused 'is of another model: model.attention' other --set model.attention=sigmoid --resume "$folder/run"
+[[ ! -e $folder/other ]] || fail "a fork that was refused left $(find "$folder/other")"
 mkdir "$folder/empty"
 refused 'empty: no checkpoint in it' other2 --resume "$folder/empty"
 unchanged "a resume from another folder"

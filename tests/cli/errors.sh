@@ -26,6 +26,8 @@ expect 2 'there is no option --zzzz; try sluice compare --help' compare --zzzz=3
 expect 2 'there is no option --quik; did you mean --quick\?' doctor --quik
 expect 2 'there is no option --vocb; did you mean --vocab\?' tokenizer train text.txt --out t.model --vocb 300
 expect 2 'required; try sluice tokenizer train --help' tokenizer train
+expect 2 'there is no option --temp; did you mean --temperature\?' sample run --temp 1
+expect 2 'did you mean sluice train my.json\?' my.json
 expect 2 'not expected: extra; try sluice doctor --help' doctor extra
 expect 2 "cannot read \"$folder/none.json\": No such file" config "$folder/none.json"
 expect 2 'needs a config file' config

@@ -59,6 +59,13 @@ sweep "$folder/pair.json" --out "$folder/stopped" --set train.steps=400 --set lo
   --set train.steps="$((done_steps + 5))" || fail "it does not go on: $(cat "$folder/err")"
 grep -Eq 'softmax-s1 +goes on' "$folder/out" || fail "it started over: $(cat "$folder/out")"
 
+# ---- the program's file is replaced while the sweep goes on
+cp "$SLUICE" "$folder/program"
+"$folder/program" sweep "$folder/pair.json" --out "$folder/replaced" > "$folder/replaced.txt" 2>&1 &
+until grep -qs started "$folder/replaced.txt"; do sleep 0.02; done
+rm "$folder/program"
+wait $! || fail "runs failed after the program was replaced: $(cat "$folder/replaced.txt")"
+
 # ---- a run that fails
 sed 's/"softmax": {}/"broken": {"data": {"statistics": "none.txt"}}, "softmax": {}/' "$folder/pair.json" > "$folder/broken.json"
 status=0
@@ -88,6 +95,10 @@ expect_wrong 'seeds names 3 twice' '{"variants": {"a": {}}, "seeds": [3, 3]}'
 expect_wrong 'is to be a folder' '{"variants": {"../a": {}}}'
 expect_wrong 'variants.a must be an object' '{"variants": {"a": 3}}'
 expect_wrong 'variant b: unknown config key model.atention' '{"variants": {"a": {}, "b": {"model": {"atention": "vga"}}}}'
+two='{"base": "tiny.json", "variants": {"softmax": {}, "vga": {"model": {"attention": "vga"}}}, "seeds": [1, 2]}'
+expect_wrong 'would make the variants the same: vga of .*bad.json sets model.attention' "$two" --set model.attention=relu
+expect_wrong 'would make the variants the same' "$two" --set model.attention.gate.reads=hidden
+expect_wrong 'the runs. seeds are those that .*bad.json lists' "$two" --set seed=3
 expect_wrong 'none.json' '{"base": "none.json", "variants": {"a": {}}}'
 expect_wrong 'holds another experiment than this sweep.s: train.batch is 6 there and 5 here' \
   '{"base": "tiny.json", "config": {"train": {"steps": 6, "batch": 5}}, "variants": {"softmax": {}}, "seeds": [1]}' \

@@ -52,6 +52,23 @@ grep -q 'documents masked' "$folder/masked/info.json" || fail "info.json does no
 losses() { grep -o '"kind":"train","step":1,"loss":[^,]*' "$folder/$1/metrics.jsonl"; }
 [[ -n $(losses masked) && $(losses masked) != "$(losses one)" ]] || fail "the mask changes nothing"
 
+# ---- the data lie elsewhere now: the run goes on, but not with other data
+mkdir "$folder/elsewhere"
+cp "$text" "$folder/elsewhere/moved.bin"
+moved="\"train_shards\": [\"$folder/elsewhere/moved.bin\"], \"tokenizer\": \"bytes\""
+tokens one "$moved" --set train.steps=12 --set "data.validation_shards=[\"$folder/elsewhere/moved.bin\"]" ||
+  fail "moved data keep the run from going on: $(cat "$folder/err")"
+for key in train validation; do
+  status=0
+  tokens one "$one" --set train.steps=14 --set "data.${key}_shards=[\"$code\"]" || status=$?
+  [[ $status -eq 2 ]] && grep -q 'on other data' "$folder/err" || fail "other $key data: exit code $status, $(cat "$folder/err")"
+done
+
+# ---- a shard where text belongs
+status=0
+"$SLUICE" eval "$folder/one" "$text" > "$folder/out" 2> "$folder/err" || status=$?
+[[ $status -eq 2 ]] && grep -q 'is a shard of tokens, but text is asked for' "$folder/err" || fail "a shard given to eval: $(cat "$folder/err")"
+
 # ---- what does not fit: exit code 2, one sentence, nothing written
 refused() {  # refused PATTERN DATA ARGUMENT...
   local pattern=$1 status=0
