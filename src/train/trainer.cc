@@ -128,7 +128,7 @@ int Trainer::finish() {
                    step_);
   }
   write_info(done ? "done" : "stopped");
-  if (done && files_) spdlog::info("done: {} steps, in {}", step_, files_->folder.path().string());
+  if (done && files_) spdlog::info("done: {} steps, in {}{}", step_, files_->folder.path().string(), outcome_);
   return done ? 0 : stop_;
 }
 
@@ -339,6 +339,7 @@ void Trainer::evaluate() {
     line["bits_per_byte"] = loss * tokens_per_byte / std::numbers::ln2;
   }
   append(line);
+  outcome_ = fmt::format("; held-out loss {:.4f}", loss);
   if (progress_) progress_->pause();
   const std::string part = sequences < there ? fmt::format(" (of {} of {} windows)", sequences, there) : "";
   spdlog::info("step {}: held-out loss {:.4f}, perplexity {:.2f}{}", step_, loss, std::exp(loss), part);
@@ -346,7 +347,12 @@ void Trainer::evaluate() {
 
 void Trainer::probe() {
   if (prober_) {
-    for (const Json& line : prober_->run().lines(step_)) append(line);
+    for (const Json& line : prober_->run().lines(step_)) {
+      append(line);
+      if (line["kind"] == "risk")
+        outcome_ = fmt::format("; backcopy risk {:.2g}, bigram risk {:.4g} nats", line["backcopy"].get<double>(),
+                               line["bigram"].get<double>());
+    }
     files_->metrics.flush();
   }
   wait_for_root();

@@ -97,6 +97,7 @@ class Trainer {
   const Json config_;
   const TrainingData data_;
   const std::string data_identity_, held_out_identity_;
+  std::string outcome_;  // the last figures on held-out data, for the end's line
   Learner learner_;
   const StateTransfer transfer_;
   std::optional<Prober> prober_;      // rank 0's
