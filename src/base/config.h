@@ -146,8 +146,16 @@ Json file_schema(const Fields& fields);
 // "type" counts as {"type": string}.
 void merge_config(Json& config, const Json& top);
 
-// Reads a config file and the chain of its "base" files (relative to the file that names them), merged with the
-// outermost on top; "base" and "$schema" are taken out. Throws UserError on a loop or a missing file.
+// A config file as it stands; "base" and "$schema" are taken out.
+struct ConfigFile {
+  std::string path;
+  Json json;
+};
+
+// Reads a config file and the chain of its "base" files (relative to the file that names them), the innermost first.
+// Throws UserError on a loop or a missing file.
+std::vector<ConfigFile> read_config_files(const std::string& path);
+// The same merged, the outermost on top.
 Json read_config_chain(const std::string& path);
 
 // Applies "a.b.c=value": merge_config of {"a": {"b": {"c": value}}}. The value is JSON, or else a plain string.

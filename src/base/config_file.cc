@@ -30,7 +30,7 @@ std::string base_path(const Json& json, const std::string& path) {
 }
 
 // `chain` holds the files from the outermost to the one that names `path`.
-Json read_with_bases(const std::string& path, std::vector<std::string> chain) {
+std::vector<ConfigFile> read_with_bases(const std::string& path, std::vector<std::string> chain) {
   const auto same_file = [&](const std::string& other) {
     return fs::weakly_canonical(other) == fs::weakly_canonical(path);
   };
@@ -47,10 +47,10 @@ Json read_with_bases(const std::string& path, std::vector<std::string> chain) {
   const std::string base = base_path(json, path);
   json.erase("base");
   json.erase("$schema");  // for editors
-  if (base.empty()) return json;
-  Json config = read_with_bases(base, std::move(chain));
-  merge_config(config, json);
-  return config;
+  std::vector<ConfigFile> files;
+  if (!base.empty()) files = read_with_bases(base, std::move(chain));
+  files.push_back({path, std::move(json)});
+  return files;
 }
 
 // The value of an override. What looks like the start of JSON must be JSON; anything else may be a plain word.
@@ -79,7 +79,13 @@ void merge_config(Json& config, const Json& top) {
   for (const auto& [key, value] : top.items()) merge_config(config[key], value);
 }
 
-Json read_config_chain(const std::string& path) { return read_with_bases(path, {}); }
+std::vector<ConfigFile> read_config_files(const std::string& path) { return read_with_bases(path, {}); }
+
+Json read_config_chain(const std::string& path) {
+  Json config = Json::object();
+  for (const ConfigFile& file : read_config_files(path)) merge_config(config, file.json);
+  return config;
+}
 
 void apply_override(Json& config, const std::string& assignment) {
   const size_t equals = assignment.find('=');

@@ -177,12 +177,39 @@ Experiment parse_experiment(const Json& json) {
   return experiment;
 }
 
+namespace {
+
+// The outermost file of the chain that is wrong in the same way by itself: the one to mend. Empty if none is, as where
+// files or overrides contradict each other.
+std::string file_to_mend(const std::string& path, const std::string& complaint) {
+  std::string found;
+  for (const ConfigFile& file : read_config_files(path)) {
+    Experiment alone;
+    Fields fields;
+    alone.describe(fields);
+    try {
+      fields.parse(file.json, "");
+    } catch (const UserError& error) {
+      if (complaint == error.what()) found = file.path;
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
 Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
   Json json = read_config_chain(path);
   if (json.contains("variants")) throw UserError("{} is a sweep, not a config: sluice sweep {} trains it", path, path);
   for (const std::string& assignment : overrides) apply_override(json, assignment);
   if (!json.contains("name")) json["name"] = std::filesystem::path(path).stem().string();
-  return parse_experiment(json);
+  try {
+    return parse_experiment(json);
+  } catch (const UserError& error) {
+    const std::string file = file_to_mend(path, error.what());
+    if (file.empty()) throw;
+    throw UserError("{}: {}", file, error.what());
+  }
 }
 
 }  // namespace sluice

@@ -17,6 +17,7 @@ expect() {
   fi
 }
 
+echo '{}' > "$folder/fine.json"
 config() { echo "$1" > "$folder/config.json"; }
 
 expect 2 'there is no command "trian"; did you mean train\?' trian
@@ -36,6 +37,10 @@ config '{"model": {"layers": 2,}}'
 expect 2 'config.json:1:24: not valid JSON' config "$folder/config.json"
 config '{"model": {"layer": 2}}'
 expect 2 'unknown config key model.layer; did you mean model.layers\?' config "$folder/config.json"
+expect 2 "config.json: unknown config key" config "$folder/config.json"
+echo "{\"base\": \"config.json\"}" > "$folder/top.json"
+expect 2 "$folder/config.json: unknown config key model.layer;" config "$folder/top.json"
+expect 2 'sluice: unknown config key model.layer;' config "$folder/fine.json" --set model.layer=2
 config '{"model": {"layers": "two"}}'
 expect 2 'model.layers must be an integer, got the string "two"' config "$folder/config.json"
 config '{"base": "config.json"}'
