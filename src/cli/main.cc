@@ -31,9 +31,9 @@ std::string version_text() {
                      info.build_type, info.compiler);
 }
 
-// "there is no option --sett; did you mean --set?" for the first argument that looks like one and is none of the command's;
-// empty where all are.
-std::string mistyped_option(const CLI::App& command, int argc, char** argv) {
+// "there is no option --sett; did you mean --set?" for the first argument that looks like an option and is none of the
+// command's, which is called by `path`; empty where all are.
+std::string mistyped_option(const CLI::App& command, const std::string& path, int argc, char** argv) {
   std::vector<std::string> known;
   for (const CLI::Option* option : command.get_options())
     for (const std::string& name : option->get_lnames()) known.push_back("--" + name);
@@ -43,7 +43,8 @@ std::string mistyped_option(const CLI::App& command, int argc, char** argv) {
     if (name.rfind("--", 0) != 0 || std::count(known.begin(), known.end(), name) > 0) continue;
     const auto longer = std::find_if(known.begin(), known.end(), [&](const std::string& one) { return one.starts_with(name); });
     const std::string near = name.size() > 2 && longer != known.end() ? *longer : nearest(name, known);
-    return fmt::format("there is no option {}", name) + (near.empty() ? "" : fmt::format("; did you mean {}?", near));
+    return fmt::format("there is no option {}; {}", name,
+                       near.empty() ? fmt::format("try {} --help", path) : fmt::format("did you mean {}?", near));
   }
   return "";
 }
@@ -71,9 +72,8 @@ int wrong_arguments(const CLI::App& app, const CLI::ParseError& error, int argc,
     return complain(fmt::format("there is no command \"{}\"; {}", first, hint), kWrongInput);
   }
   if (used == &app) return complain(fmt::format("there is no option \"{}\"; try sluice --help", first), kWrongInput);
-  const std::string mistyped = mistyped_option(*used, argc, argv);
-  if (mistyped.find("did you mean") != std::string::npos) return complain(mistyped, kWrongInput);
-  return complain(fmt::format("{}; try {} --help", mistyped.empty() ? error.what() : mistyped, path), kWrongInput);
+  const std::string mistyped = mistyped_option(*used, path, argc, argv);
+  return complain(mistyped.empty() ? fmt::format("{}; try {} --help", error.what(), path) : mistyped, kWrongInput);
 }
 
 int run(int argc, char** argv) {

@@ -52,26 +52,28 @@ auto TimedBackend::timed(const char* name, Op op) {
   }
 }
 
+// Also kept by shape: `count` products like `product`.
+template <class Op>
+void TimedBackend::timed_product(const char* name, const MatmulArgs& product, int64_t count, Op op) {
+  const auto start = Clock::now();
+  timed(name, op);
+  OpTime& time = matmuls_[shape_of(product)];
+  time.calls += count;
+  time.seconds += seconds_since(start);
+}
+
 // A fused activation is timed as an op of its own, so that the products compare with bare ones of the same shape.
 void TimedBackend::matmul(const MatmulArgs& args) {
   if (!measuring_) return inner_.matmul(args);
   MatmulArgs product = args;
   product.activated = {};
-  const auto start = Clock::now();
-  timed("matmul", [&] { inner_.matmul(product); });
-  OpTime& time = matmuls_[shape_of(product)];
-  ++time.calls;
-  time.seconds += seconds_since(start);
+  timed_product("matmul", product, 1, [&] { inner_.matmul(product); });
   if (args.activated) activation_forward(args.activation, args.activated, args.out);
 }
 
 void TimedBackend::head_matmul(const HeadMatmul& args) {
   if (!measuring_) return inner_.head_matmul(args);
-  const auto start = Clock::now();
-  timed("head matmul", [&] { inner_.head_matmul(args); });
-  OpTime& time = matmuls_[shape_of(args.of_head(0))];
-  time.calls += args.heads;
-  time.seconds += seconds_since(start);
+  timed_product("head matmul", args.of_head(0), args.heads, [&] { inner_.head_matmul(args); });
 }
 
 // Op by op where they are measured: a record has no parts to time.

@@ -97,6 +97,8 @@ class TimedBackend final : public Backend {
  private:
   template <class Op>
   auto timed(const char* name, Op op);
+  template <class Op>
+  void timed_product(const char* name, const MatmulArgs& product, int64_t count, Op op);
 
   Backend& inner_;
   bool measuring_ = false;

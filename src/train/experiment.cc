@@ -26,6 +26,23 @@ int64_t default_micro_batch(int64_t batch, int64_t context) {
   return std::clamp<int64_t>(kTokens / context, 1, batch);
 }
 
+// The outermost file of the chain that is wrong in the same way by itself: the one to mend. Empty if none is, as where
+// files or overrides contradict each other.
+std::string file_to_mend(const std::string& path, const std::string& complaint) {
+  std::string found;
+  for (const ConfigFile& file : read_config_files(path)) {
+    Experiment alone;
+    Fields fields;
+    alone.describe(fields);
+    try {
+      fields.parse(file.json, "");
+    } catch (const UserError& error) {
+      if (complaint == error.what()) found = file.path;
+    }
+  }
+  return found;
+}
+
 }  // namespace
 
 void OptimizerConfig::describe(Fields& f) {
@@ -176,27 +193,6 @@ Experiment parse_experiment(const Json& json) {
   experiment.resolve();
   return experiment;
 }
-
-namespace {
-
-// The outermost file of the chain that is wrong in the same way by itself: the one to mend. Empty if none is, as where
-// files or overrides contradict each other.
-std::string file_to_mend(const std::string& path, const std::string& complaint) {
-  std::string found;
-  for (const ConfigFile& file : read_config_files(path)) {
-    Experiment alone;
-    Fields fields;
-    alone.describe(fields);
-    try {
-      fields.parse(file.json, "");
-    } catch (const UserError& error) {
-      if (complaint == error.what()) found = file.path;
-    }
-  }
-  return found;
-}
-
-}  // namespace
 
 Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
   Json json = read_config_chain(path);

@@ -97,6 +97,17 @@ int64_t newest_step(const fs::path& run) {
   return steps.empty() ? 0 : steps.back();
 }
 
+// `stored` with the paths of `config` where both have one.
+Json with_paths_of(const Json& config, Json stored) {
+  for (const char* key : kPaths) {
+    const Json::json_pointer path(key);
+    if (stored.contains(path) && config.contains(path)) stored[path] = config[path];
+  }
+  return stored;
+}
+
+void write_config(const fs::path& file, const Json& config) { write_file_atomic(file, config.dump(2) + "\n"); }
+
 void create_run_folder(const fs::path& path) {
   if (fs::exists(path) && !fs::is_directory(path)) {
     throw UserError("{} is a file, but a run needs a folder; name another with --out", path.string());
@@ -129,7 +140,13 @@ RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOptio
   }
   // A run that is longer than it is asked to be stays what it is.
   const auto steps = config.value(Json::json_pointer("/train/steps"), std::numeric_limits<int64_t>::max());
-  if (newest_step(path_) <= steps) write_file_atomic(config_file(), config.dump(2) + "\n");
+  if (newest_step(path_) > steps) return;
+  if (names_other_files(config)) unconfirmed_ = config;
+  else write_config(config_file(), config);
+}
+
+void RunFolder::confirm_data() const {
+  if (!unconfirmed_.is_null()) write_config(config_file(), unconfirmed_);
 }
 
 // The lock goes with the process, however it ends; the file stays, empty or with the number of the last process.
@@ -180,13 +197,17 @@ void RunFolder::discard_if_new() const {
   if (made_ && !has_results()) fs::remove_all(path_, ignored);
 }
 
+bool RunFolder::names_other_files(const Json& config) const {
+  if (list_checkpoints(checkpoints_folder()).empty() || !fs::exists(config_file())) return false;
+  const Json stored = read_json_file(config_file().string());
+  return with_paths_of(config, stored) != stored;
+}
+
+// Only a checkpoint tells what the data were.
 void RunFolder::check_experiment(const Json& config) const {
   if (!fs::exists(config_file()) || !has_results()) return;
   Json stored = read_json_file(config_file().string());
-  for (const char* key : kPaths) {
-    const Json::json_pointer path(key);
-    if (stored.contains(path) && config.contains(path)) stored[path] = config[path];
-  }
+  if (!list_checkpoints(checkpoints_folder()).empty()) stored = with_paths_of(config, std::move(stored));
   const auto found = experiment_difference(stored, config);
   if (!found) return;
   throw UserError("{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "

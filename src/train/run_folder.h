@@ -30,7 +30,8 @@ void check_same_model(const Json& stored, const Json& current, const std::string
 
 class RunFolder {
  public:
-  // Opens `path` for training with the resolved `config`, and writes config.json.
+  // Opens `path` for training with the resolved `config`, and writes config.json: at once, or where the config names other
+  // files of data than the one that is there, in confirm_data().
   //  - mode kNever: whatever of a run is there moves to path/old1 (old2, ...); see moved_to().
   //  - otherwise a folder that holds another experiment is refused.
   // UserError: it is a file, cannot be created or written, is locked by another process, holds another experiment.
@@ -45,6 +46,8 @@ class RunFolder {
   std::filesystem::path analysis_folder() const { return path_ / "analysis"; }
   std::filesystem::path checkpoints_folder() const { return path_ / "checkpoints"; }
 
+  // The data are those that the run was trained on, wherever they lie now.
+  void confirm_data() const;
   // Removes the folder if it was made by this object and nothing has been trained in it: a start that was refused.
   void discard_if_new() const;
 
@@ -58,11 +61,13 @@ class RunFolder {
   void move_aside();
   void check_experiment(const Json& config) const;
   bool has_results() const;
+  bool names_other_files(const Json& config) const;
 
   std::filesystem::path path_;
   std::optional<File> lock_;
   std::optional<std::filesystem::path> moved_to_;
   bool made_ = false;  // the folder was not there before
+  Json unconfirmed_;   // the config, until confirm_data(); or null
 };
 
 }  // namespace sluice

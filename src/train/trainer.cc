@@ -50,8 +50,8 @@ TrainingData TrainingData::open(const Experiment& experiment) {
 Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData data, const RunFolder* folder,
                  Communicator& ranks)
     : backend_(backend), experiment_(experiment), ranks_(ranks), config_(experiment_.dump()), data_(std::move(data)),
-      data_identity_(data_.train->identity()), held_out_identity_(data_.held_out ? data_.held_out->identity() : ""), learner_(backend, experiment_, ranks),
-      transfer_(backend, learner_, ranks), guard_(experiment.train.guard) {
+      data_identity_(data_.train->identity()), held_out_identity_(data_.held_out ? data_.held_out->identity() : ""),
+      learner_(backend, experiment_, ranks), transfer_(backend, learner_, ranks), guard_(experiment.train.guard) {
   if (!ranks.is_root()) return;
   check(folder != nullptr, "rank 0 needs the run's folder");
   files_.emplace(*folder, experiment.log);
@@ -144,6 +144,7 @@ void Trainer::start(const ResumeOption& resume) {
       point = std::move(*here);
       found = point.own ? "own" : "fork";
     }
+    files_->folder.confirm_data();
   }
   found = ranks_.broadcast_text(found);
   point.own = found == "own";

@@ -60,9 +60,16 @@ tokens one "$moved" --set train.steps=12 --set "data.validation_shards=[\"$folde
   fail "moved data keep the run from going on: $(cat "$folder/err")"
 for key in train validation; do
   status=0
+  cp "$folder/one/config.json" "$folder/before.json"
   tokens one "$one" --set train.steps=14 --set "data.${key}_shards=[\"$code\"]" || status=$?
   [[ $status -eq 2 ]] && grep -q 'on other data' "$folder/err" || fail "other $key data: exit code $status, $(cat "$folder/err")"
+  cmp -s "$folder/one/config.json" "$folder/before.json" || fail "a refusal for other $key data changed config.json"
 done
+cp -r "$folder/one" "$folder/metrics_only"
+rm -r "$folder/metrics_only/checkpoints"
+status=0
+tokens metrics_only "\"train_shards\": [\"$code\"], \"tokenizer\": \"bytes\"" || status=$?
+[[ $status -eq 2 ]] && grep -q 'holds another experiment' "$folder/err" || fail "metrics without a checkpoint: $status, $(cat "$folder/err")"
 
 # ---- a shard where text belongs
 status=0

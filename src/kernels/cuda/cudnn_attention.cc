@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <cmath>
 #include <cstdlib>
-#include <cstring>
 #include <map>
 #include <optional>
 #include <unordered_map>
@@ -196,10 +196,7 @@ class LoadedCudnn final : public CudnnAttention {
                                 {kStats, args.stats.data}},
                       nullptr);
     const int64_t rows = B * H * T;
-    const float one = 1;
-    uint32_t bits = 0;
-    std::memcpy(&bits, &one, sizeof bits);
-    fill(args.stats.as<float>() + rows, 1, rows, rows, sizeof one, bits, stream_);
+    fill(args.stats.as<float>() + rows, 1, rows, rows, sizeof(float), std::bit_cast<uint32_t>(1.0f), stream_);
   }
 
   void backward(const AttentionBackward& args) override {
