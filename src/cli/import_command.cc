@@ -29,17 +29,19 @@ bool takes_tokenizer(const ForeignModel& foreign, const std::string& folder) {
 
 // The user's config with the folder's model in it.
 Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& args) {
-  Json json = args.config.empty() ? Json::object() : read_config_chain(args.config);
-  if (!json.contains("data")) json["data"] = {{"type", "tokens"}};
+  ExperimentLayers layers;
+  layers.add({{"data", {{"type", "tokens"}}}}, "sluice import");
+  if (!args.config.empty()) layers.add_files(args.config);
   for (const std::string& assignment : args.overrides) {
     if (assignment.starts_with("model.") || assignment.starts_with("model="))
       throw UserError("--set {}: the model is the folder's (--context N changes its context)", assignment);
-    apply_override(json, assignment);
   }
+  layers.add_overrides(args.overrides);
+  Json& json = layers.json();
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   json["model"] = model_group(foreign.model);
-  Experiment experiment = parse_experiment(json);
+  Experiment experiment = layers.parse();
   const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
   if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;
   if (experiment.data.type == "tokens" && experiment.data.tokenizer.empty() && takes_tokenizer(foreign, args.folder))
