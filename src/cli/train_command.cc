@@ -126,10 +126,20 @@ int gpu_of(const RankPlace& place, const std::string& device) {
   return device == "cpu" ? 0 : place.local_rank % std::max(1, int(gpu_descriptions().size()));
 }
 
+// Seconds that the ranks have to meet. What is wrong with the config they hear when they have met.
+double meeting_limit(const TrainArguments& args) {
+  try {
+    return load_experiment(args.config, args.overrides).train.rank_timeout;
+  } catch (const std::exception&) {
+    return kDefaultRankTimeout;
+  }
+}
+
 void train(const TrainArguments& args) {
   take_stop_signals();  // before there is another thread, of MPI or OpenMP
   const RankLaunch launch = read_launch();
-  const std::unique_ptr<Communicator> host = connect_ranks(launch);
+  const bool alone = launch.starter == RankLaunch::Starter::kNone;
+  const std::unique_ptr<Communicator> host = connect_ranks(launch, alone ? 0 : meeting_limit(args));
   if (!host->is_root()) spdlog::set_level(spdlog::level::off);
   std::unique_ptr<Communicator> device;
   try {
