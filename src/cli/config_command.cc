@@ -8,6 +8,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "train/experiment.h"
 
 namespace sluice {
@@ -42,14 +43,14 @@ void run_config(const ConfigOptions& options) {
     Experiment experiment = load_experiment(options.path, options.overrides);
     Fields fields;
     experiment.describe(fields);
-    fmt::print("{}\n", fields.dump().dump(2));
+    print_out("{}\n", fields.dump().dump(2));
     return;
   }
   Experiment defaults;
   Fields fields;
   defaults.describe(fields);
-  if (options.schema) fmt::print("{}\n", file_schema(fields).dump(2));
-  if (options.reference) fmt::print("{}{}", kReferenceIntroduction, fields.reference(""));
+  if (options.schema) print_out("{}\n", file_schema(fields).dump(2));
+  if (options.reference) print_out("{}{}", kReferenceIntroduction, fields.reference(""));
 }
 
 }  // namespace

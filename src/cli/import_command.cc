@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "data/tokenizer.h"
 #include "train/interchange/import.h"
 
@@ -54,12 +55,12 @@ void run_import(const ImportArguments& args) {
   Experiment experiment = experiment_for(foreign, args);
   const bool reads_tokenizer = !experiment.data.tokenizer.empty();
   const ImportResult result = import_folder(args.folder, foreign, std::move(experiment), args.out);
-  fmt::print("{}: a run at step 0 with the {} parameters of {} (architecture {})\n", args.out, result.parameters,
+  print_line("{}: a run at step 0 with the {} parameters of {} (architecture {})", args.out, result.parameters,
              args.folder, name_of(result.architecture));
   if (result.has_tokenizer && !reads_tokenizer)
-    fmt::print(stderr, "note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer\n", args.out);
-  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
-             "--set 'data.validation_shards=[\"...\"]'\n",
+    tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);
+  print_line("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
+             "--set 'data.validation_shards=[\"...\"]'",
              args.out);
 }
 
