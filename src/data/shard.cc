@@ -11,10 +11,12 @@
 #include <unistd.h>
 
 #include "base/error.h"
+#include "data/shard_naming.h"
 
 namespace sluice {
 
 Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std::move(path)) {
+  check_is_named(key, path_);
   const int file = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) throw UserError("{}: cannot open {}: {}", key, path_, std::strerror(errno));
   struct stat status {};
