@@ -35,7 +35,7 @@ void print_saved(const std::filesystem::path& path) { tell("saved: {}", path.str
 void write_json(const Json& json, const std::filesystem::path& path) {
   const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";  // names may be no UTF-8
   if (path == "-") print_text(text);
-  else write_file_atomic(path, text);
+  else write_named_file(path, text);
 }
 
 }  // namespace sluice

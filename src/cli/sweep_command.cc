@@ -11,6 +11,7 @@
 #include <chrono>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -24,6 +25,7 @@
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/progress.h"
+#include "train/run_folder.h"
 #include "train/signals.h"
 #include "train/sweep.h"
 
@@ -79,6 +81,8 @@ class Slots {
   std::vector<std::string> gpus_;
 };
 
+constexpr const char* kLocked = "is training in this folder";
+
 // The last line of a log, which says why a run failed.
 std::string last_line(const fs::path& log) {
   std::ifstream file(log);
@@ -92,6 +96,7 @@ std::string last_line(const fs::path& log) {
 class SweepRunner {
  public:
   SweepRunner(const Sweep& sweep, int64_t jobs) : sweep_(sweep), jobs_(jobs), slots_(jobs) {
+    for (size_t number = 0; number < sweep_.runs.size(); ++number) pending_.push_back(number);
     create_folders(sweep_.folder / "configs");
     create_folders(sweep_.folder / "logs");
   }
@@ -99,12 +104,11 @@ class SweepRunner {
   // Returns the signal that stopped it, or 0.
   int run() {
     const StopSignals signals;
-    size_t next = 0;
     while (true) {
       const int signal = stop_requested();
       if (signal != 0) stop_all(signal);
-      while (signal == 0 && next < sweep_.runs.size() && int64_t(running_.size()) < jobs_) begin(next++);
-      if (running_.empty()) return signal;
+      if (signal == 0) begin_pending();
+      if (running_.empty() && (signal != 0 || pending_.empty())) return signal;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       show_progress();
       std::erase_if(running_, [&](Running& running) { return has_ended(running); });
@@ -151,6 +155,23 @@ class SweepRunner {
 
   fs::path log_of(const SweepRun& run) const { return sweep_.folder / "logs" / (run.name + ".txt"); }
 
+  // Takes the next runs into the free slots. One in whose folder another process still trains, as the child of a sweep that
+  // was killed does until it has saved, keeps its slot and is waited for.
+  void begin_pending() {
+    for (size_t place = 0; place < pending_.size() && int64_t(running_.size() + place) < jobs_;) {
+      const size_t number = pending_[place];
+      const auto process = training_process(sweep_.runs[number].folder);
+      if (process && waited_for_.insert(number).second)
+        tell(number, fmt::format("waits for process {}, which still trains in this folder", *process));
+      if (process) {
+        ++place;
+        continue;
+      }
+      pending_.erase(pending_.begin() + std::ptrdiff_t(place));
+      begin(number);
+    }
+  }
+
   void begin(size_t number) {
     const SweepRun& run = sweep_.runs[number];
     if (is_trained(run)) return tell(number, "done before");
@@ -179,6 +200,8 @@ class SweepRunner {
       tell(running.number, fmt::format("done in {}{}", time, losses_of(run)));
     } else if (stop_requested() != 0) {
       tell(running.number, "stopped");
+    } else if (*code == 2 && last_line(log_of(run)).find(kLocked) != std::string::npos) {
+      pending_.insert(pending_.begin(), running.number);  // another was quicker: it is waited for
     } else {
       ++failures_;
       tell(running.number, fmt::format("FAILED after {} (exit code {}): {}; see {}", time, *code, last_line(log_of(run)),
@@ -199,10 +222,26 @@ class SweepRunner {
   int64_t jobs_;
   Slots slots_;
   std::vector<Running> running_;
+  std::vector<size_t> pending_;   // not begun yet, in order
+  std::set<size_t> waited_for_;   // told of already
   int64_t failures_ = 0;
   const bool terminal_ = isatty(STDOUT_FILENO) != 0;
   Clock::time_point shown_;
 };
+
+// What a sweep would write over must be an earlier sweep's: its configs are resolved ones.
+void check_sweep_folder(const Sweep& sweep) {
+  std::vector<fs::path> targets = {"report.html", "table.md", "summary.json"};
+  for (const SweepRun& run : sweep.runs) targets.push_back(fs::path("configs") / (run.name + ".json"));
+  bool is_sweep = false;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(sweep.folder / "configs", none)) is_sweep |= is_run_config(entry.path());
+  for (const fs::path& target : targets) {
+    const fs::path path = sweep.folder / target;
+    if (!fs::exists(path) || (is_sweep && (target.parent_path().empty() || is_run_config(path)))) continue;
+    throw UserError("{} is there, but not of a sweep; name another folder with --out, or move it away", path.string());
+  }
+}
 
 // The means over seeds, and the single runs of groups without a mean.
 ComparisonTable means_only(ComparisonTable table, const Comparison& comparison) {
@@ -236,6 +275,7 @@ void run_sweep(const SweepArguments& args) {
     return;
   }
   for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
+  check_sweep_folder(sweep);
   say("{} runs in {}, {} at a time", sweep.runs.size(), sweep.folder.string(), args.jobs);
   SweepRunner runner(sweep, args.jobs);
   const int signal = runner.run();

@@ -106,10 +106,13 @@ void run_encode(const EncodeArguments& args) {
   if (args.print) return print_tokens(args, *tokenizer);
   const auto start = Clock::now();
   ReadingLine line;
-  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, args.shards,
+  ShardOptions shards = args.shards;
+  shards.command = read_file("/proc/self/cmdline");
+  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, shards,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
   const double seconds = seconds_since(start);
+  if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
   if (corpus.replaced > 0) tell("note: invalid UTF-8 was replaced in {} places", corpus.replaced);
   print_out("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
              bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,

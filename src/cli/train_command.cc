@@ -26,7 +26,7 @@ namespace {
 struct TrainArguments {
   std::string config, out, resume = "auto";
   std::vector<std::string> overrides;
-  bool quiet = false;
+  bool quiet = false, fresh_optimizer = false;
 };
 
 // Log lines, made harmless. What cannot be written is lost without a word: the console's reader may have gone away, and
@@ -85,6 +85,9 @@ Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
   check_ranks(setup.experiment.train, ranks.size());
   if (setup.out.empty()) setup.out = "runs/" + setup.experiment.name;
   if (ranks.is_root()) setup.resume = ResumeOption::parse(args.resume);
+  if (ranks.is_root() && args.fresh_optimizer && setup.resume.mode != ResumeOption::Mode::kFrom)
+    throw UserError("--fresh-optimizer is for a start from another run's checkpoint, which --resume DIR names");
+  setup.resume.fresh_optimizer = args.fresh_optimizer;
   setup.data = TrainingData::open(setup.experiment);
   return setup;
 }
@@ -116,7 +119,7 @@ int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet)
     }
   } catch (const std::exception& error) {
     if (file) spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
-    if (folder && dynamic_cast<const UserError*>(&error)) folder->discard_if_new();
+    if (folder && dynamic_cast<const UserError*>(&error)) folder->take_back();
     throw;
   }
 }
@@ -172,6 +175,8 @@ void add_train_command(CLI::App& app) {
   command->add_option("--out", args->out, "the run's folder (default: runs/NAME)");
   command->add_option("--resume", args->resume,
                       "auto: go on from the newest whole checkpoint; never: start over; or a run or checkpoint folder");
+  command->add_flag("--fresh-optimizer", args->fresh_optimizer,
+                    "with --resume DIR of another run: take its weights, and begin with an empty optimizer state");
   command->add_flag("--quiet", args->quiet, "only the progress line and warnings");
   command->callback([args] { train(*args); });
 }

@@ -10,6 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/error.h"
+#include "data/shard_naming.h"
+
 namespace sluice {
 
 namespace {
@@ -42,6 +45,7 @@ struct Shard::Stamp {
 };
 
 Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std::move(path)) {
+  check_is_named(key, path_);
   file_ = open_for_reading(path_.c_str());
   if (file_ < 0)
     throw UserError("{}: cannot open {}: {}{}", key, path_, std::strerror(errno),
