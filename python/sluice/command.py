@@ -8,13 +8,19 @@ import sys
 from .runs import RunError
 
 
-def run_command(name, main):
+def program_name(command):
+    """How a converter was called: sluice-to-wandb when installed, to_wandb.py from scripts/."""
+    called = os.path.basename(sys.argv[0])
+    return called if called.endswith(".py") else command
+
+
+def run_command(main):
     signal.signal(signal.SIGTERM, stop)
     try:
         main()
         sys.stdout.flush()
     except RunError as error:
-        complain(name, str(error))
+        complain(str(error))
         code = 2
     except KeyboardInterrupt:
         code = 130
@@ -22,16 +28,15 @@ def run_command(name, main):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         code = 0
     except OSError as error:
-        complain(name, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        complain(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         code = 2
     else:
         code = 0
     sys.exit(code)
 
 
-def complain(name, text):
-    text = " ".join(text.split())
-    print(text if text.startswith(name) else f"{name}: {text}", file=sys.stderr)
+def complain(text):
+    print(" ".join(text.split()), file=sys.stderr)
 
 
 def stop(*_):

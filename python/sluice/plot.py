@@ -20,10 +20,10 @@ import math
 import os
 import re
 
-from .command import complain, parser, run_command
+from .command import complain, parser, program_name, run_command
 from .runs import RunError, labels, open_runs
 
-NAME = "sluice-plot"
+NAME = program_name("sluice-plot")
 ENDINGS = (".pdf", ".png", ".svg")
 
 
@@ -167,7 +167,7 @@ def draw(axes, panel, groups, args):
             points = [p for p in zip(steps, means, deviations) if p[0] >= args.first]
             if not points:
                 if count and not steps:
-                    complain(NAME, f"note: the runs of {group.label} have no step of {kind}.{field} in common; --separate draws each")
+                    complain(f"note: the runs of {group.label} have no step of {kind}.{field} in common; --separate draws each")
                 continue
             drawn += 1
             steps, means, deviations = zip(*points)
@@ -246,7 +246,7 @@ def main():
 
 
 def command():
-    run_command(NAME, main)
+    run_command(main)
 
 
 if __name__ == "__main__":

@@ -214,7 +214,7 @@ def parse_line(text, where):
 
 def read_lines(path):
     """The lines of metrics.jsonl; a last one that a killed run has left half-written is passed over."""
-    texts = read_text(path).split("\n")
+    texts = read_text(path).rstrip().split("\n")
     lines = []
     for number, text in enumerate(texts, 1):
         if text.strip():

@@ -17,11 +17,11 @@ import time
 from pathlib import Path
 
 from . import tensorboard
-from .command import add_following, file_name, parser, run_command
+from .command import add_following, file_name, parser, program_name, run_command
 from .follow import Follower, follow
 from .runs import Run, RunError, flatten, guard_event, labels, open_runs, read_object, tag, values_of
 
-NAME = "sluice-to-tensorboard"
+NAME = program_name("sluice-to-tensorboard")
 EVENTS = "events.out.tfevents.sluice"
 OWNER = ".sluice_run"  # which run a folder is of
 
@@ -193,7 +193,7 @@ def main():
 
 
 def command():
-    run_command(NAME, main)
+    run_command(main)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,11 @@ import os
 import re
 from pathlib import Path
 
-from .command import add_following, parser, run_command
+from .command import add_following, parser, program_name, run_command
 from .follow import Follower, follow
 from .runs import RunError, flatten, guard_event, labels, open_runs, read_object, tag, values_of
 
-NAME = "sluice-to-wandb"
+NAME = program_name("sluice-to-wandb")
 
 
 def load_wandb():
@@ -63,7 +63,7 @@ class Rows:
 def begin(wandb, run, label, identity, args):
     # Runs that differ only by seed can be averaged in W&B by their group.
     seed = run.config.get("seed")
-    group = re.sub(f"[-_]s?{seed}$", "", run.name) if seed is not None else None
+    group = re.sub(f"[-_]s?{re.escape(str(seed))}$", "", run.name) if seed is not None else None
     # Only a run that is online can be gone on with; on disk each conversion is whole, under the same id.
     target = wandb.init(mode="online" if args.online else "offline", project=args.project, name=label, id=identity,
                         resume="allow" if args.online else None, group=group, config=run.config, dir=args.out,
@@ -138,7 +138,7 @@ def follow_all(wandb, chosen, args):
 
 
 def command():
-    run_command(NAME, main)
+    run_command(main)
 
 
 if __name__ == "__main__":
