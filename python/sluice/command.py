@@ -16,6 +16,7 @@ def program_name(command):
 
 def run_command(main):
     signal.signal(signal.SIGTERM, stop)
+    sys.stdout.reconfigure(errors="backslashreplace")  # folders may have names that are no text
     try:
         main()
         sys.stdout.flush()
@@ -68,7 +69,7 @@ def add_following(arguments):
 
 def file_name(label):
     """A label as the name of one folder."""
-    name = re.sub(r"[/\x00-\x1f\x7f]", "_", label)
+    name = re.sub(r"[/\x00-\x1f\x7f]", "_", label.encode("utf-8", "replace").decode())
     while len(name.encode()) > 200:
         name = name[:-1]
     return name if name.strip(". ") else f"run_{name}"

@@ -72,14 +72,23 @@ PAPER = {
 }
 
 
+def common_label(names):
+    """bb-vga-s1 and bb-vga-s2 make bb-vga, as in `sluice compare`; empty where they have nothing in common."""
+    if len(set(names)) == 1:
+        return names[0]
+    common = os.path.commonprefix(names)
+    without_digits = common.rstrip("0123456789")  # that the seeds happen to share: s12, s13
+    if re.search("(seed|[-_]s)$", without_digits):
+        common = without_digits
+    return re.sub(r"(seed|[-_]s)$", "", common.rstrip("-_./ ")).rstrip("-_./ ")
+
+
 class Group:
     """Runs that are one curve."""
 
     def __init__(self, runs, own_label):
         self.runs, self.own_label = runs, own_label
-        names = [run.name for run in runs]
-        common = os.path.commonprefix(names)
-        self.label = re.sub(r"[-_. ]*(seed|s)?[-_. ]*$", "", common) or own_label if len(runs) > 1 else own_label
+        self.label = common_label([run.name for run in runs]) or own_label if len(runs) > 1 else own_label
 
     def curve(self, kind, field, place, smooth):
         """steps, means, deviations and how many runs, at the steps that all runs have that have any."""

@@ -59,6 +59,11 @@ def field(number, data):
     return varint(number << 3 | 2) + varint(len(data)) + data
 
 
+def utf8(content):
+    """Half a surrogate pair, which JSON can hold and UTF-8 cannot, becomes a question mark."""
+    return content.encode("utf-8", "replace")
+
+
 def double(number, value):
     return varint(number << 3 | 1) + struct.pack("<d", value)
 
@@ -90,17 +95,17 @@ def summary_event(wall_time, step, values):
 # ---- Summary.Value: 1 the tag, 2 a float, 8 a tensor, 9 what shows it ------------------------------------------------
 
 def scalar(tag, value):
-    return field(1, tag.encode()) + b"\x15" + single(value)
+    return field(1, utf8(tag)) + b"\x15" + single(value)
 
 
 def text(tag, content):
-    tensor = b"\x08\x07" + field(2, field(2, b"\x08\x01")) + field(8, content.encode())  # strings, of one dimension
-    return field(1, tag.encode()) + field(8, tensor) + field(9, field(1, field(1, b"text")) + b"\x20\x02")
+    tensor = b"\x08\x07" + field(2, field(2, b"\x08\x01")) + field(8, utf8(content))  # strings, of one dimension
+    return field(1, utf8(tag)) + field(8, tensor) + field(9, field(1, field(1, b"text")) + b"\x20\x02")
 
 
 def hyperparameters(settings, start):
     """The session's start for the page of hyperparameters; settings are {name: bool, number or string}."""
-    entries = b"".join(field(1, field(1, name.encode()) + field(2, setting(value))) for name, value in settings.items())
+    entries = b"".join(field(1, field(1, utf8(name)) + field(2, setting(value))) for name, value in settings.items())
     content = b"\x08\x00" + field(3, entries + double(5, start))
     nothing = b"\x08\x01" + field(2, field(2, b"\x08\x01")) + field(5, struct.pack("<f", 0))
     return (field(1, b"_hparams_/session_start_info") + field(8, nothing) +
@@ -111,8 +116,8 @@ def setting(value):
     if isinstance(value, bool):
         return b"\x20" + bytes([value])
     if isinstance(value, str):
-        return field(3, value.encode())
+        return field(3, utf8(value))
     try:
         return double(2, value)
     except OverflowError:
-        return field(3, str(value).encode())
+        return field(3, utf8(str(value)))

@@ -104,9 +104,11 @@ def append(path, records):
 
 
 def write_lines(run, lines, path):
-    """Times are not in the metrics: steps are spread evenly over what the run took."""
+    """Times are not in the metrics: steps are spread evenly over what the run took, or has taken until now."""
     start, took = start_of(run.info), number_of(run.info, "seconds")
-    steps = max(1, number_of(run.info, "steps_done"))
+    steps = max([1, number_of(run.info, "steps_done")] + [line["step"] for line in lines])
+    if run.status == "running" and start > 0:
+        took = max(took, run.metrics_file.stat().st_mtime - start)
     curves = Curves()
     bring_up_to_date(path, head_of(run), curves.events(lines, lambda step: start + took * step / steps))
     return curves

@@ -65,7 +65,7 @@ def begin(wandb, run, label, identity, args):
     seed = run.config.get("seed")
     group = re.sub(f"[-_]s?{re.escape(str(seed))}$", "", run.name) if seed is not None else None
     # Only a run that is online can be gone on with; on disk each conversion is whole, under the same id.
-    target = wandb.init(mode="online" if args.online else "offline", project=args.project, name=label, id=identity,
+    target = wandb.init(mode="online" if args.online else "offline", project=args.project, name=label.encode("utf-8", "replace").decode(), id=identity,
                         resume="allow" if args.online else None, group=group, config=run.config, dir=args.out,
                         settings=wandb.Settings(silent=True, x_disable_stats=True, reinit="create_new"))
     target.define_metric("*", step_metric="step")

@@ -129,3 +129,26 @@ class Settings(FolderTest):
     def test_a_config_is_flat_settings(self):
         self.assertEqual(flatten({"train": {"optimizer": {"lr": 0.1}, "decay": ["a"]}, "x": None, "b": True}),
                          {"train.optimizer.lr": 0.1, "train.decay": '["a"]', "x": "null", "b": True})
+
+
+class Plots(FolderTest):
+    def group(self, *names):
+        from sluice.plot import make_groups
+        runs = [sluice.Run(self.make_run(f"r{at}", [train_line(1, at)], {"name": name, "seed": seed, "model": {}}))
+                for at, (name, seed) in enumerate(names)]
+        return [(group.label, len(group.runs)) for group in make_groups(runs, False)]
+
+    def test_runs_that_differ_by_seed_are_one_curve(self):
+        self.assertEqual(self.group(("vga-s1", 1), ("vga-s2", 2)), [("vga", 2)])
+        self.assertEqual(self.group(("bias", 1), ("bias", 2)), [("bias", 2)])
+        self.assertEqual(self.group(("x_seed12", 12), ("x_seed13", 13)), [("x", 2)])
+        self.assertEqual(self.group(("a", 1), ("b", 2)), [("a", 2)])
+
+    def test_runs_of_one_name_and_seed_are_two(self):
+        self.assertEqual(self.group(("base", 1), ("base", 1)), [(f"base ({self.root}/r0)", 1), (f"base ({self.root}/r1)", 1)])
+
+    def test_what_a_group_draws_is_the_mean_at_common_steps(self):
+        from sluice.plot import Group
+        runs = [sluice.Run(self.make_run(place, lines, {"name": place})) for place, lines in (
+            ("a", [train_line(1, 1), train_line(2, 3)]), ("b", [train_line(2, 5)]), ("c", []))]
+        self.assertEqual(Group(runs, "x").curve("train", "loss", "mean", 1), ([2], [4.0], [2 ** 0.5], 2))

@@ -103,7 +103,7 @@ class Converting(FolderTest):
         self.assertEqual(self.convert(folder.rename(self.root / "b/r")), [place])
 
     def test_names_that_are_no_folders_names(self):
-        for name in ("..", "a/b", "x" * 400, "\u00e4" * 200, "/etc"):
+        for name in ("..", "a/b", "x" * 400, "\u00e4" * 200, "/etc", "half \ud800", "line\nend"):
             with self.subTest(name=name):
                 place, = self.convert(self.make_run("run", [train_line(1, 1)], {"name": name}))
                 self.assertEqual(place.parent, self.root / "tb")
