@@ -14,7 +14,7 @@
 
 namespace sluice {
 
-Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std::move(path)) {
+Shard::Shard(std::string path, const std::string& key, PlainTokens plain) : path_(std::move(path)) {
   const int file = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
   if (file < 0) throw UserError("{}: cannot open {}: {}", key, path_, std::strerror(errno));
   struct stat status {};
@@ -28,7 +28,8 @@ Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std
   map_ = static_cast<const std::byte*>(map);
   try {
     info_ = read_shard_info({map_, std::min(bytes_, kShardHeaderRead)}, bytes_, fmt::format("{}: {}", key, path_),
-                            plain16);
+                            plain);
+    check_width(key);
   } catch (...) {
     if (map) munmap(map, bytes_);
     throw;
@@ -37,6 +38,16 @@ Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std
 
 Shard::~Shard() {
   if (map_) munmap(const_cast<std::byte*>(map_), bytes_);
+}
+
+// Nothing in a file without header says how wide its tokens are; with the wrong width it would be another text.
+void Shard::check_width(const std::string& key) const {
+  constexpr int64_t kScan = 1 << 16;
+  if (info_.format != ShardFormat::kPlain) return;
+  const std::string suspicion = width_suspicion(stored(0, std::min(kScan, info_.tokens)), info_.token_bytes);
+  if (suspicion.empty()) return;
+  throw UserError("{}: {} is read as uint{} by data.shard_format (or --shard-format), but {}", key, path_,
+                  8 * info_.token_bytes, suspicion);
 }
 
 std::span<const std::byte> Shard::stored(int64_t start, int64_t count) const {

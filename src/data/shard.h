@@ -18,7 +18,7 @@ class Shard {
  public:
   // `key` is the config key to name in messages. UserError if the file is missing, not a shard, of a version that is
   // not known, or of another size than its header says.
-  Shard(std::string path, const std::string& key, bool plain16 = false);
+  Shard(std::string path, const std::string& key, PlainTokens plain = PlainTokens::kHeader);
   ~Shard();
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
@@ -50,6 +50,7 @@ class Shard {
  private:
   template <class Use>
   auto with_tokens(int64_t start, int64_t count, const Use& use) const;
+  void check_width(const std::string& key) const;
   void check_documents(const std::string& key) const;
   void add_matches(int64_t start, int64_t count, std::vector<uint64_t>& out) const;
 

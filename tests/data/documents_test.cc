@@ -338,7 +338,7 @@ TEST(Formats, AllGiveTheSameTokens) {
   const auto expected = batch_of(TokenShards({folder.file("own16.bin")}, options_with(Shuffle::kWindows)), 0, 70);
   for (const char* name : {"llmc16.bin", "llmc32.bin", "own32.bin", "plain.bin"}) {
     TokenShardsOptions options = options_with(Shuffle::kWindows);
-    options.plain16 = std::string(name) == "plain.bin";
+    if (std::string(name) == "plain.bin") options.plain = PlainTokens::kUint16;
     EXPECT_EQ(batch_of(TokenShards({folder.file(name)}, options), 0, 70).inputs, expected.inputs) << name;
   }
   EXPECT_NE(error_of({plain}, options_with(Shuffle::kWindows)).find("is not a token shard"), std::string::npos);
@@ -350,7 +350,7 @@ TEST(Formats, Uint16LeavesOwnShardsAsTheyAre) {
   const std::string path = write_documents(folder.file("a.bin"), some_documents(60));
   TokenShardsOptions options = options_with(Shuffle::kWindows);
   const auto expected = batch_of(TokenShards({path}, options), 0, 20).inputs;
-  options.plain16 = true;
+  options.plain = PlainTokens::kUint16;
   EXPECT_EQ(batch_of(TokenShards({path}, options), 0, 20).inputs, expected);
 }
 

@@ -15,12 +15,12 @@ namespace {
 
 std::span<const std::byte> as_bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 
-ShardInfo info_of(const std::string& file, bool plain16 = false) {
-  return read_shard_info(as_bytes(file).first(std::min(file.size(), kShardHeaderRead)), file.size(), "a.bin", plain16);
+ShardInfo info_of(const std::string& file, PlainTokens plain = PlainTokens::kHeader) {
+  return read_shard_info(as_bytes(file).first(std::min(file.size(), kShardHeaderRead)), file.size(), "a.bin", plain);
 }
 
-std::string error_of(const std::string& file, bool plain16 = false) {
-  return message_of<UserError>([&] { info_of(file, plain16); });
+std::string error_of(const std::string& file, PlainTokens plain = PlainTokens::kHeader) {
+  return message_of<UserError>([&] { info_of(file, plain); });
 }
 
 template <class T>
@@ -167,11 +167,11 @@ TEST(ShardFormat, LlmcOf16And32Bits) {
 }
 
 TEST(ShardFormat, Plain16IsTakenAtItsWord) {
-  const ShardInfo info = info_of("abcdef", true);
-  EXPECT_EQ(info.format, ShardFormat::kPlain16);
+  const ShardInfo info = info_of("abcdef", PlainTokens::kUint16);
+  EXPECT_EQ(info.format, ShardFormat::kPlain);
   EXPECT_EQ(info.tokens, 3);
   EXPECT_EQ(info.tokens_at, 0);
-  EXPECT_EQ(error_of("abcde", true), "a.bin is truncated: 5 bytes are no whole number of uint16 tokens");
+  EXPECT_EQ(error_of("abcde", PlainTokens::kUint16), "a.bin is truncated: 5 bytes are no whole number of uint16 tokens");
 }
 
 }  // namespace
