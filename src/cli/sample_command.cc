@@ -256,7 +256,7 @@ class Writer {
 };
 
 std::string prompt_of(const SampleArguments& args) {
-  const std::string text = args.prompt_file.empty() ? args.prompt : read_file(args.prompt_file);
+  const std::string text(without_byte_order_mark(args.prompt_file.empty() ? args.prompt : read_file(args.prompt_file)));
   const Utf8Scan scan = scan_utf8(text);
   if (scan.valid < text.size())
     throw UserError("{}: the byte at {} is no UTF-8", args.prompt_file.empty() ? "--prompt" : args.prompt_file,

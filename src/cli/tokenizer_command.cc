@@ -14,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
@@ -127,7 +128,6 @@ void run_encode(const EncodeArguments& args) {
   line.end();
   const double seconds = seconds_since(start);
   print_text_notes(corpus.report, args.text);
-  if (corpus.report.empty > 0) print_notes({fmt::format("{} documents without text were passed over", corpus.report.empty)});
   print_unknown(corpus.unknown, *tokenizer, corpus.first_unknown);
   fmt::print("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
              bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
@@ -166,6 +166,7 @@ void write_out(std::string_view text) {
 // Ids in text on the standard input; a line's text for each line.
 void decode_ids(const Tokenizer& tokenizer) {
   for (std::string line; std::getline(std::cin, line);) {
+    line = without_byte_order_mark(line);
     std::vector<int32_t> tokens;
     for (const std::string& word : CLI::detail::split_up(line)) {
       int32_t token = 0;

@@ -114,20 +114,21 @@ bool DocumentReader::begins_as_json_lines() {
   if (!options_.separator.empty() && !named) return false;
   if (whole && (object || named) && is_json_object(line)) return true;
   if (!object && !list) return false;
+  const std::string path = paths_[file_index_ - 1] == kStandardInput ? "" : " " + file_->name();
   if (list) {
-    throw UserError("{} begins as a list of JSON values, not as JSON lines: `jq -c '.[]' FILE | sluice ... -` reads its "
-                    "objects, --format text takes the file as plain text", file_->name());
+    throw UserError("{} begins as a list of JSON values, not as JSON lines: `jq -c '.[]'{} | sluice ... -` reads its objects, "
+                    "--format text takes the file as plain text", file_->name(), path);
   }
   throw UserError("{} begins as JSON, but its first line is not one whole object: if it is one object over several lines "
-                  "`jq -c . FILE | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file "
-                  "as plain text", file_->name());
+                  "`jq -c .{} | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file as plain "
+                  "text", file_->name(), path);
 }
 
 bool DocumentReader::next(std::string& document) {
   do {
     while (file_ && next_in_file(document)) {
-      report_.empty += document.empty();
       if (!document.empty() || options_.keep_empty) return true;
+      ++report_.empty;
     }
   } while (open_next_file());
   return false;

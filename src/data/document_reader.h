@@ -32,7 +32,7 @@ struct TextOptions {
 // What became of the input.
 struct TextReport {
   uint64_t replaced = 0;              // places where U+FFFD stands for what was no character
-  uint64_t empty = 0;                 // documents without text
+  uint64_t empty = 0;                 // documents without text that were passed over
   std::array<uint64_t, size_t(BadText::kNone)> bad{};  // documents left out, by their fault
   std::string first_bad;              // a sentence on the first of them
   uint64_t json_files = 0;            // that were read as JSON lines

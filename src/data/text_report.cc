@@ -30,6 +30,9 @@ std::vector<std::string> TextReport::notes() const {
                                 first_by_content, json_by_content == 1 ? "" : " and others"));
   }
   if (replaced > 0) notes.push_back(fmt::format("invalid UTF-8 was replaced in {}", counted(replaced, "place", "places")));
+  if (empty > 0) {
+    notes.push_back(fmt::format("{} passed over", counted(empty, "document without text was", "documents without text were")));
+  }
   if (left_out() > 0) {
     std::string kinds;
     for (size_t i = 0; i < bad.size(); ++i) {
