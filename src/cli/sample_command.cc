@@ -14,6 +14,7 @@
 #include "base/files.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/text_options.h"
 #include "cli/output.h"
 #include "data/bigram_statistics.h"
 #include "kernels/device.h"
@@ -59,6 +60,7 @@ class TokenizedText final : public TextModel {
   std::vector<int32_t> encode(const std::string& text) const override {
     std::vector<int32_t> tokens;
     tokenizer_->encode(text, tokens);
+    print_unknown(std::count(tokens.begin(), tokens.end(), tokenizer_->unknown()), *tokenizer_, "the prompt");
     return tokens;
   }
   // A model may have more tokens than its tokenizer, for whole multiples; it has no reason to write them.
