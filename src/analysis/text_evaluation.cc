@@ -32,6 +32,7 @@ void PerplexityMeter::add(const std::string& document) {
   const int64_t predicted = opened && !marked ? 0 : 1;
   if (count <= predicted) return;
   ++result_.documents;
+  result_.unknown += std::count(tokens.begin(), tokens.end(), tokenizer_.unknown());
   result_.tokens += count - predicted;
   result_.bytes += int64_t(document.size());
   if (!marked && predicted > 0) result_.bytes -= int64_t(tokenizer_.token_bytes(tokens[0]).size());

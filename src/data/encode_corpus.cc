@@ -1,10 +1,12 @@
 // See encode_corpus.h.
 #include "data/encode_corpus.h"
 
+#include <algorithm>
 #include <exception>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "base/aside.h"
 #include "base/error.h"
@@ -20,6 +22,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kBatchBytes = 8 << 20;
+
+bool all_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
 
 // The shards of one corpus, in a folder aside until all are written.
 class ShardRow {
@@ -89,7 +95,8 @@ class ShardRow {
     const std::string stem = fs::path(stem_).filename().string() + "_";
     for (const auto& entry : fs::directory_iterator(folder)) {
       const std::string name = entry.path().filename().string();
-      if (name.starts_with(stem) && name.ends_with(".bin")) {
+      if (!name.starts_with(stem) || !name.ends_with(".bin") || name.size() < stem.size() + 4) continue;
+      if (all_digits(std::string_view(name).substr(stem.size(), name.size() - stem.size() - 4))) {
         throw UserError("--out {}: {} is there already; remove it or choose another name", options_.out,
                         entry.path().string());
       }
@@ -189,14 +196,18 @@ EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOp
     more = batch.fill(reader);
     corpus.text_bytes += batch.bytes;
     corpus.documents += int64_t(batch.texts.size());
-    for (const auto& tokens : encode_all(batch, reader, tokenizer)) {
-      shards.append(tokens);
-      corpus.tokens += int64_t(tokens.size()) + (tokenizer.end_of_text() >= 0);
+    const auto encoded = encode_all(batch, reader, tokenizer);
+    for (size_t i = 0; i < encoded.size(); ++i) {
+      shards.append(encoded[i]);
+      corpus.tokens += int64_t(encoded[i].size()) + (tokenizer.end_of_text() >= 0);
+      const int64_t unknown = std::count(encoded[i].begin(), encoded[i].end(), tokenizer.unknown());
+      if (unknown > 0 && corpus.unknown == 0) corpus.first_unknown = reader.text_of(batch.places[i]);
+      corpus.unknown += unknown;
     }
     progress(reader);
   }
-  if (corpus.documents == 0) throw UserError("the input has no text");
-  corpus.replaced = reader.replaced();
+  corpus.report = reader.report();
+  if (corpus.documents == 0) throw_no_text(corpus.report);
   corpus.shards = shards.finish(note_of(corpus, identity));
   return corpus;
 }
