@@ -165,8 +165,32 @@ std::optional<std::string> identity_of(const std::vector<std::string>& inputs, c
 }
 
 Json note_of(const EncodedCorpus& corpus, const std::optional<std::string>& identity) {
-  return {{"identity", identity ? Json(*identity) : Json()}, {"documents", corpus.documents}, {"tokens", corpus.tokens}, {"text_bytes", corpus.text_bytes},
-          {"replaced", corpus.replaced}};
+  const TextReport& report = corpus.report;
+  return {{"identity", identity ? Json(*identity) : Json()},
+          {"documents", corpus.documents},
+          {"tokens", corpus.tokens},
+          {"text_bytes", corpus.text_bytes},
+          {"unknown", corpus.unknown},
+          {"first_unknown", corpus.first_unknown},
+          {"replaced", report.replaced},
+          {"empty", report.empty},
+          {"bad", report.bad},
+          {"first_bad", report.first_bad},
+          {"json_files", report.json_files},
+          {"json_by_content", report.json_by_content},
+          {"first_by_content", report.first_by_content}};
+}
+
+TextReport report_of(const Json& note) {
+  TextReport report{};
+  report.replaced = note.value("replaced", uint64_t{0});
+  report.empty = note.value("empty", uint64_t{0});
+  report.bad = note.value("bad", report.bad);
+  report.first_bad = note.value("first_bad", "");
+  report.json_files = note.value("json_files", uint64_t{0});
+  report.json_by_content = note.value("json_by_content", uint64_t{0});
+  report.first_by_content = note.value("first_by_content", "");
+  return report;
 }
 
 EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
@@ -174,7 +198,9 @@ EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
   corpus.documents = note.value("documents", int64_t{0});
   corpus.tokens = note.value("tokens", int64_t{0});
   corpus.text_bytes = note.value("text_bytes", uint64_t{0});
-  corpus.replaced = note.value("replaced", uint64_t{0});
+  corpus.unknown = note.value("unknown", int64_t{0});
+  corpus.first_unknown = note.value("first_unknown", "");
+  corpus.report = report_of(note);
   corpus.shards = shards.names(note.value("shards", size_t{0}));
   corpus.only_named = true;
   return corpus;
