@@ -68,14 +68,14 @@ class SluiceConfig(PretrainedConfig):
 
 @dataclasses.dataclass
 class SluiceModelOutput(BaseModelOutputWithPast):
-    gates: tuple | None = None
-    slots: tuple | None = None
+    gates: tuple = None
+    slots: tuple = None
 
 
 @dataclasses.dataclass
 class SluiceCausalOutput(CausalLMOutputWithPast):
-    gates: tuple | None = None
-    slots: tuple | None = None
+    gates: tuple = None
+    slots: tuple = None
 
 
 # ---- norms, positions ----------------------------------------------------------------------------------------------
