@@ -5,11 +5,16 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <charconv>
+#include <cmath>
 #include <cstddef>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <iterator>
+#include <regex>
 #include <sstream>
 #include <unordered_set>
 #include <utility>
@@ -70,6 +75,8 @@ std::string reason(const std::string& text, size_t offset, const std::string& fr
   const std::string rest = text.substr(std::min(offset, text.size()), 12);
   const auto starts = [&](const char* word) { return rest.rfind(word, 0) == 0; };
   if (rest.empty()) return "the text ends too early (a bracket or a quote is not closed)";
+  if (from_library.find("surrogate") != std::string::npos)
+    return "a lone surrogate here, which is half of a character (\\ud800 to \\udbff must be followed by \\udc00 to \\udfff)";
   if (from_library.find("invalid string") != std::string::npos)
     return "the string here is not closed, or has a bad escape";
   if (starts("//") || starts("/*") || starts("#")) return "JSON has no comments";
@@ -101,12 +108,105 @@ size_t start_of_token(const std::string& text, size_t position, const std::strin
   return start;
 }
 
+// ---- what is no JSON but meant as such ------------------------------------------------------------------------------
+
+// The text as JSON has it, and where it became longer or shorter, so that places in messages are the file's.
+class Lenient {
+ public:
+  Lenient(const std::string& text, const JsonOptions& options) : from_(text), options_(options) {
+    text_.reserve(text.size());
+    while (at_ < from_.size()) {
+      if (from_[at_] == '"') string();
+      else if (options_.non_finite && starts_number()) number();
+      else text_ += from_[at_++];
+    }
+  }
+
+  const std::string& text() const { return text_; }
+
+  size_t original(size_t offset) const {
+    const auto after = std::upper_bound(shifts_.begin(), shifts_.end(), offset,
+                                        [](size_t value, const Shift& shift) { return value < shift.at; });
+    return after == shifts_.begin() ? offset : size_t(std::ptrdiff_t(offset) + std::prev(after)->by);
+  }
+
+ private:
+  struct Shift {
+    size_t at;          // in the new text, from here on
+    std::ptrdiff_t by;  // the old place less the new one
+  };
+
+  // The code unit of an escape \uXXXX at `at`; -1 for anything else.
+  int code_unit(size_t at) const {
+    if (at + 6 > from_.size() || from_[at] != '\\' || from_[at + 1] != 'u') return -1;
+    int value = 0;
+    const char* end = from_.data() + at + 6;
+    const auto read = std::from_chars(from_.data() + at + 2, end, value, 16);
+    return read.ec == std::errc() && read.ptr == end && value >= 0 ? value : -1;
+  }
+
+  void copy(size_t count) {
+    count = std::min(count, from_.size() - at_);
+    text_.append(from_, at_, count);
+    at_ += count;
+  }
+
+  void string() {
+    copy(1);
+    while (at_ < from_.size() && from_[at_] != '"') {
+      if (from_[at_] != '\\') copy(1);
+      else escape();
+    }
+    copy(1);
+  }
+
+  void escape() {
+    const int unit = code_unit(at_), next = code_unit(at_ + 6);
+    const bool high = unit >= 0xD800 && unit < 0xDC00, low = unit >= 0xDC00 && unit < 0xE000;
+    if (high && next >= 0xDC00 && next < 0xE000) return copy(12);
+    if (!options_.replace_surrogates || (!high && !low)) return copy(2);
+    text_ += "\\ufffd";
+    at_ += 6;
+  }
+
+  bool starts_number() const {
+    const bool sign = from_[at_] == '-' && at_ + 1 < from_.size();
+    const char first = from_[at_ + (sign ? 1 : 0)];
+    return first == 'N' || first == 'I' || (first >= '0' && first <= '9');
+  }
+
+  void number() {
+    const size_t end = std::min(from_.find_first_of(" \t\r\n,:{}[]\"", at_), from_.size());
+    const std::string word = from_.substr(at_, end - at_);
+    const bool name = word == "NaN" || word == "-NaN" || word == "Infinity" || word == "-Infinity";
+    if (!name && !is_too_large(word)) return copy(word.size());
+    text_ += "null";
+    at_ = end;
+    shifts_.push_back({text_.size(), std::ptrdiff_t(at_) - std::ptrdiff_t(text_.size())});
+  }
+
+  static bool is_too_large(const std::string& word) {
+    if (!std::isinf(std::strtod(word.c_str(), nullptr))) return false;
+    static const std::regex number("-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?");
+    return std::regex_match(word, number);
+  }
+
+  const std::string& from_;
+  const JsonOptions options_;
+  std::string text_;
+  std::vector<Shift> shifts_;
+  size_t at_ = 0;
+};
+
+// ---- the value ------------------------------------------------------------------------------------------------------
+
 // Builds the value. The stack holds the open arrays and objects; pointers stay valid because only the innermost
 // container grows.
 class Builder : public nlohmann::json_sax<Json> {
  public:
-  Builder(const std::string& text, const std::string& name, const size_t& consumed)
-      : text_(text), name_(name), consumed_(consumed) {}
+  // `place` says where in the file an offset of `text` is.
+  Builder(const std::string& text, const std::string& name, const size_t& consumed, std::function<Place(size_t)> place)
+      : text_(text), name_(name), consumed_(consumed), place_(std::move(place)) {}
 
   Json take() { return std::move(root_); }
 
@@ -138,7 +238,7 @@ class Builder : public nlohmann::json_sax<Json> {
 
  private:
   [[noreturn]] void fail(size_t offset, const std::string& why) const {
-    const Place place = place_of(text_, offset);
+    const Place place = place_(offset);
     throw UserError("{}:{}:{}: not valid JSON: {}", name_, place.line, place.column, why);
   }
 
@@ -159,6 +259,8 @@ class Builder : public nlohmann::json_sax<Json> {
   }
   bool put(Json value) { return insert(std::move(value)), true; }
   bool open(Json value) {
+    if (stack_.size() == size_t(kMaxJsonDepth))
+      fail(consumed_ - std::min<size_t>(consumed_, 1), fmt::format("more than {} brackets are open here", kMaxJsonDepth));
     stack_.push_back(insert(std::move(value)));
     keys_.emplace_back();
     return true;
@@ -172,30 +274,41 @@ class Builder : public nlohmann::json_sax<Json> {
   const std::string& text_;
   const std::string& name_;
   const size_t& consumed_;
+  const std::function<Place(size_t)> place_;
   Json root_;
   std::vector<Json*> stack_;
   std::vector<std::unordered_set<std::string>> keys_;  // of the objects on the stack
   std::string key_;
 };
 
-}  // namespace
-
-Json parse_json(const std::string& text, const std::string& name) {
+Json build(const std::string& text, const std::string& name, std::function<Place(size_t)> place) {
   size_t consumed = 0;
-  Builder builder(text, name, consumed);
+  Builder builder(text, name, consumed, std::move(place));
   const char* begin = text.data();
   Json::sax_parse(CountingIterator(begin, &consumed), CountingIterator(begin + text.size(), &consumed), &builder);
   return builder.take();
 }
 
-Json read_json_file(const std::string& path) {
+}  // namespace
+
+Json parse_json(const std::string& text, const std::string& name, const JsonOptions& options) {
+  try {
+    return build(text, name, [&](size_t offset) { return place_of(text, offset); });
+  } catch (const UserError&) {  // rare, so nothing is looked for in texts that are JSON
+    if (!options.non_finite && !options.replace_surrogates) throw;
+  }
+  const Lenient lenient(text, options);
+  return build(lenient.text(), name, [&](size_t offset) { return place_of(text, lenient.original(offset)); });
+}
+
+Json read_json_file(const std::string& path, const JsonOptions& options) {
   if (std::filesystem::is_directory(path)) throw UserError("cannot read \"{}\": it is a folder, not a file", path);
   std::ifstream file(path, std::ios::binary);
   if (!file) throw UserError("cannot read \"{}\": {}", path, std::strerror(errno));
   std::ostringstream text;
   text << file.rdbuf();
   if (file.bad()) throw UserError("cannot read \"{}\": {}", path, std::strerror(errno));
-  return parse_json(text.str(), path);
+  return parse_json(text.str(), path, options);
 }
 
 }  // namespace sluice

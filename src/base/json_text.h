@@ -1,4 +1,5 @@
-// Strict JSON text: what the grammar allows and nothing more, each key once, with line and column in every error.
+// Strict JSON text: what the grammar allows and nothing more, each key once, with line and column in every error. Nested
+// at most kMaxJsonDepth deep, because whoever copies, compares or dumps a value recurses.
 #pragma once
 
 #include <string>
@@ -7,10 +8,18 @@
 
 namespace sluice {
 
+constexpr int kMaxJsonDepth = 200;  // open brackets
+
+// What other programs write that is no JSON, in values that nobody here may ever read.
+struct JsonOptions {
+  bool non_finite = false;          // NaN, Infinity, -Infinity and numbers beyond a double are read as null
+  bool replace_surrogates = false;  // an escaped half of a surrogate pair is read as U+FFFD
+};
+
 // `name` is the file (or the option) in messages: "configs/a.json:3:7: ...". Throws UserError.
-Json parse_json(const std::string& text, const std::string& name);
+Json parse_json(const std::string& text, const std::string& name, const JsonOptions& options = {});
 
 // Throws UserError where the file cannot be read.
-Json read_json_file(const std::string& path);
+Json read_json_file(const std::string& path, const JsonOptions& options = {});
 
 }  // namespace sluice

@@ -56,6 +56,47 @@ TEST(JsonText, ErrorsNameFileLineColumnAndReason) {
 
 TEST(JsonText, TheSameKeyInTwoObjectsIsFine) { EXPECT_EQ(error_in(R"({"a": {"x": 1}, "b": {"x": 1}, "x": 1})"), ""); }
 
+TEST(JsonText, NestingHasALimit) {
+  const auto nested = [](int depth) { return std::string(size_t(depth), '[') + std::string(size_t(depth), ']'); };
+  EXPECT_EQ(error_in(nested(kMaxJsonDepth)), "");
+  EXPECT_EQ(error_in(nested(kMaxJsonDepth + 1)), "a.json:1:201: not valid JSON: more than 200 brackets are open here");
+  const std::string more = "not valid JSON: more than 200 brackets are open here";
+  EXPECT_EQ(error_in("{\"x\":\n" + nested(100000) + "}"), "a.json:2:200: " + more);
+  EXPECT_EQ(error_in(std::string(5000000, '[')), "a.json:1:201: " + more);
+  std::string objects;
+  for (int i = 0; i < 100000; ++i) objects += "{\"a\":";
+  EXPECT_EQ(error_in(objects), "a.json:1:1001: " + more);
+}
+
+std::string lenient(const std::string& text) {
+  return parse_json(text, "a.json", {.non_finite = true, .replace_surrogates = true}).dump();
+}
+
+TEST(JsonText, WhatPythonWritesBeyondJsonIsReadWhereAskedFor) {
+  EXPECT_EQ(lenient(R"({"a":NaN,"b":[Infinity,-Infinity , 1e999,-1e999,1e5],"c":"NaN, 1e999"})"),
+            R"({"a":null,"b":[null,null,null,null,100000.0],"c":"NaN, 1e999"})");
+  EXPECT_EQ(lenient("[" + std::string(400, '9') + ",1]"), "[null,1]");
+  EXPECT_EQ(lenient(R"(["a \ud83d b","\udcb2","\ud83d\ude00","\\ud83d","\ud83d\ud83d\ude00"])"),
+            "[\"a \uFFFD b\",\"\uFFFD\",\"\U0001F600\",\"\\\\ud83d\",\"\uFFFD\U0001F600\"]");
+}
+
+TEST(JsonText, WhatIsReadBeyondJsonIsNoExcuseForAnythingElse) {
+  const auto error = [](const std::string& text) {
+    return user_error_of([&] { parse_json(text, "a.json", {.non_finite = true, .replace_surrogates = true}); });
+  };
+  EXPECT_EQ(error("{\"a\": NaN, \"b\": -Infinity,\n \"c\": Infinity, \"d\": x}"),
+            "a.json:2:22: not valid JSON: unexpected \"x\"");
+  EXPECT_EQ(error("[NaN, nan]"), "a.json:1:7: not valid JSON: JSON has no NaN or infinity");
+  EXPECT_EQ(error("[NaN, 01e999]").substr(0, 11), "a.json:1:7:");
+  EXPECT_EQ(error("[NaN, \"\\ud83\"]"), "a.json:1:13: not valid JSON: the string here is not closed, or has a bad escape");
+  EXPECT_NE(error("[NaN, \"open \\u"), "");
+}
+
+TEST(JsonText, ALoneSurrogateIsNamed) {
+  EXPECT_NE(error_in("{\"a\": \"x \\ud83d y\"}").find("a lone surrogate"), std::string::npos);
+  EXPECT_NE(error_in("{\"a\": \"x \\udcb2 y\"}").find("a lone surrogate"), std::string::npos);
+}
+
 TEST(JsonText, UnreadableFilesAreNamed) {
   EXPECT_EQ(user_error_of([] { read_json_file("tests/base/no_such.json"); }),
             "cannot read \"tests/base/no_such.json\": No such file or directory");
