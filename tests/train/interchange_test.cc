@@ -4,6 +4,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <limits>
 #include <map>
 #include <optional>
 
@@ -25,8 +26,12 @@ namespace {
 namespace fs = std::filesystem;
 using parity::Values;
 
-const std::vector<std::string> kFolders = {"gpt2",         "gpt2_first", "gpt2_untied", "llama",
-                                           "llama_biases", "mistral",    "qwen3"};
+const std::vector<std::string> kFolders = {"gpt2",     "gpt2_first", "gpt2_untied",     "llama", "llama_biases",
+                                           "llama3",   "llama_linear", "mistral",      "qwen2", "qwen3",
+                                           "qwen3_head_size", "opt",  "gpt_neox", "gpt_neox_serial"};
+
+// Families that are read, and written as another.
+bool changes_names(const std::string& name) { return name == "gpt2_first" || name == "opt" || name.starts_with("gpt_neox"); }
 
 // Relative to the norm of the logits, and above what fp32 rounding of two layers gives in another order of summation
 // (about 1e-6); the golden values of tests/golden have the same bound.
@@ -122,13 +127,14 @@ TEST(Interchange, AnExportHasTheWeightsOfTheImportedFolder) {
     import_to(folder.file("out"), folder.file("second"));
     EXPECT_EQ(weights_of(newest_weights(folder.file("run"))), weights_of(newest_weights(folder.file("second"))))
         << name;
-    if (name == "gpt2_first") continue;  // its names lack the prefix that the export writes
+    if (changes_names(name)) continue;
     EXPECT_EQ(exported, weights_of(golden(name) / "model.safetensors")) << name;
   }
 }
 
 TEST(Interchange, AnExportsConfigSaysWhatTheFoldersSaid) {
   for (const std::string& name : kFolders) {
+    if (changes_names(name) && name != "gpt2_first") continue;
     const TempFolder folder;
     import_to(golden(name), folder.file("run"));
     export_to(folder.file("run"), folder.file("out"));
@@ -197,6 +203,10 @@ std::vector<Variant> variants() {
   out.push_back({"relu_squared", {{"mlp", "relu_squared"}, {"attention", "vga"}}});
   out.push_back({"no_bias", {{"bias", false}}});
   out.push_back({"shared_values", {{"kv_heads", 1}}});
+  out.push_back({"head_size", {{"head_size", 12}}});
+  out.push_back({"gelu_erf_parallel", {{"mlp", "gelu_erf"}, {"parallel_residual", true}}});
+  out.push_back({"some_biases", {{"bias", false}, {"attention_bias", "qkv"}}});
+  out.push_back({"part_rope", {{"position", "rope"}, {"rotary_features", 4}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}});
   return out;
 }
 
@@ -324,9 +334,10 @@ TEST(Interchange, WhatSluiceCannotFollowIsNamed) {
     std::vector<std::string> words;
   };
   const std::vector<Case> cases = {
-      {{{"model_type", "opt"}}, {"config.json", "model_type is \"opt\"", "gpt2", "llama"}},
+      {{{"model_type", "bloom"}}, {"config.json", "model_type is \"bloom\"", "gpt2", "llama"}},
+      {{{"model_type", "gpt_oss"}}, {"model_type is \"gpt_oss\"", "mixture of experts", "sink_logit"}},
       {{{"model_type", "(removed)"}}, {"model_type is missing"}},
-      {{{"activation_function", "gelu"}}, {"activation_function is \"gelu\"", "gelu_new"}},
+      {{{"activation_function", "mish"}}, {"activation_function is \"mish\"", "gelu_new"}},
       {{{"activation_function", 3}}, {"activation_function is 3", "string"}},
       {{{"scale_attn_by_inverse_layer_idx", true}}, {"scale_attn_by_inverse_layer_idx is true"}},
       {{{"scale_attn_weights", false}}, {"scale_attn_weights is false"}},
@@ -356,15 +367,23 @@ TEST(Interchange, WhatSluiceCannotFollowOfLlamaIsNamed) {
     Json changes;
     std::vector<std::string> words;
   };
-  const Json scaled = {{"rope_type", "llama3"}, {"factor", 8.0}};
+  const Json scaled = {{"rope_type", "yarn"}, {"factor", 8.0}};
   const std::vector<Case> cases = {
       {{{"hidden_act", "gelu"}}, {"hidden_act is \"gelu\"", "silu"}},
-      {{{"rope_scaling", scaled}}, {"rope_scaling is {\"rope_type\":\"llama3\"", "without scaling"}},
-      {{{"rope_parameters", scaled}}, {"rope_parameters is", "without scaling"}},
+      {{{"rope_scaling", scaled}}, {"rope_scaling.rope_type is \"yarn\"", "llama3"}},
+      {{{"rope_parameters", scaled}}, {"rope_parameters.rope_type is \"yarn\"", "linear"}},
+      {{{"rope_scaling", {{"type", "llama3"}, {"factor", 8.0}}}}, {"rope_scaling.low_freq_factor is missing"}},
+      {{{"rope_scaling", {{"type", "linear"}}}}, {"rope_scaling.factor is missing"}},
+      {{{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}}, {"model.rope_scaling.factor"}},
+      {{{"rope_parameters", {{"rope_type", "default"}, {"beta_fast", 32}}}}, {"rope_parameters.beta_fast = 32", "--ignore"}},
+      {{{"rope_theta", "big"}}, {"rope_theta is \"big\"", "number"}},
+      {{{"layer_types", {"full_attention", "chunked_attention"}}}, {"layer_types is", "sliding_attention"}},
+      {{{"layer_types", {"full_attention", "sliding_attention"}}, {"sliding_window", 8}}, {"sliding_window is 8"}},
       {{{"rope_scaling", "linear"}}, {"rope_scaling is \"linear\"", "object"}},
       {{{"partial_rotary_factor", 0.5}}, {"partial_rotary_factor is 0.5"}},
-      {{{"attention_bias", true}}, {"attention_bias is true", "MLP (false)"}},
-      {{{"head_dim", 8}}, {"head_dim is 8", "16 / 4"}},
+      {{{"attention_bias", true}}, {"no tensor model.layers.0.self_attn.q_proj.bias [16]"}},
+      {{{"head_dim", 8}}, {"q_proj.weight is [16,16], but [32,16]"}},
+      {{{"head_dim", 0}}, {"head_dim is 0"}},
       {{{"num_attention_heads", 0}}, {"num_attention_heads is 0"}},
       {{{"num_attention_heads", 8}, {"head_dim", "(removed)"}}, {"k_proj.weight is [8,16], but [4,16]"}},
       {{{"num_key_value_heads", 3}}, {"config.json", "model.kv_heads = 3"}},
@@ -380,8 +399,8 @@ TEST(Interchange, WhatSluiceCannotFollowOfLlamaIsNamed) {
     expect_contains(folder.problem(), one.words);
   }
   const ChangedFolder qwen3("qwen3");
-  qwen3.config({{"attention_bias", true}});
-  expect_contains(qwen3.problem(), {"attention_bias is true"});
+  qwen3.config({{"mlp_bias", true}});
+  expect_contains(qwen3.problem(), {"mlp_bias is true", "qwen3 has no such biases"});
   const ChangedFolder windowed("mistral");
   windowed.config({{"sliding_window", 16}});
   expect_contains(windowed.problem(17), {"sliding_window"});
@@ -465,6 +484,219 @@ TEST(Interchange, AFullDiskLeavesNoFolder) {
   EXPECT_THROW(export_to(folder.file("run"), folder.file("out")), RunError);
   EXPECT_THROW(import_to(golden("gpt2"), folder.file("again")), RunError);
   for (const char* name : {"out", "out.tmp", "again", "again.tmp"}) EXPECT_FALSE(fs::exists(folder.file(name))) << name;
+}
+
+// ---- fields and tensors that nobody asked for -----------------------------------------------------------------------
+
+TEST(Interchange, AFieldThatIsNotKnownIsRefusedByName) {
+  const Json fields = {{"attn_logit_softcapping", 50.0}, {"logits_scaling", 8.0},       {"no_such_flag", false},
+                       {"auto_map", {{"AutoModel", "x.Y"}}}, {"some_list", {1, 2, 3}}, {"pruned_heads", {{"0", {1}}}},
+                       {"is_encoder_decoder", true}};
+  for (const std::string name : {"gpt2", "llama", "qwen2", "opt", "gpt_neox"})
+    for (const auto& [key, value] : fields.items()) {
+      const ChangedFolder folder(name);
+      folder.config({{key, value}});
+      expect_contains(folder.problem(), {"config.json", key});
+      folder.config({{key, nullptr}});
+      const TempFolder out;
+      EXPECT_NO_THROW(import_to(folder.path(), out.file("run"))) << name << " " << key;
+    }
+}
+
+TEST(Interchange, FieldsThatDoNotMatterPass) {
+  const ChangedFolder folder("llama");
+  folder.config({{"_name_or_path", "x"}, {"attention_dropout", 0.5}, {"max_length", 20},     {"pretraining_tp", 2},
+                 {"id2label", {{"0", "A"}}}, {"rope_scaling", nullptr}, {"sliding_window", 3}, {"use_sliding_window", false},
+                 {"hidden_act", "swish"}, {"pruned_heads", Json::object()}, {"layer_types", {"full_attention"}}});
+  const TempFolder out;
+  import_to(folder.path(), out.file("run"));
+  const Expected expected = expected_logits(golden("llama"));
+  EXPECT_LT(parity::distance(logits_of(out.file("run"), expected.tokens), expected.logits), kLogitBound);
+}
+
+TEST(Interchange, IgnoredFieldsAreAsIfTheyWereNotThere) {
+  const ChangedFolder folder("llama3");
+  folder.config({{"logits_scaling", 8.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"odd", 1}}}});
+  const std::vector<std::string> ignore = {"logits_scaling", "rope_scaling.odd", "rope_parameters"};
+  const ForeignModel foreign = read_foreign_model(folder.path(), 0, ignore);
+  EXPECT_EQ(foreign.ignored.size(), 3u);
+  EXPECT_EQ(foreign.ignored[0], "logits_scaling = 8.0");
+  EXPECT_EQ(foreign.ignored[1], "rope_scaling.odd = 1");
+  EXPECT_EQ(foreign.model.rope_scaling.type, "linear");
+  EXPECT_EQ(foreign.model.rope_theta, 10000);
+  EXPECT_TRUE(foreign.ignored_tensors.empty());
+  EXPECT_EQ(read_foreign_model(golden("llama"), 0, {"nothing"}).ignored_tensors, std::vector<std::string>{"nothing"});
+}
+
+// Python's json writes them; see read_foreign_model.
+TEST(Interchange, WordsThatAreNoJsonPassWhereNothingReadsThem) {
+  const auto config_with = [](const std::string& field) {
+    ChangedFolder folder("llama");
+    const std::string file = (folder.path() / "config.json").string();
+    std::string text = read_file(file);
+    write_file_atomic(file, text.replace(text.find('{'), 1, "{" + field + ","));
+    return message_of<UserError>([&] { read_foreign_model(folder.path(), 0); });
+  };
+  EXPECT_EQ(config_with(R"("diversity_penalty": Infinity, "prefix": "\ud83d")"), "");
+  expect_contains(config_with(R"("some_limit": [0.0, Infinity])"), {"some_limit = [0.0,null]", "--ignore some_limit"});
+  expect_contains(config_with(R"("rope_theta": NaN)"), {"rope_theta", "finite number"});
+}
+
+// ---- names of tensors -----------------------------------------------------------------------------------------------
+
+void rename(const ChangedFolder& folder, const std::function<std::string(const std::string&)>& name) {
+  folder.weights([&](std::vector<NamedTensor>& tensors) {
+    for (NamedTensor& named : tensors) named.name = name(named.name);
+  });
+}
+
+TEST(Interchange, WrappersInNamesAreLeftOut) {
+  const std::vector<std::string> prefixes = {"_orig_mod.",        "module.", "module._orig_mod.", "_orig_mod.module.",
+                                             "module.module.",    "net.",    "base_model.model.", "_forward_module.lm.",
+                                             "_orig_mod.net.inner."};
+  for (const std::string name : {"gpt2", "gpt2_untied", "llama", "gpt_neox", "opt"})
+    for (const std::string& prefix : prefixes) {
+      const ChangedFolder folder(name);
+      rename(folder, [&](const std::string& tensor) { return prefix + tensor; });
+      const TempFolder out;
+      import_to(folder.path(), out.file("run"));
+      import_to(golden(name), out.file("plain"));
+      EXPECT_EQ(weights_of(newest_weights(out.file("run"))), weights_of(newest_weights(out.file("plain")))) << name << prefix;
+    }
+  const ChangedFolder inside("llama");
+  rename(inside, [](const std::string& tensor) {
+    const size_t at = tensor.find("self_attn.");
+    return at == tensor.npos ? tensor : std::string(tensor).insert(at, "_fsdp_wrapped_module._orig_mod.");
+  });
+  const TempFolder out;
+  EXPECT_NO_THROW(import_to(inside.path(), out.file("run")));
+}
+
+TEST(Interchange, NamesOfAnotherModelAreShown) {
+  const ChangedFolder folder("gpt2");
+  rename(folder, [](const std::string& tensor) { return "x" + tensor.substr(1); });
+  expect_contains(folder.problem(), {"no tensor", "it has x", "more"});
+  const ChangedFolder both("gpt2");
+  std::vector<float> zeros(12);
+  both.weights([&](std::vector<NamedTensor>& tensors) {
+    tensors.push_back({"module.transformer.ln_f.bias", Tensor(zeros.data(), DType::kF32, {12})});
+  });
+  expect_contains(both.problem(), {"transformer.ln_f.bias", "module.transformer.ln_f.bias", "both"});
+}
+
+// ---- a tied head ----------------------------------------------------------------------------------------------------
+
+TEST(Interchange, ATiedWeightMayBeStoredUnderTheHeadsNameAlone) {
+  const std::vector<std::pair<std::string, std::string>> folders = {{"gpt2", "transformer.wte.weight"},
+                                                                    {"llama_biases", "model.embed_tokens.weight"},
+                                                                    {"opt", "model.decoder.embed_tokens.weight"},
+                                                                    {"gpt_neox_serial", "gpt_neox.embed_in.weight"}};
+  for (const auto& [name, embedding] : folders)
+    for (const char* head : {"lm_head.weight", "embed_out.weight"}) {
+      if ((name == "gpt_neox_serial") != (head[0] == 'e')) continue;
+      const ChangedFolder folder(name);
+      rename(folder, [&](const std::string& tensor) { return tensor == embedding ? head : tensor; });
+      const TempFolder out;
+      import_to(folder.path(), out.file("run"));
+      const Expected expected = expected_logits(golden(name));
+      EXPECT_LT(parity::distance(logits_of(out.file("run"), expected.tokens), expected.logits), kLogitBound) << name;
+    }
+}
+
+TEST(Interchange, AStoredHeadThatIsNotTheEmbeddingIsNeverDroppedInSilence) {
+  for (const bool said : {false, true}) {
+    const ChangedFolder folder("gpt2_untied");
+    folder.config({{"tie_word_embeddings", said ? Json(true) : Json("(removed)")}});
+    expect_contains(folder.problem(), {"lm_head.weight", "not equal to transformer.wte.weight", "tie_word_embeddings",
+                                       "write false", "--ignore lm_head.weight"});
+    const TempFolder out;
+    const ForeignModel foreign = read_foreign_model(folder.path(), 0, {"lm_head.weight"});
+    const Experiment experiment = parse_experiment({{"data", "random"}, {"model", model_group(foreign.model)}});
+    EXPECT_EQ(import_folder(folder.path(), foreign, experiment, out.file("run")).ignored,
+              std::vector<std::string>{"lm_head.weight"});
+  }
+  const ChangedFolder equal("gpt2");
+  std::vector<float> head = weights_of(equal.path() / "model.safetensors").at("transformer.wte.weight");
+  equal.weights([&](std::vector<NamedTensor>& tensors) {
+    tensors.push_back({"lm_head.weight", Tensor(head.data(), DType::kF32, {31, 12})});
+  });
+  const TempFolder out;
+  EXPECT_EQ(import_to(equal.path(), out.file("run")).result.ignored, std::vector<std::string>{"lm_head.weight"});
+}
+
+TEST(Interchange, WhatIsToBeIgnoredMustBeThere) {
+  const auto problem = [](const std::string& name) {
+    const ForeignModel foreign = read_foreign_model(golden("gpt2"), 0, {name});
+    const TempFolder out;
+    const Experiment experiment = parse_experiment({{"data", "random"}, {"model", model_group(foreign.model)}});
+    return message_of<UserError>([&] { import_folder(golden("gpt2"), foreign, experiment, out.file("run")); });
+  };
+  expect_contains(problem("no_such"), {"--ignore no_such", "no such field", "no such tensor"});
+  expect_contains(problem("transformer.wte.weight"), {"--ignore transformer.wte.weight", "needs this tensor"});
+}
+
+// ---- weights that are not finite -------------------------------------------------------------------------------------
+
+TEST(Interchange, WeightsThatAreNotFiniteAreCountedAndNamed) {
+  const ChangedFolder folder("gpt2");
+  folder.weights([](std::vector<NamedTensor>& tensors) {
+    for (NamedTensor& named : tensors)
+      if (named.name == "transformer.h.1.mlp.c_fc.weight") {
+        named.tensor.as<float>()[3] = std::numeric_limits<float>::quiet_NaN();
+        named.tensor.as<float>()[40] = -std::numeric_limits<float>::infinity();
+      }
+  });
+  const TempFolder out;
+  const ImportResult result = import_to(folder.path(), out.file("run")).result;
+  EXPECT_EQ(result.finite.sentence(), "2 of 4452 weights are NaN or infinite, the first of them in transformer.h.1.mlp.c_fc.weight");
+  EXPECT_TRUE(import_to(golden("gpt2"), out.file("other")).result.finite.all());
+  expect_contains(message_of<RunError>([&] { logits_of(out.file("run"), {1, 2}); }),
+                  {"step_00000000", "2 of 4452 weights", "blocks.1.mlp.up.weight"});
+  expect_contains(message_of<RunError>([&] { export_to(out.file("run"), out.file("out")); }),
+                  {"1.mlp.up.weight", "not exported"});
+  EXPECT_FALSE(fs::exists(out.file("out")));
+}
+
+// ---- OPT and GPT-NeoX ------------------------------------------------------------------------------------------------
+
+TEST(Interchange, WhatSluiceCannotFollowOfOptAndNeoxIsNamed) {
+  struct Case {
+    const char* folder;
+    Json changes;
+    std::vector<std::string> words;
+  };
+  const std::vector<Case> cases = {
+      {"opt", {{"do_layer_norm_before", false}}, {"do_layer_norm_before is false"}},
+      {"opt", {{"word_embed_proj_dim", 6}}, {"word_embed_proj_dim is 6", "12"}},
+      {"opt", {{"_remove_final_layer_norm", true}}, {"_remove_final_layer_norm is true"}},
+      {"opt", {{"max_position_embeddings", 25}}, {"embed_positions.weight is [26,12], but [27,12]"}},
+      {"opt", {{"enable_bias", false}}, {"bias", "not part of the model"}},
+      {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.07}}}}, {"rotary_pct", "16"}},
+      {"gpt_neox", {{"hidden_act", "mish"}}, {"hidden_act is \"mish\""}},
+      {"gpt_neox", {{"num_attention_heads", 3}}, {"heads = 3"}},
+  };
+  for (const Case& one : cases) {
+    const ChangedFolder folder(one.folder);
+    folder.config(one.changes);
+    expect_contains(folder.problem(), one.words);
+  }
+  // Version 4 of the library had other names for the same.
+  const ChangedFolder older("gpt_neox");
+  older.config({{"rope_parameters", "(removed)"}, {"rotary_pct", 0.25}, {"rotary_emb_base", 10000}, {"rope_scaling", nullptr}});
+  const TempFolder out;
+  import_to(older.path(), out.file("run"));
+  const Expected expected = expected_logits(golden("gpt_neox"));
+  EXPECT_LT(parity::distance(logits_of(out.file("run"), expected.tokens), expected.logits), kLogitBound);
+}
+
+TEST(Interchange, AShorterContextOfOptTakesItsFirstPositions) {
+  const TempFolder folder;
+  import_to(golden("opt"), folder.file("run"), 10);
+  Expected expected = expected_logits(golden("opt"));
+  const size_t vocab = expected.logits.size() / expected.tokens.size();
+  expected.tokens.resize(10);
+  expected.logits.resize(10 * vocab);
+  EXPECT_LT(parity::distance(logits_of(folder.file("run"), expected.tokens), expected.logits), kLogitBound);
 }
 
 // ---- training on ----------------------------------------------------------------------------------------------------

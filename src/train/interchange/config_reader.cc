@@ -39,6 +39,8 @@ int64_t ConfigReader::integer(const std::string& key, std::optional<int64_t> oth
 
 double ConfigReader::number(const std::string& key, double otherwise) const {
   const Json* value = at(key);
+  if (value == nullptr && doubt_nulls_ && config_.contains(key))
+    throw UserError("{}: {} is null, NaN or infinite, but a finite number is needed", file_, prefix_ + key);
   if (value == nullptr) return otherwise;
   if (!value->is_number()) refuse(key, "a number is needed");
   if (!std::isfinite(value->get<double>())) refuse(key, "a finite number is needed");
@@ -63,7 +65,7 @@ std::optional<ConfigReader> ConfigReader::object(const std::string& key) const {
   const Json* value = at(key);
   if (value == nullptr) return std::nullopt;
   if (!value->is_object()) refuse(key, "an object is needed");
-  return ConfigReader(*value, file_, prefix_ + key + ".", read_);
+  return ConfigReader(*value, file_, doubt_nulls_, prefix_ + key + ".", read_);
 }
 
 std::vector<std::string> ConfigReader::others() const {

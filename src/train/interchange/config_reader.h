@@ -15,9 +15,10 @@ namespace sluice {
 
 class ConfigReader {
  public:
-  // Both arguments must outlive the reader; `file` is the name in messages.
-  ConfigReader(const Json& config, const std::string& file)
-      : config_(config), file_(file), read_(std::make_shared<std::set<std::string>>()) {}
+  // Both arguments must outlive the reader; `file` is the name in messages. Nulls in doubt may stand for NaN or an
+  // infinity: where a number is read they are refused.
+  ConfigReader(const Json& config, const std::string& file, bool doubt_nulls = false)
+      : ConfigReader(config, file, doubt_nulls, "", std::make_shared<std::set<std::string>>()) {}
 
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const;
 
@@ -44,16 +45,19 @@ class ConfigReader {
     for (const std::string& key : keys) at(key);
   }
 
+  const std::string& file() const { return file_; }
   // "key = value" of every field that is neither read nor null, those of objects that were read among them.
   std::vector<std::string> others() const;
 
  private:
-  ConfigReader(const Json& config, const std::string& file, std::string prefix, std::shared_ptr<std::set<std::string>> read)
-      : config_(config), file_(file), prefix_(std::move(prefix)), read_(std::move(read)) {}
+  ConfigReader(const Json& config, const std::string& file, bool doubt_nulls, std::string prefix,
+               std::shared_ptr<std::set<std::string>> read)
+      : config_(config), file_(file), doubt_nulls_(doubt_nulls), prefix_(std::move(prefix)), read_(std::move(read)) {}
   void add_others(const Json& object, const std::string& prefix, std::vector<std::string>& out) const;
 
   const Json& config_;
   const std::string& file_;
+  bool doubt_nulls_;
   std::string prefix_;                           // "rope_parameters." of an object in a field
   std::shared_ptr<std::set<std::string>> read_;  // with prefixes; shared by the readers of one file
 };

@@ -54,10 +54,26 @@ def make_norm(model):
     return kind(model["width"], model["norm_epsilon"])
 
 
-def rotate(x, positions, theta):
+def rope_frequencies(model, half, device):
+    """How fast pair i of a head's features turns, in radians a position: [D/2]."""
+    turned = (model.get("rotary_features") or 2 * half) // 2
+    frequencies = model["rope_theta"] ** (-torch.arange(half, device=device, dtype=torch.float32) / turned)
+    frequencies = frequencies * (torch.arange(half, device=device) < turned)  # the others stay where they are
+    scaling = model.get("rope_scaling") or {"type": "none"}
+    if scaling["type"] == "linear":
+        return frequencies / scaling["factor"]
+    if scaling["type"] != "llama3":
+        return frequencies
+    turns = scaling["original_context"] * frequencies / (2 * math.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    fast = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - fast) * frequencies / scaling["factor"] + fast * frequencies
+
+
+def rotate(x, positions, model):
     """RoPE on x [B, heads, T, D] at positions [B, T]: feature i turns with feature i + D/2."""
     half = x.shape[-1] // 2
-    frequencies = theta ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
+    frequencies = rope_frequencies(model, half, x.device)
     angles = positions[:, None, :, None].float() * frequencies  # [B, 1, T, D/2]
     cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
     a, b = x[..., :half], x[..., half:]
@@ -102,9 +118,11 @@ class Attention(nn.Module):
         self.model, self.layer = model, layer
         self.options = options = model["attention"]
         C, H, KV = model["width"], model["heads"], model["kv_heads"]
-        self.D = D = C // H
-        self.qkv = nn.Linear(C, (H + 2 * KV) * D, bias=model["bias"])
-        self.output = nn.Linear(H * D, C, bias=model["bias"])
+        self.D = D = model.get("head_size") or C // H
+        biases = model.get("attention_bias", "model")  # none, qkv or all; model: as everywhere
+        biases = ("all" if model["bias"] else "none") if biases == "model" else biases
+        self.qkv = nn.Linear(C, (H + 2 * KV) * D, bias=biases != "none")
+        self.output = nn.Linear(H * D, C, bias=biases == "all")
         if model["qk_norm"]:
             self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
@@ -142,7 +160,7 @@ class Attention(nn.Module):
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if model["position"] == "rope":
-            queries, keys = (rotate(y, positions, model["rope_theta"]) for y in (queries, keys))
+            queries, keys = (rotate(y, positions, model) for y in (queries, keys))
         if self.site == "source":
             values = self.gate_of(x, v, KV) * values
         if cache is not None:
@@ -187,6 +205,8 @@ class Mlp(nn.Module):
             return self.down(F.silu(gate) * x)
         if self.kind == "gelu":
             return self.down(F.gelu(x, approximate="tanh"))
+        if self.kind == "gelu_erf":
+            return self.down(F.gelu(x))
         x = torch.relu(x)
         return self.down(x * x if self.kind == "relu_squared" else x)
 
@@ -198,10 +218,11 @@ class Block(nn.Module):
         self.attention = Attention(model, layer)
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
+        self.parallel = model.get("parallel_residual", False)
 
     def forward(self, x, positions, visible, cache):
-        x = x + self.attention(self.norm1(x), positions, visible, cache)
-        return x + self.mlp(self.norm2(x))
+        mid = x + self.attention(self.norm1(x), positions, visible, cache)
+        return mid + self.mlp(self.norm2(x if self.parallel else mid))
 
 
 def visible_keys(attention_mask, B, T, S, device):
