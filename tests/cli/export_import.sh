@@ -21,7 +21,7 @@ refused() {
 grep -q "a run at step 0 with the 4452 parameters of $golden (architecture gpt2)" "$folder/out" || fail "$(cat "$folder/out")"
 "$SLUICE" export "$folder/gpt2" "$folder/gpt2_hf" --logits 24 > "$folder/out"
 grep -q 'architecture gpt2, 4452 parameters, .* in float32' "$folder/out" || fail "$(cat "$folder/out")"
-[[ $(ls "$folder/gpt2_hf" | tr '\n' ' ') == "config.json logits.safetensors model.safetensors " ]] || fail "$(ls "$folder/gpt2_hf")"
+[[ $(ls "$folder/gpt2_hf" | tr '\n' ' ') == "README.md config.json generation_config.json logits.safetensors model.safetensors " ]] || fail "$(ls "$folder/gpt2_hf")"
 "$SLUICE" import "$folder/gpt2_hf" --out "$folder/again" > "$folder/out"
 cmp "$folder"/{gpt2,again}/checkpoints/step_00000000/model.safetensors || fail "the weights are not the same"
 

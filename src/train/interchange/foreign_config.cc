@@ -92,7 +92,9 @@ Json sluice_config(const ModelConfig& model) {
       {"architectures", {"SluiceForCausalLM"}},
       {"model_type", "sluice"},
       {"auto_map",
-       {{"AutoConfig", "modeling_sluice.SluiceConfig"}, {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
+       {{"AutoConfig", "modeling_sluice.SluiceConfig"},
+        {"AutoModel", "modeling_sluice.SluiceModel"},
+        {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
       {"sluice_model", model_group(model)},
       {"vocab_size", model.vocab_size},
       {"max_position_embeddings", model.context},
@@ -100,7 +102,7 @@ Json sluice_config(const ModelConfig& model) {
       {"num_hidden_layers", model.layers},
       {"num_attention_heads", model.heads},
       {"num_key_value_heads", model.kv_heads},
-      {"tie_word_embeddings", false}};  // the Python file uses one weight twice where the head is tied
+      {"tie_word_embeddings", model.tied_head}};
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------------
