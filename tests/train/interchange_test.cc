@@ -401,6 +401,13 @@ TEST(Interchange, WhatSluiceCannotFollowOfLlamaIsNamed) {
   const ChangedFolder qwen3("qwen3");
   qwen3.config({{"mlp_bias", true}});
   expect_contains(qwen3.problem(), {"mlp_bias is true", "qwen3 has no such biases"});
+  // A window that is not written is the library's default, of 4,096; null is none.
+  const ChangedFolder unwritten("mistral");
+  unwritten.config({{"sliding_window", "(removed)"}, {"max_position_embeddings", 5000}});
+  expect_contains(unwritten.problem(), {"sliding_window is missing", "5000 tokens", "--context 4096"});
+  EXPECT_EQ(read_foreign_model(unwritten.path(), 4096).model.context, 4096);
+  unwritten.config({{"sliding_window", nullptr}});
+  EXPECT_EQ(read_foreign_model(unwritten.path(), 0).model.context, 5000);
   const ChangedFolder windowed("mistral");
   windowed.config({{"sliding_window", 16}});
   expect_contains(windowed.problem(17), {"sliding_window"});
@@ -540,6 +547,16 @@ TEST(Interchange, WordsThatAreNoJsonPassWhereNothingReadsThem) {
   EXPECT_EQ(config_with(R"("diversity_penalty": Infinity, "prefix": "\ud83d")"), "");
   expect_contains(config_with(R"("some_limit": [0.0, Infinity])"), {"some_limit = [0.0,null]", "--ignore some_limit"});
   expect_contains(config_with(R"("rope_theta": NaN)"), {"rope_theta", "finite number"});
+}
+
+TEST(Interchange, AnAdapterBesideTheWeightsIsNotLeftOutInSilence) {
+  const ChangedFolder folder("llama");
+  write_file_atomic(folder.path() / "adapter_config.json", "{}");
+  expect_contains(folder.problem(), {"adapter_config.json", "merge it", "--ignore adapter_config.json"});
+  const ForeignModel foreign = read_foreign_model(folder.path(), 0, {"adapter_config.json"});
+  const TempFolder out;
+  EXPECT_NO_THROW(import_folder(folder.path(), foreign,
+                                parse_experiment({{"data", "random"}, {"model", model_group(foreign.model)}}), out.file("run")));
 }
 
 // ---- names of tensors -----------------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ class ConfigReader {
 
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const;
 
+  bool has(const std::string& key) const { return config_.contains(key); }  // null or not
   // The value, or nullptr where the field is missing or null.
   const Json* at(const std::string& key) const;
   int64_t integer(const std::string& key, std::optional<int64_t> otherwise = std::nullopt) const;

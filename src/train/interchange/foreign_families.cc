@@ -191,8 +191,9 @@ void check_window(const ConfigReader& config, const std::string& type, int64_t c
     }
   }
   config.pass_over({"sliding_window", "max_window_layers"});
-  if (!used || config.at("sliding_window") == nullptr) return;
-  const int64_t window = config.integer("sliding_window");
+  constexpr int64_t kDefault = 4096;  // of the library's classes; null says that there is none
+  if (!used || (config.has("sliding_window") && config.at("sliding_window") == nullptr)) return;
+  const int64_t window = config.integer("sliding_window", kDefault);
   if (window < 1) config.refuse("sliding_window", "a window has at least 1 token");
   if (window < context) {
     config.refuse("sliding_window", fmt::format("Sluice's attention sees the whole context of {} tokens (--context {} "

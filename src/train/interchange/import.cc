@@ -109,6 +109,7 @@ std::vector<std::string> check_others(const fs::path& folder, const StoredTensor
                       found.file->path().string(), written, found.tensor->shape, name_of(foreign.architecture), written);
     }
   }
+  to_ignore.erase("adapter_config.json");  // no tensor: see read_foreign_model
   for (const std::string& name : to_ignore) {
     const bool needed = used.contains(name) || used.contains(stored.stored_name(name));
     throw UserError("--ignore {}: {}", name,
@@ -171,6 +172,10 @@ CheckpointState first_state(Experiment& experiment) {
 // Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
 ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
   if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
+  const char* adapter = "adapter_config.json";
+  if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
+    throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
+                    "leave it out with --ignore {}", folder.string(), adapter, adapter);
   const std::string file = (folder / "config.json").string();
   const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
   Nulls nulls = Nulls::kAreNulls;
