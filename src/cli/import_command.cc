@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "data/tokenizer.h"
 #include "train/interchange/import.h"
 
@@ -30,17 +31,19 @@ bool takes_tokenizer(const ForeignModel& foreign, const std::string& folder) {
 
 // The user's config with the folder's model in it.
 Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& args) {
-  Json json = args.config.empty() ? Json::object() : read_config_chain(args.config);
-  if (!json.contains("data")) json["data"] = {{"type", "tokens"}};
+  ExperimentLayers layers;
+  layers.add({{"data", {{"type", "tokens"}}}}, "sluice import");
+  if (!args.config.empty()) layers.add_files(args.config);
   for (const std::string& assignment : args.overrides) {
     if (assignment.starts_with("model.") || assignment.starts_with("model="))
       throw UserError("--set {}: the model is the folder's (--context N changes its context)", assignment);
-    apply_override(json, assignment);
   }
+  layers.add_overrides(args.overrides);
+  Json& json = layers.json();
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   json["model"] = model_group(foreign.model);
-  Experiment experiment = parse_experiment(json);
+  Experiment experiment = layers.parse();
   const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
   if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;
   if (experiment.data.type == "tokens" && experiment.data.tokenizer.empty() && takes_tokenizer(foreign, args.folder))
@@ -62,15 +65,15 @@ void run_import(const ImportArguments& args) {
   Experiment experiment = experiment_for(foreign, args);
   const bool reads_tokenizer = !experiment.data.tokenizer.empty();
   const ImportResult result = import_folder(args.folder, foreign, std::move(experiment), args.out);
-  fmt::print("{}: a run at step 0 with the {} parameters of {} (architecture {})\n", args.out, result.parameters,
+  print_line("{}: a run at step 0 with the {} parameters of {} (architecture {})", args.out, result.parameters,
              args.folder, name_of(result.architecture));
   if (!foreign.ignored.empty())
     fmt::print("ignored of config.json, as --ignore says: {}\n", fmt::join(foreign.ignored, ", "));
   if (!result.ignored.empty()) fmt::print("left out: {}\n", some_of(result.ignored));
   if (result.has_tokenizer && !reads_tokenizer)
-    fmt::print(stderr, "note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer\n", args.out);
-  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
-             "--set 'data.validation_shards=[\"...\"]'\n",
+    tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);
+  print_line("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
+             "--set 'data.validation_shards=[\"...\"]'",
              args.out);
   if (!result.finite.all())
     throw RunError("{}: {}; {} is written with them, but no command makes figures or text of such a model", args.folder,

@@ -4,8 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
-
+#include "base/console.h"
 #include "train/progress.h"
 
 namespace sluice {
@@ -47,12 +46,13 @@ void ReadingLine::show(const DocumentReader& reader) {
   if (reader.bytes_total() > 0 && taken > 0) {
     line += fmt::format("  {} left", duration_text(elapsed / taken * (double(reader.bytes_total()) - taken)));
   }
-  std::fputs((terminal_ ? "\r" + line + "\x1b[K" : line + "\n").c_str(), stderr);
+  if (terminal_) show_live_line(STDERR_FILENO, line);
+  else tell_line(line);
   open_ = terminal_;
 }
 
 void ReadingLine::end() {
-  if (open_) std::fputs("\r\x1b[K", stderr);
+  if (open_) clear_live_line(STDERR_FILENO);
   open_ = false;
 }
 

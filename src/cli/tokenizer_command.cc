@@ -14,6 +14,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 #include "cli/text_options.h"
 #include "data/encode_corpus.h"
 #include "data/shard_text.h"
@@ -59,7 +60,7 @@ void run_train(TrainArguments args) {
   line.end();
   write_file_atomic(args.out, trained.file);
   const auto tokenizer = load_tokenizer(args.out, "--out");
-  fmt::print("{}: {}, learned from {} of text{} in {}\n", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
+  print_line("{}: {}, learned from {} of text{} in {}", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
              trained.whole_text ? "" : " (a sample, see --sample-mb)", duration_text(seconds_since(start)));
 }
 
@@ -95,7 +96,7 @@ void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
   std::vector<int32_t> tokens;
   for (std::string document; reader.next(document); tokens.clear()) {
     tokenizer.encode(document, tokens);
-    fmt::print("{}\n", fmt::join(tokens, " "));
+    print_out("{}\n", fmt::join(tokens, " "));
   }
 }
 
@@ -105,15 +106,18 @@ void run_encode(const EncodeArguments& args) {
   if (args.print) return print_tokens(args, *tokenizer);
   const auto start = Clock::now();
   ReadingLine line;
-  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, args.shards,
+  ShardOptions shards = args.shards;
+  shards.command = read_file("/proc/self/cmdline");
+  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, shards,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
   const double seconds = seconds_since(start);
-  if (corpus.replaced > 0) fmt::print(stderr, "note: invalid UTF-8 was replaced in {} places\n", corpus.replaced);
-  fmt::print("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
+  if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
+  if (corpus.replaced > 0) tell("note: invalid UTF-8 was replaced in {} places", corpus.replaced);
+  print_out("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
              bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
              bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
-  for (const std::string& shard : corpus.shards) fmt::print("{}\n", shard);
+  for (const std::string& shard : corpus.shards) print_line("{}", shard);
 }
 
 void add_encode(CLI::App& app) {
@@ -138,12 +142,6 @@ struct DecodeArguments {
   std::string tokenizer, separator;
 };
 
-void write_out(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    throw RunError("cannot write to the standard output");
-  }
-}
-
 // Ids in text on the standard input; a line's text for each line.
 void decode_ids(const Tokenizer& tokenizer) {
   for (std::string line; std::getline(std::cin, line);) {
@@ -153,16 +151,16 @@ void decode_ids(const Tokenizer& tokenizer) {
       if (!CLI::detail::lexical_cast(word, token)) throw UserError("\"{}\" is no token id", word);
       tokens.push_back(token);
     }
-    write_out(tokenizer.decode(tokens));
-    write_out("\n");
+    print_text(tokenizer.decode(tokens) + "\n");
   }
+  if (std::ferror(stdin) != 0) throw RunError("cannot read the standard input: {}", std::strerror(errno));
 }
 
 void run_decode(const DecodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
   for (const std::string& path : args.shards) {
     if (path == kStandardInput) decode_ids(*tokenizer);
-    else decode_shard(path, *tokenizer, args.separator, write_out);
+    else decode_shard(path, *tokenizer, args.separator, print_text);
   }
 }
 

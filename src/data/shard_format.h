@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -53,7 +54,10 @@ bool opens_like_shard(std::span<const std::byte> opening);
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
                           bool plain16 = false);
 
-// The checksum of a Sluice shard that lies in memory whole.
+// The checksum of a Sluice shard of `bytes` bytes, whose read(offset, data, bytes) delivers all that it is asked for; and
+// of one that lies in memory whole.
+using ShardRead = std::function<void(uint64_t offset, std::byte* data, size_t bytes)>;
+uint64_t shard_checksum(uint64_t bytes, const ShardRead& read);
 uint64_t shard_checksum(std::span<const std::byte> file);
 
 // Writes a Sluice shard as it goes: what is held in memory is 8 bytes a document. The file grows aside, under

@@ -129,7 +129,8 @@ class ChangedFolder {
     const std::string out = folder_.file("out");
     const std::string text = message_of<UserError>([&] { import_to(path(), out, context); });
     EXPECT_FALSE(fs::exists(out)) << text;
-    EXPECT_FALSE(fs::exists(out + ".tmp")) << text;
+    for (const auto& entry : fs::directory_iterator(fs::path(out).parent_path()))
+      EXPECT_FALSE(entry.path().filename().string().starts_with(".")) << text << ": " << entry.path();
     return text;
   }
 
