@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "data/tokenizer.h"
 #include "train/interchange/import.h"
 
@@ -74,7 +75,7 @@ void add_import_command(CLI::App& app) {
   command
       ->add_option("--context", args->context,
                    "tokens in a sequence instead of the folder's, e.g. to train on less memory")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   command->callback([args] { run_import(*args); });
 }
 

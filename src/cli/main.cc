@@ -12,12 +12,13 @@
 #include "base/build_info.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "base/sentence.h"
 #include "cli/commands.h"
 
 namespace sluice {
 namespace {
 
-constexpr int kFailed = 1, kWrongInput = 2;
+constexpr int kWrongInput = 2;
 
 int complain(const std::string& sentence, int code) {
   std::fflush(stdout);
@@ -115,11 +116,8 @@ int& exit_code() {
 int main(int argc, char** argv) {
   try {
     return sluice::run(argc, argv);
-  } catch (const sluice::UserError& error) {
-    return sluice::complain(error.what(), sluice::kWrongInput);
-  } catch (const std::bad_alloc&) {
-    return sluice::complain("out of memory", sluice::kFailed);
   } catch (const std::exception& error) {
-    return sluice::complain(error.what(), sluice::kFailed);
+    const sluice::Sentence sentence = sluice::sentence_of(error);
+    return sluice::complain(sentence.text, sentence.exit_code);
   }
 }

@@ -6,6 +6,7 @@
 
 #include <cstdio>
 
+#include "cli/number_option.h"
 #include "train/progress.h"
 
 namespace sluice {
@@ -30,7 +31,7 @@ void add_text_options(CLI::App& command, TextArguments& args, bool required) {
   command
       .add_option("--max-document-mb", args.max_document_mb, "a longer document is refused; it is held in memory whole")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(between(0.001, 100000.0));
 }
 
 ReadingLine::ReadingLine() : terminal_(isatty(STDERR_FILENO) != 0) {}

@@ -9,6 +9,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/sentence.h"
 #include "cli/commands.h"
 #include "kernels/device.h"
 #include "train/communicator_launch.h"
@@ -40,7 +41,8 @@ spdlog::sink_ptr open_log(const RunFolder& folder, bool quiet) {
 
 // A multi-rank run's error is told once, by the rank that the others agree on.
 void end_together(Communicator& ranks, const std::exception& error, const spdlog::sink_ptr& file = nullptr) {
-  const RankEnding ending = ranks.conclude(error, dynamic_cast<const UserError*>(&error) ? 2 : 1);
+  const Sentence sentence = sentence_of(error);
+  const RankEnding ending = ranks.conclude(error, sentence.exit_code);
   if (file) spdlog::logger("sluice", file).error("{}", ending.sentence);
   if (ending.tells) fmt::print(stderr, "sluice: {}\n", ending.sentence);
   if (!ending.orderly) {
@@ -70,6 +72,7 @@ Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
 int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet) {
   const std::string threads = divide_threads(ranks);
   const StopSignals signals;
+  check_memory(backend, setup.experiment, ranks);
   std::optional<RunFolder> folder;
   spdlog::sink_ptr file;
   if (ranks.is_root()) {

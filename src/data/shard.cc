@@ -15,7 +15,7 @@
 namespace sluice {
 
 Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std::move(path)) {
-  const int file = open(path_.c_str(), O_RDONLY | O_CLOEXEC);
+  const int file = open(path_.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
   if (file < 0) throw UserError("{}: cannot open {}: {}", key, path_, std::strerror(errno));
   struct stat status {};
   const bool regular = fstat(file, &status) == 0 && S_ISREG(status.st_mode);

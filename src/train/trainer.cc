@@ -12,6 +12,7 @@
 #include "base/build_info.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/json_reader.h"
 #include "train/signals.h"
 
 namespace sluice {
@@ -166,7 +167,8 @@ std::optional<ResumePoint> Trainer::find_resume_point(const ResumeOption& resume
 
 // `key`: where the checkpoint has the identity of its data; one that has none yet is believed.
 void Trainer::check_same_data(const ResumePoint& point, const char* key, const char* use, const std::string& identity) {
-  const std::string stored = point.checkpoint.state.trainer.value(key, identity);
+  const JsonReader trainer(point.checkpoint.state.trainer, point.checkpoint.path.string() + "/state.json, trainer");
+  const std::string stored = trainer.has(key) ? trainer.text(key) : identity;
   if (stored.empty() || stored == identity) return;
   const std::string text = fmt::format("{} was {} on other data ({}) than this config's ({})",
                                        point.checkpoint.path.string(), use, stored, identity);
@@ -278,15 +280,19 @@ Json Trainer::load(const Checkpoint* checkpoint) {
   if (checkpoint) load_checkpoint(*checkpoint, state.model, state.optimizer);
   transfer_.distribute(state);
   Json then;
-  if (checkpoint) then = {{"step", checkpoint->state.step}, {"trainer", checkpoint->state.trainer}};
+  if (checkpoint) {
+    then = {{"step", checkpoint->state.step},
+            {"trainer", checkpoint->state.trainer},
+            {"place", checkpoint->path.string() + "/state.json, trainer"}};
+  }
   then = Json::parse(ranks_.broadcast_text(then.dump()));
   step_ = then.at("step");
-  const Json& trainer = then.at("trainer");
-  learner_.optimizer().set_updates(trainer.at("updates"));
-  next_sequence_ = trainer.at("next_sequence");
-  seconds_before_ = trainer.at("seconds");
-  guard_.restore(trainer.at("guard"));
-  return trainer;
+  const JsonReader trainer(then.at("trainer"), then.at("place").get<std::string>());
+  learner_.optimizer().set_updates(trainer.integer("updates", 0));
+  next_sequence_ = trainer.integer("next_sequence", 0);
+  seconds_before_ = trainer.number("seconds");
+  guard_.restore(trainer.value("guard"));
+  return then.at("trainer");
 }
 
 void Trainer::after_step(const StepResult& result) {
@@ -374,7 +380,7 @@ void Trainer::save_attention_map() {
   if (experiment_.log.map_positions == 0) return;
   if (prober_) {
     const std::filesystem::path folder = files_->folder.attention_folder();
-    std::filesystem::create_directories(folder);
+    create_folders(folder);
     write_file_atomic(folder / fmt::format("step_{:08}.json", step_),
                       prober_->attention_map(step_, experiment_.log.map_positions).dump() + "\n");
   }

@@ -66,7 +66,7 @@ TEST_F(ConfigFile, ALoopShowsTheChain) {
 
 TEST_F(ConfigFile, MissingAndWrongFilesAreNamed) {
   EXPECT_EQ(user_error_of([&] { read_config_chain(path("none.json")); }),
-            "cannot read \"" + path("none.json") + "\": No such file or directory");
+            "cannot open " + path("none.json") + ": No such file or directory");
   write("a.json", R"({"base": "gone.json"})");
   EXPECT_EQ(user_error_of([&] { read_config_chain(path("a.json")); }),
             path("a.json") + ": base names \"" + path("gone.json") +
