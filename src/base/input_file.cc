@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,6 +58,16 @@ std::string read_to_end(int descriptor, const fs::path& path, uint64_t expected,
   }
 }
 
+// Until there is something to read, or a writer has come and gone.
+bool wait_for_writer(const File& pipe, double seconds) {
+  pollfd waiting{pipe.descriptor(), POLLIN, 0};
+  int ready = 0;
+  do {
+    ready = poll(&waiting, 1, int(seconds * 1000));
+  } while (ready < 0 && errno == EINTR);
+  return ready > 0;
+}
+
 }  // namespace
 
 std::string special_kind(const fs::path& path) {
@@ -86,6 +97,17 @@ std::string read_file_or_pipe(const fs::path& path, uint64_t most, const char* w
   if (kind != "a named pipe" || !is_handed_on(path)) return read_regular_file(path, most, what);
   const File pipe(path, O_RDONLY);
   return read_to_end(pipe.descriptor(), path, 0, most, what);
+}
+
+File open_stream(const fs::path& path, double patience_seconds) {
+  const std::string kind = special_kind(path);
+  if (kind == "a folder" || kind == "a socket") refuse(path, kind);
+  if (kind != "a named pipe" || is_handed_on(path)) return File(path, O_RDONLY);
+  File pipe(path, O_RDONLY | O_NONBLOCK);
+  if (!wait_for_writer(pipe, patience_seconds))
+    throw UserError("cannot read {}: it is a named pipe, and nobody wrote to it for {} seconds", path.string(), patience_seconds);
+  if (fcntl(pipe.descriptor(), F_SETFL, 0) != 0) throw_file_error("read", path, errno);
+  return pipe;
 }
 
 }  // namespace sluice

@@ -25,4 +25,8 @@ std::string read_regular_file(const std::filesystem::path& path, uint64_t most, 
 // read to its end.
 std::string read_file_or_pipe(const std::filesystem::path& path, uint64_t most, const char* what);
 
+// Opens what is read from front to back, once: a file, a pipe, a device. A named pipe that gives nothing for so long is a
+// UserError: nobody writes to it.
+File open_stream(const std::filesystem::path& path, double patience_seconds = 20);
+
 }  // namespace sluice

@@ -59,9 +59,15 @@ struct Setup {
   ResumeOption resume;
 };
 
+// A device tells by itself what it has no room for, before it begins.
+bool runs_on_cpu(const Experiment& experiment) {
+  return experiment.device == "cpu" || (experiment.device == "auto" && gpu_descriptions().empty());
+}
+
 Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
   Setup setup{load_experiment(args.config, args.overrides), {}, args.out, {}};
   check_ranks(setup.experiment.train, ranks.size());
+  if (runs_on_cpu(setup.experiment)) check_memory(setup.experiment, ranks);
   if (setup.out.empty()) setup.out = "runs/" + setup.experiment.name;
   if (ranks.is_root()) setup.resume = ResumeOption::parse(args.resume);
   setup.data = TrainingData::open(setup.experiment);
@@ -72,7 +78,6 @@ Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
 int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet) {
   const std::string threads = divide_threads(ranks);
   const StopSignals signals;
-  check_memory(backend, setup.experiment, ranks);
   std::optional<RunFolder> folder;
   spdlog::sink_ptr file;
   if (ranks.is_root()) {
@@ -94,8 +99,9 @@ int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet)
       return 0;
     }
   } catch (const std::exception& error) {
-    if (file) spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
-    if (folder && dynamic_cast<const UserError*>(&error)) folder->discard_if_new();
+    const Sentence sentence = sentence_of(error);
+    if (file) spdlog::logger("sluice", file).error("{}", sentence.text);  // to the file alone: main() tells the person
+    if (folder && sentence.exit_code == 2) folder->discard_if_new();
     throw;
   }
 }

@@ -14,6 +14,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "base/input_file.h"
 #include "data/shard_format.h"
 
 namespace sluice {
@@ -108,7 +109,7 @@ std::vector<std::string> files_of_glob(const std::string& pattern) {
 
 TextFile::TextFile(const std::string& path)
     : name_(path == kStandardInput ? "the standard input" : path), descriptor_(STDIN_FILENO), input_(kInputBuffer) {
-  if (path != kStandardInput) descriptor_ = file_.emplace(path, O_RDONLY).descriptor();
+  if (path != kStandardInput) descriptor_ = file_.emplace(open_stream(path)).descriptor();
   posix_fadvise(descriptor_, 0, 0, POSIX_FADV_SEQUENTIAL);
   recognise();
 }

@@ -19,10 +19,14 @@ std::string alternatives(const std::vector<std::string>& keys) {
   return text;
 }
 
-std::string keys_of_parameter(const std::string& name) {
-  if (has(name, "position")) return alternatives({"model.context", "model.width"});
-  if (has(name, "token") || has(name, "head")) return alternatives({"model.vocab_size", "model.width"});
-  return alternatives({has(name, "mlp") ? "model.mlp_width" : "model.width", "model.layers"});
+// `share`: of all parameters' memory. Where it is small, many layers are what takes the most.
+std::string keys_of_parameter(const std::string& name, double share) {
+  std::vector<std::string> keys = {"model.width"};
+  if (has(name, "position")) keys = {"model.context", "model.width"};
+  else if (has(name, "token") || has(name, "head")) keys = {"model.vocab_size", "model.width"};
+  else if (has(name, "mlp")) keys = {"model.mlp_width"};
+  if (share < 0.5) keys.push_back("model.layers");
+  return alternatives(keys);
 }
 
 std::string keys_of_buffer(const MemoryPlan::Buffer& buffer, const std::string& batch_key) {
@@ -35,7 +39,14 @@ std::string keys_of_buffer(const MemoryPlan::Buffer& buffer, const std::string& 
   return alternatives(keys);
 }
 
-double gibibytes(uint64_t bytes) { return double(bytes) / double(1 << 30); }
+// Exact where it fits in 64 bits; the plan counts no more than any machine has (kernels/arena.cc).
+double bytes_of(const MemoryPlan::Buffer& buffer) {
+  double bytes = double(size_of(buffer.dtype));
+  for (int i = 0; i < buffer.shape.rank(); ++i) bytes *= double(buffer.shape[i]);
+  return bytes;
+}
+
+double gibibytes(double bytes) { return bytes / double(1 << 30); }
 
 }  // namespace
 
@@ -48,14 +59,14 @@ MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_
     if (!parameter || spec.shape.elements() > parameter->shape.elements()) parameter = &spec;
   const MemoryPlan::Buffer* buffer = nullptr;
   for (const MemoryPlan::Buffer& one : plan.buffers())
-    if (!buffer || one.bytes > buffer->bytes) buffer = &one;
+    if (!buffer || bytes_of(one) > bytes_of(*buffer)) buffer = &one;
   if (parameter && (need.parameters > need.buffers || !buffer)) {
     need.largest = fmt::format("parameter {} {}", parameter->name, parameter->shape);
-    need.largest_bytes = uint64_t(double(parameter->shape.elements()) * per_parameter);
-    need.keys = keys_of_parameter(parameter->name);
+    need.largest_bytes = double(parameter->shape.elements()) * per_parameter;
+    need.keys = keys_of_parameter(parameter->name, need.largest_bytes / double(need.parameters));
   } else if (buffer) {
     need.largest = fmt::format("buffer {} {}", buffer->name, buffer->shape);
-    need.largest_bytes = buffer->bytes;
+    need.largest_bytes = bytes_of(*buffer);
     need.keys = keys_of_buffer(*buffer, batch_key);
   }
   return need;
@@ -66,7 +77,7 @@ void require_memory(const MemoryNeed& need, uint64_t available, int processes) {
   const std::string each = processes > 1 ? fmt::format(" for each of {} processes", processes) : "";
   throw UserError("this needs {:.2f} GiB of memory{} ({:.2f} for parameters, {:.2f} for the buffers of a step), but {:.2f} GiB "
                   "are available: the largest is the {} with {:.2f} GiB; lower {}",
-                  gibibytes(need.bytes()), each, gibibytes(need.parameters), gibibytes(need.buffers), gibibytes(available),
+                  gibibytes(double(need.bytes())), each, gibibytes(double(need.parameters)), gibibytes(double(need.buffers)), gibibytes(double(available)),
                   need.largest, gibibytes(need.largest_bytes), need.keys);
 }
 

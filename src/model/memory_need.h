@@ -13,7 +13,7 @@ namespace sluice {
 struct MemoryNeed {
   uint64_t parameters = 0, buffers = 0;  // bytes: what has the parameters' sizes; what a step computes
   std::string largest;                   // "block_0.mlp.hidden [8192,3072]", in the larger of the two
-  uint64_t largest_bytes = 0;
+  double largest_bytes = 0;
   std::string keys;                      // that set its size: "train.micro_batch, model.context or model.mlp_width"
   uint64_t bytes() const { return parameters + buffers; }
 };

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
 #include "base/machine_memory.h"
 
 namespace sluice {
@@ -52,11 +53,11 @@ void check_ranks(const TrainConfig& config, int ranks) {
                     ranks);
 }
 
-void check_memory(Backend& backend, const Experiment& experiment, const Communicator& ranks) {
-  if (backend.stream() != nullptr) return;  // a device tells its own
+void check_memory(const Experiment& experiment, const Communicator& ranks) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
   TransformerOptions options = model_options(experiment, ranks);
   options.allocate = false;
-  require_memory(Transformer(backend, experiment.model, options).memory_need(), available_memory(), ranks.place().local_size);
+  require_memory(Transformer(*backend, experiment.model, options).memory_need(), available_memory(), ranks.place().local_size);
 }
 
 Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& ranks)

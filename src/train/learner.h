@@ -27,7 +27,7 @@ struct Gradients {
 void check_ranks(const TrainConfig& config, int ranks);
 
 // UserError where this machine's memory is too small for what every rank on it will allocate. Allocates nothing.
-void check_memory(Backend& backend, const Experiment& experiment, const Communicator& ranks);
+void check_memory(const Experiment& experiment, const Communicator& ranks);
 
 class Learner {
  public:

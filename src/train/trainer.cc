@@ -285,7 +285,7 @@ Json Trainer::load(const Checkpoint* checkpoint) {
             {"trainer", checkpoint->state.trainer},
             {"place", checkpoint->path.string() + "/state.json, trainer"}};
   }
-  then = Json::parse(ranks_.broadcast_text(then.dump()));
+  then = Json::parse(ranks_.broadcast_text(then.dump(-1, ' ', false, Json::error_handler_t::replace)));
   step_ = then.at("step");
   const JsonReader trainer(then.at("trainer"), then.at("place").get<std::string>());
   learner_.optimizer().set_updates(trainer.integer("updates", 0));

@@ -4,11 +4,14 @@
 #include <fmt/ranges.h>
 
 #include <array>
+#include <cmath>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/json_reader.h"
+#include "base/limits.h"
 
 namespace sluice {
 namespace {
@@ -97,13 +100,15 @@ Json sluice_config(const ModelConfig& model) {
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
+std::string value_text(const Json& value) { return excerpt(value.dump(), kMostQuoted); }
+
 // Fields of a config.json, with the file and the field in every message.
 class Reader {
  public:
   Reader(const Json& config, const std::string& file) : config_(config), file_(file) {}
 
   [[noreturn]] void refuse(const std::string& key, const std::string& why) const {
-    throw UserError("{}: {} is {}, but {}", file_, key, at(key) ? at(key)->dump() : "missing", why);
+    throw UserError("{}: {} is {}, but {}", file_, key, at(key) ? value_text(*at(key)) : "missing", why);
   }
 
   // The value, or nullptr where the field is missing or null.
@@ -115,7 +120,10 @@ class Reader {
   int64_t integer(const std::string& key, std::optional<int64_t> otherwise = std::nullopt) const {
     const Json* value = at(key);
     if (value == nullptr && otherwise) return *otherwise;
-    if (value == nullptr || !value->is_number_integer()) refuse(key, "an integer is needed");
+    // No size is larger, and a product of two fits in 64 bits.
+    constexpr double kLargest = 2147483647;
+    if (value == nullptr || !value->is_number_integer() || std::abs(value->get<double>()) > kLargest)
+      refuse(key, "an integer below 2^31 is needed");
     return value->get<int64_t>();
   }
   double number(const std::string& key, double otherwise) const {
@@ -337,7 +345,7 @@ ForeignModel read_foreign_config(const Json& config, const std::string& file, in
   ForeignModel out{architecture, parse_model(json, file), 0, -1};
   out.positions = out.model.context;
   if (const auto first = config.find(kFirstTokenKey); first != config.end()) {
-    if (!first->is_number_unsigned() || first->get<int64_t>() >= out.model.vocab_size)
+    if (!first->is_number_unsigned() || first->get<uint64_t>() >= uint64_t(out.model.vocab_size))
       throw UserError("{}: {} is {}, which is no token of the model", file, kFirstTokenKey, first->dump());
     out.first_token = first->get<int64_t>();
   }
