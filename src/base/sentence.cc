@@ -6,6 +6,7 @@
 #include <new>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
+#include <string_view>
 #include <system_error>
 
 #include "base/error.h"
@@ -32,6 +33,13 @@ Sentence of_file_system(const std::filesystem::filesystem_error& error) {
   return {fmt::format("cannot use {}: {}", path, error.code().message()), is_about_the_place(error.code().value()) ? kWrongInput : kFailed};
 }
 
+// What prints to a full disk or a closed output throws fmt's error, which does not say where to.
+Sentence of_system(const std::system_error& error) {
+  const bool printing = std::string_view(error.what()).starts_with("cannot write to file");
+  return {fmt::format("{}: {}", printing ? "cannot write to the standard output" : "the system refuses", error.code().message()),
+          kFailed};
+}
+
 // "[json.exception.type_error.316] invalid UTF-8 byte at index 0: 0xFF"
 Sentence of_json(const nlohmann::json::exception& error) {
   if (error.id == 316) return {"a name or text that is to be written is not valid UTF-8", kWrongInput};
@@ -42,8 +50,7 @@ Sentence in_words(const std::exception& error) {
   if (dynamic_cast<const UserError*>(&error)) return {error.what(), kWrongInput};
   if (const auto* files = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) return of_file_system(*files);
   if (dynamic_cast<const std::ios_base::failure*>(&error)) return {"reading or writing a file failed", kFailed};
-  if (const auto* system = dynamic_cast<const std::system_error*>(&error))
-    return {fmt::format("the system refuses: {}", system->code().message()), kFailed};
+  if (const auto* system = dynamic_cast<const std::system_error*>(&error)) return of_system(*system);
   if (dynamic_cast<const std::bad_alloc*>(&error)) return {"out of memory", kFailed};
   if (dynamic_cast<const std::length_error*>(&error)) return {"out of memory: a size is beyond any memory", kFailed};
   if (const auto* json = dynamic_cast<const nlohmann::json::exception*>(&error)) return of_json(*json);

@@ -45,7 +45,7 @@ void check_output_folder(const std::string& option, const fs::path& path) {
   while (!nearest.empty() && !fs::exists(nearest, error) && !error) nearest = nearest.parent_path();
   if (nearest.empty()) nearest = ".";
   if (!error && !fs::is_directory(nearest, error))
-    throw UserError("{} {}: {} is there already and is no folder", option, path.string(), nearest.string());
+    throw UserError("{} {}: cannot write there: {} is no folder", option, path.string(), nearest.string());
   // A folder that is there may be replaced, which its parent must allow; the writer tells.
   check_entry(option, path, nearest);
 }

@@ -75,7 +75,7 @@ std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
   if (list.empty()) throw UserError("{}: seeds is empty, so there is nothing to train", path);
   std::set<uint64_t> seen;
   for (const Json& seed : list) {
-    if (!seed.is_number_unsigned()) throw UserError("{}: seeds must be integers of at least 0, got {}", path, shown(seed));
+    if (!seed.is_number_unsigned()) throw UserError("{}: seeds must be integers of at least 0, got {}", path, excerpt(seed.dump(), kMostQuoted));
     if (!seen.insert(seed.get<uint64_t>()).second) throw UserError("{}: seeds names {} twice", path, seed.dump());
   }
   return {list.begin(), list.end()};

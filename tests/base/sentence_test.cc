@@ -55,6 +55,8 @@ TEST(Sentence, LibrariesErrorsAreSaidInWords) {
   EXPECT_EQ(sentence_of(std::length_error("vector::_M_default_append")).text, "out of memory: a size is beyond any memory");
   EXPECT_EQ(sentence_of(std::system_error(EAGAIN, std::generic_category(), "thread")).text,
             "the system refuses: Resource temporarily unavailable");
+  EXPECT_EQ(sentence_from([] { throw fmt::system_error(ENOSPC, "cannot write to file"); }).text,
+            "cannot write to the standard output: No space left on device");
   for (const Sentence& sentence : {utf8, sentence_from([] { Json(5).at("a"); }), sentence_of(std::ios_base::failure("basic_filebuf"))})
     for (const char* raw : {"json.exception", "basic_", "filesystem error"})
       EXPECT_EQ(sentence.text.find(raw), std::string::npos) << sentence.text;

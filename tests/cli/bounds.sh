@@ -199,7 +199,7 @@ for command in "analyze $folder/run" "quantize $folder/run" "bench $folder/tiny.
   refuses '--json .*nowhere/x.json: cannot write in the folder' $command --json "$folder/nowhere/x.json"
   refuses '--json .*: this is a folder; name a file' $command --json "$folder/gpt2"
 done
-refuses '--report .*: .*text is there already and is no folder' compare "$folder/run" --json "$folder/first.json" --report "$folder/text/x.html"
+refuses '--report .*: cannot write there: .*text is no folder' compare "$folder/run" --json "$folder/first.json" --report "$folder/text/x.html"
 [[ ! -e $folder/first.json ]] || fail "one result was written though the other has no place"
 accepts compare "$folder/run" --json /dev/null
 [[ -c /dev/null ]] || fail "/dev/null was replaced by a file"
