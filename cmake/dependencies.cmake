@@ -124,14 +124,27 @@ if(SLUICE_CUDA)
     target_include_directories(sluice_libraries SYSTEM INTERFACE "${NCCL_INCLUDE_DIR}")
     target_link_libraries(sluice_libraries INTERFACE "${NCCL_LIBRARY}")
   endif()
-  # Headers only: the library is looked for when the program runs. The frontend's lie where `pip install
-  # nvidia-cudnn-frontend` puts them: -D CUDNN_FRONTEND_INCLUDE_DIR=.../site-packages/include tells another place.
-  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h)
+  # Headers only: the library is looked for when the program runs. They lie with the toolkit, where scripts/cudnn_headers
+  # has put them, or in the site-packages of this python3; -D CUDNN_FRONTEND_INCLUDE_DIR=... tells another place.
+  execute_process(COMMAND python3 -c "import site, sysconfig; print(';'.join([sysconfig.get_paths()['purelib'], \
+site.getusersitepackages()]), end='')" OUTPUT_VARIABLE python_packages ERROR_QUIET)
+  set(cudnn_places "${CMAKE_SOURCE_DIR}/build/cudnn_frontend/include")
+  foreach(folder IN LISTS python_packages)
+    list(APPEND cudnn_places "${folder}/include" "${folder}/nvidia/cudnn/include")
+  endforeach()
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS ${cudnn_places})
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${cudnn_places})
   if(CUDNN_INCLUDE_DIR AND CUDNN_FRONTEND_INCLUDE_DIR)
     set(SLUICE_WITH_CUDNN 1)
     target_include_directories(sluice_libraries SYSTEM INTERFACE "${CUDNN_INCLUDE_DIR}" "${CUDNN_FRONTEND_INCLUDE_DIR}")
     target_link_libraries(sluice_libraries INTERFACE ${CMAKE_DL_LIBS})
+  elseif(NOT CUDNN_FRONTEND_INCLUDE_DIR)
+    message(WARNING "cudnn_frontend.h was not found: train.attention_backend = \"cudnn\", and with it the comparison with "
+                    "cuDNN in scripts/gpu_check, is LEFT OUT of this build. scripts/cudnn_headers fetches it; then "
+                    "configure again.")
+  else()
+    message(WARNING "cudnn.h was not found: train.attention_backend = \"cudnn\", and with it the comparison with cuDNN in "
+                    "scripts/gpu_check, is LEFT OUT of this build. cuDNN 9 brings it, also as pip's nvidia-cudnn-cu13.")
   endif()
 endif()
 

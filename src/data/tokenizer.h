@@ -46,6 +46,8 @@ class Tokenizer {
   virtual std::string_view token_bytes(int32_t token) const = 0;
   // Whether encode() puts a blank before a text, as LLaMA's models do, which belongs to no text.
   virtual bool adds_blank() const { return false; }
+  // The token that stands for characters which the tokenizer does not know and loses; -1: it knows all, or refuses them.
+  virtual int32_t unknown() const { return -1; }
   // Whether its files are those of the library `tokenizers` (or GPT-2's two), which an export takes over.
   virtual bool has_library_files() const { return false; }
   // The text of the tokens; `continued`: they do not begin it. UserError for a token beyond the vocabulary.
