@@ -10,7 +10,6 @@
 #include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/limits.h"
-#include "base/utf8.h"
 
 namespace sluice {
 namespace {

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/utf8.h"
 
@@ -87,7 +88,10 @@ void ConfigLayers::add_files(const std::string& path) {
   for (const ConfigFile& file : read_config_files(path)) add(file.json, file.path);
 }
 
-void ConfigLayers::add(const Json& layer, const std::string& place) { lay(json_, layer, "", place); }
+void ConfigLayers::add(const Json& layer, const std::string& place) {
+  check_key_count(layer, place);
+  lay(json_, layer, "", place);
+}
 
 void ConfigLayers::add_overrides(const std::vector<std::string>& assignments) {
   std::map<std::string, std::pair<Json, std::string>> leaves;
@@ -134,11 +138,6 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
 
 void ConfigLayers::lay_object(Json& config, const Json& top, const std::string& path, const std::string& place) {
   if (const std::string type = type_in(top); !type.empty() && is_typed_group(path)) change_type(config, type, path, place);
-  // Objects search all their keys for one, and no config has more than some hundred.
-  constexpr size_t kMostKeys = 10000;
-  if (top.size() > kMostKeys)
-    throw UserError("{}: {} has {} keys, but a config's object has at most {}", place, path.empty() ? "it" : path, top.size(),
-                    kMostKeys);
   for (const auto& [key, value] : top.items()) {
     const std::string inner = join(path, key);
     if (value.is_null()) {
