@@ -5,6 +5,7 @@
 // a run, and at the end report.html, table.md and summary.json.
 #include <fmt/format.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -40,6 +41,12 @@ struct SweepArguments {
   int64_t jobs = 1;
   bool list = false;
 };
+
+// A line of what goes on. A sweep's results are files: it goes on whether or not anybody reads.
+template <class... Args>
+void say(fmt::format_string<Args...> text, Args&&... args) {
+  put_on_console(STDOUT_FILENO, harmless(fmt::format(text, std::forward<Args>(args)...)) + "\n");
+}
 
 // What the runs that go on at the same time share: processors, and GPUs where there are several.
 class Slots {
@@ -119,12 +126,11 @@ class SweepRunner {
 
   // On a terminal, once a second: how far the running ones are.
   void show_progress() {
-    if (terminal_width_ == 0 || Clock::now() - shown_ < std::chrono::seconds(1)) return;
+    if (!terminal_ || Clock::now() - shown_ < std::chrono::seconds(1)) return;
     shown_ = Clock::now();
     std::string text;
     for (const Running& running : running_) text += progress_of(sweep_.runs[running.number]);
-    fmt::print("\r\033[K{}", text.substr(0, terminal_width_ - 1));
-    std::fflush(stdout);
+    show_live_line(STDOUT_FILENO, text);
   }
 
   // "softmax-s1 step 120/2000 loss 2.31   ", from the last line of its log, if it is a progress line.
@@ -136,10 +142,9 @@ class SweepRunner {
   }
 
   void tell(size_t number, const std::string& text) const {
-    if (terminal_width_ > 0) fmt::print("\r\033[K");
-    fmt::print("[{:>{}}/{}] {:<{}}  {}\n", number + 1, fmt::formatted_size("{}", sweep_.runs.size()), sweep_.runs.size(),
-               sweep_.runs[number].name, name_width(), text);
-    std::fflush(stdout);
+    if (terminal_) clear_live_line(STDOUT_FILENO);
+    say("[{:>{}}/{}] {:<{}}  {}", number + 1, fmt::formatted_size("{}", sweep_.runs.size()), sweep_.runs.size(),
+        sweep_.runs[number].name, name_width(), text);
   }
 
   size_t name_width() const {
@@ -220,7 +225,7 @@ class SweepRunner {
   std::vector<size_t> pending_;   // not begun yet, in order
   std::set<size_t> waited_for_;   // told of already
   int64_t failures_ = 0;
-  const size_t terminal_width_ = terminal_width();  // 0: it goes elsewhere
+  const bool terminal_ = isatty(STDOUT_FILENO) != 0;
   Clock::time_point shown_;
 };
 
@@ -257,24 +262,25 @@ void write_results(const Sweep& sweep) {
   write_file_atomic(sweep.folder / "table.md", to_markdown(table));
   write_json(to_json(comparison), sweep.folder / "summary.json");
   write_report(comparison, sweep.folder / "report.html");
-  fmt::print("\n{}\n", to_text(means_only(table, comparison), terminal_width()));
+  put_on_console(STDOUT_FILENO, fmt::format("\n{}\n", to_text(means_only(table, comparison), terminal_width())));
   print_notes(comparison.warnings);
-  fmt::print("{0}/report.html, table.md, summary.json\n", sweep.folder.string());
+  say("{0}/report.html, table.md, summary.json", sweep.folder.string());
 }
 
 void run_sweep(const SweepArguments& args) {
+  if (!args.list) take_stop_signals();  // before there is another thread
   const Sweep sweep = read_sweep(args.file, args.overrides, args.out);
   if (args.list) {
-    for (const SweepRun& run : sweep.runs) fmt::print("{}{}\n", run.folder.string(), is_trained(run) ? "  done" : "");
+    for (const SweepRun& run : sweep.runs) print_line("{}{}", run.folder.string(), is_trained(run) ? "  done" : "");
     return;
   }
   for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
   check_sweep_folder(sweep);
-  fmt::print("{} runs in {}, {} at a time\n", sweep.runs.size(), sweep.folder.string(), args.jobs);
+  say("{} runs in {}, {} at a time", sweep.runs.size(), sweep.folder.string(), args.jobs);
   SweepRunner runner(sweep, args.jobs);
   const int signal = runner.run();
   if (signal != 0) {
-    fmt::print("stopped by {}; the same command goes on from there\n", signal_name(signal));
+    say("stopped by {}; the same command goes on from there", signal_name(signal));
     exit_code() = exit_code_of(signal);
     return;
   }

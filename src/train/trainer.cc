@@ -12,6 +12,7 @@
 #include "base/build_info.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "data/shard.h"
 #include "train/signals.h"
 
 namespace sluice {
@@ -73,14 +74,27 @@ int Trainer::run(const ResumeOption& resume) {
     train_steps();
     progress_.reset();
     return finish();
-  } catch (...) {
+  } catch (const std::exception& error) {
     progress_.reset();
+    if (dynamic_cast<const ShardFailed*>(&error)) save_before_failing();
     note_failure();
     throw;
   }
 }
 
-// SIGTERM on any rank stops all of them before the same step.
+// Data that cannot be read any more, or are no tokens of this model, are no fault of the weights: those of the last whole
+// step are kept. Not among several ranks, whose exchanges are open.
+void Trainer::save_before_failing() noexcept {
+  if (ranks_.size() > 1 || step_ == 0 || saved_step_ == step_ || last_step_skipped_) return;
+  if (progress_) progress_->pause();
+  try {
+    if (save()) spdlog::info("the {} steps done are saved in a checkpoint", step_);
+  } catch (const std::exception& second) {
+    spdlog::warn("the steps since the last checkpoint are lost: {}", second.what());
+  }
+}
+
+// SIGTERM, or another stop signal, on any rank stops all of them before the same step.
 int Trainer::agreed_stop() {
   const std::vector<int> signals = ranks_.gather(stop_requested());
   return *std::max_element(signals.begin(), signals.end());
@@ -137,7 +151,12 @@ int Trainer::finish() {
 Trainer::StepResult Trainer::train_step() {
   const auto start = Clock::now();
   StepResult result;
-  result.gradients = learner_.differentiate(*data_.train, next_sequence_);
+  try {
+    result.gradients = learner_.differentiate(*data_.train, next_sequence_);
+  } catch (const UserError&) {  // a token beyond the vocabulary
+    save_before_failing();
+    throw;
+  }
   next_sequence_ += experiment_.train.batch;
   result.lr = learning_rate(experiment_.train.schedule, experiment_.train.optimizer.lr, step_, experiment_.train.steps);
   result.verdict = guard_.judge(step_ + 1, result.gradients.loss, result.gradients.norm, has_checkpoint_);

@@ -91,6 +91,7 @@ class Trainer {
   void wait_for_root();          // while it alone does something, see PatientWait
   void append(const Json& line);
   void write_info(const char* status);
+  void save_before_failing() noexcept;
   void note_failure() noexcept;
   bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
 
