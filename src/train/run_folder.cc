@@ -116,6 +116,9 @@ bool is_beginning(const fs::path& entry) {
   const bool is_folder = fs::is_directory(fs::symlink_status(entry, unknown));
   if (name == "lock") return is_own_lock(entry);
   if (name == "origin.json") return true;
+  const bool is_ours = std::find(kRunEntries.begin(), kRunEntries.end(), name) != kRunEntries.end();
+  // Where the shell has sent our own output into the folder.
+  if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0) return true;
   return (is_folder && is_old_folder(name)) || is_leftover(name);
 }
 
