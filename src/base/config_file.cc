@@ -27,7 +27,8 @@ std::string chain_text(const std::vector<std::string>& chain) {
 std::string base_path(const Json& json, const std::string& path) {
   if (!json.contains("base")) return "";
   if (!json["base"].is_string() || json["base"].get<std::string>().empty()) {
-    throw UserError("{}: base must be the path of a config file, got {}", path, shown(json["base"]));
+    throw UserError("{}: base must be the path of a config file, got {}", path,
+                    excerpt(json["base"].dump(), kMostQuoted));
   }
   const fs::path base = json["base"].get<std::string>();
   return (base.is_absolute() ? base : fs::path(path).parent_path() / base).lexically_normal().string();
