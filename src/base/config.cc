@@ -261,6 +261,15 @@ const Field* Fields::find(const std::string& name) const {
   return nullptr;
 }
 
+const Field* Fields::find_path(const std::string& path) const {
+  const size_t dot = path.find('.');
+  const Field* field = find(path.substr(0, dot));
+  if (!field || dot == std::string::npos) return field;
+  return field->kind == Kind::kGroup ? field->group->find_path(path.substr(dot + 1)) : nullptr;
+}
+
+bool Fields::knows(const std::string& name) const { return find(name) || shortcut_schema(name); }
+
 const Json* Fields::shortcut_schema(const std::string& name) const {
   for (const Shortcut& shortcut : shortcuts_) {
     if (shortcut.name == name) return &shortcut.schema;

@@ -1,4 +1,4 @@
-// Config files: the chain of "base" files, merging, and --set overrides.
+// Config files: the chain of "base" files.
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -52,31 +52,7 @@ std::string read_one(const std::string& path, Json& json) {
   return base;
 }
 
-// The value of an override. What looks like the start of JSON must be JSON; anything else may be a plain word.
-Json override_value(const std::string& text, const std::string& assignment) {
-  try {
-    return parse_json(text, fmt::format("--set {}", assignment));
-  } catch (const UserError&) {
-    if (!text.empty() && (text[0] == '{' || text[0] == '[' || text[0] == '"')) throw;
-    return text;
-  }
-}
-
 }  // namespace
-
-void merge_config(Json& config, const Json& top) {
-  if (!top.is_object()) {
-    config = top;
-    return;
-  }
-  if (config.is_string() && !top.contains("type")) config = Json{{"type", config}};
-  const bool other_type = top.contains("type") && config.is_object() && config.value("type", Json()) != top["type"];
-  if (!config.is_object() || other_type) {
-    config = top;
-    return;
-  }
-  for (const auto& [key, value] : top.items()) merge_config(config[key], value);
-}
 
 std::vector<ConfigFile> read_config_files(const std::string& path) {
   std::vector<ConfigFile> files;  // the outermost first
@@ -98,31 +74,4 @@ std::vector<ConfigFile> read_config_files(const std::string& path) {
   std::reverse(files.begin(), files.end());
   return files;
 }
-
-Json read_config_chain(const std::string& path) {
-  Json config = Json::object();
-  for (const ConfigFile& file : read_config_files(path)) merge_config(config, file.json);
-  return config;
-}
-
-void apply_override(Json& config, const std::string& assignment) {
-  const size_t equals = assignment.find('=');
-  const std::string key = assignment.substr(0, equals);
-  const bool empty_part = key.empty() || key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos;
-  if (equals == std::string::npos || empty_part) {
-    throw UserError("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", assignment);
-  }
-  if (scan_utf8(assignment).valid != assignment.size()) throw UserError("--set {}: this is not valid UTF-8", assignment);
-  Json top = override_value(assignment.substr(equals + 1), assignment);
-  size_t end = key.size();
-  while (true) {
-    const size_t dot = key.rfind('.', end - 1);
-    const size_t begin = dot == std::string::npos ? 0 : dot + 1;
-    top = Json{{key.substr(begin, end - begin), std::move(top)}};
-    if (begin == 0) break;
-    end = dot;
-  }
-  merge_config(config, top);
-}
-
 }  // namespace sluice

@@ -83,8 +83,8 @@ void analyze(AnalyzeArguments args) {
   std::vector<Analysis> analyses;
   for (const fs::path& path : checkpoints) analyses.push_back(analyze_one(args, path, *backend));
   const size_t width = terminal_width();
-  if (args.json != "-") fmt::print("{}", analysis_text(analyses, width > 0 ? width : 120));
   if (!args.json.empty()) write_json(as_json(args, analyses), args.json);
+  if (args.json != "-") print_text(harmless_lines(analysis_text(analyses, width > 0 ? width : 120)));
 }
 
 }  // namespace

@@ -22,9 +22,9 @@ void bench(const BenchArguments& args) {
   check_output_file("--json", args.json);
   const Experiment experiment = load_experiment(args.config, args.overrides);
   const std::unique_ptr<Backend> backend = make_backend(experiment.device, 0, experiment.train.attention_backend);
-  fmt::print("{}\n", backend->describe());
+  print_line("{}", backend->describe());
   const StepBenchmark result = benchmark_step(*backend, experiment, args.warmup, args.steps);
-  fmt::print("{}", to_text(result, experiment));
+  print_text(harmless_lines(to_text(result, experiment)));
   if (!args.json.empty()) write_json(to_json(result), args.json);
 }
 

@@ -2,11 +2,10 @@
 #include "cli/output.h"
 
 #include <fcntl.h>
-#include <fmt/format.h>
-#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "base/error.h"
@@ -18,6 +17,10 @@ namespace sluice {
 namespace fs = std::filesystem;
 
 namespace {
+
+[[noreturn]] void throw_output_error(int error) {
+  throw RunError("cannot write to the standard output: {}", std::strerror(error));
+}
 
 void check_entry(const std::string& option, const fs::path& path, const fs::path& folder) {
   if (access(folder.c_str(), W_OK | X_OK) == 0) return;
@@ -50,23 +53,25 @@ void check_output_folder(const std::string& option, const fs::path& path) {
   check_entry(option, path, nearest);
 }
 
-size_t terminal_width() {
-  winsize size{};
-  if (!isatty(STDOUT_FILENO) || ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return 0;
-  return size.ws_col;
+void print_text(std::string_view text) {
+  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) throw_output_error(errno);
+}
+
+void finish_output() {
+  if (std::fflush(stdout) != 0) throw_output_error(errno);
 }
 
 void print_notes(const std::vector<std::string>& notes) {
-  for (const std::string& text : notes) fmt::print(stderr, "note: {}\n", text);
+  for (const std::string& text : notes) tell("note: {}", text);
 }
 
-void print_saved(const std::filesystem::path& path) { fmt::print(stderr, "saved: {}\n", path.string()); }
+void print_saved(const std::filesystem::path& path) { tell("saved: {}", path.string()); }
 
 void write_json(const Json& json, const std::filesystem::path& path) {
   const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";  // names may be no UTF-8
-  if (path == "-") fmt::print("{}", text);
+  if (path == "-") print_text(text);
   else if (is_stream(path)) File(path, O_WRONLY).write(text.data(), text.size());
-  else write_file_atomic(path, text);
+  else write_named_file(path, text);
 }
 
 }  // namespace sluice

@@ -34,8 +34,8 @@ struct QuantizeArguments {
 constexpr int64_t kEndlessBatches = 32;  // of a source that has no end, where --batches does not say how many
 
 void show_progress(const std::string& text) {
-  if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K{}", text);
-  std::fflush(stderr);
+  if (text.empty()) clear_live_line(STDERR_FILENO);
+  else show_live_line(STDERR_FILENO, text);
 }
 
 int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& held_out) {
@@ -78,8 +78,8 @@ void quantize(QuantizeArguments args) {
   show_progress("");
 
   if (args.json != "-") {
-    fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
-    fmt::print("{}", to_text(report, terminal_width()));
+    print_line("{} at step {}", loaded.checkpoint.string(), loaded.step);
+    print_out("\n{}", to_text(report, terminal_width()));
   }
   const Json json = with_sources(report, loaded, *calibration, *held_out);
   if (args.save) {

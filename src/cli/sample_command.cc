@@ -18,6 +18,7 @@
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
+#include "cli/text_options.h"
 #include "data/bigram_statistics.h"
 #include "kernels/device.h"
 #include "model/decoder.h"
@@ -62,6 +63,7 @@ class TokenizedText final : public TextModel {
   std::vector<int32_t> encode(const std::string& text) const override {
     std::vector<int32_t> tokens;
     tokenizer_->encode(text, tokens);
+    print_unknown(std::count(tokens.begin(), tokens.end(), tokenizer_->unknown()), *tokenizer_, "the prompt");
     return tokens;
   }
   // A model may have more tokens than its tokenizer, for whole multiples; it has no reason to write them.
@@ -142,8 +144,8 @@ class Utf8Stream {
 };
 
 void print_now(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw RunError("cannot write to the standard output");
+  print_text(text);
+  finish_output();
 }
 
 // One text that is being written.
@@ -163,7 +165,7 @@ class Writer {
   void run() {
     Decoder decoder(model_, model_.max_batch());
     for (int64_t first = 0; first < args_.count; first += decoder.sequences()) write_batch(decoder, first);
-    fmt::print(stderr, "{} tokens in {:.2f} s: {:.1f} tokens/s (and {} of prompts in {:.2f} s)\n", written_,
+    tell("{} tokens in {:.2f} s: {:.1f} tokens/s (and {} of prompts in {:.2f} s)", written_,
                step_seconds_, double(written_) / std::max(step_seconds_, 1e-9), prompted_, prompt_seconds_);
   }
 
@@ -214,9 +216,10 @@ class Writer {
   // The model reads the latest `count` tokens of every sample; behind the first token that it knows from every window.
   Tensor prefill(Decoder& decoder, const std::vector<Sample>& samples, size_t count) {
     const auto start = Clock::now();
-    if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true))
-      fmt::print(stderr, "\nnote: the context of {} tokens is full; from here on the model goes on from the latest {}\n",
-                 context_, count);
+    if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true)) {
+      put_on_console(STDERR_FILENO, "\n");
+      tell("note: the context of {} tokens is full; from here on the model goes on from the latest {}", context_, count);
+    }
     std::vector<int32_t> tokens;
     for (const Sample& sample : samples) {
       tokens.insert(tokens.end(), sample.tokens.end() - std::ptrdiff_t(count), sample.tokens.end());
@@ -259,7 +262,9 @@ class Writer {
 };
 
 std::string prompt_of(const SampleArguments& args) {
-  const std::string text = args.prompt_file.empty() ? args.prompt : read_file_or_pipe(args.prompt_file, kMostPromptBytes, "a prompt");
+  const std::string given =
+      args.prompt_file.empty() ? args.prompt : read_file_or_pipe(args.prompt_file, kMostPromptBytes, "a prompt");
+  const std::string text(without_byte_order_mark(given));
   const Utf8Scan scan = scan_utf8(text);
   if (scan.valid < text.size())
     throw UserError("{}: the byte at {} is no UTF-8", args.prompt_file.empty() ? "--prompt" : args.prompt_file,

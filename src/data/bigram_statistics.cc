@@ -7,6 +7,7 @@
 #include "base/error.h"
 #include "base/input_file.h"
 #include "base/limits.h"
+#include "base/utf8.h"
 
 namespace sluice {
 
@@ -59,7 +60,7 @@ BigramStatistics count_bigrams_of_file(const std::string& path) {
   } catch (const UserError& error) {
     throw UserError("data.statistics: {}", error.what());
   }
-  return count_bigrams(text, path);
+  return count_bigrams(without_byte_order_mark(text), path);
 }
 
 }  // namespace sluice

@@ -103,10 +103,15 @@ RankEnding Communicator::ending() const {
 }
 
 PatientWait::PatientWait(Communicator& ranks) : ranks_(ranks), former_(ranks.limit()) {
-  if (!ranks_.is_root()) ranks_.set_limit(std::max(former_, kPatience));
+  if (ranks_.is_root()) return;
+  ranks_.set_limit(std::max(former_, kPatience));
+  ranks_.usual_limit_ = former_;
 }
 
-PatientWait::~PatientWait() { ranks_.set_limit(former_); }
+PatientWait::~PatientWait() {
+  ranks_.set_limit(former_);
+  ranks_.usual_limit_ = 0;
+}
 
 namespace {
 

@@ -95,29 +95,27 @@ void check_runs(size_t variants, size_t seeds, const Json& base, const std::stri
   }
 }
 
-Json base_config(const Json& sweep, const std::string& path) {
+// The base file and the sweep's own "config", below the variants.
+void add_base(ExperimentLayers& layers, const Json& sweep, const std::string& path) {
   const Json base = member(sweep, "base", &Json::is_string, "the path of a config", path);
-  Json config = Json::object();
   if (!base.is_null()) {
     const fs::path file = base.get<std::string>();
-    config = read_config_chain((file.is_absolute() ? file : fs::path(path).parent_path() / file).lexically_normal());
+    layers.add_files((file.is_absolute() ? file : fs::path(path).parent_path() / file).lexically_normal());
   }
   const Json more = member(sweep, "config", &Json::is_object, "an object", path);
-  if (!more.is_null()) merge_config(config, more);
-  return config;
+  if (!more.is_null()) layers.add(more, path);
 }
 
-SweepRun make_run(const Json& base, const std::string& variant, const Json& changes, const Json& seed,
+SweepRun make_run(ExperimentLayers layers, const std::string& variant, const Json& changes, const Json& seed,
                   const std::vector<std::string>& overrides) {
-  Json json = base;
-  merge_config(json, changes);
-  for (const std::string& assignment : overrides) apply_override(json, assignment);
-  if (!seed.is_null()) json["seed"] = seed;
   SweepRun run;
   run.variant = variant;
   Experiment experiment;
   try {
-    experiment = parse_experiment(json);
+    layers.add(changes, "the variant");
+    layers.add_overrides(overrides);
+    if (!seed.is_null()) layers.json()["seed"] = seed;
+    experiment = layers.parse();
   } catch (const UserError& error) {
     throw UserError("variant {}: {}", variant, error.what());
   }
@@ -139,8 +137,9 @@ Sweep read_sweep(const std::string& path, const std::vector<std::string>& overri
   const Json variants = member(json, "variants", &Json::is_object, "an object of named changes", path);
   if (variants.empty()) throw UserError("{}: variants names none, so there is nothing to train", path);
   const std::vector<Json> seeds = seeds_of(json, path);
-  const Json base = base_config(json, path);
-  check_runs(variants.size(), seeds.size(), base, path);
+  ExperimentLayers base;
+  add_base(base, json, path);
+  check_runs(variants.size(), seeds.size(), base.json(), path);
   for (const std::string& assignment : overrides) check_override(assignment, variants, !seeds[0].is_null(), path);
 
   Sweep sweep;
