@@ -10,7 +10,6 @@
 #include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/limits.h"
-#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -74,4 +73,5 @@ std::vector<ConfigFile> read_config_files(const std::string& path) {
   std::reverse(files.begin(), files.end());
   return files;
 }
+
 }  // namespace sluice
