@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "base/utf8.h"
 
 namespace sluice {
@@ -64,6 +65,9 @@ Assignment parsed(const std::string& text) {
   const bool empty_part = key.empty() || key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos;
   if (equals == std::string::npos || empty_part)
     throw UserError("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", text);
+  // Groups lie in one another as they do in a file.
+  if (std::count(key.begin(), key.end(), '.') >= kMaxJsonDepth)
+    throw UserError("--set {}: the key has more than {} parts", excerpt(text, kMostQuoted), kMaxJsonDepth);
   if (scan_utf8(text).valid != text.size()) throw UserError("--set {}: this is not valid UTF-8", text);
   return {key, text.substr(equals + 1)};
 }

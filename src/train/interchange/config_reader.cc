@@ -5,21 +5,17 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 
 namespace sluice {
 
-std::string shown(const Json& value) {
+std::string json_excerpt(const Json& value) {
   if (value.is_number_float() && !std::isfinite(value.get<double>())) return fmt::format("{}", value.get<double>());
-  constexpr size_t kMost = 60;
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() <= kMost) return text;
-  size_t end = kMost;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // no half of a character
-  return text.substr(0, end) + "...";
+  return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
 }
 
 void ConfigReader::refuse(const std::string& key, const std::string& why) const {
-  throw UserError("{}: {} is {}, but {}", file_, prefix_ + key, at(key) ? shown(*at(key)) : "missing", why);
+  throw UserError("{}: {} is {}, but {}", file_, prefix_ + key, at(key) ? json_excerpt(*at(key)) : "missing", why);
 }
 
 const Json* ConfigReader::at(const std::string& key) const {
@@ -79,7 +75,7 @@ void ConfigReader::add_others(const Json& object, const std::string& prefix, std
     const std::string name = prefix + key;
     if (value.is_null()) continue;
     if (!read_->contains(name)) {
-      out.push_back(fmt::format("{} = {}", name, shown(value)));
+      out.push_back(fmt::format("{} = {}", name, json_excerpt(value)));
       continue;
     }
     // Of an object that somebody looked into, every field counts.

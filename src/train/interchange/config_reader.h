@@ -64,6 +64,6 @@ class ConfigReader {
 };
 
 // A value as a message shows it: on one line, shortened, with NaN and infinities by name.
-std::string shown(const Json& value);
+std::string json_excerpt(const Json& value);
 
 }  // namespace sluice

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "train/interchange/tokenizer_json.h"
 
 namespace sluice {
@@ -79,15 +80,17 @@ Json sentencepiece_files(const std::string& path_or_name, const Tokenizer& token
   return sentencepiece_json(model);
 }
 
+Json read_tokenizer_json(const fs::path& path) { return read_json_file(path, kMostTokenizerBytes, "a tokenizer"); }
+
 Json gpt2_files(const std::string& path_or_name, const fs::path& folder, Json& config) {
   const fs::path path(path_or_name);
-  if (!fs::is_directory(path)) return read_json_file(path);
+  if (!fs::is_directory(path)) return read_tokenizer_json(path);
   if (fs::exists(path / "tokenizer_config.json")) config = read_json_file(path / "tokenizer_config.json");
   const bool pair = fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt");
   for (const char* name : {"vocab.json", "merges.txt"})
     if (pair) write_file_atomic(folder / name, read_file(path / name));
-  if (fs::exists(path / "tokenizer.json")) return read_json_file(path / "tokenizer.json");
-  return gpt2_tokenizer_json(read_json_file(path / "vocab.json"), read_file(path / "merges.txt"));
+  if (fs::exists(path / "tokenizer.json")) return read_tokenizer_json(path / "tokenizer.json");
+  return gpt2_tokenizer_json(read_tokenizer_json(path / "vocab.json"), read_file(path / "merges.txt"));
 }
 
 }  // namespace
