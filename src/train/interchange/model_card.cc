@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/json_text.h"
 
 namespace sluice {
 namespace {
@@ -39,7 +40,14 @@ std::string on_one_line(std::string text) {
 
 fs::path run_of(const Checkpoint& checkpoint) { return checkpoint.path.parent_path().parent_path(); }
 
-Json json_or_null(const std::string& text) { return Json::parse(text, nullptr, false); }
+// A run that was killed, or that somebody has edited, may have lines that are none.
+Json json_or_null(const std::string& text) {
+  try {
+    return parse_json(text, "");
+  } catch (const UserError&) {
+    return nullptr;
+  }
+}
 
 std::string data_description(const Checkpoint& checkpoint) {
   std::error_code none;
