@@ -16,7 +16,7 @@ target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMA
 target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)
 target_link_options(sluice_fuzzed PUBLIC ${fuzz_flags})
 target_link_libraries(sluice_fuzzed PUBLIC nlohmann_json::nlohmann_json fmt::fmt xxhash zstd z sentencepiece_train
-                      sentencepiece)
+                      sentencepiece pcre2-8 utf8proc)
 file(GLOB fuzz_targets CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.cc")
 foreach(source IN LISTS fuzz_targets)
   get_filename_component(name "${source}" NAME_WE)

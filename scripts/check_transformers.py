@@ -52,12 +52,22 @@ def run(*command):
 # ---- models that the library makes ---------------------------------------------------------------------------------
 
 
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 48,
+}
+
+
 def library_models(quick):
     """name -> a function that makes it. Weights are larger than usual, so that logits are not all near zero."""
     small = {"vocab_size": 211, "bos_token_id": None, "eos_token_id": None, "initializer_range": 0.2}
     gpt2 = {"n_positions": 96, "n_embd": 48, "n_layer": 3, "n_head": 4, **small}
     llama = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6}
     llama = {**llama, "num_key_value_heads": 2, "max_position_embeddings": 96, **small}
+    opt = {"hidden_size": 48, "ffn_dim": 80, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 96}
+    opt = {**opt, **small, "init_std": 0.2, "pad_token_id": None}
+    neox = {"hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
+    neox = {**neox, "max_position_embeddings": 96, **small}
     of = lambda kind, config, **changes: (
         lambda: getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(
             getattr(transformers, f"{kind}Config")(**{**config, **changes})
@@ -75,6 +85,23 @@ def library_models(quick):
         "llama, theta 500000": of("Llama", llama, rope_parameters={"rope_type": "default", "rope_theta": 5e5}),
         "mistral, no window": of("Mistral", llama, sliding_window=None),
         "qwen3": of("Qwen3", llama, head_dim=8),
+        "qwen3, head_dim 12, tied, attention's biases": of(
+            "Qwen3", llama, head_dim=12, tie_word_embeddings=True, attention_bias=True
+        ),
+        "qwen2": of("Qwen2", llama),
+        "llama 3, rope scaling, head_dim 16": of("Llama", llama, head_dim=16, rope_parameters=LLAMA3),
+        "llama, linear rope scaling, attention's biases": of(
+            "Llama", llama, attention_bias=True, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}
+        ),
+        "opt": of("OPT", opt),
+        "opt, untied, no biases, gelu": of(
+            "OPT", opt, tie_word_embeddings=False, enable_bias=False, activation_function="gelu"
+        ),
+        "gpt_neox": of("GPTNeoX", neox),
+        "gpt_neox, serial, tied, half of each head turns": of(
+            "GPTNeoX", neox, use_parallel_residual=False, tie_word_embeddings=True, attention_bias=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e3, "partial_rotary_factor": 0.5},
+        ),
     }
     if not quick:
         size = {"bos_token_id": None, "eos_token_id": None}

@@ -32,6 +32,7 @@ void PerplexityMeter::add(const std::string& document) {
   const int64_t predicted = opened && !marked ? 0 : 1;
   if (count <= predicted) return;
   ++result_.documents;
+  result_.unknown += std::count(tokens.begin(), tokens.end(), tokenizer_.unknown());
   result_.tokens += count - predicted;
   result_.bytes += int64_t(document.size());
   if (!marked && predicted > 0) result_.bytes -= int64_t(tokenizer_.token_bytes(tokens[0]).size());
@@ -50,7 +51,10 @@ void PerplexityMeter::add(const std::string& document) {
 }
 
 void PerplexityMeter::score() {
-  for (const double sum : log_likelihoods(model_, waiting_)) result_.nats -= sum;
+  for (const double sum : log_likelihoods(model_, waiting_)) {
+    if (!std::isfinite(sum)) throw RunError("the model's loss on the text is not finite, so it has no perplexity");
+    result_.nats -= sum;
+  }
   waiting_.clear();
 }
 
@@ -174,6 +178,8 @@ HellaSwagResult evaluate_hellaswag(Transformer& model, const Tokenizer& tokenize
       }
     }
     const std::vector<double> sums = log_likelihoods(model, texts);
+    if (!std::all_of(sums.begin(), sums.end(), [](double sum) { return std::isfinite(sum); }))
+      throw RunError("the model's loss on an ending of HellaSwag is not finite, so it cannot choose between them");
     size_t next = 0;
     for (size_t i = begin; i < end; ++i) {
       const auto& own = endings[i - begin];

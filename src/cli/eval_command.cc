@@ -50,6 +50,9 @@ PerplexityResult measure_text(const EvalArguments& args, const LoadedModel& load
     line.show(reader);
   }
   const PerplexityResult result = meter.finish();
+  line.end();
+  print_text_notes(reader.report(), args.text);
+  print_unknown(result.unknown, tokenizer, "");
   if (result.tokens == 0) throw UserError("the text has no token to predict");
   return result;
 }

@@ -15,6 +15,7 @@
 #include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "cli/text_options.h"
 #include "data/bigram_statistics.h"
 #include "kernels/device.h"
 #include "model/decoder.h"
@@ -59,6 +60,7 @@ class TokenizedText final : public TextModel {
   std::vector<int32_t> encode(const std::string& text) const override {
     std::vector<int32_t> tokens;
     tokenizer_->encode(text, tokens);
+    print_unknown(std::count(tokens.begin(), tokens.end(), tokenizer_->unknown()), *tokenizer_, "the prompt");
     return tokens;
   }
   // A model may have more tokens than its tokenizer, for whole multiples; it has no reason to write them.
@@ -257,7 +259,7 @@ class Writer {
 };
 
 std::string prompt_of(const SampleArguments& args) {
-  const std::string text = args.prompt_file.empty() ? args.prompt : read_file(args.prompt_file);
+  const std::string text(without_byte_order_mark(args.prompt_file.empty() ? args.prompt : read_file(args.prompt_file)));
   const Utf8Scan scan = scan_utf8(text);
   if (scan.valid < text.size())
     throw UserError("{}: the byte at {} is no UTF-8", args.prompt_file.empty() ? "--prompt" : args.prompt_file,

@@ -5,6 +5,7 @@
 // Progress goes to standard error, results to standard output.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -13,6 +14,7 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
@@ -58,6 +60,7 @@ void run_train(TrainArguments args) {
   TrainedTokenizer trained = train_tokenizer(args.text.inputs, args.text.resolved(), args.training,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
+  print_text_notes(trained.report, args.text);
   write_file_atomic(args.out, trained.file);
   const auto tokenizer = load_tokenizer(args.out, "--out");
   print_line("{}: {}, learned from {} of text{} in {}", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
@@ -74,10 +77,15 @@ void add_train(CLI::App& app) {
       ->check(CLI::IsMember({"bpe", "unigram", "characters"}));
   command->add_option("--vocab", args->training.vocab_size, "tokens in the vocabulary")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{300}, int64_t{1} << 20));
+      ->check(CLI::Range(int64_t{259}, int64_t{1} << 20));
   command->add_option("--sample-mb", args->sample_mb, "learn from a sample of this many megabytes")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 100000.0));
+  command
+      ->add_option("--coverage", args->training.coverage,
+                   "the share of the text's characters that get a token of their own; rarer ones are spelled in bytes")
+      ->capture_default_str()
+      ->check(CLI::Range(0.5, 1.0));
   command->add_option("--seed", args->training.seed, "of the sample")->capture_default_str();
   command->callback([args] { run_train(*args); });
 }
@@ -92,12 +100,21 @@ struct EncodeArguments {
 };
 
 void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
-  DocumentReader reader(args.text.inputs, args.text.resolved());
+  TextOptions options = args.text.resolved();
+  options.keep_empty = true;  // so that lines and documents go in step
+  DocumentReader reader(args.text.inputs, options);
   std::vector<int32_t> tokens;
+  int64_t unknown = 0;
+  std::string first_unknown;
   for (std::string document; reader.next(document); tokens.clear()) {
     tokenizer.encode(document, tokens);
+    const int64_t here = std::count(tokens.begin(), tokens.end(), tokenizer.unknown());
+    if (here > 0 && unknown == 0) first_unknown = reader.text_of(reader.place());
+    unknown += here;
     print_out("{}\n", fmt::join(tokens, " "));
   }
+  print_text_notes(reader.report(), args.text);
+  print_unknown(unknown, tokenizer, first_unknown);
 }
 
 void run_encode(const EncodeArguments& args) {
@@ -113,7 +130,8 @@ void run_encode(const EncodeArguments& args) {
   line.end();
   const double seconds = seconds_since(start);
   if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
-  if (corpus.replaced > 0) tell("note: invalid UTF-8 was replaced in {} places", corpus.replaced);
+  print_text_notes(corpus.report, args.text);
+  print_unknown(corpus.unknown, *tokenizer, corpus.first_unknown);
   print_out("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
              bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
              bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
@@ -139,12 +157,13 @@ void add_encode(CLI::App& app) {
 
 struct DecodeArguments {
   std::vector<std::string> shards;
-  std::string tokenizer, separator;
+  std::string tokenizer, separator, shard_format = "auto";
 };
 
 // Ids in text on the standard input; a line's text for each line.
 void decode_ids(const Tokenizer& tokenizer) {
   for (std::string line; std::getline(std::cin, line);) {
+    line = without_byte_order_mark(line);
     std::vector<int32_t> tokens;
     for (const std::string& word : CLI::detail::split_up(line)) {
       int32_t token = 0;
@@ -160,7 +179,7 @@ void run_decode(const DecodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
   for (const std::string& path : args.shards) {
     if (path == kStandardInput) decode_ids(*tokenizer);
-    else decode_shard(path, *tokenizer, args.separator, print_text);
+    else decode_shard(path, *tokenizer, args.separator, print_text, plain_tokens(args.shard_format));
   }
 }
 
@@ -170,6 +189,10 @@ void add_decode(CLI::App& app) {
   command->add_option("shards", args->shards, "shards; - for ids, a line for each text")->required();
   command->add_option("--tokenizer", args->tokenizer, "the tokenizer they were made with")->required();
   command->add_option("--separator", args->separator, "a line to end each document with, instead of end-of-text tokens");
+  command
+      ->add_option("--shard-format", args->shard_format,
+                   "auto: headers tell; uint16, uint32: files without a header are tokens of this width")
+      ->check(CLI::IsMember(kShardFormatNames));
   command->callback([args] { run_decode(*args); });
 }
 

@@ -9,6 +9,7 @@
 #include <iterator>
 
 #include "base/error.h"
+#include "base/utf8.h"
 
 namespace sluice {
 
@@ -60,7 +61,7 @@ BigramStatistics count_bigrams_of_file(const std::string& path) {
   if (!file) throw UserError("data.statistics: cannot open {}: {}", path, std::strerror(errno));
   const std::string text(std::istreambuf_iterator<char>(file), {});
   if (file.bad()) throw UserError("data.statistics: cannot read {}: {}", path, std::strerror(errno));
-  return count_bigrams(text, path);
+  return count_bigrams(without_byte_order_mark(text), path);
 }
 
 }  // namespace sluice

@@ -1,10 +1,12 @@
 // See encode_corpus.h.
 #include "data/encode_corpus.h"
 
+#include <algorithm>
 #include <exception>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string_view>
 
 #include "base/aside.h"
 #include "base/error.h"
@@ -20,6 +22,10 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr uint64_t kBatchBytes = 8 << 20;
+
+bool all_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
 
 // The shards of one corpus, in a folder aside until all are written.
 class ShardRow {
@@ -89,7 +95,8 @@ class ShardRow {
     const std::string stem = fs::path(stem_).filename().string() + "_";
     for (const auto& entry : fs::directory_iterator(folder)) {
       const std::string name = entry.path().filename().string();
-      if (name.starts_with(stem) && name.ends_with(".bin")) {
+      if (!name.starts_with(stem) || !name.ends_with(".bin") || name.size() < stem.size() + 4) continue;
+      if (all_digits(std::string_view(name).substr(stem.size(), name.size() - stem.size() - 4))) {
         throw UserError("--out {}: {} is there already; remove it or choose another name", options_.out,
                         entry.path().string());
       }
@@ -158,8 +165,32 @@ std::optional<std::string> identity_of(const std::vector<std::string>& inputs, c
 }
 
 Json note_of(const EncodedCorpus& corpus, const std::optional<std::string>& identity) {
-  return {{"identity", identity ? Json(*identity) : Json()}, {"documents", corpus.documents}, {"tokens", corpus.tokens}, {"text_bytes", corpus.text_bytes},
-          {"replaced", corpus.replaced}};
+  const TextReport& report = corpus.report;
+  return {{"identity", identity ? Json(*identity) : Json()},
+          {"documents", corpus.documents},
+          {"tokens", corpus.tokens},
+          {"text_bytes", corpus.text_bytes},
+          {"unknown", corpus.unknown},
+          {"first_unknown", corpus.first_unknown},
+          {"replaced", report.replaced},
+          {"empty", report.empty},
+          {"bad", report.bad},
+          {"first_bad", report.first_bad},
+          {"json_files", report.json_files},
+          {"json_by_content", report.json_by_content},
+          {"first_by_content", report.first_by_content}};
+}
+
+TextReport report_of(const Json& note) {
+  TextReport report{};
+  report.replaced = note.value("replaced", uint64_t{0});
+  report.empty = note.value("empty", uint64_t{0});
+  report.bad = note.value("bad", report.bad);
+  report.first_bad = note.value("first_bad", "");
+  report.json_files = note.value("json_files", uint64_t{0});
+  report.json_by_content = note.value("json_by_content", uint64_t{0});
+  report.first_by_content = note.value("first_by_content", "");
+  return report;
 }
 
 EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
@@ -167,7 +198,9 @@ EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
   corpus.documents = note.value("documents", int64_t{0});
   corpus.tokens = note.value("tokens", int64_t{0});
   corpus.text_bytes = note.value("text_bytes", uint64_t{0});
-  corpus.replaced = note.value("replaced", uint64_t{0});
+  corpus.unknown = note.value("unknown", int64_t{0});
+  corpus.first_unknown = note.value("first_unknown", "");
+  corpus.report = report_of(note);
   corpus.shards = shards.names(note.value("shards", size_t{0}));
   corpus.only_named = true;
   return corpus;
@@ -189,14 +222,18 @@ EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOp
     more = batch.fill(reader);
     corpus.text_bytes += batch.bytes;
     corpus.documents += int64_t(batch.texts.size());
-    for (const auto& tokens : encode_all(batch, reader, tokenizer)) {
-      shards.append(tokens);
-      corpus.tokens += int64_t(tokens.size()) + (tokenizer.end_of_text() >= 0);
+    const auto encoded = encode_all(batch, reader, tokenizer);
+    for (size_t i = 0; i < encoded.size(); ++i) {
+      shards.append(encoded[i]);
+      corpus.tokens += int64_t(encoded[i].size()) + (tokenizer.end_of_text() >= 0);
+      const int64_t unknown = std::count(encoded[i].begin(), encoded[i].end(), tokenizer.unknown());
+      if (unknown > 0 && corpus.unknown == 0) corpus.first_unknown = reader.text_of(batch.places[i]);
+      corpus.unknown += unknown;
     }
     progress(reader);
   }
-  if (corpus.documents == 0) throw UserError("the input has no text");
-  corpus.replaced = reader.replaced();
+  corpus.report = reader.report();
+  if (corpus.documents == 0) throw_no_text(corpus.report);
   corpus.shards = shards.finish(note_of(corpus, identity));
   return corpus;
 }

@@ -24,8 +24,11 @@ struct ShardOptions {
 struct EncodedCorpus {
   std::vector<std::string> shards;  // paths, in order
   int64_t documents = 0, tokens = 0;
-  uint64_t text_bytes = 0, replaced = 0;  // replaced: see DocumentReader
-  bool only_named = false;                // a killed command had written them, and this one has given them their names
+  uint64_t text_bytes = 0;
+  int64_t unknown = 0;        // tokens that stand for text which is lost (Tokenizer::unknown)
+  std::string first_unknown;  // the place of the document with the first of them
+  TextReport report{};        // on the text that was read
+  bool only_named = false;    // a killed command had written them, and this one has given them their names
 };
 
 // UserError for bad text (see DocumentReader), text without a document, a vocabulary that does not fit the width, and

@@ -44,7 +44,7 @@ struct Shard::Stamp {
   timespec time;
 };
 
-Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std::move(path)) {
+Shard::Shard(std::string path, const std::string& key, PlainTokens plain) : path_(std::move(path)) {
   check_is_named(key, path_);
   file_ = open_for_reading(path_.c_str());
   if (file_ < 0)
@@ -57,8 +57,9 @@ Shard::Shard(std::string path, const std::string& key, bool plain16) : path_(std
     stamp_ = std::make_unique<Stamp>(status);
     std::vector<std::byte> opening(std::min(bytes_, kShardHeaderRead));
     read(0, opening.data(), opening.size());
-    info_ = read_shard_info(opening, bytes_, fmt::format("{}: {}", key, path_), plain16);
+    info_ = read_shard_info(opening, bytes_, fmt::format("{}: {}", key, path_), plain);
     fingerprint_ = fingerprint();
+    check_width(key);
   } catch (...) {
     close(file_);
     throw;
@@ -105,6 +106,16 @@ uint64_t Shard::fingerprint() const {
     sum.update(edge.data(), edge.size());
   }
   return sum.value();
+}
+
+// Nothing in a file without header says how wide its tokens are; with the wrong width it would be another text.
+void Shard::check_width(const std::string& key) const {
+  constexpr int64_t kScan = 1 << 16;
+  if (info_.format != ShardFormat::kPlain) return;
+  const std::string suspicion = width_suspicion(stored(0, std::min(kScan, info_.tokens)), info_.token_bytes);
+  if (suspicion.empty()) return;
+  throw UserError("{}: {} is read as uint{} by data.shard_format (or --shard-format), but {}", key, path_,
+                  8 * info_.token_bytes, suspicion);
 }
 
 std::vector<std::byte> Shard::stored(int64_t start, int64_t count) const {

@@ -31,7 +31,7 @@ class Shard {
  public:
   // `key` is the config key to name in messages. UserError if the file is missing, not a shard, of a version that is
   // not known, or of another size than its header says. Later, each function that reads may throw ShardFailed.
-  Shard(std::string path, const std::string& key, bool plain16 = false);
+  Shard(std::string path, const std::string& key, PlainTokens plain = PlainTokens::kHeader);
   ~Shard();
   Shard(const Shard&) = delete;
   Shard& operator=(const Shard&) = delete;
@@ -70,6 +70,7 @@ class Shard {
   void read(uint64_t offset, std::byte* out, size_t bytes) const;
   void check_unchanged() const;
   uint64_t fingerprint() const;
+  void check_width(const std::string& key) const;
   void check_documents(const std::string& key) const;
   void add_matches(int64_t start, int64_t count, std::vector<uint64_t>& out) const;
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "base/error.h"
+#include "train/finite_weights.h"
 
 namespace sluice {
 namespace {
@@ -22,6 +23,11 @@ void read_weights(const Checkpoint& checkpoint, Transformer& model) {
   for (const ParamSpec& spec : model.params().specs())
     targets.push_back({spec.name, slice(host, spec.offset, spec.shape.elements()).reshaped(spec.shape)});
   load_model(checkpoint, targets);
+  FiniteWeights finite;
+  for (const NamedTensor& named : targets)
+    finite.add(named.name, {named.tensor.as<float>(), size_t(named.tensor.elements())});
+  if (!finite.all())
+    throw RunError("{}: {}: no figure or text of such a model means anything", checkpoint.path.string(), finite.sentence());
   if (!on_host) backend.upload(values, copy.data());
   model.params().refresh_compute_copy(backend);
 }

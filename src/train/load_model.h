@@ -36,7 +36,7 @@ Experiment stored_experiment(const Checkpoint& checkpoint);
 std::filesystem::path run_of(const std::filesystem::path& checkpoint);
 
 // `path` is a run's folder (its newest whole checkpoint) or a checkpoint's. The backend must outlive the model. UserError:
-// no checkpoint there, a damaged one, weights that do not fit the config.
+// no checkpoint there, a damaged one, weights that do not fit the config. RunError: weights that are NaN or infinite.
 LoadedModel load_model(const std::filesystem::path& path, Backend& backend, const LoadModelOptions& options = {});
 
 }  // namespace sluice

@@ -10,6 +10,7 @@
 #include "data/random_tokens.h"
 #include "kernels/bf16.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "train/finite_weights.h"
 #include "train/interchange/model_card.h"
 #include "train/interchange/tensor_parts.h"
 #include "train/interchange/tokenizer_files.h"
@@ -83,6 +84,9 @@ uint64_t write_weights(const fs::path& path, const SafetensorsFile& file, const 
   for (const TensorPart& part : parts) {
     std::vector<float> rows(size_t(part.shape().elements()));
     file.read_floats(*file.find(part.ours), part.first_row, part.rows, rows.data());
+    FiniteWeights finite;
+    finite.add(part.ours, rows);
+    if (!finite.all()) throw RunError("{}: {}: such a model is not exported", file.path().string(), finite.sentence());
     if (!part.transposed) {
       writer.write(part.theirs, rows);
       continue;

@@ -281,7 +281,7 @@ class Mlp(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.kind = model["mlp"]
-        if self.kind not in ("swiglu", "gelu", "relu", "relu_squared"):
+        if self.kind not in ("swiglu", "gelu", "gelu_erf", "relu", "relu_squared"):
             raise ValueError(f"unknown activation {self.kind}")
         hidden = model["mlp_width"]
         self.up = nn.Linear(model["width"], 2 * hidden if self.kind == "swiglu" else hidden, bias=model["bias"])
@@ -292,8 +292,8 @@ class Mlp(nn.Module):
         if self.kind == "swiglu":
             gate, x = x.chunk(2, dim=-1)
             return self.down(F.silu(gate) * x)
-        if self.kind == "gelu":
-            return self.down(F.gelu(x, approximate="tanh"))
+        if self.kind in ("gelu", "gelu_erf"):
+            return self.down(F.gelu(x, approximate="tanh" if self.kind == "gelu" else "none"))
         x = torch.relu(x)
         return self.down(x * x if self.kind == "relu_squared" else x)
 
