@@ -9,6 +9,7 @@
 
 #include "base/error.h"
 #include "base/json_text.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -62,6 +63,7 @@ Assignment parsed(const std::string& text) {
   const bool empty_part = key.empty() || key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos;
   if (equals == std::string::npos || empty_part)
     throw UserError("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", text);
+  if (scan_utf8(text).valid != text.size()) throw UserError("--set {}: this is not valid UTF-8", text);
   return {key, text.substr(equals + 1)};
 }
 

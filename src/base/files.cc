@@ -16,6 +16,8 @@
 
 #include "base/aside.h"
 #include "base/error.h"
+#include "base/input_file.h"
+#include "base/limits.h"
 
 namespace sluice {
 
@@ -25,13 +27,6 @@ namespace {
 
 constexpr size_t kWriteBuffer = 1 << 20;
 constexpr size_t kReadBuffer = 1 << 20;
-
-// Errors that the user mends by naming another place or changing permissions.
-bool is_about_the_place(int error) {
-  constexpr int kErrors[] = {EACCES, EPERM,  EROFS, ENOENT,       ENOTDIR,
-                             EISDIR, EEXIST, ELOOP, ENAMETOOLONG, EINVAL};
-  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
-}
 
 fs::path folder_of(const fs::path& path) {
   const fs::path parent = path.parent_path();
@@ -47,6 +42,12 @@ int again(const Call& call) {
 }
 
 }  // namespace
+
+bool is_about_the_place(int error) {
+  constexpr int kErrors[] = {EACCES, EPERM,        EROFS,  ENOENT, ENOTDIR, EISDIR, EEXIST,
+                             ELOOP,  ENAMETOOLONG, EINVAL, ENXIO,  ENODEV,  EILSEQ};
+  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
+}
 
 void throw_file_error(const char* action, const fs::path& path, int error) {
   const std::string text = fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(error));
@@ -74,7 +75,7 @@ std::string checksum_text(uint64_t checksum) { return fmt::format("{:016x}", che
 uint64_t checksum_of(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 uint64_t checksum_of_file(const fs::path& path) {
-  const File file(path, O_RDONLY);
+  const File file = open_regular(path);
   posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_SEQUENTIAL);
   Checksum sum;
   std::vector<char> buffer(kReadBuffer);
@@ -209,15 +210,7 @@ void FileWriter::finish() {
 
 // ---- whole files ----------------------------------------------------------------------------------------------------
 
-std::string read_file(const fs::path& path) {
-  const File file(path, O_RDONLY);
-  std::string text(file.size(), '\0');
-  text.resize(file.read_at(0, text.data(), text.size()));
-  // Files of /proc have no size, and others may have grown.
-  std::vector<char> more(kReadBuffer);
-  while (const size_t got = file.read_at(text.size(), more.data(), more.size())) text.append(more.data(), got);
-  return text;
-}
+std::string read_file(const fs::path& path) { return read_regular_file(path, kMostTokenizerBytes, "a file read whole"); }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
   remove_leftovers(folder_of(path), path.filename().string());

@@ -21,6 +21,8 @@ namespace sluice {
 
 // Throws for the errno value `error`: "cannot write runs/a/config.json: No space left on device".
 [[noreturn]] void throw_file_error(const char* action, const std::filesystem::path& path, int error);
+// Whether the user mends that errno value by naming another place or changing permissions.
+bool is_about_the_place(int error);
 
 class Checksum {
  public:
@@ -95,6 +97,7 @@ class FileWriter {
   bool finished_ = false;
 };
 
+// Of a regular file of up to 512 MiB; see base/input_file.h for other limits.
 std::string read_file(const std::filesystem::path& path);
 
 // Puts `bytes` at `path`, durably; a reader sees the old file or the new one, never a part, and so does a failure. It

@@ -44,6 +44,13 @@ std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
 }
 
 void run_compare(const CompareOptions& options) {
+  check_output_file("--json", options.json);
+  if (!options.report.empty()) {
+    const std::filesystem::path folder = std::filesystem::path(options.report).parent_path();
+    if (!folder.empty()) check_output_folder("--report", folder);
+    std::error_code error;
+    if (folder.empty() || std::filesystem::exists(folder, error)) check_output_file("--report", options.report);
+  }
   std::vector<RunRecord> runs = read_runs(options.runs);
   const Comparison comparison = compare_runs(std::move(runs));
 

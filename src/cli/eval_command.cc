@@ -10,6 +10,7 @@
 #include "analysis/text_evaluation.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
 #include "kernels/device.h"
@@ -84,6 +85,7 @@ void print_hellaswag(const HellaSwagResult& result) {
 
 void run_eval(const EvalArguments& args) {
   if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
+  check_output_file("--json", args.json);
   std::vector<HellaSwagExample> examples;
   if (!args.hellaswag.empty()) examples = read_hellaswag(args.hellaswag, args.limit);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
@@ -118,10 +120,10 @@ void add_eval_command(CLI::App& app) {
   add_text_options(*command, args->text, false);
   command->add_option("--tokenizer", args->tokenizer, "the model's tokenizer; by default what the run's data.tokenizer says");
   command->add_option("--stride", args->stride, "tokens between the beginnings of windows; by default model.context")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(between(int64_t{1}, int64_t{1} << 20));
   command->add_option("--hellaswag", args->hellaswag, "HellaSwag's JSON lines (hellaswag_val.jsonl)");
-  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")->check(CLI::PositiveNumber);
-  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")->check(CLI::PositiveNumber);
+  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")->check(between(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")->check(between(int64_t{1}, int64_t{1} << 20));
   command->add_option("--device", args->device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->add_option("--json", args->json, "write the figures to this file; - prints them alone");
   command->callback([args] { run_eval(*args); });

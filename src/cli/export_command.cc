@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "train/interchange/export.h"
 #include "train/load_model.h"
@@ -35,6 +36,7 @@ std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Ex
 }
 
 void run_export(ExportArguments args) {
+  check_output_folder("the folder", args.folder);
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(args.model, damaged);
   print_notes(damaged);
@@ -66,7 +68,7 @@ void add_export_command(CLI::App& app) {
   command
       ->add_option("--logits", args->options.logits,
                    "also write logits.safetensors: this many tokens and the logits for them, to compare with")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   command->callback([args] { run_export(*args); });
 }
 

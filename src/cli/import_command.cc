@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "data/tokenizer.h"
 #include "train/interchange/import.h"
@@ -68,8 +69,8 @@ void run_import(const ImportArguments& args) {
   print_line("{}: a run at step 0 with the {} parameters of {} (architecture {})", args.out, result.parameters,
              args.folder, name_of(result.architecture));
   if (!foreign.ignored.empty())
-    fmt::print("ignored of config.json, as --ignore says: {}\n", fmt::join(foreign.ignored, ", "));
-  if (!result.ignored.empty()) fmt::print("left out: {}\n", some_of(result.ignored));
+    print_line("ignored of config.json, as --ignore says: {}", fmt::join(foreign.ignored, ", "));
+  if (!result.ignored.empty()) print_line("left out: {}", some_of(result.ignored));
   if (result.has_tokenizer && !reads_tokenizer)
     tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);
   print_line("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
@@ -93,7 +94,7 @@ void add_import_command(CLI::App& app) {
   command
       ->add_option("--context", args->context,
                    "tokens in a sequence instead of the folder's, e.g. to train on less memory")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   command->add_option("--ignore", args->ignore,
                       "a field of config.json, or a tensor, that is to be as if it were not there; may be repeated")
       ->type_name("FIELD")

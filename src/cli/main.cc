@@ -15,13 +15,14 @@
 #include "base/build_info.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "base/sentence.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 
 namespace sluice {
 namespace {
 
-constexpr int kFailed = 1, kWrongInput = 2;
+constexpr int kWrongInput = 2;
 
 int complain(const std::string& sentence, int code) {
   tell("sluice: {}", sentence);
@@ -123,11 +124,8 @@ int main(int argc, char** argv) {
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a failed write, which is told, and not the process's death
   try {
     return sluice::run(argc, argv);
-  } catch (const sluice::UserError& error) {
-    return sluice::complain(error.what(), sluice::kWrongInput);
-  } catch (const std::bad_alloc&) {
-    return sluice::complain("out of memory", sluice::kFailed);
   } catch (const std::exception& error) {
-    return sluice::complain(error.what(), sluice::kFailed);
+    const sluice::Sentence sentence = sluice::sentence_of(error);
+    return sluice::complain(sentence.text, sentence.exit_code);
   }
 }

@@ -37,6 +37,12 @@ void print_notes(const std::vector<std::string>& notes);
 // A line "saved: PATH" on standard error, for a file that the user did not name.
 void print_saved(const std::filesystem::path& path);
 
+// UserError where `path` cannot become a file: to be called before hours of work whose result goes there. An empty path
+// and "-" are fine; so is a device or a pipe, which is written to as it is. `option` begins the sentence: "--json".
+void check_output_file(const std::string& option, const std::filesystem::path& path);
+// The same for a folder that will be made, with those above it.
+void check_output_folder(const std::string& option, const std::filesystem::path& path);
+
 // To the file, or to standard output where the path is "-". RunError where it cannot be written.
 void write_json(const Json& json, const std::filesystem::path& path);
 

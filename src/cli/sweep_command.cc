@@ -22,6 +22,7 @@
 #include "base/files.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/progress.h"
@@ -297,7 +298,7 @@ void add_sweep_command(CLI::App& app) {
   auto args = std::make_shared<SweepArguments>();
   command->add_option("file", args->file, "the sweep (a JSON file; see docs/sweeps.md)")->required();
   command->add_option("--jobs", args->jobs, "runs at the same time; they share the processors (default 1)")
-      ->check(CLI::Range(1, 1024));
+      ->check(between(1, 1024));
   command->add_option("--out", args->out, "the sweep's folder (default: runs/NAME)");
   add_set_option(*command, args->overrides);
   command->add_flag("--list", args->list, "only print the runs' folders, and which are done");

@@ -6,6 +6,7 @@
 
 #include "base/console.h"
 #include "base/error.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "train/progress.h"
 
@@ -38,7 +39,7 @@ void add_text_options(CLI::App& command, TextArguments& args, bool required) {
   command
       .add_option("--max-document-mb", args.max_document_mb, "a longer document is refused; it is held in memory whole")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(between(0.001, 100000.0));
 }
 
 void print_text_notes(const TextReport& report, const TextArguments& args) {

@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
 #include "data/encode_corpus.h"
@@ -50,6 +51,7 @@ void check_out(const TrainArguments& args) {
   if (std::filesystem::is_regular_file(out)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
   if (std::filesystem::is_directory(out)) throw UserError("--out {} is a folder; name a file", args.out);
   if (!folder.empty()) create_folders(folder);
+  check_output_file("--out", out);
 }
 
 void run_train(TrainArguments args) {
@@ -77,16 +79,16 @@ void add_train(CLI::App& app) {
       ->check(CLI::IsMember({"bpe", "unigram", "characters"}));
   command->add_option("--vocab", args->training.vocab_size, "tokens in the vocabulary")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{259}, int64_t{1} << 20));
+      ->check(between(int64_t{259}, int64_t{1} << 20));
   command->add_option("--sample-mb", args->sample_mb, "learn from a sample of this many megabytes")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(between(0.001, 100000.0));
   command
       ->add_option("--coverage", args->training.coverage,
                    "the share of the text's characters that get a token of their own; rarer ones are spelled in bytes")
       ->capture_default_str()
-      ->check(CLI::Range(0.5, 1.0));
-  command->add_option("--seed", args->training.seed, "of the sample")->capture_default_str();
+      ->check(between(0.5, 1.0));
+  command->add_option("--seed", args->training.seed, "of the sample")->check(any_seed())->capture_default_str();
   command->callback([args] { run_train(*args); });
 }
 
@@ -149,7 +151,7 @@ void add_encode(CLI::App& app) {
       ->check(CLI::IsMember({16, 32}));
   command->add_option("--shard-tokens", args->shards.shard_tokens, "tokens in a shard, at most; a document is not divided")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+      ->check(between(int64_t{1}, int64_t{1} << 40));
   command->callback([args] { run_encode(*args); });
 }
 

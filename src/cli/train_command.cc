@@ -14,6 +14,7 @@
 
 #include "base/console.h"
 #include "base/files.h"
+#include "base/sentence.h"
 #include "cli/commands.h"
 #include "kernels/device.h"
 #include "train/communicator_launch.h"
@@ -63,7 +64,8 @@ spdlog::sink_ptr open_log(const RunFolder& folder, bool quiet) {
 
 // A multi-rank run's error is told once, by the rank that the others agree on.
 void end_together(Communicator& ranks, const std::exception& error, const spdlog::sink_ptr& file = nullptr) {
-  const RankEnding ending = ranks.conclude(error, dynamic_cast<const UserError*>(&error) ? 2 : 1);
+  const Sentence sentence = sentence_of(error);
+  const RankEnding ending = ranks.conclude(error, sentence.exit_code);
   if (file) spdlog::logger("sluice", file).error("{}", ending.sentence);
   if (ending.tells) tell("sluice: {}", ending.sentence);
   if (!ending.orderly) {
@@ -80,9 +82,15 @@ struct Setup {
   ResumeOption resume;
 };
 
+// A device tells by itself what it has no room for, before it begins.
+bool runs_on_cpu(const Experiment& experiment) {
+  return experiment.device == "cpu" || (experiment.device == "auto" && gpu_descriptions().empty());
+}
+
 Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
   Setup setup{load_experiment(args.config, args.overrides), {}, args.out, {}};
   check_ranks(setup.experiment.train, ranks.size());
+  if (runs_on_cpu(setup.experiment)) check_memory(setup.experiment, ranks);
   if (setup.out.empty()) setup.out = "runs/" + setup.experiment.name;
   if (ranks.is_root()) setup.resume = ResumeOption::parse(args.resume);
   if (ranks.is_root() && args.fresh_optimizer && setup.resume.mode != ResumeOption::Mode::kFrom)
@@ -118,8 +126,9 @@ int run_training(Backend& backend, Setup setup, Communicator& ranks, bool quiet)
       return 0;
     }
   } catch (const std::exception& error) {
-    if (file) spdlog::logger("sluice", file).error("{}", error.what());  // to the file alone: main() tells the person
-    if (folder && dynamic_cast<const UserError*>(&error)) folder->take_back();
+    const Sentence sentence = sentence_of(error);
+    if (file) spdlog::logger("sluice", file).error("{}", sentence.text);  // to the file alone: main() tells the person
+    if (folder && sentence.exit_code == 2) folder->take_back();
     throw;
   }
 }

@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "data/tokenizer_files.h"
 
 namespace sluice {
@@ -56,7 +57,7 @@ class ByteTokenizer final : public Tokenizer {
 };
 
 std::unique_ptr<Tokenizer> load_json(const std::string& path, const std::string& key) {
-  const Json json = read_json_file(path);
+  const Json json = read_json_file(path, kMostTokenizerBytes, "a tokenizer");
   if (json.is_object() && json.contains("characters")) return make_character_tokenizer(json, path, key);
   if (json.is_object() && json.contains("model")) return make_json_tokenizer(json, path, key);
   if (is_tekken(json)) return make_tekken_tokenizer(json, path, key);

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cmath>
 
+#include "base/machine_memory.h"
+
 namespace sluice {
 namespace {
 
@@ -62,6 +64,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
   if (!options_.allocate) return;
+  if (backend_.stream() == nullptr) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
   params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
                                            : options_.passing_gradients ? Grads::kAside
@@ -69,6 +72,14 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   arena_ = Arena(backend_, plan_.total_bytes());
   if (rope_table_) fill_rope_table();
   if (options_.passing_gradients) place_gradients();
+}
+
+MemoryNeed Transformer::memory_need() const {
+  const DType acc = accumulator_of(options_.act);
+  double bytes = double(size_of(acc)) + options_.state_per_parameter;
+  if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
+  if (options_.act != acc) bytes += double(size_of(options_.act));
+  return sluice::memory_need(params_, plan_, bytes, options_.batch_key);
 }
 
 void Transformer::begin_bucket() {

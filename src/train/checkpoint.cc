@@ -3,9 +3,9 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <map>
-#include <stdexcept>
 #include <system_error>
 #include <utility>
 
@@ -13,6 +13,7 @@
 
 #include "base/aside.h"
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
 
 namespace sluice {
@@ -80,28 +81,40 @@ void check_own_sum(Json& json, const fs::path& file) {
   }
 }
 
+uint64_t checksum_in(const JsonReader& sum) {
+  const std::string& text = sum.text("xxh3");
+  uint64_t checksum = 0;
+  const char* const end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, checksum, 16);
+  if (read.ec != std::errc() || read.ptr != end) sum.refuse("xxh3", "a checksum of up to 16 hexadecimal digits");
+  return checksum;
+}
+
+void check_format(const Json& json, const fs::path& file) {
+  const auto format = json.find("format");
+  if (format != json.end() && *format == kFormat) return;
+  throw UserError("{} has format {}, but this Sluice reads format {}", file.string(),
+                  format == json.end() ? "null" : shown(*format), kFormat);
+}
+
 // After the checksum has been found right, a key that is missing or of another type means another program or version.
 CheckpointState state_of(const Json& json, const fs::path& file, FileSums& sums) {
+  check_format(json, file);
   try {
-    if (json.at("format") != kFormat) {
-      throw UserError("{} has format {}, but this Sluice reads format {}", file.string(), json.at("format").dump(),
-                      kFormat);
-    }
+    const JsonReader reader(json, file.string());
     CheckpointState state;
-    state.step = json.at("step").get<int64_t>();
-    state.model_fingerprint = json.at("model_fingerprint").get<std::string>();
-    state.metrics.bytes = json.at("metrics").at("bytes").get<uint64_t>();
-    state.metrics.lines = json.at("metrics").at("lines").get<int64_t>();
-    state.config = json.at("config");
-    state.trainer = json.at("trainer");
+    state.step = reader.integer("step", 0);
+    state.model_fingerprint = reader.text("model_fingerprint");
+    state.metrics.bytes = uint64_t(reader.object("metrics").integer("bytes", 0));
+    state.metrics.lines = reader.object("metrics").integer("lines", 0);
+    state.config = reader.value("config");
+    state.trainer = reader.value("trainer");
     for (const char* name : {kModelFile, kOptimizerFile}) {
-      const Json& sum = json.at("files").at(name);
-      sums[name] = {sum.at("bytes").get<uint64_t>(), std::stoull(sum.at("xxh3").get<std::string>(), nullptr, 16)};
+      const JsonReader sum = reader.object("files").object(name);
+      sums[name] = {uint64_t(sum.integer("bytes", 0)), checksum_in(sum)};
     }
     return state;
-  } catch (const std::logic_error& error) {  // a number that stoull refuses
-    throw CheckpointDamaged("{} is no checkpoint's state: {}", file.string(), error.what());
-  } catch (const Json::exception& error) {
+  } catch (const UserError& error) {
     throw CheckpointDamaged("{} is no checkpoint's state: {}", file.string(), error.what());
   }
 }

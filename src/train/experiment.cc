@@ -5,6 +5,9 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/json_reader.h"
+#include "base/limits.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -177,6 +180,22 @@ Json Experiment::dump() {
   return fields.dump();
 }
 
+void check_folder_name(const std::string& name, const std::string& key) {
+  constexpr size_t kLongest = 200;  // file systems allow 255 bytes, and names get endings
+  const auto refuse = [&](const std::string& why) {
+    throw UserError("{} is \"{}\", but it names a folder and {}", key, excerpt(name, kMostQuoted), why);
+  };
+  if (name == "." || name == "..") refuse("must not lead to another one");
+  if (name.find('/') != std::string::npos) refuse("must have no / (--out takes a path)");
+  if (name.size() > kLongest) refuse(fmt::format("may have at most {} bytes, not {}", kLongest, name.size()));
+  if (scan_utf8(name).valid != name.size()) refuse("must be valid UTF-8");
+  for (std::string_view rest = name; !rest.empty();) {
+    const char32_t character = take_character(rest);
+    if (character < 0x20 || (character >= 0x7F && character < 0xA0))
+      throw UserError("{} has the control character U+{:04X}, but it names a folder", key, uint32_t(character));
+  }
+}
+
 Experiment parse_experiment(const Json& json) {
   Experiment experiment;
   Fields fields;
@@ -193,7 +212,9 @@ ExperimentLayers::ExperimentLayers(std::shared_ptr<Description> description)
 
 Experiment ExperimentLayers::parse() const {
   try {
-    return parse_experiment(json());
+    Experiment experiment = parse_experiment(json());
+    check_folder_name(experiment.name, "name");
+    return experiment;
   } catch (const UserError& error) {
     throw UserError("{}", with_places(error.what()));
   }

@@ -81,6 +81,9 @@ struct Experiment {
   DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
 };
 
+// What names a folder must not lead out of the one it lies in, nor write to a terminal. UserError that begins with `key`.
+void check_folder_name(const std::string& name, const std::string& key);
+
 // From a whole config, such as one that dump() gave. UserError on the first thing that is wrong.
 Experiment parse_experiment(const Json& json);
 

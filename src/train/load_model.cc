@@ -59,6 +59,7 @@ LoadedModel load_model(const std::filesystem::path& path, Backend& backend, cons
   transformer.act = options.act.value_or(out.experiment.act());
   transformer.max_batch = options.max_batch > 0 ? options.max_batch : default_batch(out.experiment.model.context);
   transformer.training = options.training;
+  if (options.max_batch > 0) transformer.batch_key = options.batch_key;
   out.model = std::make_unique<Transformer>(backend, out.experiment.model, transformer);
   read_weights(checkpoint, *out.model);
   return out;

@@ -18,6 +18,7 @@ namespace sluice {
 struct LoadModelOptions {
   int64_t max_batch = 0;          // sequences of one pass, of the model's context; 0: about 8192 tokens
   bool training = false;          // with gradients
+  std::string batch_key = "--batch";  // the option that max_batch comes from, for messages
   std::optional<DType> act = {};  // activations' type; absent: as it was trained (train.precision)
 };
 

@@ -13,6 +13,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "data/shard.h"
+#include "base/json_reader.h"
 #include "train/signals.h"
 
 namespace sluice {
@@ -226,16 +227,20 @@ Json Trainer::load(const Checkpoint* checkpoint, OptimizerState optimizer) {
   if (checkpoint) load_checkpoint(*checkpoint, state.model, state.optimizer, optimizer);
   transfer_.distribute(state);
   Json then;
-  if (checkpoint) then = {{"step", checkpoint->state.step}, {"trainer", checkpoint->state.trainer}};
+  if (checkpoint) {
+    then = {{"step", checkpoint->state.step},
+            {"trainer", checkpoint->state.trainer},
+            {"place", checkpoint->path.string() + "/state.json, trainer"}};
+  }
   if (checkpoint && optimizer == OptimizerState::kFresh) then["trainer"]["updates"] = 0;
-  then = Json::parse(ranks_.broadcast_text(then.dump()));
+  then = Json::parse(ranks_.broadcast_text(then.dump(-1, ' ', false, Json::error_handler_t::replace)));
   step_ = then.at("step");
-  const Json& trainer = then.at("trainer");
-  learner_.optimizer().set_updates(trainer.at("updates"));
-  next_sequence_ = trainer.at("next_sequence");
-  seconds_before_ = trainer.at("seconds");
-  guard_.restore(trainer.at("guard"));
-  return trainer;
+  const JsonReader trainer(then.at("trainer"), then.at("place").get<std::string>());
+  learner_.optimizer().set_updates(trainer.integer("updates", 0));
+  next_sequence_ = trainer.integer("next_sequence", 0);
+  seconds_before_ = trainer.number("seconds");
+  guard_.restore(trainer.value("guard"));
+  return then.at("trainer");
 }
 
 void Trainer::after_step(const StepResult& result) {

@@ -2,6 +2,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "train/trainer.h"
 
 namespace sluice {
@@ -54,7 +55,8 @@ void Trainer::check_optimizer(const ResumePoint& point) const {
 
 // `key`: where the checkpoint has the identity of its data; one that has none yet is believed.
 void Trainer::check_same_data(const ResumePoint& point, const char* key, const char* use, const std::string& identity) {
-  const std::string stored = point.checkpoint.state.trainer.value(key, identity);
+  const JsonReader trainer(point.checkpoint.state.trainer, point.checkpoint.path.string() + "/state.json, trainer");
+  const std::string stored = trainer.has(key) ? trainer.text(key) : identity;
   if (stored.empty() || stored == identity) return;
   const std::string text = fmt::format("{} was {} on other data ({}) than this config's ({})",
                                        point.checkpoint.path.string(), use, stored, identity);

@@ -61,7 +61,7 @@ TEST_F(ConfigFile, ALoopShowsTheChain) {
 
 TEST_F(ConfigFile, MissingAndWrongFilesAreNamed) {
   EXPECT_EQ(user_error_of([&] { read_config_files(path("none.json")); }),
-            "cannot read \"" + path("none.json") + "\": No such file or directory");
+            "cannot open " + path("none.json") + ": No such file or directory");
   write("a.json", R"({"base": "gone.json"})");
   EXPECT_EQ(user_error_of([&] { read_config_files(path("a.json")); }),
             path("a.json") + ": base names \"" + path("gone.json") +

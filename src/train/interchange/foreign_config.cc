@@ -203,7 +203,7 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
   ForeignModel out{architecture, parse_model(json, file), 0, -1, std::move(ignored), std::move(tensors)};
   out.positions = out.model.context;
   if (const auto first = config.find(kFirstTokenKey); first != config.end()) {
-    if (!first->is_number_unsigned() || first->get<int64_t>() >= out.model.vocab_size)
+    if (!first->is_number_unsigned() || first->get<uint64_t>() >= uint64_t(out.model.vocab_size))
       throw UserError("{}: {} is {}, which is no token of the model", file, kFirstTokenKey, first->dump());
     out.first_token = first->get<int64_t>();
   }
