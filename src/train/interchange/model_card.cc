@@ -140,7 +140,7 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   const std::string trust = own ? ", trust_remote_code=True" : "";
   std::string text = "## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n";
   text += fmt::format("model = AutoModelForCausalLM.from_pretrained(DIR{})\n", trust);
-  if (options.tokenizer) {
+  if (result.has_tokenizer) {
     text += fmt::format("tokenizer = AutoTokenizer.from_pretrained(DIR{})\n", trust);
     text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
     text += "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))\n";
@@ -152,9 +152,9 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   }
   if (options.first_token >= 0) {
     text += fmt::format("In training every sequence began with token {}{}. ", options.first_token,
-                        options.tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
+                        result.has_tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
   }
-  if (options.tokenizer)
+  if (result.has_tokenizer)
     text += "Names of special tokens in a text are text; with `split_special_tokens=False` they are the tokens. ";
   text += fmt::format("Texts of more than {} tokens are longer than those of training.\n", model.context);
   if (!result.note.empty()) text += fmt::format("\nNote: {}.\n", result.note);
