@@ -198,6 +198,7 @@ TEST(Import, WhatSluiceCannotFollowOfOptAndNeoxIsNamed) {
       {"opt", {{"max_position_embeddings", 25}}, {"embed_positions.weight is [26,12], but [27,12]"}},
       {"opt", {{"enable_bias", false}}, {"bias", "not part of the model"}},
       {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.07}}}}, {"rotary_pct", "16"}},
+      {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 1e300}}}}, {"rotary_pct"}},
       {"gpt_neox", {{"hidden_act", "mish"}}, {"hidden_act is \"mish\""}},
       {"gpt_neox", {{"num_attention_heads", 3}}, {"heads = 3"}},
   };

@@ -261,8 +261,9 @@ Json read_neox(const ConfigReader& config) {
   ForeignRope rope = read_rope(config, "rotary_emb_base", "rotary_pct", 0.25, positions);
   rope.theta = config.number("rope_theta", rope.theta);
   rope.turned_share = config.number("partial_rotary_factor", rope.turned_share);
-  const int64_t head_size = width / heads, turned = int64_t(double(head_size) * rope.turned_share);
-  if (!(rope.turned_share > 0 && rope.turned_share <= 1) || turned < 2 || turned % 2 != 0)
+  const bool is_share = rope.turned_share > 0 && rope.turned_share <= 1;
+  const int64_t head_size = width / heads, turned = is_share ? int64_t(double(head_size) * rope.turned_share) : 0;
+  if (turned < 2 || turned % 2 != 0)
     config.refuse("rotary_pct", fmt::format("of the {} features of a head an even number must turn", head_size));
   Json model = {{"vocab_size", config.integer("vocab_size")},
                 {"context", positions},
