@@ -2,7 +2,6 @@
 #include "train/interchange/config_reader.h"
 
 #include <cmath>
-#include <limits>
 
 #include "base/error.h"
 #include "base/json_reader.h"
@@ -28,8 +27,9 @@ int64_t ConfigReader::integer(const std::string& key, std::optional<int64_t> oth
   const Json* value = at(key);
   if (value == nullptr && otherwise) return *otherwise;
   if (value == nullptr || !value->is_number_integer()) refuse(key, "an integer is needed");
-  if (value->is_number_unsigned() && value->get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()))
-    refuse(key, "an integer below 2^63 is needed");
+  constexpr int64_t kLimit = int64_t{1} << 31;  // so that products of two fit
+  const bool large = value->is_number_unsigned() && value->get<uint64_t>() >= uint64_t(kLimit);
+  if (large || value->get<int64_t>() < -kLimit) refuse(key, "an integer between -2^31 and 2^31 is needed");
   return value->get<int64_t>();
 }
 
