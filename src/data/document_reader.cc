@@ -97,7 +97,9 @@ std::string_view DocumentReader::first_line(bool& whole) {
   const char opening = buffer_[begin];
   if (opening != '{' && opening != '[') return {};
   size_t end = buffer_.npos;
-  while ((end = buffer_.find('\n', begin)) == buffer_.npos && buffer_.size() - begin <= options_.max_document_bytes && fill()) {
+  for (size_t searched = begin; (end = buffer_.find('\n', searched)) == buffer_.npos;) {
+    searched = buffer_.size();
+    if (buffer_.size() - begin > options_.max_document_bytes || !fill()) break;
   }
   whole = end != buffer_.npos || buffer_.size() - begin <= options_.max_document_bytes;
   return std::string_view(buffer_).substr(begin, end == buffer_.npos ? buffer_.npos : end - begin);
@@ -114,14 +116,13 @@ bool DocumentReader::begins_as_json_lines() {
   if (!options_.separator.empty() && !named) return false;
   if (whole && (object || named) && is_json_object(line)) return true;
   if (!object && !list) return false;
-  const std::string path = paths_[file_index_ - 1] == kStandardInput ? "" : " " + file_->name();
   if (list) {
-    throw UserError("{} begins as a list of JSON values, not as JSON lines: `jq -c '.[]'{} | sluice ... -` reads its objects, "
-                    "--format text takes the file as plain text", file_->name(), path);
+    throw UserError("{} begins as a list of JSON values, not as JSON lines: `{} | sluice ... -` reads its objects, "
+                    "--format text takes the file as plain text", file_->name(), piped(file_->origin(), "jq -c '.[]'"));
   }
   throw UserError("{} begins as JSON, but its first line is not one whole object: if it is one object over several lines "
-                  "`jq -c .{} | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file as plain "
-                  "text", file_->name(), path);
+                  "`{} | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file as plain text",
+                  file_->name(), piped(file_->origin(), "jq -c ."));
 }
 
 bool DocumentReader::next(std::string& document) {
