@@ -38,6 +38,14 @@ find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
 sluice_require(SENTENCEPIECE_INCLUDE_DIR libsentencepiece-dev)
 sluice_require(SENTENCEPIECE_LIBRARY libsentencepiece-dev)
 sluice_require(SENTENCEPIECE_TRAIN_LIBRARY libsentencepiece-dev)
+find_path(PCRE2_INCLUDE_DIR pcre2.h)
+find_library(PCRE2_LIBRARY pcre2-8)
+sluice_require(PCRE2_INCLUDE_DIR libpcre2-dev)
+sluice_require(PCRE2_LIBRARY libpcre2-dev)
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h)
+find_library(UTF8PROC_LIBRARY utf8proc)
+sluice_require(UTF8PROC_INCLUDE_DIR libutf8proc-dev)
+sluice_require(UTF8PROC_LIBRARY libutf8proc-dev)
 find_file(SLUICE_CHARTJS NAMES chart.min.js Chart.min.js NO_DEFAULT_PATH
           PATHS /usr/share/javascript/chart.js /usr/share/nodejs/chart.js/dist)
 sluice_require(SLUICE_CHARTJS libjs-chart.js)
@@ -67,10 +75,12 @@ list(JOIN SLUICE_DNNL_VERSION "." SLUICE_DNNL_VERSION)
 
 add_library(sluice_libraries INTERFACE)
 target_include_directories(sluice_libraries SYSTEM INTERFACE "${DNNL_INCLUDE_DIR}" "${XXHASH_INCLUDE_DIR}"
-                           "${ZSTD_INCLUDE_DIR}" "${SENTENCEPIECE_INCLUDE_DIR}")
+                           "${ZSTD_INCLUDE_DIR}" "${SENTENCEPIECE_INCLUDE_DIR}" "${PCRE2_INCLUDE_DIR}"
+                           "${UTF8PROC_INCLUDE_DIR}")
 target_link_libraries(sluice_libraries INTERFACE "${DNNL_LIBRARY}" nlohmann_json::nlohmann_json CLI11::CLI11 fmt::fmt
                       spdlog::spdlog "${XXHASH_LIBRARY}" "${ZSTD_LIBRARY}" ZLIB::ZLIB
-                      "${SENTENCEPIECE_TRAIN_LIBRARY}" "${SENTENCEPIECE_LIBRARY}" OpenMP::OpenMP_CXX Threads::Threads)
+                      "${SENTENCEPIECE_TRAIN_LIBRARY}" "${SENTENCEPIECE_LIBRARY}" "${PCRE2_LIBRARY}" "${UTF8PROC_LIBRARY}"
+                      OpenMP::OpenMP_CXX Threads::Threads)
 
 # ---- optional ----------------------------------------------------------------------------------------------------
 find_package(benchmark CONFIG QUIET)
@@ -114,14 +124,27 @@ if(SLUICE_CUDA)
     target_include_directories(sluice_libraries SYSTEM INTERFACE "${NCCL_INCLUDE_DIR}")
     target_link_libraries(sluice_libraries INTERFACE "${NCCL_LIBRARY}")
   endif()
-  # Headers only: the library is looked for when the program runs. The frontend's lie where `pip install
-  # nvidia-cudnn-frontend` puts them: -D CUDNN_FRONTEND_INCLUDE_DIR=.../site-packages/include tells another place.
-  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
-  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h)
+  # Headers only: the library is looked for when the program runs. They lie with the toolkit, where scripts/cudnn_headers
+  # has put them, or in the site-packages of this python3; -D CUDNN_FRONTEND_INCLUDE_DIR=... tells another place.
+  execute_process(COMMAND python3 -c "import site, sysconfig; print(';'.join([sysconfig.get_paths()['purelib'], \
+site.getusersitepackages()]), end='')" OUTPUT_VARIABLE python_packages ERROR_QUIET)
+  set(cudnn_places "${CMAKE_SOURCE_DIR}/build/cudnn_frontend/include")
+  foreach(folder IN LISTS python_packages)
+    list(APPEND cudnn_places "${folder}/include" "${folder}/nvidia/cudnn/include")
+  endforeach()
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} PATHS ${cudnn_places})
+  find_path(CUDNN_FRONTEND_INCLUDE_DIR cudnn_frontend.h HINTS ${cudnn_places})
   if(CUDNN_INCLUDE_DIR AND CUDNN_FRONTEND_INCLUDE_DIR)
     set(SLUICE_WITH_CUDNN 1)
     target_include_directories(sluice_libraries SYSTEM INTERFACE "${CUDNN_INCLUDE_DIR}" "${CUDNN_FRONTEND_INCLUDE_DIR}")
     target_link_libraries(sluice_libraries INTERFACE ${CMAKE_DL_LIBS})
+  elseif(NOT CUDNN_FRONTEND_INCLUDE_DIR)
+    message(WARNING "cudnn_frontend.h was not found: train.attention_backend = \"cudnn\", and with it the comparison with "
+                    "cuDNN in scripts/gpu_check, is LEFT OUT of this build. scripts/cudnn_headers fetches it; then "
+                    "configure again.")
+  else()
+    message(WARNING "cudnn.h was not found: train.attention_backend = \"cudnn\", and with it the comparison with cuDNN in "
+                    "scripts/gpu_check, is LEFT OUT of this build. cuDNN 9 brings it, also as pip's nvidia-cudnn-cu13.")
   endif()
 endif()
 

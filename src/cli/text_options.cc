@@ -4,9 +4,9 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
-
+#include "base/console.h"
 #include "base/error.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "train/progress.h"
 
@@ -39,7 +39,7 @@ void add_text_options(CLI::App& command, TextArguments& args, bool required) {
   command
       .add_option("--max-document-mb", args.max_document_mb, "a longer document is refused; it is held in memory whole")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(between(0.001, 100000.0));
 }
 
 void print_text_notes(const TextReport& report, const TextArguments& args) {
@@ -68,12 +68,13 @@ void ReadingLine::show(const DocumentReader& reader) {
   if (reader.bytes_total() > 0 && taken > 0) {
     line += fmt::format("  {} left", duration_text(elapsed / taken * (double(reader.bytes_total()) - taken)));
   }
-  std::fputs((terminal_ ? "\r" + line + "\x1b[K" : line + "\n").c_str(), stderr);
+  if (terminal_) show_live_line(STDERR_FILENO, line);
+  else tell_line(line);
   open_ = terminal_;
 }
 
 void ReadingLine::end() {
-  if (open_) std::fputs("\r\x1b[K", stderr);
+  if (open_) clear_live_line(STDERR_FILENO);
   open_ = false;
 }
 

@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
 #include "data/encode_corpus.h"
@@ -51,6 +52,7 @@ void check_out(const TrainArguments& args) {
   if (std::filesystem::is_regular_file(out, none)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
   if (std::filesystem::is_directory(out, none)) throw UserError("--out {} is a folder; name a file", args.out);
   if (!folder.empty()) create_folders(folder);
+  check_output_file("--out", out);
 }
 
 void run_train(TrainArguments args) {
@@ -64,7 +66,7 @@ void run_train(TrainArguments args) {
   print_text_notes(trained.report, args.text);
   write_file_atomic(args.out, trained.file);
   const auto tokenizer = load_tokenizer(args.out, "--out");
-  fmt::print("{}: {}, learned from {} of text{} in {}\n", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
+  print_line("{}: {}, learned from {} of text{} in {}", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
              trained.whole_text ? "" : " (a sample, see --sample-mb)", duration_text(seconds_since(start)));
 }
 
@@ -78,16 +80,16 @@ void add_train(CLI::App& app) {
       ->check(CLI::IsMember({"bpe", "unigram", "characters"}));
   command->add_option("--vocab", args->training.vocab_size, "tokens in the vocabulary")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{259}, int64_t{1} << 20));
+      ->check(between(int64_t{259}, int64_t{1} << 20));
   command->add_option("--sample-mb", args->sample_mb, "learn from a sample of this many megabytes")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
+      ->check(between(0.001, 100000.0));
   command
       ->add_option("--coverage", args->training.coverage,
                    "the share of the text's characters that get a token of their own; rarer ones are spelled in bytes")
       ->capture_default_str()
-      ->check(CLI::Range(0.5, 1.0));
-  command->add_option("--seed", args->training.seed, "of the sample")->capture_default_str();
+      ->check(between(0.5, 1.0));
+  command->add_option("--seed", args->training.seed, "of the sample")->check(any_seed())->capture_default_str();
   command->callback([args] { run_train(*args); });
 }
 
@@ -112,7 +114,7 @@ void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
     const int64_t here = std::count(tokens.begin(), tokens.end(), tokenizer.unknown());
     if (here > 0 && unknown == 0) first_unknown = reader.text_of(reader.place());
     unknown += here;
-    fmt::print("{}\n", fmt::join(tokens, " "));
+    print_out("{}\n", fmt::join(tokens, " "));
   }
   print_text_notes(reader.report(), args.text);
   print_unknown(unknown, tokenizer, first_unknown);
@@ -124,16 +126,19 @@ void run_encode(const EncodeArguments& args) {
   if (args.print) return print_tokens(args, *tokenizer);
   const auto start = Clock::now();
   ReadingLine line;
-  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, args.shards,
+  ShardOptions shards = args.shards;
+  shards.command = read_file("/proc/self/cmdline");
+  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, shards,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
   const double seconds = seconds_since(start);
+  if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
   print_text_notes(corpus.report, args.text);
   print_unknown(corpus.unknown, *tokenizer, corpus.first_unknown);
-  fmt::print("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
+  print_out("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
              bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
              bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
-  for (const std::string& shard : corpus.shards) fmt::print("{}\n", shard);
+  for (const std::string& shard : corpus.shards) print_line("{}", shard);
 }
 
 void add_encode(CLI::App& app) {
@@ -147,7 +152,7 @@ void add_encode(CLI::App& app) {
       ->check(CLI::IsMember({16, 32}));
   command->add_option("--shard-tokens", args->shards.shard_tokens, "tokens in a shard, at most; a document is not divided")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+      ->check(between(int64_t{1}, int64_t{1} << 40));
   command->callback([args] { run_encode(*args); });
 }
 
@@ -157,12 +162,6 @@ struct DecodeArguments {
   std::vector<std::string> shards;
   std::string tokenizer, separator, shard_format = "auto";
 };
-
-void write_out(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    throw RunError("cannot write to the standard output");
-  }
-}
 
 // Ids in text on the standard input; a line's text for each line.
 void decode_ids(const Tokenizer& tokenizer) {
@@ -174,16 +173,16 @@ void decode_ids(const Tokenizer& tokenizer) {
       if (!CLI::detail::lexical_cast(word, token)) throw UserError("\"{}\" is no token id", word);
       tokens.push_back(token);
     }
-    write_out(tokenizer.decode(tokens));
-    write_out("\n");
+    print_text(tokenizer.decode(tokens) + "\n");
   }
+  if (std::ferror(stdin) != 0) throw RunError("cannot read the standard input: {}", std::strerror(errno));
 }
 
 void run_decode(const DecodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
   for (const std::string& path : args.shards) {
     if (path == kStandardInput) decode_ids(*tokenizer);
-    else decode_shard(path, *tokenizer, args.separator, write_out, plain_tokens(args.shard_format));
+    else decode_shard(path, *tokenizer, args.separator, print_text, plain_tokens(args.shard_format));
   }
 }
 

@@ -19,6 +19,7 @@ namespace {
 constexpr char kMagic[8] = {'S', 'L', 'U', 'I', 'C', 'E', 'T', 'K'};
 constexpr uint32_t kVersion = 1;
 constexpr int64_t kHeaderBytes = 256, kLlmcHeaderBytes = 1024;
+constexpr size_t kChecksumBlock = 1 << 20;  // bytes read at a time
 constexpr size_t kChecksumAt = 48, kNameAt = 56, kNameBytes = size_t(kHeaderBytes) - kNameAt;
 constexpr int32_t kLlmcMagic16 = 20240520, kLlmcVersion16 = 1, kLlmcMagic32 = 20240801, kLlmcVersion32 = 7;
 constexpr int64_t kLargestVocab16 = int64_t{1} << 16, kLargestVocab32 = int64_t{1} << 31;
@@ -225,15 +226,26 @@ std::string width_suspicion(std::span<const std::byte> tokens, int64_t token_byt
   return seen + ", so its ids seem to have 32 bits: that is uint32";
 }
 
-uint64_t shard_checksum(std::span<const std::byte> file) {
-  check_le(size_t(kHeaderBytes), file.size(), "the header of a shard");
-  Header header;
-  std::copy_n(file.begin(), header.size(), header.begin());
-  put(header, kChecksumAt, uint64_t{0});
+uint64_t shard_checksum(uint64_t bytes, const ShardRead& read) {
+  check_le(uint64_t(kHeaderBytes), bytes, "the header of a shard");
   Checksum sum;
-  sum.update(file.data() + kHeaderBytes, file.size() - size_t(kHeaderBytes));
+  std::vector<std::byte> block(kChecksumBlock);
+  for (uint64_t at = kHeaderBytes; at < bytes; at += block.size()) {
+    const size_t count = size_t(std::min<uint64_t>(block.size(), bytes - at));
+    read(at, block.data(), count);
+    sum.update(block.data(), count);
+  }
+  Header header;
+  read(0, header.data(), header.size());
+  put(header, kChecksumAt, uint64_t{0});
   sum.update(header.data(), header.size());
   return sum.value();
+}
+
+uint64_t shard_checksum(std::span<const std::byte> file) {
+  return shard_checksum(file.size(), [&](uint64_t offset, std::byte* data, size_t bytes) {
+    std::copy_n(file.begin() + std::ptrdiff_t(offset), bytes, data);
+  });
 }
 
 // ---- ShardWriter ----------------------------------------------------------------------------------------------------

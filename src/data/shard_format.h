@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -62,7 +63,10 @@ ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_byte
 // end, or "". Among the ids of a text there is no such regularity.
 std::string width_suspicion(std::span<const std::byte> tokens, int64_t token_bytes);
 
-// The checksum of a Sluice shard that lies in memory whole.
+// The checksum of a Sluice shard of `bytes` bytes, whose read(offset, data, bytes) delivers all that it is asked for; and
+// of one that lies in memory whole.
+using ShardRead = std::function<void(uint64_t offset, std::byte* data, size_t bytes)>;
+uint64_t shard_checksum(uint64_t bytes, const ShardRead& read);
 uint64_t shard_checksum(std::span<const std::byte> file);
 
 // Writes a Sluice shard as it goes: what is held in memory is 8 bytes a document. The file grows aside, under

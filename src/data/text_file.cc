@@ -11,6 +11,7 @@
 #include <stdexcept>
 
 #include "base/error.h"
+#include "base/input_file.h"
 #include "base/utf8.h"
 #include "data/shard_format.h"
 
@@ -33,7 +34,7 @@ const char* promised_packing(const std::string& path) {
 
 TextFile::TextFile(const std::string& path)
     : name_(path == kStandardInput ? "the standard input" : path), descriptor_(STDIN_FILENO), input_(kInputBuffer) {
-  if (path != kStandardInput) descriptor_ = file_.emplace(path, O_RDONLY).descriptor();
+  if (path != kStandardInput) descriptor_ = file_.emplace(open_stream(path)).descriptor();
   posix_fadvise(descriptor_, 0, 0, POSIX_FADV_SEQUENTIAL);
   recognise();
 }

@@ -172,10 +172,9 @@ void TokenShards::fill(int64_t first_sequence, int64_t count, int32_t* inputs, i
   for (int64_t row = 0; row < count; ++row) {
     int32_t* next = window.data() + opening();
     for (const ShardPiece& piece : pieces_of(first_sequence + row, length + 1 - opening())) {
-      if (piece.shard->largest(piece.start, piece.count) >= options_.vocab_size) {
+      if (piece.shard->copy(piece.start, piece.count, next) >= options_.vocab_size) {
         throw_bad_token(*piece.shard, piece.start, piece.count);
       }
-      piece.shard->copy(piece.start, piece.count, next);
       next += piece.count;
     }
     std::copy_n(window.begin(), length, inputs + row * length);
@@ -237,7 +236,7 @@ std::string TokenShards::identity() const {
   for (const auto& shard : shards_) {
     const int64_t count = shard->tokens(), edge = std::min(count, kIdentityTokens);
     hash ^= shard->info().checksum;  // of all bytes, where the header has it
-    for (const auto part : {shard->stored(0, edge), shard->stored(count - edge, edge)}) {
+    for (const auto& part : {shard->stored(0, edge), shard->stored(count - edge, edge)}) {
       hash = XXH64(part.data(), part.size(), hash + uint64_t(count));
     }
   }
