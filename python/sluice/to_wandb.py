@@ -89,7 +89,9 @@ class Followed:
 
     def begin(self):
         run = Run(self.folder)
-        self.identity, self.rows = id_of(run, self.taken), Rows()
+        if self.identity is None:  # else a beginning that was interrupted
+            self.identity = id_of(run, self.taken)
+        self.rows = Rows()
         self.target = begin(self.wandb, run, self.label, self.identity, self.args)
         # What an earlier following has sent is not sent again.
         sent = self.target.summary.get("step") if self.target.resumed else None
@@ -124,7 +126,7 @@ class Followed:
         info = read_object(self.folder / "info.json") if info is None else info
         print(f"{self.label}: {end(self.target, info, info.get('status') == 'failed')}", flush=True)
         self.taken.discard(self.identity)
-        self.target = None
+        self.target, self.identity = None, None
 
 
 def main():

@@ -37,6 +37,10 @@ class StandInRun:
 
 
 class Sending(FolderTest):
+    @staticmethod
+    def interrupted(**_):
+        raise SystemExit(143)
+
     args = argparse.Namespace(online=False, project="p", out="wb")
 
     def follow(self, wandb, folder, taken=None):
@@ -95,3 +99,16 @@ class Sending(FolderTest):
         first, second = to_wandb.id_of(one, taken), to_wandb.id_of(two, taken)
         self.assertNotEqual(first, second)
         self.assertEqual(first, to_wandb.id_of(two, set()))
+
+    def test_a_beginning_that_is_interrupted_keeps_the_id(self):
+        wandb = StandIn()
+        folder = self.make_run("r", [train_line(1, 1, 1)])
+        followed = self.follow(wandb, folder)
+        init = wandb.init
+        wandb.init = self.interrupted
+        with self.assertRaises(SystemExit):
+            followed.take(*followed.follower.poll())
+        wandb.init = init
+        followed.end()
+        self.assertEqual(wandb.runs[0].options["id"], to_wandb.id_of(Run(folder), set()))
+        self.assertEqual(len(wandb.runs[0].rows), 1)
