@@ -38,6 +38,14 @@ find_library(SENTENCEPIECE_TRAIN_LIBRARY sentencepiece_train)
 sluice_require(SENTENCEPIECE_INCLUDE_DIR libsentencepiece-dev)
 sluice_require(SENTENCEPIECE_LIBRARY libsentencepiece-dev)
 sluice_require(SENTENCEPIECE_TRAIN_LIBRARY libsentencepiece-dev)
+find_path(PCRE2_INCLUDE_DIR pcre2.h)
+find_library(PCRE2_LIBRARY pcre2-8)
+sluice_require(PCRE2_INCLUDE_DIR libpcre2-dev)
+sluice_require(PCRE2_LIBRARY libpcre2-dev)
+find_path(UTF8PROC_INCLUDE_DIR utf8proc.h)
+find_library(UTF8PROC_LIBRARY utf8proc)
+sluice_require(UTF8PROC_INCLUDE_DIR libutf8proc-dev)
+sluice_require(UTF8PROC_LIBRARY libutf8proc-dev)
 find_file(SLUICE_CHARTJS NAMES chart.min.js Chart.min.js NO_DEFAULT_PATH
           PATHS /usr/share/javascript/chart.js /usr/share/nodejs/chart.js/dist)
 sluice_require(SLUICE_CHARTJS libjs-chart.js)
@@ -67,10 +75,12 @@ list(JOIN SLUICE_DNNL_VERSION "." SLUICE_DNNL_VERSION)
 
 add_library(sluice_libraries INTERFACE)
 target_include_directories(sluice_libraries SYSTEM INTERFACE "${DNNL_INCLUDE_DIR}" "${XXHASH_INCLUDE_DIR}"
-                           "${ZSTD_INCLUDE_DIR}" "${SENTENCEPIECE_INCLUDE_DIR}")
+                           "${ZSTD_INCLUDE_DIR}" "${SENTENCEPIECE_INCLUDE_DIR}" "${PCRE2_INCLUDE_DIR}"
+                           "${UTF8PROC_INCLUDE_DIR}")
 target_link_libraries(sluice_libraries INTERFACE "${DNNL_LIBRARY}" nlohmann_json::nlohmann_json CLI11::CLI11 fmt::fmt
                       spdlog::spdlog "${XXHASH_LIBRARY}" "${ZSTD_LIBRARY}" ZLIB::ZLIB
-                      "${SENTENCEPIECE_TRAIN_LIBRARY}" "${SENTENCEPIECE_LIBRARY}" OpenMP::OpenMP_CXX Threads::Threads)
+                      "${SENTENCEPIECE_TRAIN_LIBRARY}" "${SENTENCEPIECE_LIBRARY}" "${PCRE2_LIBRARY}" "${UTF8PROC_LIBRARY}"
+                      OpenMP::OpenMP_CXX Threads::Threads)
 
 # ---- optional ----------------------------------------------------------------------------------------------------
 find_package(benchmark CONFIG QUIET)

@@ -10,13 +10,19 @@ set(fuzz_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-
 file(GLOB fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
 list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
      "${CMAKE_SOURCE_DIR}/src/train/experiment.cc" "${CMAKE_SOURCE_DIR}/src/train/guard.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/schedule.cc" "${CMAKE_SOURCE_DIR}/src/train/safetensors.cc")
+     "${CMAKE_SOURCE_DIR}/src/train/schedule.cc" "${CMAKE_SOURCE_DIR}/src/train/safetensors.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/sweep.cc" "${CMAKE_SOURCE_DIR}/src/train/run_folder.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/train/metrics_log.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_config.cc" "${CMAKE_SOURCE_DIR}/src/analysis/run_reader.cc"
+     "${CMAKE_SOURCE_DIR}/src/analysis/compare.cc" "${CMAKE_SOURCE_DIR}/src/analysis/compare_table.cc"
+     "${CMAKE_SOURCE_DIR}/src/analysis/findings.cc" "${CMAKE_SOURCE_DIR}/src/analysis/report_data.cc"
+     "${CMAKE_SOURCE_DIR}/src/analysis/analysis.cc")
 add_library(sluice_fuzzed STATIC ${fuzz_sources})
 target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/tests/fuzz")
 target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)
 target_link_options(sluice_fuzzed PUBLIC ${fuzz_flags})
 target_link_libraries(sluice_fuzzed PUBLIC nlohmann_json::nlohmann_json fmt::fmt xxhash zstd z sentencepiece_train
-                      sentencepiece)
+                      sentencepiece pcre2-8 utf8proc)
 file(GLOB fuzz_targets CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/fuzz/fuzz_*.cc")
 foreach(source IN LISTS fuzz_targets)
   get_filename_component(name "${source}" NAME_WE)

@@ -1,30 +1,39 @@
 #!/usr/bin/env python3
 """Compares Sluice with the transformers library, in both directions, and prints the table of docs/transformers.md.
 
-    scripts/check_transformers.py [--sluice PROGRAM] [--only PART] [--quick]    (needs torch, transformers, safetensors)
+    scripts/check_transformers.py [--sluice PROGRAM] [--only PART] [--quick | --smoke]
+
+It needs torch, transformers and accelerate (scripts/setup_python makes an environment with them).
 
 Imported: random models that the library makes, with a fixed seed, are read by `sluice import`. Exported: models that
 Sluice trained for a few steps, one for each attention preset and many combinations, are written by `sluice export`.
 For every model the logits of a sequence must agree within 1e-4 in fp32, and so must the tokens that both choose
 greedily, Sluice with its key/value cache and the library with and without its own. Exports of our own model file are
-also run on a batch that is padded on the left. Last, tokenizers of every kind are trained on this repository's
-documents and exported: both must make the same tokens of these and of odd text. --quick leaves out the models of some
-size. Exit code 1 if anything differs.
+also run on a batch that is padded on the left. A few exports go through all that users do with a model
+(exported_behaviour.py): generation with every kind of cache, beams, padded batches, the Trainer, outputs, saving. Last,
+tokenizers of every kind are trained on this repository's documents and exported: both must make the same tokens of these,
+of odd text and of text that spells the names of special tokens. --quick leaves out the models of some size, --smoke all but
+the behaviour and the tokenizers. Exit code 1 if anything differs.
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import warnings
 from pathlib import Path
 
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM
+
+import exported_behaviour
+import exported_tokenizers
 
 BOUND = 1e-4        # largest difference of two logits
 TOKENS = 64         # of the sequence whose logits are compared
@@ -43,12 +52,22 @@ def run(*command):
 # ---- models that the library makes ---------------------------------------------------------------------------------
 
 
+LLAMA3 = {
+    "rope_type": "llama3", "rope_theta": 1e4, "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 48,
+}
+
+
 def library_models(quick):
     """name -> a function that makes it. Weights are larger than usual, so that logits are not all near zero."""
     small = {"vocab_size": 211, "bos_token_id": None, "eos_token_id": None, "initializer_range": 0.2}
     gpt2 = {"n_positions": 96, "n_embd": 48, "n_layer": 3, "n_head": 4, **small}
     llama = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 6}
     llama = {**llama, "num_key_value_heads": 2, "max_position_embeddings": 96, **small}
+    opt = {"hidden_size": 48, "ffn_dim": 80, "num_hidden_layers": 3, "num_attention_heads": 4, "max_position_embeddings": 96}
+    opt = {**opt, **small, "init_std": 0.2, "pad_token_id": None}
+    neox = {"hidden_size": 64, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
+    neox = {**neox, "max_position_embeddings": 96, **small}
     of = lambda kind, config, **changes: (
         lambda: getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(
             getattr(transformers, f"{kind}Config")(**{**config, **changes})
@@ -66,6 +85,23 @@ def library_models(quick):
         "llama, theta 500000": of("Llama", llama, rope_parameters={"rope_type": "default", "rope_theta": 5e5}),
         "mistral, no window": of("Mistral", llama, sliding_window=None),
         "qwen3": of("Qwen3", llama, head_dim=8),
+        "qwen3, head_dim 12, tied, attention's biases": of(
+            "Qwen3", llama, head_dim=12, tie_word_embeddings=True, attention_bias=True
+        ),
+        "qwen2": of("Qwen2", llama),
+        "llama 3, rope scaling, head_dim 16": of("Llama", llama, head_dim=16, rope_parameters=LLAMA3),
+        "llama, linear rope scaling, attention's biases": of(
+            "Llama", llama, attention_bias=True, rope_parameters={"rope_type": "linear", "rope_theta": 1e4, "factor": 3.0}
+        ),
+        "opt": of("OPT", opt),
+        "opt, untied, no biases, gelu": of(
+            "OPT", opt, tie_word_embeddings=False, enable_bias=False, activation_function="gelu"
+        ),
+        "gpt_neox": of("GPTNeoX", neox),
+        "gpt_neox, serial, tied, half of each head turns": of(
+            "GPTNeoX", neox, use_parallel_residual=False, tie_word_embeddings=True, attention_bias=False,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e3, "partial_rotary_factor": 0.5},
+        ),
     }
     if not quick:
         size = {"bos_token_id": None, "eos_token_id": None}
@@ -92,7 +128,7 @@ BASE = {
     "model": {"vocab_size": 211, "context": 96, "layers": 2, "heads": 4, "width": 48, "init": "pytorch"},
     "data": "random",
     "train": {"steps": 6, "batch": 2, "optimizer": {"lr": 0.03}},
-    "log": {"probe_every": 0, "map_positions": 0},
+    "log": {"probe_every": 6, "probe_batch": 2, "map_positions": 40},
 }
 LLAMA = {"norm": "rmsnorm", "position": "rope", "mlp": "swiglu", "bias": False, "mlp_width": 80}
 
@@ -132,8 +168,8 @@ def sluice_models(program):
     return models
 
 
-def train(program, folder, changes):
-    config = {**BASE, "model": {**BASE["model"], **changes}}
+def train(program, folder, changes, data="random"):
+    config = {**BASE, "model": {**BASE["model"], **changes}, "data": data}
     (folder / "config.json").write_text(json.dumps(config))
     run(program, "train", folder / "config.json", "--out", folder / "run", "--quiet")
     return folder / "run"
@@ -211,57 +247,35 @@ def compare(program, name, run_folder, work, original=None):
     return row if right else [f"**{name}**", *row[1:]], right
 
 
-# ---- tokenizers ----------------------------------------------------------------------------------------------------
+# ---- what users do with an export -----------------------------------------------------------------------------------
 
-ODD_TEXT = "naïve café — “quotes”  two blanks\n\ttab\n\n漢字 and 12345 🙂 end <s> </s> "
-
-
-def check_tokenizer(program, kind, work):
-    """A row of the table of tokenizers, and whether it is right."""
-    documents = "".join(file.read_text() for file in sorted(REPOSITORY.glob("docs/*.md")))
-    # The library takes the name of the end of text for the token wherever it stands; Sluice never does.
-    texts = {"documents": documents.replace("<|endoftext|>", ""), "odd": ODD_TEXT}
-    for name, text in texts.items():
-        (work / f"{name}.txt").write_text(text)
-    tokenizer = "bytes"
-    if kind != "bytes":
-        tokenizer = work / ("own.json" if kind == "characters" else "own.model")
-        vocabulary = ["--vocab", 700] if kind != "characters" else []
-        inputs = [work / f"{name}.txt" for name in texts]
-        run(program, "tokenizer", "train", *inputs, "--type", kind, "--out", tokenizer, *vocabulary)
-    run_folder = train(program, work, {"vocab_size": 1024, "layers": 1})
-    run(program, "export", run_folder, work / "exported", "--tokenizer", tokenizer)
-    theirs = AutoTokenizer.from_pretrained(work / "exported", trust_remote_code=True)
-    counts, right, ties = [], True, False
-    for name, text in texts.items():
-        printed = run(program, "tokenizer", "encode", work / f"{name}.txt", "--tokenizer", tokenizer, "--print")
-        ours = [int(token) for token in printed.split()]
-        tokens = theirs.encode(text, add_special_tokens=False)
-        # Of two ways to divide a text with the same sum of scores, rounding chooses: the same pieces in another order.
-        ties = ties or (kind == "unigram" and ours != tokens)
-        same = sorted(ours) == sorted(tokens) if kind == "unigram" else ours == tokens
-        right = right and same and theirs.decode(tokens) == text
-        counts.append(f"{len(ours):,}")
-    verdict = "equal but for the order of pieces with equal sums" if ties else "equal"
-    return [kind, *counts, verdict if right else "**differ**"], right
+BEHAVIOUR = {
+    "vga, tied": {"attention": "vga"},
+    "sink_logit, key_value_bias, gate at the source": {
+        "tied_head": False,
+        "attention": {
+            "score": {"type": "sink_logit"}, "key_value_bias": True, "gate": {"reads": "value", "site": "source"},
+        },
+    },
+    "key_bias, gate per element, rope, shared heads": {
+        **LLAMA, "kv_heads": 2, "tied_head": False,
+        "attention": {"key_bias": True, "gate": {"reads": "hidden", "grain": "element"}},
+    },
+    "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
+    "gpt2 (native)": {"attention": "softmax"},
+    "llama (native)": {**LLAMA, "kv_heads": 2},
+}
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sluice", default="build/release/sluice", type=Path)
-    parser.add_argument("--only", default="", help="only models with this in their name")
-    parser.add_argument("--quick", action="store_true", help="without the models of some size")
-    args = parser.parse_args()
-    program = args.sluice.resolve()
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    torch.manual_seed(0)
+def check_behaviour(program, changes, work, trainer):
+    run_folder = train(program, work, changes)
+    run(program, "export", run_folder, work / "exported", "--logits", TOKENS)
+    return exported_behaviour.faults_of(lambda *parts: run(program, *parts), work / "exported", run_folder, work, trainer)
 
-    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {run(program, '--version').strip()}\n")
-    print("| model | class in transformers | parameters | largest logit | largest difference | greedy tokens |")
-    print("|---|---|---|---|---|---|")
-    wrong, worst = [], 0.0
+
+def check_models(program, args, wrong):
+    """Prints the table of models; the largest difference."""
+    worst = 0.0
 
     def check(name, make_run):
         nonlocal worst
@@ -286,20 +300,67 @@ def main():
 
         return make_run
 
+    print("| model | class in transformers | parameters | largest logit | largest difference | greedy tokens |")
+    print("|---|---|---|---|---|---|")
     for name, make in library_models(args.quick).items():
         check(f"imported {name}", imported(make))
     for name, changes in sluice_models(program).items():
         check(f"exported {name}", lambda work, changes=changes: (train(program, work, changes), None))
-    kinds = [kind for kind in ("unigram", "bpe", "characters", "bytes") if args.only in f"tokenizer {kind}"]
-    if kinds:
-        print("\n| tokenizer | tokens of the documents | tokens of odd text | |\n|---|---|---|---|")
-    for kind in kinds:
+    print(f"\nlargest difference {worst:.1e}\n")
+
+
+def check_behaviours(program, args, wrong):
+    trainer = importlib.util.find_spec("accelerate") is not None
+    if not trainer:
+        print("note: accelerate is missing: the Trainer is not checked\n")
+    for name, changes in BEHAVIOUR.items():
+        if args.only not in f"behaviour of {name}":
+            continue
         with tempfile.TemporaryDirectory(prefix="check_transformers_") as work:
-            row, right = check_tokenizer(program, kind, Path(work))
+            faults = check_behaviour(program, changes, Path(work), trainer)
+        print(f"behaviour of {name}: {'; '.join(faults) or 'right'}", flush=True)
+        if faults:
+            wrong.append(f"behaviour of {name}")
+
+
+def check_tokenizers(program, args, wrong):
+    print("\n| tokenizer | tokens of the documents | of odd text | of names of tokens | |\n|---|---|---|---|---|")
+    pages = sorted(REPOSITORY.glob("docs/t*.md" if args.smoke else "docs/*.md"))
+    documents = "".join(page.read_text() for page in pages)
+    for kind in exported_tokenizers.KINDS:
+        if args.only not in f"tokenizer {kind}":
+            continue
+        with tempfile.TemporaryDirectory(prefix="check_transformers_") as work:
+            tools = exported_tokenizers.Tools(
+                lambda *parts: run(program, *parts), lambda *parts: train(program, *parts), Path(work)
+            )
+            row, right = exported_tokenizers.check(tools, kind, documents)
         print("| " + " | ".join(row) + " |", flush=True)
         if not right:
             wrong.append(f"tokenizer {kind}")
-    print(f"\nlargest difference {worst:.1e}; {len(wrong)} wrong{': ' + '; '.join(wrong) if wrong else ''}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--sluice", default="build/release/sluice", type=Path)
+    parser.add_argument("--only", default="", help="only what has this in its name")
+    parser.add_argument("--quick", action="store_true", help="without the models of some size")
+    parser.add_argument("--smoke", action="store_true", help="only the behaviour of a few exports, and tokenizers")
+    args = parser.parse_args()
+    program = args.sluice.resolve()
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+
+    print(f"transformers {transformers.__version__}, torch {torch.__version__}, {run(program, '--version').strip()}\n")
+    wrong = []
+    if not args.smoke:
+        check_models(program, args, wrong)
+    check_behaviours(program, args, wrong)
+    check_tokenizers(program, args, wrong)
+    print(f"\n{len(wrong)} wrong{': ' + '; '.join(wrong) if wrong else ''}")
     sys.exit(1 if wrong else 0)
 
 

@@ -1,12 +1,21 @@
 #!/usr/bin/env python3
-"""Writes src/data/unicode_classes.inc: which characters are letters, numbers or blanks (src/data/gpt2_split.cc).
+"""Writes the tables that tokenizers look characters up in. Both are of Unicode 16, as are the libraries `tokenizers`
+and `tiktoken`: `pip install unicodedata2==16.0.0`.
 
-    scripts/make_unicode_table.py > src/data/unicode_classes.inc
+    scripts/make_unicode_table.py classes > src/data/unicode_classes.inc
+    scripts/make_unicode_table.py newer > src/data/unicode_newer.inc
+    scripts/make_unicode_table.py late_marks > src/data/unicode_late_marks.inc
 
-Letters and numbers are the general categories L* and N*, blanks the property White_Space. The Unicode version is that of
-the package unicodedata2 if it is installed, else Python's own.
+classes: which characters are letters, numbers or blanks (src/data/gpt2_split.cc). Letters and numbers are the general
+categories L* and N*, blanks the property White_Space.
+
+newer: which characters have come or changed since Unicode 14, that of Python 3.11 and of PCRE2 10.42, and for each an
+older one of the same category and length in UTF-8 (src/data/expression.cc).
+
+late_marks: which marks the NFC of the library `tokenizers` (0.23; it must be installed) does not know (src/data/nfc.cc).
 """
 import sys
+import unicodedata as python_unicodedata
 
 try:
     import unicodedata2 as unicodedata
@@ -24,18 +33,85 @@ def class_of(character):
     return {"L": LETTER, "N": NUMBER}.get(unicodedata.category(chr(character))[0], OTHER)
 
 
-entries, last = [], None
-for character in range(0x110000):
-    if class_of(character) != last:
-        last = class_of(character)
-        entries.append(f"0x{character * 4 + last:X},")
+def print_entries(entries):
+    print(f"// Unicode {unicodedata.unidata_version}, written by scripts/make_unicode_table.py.")
+    line = ""
+    for entry in entries:
+        if len(line) + 1 + len(entry) > 120:
+            print(line)
+            line = ""
+        line += (" " if line else "") + entry
+    print(line)
+    print(f"{len(entries)} ranges", file=sys.stderr)
 
-print(f"// Unicode {unicodedata.unidata_version}, written by scripts/make_unicode_table.py.")
-line = ""
-for entry in entries:
-    if len(line) + 1 + len(entry) > 120:
-        print(line)
-        line = ""
-    line += (" " if line else "") + entry
-print(line)
-print(f"{len(entries)} ranges", file=sys.stderr)
+
+def print_classes():
+    entries, last = [], None
+    for character in range(0x110000):
+        if class_of(character) != last:
+            last = class_of(character)
+            entries.append(f"0x{character * 4 + last:X},")
+    print_entries(entries)
+
+
+# An old character of each category: one of three bytes in UTF-8, one of four.
+OLD = {"Lo": (0xA000, 0x10280), "Lu": (0x1E00, 0x10400), "Ll": (0x1E01, 0x10428), "Lm": (0x1D2C, 0x16B40),
+       "Mn": (0x1AB0, 0x10A01), "Mc": (0x0903, 0x11000), "Po": (0x2016, 0x10100), "Pd": (0x2010, 0x10EAD),
+       "Sm": (0x2200, 0x1D6C1), "So": (0x2300, 0x1F300), "Nd": (0x0966, 0x1D7CE), "No": (0x2460, 0x10107),
+       "Cf": (0x200B, 0xE0001)}
+OLD_HAN = 0x20000
+
+
+def stand_in(character):
+    category = unicodedata.category(chr(character))
+    if unicodedata.name(chr(character), "").startswith("CJK UNIFIED IDEOGRAPH"):
+        return OLD_HAN
+    like = OLD[category][character >= 0x10000]
+    assert python_unicodedata.category(chr(like)) == category
+    assert len(chr(like).encode()) == len(chr(character).encode())
+    return like
+
+
+def print_newer():
+    assert python_unicodedata.unidata_version == "14.0.0", "run this with Python 3.11"
+    ranges = []
+    for character in range(0x110000):
+        if unicodedata.category(chr(character)) == python_unicodedata.category(chr(character)):
+            continue
+        like = stand_in(character)
+        if ranges and ranges[-1][1] == character - 1 and ranges[-1][2] == like:
+            ranges[-1][1] = character
+        else:
+            ranges.append([character, character, like])
+    print_entries([f"{{0x{first:X}, 0x{last:X}, 0x{like:X}}}," for first, last, like in ranges])
+
+
+def print_late_marks():
+    from tokenizers import normalizers
+
+    def nfc_differs(text):
+        return normalizers.NFC().normalize_str(text) != unicodedata.normalize("NFC", text)
+
+    late = set()
+    for character in range(0x110000):
+        if 0xD800 <= character < 0xE000:
+            continue
+        text = chr(character)
+        order = unicodedata.combining(text)
+        # Beside a mark that it must change places with: U+0334 of order 1, or U+0345 of order 240.
+        if order and nfc_differs("x" + text + "\u0334" if order >= 240 else "x\u0345" + text):
+            late.add(character)
+        parts = unicodedata.normalize("NFD", text)
+        if parts != text and nfc_differs(parts):
+            late.add(ord(parts[-1] if parts[-1] > "\uffff" else parts[0]))  # the one that is late
+    ranges = []
+    for character in sorted(late):
+        if ranges and ranges[-1][1] == character - 1:
+            ranges[-1][1] = character
+        else:
+            ranges.append([character, character])
+    print_entries([f"{{0x{first:X}, 0x{last:X}}}," for first, last in ranges])
+
+
+assert unicodedata.unidata_version == "16.0.0", "the tables are of Unicode 16: pip install unicodedata2==16.0.0"
+{"classes": print_classes, "newer": print_newer, "late_marks": print_late_marks}[sys.argv[1]]()

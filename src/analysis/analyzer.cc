@@ -6,6 +6,7 @@
 #include "analysis/analyzer_sums.h"
 #include "analysis/attention_weights.h"
 #include "analysis/host_copy.h"
+#include "base/error.h"
 
 namespace sluice {
 namespace {
@@ -74,6 +75,7 @@ Analysis Analyzer::run(int64_t step) {
     const int32_t* starts = source_.masks_documents() ? document_starts_.data() : nullptr;
     loss_ += model_.observe(inputs_.data(), targets_.data(), count, T_, scale, *this, starts) / double(T_);
   }
+  if (!std::isfinite(loss_)) throw RunError("the model's loss is {}, so there is nothing to analyse", std::fabs(loss_));
   return result(step);
 }
 

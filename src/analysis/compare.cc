@@ -315,20 +315,33 @@ Json values_json(const std::map<std::string, double>& values) {
   for (const SummaryMetric& metric : summary_metrics()) {
     const auto found = values.find(metric.key);
     if (found == values.end()) continue;
-    const bool is_integer = metric.digits == 0 && found->second == std::floor(found->second);
+    const bool is_integer =
+        metric.digits == 0 && std::abs(found->second) <= 0x1p53 && found->second == std::floor(found->second);
     out[metric.key] = is_integer ? Json(int64_t(found->second)) : Json(found->second);
   }
   return out;
 }
 
-// Every final probe and gate value of one head, or (head -1) of one layer.
-Json final_fields(const RunRecord& run, int64_t layer, int64_t head) {
-  Json out = Json::object();
+using FinalFields = std::map<std::string, double>;
+
+// Every final probe and gate value of each head, and (head -1) of each layer, in one pass over the series.
+std::map<HeadId, FinalFields> final_fields(const RunRecord& run) {
+  std::map<HeadId, FinalFields> out;
   for (const auto& [key, points] : run.series) {
-    if (key.layer != layer || key.head != head) continue;
-    out[key.kind == "probe" ? key.field : key.kind + "_" + key.field] = points.values.back();
+    if (key.layer < 0) continue;
+    const std::string name = key.kind == "probe" ? key.field : key.kind + "_" + key.field;
+    out[{key.layer, key.head}][name] = points.values.back();
   }
   return out;
+}
+
+// The members as they are: an object searches all of its keys for each that it is given.
+Json with_fields(Json address, const FinalFields& fields) {
+  auto& members = address.get_ref<Json::object_t&>();
+  for (const auto& [name, value] : fields) {
+    if (name != "layer" && name != "head") members.emplace_back(name, value);
+  }
+  return address;
 }
 
 Json run_json(const RunRecord& run, const RunSummary& row) {
@@ -338,17 +351,15 @@ Json run_json(const RunRecord& run, const RunSummary& row) {
   if (row.head) out["summary_head"] = {{"layer", row.head->layer}, {"head", row.head->head}};
   if (row.residual_layer) out["summary_residual_layer"] = *row.residual_layer;
   out["layers"] = Json::array();
-  for (const int64_t layer : run.layers()) {
-    Json fields = {{"layer", layer}};
-    fields.update(final_fields(run, layer, -1));
-    out["layers"].push_back(std::move(fields));
-  }
+  const std::map<HeadId, FinalFields> fields = final_fields(run);
+  const auto fields_of = [&](const HeadId& id) {
+    const auto found = fields.find(id);
+    return found == fields.end() ? FinalFields{} : found->second;
+  };
+  for (const int64_t layer : run.layers()) out["layers"].push_back(with_fields({{"layer", layer}}, fields_of({layer, -1})));
   out["heads"] = Json::array();
-  for (const HeadId& id : run.heads()) {
-    Json fields = {{"layer", id.layer}, {"head", id.head}};
-    fields.update(final_fields(run, id.layer, id.head));
-    out["heads"].push_back(std::move(fields));
-  }
+  for (const HeadId& id : run.heads())
+    out["heads"].push_back(with_fields({{"layer", id.layer}, {"head", id.head}}, fields_of(id)));
   out["info"] = run.info;
   out["notes"] = run.notes;
   return out;

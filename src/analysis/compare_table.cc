@@ -7,6 +7,8 @@
 #include <cmath>
 #include <set>
 
+#include "base/console.h"
+
 namespace sluice {
 namespace {
 
@@ -16,11 +18,6 @@ constexpr size_t kGap = 2;  // blanks between columns
 int exponent_of(double value) { return int(std::floor(std::log10(std::fabs(value)))); }
 
 bool needs_exponent(double value) { return value != 0 && (std::fabs(value) < 1e-3 || std::fabs(value) >= 1e6); }
-
-// Characters on the screen: UTF-8 continuation bytes take no room.
-size_t display_width(const std::string& text) {
-  return size_t(std::count_if(text.begin(), text.end(), [](unsigned char c) { return (c & 0xC0) != 0x80; }));
-}
 
 std::string padded(const std::string& text, size_t width, bool to_the_right) {
   const std::string blanks(width - std::min(width, display_width(text)), ' ');
@@ -35,7 +32,7 @@ std::string heading(const SummaryMetric& metric) {
 std::string head_cell(const Comparison& comparison, const std::vector<size_t>& members) {
   std::set<std::string> names;
   for (const size_t i : members) {
-    if (comparison.rows[i].head) names.insert(comparison.rows[i].head->name());
+    if (comparison.rows[i].head) names.insert(harmless(comparison.rows[i].head->name()));
   }
   return names.size() == 1 ? *names.begin() : kUnknown;
 }
@@ -65,7 +62,7 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   }
   std::set<std::string> quantized;
   for (const RunRecord& run : comparison.runs) {
-    if (run.quantization) quantized.insert(run.quantization->rule);
+    if (run.quantization) quantized.insert(harmless(run.quantization->rule));
   }
   if (!quantized.empty()) {
     out.push_back(fmt::format("quantized: {}; change: from the same model unquantized on the same held-out sequences, which "
@@ -177,7 +174,7 @@ ComparisonTable make_table(const Comparison& comparison) {
   }
   for (size_t i = 0; i < comparison.rows.size(); ++i) {
     const RunSummary& run = comparison.rows[i];
-    add_row({run.label, group_of[i], false, {}}, {i}, [&](const SummaryMetric& metric) -> std::string {
+    add_row({harmless(run.label), group_of[i], false, {}}, {i}, [&](const SummaryMetric& metric) -> std::string {
       const auto found = run.values.find(metric.key);
       return found == run.values.end() ? kUnknown : format_metric(metric, found->second);
     });
@@ -187,7 +184,7 @@ ComparisonTable make_table(const Comparison& comparison) {
     const SeedGroup& group = comparison.groups[g];
     if (group.members.size() < 2) continue;
     has_means = true;
-    const std::string label = fmt::format("{}, {} seeds", group.label, group.members.size());
+    const std::string label = fmt::format("{}, {} seeds", harmless(group.label), group.members.size());
     add_row({label, g, true, {}}, group.members, [&](const SummaryMetric& metric) -> std::string {
       const auto found = group.values.find(metric.key);
       if (found == group.values.end()) return kUnknown;

@@ -160,7 +160,7 @@ QuantizationReport measure_quantization(Quantizer& quantizer, const DataSource& 
   out.layer_sequences = layer_sequences;
   note("the model as it is");
   out.plain = quantizer.loss(held_out, sequences);
-  if (!std::isfinite(out.plain)) throw RunError("the model's loss is {}, so there is nothing to compare with", out.plain);
+  if (!std::isfinite(out.plain)) throw RunError("the model's loss is {}, so there is nothing to compare with", std::fabs(out.plain));
   note("the quantized model");
   out.quantized = quantizer.loss(held_out, sequences, {});
   out.weights_only = quantizer.loss(held_out, sequences, {.inputs = false});

@@ -158,7 +158,7 @@ std::string report_html(const Comparison& comparison) {
 void write_report(const Comparison& comparison, const std::string& path) {
   const std::filesystem::path folder = std::filesystem::path(path).parent_path();
   if (!folder.empty()) create_folders(folder);
-  write_file_atomic(path, report_html(comparison));
+  write_named_file(path, report_html(comparison));
 }
 
 }  // namespace sluice

@@ -11,7 +11,7 @@ namespace sluice {
 
 std::string report_html(const Comparison& comparison);
 
-// Writes report_html to `path`, creating its folder. Throws as write_file_atomic does.
+// Writes report_html to `path`, creating its folder. Throws as write_named_file does.
 void write_report(const Comparison& comparison, const std::string& path);
 
 // What the scripts read. Long series are thinned (the training loss to means, the rest to every k-th point, first and

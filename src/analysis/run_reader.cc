@@ -4,12 +4,15 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <limits>
 #include <set>
 
 #include "base/error.h"
+#include "base/input_file.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
+#include "base/line_reader.h"
 
 namespace sluice {
 namespace {
@@ -40,10 +43,25 @@ void require_run_folder(const std::string& path) {
     throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it)", path);
 }
 
+// Nothing where the file is missing. UserError if it is none, is too large, or is not one JSON object.
 std::optional<Json> read_json(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  if (!in) return std::nullopt;
-  return Json::parse(in, nullptr, /*allow_exceptions=*/false);
+  std::error_code error;
+  if (!fs::exists(file, error) && !error) return std::nullopt;
+  Json json = parse_json(read_regular_file(file, kMostFigureBytes, "a run's file"), file.string());
+  if (!json.is_object()) throw UserError("{}: a JSON object is expected, got {}", file.string(), shown(json));
+  return json;
+}
+
+// The same, for what a run may have written half before it was killed: `problem` says why it cannot be used.
+std::optional<Json> try_read_json(const fs::path& file, std::string& problem) {
+  try {
+    std::optional<Json> json = read_json(file);
+    if (!json) problem = "missing";
+    return json;
+  } catch (const UserError& error) {
+    problem = fmt::format("malformed ({})", error.what());
+    return std::nullopt;
+  }
 }
 
 void read_config(RunRecord& run) {
@@ -53,20 +71,15 @@ void read_config(RunRecord& run) {
     return;
   }
   run.config = read_json_file(file.string());
-  if (!run.config.is_object()) throw UserError("{}: not a JSON object", file.string());
+  if (!run.config.is_object()) throw UserError("{}: a JSON object is expected, got {}", file.string(), shown(run.config));
   const auto name = run.config.find("name");
   if (name != run.config.end() && name->is_string() && !name->get<std::string>().empty()) run.name = *name;
 }
 
 void read_info(RunRecord& run) {
-  const std::optional<Json> info = read_json(fs::path(run.path) / "info.json");
-  if (!info) {
-    run.notes.push_back("info.json is missing: parameters, device and time are unknown");
-  } else if (!info->is_object()) {
-    run.notes.push_back("info.json is malformed and was ignored");
-  } else {
-    run.info = *info;
-  }
+  std::string problem;
+  if (std::optional<Json> info = try_read_json(fs::path(run.path) / "info.json", problem)) run.info = std::move(*info);
+  else run.notes.push_back(fmt::format("info.json is {}: parameters, device and time are unknown", problem));
 }
 
 // What was written later for the same step holds.
@@ -85,52 +98,57 @@ double number_or_nan(const Json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
 
-// Returns what is wrong with the line, or nothing after its points have been filed.
-std::optional<std::string> add_metrics_line(RunRecord& run, const std::string& text) {
-  const Json line = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (!line.is_object()) return "not a JSON object";
-  const auto integer = [&](const char* key, int64_t fallback) -> std::optional<int64_t> {
-    const auto found = line.find(key);
-    if (found == line.end()) return fallback;
-    if (!found->is_number_integer()) return std::nullopt;
-    return found->get<int64_t>();
-  };
-  const auto kind = line.find("kind");
-  if (kind == line.end() || !kind->is_string()) return "\"kind\" is missing or not a string";
-  if (!line.contains("step")) return "\"step\" is missing";
-  const auto step = integer("step", 0), layer = integer("layer", -1), head = integer("head", -1);
-  if (!step || !layer || !head) return "\"step\", \"layer\" and \"head\" must be integers";
+// Where a line's values belong.
+struct Address {
+  std::string kind;
+  int64_t step = 0, layer = -1, head = -1;
+};
 
+Address address_of(const JsonReader& line) {
+  const auto integer = [&](const char* key) { return line.has(key) ? line.integer(key, -1) : int64_t{-1}; };
+  return {line.text("kind"), line.integer("step", 0), integer("layer"), integer("head")};
+}
+
+void add_metrics_line(RunRecord& run, const std::string& text, const std::string& place) {
+  const Json line = parse_json(text, place);
+  const Address address = address_of(JsonReader(line, place));
   for (const auto& [field, value] : line.items()) {
     if (is_address(field) || !(value.is_number() || value.is_null())) continue;
     const bool of_block = field.starts_with("residual_");
-    TimeSeries& series = run.series[{*kind, field, *layer, of_block ? -1 : *head}];
+    TimeSeries& series = run.series[{address.kind, field, address.layer, of_block ? -1 : address.head}];
     // A resumed run may have been cut between its metrics and its checkpoint: what was written later holds.
-    while (!series.steps.empty() && series.steps.back() >= *step) {
+    while (!series.steps.empty() && series.steps.back() >= address.step) {
       series.steps.pop_back();
       series.values.pop_back();
     }
-    series.steps.push_back(*step);
+    series.steps.push_back(address.step);
     series.values.push_back(number_or_nan(value));
   }
-  return std::nullopt;
 }
 
 void read_metrics(RunRecord& run) {
-  const fs::path file = fs::path(run.path) / "metrics.jsonl";
-  std::ifstream in(file, std::ios::binary);
-  if (!in) {
+  const fs::path path = fs::path(run.path) / "metrics.jsonl";
+  std::error_code error;
+  if (!fs::exists(path, error) && !error) {
     run.notes.push_back("metrics.jsonl is missing: there is nothing to compare");
     return;
   }
-  std::string text;
-  for (int64_t number = 1; std::getline(in, text); ++number) {
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::optional<std::string> problem = add_metrics_line(run, text);
-    if (!problem) continue;
-    const bool is_last = in.peek() == std::ifstream::traits_type::eof();
-    if (!is_last) throw UserError("{}: line {} is malformed: {}", file.string(), number, *problem);
-    run.notes.push_back(fmt::format("the last line of metrics.jsonl ({}) is cut off and was skipped", number));
+  const File file = open_regular(path);
+  uint64_t offset = 0;
+  const auto read = [&](char* to, size_t size) {
+    const size_t got = file.read_at(offset, to, size);
+    offset += got;
+    return got;
+  };
+  LineReader lines(read, path.string(), kMostMetricsLine);
+  for (std::string text; lines.next(text);) {
+    if (text.find_first_not_of(" \t") == std::string::npos) continue;
+    try {
+      add_metrics_line(run, text, "it");
+    } catch (const UserError& problem) {
+      if (!lines.at_end()) throw UserError("{}: line {} is malformed: {}", path.string(), lines.number(), problem.what());
+      run.notes.push_back(fmt::format("the last line of metrics.jsonl ({}) is cut off and was skipped", lines.number()));
+    }
   }
   if (run.series.empty()) run.notes.push_back("metrics.jsonl holds no values yet");
 }
@@ -157,8 +175,9 @@ std::optional<RecordedMap> read_map(const Json& entry, const Json& rows, size_t 
 
 // Nothing if the file is not a whole snapshot: its shape is checked here so that nobody else need.
 std::optional<RecordedAttention> read_snapshot(const fs::path& file) {
-  const std::optional<Json> json = read_json(file);
-  if (!json || !json->is_object()) return std::nullopt;
+  std::string problem;
+  const std::optional<Json> json = try_read_json(file, problem);
+  if (!json) return std::nullopt;
   try {
     RecordedAttention out;
     out.step = json->at("step").get<int64_t>();
@@ -260,8 +279,9 @@ std::optional<RecordedAnalysis> read_curves(const Json& json) {
 // Returns what is wrong with the file, or nothing after its figures have been filed. `last` is the run's last step: an
 // analysis beyond it belongs to a future that a roll-back or a resume has given up.
 std::optional<std::string> add_analysis(RunRecord& run, const fs::path& file, int64_t last) {
-  const std::optional<Json> json = read_json(file);
-  if (!json || !json->is_object()) return "malformed";
+  std::string problem;
+  const std::optional<Json> json = try_read_json(file, problem);
+  if (!json) return problem;
   try {
     std::optional<RecordedAnalysis> curves = read_curves(*json);
     if (!curves) return "malformed";
@@ -311,11 +331,13 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
 void read_quantization(RunRecord& run) {
   const fs::path file = fs::path(run.path) / "quantization.json";
   if (!fs::is_regular_file(file)) return;
-  std::optional<std::string> problem = "malformed";
+  std::string unreadable;
+  const std::optional<Json> json = try_read_json(file, unreadable);
+  std::optional<std::string> problem = unreadable;
   try {
-    const std::optional<Json> json = read_json(file);
-    if (json && json->is_object()) problem = add_quantization(run, *json);
-  } catch (const Json::exception&) {  // malformed
+    if (json) problem = add_quantization(run, *json);
+  } catch (const Json::exception&) {
+    problem = "malformed";
   }
   if (problem) run.notes.push_back("quantization.json is " + *problem);
 }

@@ -7,7 +7,11 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "base/files.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
+#include "base/line_reader.h"
 #include "data/text_file.h"
 
 namespace sluice {
@@ -32,6 +36,7 @@ void PerplexityMeter::add(const std::string& document) {
   const int64_t predicted = opened && !marked ? 0 : 1;
   if (count <= predicted) return;
   ++result_.documents;
+  result_.unknown += std::count(tokens.begin(), tokens.end(), tokenizer_.unknown());
   result_.tokens += count - predicted;
   result_.bytes += int64_t(document.size());
   if (!marked && predicted > 0) result_.bytes -= int64_t(tokenizer_.token_bytes(tokens[0]).size());
@@ -50,7 +55,10 @@ void PerplexityMeter::add(const std::string& document) {
 }
 
 void PerplexityMeter::score() {
-  for (const double sum : log_likelihoods(model_, waiting_)) result_.nats -= sum;
+  for (const double sum : log_likelihoods(model_, waiting_)) {
+    if (!std::isfinite(sum)) throw RunError("the model's loss on the text is not finite, so it has no perplexity");
+    result_.nats -= sum;
+  }
   waiting_.clear();
 }
 
@@ -63,19 +71,6 @@ PerplexityResult PerplexityMeter::finish() {
 
 namespace {
 
-std::string read_text(const std::string& path) {
-  TextFile file(path);
-  std::string text;
-  constexpr size_t kBlock = 1 << 20;
-  for (size_t got = 1; got > 0;) {
-    const size_t before = text.size();
-    text.resize(before + kBlock);
-    got = file.read(text.data() + before, kBlock);
-    text.resize(before + got);
-  }
-  return text;
-}
-
 // The label is a number, or one in a string.
 size_t label_of(const Json& label, size_t endings, const std::string& place) {
   int64_t value = -1;
@@ -86,7 +81,7 @@ size_t label_of(const Json& label, size_t endings, const std::string& place) {
   }
   if (value < 0 || value >= int64_t(endings)) {
     throw UserError("{}: \"label\" is {}, which names none of the {} endings (the test set has no labels)", place,
-                    label.dump(), endings);
+                    shown(label), endings);
   }
   return size_t(value);
 }
@@ -142,16 +137,20 @@ bool is_best(const std::vector<Ending>& endings, const std::vector<double>& sums
 }  // namespace
 
 std::vector<HellaSwagExample> read_hellaswag(const std::string& path, int64_t examples) {
-  const std::string text = read_text(path);
+  TextFile file(path);
+  uint64_t bytes = 0;
+  const auto read = [&](char* to, size_t size) {
+    const size_t got = file.read(to, size);
+    bytes += got;
+    if (bytes > kMostHellaSwagBytes)
+      throw UserError("{} has more than {}, the limit for HellaSwag's examples", path, bytes_text(kMostHellaSwagBytes));
+    return got;
+  };
+  LineReader lines(read, path, kMostHellaSwagLine);
   std::vector<HellaSwagExample> list;
-  size_t line = 0;
-  for (size_t begin = 0, end = 0; begin < text.size() && (examples == 0 || int64_t(list.size()) < examples); begin = end + 1) {
-    end = std::min(text.find('\n', begin), text.size());
-    ++line;
-    const std::string json = text.substr(begin, end - begin);
-    if (json.find_first_not_of(" \t\r") == json.npos) continue;
-    const std::string place = fmt::format("{}, line {}", path, line);
-    list.push_back(example_of(parse_json(json, place), place));
+  for (std::string line; (examples == 0 || int64_t(list.size()) < examples) && lines.next(line);) {
+    if (line.find_first_not_of(" \t") == line.npos) continue;
+    list.push_back(example_of(parse_json(line, lines.place()), lines.place()));
   }
   if (list.empty()) throw UserError("{} has no examples", path);
   return list;
@@ -174,6 +173,8 @@ HellaSwagResult evaluate_hellaswag(Transformer& model, const Tokenizer& tokenize
       }
     }
     const std::vector<double> sums = log_likelihoods(model, texts);
+    if (!std::all_of(sums.begin(), sums.end(), [](double sum) { return std::isfinite(sum); }))
+      throw RunError("the model's loss on an ending of HellaSwag is not finite, so it cannot choose between them");
     size_t next = 0;
     for (size_t i = begin; i < end; ++i) {
       const auto& own = endings[i - begin];

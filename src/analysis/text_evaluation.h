@@ -16,6 +16,7 @@ namespace sluice {
 struct PerplexityResult {
   int64_t documents = 0, tokens = 0, bytes = 0;  // tokens and bytes that were predicted
   double nats = 0;                               // the sum of their losses
+  int64_t unknown = 0;                           // tokens that stand for text which is lost (Tokenizer::unknown)
 
   double loss() const { return nats / double(tokens); }
   double per_token() const;

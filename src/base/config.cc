@@ -9,6 +9,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json_reader.h"
+#include "base/limits.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -16,18 +19,6 @@ namespace {
 using Kind = Field::Kind;
 
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
-
-// A value in a message: what it is, and the value itself where it is short.
-std::string in_words(const Json& value) {
-  constexpr size_t kLongest = 60;
-  if (value.is_object()) return "an object";
-  if (value.is_array()) return "a list";
-  if (value.is_string()) {
-    const auto& text = value.get_ref<const std::string&>();
-    return fmt::format("the string \"{}{}\"", text.substr(0, kLongest), text.size() > kLongest ? "..." : "");
-  }
-  return value.is_number() ? "the number " + value.dump() : value.dump();
-}
 
 std::string quoted_list(const std::vector<std::string>& words) {
   std::string text;
@@ -72,7 +63,7 @@ bool has_kind(const Json& value, Kind kind) {
 }
 
 void check_kind(const Json& value, Kind kind, const std::string& path) {
-  if (!has_kind(value, kind)) throw UserError("{} must be {}, got {}", path, expected(kind), in_words(value));
+  if (!has_kind(value, kind)) throw UserError("{} must be {}, got {}", path, expected(kind), shown(value));
 }
 
 std::string limits(const Field& field) {
@@ -97,9 +88,10 @@ void check_limits(const Field& field, const Json& value, const std::string& path
 
 void check_choice(const Field& field, const Json& value, const std::string& path) {
   const auto& word = value.get_ref<const std::string&>();
+  if (scan_utf8(word).valid != word.size()) throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
   if (field.choices.empty() || std::count(field.choices.begin(), field.choices.end(), word) > 0) return;
   const std::string near = nearest(word, field.choices);
-  throw UserError("{} is \"{}\", but must be one of {}{}", path, word, quoted_list(field.choices),
+  throw UserError("{} is \"{}\", but must be one of {}{}", path, excerpt(word, kMostQuoted), quoted_list(field.choices),
                   near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
 }
 
@@ -154,6 +146,7 @@ std::string lower(std::string word) {
 }  // namespace
 
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
+  if (word.size() > kMostQuoted) return "";  // no real word is as long, and the distance takes time
   const std::string wanted = lower(word);
   std::string best, containing;
   size_t best_distance = std::numeric_limits<size_t>::max();
@@ -268,6 +261,15 @@ const Field* Fields::find(const std::string& name) const {
   return nullptr;
 }
 
+const Field* Fields::find_path(const std::string& path) const {
+  const size_t dot = path.find('.');
+  const Field* field = find(path.substr(0, dot));
+  if (!field || dot == std::string::npos) return field;
+  return field->kind == Kind::kGroup ? field->group->find_path(path.substr(dot + 1)) : nullptr;
+}
+
+bool Fields::knows(const std::string& name) const { return find(name) || shortcut_schema(name); }
+
 const Json* Fields::shortcut_schema(const std::string& name) const {
   for (const Shortcut& shortcut : shortcuts_) {
     if (shortcut.name == name) return &shortcut.schema;
@@ -330,7 +332,7 @@ void Fields::check_keys(const Json& json, const std::string& path, bool expanded
   for (const auto& [key, value] : json.items()) {
     const bool shortcut = !expanded && (shortcut_schema(key) || (expand_ && key == "type"));
     if (find(key) || shortcut) continue;
-    throw UserError("unknown config key {}{}", join(path, key), suggestion(key, path));
+    throw UserError("unknown config key {}{}", join(path, excerpt(key, kMostQuoted)), suggestion(key, path));
   }
 }
 

@@ -108,6 +108,9 @@ class Fields {
   std::string reference(const std::string& path) const;
   const std::vector<std::unique_ptr<Field>>& list() const { return fields_; }
   const Field* find(const std::string& name) const;
+  const Field* find_path(const std::string& path) const;  // "train.optimizer.lr"; null where there is no such key
+  bool knows(const std::string& name) const;              // a field, or a key that only `expand` understands
+  bool accepts_string() const;                            // a bare string is short for {"type": string}
   // Schema of keys that only `expand` understands (a group's shortcuts).
   void add_shortcut(std::string name, Json schema, std::string help);
 
@@ -117,7 +120,6 @@ class Fields {
   Field& push_list(std::string name, std::string help, std::shared_ptr<Fields> element,
                    std::function<void(const Json&, const std::string&)> parse, std::function<Json()> dump);
   bool applies(const Field& field) const;
-  bool accepts_string() const;              // a bare string is short for {"type": string}
   const Json* shortcut_schema(const std::string& name) const;
   void check_keys(const Json& json, const std::string& path, bool expanded) const;
   void parse_known(const Json& json, const std::string& path) const;
@@ -141,11 +143,6 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
 // The JSON Schema of a whole config file: schema() with the keys "base" and "$schema" that a file may have.
 Json file_schema(const Fields& fields);
 
-// Lays `top` over `config`: objects merge key by key, anything else is replaced. An object with a "type" that is not
-// the one below replaces it whole, because the keys below belong to another type. A string below an object without
-// "type" counts as {"type": string}.
-void merge_config(Json& config, const Json& top);
-
 // A config file as it stands; "base" and "$schema" are taken out.
 struct ConfigFile {
   std::string path;
@@ -155,10 +152,5 @@ struct ConfigFile {
 // Reads a config file and the chain of its "base" files (relative to the file that names them), the innermost first.
 // Throws UserError on a loop or a missing file.
 std::vector<ConfigFile> read_config_files(const std::string& path);
-// The same merged, the outermost on top.
-Json read_config_chain(const std::string& path);
-
-// Applies "a.b.c=value": merge_config of {"a": {"b": {"c": value}}}. The value is JSON, or else a plain string.
-void apply_override(Json& config, const std::string& assignment);
 
 }  // namespace sluice

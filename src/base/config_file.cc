@@ -1,12 +1,16 @@
-// Config files: the chain of "base" files, merging, and --set overrides.
+// Config files: the chain of "base" files.
 #include <algorithm>
 #include <filesystem>
+#include <set>
 #include <utility>
 #include <vector>
 
 #include "base/config.h"
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -23,87 +27,50 @@ std::string chain_text(const std::vector<std::string>& chain) {
 std::string base_path(const Json& json, const std::string& path) {
   if (!json.contains("base")) return "";
   if (!json["base"].is_string() || json["base"].get<std::string>().empty()) {
-    throw UserError("{}: base must be the path of a config file, got {}", path, json["base"].dump());
+    throw UserError("{}: base must be the path of a config file, got {}", path, shown(json["base"]));
   }
   const fs::path base = json["base"].get<std::string>();
   return (base.is_absolute() ? base : fs::path(path).parent_path() / base).lexically_normal().string();
 }
 
-// `chain` holds the files from the outermost to the one that names `path`.
-std::vector<ConfigFile> read_with_bases(const std::string& path, std::vector<std::string> chain) {
-  const auto same_file = [&](const std::string& other) {
-    return fs::weakly_canonical(other) == fs::weakly_canonical(path);
-  };
-  const bool loop = std::any_of(chain.begin(), chain.end(), same_file);
-  if (!chain.empty() && !loop && !fs::exists(path)) {
-    throw UserError("{}: base names \"{}\", which does not exist (config chain: {})", chain.back(), path,
-                    chain_text(chain));
-  }
-  chain.push_back(path);
-  if (loop) throw UserError("the base of a config leads back to itself: {}", chain_text(chain));
+// Its place in the file system, however it is written; as it stands where that cannot be told.
+fs::path identity_of(const std::string& path) {
+  std::error_code error;
+  const fs::path canonical = fs::weakly_canonical(path, error);
+  return error ? fs::path(path) : canonical;
+}
 
-  Json json = read_json_file(path);
+// A config as it stands in its file; "base", the path of the one below, is returned.
+std::string read_one(const std::string& path, Json& json) {
+  json = read_json_file(path);
   if (!json.is_object()) throw UserError("{}: a config must be a JSON object, {{...}}", path);
+  check_key_count(json, path);
   const std::string base = base_path(json, path);
   json.erase("base");
   json.erase("$schema");  // for editors
-  std::vector<ConfigFile> files;
-  if (!base.empty()) files = read_with_bases(base, std::move(chain));
-  files.push_back({path, std::move(json)});
-  return files;
-}
-
-// The value of an override. What looks like the start of JSON must be JSON; anything else may be a plain word.
-Json override_value(const std::string& text, const std::string& assignment) {
-  try {
-    return parse_json(text, fmt::format("--set {}", assignment));
-  } catch (const UserError&) {
-    if (!text.empty() && (text[0] == '{' || text[0] == '[' || text[0] == '"')) throw;
-    return text;
-  }
+  return base;
 }
 
 }  // namespace
 
-void merge_config(Json& config, const Json& top) {
-  if (!top.is_object()) {
-    config = top;
-    return;
+std::vector<ConfigFile> read_config_files(const std::string& path) {
+  std::vector<ConfigFile> files;  // the outermost first
+  std::vector<std::string> chain;
+  std::set<fs::path> seen;
+  for (std::string next = path; !next.empty();) {
+    const bool loop = !seen.insert(identity_of(next)).second;
+    std::error_code error;
+    if (!chain.empty() && !loop && !fs::exists(next, error)) {
+      throw UserError("{}: base names \"{}\", which does not exist (config chain: {})", chain.back(), next, chain_text(chain));
+    }
+    chain.push_back(next);
+    if (loop) throw UserError("the base of a config leads back to itself: {}", chain_text(chain));
+    if (chain.size() > kMostBases) throw UserError("{}: its chain of bases has more than {} files", path, kMostBases);
+    files.emplace_back();
+    files.back().path = next;
+    next = read_one(files.back().path, files.back().json);
   }
-  if (config.is_string() && !top.contains("type")) config = Json{{"type", config}};
-  const bool other_type = top.contains("type") && config.is_object() && config.value("type", Json()) != top["type"];
-  if (!config.is_object() || other_type) {
-    config = top;
-    return;
-  }
-  for (const auto& [key, value] : top.items()) merge_config(config[key], value);
+  std::reverse(files.begin(), files.end());
+  return files;
 }
-
-std::vector<ConfigFile> read_config_files(const std::string& path) { return read_with_bases(path, {}); }
-
-Json read_config_chain(const std::string& path) {
-  Json config = Json::object();
-  for (const ConfigFile& file : read_config_files(path)) merge_config(config, file.json);
-  return config;
-}
-
-void apply_override(Json& config, const std::string& assignment) {
-  const size_t equals = assignment.find('=');
-  const std::string key = assignment.substr(0, equals);
-  const bool empty_part = key.empty() || key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos;
-  if (equals == std::string::npos || empty_part) {
-    throw UserError("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", assignment);
-  }
-  Json top = override_value(assignment.substr(equals + 1), assignment);
-  size_t end = key.size();
-  while (true) {
-    const size_t dot = key.rfind('.', end - 1);
-    const size_t begin = dot == std::string::npos ? 0 : dot + 1;
-    top = Json{{key.substr(begin, end - begin), std::move(top)}};
-    if (begin == 0) break;
-    end = dot;
-  }
-  merge_config(config, top);
-}
-
 }  // namespace sluice

@@ -14,7 +14,10 @@
 #include <unistd.h>
 #include <xxhash.h>
 
+#include "base/aside.h"
 #include "base/error.h"
+#include "base/input_file.h"
+#include "base/limits.h"
 
 namespace sluice {
 
@@ -25,19 +28,26 @@ namespace {
 constexpr size_t kWriteBuffer = 1 << 20;
 constexpr size_t kReadBuffer = 1 << 20;
 
-// Errors that the user mends by naming another place or changing permissions.
-bool is_about_the_place(int error) {
-  constexpr int kErrors[] = {EACCES, EPERM,  EROFS, ENOENT,       ENOTDIR,
-                             EISDIR, EEXIST, ELOOP, ENAMETOOLONG, EINVAL};
-  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
-}
-
 fs::path folder_of(const fs::path& path) {
   const fs::path parent = path.parent_path();
   return parent.empty() ? fs::path(".") : parent;
 }
 
+// A call that a signal has interrupted has done nothing, and is made again.
+template <class Call>
+int again(const Call& call) {
+  int result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
+
 }  // namespace
+
+bool is_about_the_place(int error) {
+  constexpr int kErrors[] = {EACCES, EPERM,        EROFS,  ENOENT, ENOTDIR, EISDIR, EEXIST,
+                             ELOOP,  ENAMETOOLONG, EINVAL, ENXIO,  ENODEV,  EILSEQ};
+  return std::find(std::begin(kErrors), std::end(kErrors), error) != std::end(kErrors);
+}
 
 void throw_file_error(const char* action, const fs::path& path, int error) {
   const std::string text = fmt::format("cannot {} {}: {}", action, path.string(), std::strerror(error));
@@ -65,7 +75,7 @@ std::string checksum_text(uint64_t checksum) { return fmt::format("{:016x}", che
 uint64_t checksum_of(std::string_view bytes) { return XXH3_64bits(bytes.data(), bytes.size()); }
 
 uint64_t checksum_of_file(const fs::path& path) {
-  const File file(path, O_RDONLY);
+  const File file = open_regular(path);
   posix_fadvise(file.descriptor(), 0, 0, POSIX_FADV_SEQUENTIAL);
   Checksum sum;
   std::vector<char> buffer(kReadBuffer);
@@ -80,7 +90,7 @@ uint64_t checksum_of_file(const fs::path& path) {
 // ---- File -----------------------------------------------------------------------------------------------------------
 
 File::File(fs::path path, int flags) : path_(std::move(path)) {
-  descriptor_ = open(path_.c_str(), flags | O_CLOEXEC, 0666);
+  descriptor_ = again([&] { return open(path_.c_str(), flags | O_CLOEXEC, 0666); });
   if (descriptor_ < 0) throw_file_error((flags & O_ACCMODE) == O_RDONLY ? "open" : "write", path_, errno);
 }
 
@@ -143,12 +153,12 @@ size_t File::read_at(uint64_t offset, void* data, size_t bytes) const {
 }
 
 void File::truncate(uint64_t bytes) {
-  if (ftruncate(descriptor_, off_t(bytes)) != 0) throw_file_error("cut", path_, errno);
+  if (again([&] { return ftruncate(descriptor_, off_t(bytes)); }) != 0) throw_file_error("cut", path_, errno);
 }
 
 void File::sync() {
   // Pipes and some special files have nothing to sync and say EINVAL.
-  if (fsync(descriptor_) != 0 && errno != EINVAL) throw_file_error("sync", path_, errno);
+  if (again([&] { return fsync(descriptor_); }) != 0 && errno != EINVAL) throw_file_error("sync", path_, errno);
 }
 
 void File::close() {
@@ -159,14 +169,16 @@ void File::close() {
 
 // ---- FileWriter -----------------------------------------------------------------------------------------------------
 
-FileWriter::FileWriter(const fs::path& path) : file_(path, O_WRONLY | O_CREAT | O_TRUNC) {
+FileWriter::FileWriter(const fs::path& path) : FileWriter(File(path, O_WRONLY | O_CREAT | O_EXCL), path) {}
+
+FileWriter::FileWriter(File file, fs::path place) : file_(std::move(file)), place_(std::move(place)) {
   buffer_.reserve(kWriteBuffer);
 }
 
 FileWriter::~FileWriter() {
   if (finished_) return;
   std::error_code ignored;
-  fs::remove(file_.path(), ignored);
+  fs::remove(place_, ignored);
 }
 
 void FileWriter::write(const void* data, size_t bytes) {
@@ -198,19 +210,13 @@ void FileWriter::finish() {
 
 // ---- whole files ----------------------------------------------------------------------------------------------------
 
-std::string read_file(const fs::path& path) {
-  const File file(path, O_RDONLY);
-  std::string text(file.size(), '\0');
-  text.resize(file.read_at(0, text.data(), text.size()));
-  // Files of /proc have no size, and others may have grown.
-  std::vector<char> more(kReadBuffer);
-  while (const size_t got = file.read_at(text.size(), more.data(), more.size())) text.append(more.data(), got);
-  return text;
-}
+std::string read_file(const fs::path& path) { return read_regular_file(path, kMostTokenizerBytes, "a file read whole"); }
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
-  const fs::path aside = path.string() + ".tmp";
-  FileWriter writer(aside);
+  remove_leftovers(folder_of(path), path.filename().string());
+  FileAside made = create_file_aside(path);
+  const fs::path aside = made.place;
+  FileWriter writer(std::move(made.file), aside);
   writer.write(bytes);
   writer.finish();
   try {
@@ -222,8 +228,21 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
   }
 }
 
+void write_named_file(const fs::path& path, std::string_view bytes) {
+  struct stat status {};
+  const bool there = stat(path.c_str(), &status) == 0;
+  if (there && !S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) {
+    File file(path, O_WRONLY);
+    file.write(bytes.data(), bytes.size());
+    return file.close();
+  }
+  std::error_code error;
+  const fs::path followed = fs::is_symlink(path, error) ? fs::weakly_canonical(path, error) : path;
+  write_file_atomic(error ? path : followed, bytes);
+}
+
 void rename_durably(const fs::path& from, const fs::path& to) {
-  if (rename(from.c_str(), to.c_str()) != 0) {
+  if (again([&] { return rename(from.c_str(), to.c_str()); }) != 0) {
     throw_file_error("rename", fmt::format("{} to {}", from.string(), to.string()), errno);
   }
   sync_folder(folder_of(to));
@@ -231,23 +250,36 @@ void rename_durably(const fs::path& from, const fs::path& to) {
 }
 
 void replace_durably(const fs::path& from, const fs::path& to) {
+  std::error_code ignored;
   if (fs::exists(to)) {
-    const bool swapped = renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE) == 0;
+    const bool swapped =
+        again([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE); }) == 0;
+    const fs::path former = swapped ? from : name_aside(to);
     if (swapped) sync_folder(folder_of(to));
-    fs::remove_all(swapped ? from : to);
-    if (swapped) return;
+    else rename_durably(to, former), rename_durably(from, to);
+    fs::remove_all(former, ignored);
+    return;
   }
   rename_durably(from, to);
 }
 
+bool rename_to_free(const fs::path& from, const fs::path& to) {
+  if (again([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); }) == 0) return true;
+  std::error_code ignored;
+  if (errno == EEXIST || fs::exists(fs::symlink_status(to, ignored))) return false;
+  rename_durably(from, to);  // a file system that cannot do both at once
+  return true;
+}
+
 FolderWriter::FolderWriter(fs::path target) : target_(target.has_filename() ? target : target.parent_path()) {
   std::error_code error;
+  if (fs::is_symlink(target_, error)) target_ = fs::weakly_canonical(target_);
   if (fs::exists(target_) && !(fs::is_directory(target_) && fs::is_empty(target_, error))) {
     throw UserError("{} is there already and is not an empty folder; name another, or remove it", target_.string());
   }
-  aside_ = target_.string() + ".tmp";
-  fs::remove_all(aside_);
-  create_folders(aside_);
+  create_folders(folder_of(target_));
+  remove_leftovers(folder_of(target_), target_.filename().string());
+  aside_ = create_folder_aside(target_);
 }
 
 FolderWriter::~FolderWriter() {
@@ -264,7 +296,8 @@ void FolderWriter::finish() {
 
 void create_folders(const fs::path& path) {
   std::error_code error;
-  fs::create_directories(path, error);
+  do fs::create_directories(path, error);
+  while (error == std::errc::interrupted);
   if (!error && !fs::is_directory(path, error) && !error) error = std::make_error_code(std::errc::not_a_directory);
   if (error) throw_file_error("create the folder", path, error.value());
 }

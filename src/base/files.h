@@ -12,6 +12,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 struct XXH3_state_s;
@@ -20,6 +21,8 @@ namespace sluice {
 
 // Throws for the errno value `error`: "cannot write runs/a/config.json: No space left on device".
 [[noreturn]] void throw_file_error(const char* action, const std::filesystem::path& path, int error);
+// Whether the user mends that errno value by naming another place or changing permissions.
+bool is_about_the_place(int error);
 
 class Checksum {
  public:
@@ -43,6 +46,10 @@ class File {
  public:
   // `flags` as for open(2), O_CLOEXEC is added; a file that is created gets mode 0666 less the umask.
   File(std::filesystem::path path, int flags);
+  struct Opened {
+    int descriptor;
+  };
+  File(std::filesystem::path path, Opened opened) : path_(std::move(path)), descriptor_(opened.descriptor) {}
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
   ~File();
@@ -65,7 +72,8 @@ class File {
 // Writes a new file through a buffer, and sums what it writes. Without finish() the file is removed again.
 class FileWriter {
  public:
-  explicit FileWriter(const std::filesystem::path& path);  // empties a file that is there
+  explicit FileWriter(const std::filesystem::path& path);  // UserError where something has that name already
+  FileWriter(File file, std::filesystem::path place);      // one that was made for this, and where it lies
   ~FileWriter();
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -82,16 +90,22 @@ class FileWriter {
   void flush();
 
   File file_;
+  std::filesystem::path place_;
   Checksum checksum_;
   std::vector<char> buffer_;
   uint64_t bytes_ = 0;
   bool finished_ = false;
 };
 
+// Of a regular file of up to 512 MiB; see base/input_file.h for other limits.
 std::string read_file(const std::filesystem::path& path);
 
-// Puts `bytes` at `path`, durably; a reader sees the old file or the new one, never a part, and so does a failure.
+// Puts `bytes` at `path`, durably; a reader sees the old file or the new one, never a part, and so does a failure. It
+// is written under a name of its own first (base/aside.h). A link at `path` is replaced, not followed.
 void write_file_atomic(const std::filesystem::path& path, std::string_view bytes);
+
+// The same for a file that the user has named: a link is followed, and a pipe or a device is written to.
+void write_named_file(const std::filesystem::path& path, std::string_view bytes);
 
 // Renames, and syncs the folder (or both folders) so that the new name survives a power cut.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
@@ -100,8 +114,11 @@ void rename_durably(const std::filesystem::path& from, const std::filesystem::pa
 // Linux all common ones) there is never nothing of that name. For folders, which rename() does not replace.
 void replace_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// A folder that is either whole or not there: its files go to path(), beside the target, until finish() gives it its
-// name. Without finish() all is removed again.
+// Renames, unless something has the name `to`: false then.
+bool rename_to_free(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// A folder that is either whole or not there: its files go to path(), beside the target (base/aside.h), until finish()
+// gives it its name. Without finish() all is removed again.
 class FolderWriter {
  public:
   // UserError where the target is there already, unless it is an empty folder. What a killed writer has left is removed.

@@ -4,23 +4,22 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cerrno>
 #include <charconv>
 #include <cmath>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <functional>
 #include <iterator>
-#include <regex>
-#include <sstream>
+#include <string_view>
 #include <unordered_set>
 #include <utility>
 #include <vector>
 
 #include "base/error.h"
+#include "base/input_file.h"
+#include "base/json_reader.h"
+#include "base/limits.h"
 
 namespace sluice {
 namespace {
@@ -187,8 +186,25 @@ class Lenient {
 
   static bool is_too_large(const std::string& word) {
     if (!std::isinf(std::strtod(word.c_str(), nullptr))) return false;
-    static const std::regex number("-?(0|[1-9][0-9]*)([.][0-9]+)?([eE][-+]?[0-9]+)?");
-    return std::regex_match(word, number);
+    std::string_view rest = word;
+    if (rest.starts_with('-')) rest.remove_prefix(1);
+    const bool one_zero = rest.starts_with('0');
+    const size_t whole = take_digits(rest);
+    if (whole == 0 || (one_zero && whole > 1)) return false;
+    if (rest.starts_with('.') && (rest.remove_prefix(1), take_digits(rest) == 0)) return false;
+    if (rest.starts_with('e') || rest.starts_with('E')) {
+      rest.remove_prefix(1);
+      if (rest.starts_with('-') || rest.starts_with('+')) rest.remove_prefix(1);
+      if (take_digits(rest) == 0) return false;
+    }
+    return rest.empty();
+  }
+
+  // Takes the digits off the front; how many there were.
+  static size_t take_digits(std::string_view& text) {
+    const size_t digits = std::min(text.find_first_not_of("0123456789"), text.size());
+    text.remove_prefix(digits);
+    return digits;
   }
 
   const std::string& from_;
@@ -225,7 +241,7 @@ class Builder : public nlohmann::json_sax<Json> {
   bool key(string_t& name) override {
     if (!keys_.back().insert(name).second) {
       fail(consumed_ - std::min(consumed_, name.size() + 2),
-           fmt::format("the key \"{}\" stands here a second time", name));
+           fmt::format("the key \"{}\" stands here a second time", excerpt(name, kMostQuoted)));
     }
     key_ = name;
     return true;
@@ -301,14 +317,12 @@ Json parse_json(const std::string& text, const std::string& name, const JsonOpti
   return build(lenient.text(), name, [&](size_t offset) { return place_of(text, lenient.original(offset)); });
 }
 
+Json read_json_file(const std::string& path, uint64_t most_bytes, const char* what, const JsonOptions& options) {
+  return parse_json(read_file_or_pipe(path, most_bytes, what), path, options);
+}
+
 Json read_json_file(const std::string& path, const JsonOptions& options) {
-  if (std::filesystem::is_directory(path)) throw UserError("cannot read \"{}\": it is a folder, not a file", path);
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw UserError("cannot read \"{}\": {}", path, std::strerror(errno));
-  std::ostringstream text;
-  text << file.rdbuf();
-  if (file.bad()) throw UserError("cannot read \"{}\": {}", path, std::strerror(errno));
-  return parse_json(text.str(), path, options);
+  return read_json_file(path, kMostConfigBytes, "a JSON file", options);
 }
 
 }  // namespace sluice

@@ -19,7 +19,9 @@ struct JsonOptions {
 // `name` is the file (or the option) in messages: "configs/a.json:3:7: ...". Throws UserError.
 Json parse_json(const std::string& text, const std::string& name, const JsonOptions& options = {});
 
-// Throws UserError where the file cannot be read.
+// A file of up to `most_bytes`, or a pipe that a shell hands on. UserError where it cannot be read; `what` names the kind of
+// file that the limit is for. Without a limit that of configs, 64 MiB.
+Json read_json_file(const std::string& path, uint64_t most_bytes, const char* what, const JsonOptions& options = {});
 Json read_json_file(const std::string& path, const JsonOptions& options = {});
 
 }  // namespace sluice

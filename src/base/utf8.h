@@ -17,6 +17,13 @@ Utf8Scan scan_utf8(std::string_view text);
 
 inline constexpr std::string_view kReplacementCharacter = "\xEF\xBF\xBD";  // U+FFFD
 
+// U+FEFF before a text says how it is encoded and is no part of it.
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+inline std::string_view without_byte_order_mark(std::string_view text) {
+  if (text.starts_with(kByteOrderMark)) text.remove_prefix(kByteOrderMark.size());
+  return text;
+}
+
 // Bytes of the character that starts with `lead`; 1 for a byte that starts none.
 inline size_t utf8_length(char lead) {
   const unsigned char byte = static_cast<unsigned char>(lead);

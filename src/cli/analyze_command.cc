@@ -11,6 +11,7 @@
 #include "analysis/analyzer.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/load_model.h"
@@ -56,6 +57,7 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   LoadedModel loaded = load_model(path, backend, load);
   print_notes(loaded.damaged);
   const fs::path run = args.save ? run_of(loaded.checkpoint) : "";
+  if (args.save) check_output_folder("--save", run / "analysis");
   const std::unique_ptr<DataSource> source = open_source(args, loaded);
   AnalysisOptions options;
   options.sequences = args.sequences;
@@ -75,13 +77,14 @@ Json as_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses
 
 void analyze(AnalyzeArguments args) {
   std::sort(args.thresholds.begin(), args.thresholds.end());
+  check_output_file("--json", args.json);
   const std::vector<fs::path> checkpoints = checkpoints_of(args);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   std::vector<Analysis> analyses;
   for (const fs::path& path : checkpoints) analyses.push_back(analyze_one(args, path, *backend));
   const size_t width = terminal_width();
-  if (args.json != "-") fmt::print("{}", analysis_text(analyses, width > 0 ? width : 120));
   if (!args.json.empty()) write_json(as_json(args, analyses), args.json);
+  if (args.json != "-") print_text(harmless_lines(analysis_text(analyses, width > 0 ? width : 120)));
 }
 
 }  // namespace
@@ -95,16 +98,16 @@ void add_analyze_command(CLI::App& app) {
       ->type_name("SHARD");
   command->add_option("--tokenizer", args->tokenizer, "what made the shards (default: what the run's data.tokenizer says)");
   command->add_option("--sequences", args->sequences, "held-out sequences")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20))
+      ->check(between(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
   command->add_option("--length", args->length, "tokens of a sequence (default: 64, or the model's context)")
-      ->check(CLI::Range(int64_t{2}, int64_t{4096}));
+      ->check(between(int64_t{2}, int64_t{4096}));
   command->add_option("--thresholds", args->thresholds, "mean attention above which a position counts as a sink")
       ->delimiter(',')
-      ->check(CLI::Range(0.0, 1.0))
+      ->check(between(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--map-positions", args->map_positions, "positions of the mean attention maps in the JSON; 0: none")
-      ->check(CLI::Range(int64_t{0}, int64_t{1024}))
+      ->check(between(int64_t{0}, int64_t{1024}))
       ->capture_default_str();
   command->add_flag("--no-gradients", args->no_gradients, "leave out the gradients of the values, and their memory");
   command->add_option("--device", args->device, "where it runs")

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/step_benchmark.h"
@@ -18,11 +19,12 @@ struct BenchArguments {
 };
 
 void bench(const BenchArguments& args) {
+  check_output_file("--json", args.json);
   const Experiment experiment = load_experiment(args.config, args.overrides);
   const std::unique_ptr<Backend> backend = make_backend(experiment.device, 0, experiment.train.attention_backend);
-  fmt::print("{}\n", backend->describe());
+  print_line("{}", backend->describe());
   const StepBenchmark result = benchmark_step(*backend, experiment, args.warmup, args.steps);
-  fmt::print("{}", to_text(result, experiment));
+  print_text(harmless_lines(to_text(result, experiment)));
   if (!args.json.empty()) write_json(to_json(result), args.json);
 }
 
@@ -33,8 +35,8 @@ void add_bench_command(CLI::App& app) {
   auto args = std::make_shared<BenchArguments>();
   command->add_option("config", args->config, "the experiment's JSON file, such as configs/bench/small.json")->required();
   add_set_option(*command, args->overrides);
-  command->add_option("--steps", args->steps, "steps that are timed")->check(CLI::Range(1, 10000));
-  command->add_option("--warmup", args->warmup, "steps before them")->check(CLI::Range(0, 10000));
+  command->add_option("--steps", args->steps, "steps that are timed")->check(between(1, 10000));
+  command->add_option("--warmup", args->warmup, "steps before them")->check(between(0, 10000));
   command->add_option("--json", args->json, "also write the figures here");
   command->callback([args] { bench(*args); });
 }

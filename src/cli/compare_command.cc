@@ -31,12 +31,12 @@ std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
   std::set<fs::path> seen;
   for (const std::string& path : paths) {
     if (paths.size() > 1 && fs::is_regular_file(path)) {
-      fmt::print(stderr, "note: {} is a file and no run; it is left out\n", path);
+      tell("note: {} is a file and no run; it is left out", path);
       continue;
     }
     for (const std::string& folder : run_folders(path)) {
       if (seen.insert(fs::weakly_canonical(folder)).second) runs.push_back(read_run(folder));
-      else fmt::print(stderr, "note: {} is named twice; it counts once\n", folder);
+      else tell("note: {} is named twice; it counts once", folder);
     }
   }
   if (runs.empty()) throw UserError("compare: none of the paths is a run's folder");
@@ -44,18 +44,25 @@ std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
 }
 
 void run_compare(const CompareOptions& options) {
+  check_output_file("--json", options.json);
+  if (!options.report.empty()) {
+    const std::filesystem::path folder = std::filesystem::path(options.report).parent_path();
+    if (!folder.empty()) check_output_folder("--report", folder);
+    std::error_code error;
+    if (folder.empty() || std::filesystem::exists(folder, error)) check_output_file("--report", options.report);
+  }
   std::vector<RunRecord> runs = read_runs(options.runs);
   const Comparison comparison = compare_runs(std::move(runs));
 
   print_notes(comparison.warnings);
+  // The files first: whoever reads the table may go away.
+  if (!options.report.empty()) write_report(comparison, options.report);
+  if (!options.json.empty()) write_json(to_json(comparison), options.json);
   if (options.json != "-") {
     const ComparisonTable table = make_table(comparison);
-    fmt::print("{}", options.markdown ? to_markdown(table) : to_text(table, terminal_width()));
+    print_text(options.markdown ? to_markdown(table) : to_text(table, terminal_width()));
   }
-  if (!options.json.empty()) write_json(to_json(comparison), options.json);
-  if (options.report.empty()) return;
-  write_report(comparison, options.report);
-  fmt::print(stderr, "report: {}\n", options.report);
+  if (!options.report.empty()) tell("report: {}", options.report);
 }
 
 }  // namespace

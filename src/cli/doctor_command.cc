@@ -15,6 +15,7 @@
 #include "base/build_info.h"
 #include "cli/commands.h"
 #include "cli/machine.h"
+#include "cli/output.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/device.h"
 
@@ -24,15 +25,15 @@ namespace {
 constexpr double kGiB = 1024.0 * 1024.0 * 1024.0;
 constexpr double kSecondsPerRate = 0.7;
 
-void print_row(const std::string& name, const std::string& value) { fmt::print("  {:<18}{}\n", name, value); }
+void print_row(const std::string& name, const std::string& value) { print_out("  {:<18}{}\n", name, value); }
 
 void print_feature(const std::string& name, bool present, const std::string& without) {
-  fmt::print("  {} {:<16}{}\n", present ? "✓" : "✗", name, present ? "" : without);
+  print_out("  {} {:<16}{}\n", present ? "✓" : "✗", name, present ? "" : without);
 }
 
 void print_build() {
   const BuildInfo& info = build_info();
-  fmt::print("Build\n");
+  print_out("Build\n");
   print_row("version", info.version + (info.commit.empty() ? "" : ", commit " + info.commit));
   print_row("compiler", fmt::format("{}, {} ({})", info.compiler, info.build_type, info.flags));
   print_row(
@@ -68,14 +69,14 @@ void print_gpus() {
 }
 
 void print_machine(const Machine& machine, int threads) {
-  fmt::print("\nMachine\n");
+  print_out("\nMachine\n");
   std::string processors = fmt::format("{}, {} usable", machine.processors, machine.usable_processors);
   if (machine.quota > 0) processors += fmt::format(", {:.1f} in this container", machine.quota);
   print_row("processor", machine.processor.empty() ? "unknown" : machine.processor);
   print_row("processors", processors);
   print_row("memory", memory_text(machine));
   print_row("instruction sets", fmt::format("{}", fmt::join(machine.instruction_sets, " ")));
-  fmt::print("\nChosen\n");
+  print_out("\nChosen\n");
   print_row("kernels",
             fmt::format("{} (compiled: {}; SLUICE_CPU_ISA narrows it)", cpu_isa_name(), build_info().isa_sets));
   print_row("oneDNN", onednn_instruction_set());
@@ -84,7 +85,7 @@ void print_machine(const Machine& machine, int threads) {
 }
 
 void print_speed(const std::string& what, const MachineSpeed& speed) {
-  fmt::print("\nMeasured on the {}, best call\n", what);
+  print_out("\nMeasured on the {}, best call\n", what);
   print_row("fp32 matmul", fmt::format("{:.0f} GFLOP/s", speed.f32_matmul));
   print_row("bf16 matmul", speed.bf16_matmul > 0 ? fmt::format("{:.0f} GFLOP/s", speed.bf16_matmul) : "none");
   print_row("memory copy", fmt::format("{:.1f} GB/s, read and written", speed.copy));
@@ -112,7 +113,7 @@ void run_doctor(bool quick) {
   print_machine(machine, threads);
   MachineSpeed speed;
   if (quick) {
-    fmt::print("\nPeaks were not measured (--quick).\n");
+    print_out("\nPeaks were not measured (--quick).\n");
   } else {
     speed = measure_machine(kSecondsPerRate);
     print_speed("CPU", speed);
@@ -120,8 +121,8 @@ void run_doctor(bool quick) {
   }
   std::vector<std::string> warnings = machine_warnings(machine, speed, threads);
   for (std::string& warning : setting_warnings()) warnings.push_back(std::move(warning));
-  fmt::print("\n{}\n", warnings.empty() ? "Nothing to warn about." : "Warnings");
-  for (const std::string& warning : warnings) fmt::print("  ! {}\n", warning);
+  print_out("\n{}\n", warnings.empty() ? "Nothing to warn about." : "Warnings");
+  for (const std::string& warning : warnings) print_out("  ! {}\n", warning);
 }
 
 }  // namespace

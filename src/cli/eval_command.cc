@@ -10,6 +10,7 @@
 #include "analysis/text_evaluation.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
 #include "kernels/device.h"
@@ -50,24 +51,26 @@ PerplexityResult measure_text(const EvalArguments& args, const LoadedModel& load
     line.show(reader);
   }
   const PerplexityResult result = meter.finish();
+  line.end();
+  print_text_notes(reader.report(), args.text);
+  print_unknown(result.unknown, tokenizer, "");
   if (result.tokens == 0) throw UserError("the text has no token to predict");
   return result;
 }
 
 void print_perplexity(const PerplexityResult& result, int64_t stride, int64_t context) {
-  fmt::print("perplexity {:.4f} per token, {:.4f} per byte ({:.4f} bits); loss {:.5f}\n", result.per_token(),
+  print_out("perplexity {:.4f} per token, {:.4f} per byte ({:.4f} bits); loss {:.5f}\n", result.per_token(),
              result.per_byte(), result.bits_per_byte(), result.loss());
-  fmt::print("  {} documents, {} tokens, {} bytes; windows of {} tokens, {}\n", result.documents, result.tokens,
+  print_out("  {} documents, {} tokens, {} bytes; windows of {} tokens, {}\n", result.documents, result.tokens,
              result.bytes, context, stride == context ? "not overlapping" : fmt::format("{} apart", stride));
 }
 
 HellaSwagResult measure_hellaswag(const std::vector<HellaSwagExample>& examples, const LoadedModel& loaded,
                                   const Tokenizer& tokenizer) {
-  const bool terminal = isatty(STDERR_FILENO) != 0;
   const auto result = evaluate_hellaswag(*loaded.model, tokenizer, examples, loaded.experiment.data.first_token, [&](int64_t done) {
-    if (terminal) fmt::print(stderr, "\rHellaSwag {}/{}\x1b[K", done, examples.size());
+    show_live_line(STDERR_FILENO, fmt::format("HellaSwag {}/{}", done, examples.size()));
   });
-  if (terminal) fmt::print(stderr, "\r\x1b[K");
+  clear_live_line(STDERR_FILENO);
   return result;
 }
 
@@ -76,12 +79,13 @@ void print_hellaswag(const HellaSwagResult& result) {
     const double share = double(right) / double(result.examples);
     return fmt::format("{:.2f} % (±{:.2f})", 100 * share, 100 * std::sqrt(share * (1 - share) / double(result.examples)));
   };
-  fmt::print("HellaSwag, {} examples: {} by sum, {} by mean over tokens, {} by mean over bytes\n", result.examples,
+  print_out("HellaSwag, {} examples: {} by sum, {} by mean over tokens, {} by mean over bytes\n", result.examples,
              percent(result.by_sum), percent(result.by_token), percent(result.by_byte));
 }
 
 void run_eval(const EvalArguments& args) {
   if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
+  check_output_file("--json", args.json);
   std::vector<HellaSwagExample> examples;
   if (!args.hellaswag.empty()) examples = read_hellaswag(args.hellaswag, args.limit);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
@@ -92,7 +96,7 @@ void run_eval(const EvalArguments& args) {
   if (stride > context) throw UserError("--stride {} is larger than model.context, which is {}", stride, context);
 
   const bool quiet = args.json == "-";
-  if (!quiet) fmt::print("{} at step {}, {}\n", loaded.checkpoint.string(), loaded.step, tokenizer->name());
+  if (!quiet) print_line("{} at step {}, {}", loaded.checkpoint.string(), loaded.step, tokenizer->name());
   Json json = {{"checkpoint", loaded.checkpoint.string()}, {"step", loaded.step}, {"tokenizer", tokenizer->name()}};
   if (!args.text.inputs.empty()) {
     const PerplexityResult result = measure_text(args, loaded, *tokenizer, stride);
@@ -116,10 +120,10 @@ void add_eval_command(CLI::App& app) {
   add_text_options(*command, args->text, false);
   command->add_option("--tokenizer", args->tokenizer, "the model's tokenizer; by default what the run's data.tokenizer says");
   command->add_option("--stride", args->stride, "tokens between the beginnings of windows; by default model.context")
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 20));
+      ->check(between(int64_t{1}, int64_t{1} << 20));
   command->add_option("--hellaswag", args->hellaswag, "HellaSwag's JSON lines (hellaswag_val.jsonl)");
-  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")->check(CLI::PositiveNumber);
-  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")->check(CLI::PositiveNumber);
+  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")->check(between(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")->check(between(int64_t{1}, int64_t{1} << 20));
   command->add_option("--device", args->device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->add_option("--json", args->json, "write the figures to this file; - prints them alone");
   command->callback([args] { run_eval(*args); });

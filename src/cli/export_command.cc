@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "train/interchange/export.h"
 #include "train/load_model.h"
@@ -29,12 +30,13 @@ std::unique_ptr<Tokenizer> find_tokenizer(const Checkpoint& checkpoint, const Ex
     return tokenizer_of(checkpoint.path, experiment, given);
   } catch (const UserError& error) {
     if (!given.empty()) throw;
-    fmt::print(stderr, "note: the folder gets no tokenizer: {}\n", error.what());
+    tell("note: the folder gets no tokenizer: {}", error.what());
     return nullptr;
   }
 }
 
 void run_export(ExportArguments args) {
+  check_output_folder("the folder", args.folder);
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(args.model, damaged);
   print_notes(damaged);
@@ -44,11 +46,11 @@ void run_export(ExportArguments args) {
   args.options.first_token = experiment.data.first_token;
   const ExportResult result = export_checkpoint(checkpoint, experiment.model, args.folder, args.options);
 
-  if (!result.note.empty()) fmt::print(stderr, "note: {}\n", result.note);
+  if (!result.note.empty()) tell("note: {}", result.note);
   const bool own = result.architecture == Architecture::kSluice;
-  fmt::print("{} of {}: architecture {}, {} parameters, {} in {}\n", args.folder, checkpoint.path.string(),
+  print_line("{} of {}: architecture {}, {} parameters, {} in {}", args.folder, checkpoint.path.string(),
              name_of(result.architecture), result.parameters, bytes_text(result.bytes), args.options.type);
-  fmt::print("load it with AutoModelForCausalLM.from_pretrained(\"{}\"{})\n", args.folder,
+  print_line("load it with AutoModelForCausalLM.from_pretrained(\"{}\"{})", args.folder,
              own ? ", trust_remote_code=True" : "");
 }
 
@@ -66,7 +68,7 @@ void add_export_command(CLI::App& app) {
   command
       ->add_option("--logits", args->options.logits,
                    "also write logits.safetensors: this many tokens and the logits for them, to compare with")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
   command->callback([args] { run_export(*args); });
 }
 

@@ -1,11 +1,14 @@
-// sluice import FOLDER --out DIR [--config FILE] [--set k=v ...] [--context N]
-#include <fmt/format.h>
+// sluice import FOLDER --out DIR [--config FILE] [--set k=v ...] [--context N] [--ignore FIELD ...]
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <memory>
 
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
+#include "cli/output.h"
 #include "data/tokenizer.h"
 #include "train/interchange/import.h"
 
@@ -14,7 +17,7 @@ namespace {
 
 struct ImportArguments {
   std::string folder, out, config;
-  std::vector<std::string> overrides;
+  std::vector<std::string> overrides, ignore;
   int64_t context = 0;
 };
 
@@ -29,17 +32,19 @@ bool takes_tokenizer(const ForeignModel& foreign, const std::string& folder) {
 
 // The user's config with the folder's model in it.
 Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& args) {
-  Json json = args.config.empty() ? Json::object() : read_config_chain(args.config);
-  if (!json.contains("data")) json["data"] = {{"type", "tokens"}};
+  ExperimentLayers layers;
+  layers.add({{"data", {{"type", "tokens"}}}}, "sluice import");
+  if (!args.config.empty()) layers.add_files(args.config);
   for (const std::string& assignment : args.overrides) {
     if (assignment.starts_with("model.") || assignment.starts_with("model="))
       throw UserError("--set {}: the model is the folder's (--context N changes its context)", assignment);
-    apply_override(json, assignment);
   }
+  layers.add_overrides(args.overrides);
+  Json& json = layers.json();
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   json["model"] = model_group(foreign.model);
-  Experiment experiment = parse_experiment(json);
+  Experiment experiment = layers.parse();
   const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
   if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;
   if (experiment.data.type == "tokens" && experiment.data.tokenizer.empty() && takes_tokenizer(foreign, args.folder))
@@ -47,25 +52,40 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
   return experiment;
 }
 
+// "tensors a, b, c and 9 more"
+std::string some_of(const std::vector<std::string>& names) {
+  constexpr size_t kShown = 3;
+  const size_t shown = std::min(names.size(), kShown);
+  return fmt::format("{} {}{}", names.size() == 1 ? "tensor" : "tensors",
+                     fmt::join(names.begin(), names.begin() + std::ptrdiff_t(shown), ", "),
+                     names.size() > shown ? fmt::format(" and {} more", names.size() - shown) : "");
+}
+
 void run_import(const ImportArguments& args) {
-  const ForeignModel foreign = read_foreign_model(args.folder, args.context);
+  const ForeignModel foreign = read_foreign_model(args.folder, args.context, args.ignore);
   Experiment experiment = experiment_for(foreign, args);
   const bool reads_tokenizer = !experiment.data.tokenizer.empty();
   const ImportResult result = import_folder(args.folder, foreign, std::move(experiment), args.out);
-  fmt::print("{}: a run at step 0 with the {} parameters of {} (architecture {})\n", args.out, result.parameters,
+  print_line("{}: a run at step 0 with the {} parameters of {} (architecture {})", args.out, result.parameters,
              args.folder, name_of(result.architecture));
+  if (!foreign.ignored.empty())
+    print_line("ignored of config.json, as --ignore says: {}", fmt::join(foreign.ignored, ", "));
+  if (!result.ignored.empty()) print_line("left out: {}", some_of(result.ignored));
   if (result.has_tokenizer && !reads_tokenizer)
-    fmt::print(stderr, "note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer\n", args.out);
-  fmt::print("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
-             "--set 'data.validation_shards=[\"...\"]'\n",
+    tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);
+  print_line("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
+             "--set 'data.validation_shards=[\"...\"]'",
              args.out);
+  if (!result.finite.all())
+    throw RunError("{}: {}; {} is written with them, but no command makes figures or text of such a model", args.folder,
+                   result.finite.sentence(), args.out);
 }
 
 }  // namespace
 
 void add_import_command(CLI::App& app) {
   CLI::App* command =
-      app.add_subcommand("import", "make a run of a GPT-2 or LLaMA-like folder of the transformers library");
+      app.add_subcommand("import", "make a run of a folder of the transformers library: GPT-2, OPT, LLaMA, Mistral, Qwen, GPT-NeoX");
   auto args = std::make_shared<ImportArguments>();
   command->add_option("folder", args->folder, "a folder with config.json and safetensors")->required();
   command->add_option("--out", args->out, "the run's folder; it must not be there yet")->required();
@@ -74,7 +94,11 @@ void add_import_command(CLI::App& app) {
   command
       ->add_option("--context", args->context,
                    "tokens in a sequence instead of the folder's, e.g. to train on less memory")
-      ->check(CLI::Range(1, 1 << 20));
+      ->check(between(1, 1 << 20));
+  command->add_option("--ignore", args->ignore,
+                      "a field of config.json, or a tensor, that is to be as if it were not there; may be repeated")
+      ->type_name("FIELD")
+      ->allow_extra_args(false);
   command->callback([args] { run_import(*args); });
 }
 

@@ -5,38 +5,13 @@
 #include <sched.h>
 
 #include <algorithm>
-#include <fstream>
 #include <sstream>
 #include <thread>
 
+#include "base/machine_memory.h"
+
 namespace sluice {
 namespace {
-
-std::string first_line(const std::string& path) {
-  std::string line;
-  std::ifstream file(path);
-  std::getline(file, line);
-  return line;
-}
-
-// The text behind "key<blanks>:" in a file of such lines; empty if there is none.
-std::string value_in(const std::string& path, const std::string& key) {
-  std::ifstream file(path);
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind(key, 0) != 0) continue;
-    const size_t colon = line.find(':');
-    const size_t begin = colon == std::string::npos ? colon : line.find_first_not_of(" \t", colon + 1);
-    return begin == std::string::npos ? "" : line.substr(begin);
-  }
-  return "";
-}
-
-// "16384 kB" in bytes.
-uint64_t memory_in(const std::string& key) {
-  uint64_t kilobytes = 0;
-  std::istringstream(value_in("/proc/meminfo", key)) >> kilobytes;
-  return kilobytes * 1024;
-}
 
 std::vector<std::string> known_instruction_sets() {
   std::string flags = value_in("/proc/cpuinfo", "flags");            // x86
@@ -53,21 +28,12 @@ std::vector<std::string> known_instruction_sets() {
   return known;
 }
 
-// The folder of this process in the unified control-group hierarchy, which a container usually sees as the root.
-std::string control_group() {
-  std::ifstream file("/proc/self/cgroup");
-  for (std::string line; std::getline(file, line);) {
-    if (line.rfind("0::", 0) == 0 && line != "0::/") return "/sys/fs/cgroup" + line.substr(3);
-  }
-  return "/sys/fs/cgroup";
-}
-
 double processor_quota() {
   double quota = 0, period = 0;
-  std::istringstream(first_line(control_group() + "/cpu.max")) >> quota >> period;  // "max 100000": no limit
+  std::istringstream(first_line_of(control_group() + "/cpu.max")) >> quota >> period;  // "max 100000": no limit
   if (quota > 0 && period > 0) return quota / period;
-  std::istringstream(first_line("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")) >> quota;
-  std::istringstream(first_line("/sys/fs/cgroup/cpu/cpu.cfs_period_us")) >> period;
+  std::istringstream(first_line_of("/sys/fs/cgroup/cpu/cpu.cfs_quota_us")) >> quota;
+  std::istringstream(first_line_of("/sys/fs/cgroup/cpu/cpu.cfs_period_us")) >> period;
   return quota > 0 && period > 0 ? quota / period : 0;
 }
 
@@ -75,7 +41,7 @@ uint64_t memory_limit(uint64_t total) {
   for (const std::string& path :
        {control_group() + "/memory.max", std::string("/sys/fs/cgroup/memory/memory.limit_in_bytes")}) {
     uint64_t limit = 0;
-    std::istringstream(first_line(path)) >> limit;
+    std::istringstream(first_line_of(path)) >> limit;
     if (limit > 0 && limit < total) return limit;
   }
   return 0;

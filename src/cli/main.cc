@@ -2,26 +2,30 @@
 // run that failed, what the command set (130, 143) or 0 otherwise.
 #include <fmt/format.h>
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <algorithm>
-#include <cstdio>
+#include <csignal>
 #include <exception>
+#include <sstream>
 #include <string>
 #include <vector>
 
 #include "base/build_info.h"
 #include "base/config.h"
 #include "base/error.h"
+#include "base/sentence.h"
 #include "cli/commands.h"
+#include "cli/output.h"
 
 namespace sluice {
 namespace {
 
-constexpr int kFailed = 1, kWrongInput = 2;
+constexpr int kWrongInput = 2;
 
 int complain(const std::string& sentence, int code) {
-  std::fflush(stdout);
-  fmt::print(stderr, "sluice: {}\n", sentence);
+  tell("sluice: {}", sentence);
   return code;
 }
 
@@ -55,7 +59,7 @@ int wrong_arguments(const CLI::App& app, const CLI::ParseError& error, int argc,
   for (const CLI::App* command : app.get_subcommands(nullptr)) names.push_back(command->get_name());
   const std::string first = argc > 1 ? argv[1] : "";
   if (first.empty()) {
-    fmt::print(stderr, "{}", app.help());
+    put_on_console(STDERR_FILENO, app.help());
     return kWrongInput;
   }
   const CLI::App* used = &app;
@@ -97,9 +101,12 @@ int run(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return error.get_exit_code() == 0 ? app.exit(error) : wrong_arguments(app, error, argc, argv);
+    if (error.get_exit_code() != 0) return wrong_arguments(app, error, argc, argv);
+    std::ostringstream help;
+    app.exit(error, help, help);
+    print_text(help.str());
   }
-  if (std::fflush(stdout) != 0) throw RunError("cannot write to the standard output");
+  finish_output();
   return exit_code();
 }
 
@@ -113,13 +120,12 @@ int& exit_code() {
 }  // namespace sluice
 
 int main(int argc, char** argv) {
+  sluice::open_closed_streams();
+  std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a failed write, which is told, and not the process's death
   try {
     return sluice::run(argc, argv);
-  } catch (const sluice::UserError& error) {
-    return sluice::complain(error.what(), sluice::kWrongInput);
-  } catch (const std::bad_alloc&) {
-    return sluice::complain("out of memory", sluice::kFailed);
   } catch (const std::exception& error) {
-    return sluice::complain(error.what(), sluice::kFailed);
+    const sluice::Sentence sentence = sluice::sentence_of(error);
+    return sluice::complain(sentence.text, sentence.exit_code);
   }
 }

@@ -13,6 +13,7 @@
 #include "analysis/quantization_report.h"
 #include "base/error.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/load_model.h"
@@ -33,8 +34,8 @@ struct QuantizeArguments {
 constexpr int64_t kEndlessBatches = 32;  // of a source that has no end, where --batches does not say how many
 
 void show_progress(const std::string& text) {
-  if (isatty(STDERR_FILENO)) fmt::print(stderr, "\r\033[K{}", text);
-  std::fflush(stderr);
+  if (text.empty()) clear_live_line(STDERR_FILENO);
+  else show_live_line(STDERR_FILENO, text);
 }
 
 int64_t sequences_to_evaluate(const QuantizeArguments& args, const DataSource& held_out) {
@@ -55,12 +56,14 @@ Json with_sources(const QuantizationReport& report, const LoadedModel& loaded, c
 }
 
 void quantize(QuantizeArguments args) {
+  check_output_file("--json", args.json);
   args.options.mse_weights = args.weights == "mse";
   if (args.activations == "percentile") args.options.percentile = args.percentile;
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
   print_notes(loaded.damaged);
   const std::filesystem::path run = args.save ? run_of(loaded.checkpoint) : "";
+  if (args.save) check_output_file("--save", run / "quantization.json");
   const int64_t context = loaded.experiment.model.context;
   const auto held_out = open_run_data(loaded, Split::kHeldOut, {args.data, "--data", args.tokenizer}, context);
   const auto calibration =
@@ -75,8 +78,8 @@ void quantize(QuantizeArguments args) {
   show_progress("");
 
   if (args.json != "-") {
-    fmt::print("{} at step {}\n\n", loaded.checkpoint.string(), loaded.step);
-    fmt::print("{}", to_text(report, terminal_width()));
+    print_line("{} at step {}", loaded.checkpoint.string(), loaded.step);
+    print_out("\n{}", to_text(report, terminal_width()));
   }
   const Json json = with_sources(report, loaded, *calibration, *held_out);
   if (args.save) {
@@ -92,7 +95,7 @@ void add_quantize_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("quantize", "what quantizing a model's linear layers costs: W8A8 and its like");
   const auto args = std::make_shared<QuantizeArguments>();
   const auto number = [&](const char* name, auto& value, const char* help, auto least, auto most) {
-    command->add_option(name, value, help)->check(CLI::Range(least, most))->capture_default_str();
+    command->add_option(name, value, help)->check(between(least, most))->capture_default_str();
   };
   const auto choice = [&](const char* name, std::string& value, const char* help, std::vector<std::string> choices) {
     command->add_option(name, value, help)->check(CLI::IsMember(std::move(choices)))->capture_default_str();

@@ -12,9 +12,13 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/input_file.h"
+#include "base/limits.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
+#include "cli/text_options.h"
 #include "data/bigram_statistics.h"
 #include "kernels/device.h"
 #include "model/decoder.h"
@@ -59,6 +63,7 @@ class TokenizedText final : public TextModel {
   std::vector<int32_t> encode(const std::string& text) const override {
     std::vector<int32_t> tokens;
     tokenizer_->encode(text, tokens);
+    print_unknown(std::count(tokens.begin(), tokens.end(), tokenizer_->unknown()), *tokenizer_, "the prompt");
     return tokens;
   }
   // A model may have more tokens than its tokenizer, for whole multiples; it has no reason to write them.
@@ -139,8 +144,8 @@ class Utf8Stream {
 };
 
 void print_now(const std::string& text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-    throw RunError("cannot write to the standard output");
+  print_text(text);
+  finish_output();
 }
 
 // One text that is being written.
@@ -160,7 +165,7 @@ class Writer {
   void run() {
     Decoder decoder(model_, model_.max_batch());
     for (int64_t first = 0; first < args_.count; first += decoder.sequences()) write_batch(decoder, first);
-    fmt::print(stderr, "{} tokens in {:.2f} s: {:.1f} tokens/s (and {} of prompts in {:.2f} s)\n", written_,
+    tell("{} tokens in {:.2f} s: {:.1f} tokens/s (and {} of prompts in {:.2f} s)", written_,
                step_seconds_, double(written_) / std::max(step_seconds_, 1e-9), prompted_, prompt_seconds_);
   }
 
@@ -211,9 +216,10 @@ class Writer {
   // The model reads the latest `count` tokens of every sample; behind the first token that it knows from every window.
   Tensor prefill(Decoder& decoder, const std::vector<Sample>& samples, size_t count) {
     const auto start = Clock::now();
-    if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true))
-      fmt::print(stderr, "\nnote: the context of {} tokens is full; from here on the model goes on from the latest {}\n",
-                 context_, count);
+    if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true)) {
+      put_on_console(STDERR_FILENO, "\n");
+      tell("note: the context of {} tokens is full; from here on the model goes on from the latest {}", context_, count);
+    }
     std::vector<int32_t> tokens;
     for (const Sample& sample : samples) {
       tokens.insert(tokens.end(), sample.tokens.end() - std::ptrdiff_t(count), sample.tokens.end());
@@ -256,7 +262,9 @@ class Writer {
 };
 
 std::string prompt_of(const SampleArguments& args) {
-  const std::string text = args.prompt_file.empty() ? args.prompt : read_file(args.prompt_file);
+  const std::string given =
+      args.prompt_file.empty() ? args.prompt : read_file_or_pipe(args.prompt_file, kMostPromptBytes, "a prompt");
+  const std::string text(without_byte_order_mark(given));
   const Utf8Scan scan = scan_utf8(text);
   if (scan.valid < text.size())
     throw UserError("{}: the byte at {} is no UTF-8", args.prompt_file.empty() ? "--prompt" : args.prompt_file,
@@ -267,7 +275,7 @@ std::string prompt_of(const SampleArguments& args) {
 void sample(const SampleArguments& args) {
   const std::string prompt = prompt_of(args);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
-  const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = std::min(args.count, kBatch)});
+  const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = std::min(args.count, kBatch), .batch_key = "--count", .act = {}});
   print_notes(loaded.damaged);
   const std::unique_ptr<TextModel> text = text_model(loaded, args.tokenizer);
   Writer(args, loaded, *text, prompt).run();
@@ -282,14 +290,16 @@ void add_sample_command(CLI::App& app) {
   CLI::Option* prompt = command->add_option("--prompt", args->prompt, "what the text starts with (default: nothing)");
   command->add_option("--prompt-file", args->prompt_file, "a file with what the text starts with")->excludes(prompt);
   const auto number = [&](const char* name, auto& value, const char* help, auto least, auto most) {
-    command->add_option(name, value, help)->check(CLI::Range(least, most))->capture_default_str();
+    command->add_option(name, value, help)->check(between(least, most))->capture_default_str();
   };
   number("--tokens", args->tokens, "at most so many; a text may end by itself before", int64_t{1}, int64_t{1} << 40);
   number("--temperature", args->sampling.temperature, "divides the logits; 0: always the most likely token", 0.0, 1e3);
   number("--top-k", args->sampling.top_k, "only from the K most likely tokens; 0: from all", int64_t{0},
          int64_t{1} << 30);
   number("--top-p", args->sampling.top_p, "only from the fewest tokens with this much of the probability", 1e-9, 1.0);
-  command->add_option("--seed", args->sampling.seed, "the same seed writes the same text")->capture_default_str();
+  command->add_option("--seed", args->sampling.seed, "the same seed writes the same text")
+      ->check(any_seed())
+      ->capture_default_str();
   number("--count", args->count, "how many samples, up to 8 at a time", int64_t{1}, int64_t{1} << 30);
   command->add_option("--tokenizer", args->tokenizer, "as for `sluice tokenizer encode` (default: the run's own)");
   command->add_option("--device", args->device, "where it runs")

@@ -5,11 +5,13 @@
 // a run, and at the end report.html, table.md and summary.json.
 #include <fmt/format.h>
 #include <omp.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <fstream>
 #include <memory>
+#include <set>
 #include <sstream>
 #include <thread>
 
@@ -20,9 +22,11 @@
 #include "base/files.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device.h"
 #include "train/progress.h"
+#include "train/run_folder.h"
 #include "train/signals.h"
 #include "train/sweep.h"
 
@@ -38,6 +42,12 @@ struct SweepArguments {
   int64_t jobs = 1;
   bool list = false;
 };
+
+// A line of what goes on. A sweep's results are files: it goes on whether or not anybody reads.
+template <class... Args>
+void say(fmt::format_string<Args...> text, Args&&... args) {
+  put_on_console(STDOUT_FILENO, harmless(fmt::format(text, std::forward<Args>(args)...)) + "\n");
+}
 
 // What the runs that go on at the same time share: processors, and GPUs where there are several.
 class Slots {
@@ -72,6 +82,8 @@ class Slots {
   std::vector<std::string> gpus_;
 };
 
+constexpr const char* kLocked = "is training in this folder";
+
 // The last line of a log, which says why a run failed.
 std::string last_line(const fs::path& log) {
   std::ifstream file(log);
@@ -85,6 +97,7 @@ std::string last_line(const fs::path& log) {
 class SweepRunner {
  public:
   SweepRunner(const Sweep& sweep, int64_t jobs) : sweep_(sweep), jobs_(jobs), slots_(jobs) {
+    for (size_t number = 0; number < sweep_.runs.size(); ++number) pending_.push_back(number);
     create_folders(sweep_.folder / "configs");
     create_folders(sweep_.folder / "logs");
   }
@@ -92,12 +105,11 @@ class SweepRunner {
   // Returns the signal that stopped it, or 0.
   int run() {
     const StopSignals signals;
-    size_t next = 0;
     while (true) {
       const int signal = stop_requested();
       if (signal != 0) stop_all(signal);
-      while (signal == 0 && next < sweep_.runs.size() && int64_t(running_.size()) < jobs_) begin(next++);
-      if (running_.empty()) return signal;
+      if (signal == 0) begin_pending();
+      if (running_.empty() && (signal != 0 || pending_.empty())) return signal;
       std::this_thread::sleep_for(std::chrono::milliseconds(50));
       show_progress();
       std::erase_if(running_, [&](Running& running) { return has_ended(running); });
@@ -115,12 +127,11 @@ class SweepRunner {
 
   // On a terminal, once a second: how far the running ones are.
   void show_progress() {
-    if (terminal_width_ == 0 || Clock::now() - shown_ < std::chrono::seconds(1)) return;
+    if (!terminal_ || Clock::now() - shown_ < std::chrono::seconds(1)) return;
     shown_ = Clock::now();
     std::string text;
     for (const Running& running : running_) text += progress_of(sweep_.runs[running.number]);
-    fmt::print("\r\033[K{}", text.substr(0, terminal_width_ - 1));
-    std::fflush(stdout);
+    show_live_line(STDOUT_FILENO, text);
   }
 
   // "softmax-s1 step 120/2000 loss 2.31   ", from the last line of its log, if it is a progress line.
@@ -132,10 +143,9 @@ class SweepRunner {
   }
 
   void tell(size_t number, const std::string& text) const {
-    if (terminal_width_ > 0) fmt::print("\r\033[K");
-    fmt::print("[{:>{}}/{}] {:<{}}  {}\n", number + 1, fmt::formatted_size("{}", sweep_.runs.size()), sweep_.runs.size(),
-               sweep_.runs[number].name, name_width(), text);
-    std::fflush(stdout);
+    if (terminal_) clear_live_line(STDOUT_FILENO);
+    say("[{:>{}}/{}] {:<{}}  {}", number + 1, fmt::formatted_size("{}", sweep_.runs.size()), sweep_.runs.size(),
+        sweep_.runs[number].name, name_width(), text);
   }
 
   size_t name_width() const {
@@ -145,6 +155,23 @@ class SweepRunner {
   }
 
   fs::path log_of(const SweepRun& run) const { return sweep_.folder / "logs" / (run.name + ".txt"); }
+
+  // Takes the next runs into the free slots. One in whose folder another process still trains, as the child of a sweep that
+  // was killed does until it has saved, keeps its slot and is waited for.
+  void begin_pending() {
+    for (size_t place = 0; place < pending_.size() && int64_t(running_.size() + place) < jobs_;) {
+      const size_t number = pending_[place];
+      const auto process = training_process(sweep_.runs[number].folder);
+      if (process && waited_for_.insert(number).second)
+        tell(number, fmt::format("waits for process {}, which still trains in this folder", *process));
+      if (process) {
+        ++place;
+        continue;
+      }
+      pending_.erase(pending_.begin() + std::ptrdiff_t(place));
+      begin(number);
+    }
+  }
 
   void begin(size_t number) {
     const SweepRun& run = sweep_.runs[number];
@@ -174,6 +201,8 @@ class SweepRunner {
       tell(running.number, fmt::format("done in {}{}", time, losses_of(run)));
     } else if (stop_requested() != 0) {
       tell(running.number, "stopped");
+    } else if (*code == 2 && last_line(log_of(run)).find(kLocked) != std::string::npos) {
+      pending_.insert(pending_.begin(), running.number);  // another was quicker: it is waited for
     } else {
       ++failures_;
       tell(running.number, fmt::format("FAILED after {} (exit code {}): {}; see {}", time, *code, last_line(log_of(run)),
@@ -194,10 +223,26 @@ class SweepRunner {
   int64_t jobs_;
   Slots slots_;
   std::vector<Running> running_;
+  std::vector<size_t> pending_;   // not begun yet, in order
+  std::set<size_t> waited_for_;   // told of already
   int64_t failures_ = 0;
-  const size_t terminal_width_ = terminal_width();  // 0: it goes elsewhere
+  const bool terminal_ = isatty(STDOUT_FILENO) != 0;
   Clock::time_point shown_;
 };
+
+// What a sweep would write over must be an earlier sweep's: its configs are resolved ones.
+void check_sweep_folder(const Sweep& sweep) {
+  std::vector<fs::path> targets = {"report.html", "table.md", "summary.json"};
+  for (const SweepRun& run : sweep.runs) targets.push_back(fs::path("configs") / (run.name + ".json"));
+  bool is_sweep = false;
+  std::error_code none;
+  for (const auto& entry : fs::directory_iterator(sweep.folder / "configs", none)) is_sweep |= is_run_config(entry.path());
+  for (const fs::path& target : targets) {
+    const fs::path path = sweep.folder / target;
+    if (!fs::exists(path) || (is_sweep && (target.parent_path().empty() || is_run_config(path)))) continue;
+    throw UserError("{} is there, but not of a sweep; name another folder with --out, or move it away", path.string());
+  }
+}
 
 // The means over seeds, and the single runs of groups without a mean.
 ComparisonTable means_only(ComparisonTable table, const Comparison& comparison) {
@@ -218,23 +263,25 @@ void write_results(const Sweep& sweep) {
   write_file_atomic(sweep.folder / "table.md", to_markdown(table));
   write_json(to_json(comparison), sweep.folder / "summary.json");
   write_report(comparison, sweep.folder / "report.html");
-  fmt::print("\n{}\n", to_text(means_only(table, comparison), terminal_width()));
+  put_on_console(STDOUT_FILENO, fmt::format("\n{}\n", to_text(means_only(table, comparison), terminal_width())));
   print_notes(comparison.warnings);
-  fmt::print("{0}/report.html, table.md, summary.json\n", sweep.folder.string());
+  say("{0}/report.html, table.md, summary.json", sweep.folder.string());
 }
 
 void run_sweep(const SweepArguments& args) {
+  if (!args.list) take_stop_signals();  // before there is another thread
   const Sweep sweep = read_sweep(args.file, args.overrides, args.out);
   if (args.list) {
-    for (const SweepRun& run : sweep.runs) fmt::print("{}{}\n", run.folder.string(), is_trained(run) ? "  done" : "");
+    for (const SweepRun& run : sweep.runs) print_line("{}{}", run.folder.string(), is_trained(run) ? "  done" : "");
     return;
   }
   for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
-  fmt::print("{} runs in {}, {} at a time\n", sweep.runs.size(), sweep.folder.string(), args.jobs);
+  check_sweep_folder(sweep);
+  say("{} runs in {}, {} at a time", sweep.runs.size(), sweep.folder.string(), args.jobs);
   SweepRunner runner(sweep, args.jobs);
   const int signal = runner.run();
   if (signal != 0) {
-    fmt::print("stopped by {}; the same command goes on from there\n", signal_name(signal));
+    say("stopped by {}; the same command goes on from there", signal_name(signal));
     exit_code() = exit_code_of(signal);
     return;
   }
@@ -251,7 +298,7 @@ void add_sweep_command(CLI::App& app) {
   auto args = std::make_shared<SweepArguments>();
   command->add_option("file", args->file, "the sweep (a JSON file; see docs/sweeps.md)")->required();
   command->add_option("--jobs", args->jobs, "runs at the same time; they share the processors (default 1)")
-      ->check(CLI::Range(1, 1024));
+      ->check(between(1, 1024));
   command->add_option("--out", args->out, "the sweep's folder (default: runs/NAME)");
   add_set_option(*command, args->overrides);
   command->add_flag("--list", args->list, "only print the runs' folders, and which are done");

@@ -7,19 +7,27 @@
 #include <vector>
 
 #include "data/document_reader.h"
+#include "data/tokenizer.h"
 
 namespace sluice {
 
 struct TextArguments {
   std::vector<std::string> inputs;
   TextOptions options;
-  std::string invalid = "refuse";
+  std::string invalid = "refuse", field;
   double max_document_mb = 64;
 
+  // UserError for options that contradict each other.
   TextOptions resolved() const;
 };
 
 void add_text_options(CLI::App& command, TextArguments& args, bool required);
+
+// What there is to say of the text that was read, on standard error.
+void print_text_notes(const TextReport& report, const TextArguments& args);
+
+// That text was lost in tokens for what the tokenizer does not know; `place` is that of the first, and may be empty.
+void print_unknown(int64_t count, const Tokenizer& tokenizer, const std::string& place);
 
 // Bytes of the files, bytes a second, time left, on standard error; rewritten in place on a terminal, else a line now and
 // then.

@@ -5,6 +5,7 @@
 // Progress goes to standard error, results to standard output.
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <filesystem>
@@ -13,7 +14,10 @@
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
+#include "cli/number_option.h"
+#include "cli/output.h"
 #include "cli/text_options.h"
 #include "data/encode_corpus.h"
 #include "data/shard_text.h"
@@ -47,6 +51,7 @@ void check_out(const TrainArguments& args) {
   if (std::filesystem::is_regular_file(out)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
   if (std::filesystem::is_directory(out)) throw UserError("--out {} is a folder; name a file", args.out);
   if (!folder.empty()) create_folders(folder);
+  check_output_file("--out", out);
 }
 
 void run_train(TrainArguments args) {
@@ -57,9 +62,10 @@ void run_train(TrainArguments args) {
   TrainedTokenizer trained = train_tokenizer(args.text.inputs, args.text.resolved(), args.training,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
+  print_text_notes(trained.report, args.text);
   write_file_atomic(args.out, trained.file);
   const auto tokenizer = load_tokenizer(args.out, "--out");
-  fmt::print("{}: {}, learned from {} of text{} in {}\n", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
+  print_line("{}: {}, learned from {} of text{} in {}", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
              trained.whole_text ? "" : " (a sample, see --sample-mb)", duration_text(seconds_since(start)));
 }
 
@@ -73,11 +79,16 @@ void add_train(CLI::App& app) {
       ->check(CLI::IsMember({"bpe", "unigram", "characters"}));
   command->add_option("--vocab", args->training.vocab_size, "tokens in the vocabulary")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{300}, int64_t{1} << 20));
+      ->check(between(int64_t{259}, int64_t{1} << 20));
   command->add_option("--sample-mb", args->sample_mb, "learn from a sample of this many megabytes")
       ->capture_default_str()
-      ->check(CLI::Range(0.001, 100000.0));
-  command->add_option("--seed", args->training.seed, "of the sample")->capture_default_str();
+      ->check(between(0.001, 100000.0));
+  command
+      ->add_option("--coverage", args->training.coverage,
+                   "the share of the text's characters that get a token of their own; rarer ones are spelled in bytes")
+      ->capture_default_str()
+      ->check(between(0.5, 1.0));
+  command->add_option("--seed", args->training.seed, "of the sample")->check(any_seed())->capture_default_str();
   command->callback([args] { run_train(*args); });
 }
 
@@ -91,12 +102,21 @@ struct EncodeArguments {
 };
 
 void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
-  DocumentReader reader(args.text.inputs, args.text.resolved());
+  TextOptions options = args.text.resolved();
+  options.keep_empty = true;  // so that lines and documents go in step
+  DocumentReader reader(args.text.inputs, options);
   std::vector<int32_t> tokens;
+  int64_t unknown = 0;
+  std::string first_unknown;
   for (std::string document; reader.next(document); tokens.clear()) {
     tokenizer.encode(document, tokens);
-    fmt::print("{}\n", fmt::join(tokens, " "));
+    const int64_t here = std::count(tokens.begin(), tokens.end(), tokenizer.unknown());
+    if (here > 0 && unknown == 0) first_unknown = reader.text_of(reader.place());
+    unknown += here;
+    print_out("{}\n", fmt::join(tokens, " "));
   }
+  print_text_notes(reader.report(), args.text);
+  print_unknown(unknown, tokenizer, first_unknown);
 }
 
 void run_encode(const EncodeArguments& args) {
@@ -105,15 +125,19 @@ void run_encode(const EncodeArguments& args) {
   if (args.print) return print_tokens(args, *tokenizer);
   const auto start = Clock::now();
   ReadingLine line;
-  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, args.shards,
+  ShardOptions shards = args.shards;
+  shards.command = read_file("/proc/self/cmdline");
+  const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, shards,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
   const double seconds = seconds_since(start);
-  if (corpus.replaced > 0) fmt::print(stderr, "note: invalid UTF-8 was replaced in {} places\n", corpus.replaced);
-  fmt::print("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
+  if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
+  print_text_notes(corpus.report, args.text);
+  print_unknown(corpus.unknown, *tokenizer, corpus.first_unknown);
+  print_out("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
              bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
              bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
-  for (const std::string& shard : corpus.shards) fmt::print("{}\n", shard);
+  for (const std::string& shard : corpus.shards) print_line("{}", shard);
 }
 
 void add_encode(CLI::App& app) {
@@ -127,7 +151,7 @@ void add_encode(CLI::App& app) {
       ->check(CLI::IsMember({16, 32}));
   command->add_option("--shard-tokens", args->shards.shard_tokens, "tokens in a shard, at most; a document is not divided")
       ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
+      ->check(between(int64_t{1}, int64_t{1} << 40));
   command->callback([args] { run_encode(*args); });
 }
 
@@ -135,34 +159,29 @@ void add_encode(CLI::App& app) {
 
 struct DecodeArguments {
   std::vector<std::string> shards;
-  std::string tokenizer, separator;
+  std::string tokenizer, separator, shard_format = "auto";
 };
-
-void write_out(std::string_view text) {
-  if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) {
-    throw RunError("cannot write to the standard output");
-  }
-}
 
 // Ids in text on the standard input; a line's text for each line.
 void decode_ids(const Tokenizer& tokenizer) {
   for (std::string line; std::getline(std::cin, line);) {
+    line = without_byte_order_mark(line);
     std::vector<int32_t> tokens;
     for (const std::string& word : CLI::detail::split_up(line)) {
       int32_t token = 0;
       if (!CLI::detail::lexical_cast(word, token)) throw UserError("\"{}\" is no token id", word);
       tokens.push_back(token);
     }
-    write_out(tokenizer.decode(tokens));
-    write_out("\n");
+    print_text(tokenizer.decode(tokens) + "\n");
   }
+  if (std::ferror(stdin) != 0) throw RunError("cannot read the standard input: {}", std::strerror(errno));
 }
 
 void run_decode(const DecodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
   for (const std::string& path : args.shards) {
     if (path == kStandardInput) decode_ids(*tokenizer);
-    else decode_shard(path, *tokenizer, args.separator, write_out);
+    else decode_shard(path, *tokenizer, args.separator, print_text, plain_tokens(args.shard_format));
   }
 }
 
@@ -172,6 +191,10 @@ void add_decode(CLI::App& app) {
   command->add_option("shards", args->shards, "shards; - for ids, a line for each text")->required();
   command->add_option("--tokenizer", args->tokenizer, "the tokenizer they were made with")->required();
   command->add_option("--separator", args->separator, "a line to end each document with, instead of end-of-text tokens");
+  command
+      ->add_option("--shard-format", args->shard_format,
+                   "auto: headers tell; uint16, uint32: files without a header are tokens of this width")
+      ->check(CLI::IsMember(kShardFormatNames));
   command->callback([args] { run_decode(*args); });
 }
 

@@ -2,13 +2,12 @@
 #include "data/bigram_statistics.h"
 
 #include <array>
-#include <cerrno>
-#include <cstring>
-#include <filesystem>
-#include <fstream>
 #include <iterator>
 
 #include "base/error.h"
+#include "base/input_file.h"
+#include "base/limits.h"
+#include "base/utf8.h"
 
 namespace sluice {
 
@@ -55,12 +54,13 @@ BigramStatistics count_bigrams(std::string_view text, std::string source) {
 }
 
 BigramStatistics count_bigrams_of_file(const std::string& path) {
-  if (std::filesystem::is_directory(path)) throw UserError("data.statistics: {} is a folder, not a text file", path);
-  std::ifstream file(path, std::ios::binary);
-  if (!file) throw UserError("data.statistics: cannot open {}: {}", path, std::strerror(errno));
-  const std::string text(std::istreambuf_iterator<char>(file), {});
-  if (file.bad()) throw UserError("data.statistics: cannot read {}: {}", path, std::strerror(errno));
-  return count_bigrams(text, path);
+  std::string text;
+  try {
+    text = read_regular_file(path, kMostFigureBytes, "the text that bigrams are counted in");
+  } catch (const UserError& error) {
+    throw UserError("data.statistics: {}", error.what());
+  }
+  return count_bigrams(without_byte_order_mark(text), path);
 }
 
 }  // namespace sluice

@@ -23,8 +23,8 @@ struct Candidate {
 
 }  // namespace
 
-bool BytePairMerges::add(int32_t left, int32_t right, int32_t merged) {
-  return merges_.try_emplace(key_of(left, right), Merge{int32_t(merges_.size()), merged}).second;
+bool BytePairMerges::add(int32_t left, int32_t right, int32_t merged, int32_t rank) {
+  return merges_.try_emplace(key_of(left, right), Merge{rank, merged}).second;
 }
 
 const BytePairMerges::Merge* BytePairMerges::find(int32_t left, int32_t right) const {

@@ -10,8 +10,9 @@ namespace sluice {
 
 class BytePairMerges {
  public:
-  // Later merges come after earlier ones. False if this pair is there already.
-  bool add(int32_t left, int32_t right, int32_t merged);
+  // Merges of lower `rank` come first. False if this pair is there already.
+  bool add(int32_t left, int32_t right, int32_t merged, int32_t rank);
+  void reserve(size_t merges) { merges_.reserve(merges); }
   size_t size() const { return merges_.size(); }
 
   // Starts with `symbols`; the adjacent pair whose merge comes first, the leftmost of several, becomes one token, until

@@ -56,7 +56,7 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.mask_documents = config.document_mask;
   options.document_token = config.document_token;
   options.first_token = config.first_token;
-  options.plain16 = config.shard_format == "uint16";
+  options.plain = plain_tokens(config.shard_format);
   options.verify = config.verify;
   options.tokenizer_key = config.tokenizer_key;
   if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, config.tokenizer_key);
@@ -107,8 +107,9 @@ void DataConfig::describe(Fields& fields) {
       .when("type", {"tokens"});
   fields
       .add("shard_format", shard_format,
-           "auto: the shards' headers tell; uint16: files without header, as nanoGPT writes them, and Sluice's")
-      .one_of({"auto", "uint16"})
+           "auto: the shards' headers tell; uint16, uint32: files without header are tokens of this width alone (nanoGPT's "
+           "have uint16), and those with one are known all the same")
+      .one_of(kShardFormatNames)
       .when("type", {"tokens"});
   fields
       .add("shuffle", shuffle,

@@ -1,13 +1,19 @@
 // See encode_corpus.h.
 #include "data/encode_corpus.h"
 
+#include <algorithm>
 #include <exception>
 #include <filesystem>
 #include <memory>
 #include <optional>
+#include <string_view>
 
+#include "base/aside.h"
 #include "base/error.h"
+#include "base/files.h"
 #include "data/shard_format.h"
+#include "data/shard_naming.h"
+#include "data/text_file.h"
 
 namespace sluice {
 
@@ -17,7 +23,11 @@ namespace {
 
 constexpr uint64_t kBatchBytes = 8 << 20;
 
-// The shards of one corpus, under the names they have until all are written.
+bool all_digits(std::string_view text) {
+  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
+}
+
+// The shards of one corpus, in a folder aside until all are written.
 class ShardRow {
  public:
   ShardRow(const ShardOptions& options, const Tokenizer& tokenizer) : options_(options), tokenizer_(tokenizer) {
@@ -30,21 +40,31 @@ class ShardRow {
     stem_ = folder ? (fs::path(options.out) / "tokens").string() : options.out;
     const fs::path parent = fs::path(stem_).parent_path();
     if (!parent.empty()) create_folders(parent);
-    refuse_older(parent.empty() ? fs::path(".") : parent);
+    finished_before_ = finish_naming(stem_);
+    remove_leftovers(parent.empty() ? fs::path(".") : parent, fs::path(stem_).filename().string());
   }
 
   // Unfinished shards are of no use.
   ~ShardRow() {
     writer_.reset();
     std::error_code ignored;
-    for (size_t i = 0; !finished_ && i < shards_; ++i) fs::remove(unfinished(i), ignored);
+    if (!folder_.empty()) fs::remove_all(folder_, ignored);  // named, it is not there any more
+  }
+
+  // The note of a corpus that only lacked its names when its command was killed; null without one.
+  const Json& finished_before() const { return finished_before_; }
+
+  void begin() {
+    const fs::path parent = fs::path(stem_).parent_path();
+    refuse_older(parent.empty() ? fs::path(".") : parent);
+    folder_ = create_folder_aside(stem_);
   }
 
   void append(std::span<const int32_t> tokens) {
     const int64_t length = int64_t(tokens.size()) + (tokenizer_.end_of_text() >= 0);
     if (writer_ && writer_->tokens() + length > options_.shard_tokens) finish_shard();
     if (!writer_) {
-      writer_.emplace(unfinished(shards_), token_bytes_, tokenizer_.vocab_size(), tokenizer_.name(), tokenizer_.hash());
+      writer_.emplace(unnamed_shard(folder_, shards_), token_bytes_, tokenizer_.vocab_size(), tokenizer_.name(), tokenizer_.hash());
     }
     writer_->begin_document();
     const int32_t end_of_text = tokenizer_.end_of_text();
@@ -52,33 +72,18 @@ class ShardRow {
     writer_->append(tokens);
   }
 
-  std::vector<std::string> finish() {
+  std::vector<std::string> finish(const Json& note) {
     if (writer_) finish_shard();
-    std::vector<std::string> paths;
-    for (size_t i = 0; i < shards_; ++i) paths.push_back(shard_path(i));
-    name_all(paths);
-    finished_ = true;
-    return paths;
+    return name_shards(folder_, stem_, shards_, note);
+  }
+
+  std::vector<std::string> names(size_t count) const {
+    std::vector<std::string> out;
+    for (size_t i = 0; i < count; ++i) out.push_back(shard_name(stem_, i));
+    return out;
   }
 
  private:
-  std::string shard_path(size_t index) const { return fmt::format("{}_{:05}.bin", stem_, index); }
-  std::string unfinished(size_t index) const { return shard_path(index) + ".unfinished"; }
-
-  // All or none: half a corpus would look whole.
-  void name_all(const std::vector<std::string>& paths) const {
-    size_t named = 0;
-    try {
-      for (; named < paths.size(); ++named) fs::rename(unfinished(named), paths[named]);
-    } catch (const fs::filesystem_error& error) {
-      std::error_code ignored;
-      while (named-- > 0) fs::rename(paths[named], unfinished(named), ignored);
-      throw RunError("the shards could not be given their names: {}", error.what());
-    }
-    const fs::path folder = fs::path(stem_).parent_path();
-    sync_folder(folder.empty() ? fs::path(".") : folder);
-  }
-
   void finish_shard() {
     writer_->finish();
     writer_.reset();
@@ -90,7 +95,8 @@ class ShardRow {
     const std::string stem = fs::path(stem_).filename().string() + "_";
     for (const auto& entry : fs::directory_iterator(folder)) {
       const std::string name = entry.path().filename().string();
-      if (name.starts_with(stem) && name.ends_with(".bin")) {
+      if (!name.starts_with(stem) || !name.ends_with(".bin") || name.size() < stem.size() + 4) continue;
+      if (all_digits(std::string_view(name).substr(stem.size(), name.size() - stem.size() - 4))) {
         throw UserError("--out {}: {} is there already; remove it or choose another name", options_.out,
                         entry.path().string());
       }
@@ -100,10 +106,11 @@ class ShardRow {
   ShardOptions options_;
   const Tokenizer& tokenizer_;
   std::string stem_;
+  fs::path folder_;
+  Json finished_before_;
   int64_t token_bytes_ = 2;
   std::optional<ShardWriter> writer_;
   size_t shards_ = 0;
-  bool finished_ = false;
 };
 
 // Documents that are encoded side by side.
@@ -145,27 +152,89 @@ std::vector<std::vector<int32_t>> encode_all(const Batch& batch, const DocumentR
   return tokens;
 }
 
+// What the corpus is made of and how; nullopt where that cannot be told before it is read, as of the standard input.
+std::optional<std::string> identity_of(const std::vector<std::string>& inputs, const Tokenizer& tokenizer,
+                                       const ShardOptions& options) {
+  std::string all = fmt::format("{}\n{}\n{}\n", options.command, fs::current_path().string(), tokenizer.hash());
+  for (const std::string& path : find_text_files(inputs)) {
+    std::error_code error;
+    if (!fs::is_regular_file(path, error)) return std::nullopt;
+    all += fmt::format("{}\n{} {}\n", path, fs::file_size(path), fs::last_write_time(path).time_since_epoch().count());
+  }
+  return checksum_text(checksum_of(all));
+}
+
+Json note_of(const EncodedCorpus& corpus, const std::optional<std::string>& identity) {
+  const TextReport& report = corpus.report;
+  return {{"identity", identity ? Json(*identity) : Json()},
+          {"documents", corpus.documents},
+          {"tokens", corpus.tokens},
+          {"text_bytes", corpus.text_bytes},
+          {"unknown", corpus.unknown},
+          {"first_unknown", corpus.first_unknown},
+          {"replaced", report.replaced},
+          {"empty", report.empty},
+          {"bad", report.bad},
+          {"first_bad", report.first_bad},
+          {"json_files", report.json_files},
+          {"json_by_content", report.json_by_content},
+          {"first_by_content", report.first_by_content}};
+}
+
+TextReport report_of(const Json& note) {
+  TextReport report{};
+  report.replaced = note.value("replaced", uint64_t{0});
+  report.empty = note.value("empty", uint64_t{0});
+  report.bad = note.value("bad", report.bad);
+  report.first_bad = note.value("first_bad", "");
+  report.json_files = note.value("json_files", uint64_t{0});
+  report.json_by_content = note.value("json_by_content", uint64_t{0});
+  report.first_by_content = note.value("first_by_content", "");
+  return report;
+}
+
+EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
+  EncodedCorpus corpus;
+  corpus.documents = note.value("documents", int64_t{0});
+  corpus.tokens = note.value("tokens", int64_t{0});
+  corpus.text_bytes = note.value("text_bytes", uint64_t{0});
+  corpus.unknown = note.value("unknown", int64_t{0});
+  corpus.first_unknown = note.value("first_unknown", "");
+  corpus.report = report_of(note);
+  corpus.shards = shards.names(note.value("shards", size_t{0}));
+  corpus.only_named = true;
+  return corpus;
+}
+
 }  // namespace
 
 EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOptions& text, const Tokenizer& tokenizer,
                             const ShardOptions& options, const TextProgress& progress) {
   DocumentReader reader(inputs, text);
   ShardRow shards(options, tokenizer);
+  const std::optional<std::string> identity = identity_of(inputs, tokenizer, options);
+  const Json& before = shards.finished_before();
+  if (identity && !before.is_null() && before.value("identity", Json()) == *identity) return corpus_of(before, shards);
+  shards.begin();
   EncodedCorpus corpus;
   for (bool more = true; more;) {
     Batch batch;
     more = batch.fill(reader);
     corpus.text_bytes += batch.bytes;
     corpus.documents += int64_t(batch.texts.size());
-    for (const auto& tokens : encode_all(batch, reader, tokenizer)) {
-      shards.append(tokens);
-      corpus.tokens += int64_t(tokens.size()) + (tokenizer.end_of_text() >= 0);
+    const auto encoded = encode_all(batch, reader, tokenizer);
+    for (size_t i = 0; i < encoded.size(); ++i) {
+      shards.append(encoded[i]);
+      corpus.tokens += int64_t(encoded[i].size()) + (tokenizer.end_of_text() >= 0);
+      const int64_t unknown = std::count(encoded[i].begin(), encoded[i].end(), tokenizer.unknown());
+      if (unknown > 0 && corpus.unknown == 0) corpus.first_unknown = reader.text_of(batch.places[i]);
+      corpus.unknown += unknown;
     }
     progress(reader);
   }
-  if (corpus.documents == 0) throw UserError("the input has no text");
-  corpus.replaced = reader.replaced();
-  corpus.shards = shards.finish();
+  corpus.report = reader.report();
+  if (corpus.documents == 0) throw_no_text(corpus.report);
+  corpus.shards = shards.finish(note_of(corpus, identity));
   return corpus;
 }
 

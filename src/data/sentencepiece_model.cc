@@ -86,6 +86,7 @@ void read_trainer_spec(std::string_view bytes, SentencePieceModel& model) {
   for (Message message(bytes); message.next();) {
     if (message.field() == 3) model.model_type = message.integer();
     if (message.field() == 24) model.blank_is_suffix = message.boolean();
+    if (message.field() == 35) model.spells_bytes = message.boolean();
     if (message.field() == 46) model.bos_piece = message.bytes();
     if (message.field() == 47) model.eos_piece = message.bytes();
   }
@@ -148,7 +149,7 @@ std::string fault_of(const SentencePieceModel& model) {
   if (model.changes_text) {
     return fmt::format("it changes text before it encodes it (normalization rule \"{}\", or it cuts blanks); only models "
                        "that keep text as it is can be used (spm_train --normalization_rule_name=identity "
-                       "--remove_extra_whitespaces=false)",
+                       "--remove_extra_whitespaces=false --byte_fallback=true)",
                        model.normalization_rule);
   }
   if (!model.escapes_blanks || model.blank_is_suffix) return "it does not mark blanks at the beginning of words";

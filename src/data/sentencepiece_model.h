@@ -20,6 +20,7 @@ struct SentencePieceModel {
   std::vector<Piece> pieces;
   int64_t model_type = 1;  // 1 unigram, 2 bpe; words (3) and characters (4) are not read
   bool blank_is_suffix = false;
+  bool spells_bytes = false;  // characters without a piece become byte pieces, and not the unknown piece
   std::string bos_piece = "<s>", eos_piece = "</s>";
   // Of the text before it is encoded.
   std::string normalization_rule;

@@ -2,9 +2,12 @@
 //
 // The library gets a document in words, which have a cache: no piece of the models trained here continues over the end of
 // a word or of a line, so the tokens are the same as for the whole (checked against the vocabulary; a model from
-// elsewhere with a longer piece gets longer words). U+2581, which stands for a blank inside the library, is spelled in
-// bytes where it occurs in a text.
+// elsewhere with a longer piece gets longer words). A model without pieces for bytes makes one unknown token of all
+// unknown characters beside each other, which are joined over the ends of words as well. U+2581, which stands for a blank
+// inside the library, is spelled in bytes where it occurs in a text, if there are any.
 #include <sentencepiece_processor.h>
+
+#include <algorithm>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -60,10 +63,12 @@ class SentencePieceTokenizer final : public Tokenizer {
   int32_t end_of_text() const override { return end_of_text_; }
   int32_t ends_text() const override { return ends_text_; }
   bool adds_blank() const override { return dummy_prefix_; }
+  int32_t unknown() const override { return has_bytes_ ? -1 : unknown_; }
   std::string_view token_bytes(int32_t token) const override { return texts_[size_t(token)]; }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
     if (text.empty()) return;
+    const size_t before = tokens.size();
     WordCache& cache = word_cache(owner_);
     if (dummy_prefix_) {  // with its first word, to which it belongs
       const size_t length = word_length(text);
@@ -76,6 +81,7 @@ class SentencePieceTokenizer final : public Tokenizer {
                    [this](std::string_view word, std::vector<int32_t>& ids) { encode_word(word, ids); });
       text.remove_prefix(length);
     }
+    if (!has_bytes_) join_unknown(tokens, before);
   }
 
  private:
@@ -91,13 +97,20 @@ class SentencePieceTokenizer final : public Tokenizer {
         texts_.emplace_back(1, char(byte));
         continue;
       }
+      if (piece.type == PieceType::kUnknown) unknown_ = int32_t(texts_.size());
       const bool surface = piece.type != PieceType::kControl && piece.type != PieceType::kUnknown;
       texts_.push_back(piece.type == PieceType::kUnknown   ? std::string(kUnknownText)
                        : piece.type == PieceType::kControl ? piece.text
                                                            : with_blanks(piece.text));
       if (surface) note_crossings(texts_.back());
     }
-    has_bytes_ = bytes == 256;
+    has_bytes_ = bytes == 256 && model.spells_bytes;
+  }
+
+  // Unknown characters beside each other are one token to the library, also over the end of a word.
+  void join_unknown(std::vector<int32_t>& tokens, size_t begin) const {
+    const auto both = [this](int32_t left, int32_t right) { return left == unknown_ && right == unknown_; };
+    tokens.erase(std::unique(tokens.begin() + int64_t(begin), tokens.end(), both), tokens.end());
   }
 
   void note_crossings(std::string_view text) {
@@ -146,7 +159,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<std::string> texts_;     // [vocabulary]
   std::vector<int32_t> byte_tokens_;   // [256]
   bool has_bytes_ = false, dummy_prefix_ = false, blanks_divide_ = true, lines_divide_ = true;
-  int32_t end_of_text_ = -1, ends_text_ = -1;
+  int32_t end_of_text_ = -1, ends_text_ = -1, unknown_ = -1;
   uint64_t owner_ = next_cache_owner();
 };
 

@@ -19,6 +19,7 @@ namespace {
 constexpr char kMagic[8] = {'S', 'L', 'U', 'I', 'C', 'E', 'T', 'K'};
 constexpr uint32_t kVersion = 1;
 constexpr int64_t kHeaderBytes = 256, kLlmcHeaderBytes = 1024;
+constexpr size_t kChecksumBlock = 1 << 20;  // bytes read at a time
 constexpr size_t kChecksumAt = 48, kNameAt = 56, kNameBytes = size_t(kHeaderBytes) - kNameAt;
 constexpr int32_t kLlmcMagic16 = 20240520, kLlmcVersion16 = 1, kLlmcMagic32 = 20240801, kLlmcVersion32 = 7;
 constexpr int64_t kLargestVocab16 = int64_t{1} << 16, kLargestVocab32 = int64_t{1} << 31;
@@ -108,13 +109,27 @@ bool has_llmc_magic(std::span<const std::byte> opening) {
   return magic == kLlmcMagic16 || magic == kLlmcMagic32;
 }
 
-ShardInfo plain16_info(uint64_t file_bytes, const std::string& where) {
-  if (file_bytes % 2 != 0) {
-    throw UserError("{} is truncated: {} bytes are no whole number of uint16 tokens", where, file_bytes);
+// A file that says it is llm.c's and has exactly the size that it says.
+bool is_whole_llmc(std::span<const std::byte> opening, uint64_t file_bytes) {
+  if (!has_llmc_magic(opening) || opening.size() < size_t(kLlmcHeaderBytes)) return false;
+  const bool narrow = at<int32_t>(opening, 0) == kLlmcMagic16;
+  const auto count = at<int32_t>(opening, 8);
+  return at<int32_t>(opening, 4) == (narrow ? kLlmcVersion16 : kLlmcVersion32) && count >= 0 &&
+         file_bytes == uint64_t(kLlmcHeaderBytes) + uint64_t(count) * (narrow ? 2 : 4);
+}
+
+ShardInfo plain_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where, int64_t token_bytes) {
+  constexpr std::string_view kNumpy = "\x93NUMPY";
+  if (opening.size() >= kNumpy.size() && std::memcmp(opening.data(), kNumpy.data(), kNumpy.size()) == 0) {
+    throw UserError("{} is a numpy array with numpy's header, not tokens alone; array.tofile(FILE) writes those", where);
+  }
+  if (file_bytes % uint64_t(token_bytes) != 0) {
+    throw UserError("{} is truncated: {} bytes are no whole number of uint{} tokens", where, file_bytes, 8 * token_bytes);
   }
   ShardInfo info;
-  info.format = ShardFormat::kPlain16;
-  info.tokens = int64_t(file_bytes / 2);
+  info.format = ShardFormat::kPlain;
+  info.token_bytes = token_bytes;
+  info.tokens = int64_t(file_bytes) / token_bytes;
   return info;
 }
 
@@ -155,25 +170,22 @@ void narrow(std::span<const int32_t> tokens, int64_t vocab_size, std::vector<std
 
 }  // namespace
 
-const char* shard_format_name(ShardFormat format) {
-  switch (format) {
-    case ShardFormat::kSluice: return "sluice";
-    case ShardFormat::kLlmc: return "llm.c";
-    case ShardFormat::kPlain16: return "uint16";
-  }
-  throw std::logic_error("unknown shard format");
+PlainTokens plain_tokens(const std::string& name) {
+  return name == "uint16" ? PlainTokens::kUint16 : name == "uint32" ? PlainTokens::kUint32 : PlainTokens::kHeader;
 }
 
 bool opens_like_shard(std::span<const std::byte> opening) { return has_own_magic(opening) || has_llmc_magic(opening); }
 
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
-                          bool plain16) {
+                          PlainTokens plain) {
   const auto require = [&](int64_t bytes) {
     if (std::min(uint64_t(opening.size()), file_bytes) >= uint64_t(bytes)) return;
     throw UserError("{} is truncated: {} bytes are fewer than the {} of a shard's header", where, file_bytes, bytes);
   };
   const bool is_sluice = has_own_magic(opening);
-  if (plain16 && !is_sluice) return plain16_info(file_bytes, where);
+  if (plain != PlainTokens::kHeader && !is_sluice && !is_whole_llmc(opening, file_bytes)) {
+    return plain_info(opening, file_bytes, where, int64_t(plain));
+  }
   require(sizeof kMagic);
   if (is_sluice) {
     require(kHeaderBytes);
@@ -183,19 +195,57 @@ ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_byte
     require(kLlmcHeaderBytes);
     return llmc_info(opening, file_bytes, where);
   }
-  throw UserError("{} is not a token shard: it starts neither with SLUICETK nor with llm.c's {} or {}", where,
-                  kLlmcMagic16, kLlmcMagic32);
+  throw UserError("{} is not a token shard: it starts neither with SLUICETK nor with llm.c's {} or {}; for token ids without "
+                  "a header say of which width they are (data.shard_format, or --shard-format of tokenizer decode: uint16 or "
+                  "uint32)",
+                  where, kLlmcMagic16, kLlmcMagic32);
+}
+
+namespace {
+
+// The largest of the numbers at odd places and of those at even ones.
+template <class T>
+std::pair<uint64_t, uint64_t> largest_by_place(std::span<const std::byte> tokens) {
+  T largest[2] = {0, 0};
+  for (size_t i = 0; i < tokens.size() / sizeof(T); ++i) largest[i % 2] = std::max(largest[i % 2], at<T>(tokens, i * sizeof(T)));
+  return {largest[1], largest[0]};
+}
+
+}  // namespace
+
+// The upper halves of wider ids: nothing but zeros, or few values where the lower halves have many.
+std::string width_suspicion(std::span<const std::byte> tokens, int64_t token_bytes) {
+  constexpr size_t kFewest = 16;
+  constexpr uint64_t kUpper = 64, kLower = 4096;  // 64 * 65536 is more than any vocabulary
+  if (tokens.size() < kFewest * size_t(token_bytes)) return "";
+  const auto [odd, even] = token_bytes == 2 ? largest_by_place<uint16_t>(tokens) : largest_by_place<uint32_t>(tokens);
+  if (even == 0 || (odd > 0 && (odd >= kUpper || even < kLower))) return "";
+  const std::string seen = fmt::format("every second of its {}-bit tokens is {}", 8 * token_bytes,
+                                       odd == 0 ? "0" : fmt::format("{} or less", odd));
+  if (token_bytes == 4) return seen + ", so its ids seem to have 64 bits, which no shard has; write them as uint32 or uint16";
+  return seen + ", so its ids seem to have 32 bits: that is uint32";
+}
+
+uint64_t shard_checksum(uint64_t bytes, const ShardRead& read) {
+  check_le(uint64_t(kHeaderBytes), bytes, "the header of a shard");
+  Checksum sum;
+  std::vector<std::byte> block(kChecksumBlock);
+  for (uint64_t at = kHeaderBytes; at < bytes; at += block.size()) {
+    const size_t count = size_t(std::min<uint64_t>(block.size(), bytes - at));
+    read(at, block.data(), count);
+    sum.update(block.data(), count);
+  }
+  Header header;
+  read(0, header.data(), header.size());
+  put(header, kChecksumAt, uint64_t{0});
+  sum.update(header.data(), header.size());
+  return sum.value();
 }
 
 uint64_t shard_checksum(std::span<const std::byte> file) {
-  check_le(size_t(kHeaderBytes), file.size(), "the header of a shard");
-  Header header;
-  std::copy_n(file.begin(), header.size(), header.begin());
-  put(header, kChecksumAt, uint64_t{0});
-  Checksum sum;
-  sum.update(file.data() + kHeaderBytes, file.size() - size_t(kHeaderBytes));
-  sum.update(header.data(), header.size());
-  return sum.value();
+  return shard_checksum(file.size(), [&](uint64_t offset, std::byte* data, size_t bytes) {
+    std::copy_n(file.begin() + std::ptrdiff_t(offset), bytes, data);
+  });
 }
 
 // ---- ShardWriter ----------------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@
 //              header with this field zero   56 the tokenizer's name, up to 199 bytes, zeros
 //   llm.c    256 int32 of header (magic, version, tokens, zeros), then uint16 (20240520, version 1) or uint32 tokens
 //            (20240801, version 7)
-//   nanoGPT  uint16 tokens and nothing else; no magic tells it, so it must be asked for
+//   plain    uint16 (nanoGPT's) or uint32 tokens and nothing else; no magic tells it, so it must be asked for
 //
 // All numbers are little-endian. A document is an end-of-text token, if its tokenizer has one, and the text's tokens.
 #pragma once
@@ -15,6 +15,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -24,10 +25,15 @@
 
 namespace sluice {
 
-enum class ShardFormat { kSluice, kLlmc, kPlain16 };
+enum class ShardFormat { kSluice, kLlmc, kPlain };
 
-// As text, for config keys and messages: "sluice", "llm.c", "uint16".
-const char* shard_format_name(ShardFormat format);
+// What data.shard_format says of files without a header: the bytes of a token; kHeader: headers tell.
+enum class PlainTokens { kHeader = 0, kUint16 = 2, kUint32 = 4 };
+
+// The names of data.shard_format: "auto", "uint16", "uint32".
+inline const std::vector<std::string> kShardFormatNames = {"auto", "uint16", "uint32"};
+PlainTokens plain_tokens(const std::string& name);
+
 
 struct ShardInfo {
   ShardFormat format = ShardFormat::kSluice;
@@ -48,12 +54,19 @@ inline constexpr size_t kShardHeaderRead = 1024;
 // Whether a file that opens like this is a shard with a header, whatever its version.
 bool opens_like_shard(std::span<const std::byte> opening);
 
-// Understands a shard's header. `where` opens each message ("data.train_shards: a.bin"). With `plain16` the file is
-// tokens alone. UserError for what is no shard, of a later version, cut short, or in contradiction with itself.
+// Understands a shard's header. `where` opens each message ("data.train_shards: a.bin"). With `plain` a file without one
+// is tokens alone. UserError for what is no shard, of a later version, cut short, or in contradiction with itself.
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
-                          bool plain16 = false);
+                          PlainTokens plain = PlainTokens::kHeader);
 
-// The checksum of a Sluice shard that lies in memory whole.
+// Why tokens of `token_bytes` bytes, the first of a file without header, look as if they had another width: a sentence's
+// end, or "". Among the ids of a text there is no such regularity.
+std::string width_suspicion(std::span<const std::byte> tokens, int64_t token_bytes);
+
+// The checksum of a Sluice shard of `bytes` bytes, whose read(offset, data, bytes) delivers all that it is asked for; and
+// of one that lies in memory whole.
+using ShardRead = std::function<void(uint64_t offset, std::byte* data, size_t bytes)>;
+uint64_t shard_checksum(uint64_t bytes, const ShardRead& read);
 uint64_t shard_checksum(std::span<const std::byte> file);
 
 // Writes a Sluice shard as it goes: what is held in memory is 8 bytes a document. The file grows aside, under

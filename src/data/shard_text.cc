@@ -56,9 +56,9 @@ bool opens_document(const Shard& shard, int64_t at, int64_t end, const Tokenizer
 }  // namespace
 
 void decode_shard(const std::string& path, const Tokenizer& tokenizer, const std::string& separator,
-                  const std::function<void(std::string_view)>& write) {
+                  const std::function<void(std::string_view)>& write, PlainTokens plain) {
   const std::string key = "tokenizer decode";
-  Shard shard(path, key);
+  Shard shard(path, key, plain);
   check_tokenizer(shard, tokenizer);
   shard.find_documents(tokenizer.end_of_text(), /*whole=*/true, key);
   const auto documents = shard.documents();

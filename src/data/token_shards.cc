@@ -6,10 +6,10 @@
 #include <filesystem>
 #include <numeric>
 
-#include <glob.h>
 #include <xxhash.h>
 
 #include "base/error.h"
+#include "base/glob.h"
 #include "data/permutation.h"
 #include "data/token_text.h"
 
@@ -24,15 +24,13 @@ constexpr int64_t kIdentityTokens = 1 << 16;  // tokens at each end of a shard t
 std::vector<std::string> expand(const std::vector<std::string>& patterns, const std::string& key) {
   std::vector<std::string> paths;
   for (const std::string& pattern : patterns) {
-    if (pattern.find_first_of("*?[") == std::string::npos || std::filesystem::exists(pattern)) {
+    if (!looks_like_glob(pattern) || std::filesystem::exists(pattern)) {
       paths.push_back(pattern);
       continue;
     }
-    glob_t found{};
-    const int status = glob(pattern.c_str(), 0, nullptr, &found);
-    if (status == 0) paths.insert(paths.end(), found.gl_pathv, found.gl_pathv + found.gl_pathc);
-    globfree(&found);
-    if (status != 0) throw UserError("{}: no file matches {}", key, pattern);
+    const auto found = expand_glob(pattern, key);
+    if (found.empty()) throw UserError("{}: no file matches {}", key, pattern);
+    paths.insert(paths.end(), found.begin(), found.end());
   }
   return paths;
 }
@@ -76,7 +74,7 @@ TokenShards::TokenShards(const std::vector<std::string>& patterns, TokenShardsOp
 }
 
 void TokenShards::open(const std::string& path) {
-  auto shard = std::make_unique<Shard>(path, options_.key, options_.plain16);
+  auto shard = std::make_unique<Shard>(path, options_.key, options_.plain);
   check_tokenizer(*shard);
   if (options_.verify) shard->verify(options_.key);
   const int64_t count = shard->tokens(), scanned = options_.verify ? count : std::min(count, kOpeningScan);
@@ -161,8 +159,11 @@ std::vector<ShardPiece> TokenShards::pieces_of(int64_t sequence, int64_t count) 
 void TokenShards::throw_bad_token(const Shard& shard, int64_t start, int64_t count) const {
   int64_t at = start;
   while (at + 1 < start + count && shard.largest(at, 1) < options_.vocab_size) ++at;
-  throw UserError("{}: {} has token id {} at position {}, but model.vocab_size is {}", options_.key, shard.path(),
-                  shard.largest(at, 1), at, options_.vocab_size);
+  throw UserError("{}: {} has token id {} at position {}, but model.vocab_size is {}{}", options_.key, shard.path(),
+                  shard.largest(at, 1), at, options_.vocab_size,
+                  shard.info().format == ShardFormat::kPlain
+                      ? fmt::format("; data.shard_format has it read as uint{}", 8 * shard.info().token_bytes)
+                      : "");
 }
 
 void TokenShards::fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const {
@@ -171,10 +172,9 @@ void TokenShards::fill(int64_t first_sequence, int64_t count, int32_t* inputs, i
   for (int64_t row = 0; row < count; ++row) {
     int32_t* next = window.data() + opening();
     for (const ShardPiece& piece : pieces_of(first_sequence + row, length + 1 - opening())) {
-      if (piece.shard->largest(piece.start, piece.count) >= options_.vocab_size) {
+      if (piece.shard->copy(piece.start, piece.count, next) >= options_.vocab_size) {
         throw_bad_token(*piece.shard, piece.start, piece.count);
       }
-      piece.shard->copy(piece.start, piece.count, next);
       next += piece.count;
     }
     std::copy_n(window.begin(), length, inputs + row * length);
@@ -236,7 +236,7 @@ std::string TokenShards::identity() const {
   for (const auto& shard : shards_) {
     const int64_t count = shard->tokens(), edge = std::min(count, kIdentityTokens);
     hash ^= shard->info().checksum;  // of all bytes, where the header has it
-    for (const auto part : {shard->stored(0, edge), shard->stored(count - edge, edge)}) {
+    for (const auto& part : {shard->stored(0, edge), shard->stored(count - edge, edge)}) {
       hash = XXH64(part.data(), part.size(), hash + uint64_t(count));
     }
   }

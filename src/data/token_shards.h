@@ -39,7 +39,7 @@ struct TokenShardsOptions {
   bool mask_documents = false;
   int64_t document_token = -1;                 // opens a document in shards that do not list them; -1: the tokenizer's
   int64_t first_token = -1;                    // opens every window, before the text; -1: none
-  bool plain16 = false;                        // the files have no header
+  PlainTokens plain = PlainTokens::kHeader;    // of files without a header
   bool verify = false;                         // compare checksums
   std::shared_ptr<const Tokenizer> tokenizer;  // may be null
 };

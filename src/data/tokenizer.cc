@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "data/tokenizer_files.h"
 
 namespace sluice {
@@ -56,20 +57,32 @@ class ByteTokenizer final : public Tokenizer {
 };
 
 std::unique_ptr<Tokenizer> load_json(const std::string& path, const std::string& key) {
-  const Json json = read_json_file(path);
+  const Json json = read_json_file(path, kMostTokenizerBytes, "a tokenizer");
   if (json.is_object() && json.contains("characters")) return make_character_tokenizer(json, path, key);
-  if (json.is_object() && json.contains("model")) return make_gpt2_tokenizer(json, path, key);
+  if (json.is_object() && json.contains("model")) return make_json_tokenizer(json, path, key);
+  if (is_tekken(json)) return make_tekken_tokenizer(json, path, key);
   throw UserError("{}: {} is no tokenizer: it has neither \"characters\" nor \"model\"", key, path);
+}
+
+// A .model file, whose name both sentencepiece's and LLaMA 3's ranks go by, or a file of ranks.
+std::unique_ptr<Tokenizer> load_model(const std::string& path, const std::string& key) {
+  const std::string content = read_file(path);
+  return is_rank_file(content) ? make_rank_tokenizer(content, path, key) : make_sentencepiece(content, path, key);
 }
 
 std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::string& key) {
   const fs::path folder(path), model = folder / "tokenizer.model", json = folder / "tokenizer.json";
-  if (fs::exists(model)) return make_sentencepiece(read_file(model), model.string(), key);
+  if (fs::exists(model)) return load_model(model.string(), key);
   if (fs::exists(json)) return load_json(json.string(), key);  // it says more than the two below, which may lie beside it
   if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) {
-    return make_gpt2_tokenizer(read_file(folder / "vocab.json"), read_file(folder / "merges.txt"), path, key);
+    const auto optional = [&](const char* name) { return fs::exists(folder / name) ? read_file(folder / name) : ""; };
+    return make_gpt2_tokenizer({read_file(folder / "vocab.json"), read_file(folder / "merges.txt"),
+                                optional("added_tokens.json"), optional("special_tokens_map.json")},
+                               path, key);
   }
-  throw UserError("{}: the folder {} has no tokenizer.model, vocab.json with merges.txt, or tokenizer.json", key, path);
+  if (fs::exists(folder / "tekken.json")) return load_json((folder / "tekken.json").string(), key);
+  throw UserError("{}: the folder {} has no tokenizer.model, tokenizer.json, vocab.json with merges.txt, or tekken.json", key,
+                  path);
 }
 
 }  // namespace
@@ -78,11 +91,11 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const
   if (path_or_name == "bytes") return std::make_unique<ByteTokenizer>();
   if (fs::is_directory(path_or_name)) return load_folder(path_or_name, key);
   if (!fs::exists(path_or_name)) {
-    throw UserError("{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model or .json file, or a folder with them",
+    throw UserError("{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model, .json or .tiktoken file, or a folder with them",
                     key, path_or_name, fs::absolute(path_or_name).lexically_normal().parent_path().string());
   }
   if (fs::path(path_or_name).extension() == ".json") return load_json(path_or_name, key);
-  return make_sentencepiece(read_file(path_or_name), path_or_name, key);
+  return load_model(path_or_name, key);
 }
 
 }  // namespace sluice

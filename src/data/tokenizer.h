@@ -3,11 +3,14 @@
 //   bytes           a token a byte; 256 ends a text
 //   characters      a token a character of a list (JSON, written by `sluice tokenizer train --type characters`)
 //   sentencepiece   a .model file, trained by `sluice tokenizer train` or elsewhere (arXiv 1808.06226)
+//                   or the tokenizer.json that such a model was written as
 //   gpt2            byte-level byte-pair encoding with GPT-2's rules, from vocab.json and merges.txt or tokenizer.json
+//   bpe             byte-pair encoding with other rules, from a tokenizer.json
+//   tiktoken        the same from a file of ranks, or a tekken.json
 //
-// Text is kept exactly: decode(encode(text)) is `text` for every valid UTF-8 text. Characters outside a `characters`
-// tokenizer's list are an error; a sentencepiece model from elsewhere that has no tokens for bytes loses what it does not
-// know.
+// Text is kept exactly: decode(encode(text)) is `text` for every valid UTF-8 text. Exceptions: characters outside a
+// `characters` or `bpe` tokenizer's list are an error; a model from elsewhere with an unknown token loses what it does not
+// know; and a tokenizer.json may normalize text or let added tokens take blanks along.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +30,7 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  virtual const char* type() const = 0;       // "bytes", "characters", "sentencepiece", "gpt2"
+  virtual const char* type() const = 0;       // "bytes", "characters", "sentencepiece", "gpt2", "bpe", "tiktoken"
   const std::string& name() const { return name_; }  // for messages: "sentencepiece docs.model (8192 tokens)"
   uint64_t hash() const { return hash_; }     // of its content: the same tokens for the same text
   virtual int64_t vocab_size() const = 0;
@@ -43,6 +46,10 @@ class Tokenizer {
   virtual std::string_view token_bytes(int32_t token) const = 0;
   // Whether encode() puts a blank before a text, as LLaMA's models do, which belongs to no text.
   virtual bool adds_blank() const { return false; }
+  // The token that stands for characters which the tokenizer does not know and loses; -1: it knows all, or refuses them.
+  virtual int32_t unknown() const { return -1; }
+  // Whether its files are those of the library `tokenizers` (or GPT-2's two), which an export takes over.
+  virtual bool has_library_files() const { return false; }
   // The text of the tokens; `continued`: they do not begin it. UserError for a token beyond the vocabulary.
   std::string decode(std::span<const int32_t> tokens, bool continued = false) const;
 
@@ -59,8 +66,8 @@ class Tokenizer {
 // A longer word is encoded in parts: encoding one takes memory and time beyond proportion, and no language has any.
 inline constexpr size_t kMostWordBytes = 1 << 20;  // bytes
 
-// `path_or_name`: "bytes", a .model file, a characters JSON, a tokenizer.json, or a folder with the first there is of
-// tokenizer.model, tokenizer.json, vocab.json and merges.txt. `key` is the config key or option to name in messages.
+// `path_or_name`: "bytes", a .model file, a file of ranks, a characters JSON, a tokenizer.json or tekken.json, or a folder
+// with the first there is of tokenizer.model, tokenizer.json, vocab.json and merges.txt, tekken.json. `key` is the config key or option to name in messages.
 // UserError where there is none, or a damaged one.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const std::string& key);
 

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <bitset>
+#include <charconv>
 #include <memory>
 #include <string_view>
 #include <unordered_map>
@@ -51,7 +52,7 @@ class Words final : public sentencepiece::SentenceIterator {
 };
 
 template <class Add>
-void read_all(const std::vector<std::string>& inputs, TextOptions text, const TextProgress& progress, Add&& add) {
+TextReport read_all(const std::vector<std::string>& inputs, TextOptions text, const TextProgress& progress, Add&& add) {
   text.split_bytes = 4 << 20;  // where a document ends is of no matter here
   DocumentReader reader(inputs, std::move(text));
   uint64_t shown = 0;
@@ -64,11 +65,36 @@ void read_all(const std::vector<std::string>& inputs, TextOptions text, const Te
     progress(reader);
   }
   progress(reader);
-  if (!any) throw UserError("the input has no text");
+  if (!any) throw_no_text(reader.report());
+  return reader.report();
 }
 
 // The number of threads belongs to the result: each sums up its own share.
 constexpr const char* kTrainerThreads = "16";
+
+// The number behind `words`, or -1.
+int64_t number_behind(const std::string& text, std::string_view words) {
+  const size_t at = text.find(words);
+  int64_t number = -1;
+  if (at != text.npos) std::from_chars(text.data() + at + words.size(), text.data() + text.size(), number);
+  return number;
+}
+
+// In our options' terms what the library says in its own: "file(line) [condition] Words for people".
+std::string training_fault(const std::string& reason, const TokenizerTraining& options) {
+  const int64_t most = number_behind(reason, "Please set it to a value <= "), least = number_behind(reason, " vs ");
+  if (reason.find("too high") != reason.npos && most > 0) {
+    return fmt::format("it has pieces for --vocab <= {} only; lower --vocab, or give more text", most);
+  }
+  if (reason.find("required_chars") != reason.npos && least > 0) {
+    return fmt::format("its characters need --vocab >= {}; raise --vocab, or lower --coverage ({}), the share of the text's "
+                       "characters that get a token of their own",
+                       least, options.coverage);
+  }
+  if (reason.find("sentences_.empty()") != reason.npos) return "it has no word";
+  const size_t words = reason.find("] ");
+  return words == reason.npos ? reason : reason.substr(words + 2);
+}
 
 std::string train_sentencepiece(Words words, const TokenizerTraining& options) {
   const std::unordered_map<std::string, std::string> settings = {
@@ -81,7 +107,7 @@ std::string train_sentencepiece(Words words, const TokenizerTraining& options) {
       {"byte_fallback", "true"},
       {"split_digits", "true"},
       {"allow_whitespace_only_pieces", "true"},
-      {"character_coverage", "0.9995"},
+      {"character_coverage", fmt::format("{}", options.coverage)},
       {"unk_id", "0"},
       {"eos_id", "1"},
       {"eos_piece", std::string(kEndOfText)},
@@ -94,10 +120,8 @@ std::string train_sentencepiece(Words words, const TokenizerTraining& options) {
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &words, &model);
   if (!status.ok()) {
-    const std::string reason = status.message();  // "file(line) [condition] Words for people"
-    const size_t words = reason.find("] ");
-    throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type,
-                    options.vocab_size, words == reason.npos ? reason : reason.substr(words + 2));
+    throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type, options.vocab_size,
+                    training_fault(status.message(), options));
   }
   return model;
 }
@@ -106,7 +130,7 @@ TrainedTokenizer train_characters(const std::vector<std::string>& inputs, TextOp
                                   const TextProgress& progress) {
   const auto seen = std::make_unique<std::bitset<0x110000>>();
   TrainedTokenizer trained;
-  read_all(inputs, std::move(text), progress, [&](std::string_view document) {
+  trained.report = read_all(inputs, std::move(text), progress, [&](std::string_view document) {
     trained.sample_bytes += document.size();
     while (!document.empty()) seen->set(take_character(document));
   });
@@ -124,9 +148,10 @@ TrainedTokenizer train_tokenizer(const std::vector<std::string>& inputs, TextOpt
                                  const TokenizerTraining& options, const TextProgress& progress) {
   if (options.type == "characters") return train_characters(inputs, std::move(text), progress);
   TextSample sample(options.sample_bytes, options.seed);
-  read_all(inputs, std::move(text), progress, [&](std::string_view document) { sample.add_document(document); });
+  TextReport report =
+      read_all(inputs, std::move(text), progress, [&](std::string_view document) { sample.add_document(document); });
   if (sample.bytes() == 0) throw UserError("the sample of the text is empty; raise --sample-mb");
-  TrainedTokenizer trained{"", sample.bytes(), sample.whole()};
+  TrainedTokenizer trained{"", sample.bytes(), sample.whole(), std::move(report)};
   trained.file = train_sentencepiece(Words(sample.take()), options);
   return trained;
 }

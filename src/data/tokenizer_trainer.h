@@ -16,6 +16,7 @@ struct TokenizerTraining {
   int64_t vocab_size = 8192;
   uint64_t sample_bytes = 100'000'000;  // the text that pieces are learned from is a sample of this size
   uint64_t seed = 42;
+  double coverage = 0.9995;  // the share of the text's characters that get pieces; the others are spelled in bytes
 };
 
 // Called now and then while text is read.
@@ -25,6 +26,7 @@ struct TrainedTokenizer {
   std::string file;           // what the tokenizer's file holds
   uint64_t sample_bytes = 0;  // of text it was learned from
   bool whole_text = true;     // nothing was left out of the sample
+  TextReport report{};        // on the text that was read
 };
 
 // Reads all of `inputs`. The result depends on the text, the options and the seed, not on the machine. UserError for an

@@ -12,6 +12,20 @@ namespace {
 
 constexpr size_t kAlignment = 64;
 
+// A buffer that no machine has counts as this much: sums of many stay below 2^64, and who allocates is told of it.
+constexpr size_t kMostBytes = size_t{1} << 48;
+
+size_t bytes_of(const Shape& shape, DType dtype) {
+  size_t bytes = size_of(dtype);
+  for (int i = 0; i < shape.rank(); ++i) {
+    check_le(int64_t{0}, shape[i], "a buffer's dimension");
+    if (shape[i] == 0) return 0;
+    if (bytes > kMostBytes / size_t(shape[i])) bytes = kMostBytes;
+    else bytes *= size_t(shape[i]);
+  }
+  return bytes;
+}
+
 size_t aligned(size_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
 bool overlap(const Lifetime& a, const std::optional<Lifetime>& b) {
@@ -41,7 +55,7 @@ BufferId MemoryPlan::declare(std::string name, std::string kind, Shape shape, DT
   check(!planned_, "MemoryPlan: a buffer was declared after plan()");
   check_le(life.first, life.last, "MemoryPlan: a buffer's first use must not follow its last");
   if (again) check_le(again->first, again->last, "MemoryPlan: a buffer's first use must not follow its last");
-  const size_t bytes = size_t(shape.elements()) * size_of(dtype);
+  const size_t bytes = bytes_of(shape, dtype);
   buffers_.push_back({std::move(name), std::move(kind), shape, dtype, life, again, bytes, 0});
   return {int(buffers_.size()) - 1};
 }

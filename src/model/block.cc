@@ -13,20 +13,24 @@ NormLayer first_norm(const Declarations& d, int layer) {
 
 NormLayer second_norm(const Declarations& d, int layer) {
   const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
-  return {d, block_name(layer) + ".norm2", {now, now}, {back, back}, d.recompute == Recompute::kBlock};
+  const int last = d.config.parallel_residual ? d.timeline.attention_backward(layer) : back;
+  return {d, block_name(layer) + ".norm2", {now, now}, {back, last}, d.recompute == Recompute::kBlock};
 }
 
 // The next block, or the final norm, reads it one tick later.
 BufferId declare_mid(const Declarations& d, int layer) {
   const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
-  return d.activation(block_name(layer) + ".mid", "residual", {d.max_tokens(), d.config.width}, d.act, {now, now + 1},
-                      {back, back}, d.recompute == Recompute::kBlock);
+  const Shape shape = {d.max_tokens(), d.config.width};
+  if (d.config.parallel_residual)  // no norm of this block reads it
+    return d.plan.declare(block_name(layer) + ".mid", "residual", shape, d.act, {now, now + 1});
+  return d.activation(block_name(layer) + ".mid", "residual", shape, d.act, {now, now + 1}, {back, back},
+                      d.recompute == Recompute::kBlock);
 }
 
 }  // namespace
 
 Block::Block(const Declarations& d, int layer)
-    : width_(d.config.width), recompute_(d.recompute),
+    : width_(d.config.width), parallel_(d.config.parallel_residual), recompute_(d.recompute),
       input_(d.plan.declare(block_name(layer) + ".input", "residual", {d.max_tokens(), d.config.width}, d.act,
                             {layer == 0 ? d.timeline.embedding() : d.timeline.attention(layer),
                              d.timeline.attention_backward(layer)})),
@@ -44,6 +48,8 @@ void Block::forward(const Pass& pass, const Tensor& x, bool add_delta, const Blo
   norm1_.forward(pass, x, add_delta ? scratch.delta : Tensor{}, add_delta ? in : Tensor{}, scratch.normed);
   attention_.forward(pass, scratch.normed, scratch.delta);
   norm2_.forward(pass, in, scratch.delta, mid(pass), scratch.normed);
+  // Of that a parallel block wants the sum alone; output and statistics are those of its input.
+  if (parallel_) norm2_.forward(pass, in, Tensor{}, Tensor{}, scratch.normed);
   mlp_.forward(pass, scratch.normed, scratch.delta);
 }
 
@@ -52,21 +58,31 @@ void Block::recompute(const Pass& pass, const BlockScratch& scratch) const {
   if (recompute_ == Recompute::kBlock) {
     norm1_.recompute(pass, input(pass), scratch.normed);
     attention_.forward(pass, scratch.normed, scratch.delta);
-    norm2_.forward(pass, input(pass), scratch.delta, mid(pass), scratch.normed);
-  } else {
-    norm2_.recompute(pass, mid(pass), scratch.normed);
+    if (!parallel_) norm2_.forward(pass, input(pass), scratch.delta, mid(pass), scratch.normed);
   }
+  if (parallel_ || recompute_ != Recompute::kBlock) norm2_.recompute(pass, mlp_reads(pass), scratch.normed);
   if (recompute_ != Recompute::kNone) mlp_.recompute(pass, scratch.normed);
 }
 
 void Block::backward(const Pass& pass, const Tensor& d_residual, const BlockScratch& scratch) const {
   recompute(pass, scratch);
+  if (parallel_) return backward_parallel(pass, d_residual, scratch);
   mlp_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
   norm2_.backward(pass, d_residual, true, scratch.d_normed, mid(pass), scratch.workspace);
 
   norm1_.recompute(pass, input(pass), scratch.normed);
   attention_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
   norm1_.backward(pass, d_residual, true, scratch.d_normed, input(pass), scratch.workspace);
+}
+
+// Both parts are given the gradient at the block's output, so that neither norm may add to it before both have run.
+void Block::backward_parallel(const Pass& pass, const Tensor& d_residual, const BlockScratch& scratch) const {
+  const Tensor& d_attention_normed = scratch.delta;
+  mlp_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
+  norm1_.recompute(pass, input(pass), scratch.normed);
+  attention_.backward(pass, d_attention_normed, d_residual, scratch.normed, scratch.workspace);
+  norm2_.backward(pass, d_residual, true, scratch.d_normed, input(pass), scratch.workspace);
+  norm1_.backward(pass, d_residual, true, d_attention_normed, input(pass), scratch.workspace);
 }
 
 }  // namespace sluice

@@ -5,6 +5,7 @@ namespace {
 
 std::optional<Activation> activation_of(const std::string& mlp) {
   if (mlp == "swiglu") return {};
+  if (mlp == "gelu_erf") return Activation::kGeluErf;
   return mlp == "relu" ? Activation::kRelu : mlp == "gelu" ? Activation::kGelu : Activation::kReluSquared;
 }
 
@@ -14,9 +15,9 @@ Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
     : activation_(activation_of(d.config.mlp)), hidden_(d.config.mlp_width), up_width_(d.config.mlp_up_width()) {
   const int64_t C = d.config.width;
   up_ = d.linear(name + ".up", up_width_, C, false, std::vector<int64_t>(size_t(up_width_ / hidden_), hidden_));
-  up_bias_ = d.linear_bias(name + ".up", up_width_, C);
+  up_bias_ = d.linear_bias(name + ".up", up_width_, C, d.config.bias);
   down_ = d.linear(name + ".down", C, hidden_, true, {C});
-  down_bias_ = d.linear_bias(name + ".down", C, hidden_);
+  down_bias_ = d.linear_bias(name + ".down", C, hidden_, d.config.bias);
   const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
   const Shape shape = {d.max_tokens(), hidden_};
   pre_ = d.activation(name + ".pre", "activations", {d.max_tokens(), up_width_}, d.act, {now, now}, {back, back},

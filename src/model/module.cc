@@ -12,8 +12,8 @@ ParamId Declarations::linear(const std::string& name, int64_t out, int64_t in, b
   return params.declare(name + ".weight", {out, in}, init, DecayGroup::kMatrix, std::move(matrices));
 }
 
-ParamId Declarations::linear_bias(const std::string& name, int64_t out, int64_t in) const {
-  if (!config.bias) return {};
+ParamId Declarations::linear_bias(const std::string& name, int64_t out, int64_t in, bool present) const {
+  if (!present) return {};
   const Init init = config.init == "gpt2" ? Init::constant(0) : Init::uniform(1.0 / std::sqrt(double(in)));
   return params.declare(name + ".bias", {out}, init, DecayGroup::kVector);
 }

@@ -59,8 +59,8 @@ struct Declarations {
   // of each of the hidden layers' matrices that are stacked in it, which optimizers may treat as such.
   ParamId linear(const std::string& name, int64_t out, int64_t in, bool residual = false,
                  std::vector<int64_t> matrices = {}) const;
-  // Its bias [out], absent where the model has none.
-  ParamId linear_bias(const std::string& name, int64_t out, int64_t in) const;
+  // Its bias [out], absent where the model has none there.
+  ParamId linear_bias(const std::string& name, int64_t out, int64_t in, bool present) const;
 };
 
 // Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of a

@@ -4,6 +4,8 @@
 #include <atomic>
 #include <cmath>
 
+#include "base/machine_memory.h"
+
 namespace sluice {
 namespace {
 
@@ -52,8 +54,8 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   d_residual_ = plan_.declare("d_residual", "gradients", {N, C}, options_.act, {time.head(), time.end()});
   d_normed_ = plan_.declare("d_normed", "gradients", {N, C}, options_.act, {time.head(), time.end()});
   normed_ = plan_.declare("normed", "scratch", {N, C}, options_.act, always);
-  delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act,
-                         {0, options_.recompute == Recompute::kBlock ? time.end() : time.head()});
+  const bool delta_in_backward = options_.recompute == Recompute::kBlock || config_.parallel_residual;
+  delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
   const int64_t widest = std::max({C, config_.mlp_up_width(), (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
   workspace_ =
       plan_.declare("workspace", "scratch", {backend_.norm_workspace(widest)}, DType::kF32, {time.head(), time.end()});
@@ -62,6 +64,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
   if (!options_.allocate) return;
+  if (backend_.stream() == nullptr) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
   params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
                                            : options_.passing_gradients ? Grads::kAside
@@ -69,6 +72,14 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   arena_ = Arena(backend_, plan_.total_bytes());
   if (rope_table_) fill_rope_table();
   if (options_.passing_gradients) place_gradients();
+}
+
+MemoryNeed Transformer::memory_need() const {
+  const DType acc = accumulator_of(options_.act);
+  double bytes = double(size_of(acc)) + options_.state_per_parameter;
+  if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
+  if (options_.act != acc) bytes += double(size_of(options_.act));
+  return sluice::memory_need(params_, plan_, bytes, options_.batch_key);
 }
 
 void Transformer::begin_bucket() {
@@ -107,7 +118,7 @@ void Transformer::fill_rope_table() {
   const auto fill_as = [&](auto zero) {
     std::vector<decltype(zero)> table(size_t(T * D), zero);
     for (int64_t i = 0; i < D / 2; ++i) {
-      const double speed = std::pow(config_.rope_theta, -2.0 * double(i) / double(D));
+      const double speed = config_.rope_speed(i);
       for (int64_t t = 0; t < T; ++t) {
         table[size_t(t * D + i)] = decltype(zero)(std::cos(double(t) * speed));
         table[size_t(t * D + D / 2 + i)] = decltype(zero)(std::sin(double(t) * speed));

@@ -10,6 +10,7 @@
 #include "model/block.h"
 #include "model/head.h"
 #include "model/key_value_cache.h"
+#include "model/memory_need.h"
 
 namespace sluice {
 
@@ -18,6 +19,8 @@ struct TransformerOptions {
   int64_t max_batch = 1;         // sequences of one micro-batch
   bool training = true;          // with gradients
   bool allocate = true;          // false: only declared, so that params().specs() can be looked at
+  double state_per_parameter = 0;  // bytes that the owner will allocate for each beside, such as an optimizer's
+  std::string batch_key = {};      // what sets max_batch, for messages: "train.micro_batch", "--batch"
   Recompute recompute = Recompute::kNone;
   std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm, DecayGroup::kVector};
   // Buckets of parameters: the embedding, and then as many layers as have `bucket_parameters` together; 0: all are one.
@@ -81,6 +84,7 @@ class Transformer {
   const MemoryPlan& plan() const { return plan_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t max_batch() const { return options_.max_batch; }
+  MemoryNeed memory_need() const;  // also where nothing was allocated
   DType act() const { return options_.act; }
   size_t arena_bytes() const { return arena_.bytes(); }
 

@@ -2,13 +2,18 @@
 #include "train/checkpoint.h"
 
 #include <algorithm>
+#include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <map>
-#include <stdexcept>
 #include <system_error>
 #include <utility>
 
+#include <sys/stat.h>
+
+#include "base/aside.h"
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
 
 namespace sluice {
@@ -22,7 +27,7 @@ constexpr const char* kModelFile = "model.safetensors";
 constexpr const char* kOptimizerFile = "optimizer.safetensors";
 constexpr const char* kStateFile = "state.json";
 constexpr const char* kLatestFile = "latest";
-constexpr const char* kUnfinished = ".tmp";
+constexpr const char* kDamaged = ".damaged";
 constexpr const char* kStepPrefix = "step_";
 constexpr size_t kMostDigits = 18;  // of a step: fits int64_t
 
@@ -76,36 +81,57 @@ void check_own_sum(Json& json, const fs::path& file) {
   }
 }
 
+uint64_t checksum_in(const JsonReader& sum) {
+  const std::string& text = sum.text("xxh3");
+  uint64_t checksum = 0;
+  const char* const end = text.data() + text.size();
+  const auto read = std::from_chars(text.data(), end, checksum, 16);
+  if (read.ec != std::errc() || read.ptr != end) sum.refuse("xxh3", "a checksum of up to 16 hexadecimal digits");
+  return checksum;
+}
+
+void check_format(const Json& json, const fs::path& file) {
+  const auto format = json.find("format");
+  if (format != json.end() && *format == kFormat) return;
+  throw UserError("{} has format {}, but this Sluice reads format {}", file.string(),
+                  format == json.end() ? "null" : shown(*format), kFormat);
+}
+
 // After the checksum has been found right, a key that is missing or of another type means another program or version.
 CheckpointState state_of(const Json& json, const fs::path& file, FileSums& sums) {
+  check_format(json, file);
   try {
-    if (json.at("format") != kFormat) {
-      throw UserError("{} has format {}, but this Sluice reads format {}", file.string(), json.at("format").dump(),
-                      kFormat);
-    }
+    const JsonReader reader(json, file.string());
     CheckpointState state;
-    state.step = json.at("step").get<int64_t>();
-    state.model_fingerprint = json.at("model_fingerprint").get<std::string>();
-    state.metrics.bytes = json.at("metrics").at("bytes").get<uint64_t>();
-    state.metrics.lines = json.at("metrics").at("lines").get<int64_t>();
-    state.config = json.at("config");
-    state.trainer = json.at("trainer");
+    state.step = reader.integer("step", 0);
+    state.model_fingerprint = reader.text("model_fingerprint");
+    state.metrics.bytes = uint64_t(reader.object("metrics").integer("bytes", 0));
+    state.metrics.lines = reader.object("metrics").integer("lines", 0);
+    state.config = reader.value("config");
+    state.trainer = reader.value("trainer");
     for (const char* name : {kModelFile, kOptimizerFile}) {
-      const Json& sum = json.at("files").at(name);
-      sums[name] = {sum.at("bytes").get<uint64_t>(), std::stoull(sum.at("xxh3").get<std::string>(), nullptr, 16)};
+      const JsonReader sum = reader.object("files").object(name);
+      sums[name] = {uint64_t(sum.integer("bytes", 0)), checksum_in(sum)};
     }
     return state;
-  } catch (const std::logic_error& error) {  // a number that stoull refuses
-    throw CheckpointDamaged("{} is no checkpoint's state: {}", file.string(), error.what());
-  } catch (const Json::exception& error) {
+  } catch (const UserError& error) {
     throw CheckpointDamaged("{} is no checkpoint's state: {}", file.string(), error.what());
   }
 }
 
+// Its size. What is not there, or no file at all, is damage; what the system does not let us see is not.
+uint64_t size_of(const fs::path& file) {
+  struct stat status {};
+  if (stat(file.c_str(), &status) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP) throw CheckpointDamaged("{} is missing", file.string());
+    throw_file_error("read", file, errno);
+  }
+  if (!S_ISREG(status.st_mode)) throw CheckpointDamaged("{} is damaged: it is no regular file", file.string());
+  return uint64_t(status.st_size);
+}
+
 void verify_file(const fs::path& file, const FileSum& expected) {
-  std::error_code error;
-  const uint64_t bytes = fs::file_size(file, error);
-  if (error) throw CheckpointDamaged("{} cannot be read: {}", file.string(), error.message());
+  const uint64_t bytes = size_of(file);
   if (bytes != expected.bytes) {
     throw CheckpointDamaged("{} is damaged: it has {} bytes, but {} were written", file.string(), bytes,
                             expected.bytes);
@@ -117,15 +143,27 @@ void verify_file(const fs::path& file, const FileSum& expected) {
   }
 }
 
-Checkpoint read_and_verify(const fs::path& path) {
+Json parse_state(const std::string& text, const fs::path& file) {
+  try {
+    return parse_json(text, file.string());
+  } catch (const UserError& error) {
+    throw CheckpointDamaged("{}", error.what());
+  }
+}
+
+Checkpoint read_state(const fs::path& path, FileSums& sums) {
   const fs::path file = path / kStateFile;
-  if (!fs::exists(file)) throw CheckpointDamaged("{} is missing", file.string());
-  Json json = read_json_file(file.string());
+  size_of(file);
+  Json json = parse_state(read_file(file), file);
   check_own_sum(json, file);
-  FileSums sums;
-  Checkpoint out{path, state_of(json, file, sums)};
-  for (const auto& [name, sum] : sums) verify_file(path / name, sum);
-  return out;
+  return {path, state_of(json, file, sums)};
+}
+
+[[noreturn]] void throw_unreadable(const fs::path& path, const std::string& reason, bool is_place) {
+  const std::string text = fmt::format("{}; the checkpoint {} may be whole, so nothing older is taken in its place: mend that, "
+                                       "or name another one", reason, path.string());
+  if (is_place) throw UserError("{}", text);
+  throw RunError("{}", text);
 }
 
 }  // namespace
@@ -142,10 +180,16 @@ ResumeOption ResumeOption::parse(const std::string& text) {
 std::vector<int64_t> list_checkpoints(const fs::path& folder) {
   std::vector<int64_t> steps;
   std::error_code error;
-  for (const auto& entry : fs::directory_iterator(folder, error)) {
-    const auto step = step_of(entry.path().filename().string());
-    if (step && entry.is_directory()) steps.push_back(*step);
+  fs::directory_iterator entry(folder, error);
+  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) {
+    const std::string name = entry->path().filename().string();
+    const auto step = step_of(name);
+    std::error_code unknown;
+    const fs::file_status status = entry->symlink_status(unknown);
+    if (step && name == folder_name(*step) && (fs::is_directory(status) || fs::is_symlink(status))) steps.push_back(*step);
   }
+  const bool missing = error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
+  if (error && !missing) throw_file_error("read the folder", folder, error.value());
   std::sort(steps.begin(), steps.end());
   return steps;
 }
@@ -161,14 +205,30 @@ std::string model_fingerprint(std::span<const NamedTensor> model) {
 
 Checkpoint verify_checkpoint(const fs::path& path) {
   try {
-    return read_and_verify(path);
+    FileSums sums;
+    Checkpoint out = read_state(path, sums);
+    for (const auto& [name, sum] : sums) verify_file(path / name, sum);
+    return out;
   } catch (const CheckpointDamaged&) {
     throw;
-  } catch (const UserError& error) {  // malformed JSON, no permission
-    throw CheckpointDamaged("{}", error.what());
-  } catch (const RunError& error) {   // the disk does not give it back
-    throw CheckpointDamaged("{}", error.what());
+  } catch (const UserError& error) {  // no permission, a newer format
+    throw_unreadable(path, error.what(), true);
+  } catch (const RunError& error) {   // the disk does not give it back, too many open files
+    throw_unreadable(path, error.what(), false);
   }
+}
+
+std::optional<Checkpoint> newest_state(const fs::path& folder) {
+  const std::vector<int64_t> steps = list_checkpoints(folder);
+  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
+    try {
+      FileSums sums;
+      return read_state(folder / folder_name(*step), sums);
+    } catch (const CheckpointDamaged&) {
+      continue;
+    }
+  }
+  return std::nullopt;
 }
 
 std::optional<Checkpoint> find_newest_whole(const fs::path& folder, std::vector<std::string>& damaged) {
@@ -204,14 +264,19 @@ void load_model(const Checkpoint& checkpoint, std::span<const NamedTensor> model
   model_file(checkpoint).load_into(model);
 }
 
+bool has_optimizer_state(const Checkpoint& checkpoint) {
+  return !SafetensorsFile(checkpoint.path / kOptimizerFile).tensors().empty();
+}
+
 void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> model,
-                     std::span<const NamedTensor> optimizer) {
+                     std::span<const NamedTensor> optimizer, OptimizerState wanted) {
   const SafetensorsFile weights = model_file(checkpoint);
   const SafetensorsFile moments(checkpoint.path / kOptimizerFile);
+  const bool stored = wanted == OptimizerState::kStored && !moments.tensors().empty();
   weights.check_targets(model);
-  if (!moments.tensors().empty()) moments.check_targets(optimizer);
+  if (stored) moments.check_targets(optimizer);
   weights.load_into(model);
-  if (!moments.tensors().empty()) return moments.load_into(optimizer);
+  if (stored) return moments.load_into(optimizer);
   for (const NamedTensor& named : optimizer) std::memset(named.tensor.data, 0, named.tensor.bytes());
 }
 
@@ -220,12 +285,7 @@ void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> 
 CheckpointStore::CheckpointStore(fs::path folder, int64_t keep)
     : folder_(without_slash(folder)), keep_(keep) {
   create_folders(folder_);
-  std::error_code ignored;  // a leftover that cannot be removed harms nothing
-  std::vector<fs::path> leftovers;
-  for (const auto& entry : fs::directory_iterator(folder_, ignored)) {
-    if (entry.path().extension() == kUnfinished) leftovers.push_back(entry.path());
-  }
-  for (const fs::path& path : leftovers) fs::remove_all(path, ignored);
+  remove_leftovers(folder_);
 }
 
 fs::path CheckpointStore::path_of(int64_t step) const { return folder_ / folder_name(step); }
@@ -233,21 +293,25 @@ fs::path CheckpointStore::path_of(int64_t step) const { return folder_ / folder_
 fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTensor> model,
                                std::span<const NamedTensor> optimizer) {
   const fs::path target = path_of(state.step);
-  const fs::path aside = target.string() + kUnfinished;
+  fs::path aside;
   try {
-    fs::remove_all(aside);
+    aside = create_folder_aside(target);
     write_files(aside, state, model, optimizer);
     verify_checkpoint(aside);
     replace_durably(aside, target);
-    set_latest(state.step);
   } catch (const std::exception& error) {
     const std::string cause = error.what();
     std::error_code ignored;
-    fs::remove_all(aside, ignored);
+    if (!aside.empty()) fs::remove_all(aside, ignored);
     const uint64_t needed = safetensors_bytes(model) + safetensors_bytes(optimizer);
     throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; earlier checkpoints are as "
                    "they were",
                    target.string(), cause, bytes_text(needed), bytes_text(free_bytes(folder_)));
+  }
+  try {
+    set_latest(state.step);
+  } catch (const std::exception& error) {
+    throw RunError("the checkpoint {} is saved, but {}", target.string(), error.what());
   }
   remove_old(state.step);
   return target;
@@ -255,7 +319,6 @@ fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTenso
 
 void CheckpointStore::write_files(const fs::path& target, CheckpointState& state, std::span<const NamedTensor> model,
                                   std::span<const NamedTensor> optimizer) const {
-  create_folders(target);
   const SafetensorsMetadata metadata = {{"format", "pt"}};  // without it, transformers refuses to load the file
   FileSums sums;
   sums[kModelFile] = write_safetensors(target / kModelFile, model, metadata);
@@ -273,9 +336,8 @@ void CheckpointStore::set_latest(int64_t step) const {
 
 // Renamed first, so that a kill in the middle leaves a leftover and not a damaged checkpoint.
 void CheckpointStore::remove(int64_t step) const {
-  const fs::path aside = path_of(step).string() + ".removed" + kUnfinished;
+  const fs::path aside = name_aside(path_of(step));
   std::error_code error;
-  fs::remove_all(aside, error);
   fs::rename(path_of(step), aside, error);
   if (!error) fs::remove_all(aside, error);
 }
@@ -296,24 +358,52 @@ std::optional<ResumePoint> CheckpointStore::resume_point(const ResumeOption& opt
     if (!found) return std::nullopt;
     return ResumePoint{std::move(*found), true};
   }
-  ResumePoint point{open_checkpoint(option.from, damaged), true};
+  ResumePoint point{open_checkpoint(option.from, damaged)};
   const fs::path& path = point.checkpoint.path;
   point.own = fs::equivalent(fs::absolute(path).parent_path(), folder_);
+  point.named = fs::equivalent(path, without_slash(option.from));
+  if (option.fresh_optimizer) point.optimizer = OptimizerState::kFresh;
   const std::vector<int64_t> steps = list_checkpoints(folder_);
   if (!point.own && !steps.empty()) {
     throw UserError("--resume {} is another run, but {} already has checkpoints up to step {}; name another --out, or "
                     "use --resume auto", option.from.string(), folder_.string(), steps.back());
   }
+  if (point.own && option.fresh_optimizer) {
+    throw UserError("--fresh-optimizer is for a start from another run, but {} is this run's own checkpoint", path.string());
+  }
   return point;
 }
 
+std::vector<int64_t> CheckpointStore::steps_after(int64_t step) const {
+  std::vector<int64_t> steps = list_checkpoints(folder_);
+  std::erase_if(steps, [&](int64_t other) { return other <= step; });
+  return steps;
+}
+
 void CheckpointStore::drop_after(int64_t step) {
-  const std::vector<int64_t> steps = list_checkpoints(folder_);
-  if (steps.empty() || steps.back() <= step) return;
-  set_latest(step);
-  for (const int64_t newer : steps) {
-    if (newer > step) remove(newer);
+  const std::vector<int64_t> newer = steps_after(step);
+  for (auto next = newer.rbegin(); next != newer.rend(); ++next) remove(*next);
+}
+
+std::vector<fs::path> CheckpointStore::set_aside_after(int64_t step) {
+  std::vector<fs::path> names;
+  for (const int64_t newer : steps_after(step)) {
+    const std::string name = path_of(newer).string() + kDamaged;
+    fs::path free = name;
+    for (int number = 2; !rename_to_free(path_of(newer), free); ++number) free = name + std::to_string(number);
+    names.push_back(free);
   }
+  if (!names.empty()) sync_folder(folder_);
+  return names;
+}
+
+void CheckpointStore::repair(int64_t newest) {
+  std::error_code unknown;
+  const fs::path latest = folder_ / kLatestFile;
+  const std::string name = folder_name(newest) + "\n";
+  if (!fs::is_regular_file(latest, unknown) || fs::file_size(latest, unknown) != name.size() || read_file(latest) != name)
+    set_latest(newest);
+  remove_old(newest);
 }
 
 }  // namespace sluice

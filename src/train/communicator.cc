@@ -6,6 +6,7 @@
 #include <thread>
 
 #include "base/config.h"
+#include "base/sentence.h"
 
 namespace sluice {
 namespace {
@@ -65,7 +66,7 @@ void Communicator::give_up() const {
 }
 
 RankEnding Communicator::conclude(const std::exception& error, int exit_code) {
-  RankNews own{dynamic_cast<const PeerFailed*>(&error) == nullptr, exit_code, error.what()};
+  RankNews own{dynamic_cast<const PeerFailed*>(&error) == nullptr, exit_code, sentence_of(error).text};
   send_news(own);
   news_[rank()] = std::move(own);
   const auto start = Clock::now();
@@ -102,10 +103,15 @@ RankEnding Communicator::ending() const {
 }
 
 PatientWait::PatientWait(Communicator& ranks) : ranks_(ranks), former_(ranks.limit()) {
-  if (!ranks_.is_root()) ranks_.set_limit(std::max(former_, kPatience));
+  if (ranks_.is_root()) return;
+  ranks_.set_limit(std::max(former_, kPatience));
+  ranks_.usual_limit_ = former_;
 }
 
-PatientWait::~PatientWait() { ranks_.set_limit(former_); }
+PatientWait::~PatientWait() {
+  ranks_.set_limit(former_);
+  ranks_.usual_limit_ = 0;
+}
 
 namespace {
 

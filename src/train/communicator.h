@@ -47,6 +47,8 @@ struct RankEnding {
   std::string sentence;
 };
 
+inline constexpr double kDefaultRankTimeout = 300;  // seconds, until the config is read
+
 class Communicator {
  public:
   explicit Communicator(const RankPlace& place) : place_(place) {}
@@ -110,18 +112,22 @@ class Communicator {
   void check_news();
   // Throws PeerFailed: nobody came in time.
   [[noreturn]] void give_up() const;
+  // Without the patience of a PatientWait.
+  double usual_limit() const { return usual_limit_ > 0 ? usual_limit_ : limit_; }
 
  private:
+  friend class PatientWait;
   RankEnding ending() const;
 
   const RankPlace place_;
-  double limit_ = 300;
+  double limit_ = kDefaultRankTimeout, usual_limit_ = 0;
   std::string doing_ = "the start";
   std::map<int, RankNews> news_;
 };
 
 // A longer limit, for what only rank 0 does while the others wait: probes, checkpoints. Rank 0, which waits for
-// nobody's work, keeps its own, and so notices one that is lost meanwhile.
+// nobody's work, keeps its own, and so notices one that is lost meanwhile. Over MPI the others notice a rank 0 that is
+// stopped, if it is on their host.
 class PatientWait {
  public:
   explicit PatientWait(Communicator& ranks);

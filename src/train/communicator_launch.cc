@@ -130,9 +130,9 @@ RankLaunch read_launch() {
   return environment_launch();
 }
 
-std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch) {
+std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch, double limit) {
   switch (launch.starter) {
-    case RankLaunch::Starter::kMpi: return make_mpi_communicator();
+    case RankLaunch::Starter::kMpi: return make_mpi_communicator(launch.place, limit);
     case RankLaunch::Starter::kEnvironment: return std::make_unique<UnconnectedRanks>(launch.place);
     case RankLaunch::Starter::kNone: break;
   }

@@ -18,8 +18,9 @@ struct RankLaunch {
 // UserError where the environment contradicts itself, or asks for what this build has not.
 RankLaunch read_launch();
 
-// Joins the other ranks, or stays alone. With kEnvironment they meet when a device is there, see connect_device.
-std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch);
+// Joins the other ranks, which must come within `limit` seconds, or stays alone. With kEnvironment they meet when a device is
+// there, see connect_device.
+std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch, double limit);
 
 // What exchanges tensors of `backend`: NCCL for a GPU, which must not outlive `ranks`; null where `ranks` does it
 // itself. `folder`, which all ranks see, is where ranks without MPI leave their last words.
@@ -31,7 +32,7 @@ std::unique_ptr<Communicator> connect_device(Communicator& ranks, const RankLaun
 std::string divide_threads(Communicator& ranks);
 
 // Of communicator_mpi.cc and communicator_nccl.cc.
-std::unique_ptr<Communicator> make_mpi_communicator();
+std::unique_ptr<Communicator> make_mpi_communicator(const RankPlace& place, double limit);
 std::unique_ptr<Communicator> make_nccl_communicator(Communicator& host, const RankLaunch& launch, Backend& backend,
                                                      const std::string& folder);
 

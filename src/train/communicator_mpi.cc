@@ -6,9 +6,12 @@
 #include <chrono>
 #include <cstdlib>
 #include <deque>
+#include <optional>
 #include <thread>
 
+#include "base/files.h"
 #include "train/communicator_launch.h"
+#include "train/rank_watch.h"
 
 #if SLUICE_WITH_MPI
 
@@ -46,6 +49,11 @@ struct NewsMessage {
   char text[2000];
 };
 
+// Outlives the MPI library's end, which it watches.
+struct LeavingWatch {
+  std::optional<RankWatch> leaving_;
+};
+
 class MpiWorld {
  public:
   MpiWorld() {
@@ -54,6 +62,18 @@ class MpiWorld {
   }
   ~MpiWorld() { MPI_Finalize(); }
 };
+
+// Where rank 0's process is.
+struct Root {
+  uint64_t host;
+  int process;
+};
+
+uint64_t this_host() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return checksum_of(name);
+}
 
 RankPlace place_in_world() {
   RankPlace place;
@@ -67,14 +87,18 @@ RankPlace place_in_world() {
   return place;
 }
 
-class MpiCommunicator final : private MpiWorld, public Communicator {
+class MpiCommunicator final : private LeavingWatch, private MpiWorld, public Communicator {
  public:
   MpiCommunicator() : Communicator(place_in_world()) {
     for (MPI_Comm* comm : {&exchange_, &news_}) {
       check_mpi(MPI_Comm_dup(MPI_COMM_WORLD, comm), "MPI_Comm_dup");
       MPI_Comm_set_errhandler(*comm, MPI_ERRORS_RETURN);
     }
+    root_ = {this_host(), getpid()};
+    check_mpi(MPI_Bcast(&root_, sizeof root_, MPI_BYTE, 0, exchange_), "MPI_Bcast");
   }
+  // The end waits for all ranks too.
+  ~MpiCommunicator() override { leaving_.emplace(limit(), place(), "the end"); }
 
   std::string describe() const override { return fmt::format("{} ranks over MPI", size()); }
 
@@ -188,7 +212,7 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
       if (polls % 16 != 0) continue;
       const double waited = std::chrono::duration<double>(Clock::now() - start).count();
       if (polls % 64 == 0) check_news();
-      if (waited > limit()) give_up();
+      if (waited > limit() || (polls % 4096 == 0 && waited > usual_limit() && root_is_stopped())) give_up();
       if (waited > 0.01)
         std::this_thread::sleep_for(std::chrono::microseconds(50));
       else
@@ -196,6 +220,10 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
     }
   }
 
+  // While it alone does something, and the others wait for as long as that may take.
+  bool root_is_stopped() const { return !is_root() && root_.host == this_host() && is_stopped(root_.process); }
+
+  Root root_{};
   MPI_Comm exchange_ = MPI_COMM_NULL, news_ = MPI_COMM_NULL;
   std::vector<MPI_Request> requests_;
   std::vector<Copy> copies_;
@@ -207,7 +235,10 @@ class MpiCommunicator final : private MpiWorld, public Communicator {
 
 }  // namespace
 
-std::unique_ptr<Communicator> make_mpi_communicator() { return std::make_unique<MpiCommunicator>(); }
+std::unique_ptr<Communicator> make_mpi_communicator(const RankPlace& place, double limit) {
+  const RankWatch watch(limit, place, "the start");
+  return std::make_unique<MpiCommunicator>();
+}
 
 }  // namespace sluice
 
@@ -215,7 +246,7 @@ std::unique_ptr<Communicator> make_mpi_communicator() { return std::make_unique<
 
 namespace sluice {
 
-std::unique_ptr<Communicator> make_mpi_communicator() { throw std::logic_error("this build has no MPI"); }
+std::unique_ptr<Communicator> make_mpi_communicator(const RankPlace&, double) { throw std::logic_error("this build has no MPI"); }
 
 }  // namespace sluice
 

@@ -18,6 +18,7 @@
 #include <optional>
 #include <thread>
 
+#include "base/console.h"
 #include "train/communicator_files.h"
 #include "train/communicator_launch.h"
 
@@ -74,7 +75,7 @@ class Watch {
     const auto patience = Clock::now() + std::chrono::seconds(60);
     while (!ended_ && Clock::now() < patience) std::this_thread::sleep_for(std::chrono::milliseconds(200));
     if (ended_) return;
-    fmt::print(stderr, "sluice: another rank died or hangs, at {}\n", doing_);
+    tell("sluice: another rank died or hangs, at {}", doing_);
     std::_Exit(1);
   }
 

@@ -5,6 +5,9 @@
 #include <limits>
 
 #include "base/error.h"
+#include "base/json_reader.h"
+#include "base/limits.h"
+#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -26,21 +29,13 @@ int64_t default_micro_batch(int64_t batch, int64_t context) {
   return std::clamp<int64_t>(kTokens / context, 1, batch);
 }
 
-// The outermost file of the chain that is wrong in the same way by itself: the one to mend. Empty if none is, as where
-// files or overrides contradict each other.
-std::string file_to_mend(const std::string& path, const std::string& complaint) {
-  std::string found;
-  for (const ConfigFile& file : read_config_files(path)) {
-    Experiment alone;
-    Fields fields;
-    alone.describe(fields);
-    try {
-      fields.parse(file.json, "");
-    } catch (const UserError& error) {
-      if (complaint == error.what()) found = file.path;
-    }
-  }
-  return found;
+// Every key of a config that names some.
+Json with_defaults(const Json& json) {
+  Experiment experiment;
+  Fields fields;
+  experiment.describe(fields);
+  fields.parse(json, "");
+  return fields.dump();
 }
 
 }  // namespace
@@ -185,6 +180,22 @@ Json Experiment::dump() {
   return fields.dump();
 }
 
+void check_folder_name(const std::string& name, const std::string& key) {
+  constexpr size_t kLongest = 200;  // file systems allow 255 bytes, and names get endings
+  const auto refuse = [&](const std::string& why) {
+    throw UserError("{} is \"{}\", but it names a folder and {}", key, excerpt(name, kMostQuoted), why);
+  };
+  if (name == "." || name == "..") refuse("must not lead to another one");
+  if (name.find('/') != std::string::npos) refuse("must have no / (--out takes a path)");
+  if (name.size() > kLongest) refuse(fmt::format("may have at most {} bytes, not {}", kLongest, name.size()));
+  if (scan_utf8(name).valid != name.size()) refuse("must be valid UTF-8");
+  for (std::string_view rest = name; !rest.empty();) {
+    const char32_t character = take_character(rest);
+    if (character < 0x20 || (character >= 0x7F && character < 0xA0))
+      throw UserError("{} has the control character U+{:04X}, but it names a folder", key, uint32_t(character));
+  }
+}
+
 Experiment parse_experiment(const Json& json) {
   Experiment experiment;
   Fields fields;
@@ -194,18 +205,29 @@ Experiment parse_experiment(const Json& json) {
   return experiment;
 }
 
-Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
-  Json json = read_config_chain(path);
-  if (json.contains("variants")) throw UserError("{} is a sweep, not a config: sluice sweep {} trains it", path, path);
-  for (const std::string& assignment : overrides) apply_override(json, assignment);
-  if (!json.contains("name")) json["name"] = std::filesystem::path(path).stem().string();
+ExperimentLayers::ExperimentLayers() : ExperimentLayers(std::make_shared<Description>()) {}
+
+ExperimentLayers::ExperimentLayers(std::shared_ptr<Description> description)
+    : ConfigLayers(description->fields, with_defaults), description_(std::move(description)) {}
+
+Experiment ExperimentLayers::parse() const {
   try {
-    return parse_experiment(json);
+    Experiment experiment = parse_experiment(json());
+    check_folder_name(experiment.name, "name");
+    return experiment;
   } catch (const UserError& error) {
-    const std::string file = file_to_mend(path, error.what());
-    if (file.empty()) throw;
-    throw UserError("{}: {}", file, error.what());
+    throw UserError("{}", with_places(error.what()));
   }
+}
+
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
+  ExperimentLayers layers;
+  layers.add_files(path);
+  if (layers.json().contains("variants"))
+    throw UserError("{} is a sweep, not a config: sluice sweep {} trains it", path, path);
+  layers.add_overrides(overrides);
+  if (!layers.json().contains("name")) layers.json()["name"] = std::filesystem::path(path).stem().string();
+  return layers.parse();
 }
 
 }  // namespace sluice

@@ -1,10 +1,12 @@
 // The whole config of a run: model, data, training, logging.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/config.h"
+#include "base/config_layers.h"
 #include "data/config.h"
 #include "model/config.h"
 #include "model/module.h"
@@ -79,8 +81,29 @@ struct Experiment {
   DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
 };
 
+// What names a folder must not lead out of the one it lies in, nor write to a terminal. UserError that begins with `key`.
+void check_folder_name(const std::string& name, const std::string& key);
+
 // From a whole config, such as one that dump() gave. UserError on the first thing that is wrong.
 Experiment parse_experiment(const Json& json);
+
+// A config in layers that becomes an experiment; in errors its keys have the places where they stand.
+class ExperimentLayers : public ConfigLayers {
+ public:
+  ExperimentLayers();
+  Experiment parse() const;  // UserError on the first thing that is wrong
+
+ private:
+  struct Description {
+    Description() { defaults.describe(fields); }
+    Experiment defaults;
+    Fields fields;
+  };
+  explicit ExperimentLayers(std::shared_ptr<Description> description);
+
+  std::shared_ptr<Description> description_;
+};
+
 // Reads a config file with its bases, applies "a.b=value" overrides, parses and resolves. Without a "name" the file's is
 // taken. UserError on the first thing that is wrong.
 Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides);

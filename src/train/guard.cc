@@ -6,25 +6,18 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 
 namespace sluice {
 
 namespace {
 
-int64_t count_of(const Json& state, const char* key) {
-  const auto found = state.find(key);
-  if (found == state.end() || !found->is_number_integer() || found->get<int64_t>() < 0) {
-    throw UserError("the guard's state has no valid \"{}\": {}", key, state.dump());
-  }
-  return found->get<int64_t>();
-}
+constexpr const char* kPlace = "the guard's state";
 
 std::deque<double> window_of(const Json& state) {
-  const auto found = state.find("window");
-  if (found == state.end() || !found->is_array()) throw UserError("the guard's state has no \"window\"");
   std::deque<double> out;
-  for (const Json& loss : *found) {
-    if (!loss.is_number()) throw UserError("the guard's state has {} in its \"window\"", loss.dump());
+  for (const Json& loss : JsonReader(state, kPlace).list("window")) {
+    if (!loss.is_number()) throw UserError("{}: window must be a list of numbers, but has {}", kPlace, shown(loss));
     out.push_back(loss.get<double>());
   }
   return out;
@@ -107,9 +100,10 @@ Json Guard::state() const {
 
 void Guard::restore(const Json& state) {
   rewind(state);
-  skipped_ = count_of(state, "skipped");
-  skipped_in_a_row_ = count_of(state, "skipped_in_a_row");
-  rolled_back_ = count_of(state, "rolled_back");
+  const JsonReader counts(state, kPlace);
+  skipped_ = counts.integer("skipped", 0);
+  skipped_in_a_row_ = counts.integer("skipped_in_a_row", 0);
+  rolled_back_ = counts.integer("rolled_back", 0);
 }
 
 void Guard::rewind(const Json& state) { window_ = window_of(state); }

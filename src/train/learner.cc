@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <cmath>
 
+#include "base/error.h"
+#include "base/machine_memory.h"
+
 namespace sluice {
 namespace {
 
@@ -13,6 +16,13 @@ int64_t zero_of(const Experiment& experiment, const Communicator& ranks) {
   return ranks.size() > 1 ? experiment.train.zero : 0;
 }
 
+// Of the optimizer, in bytes of fp32; Muon keeps one moment of the hidden matrices, two of the rest.
+double state_per_parameter(const Experiment& experiment, const Communicator& ranks) {
+  const double slots = experiment.train.optimizer.type == "adamw" ? 2 : 1;
+  const double shares = zero_of(experiment, ranks) > 0 ? ranks.size() : 1;
+  return slots * double(sizeof(float)) / shares;
+}
+
 TransformerOptions model_options(const Experiment& experiment, const Communicator& ranks) {
   const TrainConfig& train = experiment.train;
   TransformerOptions options;
@@ -21,6 +31,8 @@ TransformerOptions model_options(const Experiment& experiment, const Communicato
   options.recompute = train.recompute_policy();
   options.decayed = train.optimizer.decay_groups();
   options.passing_gradients = zero_of(experiment, ranks) == 2;
+  options.state_per_parameter = state_per_parameter(experiment, ranks);
+  options.batch_key = "train.micro_batch";
   if (ranks.size() > 1) {
     options.bucket_parameters = std::max<int64_t>(1, int64_t(train.bucket_mb * 1e6 / double(sizeof(float))));
     options.bucket_multiple = kAlignment * ranks.size();
@@ -39,6 +51,13 @@ void check_ranks(const TrainConfig& config, int ranks) {
   if (config.batch % ranks != 0)
     throw UserError("train.batch is {}, but {} ranks can only share a multiple of {} evenly", config.batch, ranks,
                     ranks);
+}
+
+void check_memory(const Experiment& experiment, const Communicator& ranks) {
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  TransformerOptions options = model_options(experiment, ranks);
+  options.allocate = false;
+  require_memory(Transformer(*backend, experiment.model, options).memory_need(), available_memory(), ranks.place().local_size);
 }
 
 Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& ranks)

@@ -26,6 +26,9 @@ struct Gradients {
 // UserError unless the batch can be shared evenly.
 void check_ranks(const TrainConfig& config, int ranks);
 
+// UserError where this machine's memory is too small for what every rank on it will allocate. Allocates nothing.
+void check_memory(const Experiment& experiment, const Communicator& ranks);
+
 class Learner {
  public:
   // Allocates parameters, gradients, optimizer state and a micro-batch's buffers. All arguments must outlive it.

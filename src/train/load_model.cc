@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "base/error.h"
+#include "train/finite_weights.h"
 
 namespace sluice {
 namespace {
@@ -22,6 +23,11 @@ void read_weights(const Checkpoint& checkpoint, Transformer& model) {
   for (const ParamSpec& spec : model.params().specs())
     targets.push_back({spec.name, slice(host, spec.offset, spec.shape.elements()).reshaped(spec.shape)});
   load_model(checkpoint, targets);
+  FiniteWeights finite;
+  for (const NamedTensor& named : targets)
+    finite.add(named.name, {named.tensor.as<float>(), size_t(named.tensor.elements())});
+  if (!finite.all())
+    throw RunError("{}: {}: no figure or text of such a model means anything", checkpoint.path.string(), finite.sentence());
   if (!on_host) backend.upload(values, copy.data());
   model.params().refresh_compute_copy(backend);
 }
@@ -53,6 +59,7 @@ LoadedModel load_model(const std::filesystem::path& path, Backend& backend, cons
   transformer.act = options.act.value_or(out.experiment.act());
   transformer.max_batch = options.max_batch > 0 ? options.max_batch : default_batch(out.experiment.model.context);
   transformer.training = options.training;
+  if (options.max_batch > 0) transformer.batch_key = options.batch_key;
   out.model = std::make_unique<Transformer>(backend, out.experiment.model, transformer);
   read_weights(checkpoint, *out.model);
   return out;

@@ -18,6 +18,7 @@ namespace sluice {
 struct LoadModelOptions {
   int64_t max_batch = 0;          // sequences of one pass, of the model's context; 0: about 8192 tokens
   bool training = false;          // with gradients
+  std::string batch_key = "--batch";  // the option that max_batch comes from, for messages
   std::optional<DType> act = {};  // activations' type; absent: as it was trained (train.precision)
 };
 
@@ -36,7 +37,7 @@ Experiment stored_experiment(const Checkpoint& checkpoint);
 std::filesystem::path run_of(const std::filesystem::path& checkpoint);
 
 // `path` is a run's folder (its newest whole checkpoint) or a checkpoint's. The backend must outlive the model. UserError:
-// no checkpoint there, a damaged one, weights that do not fit the config.
+// no checkpoint there, a damaged one, weights that do not fit the config. RunError: weights that are NaN or infinite.
 LoadedModel load_model(const std::filesystem::path& path, Backend& backend, const LoadModelOptions& options = {});
 
 }  // namespace sluice

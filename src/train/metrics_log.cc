@@ -60,7 +60,11 @@ void MetricsLog::flush() {
   try {
     file_.write(text.data(), text.size());
   } catch (...) {
-    file_.truncate(written_.bytes);
+    try {
+      file_.truncate(written_.bytes);
+    } catch (const std::exception&) {
+      // The write's own error says what is wrong; a torn line is cut when the file is opened again.
+    }
     throw;
   }
   written_.bytes += text.size();

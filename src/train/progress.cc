@@ -3,18 +3,61 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
-#include <cstdio>
-#include <locale>
+#include <algorithm>
+
+#include "base/console.h"
 
 namespace sluice {
+namespace {
+
+constexpr size_t kNameColumns = 14, kShortName = 10;
+
+// The fields in the order in which they stand, those that are not empty.
+std::string joined(std::initializer_list<std::string> fields) {
+  std::string line;
+  for (const std::string& field : fields) {
+    if (!field.empty()) line += (line.empty() ? "" : "  ") + field;
+  }
+  return line;
+}
+
+std::string padded_name(const std::string& name) {
+  return name + std::string(kNameColumns - std::min(kNameColumns, display_width(name)), ' ');
+}
+
+}  // namespace
+
+std::string progress_line(const ProgressFigures& figures, size_t columns) {
+  const std::string name = harmless(figures.name), short_name = fitted(name, kShortName);
+  const std::string steps = fmt::format("{}/{}", figures.step, figures.total), step = "step " + steps;
+  const std::string aligned = fmt::format("step {:>{}}/{}", figures.step, fmt::formatted_size("{}", figures.total), figures.total);
+  const std::string loss = fmt::format("loss {:.4f}", figures.loss), lr = fmt::format("lr {:.2e}", figures.lr);
+  const std::string speed = fmt::format("{:.0f} tok/s", figures.tokens_per_second), &left = figures.time_left;
+  const std::string wide_speed = fmt::format("{:>9.0f} tok/s", figures.tokens_per_second);
+  const auto named = [](const std::string& who, const std::string& what) { return who + " " + what; };
+  const std::string forms[] = {
+      joined({named(padded_name(name), aligned), loss, lr, wide_speed, left}),
+      joined({named(name, step), loss, lr, speed, left}),
+      joined({named(name, step), loss, speed, left}),
+      joined({named(name, step), loss, left}),
+      joined({named(short_name, step), loss, left}),
+      joined({named(short_name, step), loss}),
+      joined({step, loss}),
+      joined({steps, loss}),
+      steps,
+  };
+  for (const std::string& form : forms) {
+    if (columns == 0 || display_width(form) <= columns) return form;
+  }
+  return fitted(steps, columns);
+}
 
 Progress::Progress(std::string name, int64_t total_steps)
     : name_(std::move(name)), total_(total_steps), terminal_(isatty(STDOUT_FILENO)),
       shown_(Clock::now() - std::chrono::hours(1)) {}
 
 Progress::~Progress() {
-  if (open_) std::fputs("\n", stdout);
-  std::fflush(stdout);
+  if (open_) put_on_console(STDOUT_FILENO, "\n");
 }
 
 void Progress::update(int64_t step, double loss, double lr, double tokens_per_second) {
@@ -23,12 +66,14 @@ void Progress::update(int64_t step, double loss, double lr, double tokens_per_se
   const auto pause = terminal_ ? std::chrono::milliseconds(100) : std::chrono::milliseconds(5000);
   if (now - shown_ < pause && step != total_) return;
   shown_ = now;
-  const std::string line =
-      fmt::format("{:<14} step {:>{}}/{}  loss {:.4f}  lr {:.2e}  {:>9.0f} tok/s  {}", name_, step,
-                  fmt::formatted_size("{}", total_), total_, loss, lr, tokens_per_second, time_left(step, now));
-  if (terminal_) fmt::print("\r{}\x1b[K", line);
-  else fmt::print("{}\n", line);
-  std::fflush(stdout);
+  const ProgressFigures figures{name_, step, total_, loss, lr, tokens_per_second, time_left(step, now)};
+  if (terminal_) {
+    const size_t width = terminal_width(STDOUT_FILENO);  // each time: the window may have another size now
+    // A terminal that has gone away has no width, and nobody to fit the line for.
+    show_live_line(STDOUT_FILENO, progress_line(figures, width > 0 ? width - 1 : 0));
+  } else {
+    put_on_console(STDOUT_FILENO, progress_line(figures, 0) + "\n");
+  }
   open_ = terminal_;
 }
 
@@ -42,7 +87,7 @@ std::string Progress::time_left(int64_t step, Clock::time_point now) const {
 }
 
 void Progress::pause() {
-  if (open_) std::fputs("\r\x1b[K", stdout);
+  if (open_) clear_live_line(STDOUT_FILENO);
   open_ = false;
 }
 

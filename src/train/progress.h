@@ -1,5 +1,5 @@
-// The progress line: step, loss, learning rate, tokens per second, time left. On a terminal it is rewritten in place, elsewhere
-// a line is printed now and then.
+// The progress line: step, loss, learning rate, tokens per second, time left. On a terminal it is rewritten in place and
+// fits its width, elsewhere a line is printed now and then. Nothing depends on whether anybody reads it.
 #pragma once
 
 #include <chrono>
@@ -8,6 +8,17 @@
 #include <string>
 
 namespace sluice {
+
+struct ProgressFigures {
+  std::string name;
+  int64_t step = 0, total = 0;
+  double loss = 0, lr = 0, tokens_per_second = 0;
+  std::string time_left;  // "3m10s left", or empty
+};
+
+// The line in at most `columns`; 0: no limit. What does not fit goes in this order: padding, learning rate, tokens per
+// second, most of the name, time left, the name, the word "step", the loss.
+std::string progress_line(const ProgressFigures& figures, size_t columns);
 
 class Progress {
  public:

@@ -4,17 +4,21 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <limits>
+#include <string_view>
+#include <thread>
 #include <vector>
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/error.h"
 #include "base/json_text.h"
 #include "train/checkpoint.h"
-#include "train/experiment.h"
 
 namespace sluice {
 
@@ -22,61 +26,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What a run consists of; nothing else in the folder is touched.
-constexpr std::array kRunEntries = {"config.json", "info.json", "metrics.jsonl", "log.txt", "attention", "analysis",
-                                  "checkpoints"};
-// Files that may lie elsewhere now: what is in them the trainer compares.
-constexpr std::array kPaths = {"/data/train_shards", "/data/validation_shards", "/data/tokenizer"};
-constexpr std::array kMayChange = {"name",        "device", "log", "train.steps", "train.micro_batch",
-                                   "train.recompute", "train.attention_backend", "train.zero", "train.bucket_mb",
-                                   "train.rank_timeout"};
-
-bool may_change(const std::string& key) {
-  return std::find(kMayChange.begin(), kMayChange.end(), key) != kMayChange.end();
-}
-
-std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
-
-Json member(const Json& object, const std::string& key) {
-  const auto found = object.find(key);
-  return found == object.end() ? Json() : *found;
-}
-
-// The default of the key at the dotted `path`; null if there is no such key.
-Json default_of(const std::string& path) {
-  Experiment defaults;
-  Fields fields;
-  defaults.describe(fields);
-  const Fields* group = &fields;
-  for (size_t begin = 0; group;) {
-    const size_t dot = path.find('.', begin);
-    const Field* field = group->find(path.substr(begin, dot - begin));
-    if (!field) break;
-    if (dot == std::string::npos) return field->default_value;
-    group = field->group.get();
-    begin = dot + 1;
-  }
-  return Json();
-}
-
-// A key that `stored` lacks was not there yet in the version that wrote it, which did what is the default now.
-std::optional<ConfigDifference> difference(const Json& stored, const Json& current, const std::string& path) {
-  if (stored == current || may_change(path)) return std::nullopt;
-  if (stored.is_null() && current.is_object()) return difference(Json::object(), current, path);
-  if (stored.is_null() && current == default_of(path)) return std::nullopt;
-  if (!stored.is_object() || !current.is_object()) return ConfigDifference{path, stored, current};
-  for (const auto& [key, value] : current.items()) {
-    if (auto found = difference(member(stored, key), value, join(path, key))) return found;
-  }
-  for (const auto& [key, value] : stored.items()) {
-    if (current.contains(key)) continue;
-    if (auto found = difference(value, Json(), join(path, key))) return found;
-  }
-  return std::nullopt;
-}
-
-std::string in_words(const Json& value) { return value.is_null() ? "not set" : value.dump(); }
-
+// What a run consists of; nothing else in the folder is touched. In the order in which they are moved away: what is left of
+// a move that was broken off has no checkpoints that another config could go on from.
+constexpr std::array kRunEntries = {"checkpoints", "origin.json", "metrics.jsonl", "attention", "analysis", "log.txt",
+                                    "info.json",   "config.json"};
+constexpr std::string_view kMoving = ".moving";  // old1.moving, until it has all of them
 std::string steps_text(const std::vector<int64_t>& steps) {
   constexpr size_t kMost = 6;
   if (steps.size() == 1) return fmt::format("a checkpoint at step {}", steps[0]);
@@ -87,23 +41,94 @@ std::string steps_text(const std::vector<int64_t>& steps) {
 // Where a former run of the folder would go.
 fs::path free_old_folder(const fs::path& run) {
   int number = 1;
-  while (fs::exists(run / fmt::format("old{}", number))) ++number;
-  return run / fmt::format("old{}", number);
+  const auto name = [&] { return run / fmt::format("old{}", number); };
+  while (fs::exists(name()) || fs::exists(name().string() + std::string(kMoving))) ++number;
+  return name();
+}
+
+// old1, old2, ..., or one that is being moved.
+bool is_old_folder(std::string name) {
+  if (!name.starts_with("old")) return false;
+  if (name.ends_with(kMoving)) name.resize(name.size() - kMoving.size());
+  return name.size() > 3 && name.find_first_not_of("0123456789", 3) == name.npos;
+}
+
+std::vector<fs::path> entries_of(const fs::path& folder) {
+  std::vector<fs::path> entries;
+  std::error_code error;
+  fs::directory_iterator entry(folder, error);
+  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) entries.push_back(entry->path());
+  if (error) throw_file_error("read the folder", folder, error.value());
+  return entries;
+}
+
+// A start over that was broken off.
+bool is_being_moved(const fs::path& run) {
+  for (const fs::path& entry : entries_of(run)) {
+    const std::string name = entry.filename().string();
+    if (is_old_folder(name) && name.ends_with(kMoving)) return true;
+  }
+  return false;
+}
+
+// Every resolved config has these, and what a person writes has hardly ever all of them.
+bool is_resolved_config(const Json& json) {
+  for (const char* key : {"name", "seed", "device"}) {
+    if (!json.is_object() || !json.contains(key)) return false;
+  }
+  for (const char* key : {"model", "data", "train", "log"}) {
+    const auto group = json.find(key);
+    if (group == json.end() || !group->is_object()) return false;
+  }
+  return json.at("train").contains("steps");
+}
+
+// nullopt: no such file, or no JSON in it.
+std::optional<Json> json_in(const fs::path& file) {
+  std::error_code unknown;
+  if (!fs::is_regular_file(file, unknown)) return std::nullopt;
+  const std::string text = read_file(file);
+  try {
+    return parse_json(text, file.string());
+  } catch (const UserError&) {
+    return std::nullopt;
+  }
+}
+
+bool is_own_info(const fs::path& file) {
+  const auto info = json_in(file);
+  return info && info->is_object() && info->contains("steps_done") && info->contains("status");
+}
+
+// Empty, or the number of a process.
+bool is_own_lock(const fs::path& file) {
+  constexpr uintmax_t kMostDigits = 20;
+  std::error_code unknown;
+  if (!fs::is_regular_file(fs::symlink_status(file, unknown))) return false;
+  const uintmax_t size = fs::file_size(file, unknown);
+  return !unknown && size <= kMostDigits && read_file(file).find_first_not_of("0123456789") == std::string::npos;
+}
+
+// What a start leaves that was killed before its config.json, or between the two halves of starting over.
+bool is_beginning(const fs::path& entry) {
+  const std::string name = entry.filename().string();
+  std::error_code unknown;
+  const bool is_folder = fs::is_directory(fs::symlink_status(entry, unknown));
+  if (name == "lock") return is_own_lock(entry);
+  if (name == "origin.json") return true;
+  return (is_folder && is_old_folder(name)) || is_leftover(name);
+}
+
+// Whether `path` is the run itself, or among its checkpoints. A run that was moved to old1 is another one.
+bool is_of_run(const fs::path& path, const fs::path& run) {
+  const fs::path below = (fs::weakly_canonical(path) / "").parent_path().lexically_relative(fs::weakly_canonical(run));
+  return below == "." || (!below.empty() && *below.begin() == "checkpoints");
 }
 
 // Of the newest checkpoint, whether it is whole or not; 0 without one.
 int64_t newest_step(const fs::path& run) {
   const std::vector<int64_t> steps = list_checkpoints(run / "checkpoints");
   return steps.empty() ? 0 : steps.back();
-}
-
-// `stored` with the paths of `config` where both have one.
-Json with_paths_of(const Json& config, Json stored) {
-  for (const char* key : kPaths) {
-    const Json::json_pointer path(key);
-    if (stored.contains(path) && config.contains(path)) stored[path] = config[path];
-  }
-  return stored;
 }
 
 void write_config(const fs::path& file, const Json& config) { write_file_atomic(file, config.dump(2) + "\n"); }
@@ -117,56 +142,115 @@ void create_run_folder(const fs::path& path) {
 
 }  // namespace
 
-std::optional<ConfigDifference> experiment_difference(const Json& stored, const Json& current) {
-  return difference(stored, current, "");
+bool is_run_config(const fs::path& file) {
+  const auto config = json_in(file);
+  return config && is_resolved_config(*config);
 }
 
-void check_same_model(const Json& stored, const Json& current, const std::string& where) {
-  const auto found = difference(member(stored, "model"), member(current, "model"), "model");
-  if (!found) return;
-  throw UserError("{} is of another model: {} is {} there, but {} in this config", where, found->key,
-                  in_words(found->stored), in_words(found->current));
+std::optional<std::string> training_process(const fs::path& run) {
+  const int descriptor = open((run / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  if (descriptor < 0) return std::nullopt;
+  const File lock(run / "lock", File::Opened{descriptor});
+  if (flock(descriptor, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK) return std::nullopt;
+  std::string owner(20, '\0');
+  owner.resize(lock.read_at(0, owner.data(), owner.size()));
+  return owner;
 }
 
 RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOption& resume)
     : path_(path.has_filename() ? path : path.parent_path()) {
+  const bool never = resume.mode == ResumeOption::Mode::kNever;
   made_ = !fs::exists(path_);
   create_run_folder(path_);
+  check_is_run(never);
   lock();
-  if (resume.mode == ResumeOption::Mode::kNever) {
-    move_aside();
-  } else {
-    check_experiment(config);
-  }
+  remove_leftovers_of_ours();
+  finish_move();
+  if (never) move_aside();
+  else check_experiment(config);
+  begin_from_other(resume);
   // A run that is longer than it is asked to be stays what it is.
   const auto steps = config.value(Json::json_pointer("/train/steps"), std::numeric_limits<int64_t>::max());
   if (newest_step(path_) > steps) return;
-  if (names_other_files(config)) unconfirmed_ = config;
+  if (has_checkpoints()) unconfirmed_ = config;
   else write_config(config_file(), config);
 }
 
-void RunFolder::confirm_data() const {
+void RunFolder::confirm() const {
+  check_still_ours();
   if (!unconfirmed_.is_null()) write_config(config_file(), unconfirmed_);
+}
+
+// ---- whose folder it is ---------------------------------------------------------------------------------------------
+
+// Before the lock: not even that is written into the folder of another program.
+void RunFolder::check_is_run(bool never) const {
+  std::vector<std::string> others;
+  for (const fs::path& entry : entries_of(path_)) {
+    if (!is_beginning(entry)) others.push_back(entry.filename().string());
+  }
+  if (others.empty()) return;
+  std::sort(others.begin(), others.end());
+  const auto newest = newest_state(checkpoints_folder());
+  const bool informed = is_own_info(info_file());
+  const bool locked = fs::exists(path_ / "lock");
+  if (is_run_config(config_file()) && (newest || has_checkpoints() || informed || locked)) return;
+  const bool is_run = newest || (informed && locked) || is_being_moved(path_);
+  if (is_run && (never || !fs::exists(config_file()))) return;  // moved as it is; or the checkpoints have the config
+  if (is_run && newest) {
+    throw UserError("{} is damaged or no run's config; {}/state.json has it too: move config.json away, and the same command "
+                    "goes on and writes it again", config_file().string(), newest->path.string());
+  }
+  if (is_run) {
+    throw UserError("{} is damaged or no run's config, and there is no checkpoint that has it too; start over with --resume never "
+                    "(what is there moves to {})", config_file().string(), free_old_folder(path_).string());
+  }
+  constexpr size_t kMost = 4;
+  const size_t shown = std::min(others.size(), kMost);
+  throw UserError("{} is not empty and holds no run of Sluice's (there is {}{}); name another folder with --out", path_.string(),
+                  fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "), others.size() > shown ? ", ..." : "");
 }
 
 // The lock goes with the process, however it ends; the file stays, empty or with the number of the last process.
 void RunFolder::lock() {
-  lock_.emplace(path_ / "lock", O_RDWR | O_CREAT);
-  if (flock(lock_->descriptor(), LOCK_EX | LOCK_NB) != 0) {
+  constexpr int kTries = 10;  // somebody may just look whether it is locked
+  lock_.emplace(path_ / "lock", O_RDWR | O_CREAT | O_NOFOLLOW);
+  for (int tries = 1; flock(lock_->descriptor(), LOCK_EX | LOCK_NB) != 0; ++tries) {
+    if (errno == EINTR) continue;
     if (errno != EWOULDBLOCK) throw_file_error("lock", lock_->path(), errno);
+    if (tries < kTries) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+      continue;
+    }
     std::string owner(20, '\0');
     owner.resize(lock_->read_at(0, owner.data(), owner.size()));
     throw UserError("{}: another process{} is training in this folder; wait for it, or name another with --out",
                     path_.string(), owner.empty() ? "" : " (" + owner + ")");
   }
+  check_still_ours();
   lock_->truncate(0);
   const std::string number = std::to_string(getpid());
   lock_->write(number.data(), number.size());
 }
 
+void RunFolder::check_still_ours() const {
+  struct stat held {}, there {};
+  const fs::path name = path_ / "lock";
+  const bool same = fstat(lock_->descriptor(), &held) == 0 && lstat(name.c_str(), &there) == 0 &&
+                    held.st_dev == there.st_dev && held.st_ino == there.st_ino;
+  if (same) return;
+  throw RunError("the folder {} is no longer the one that this run began in: it was removed, moved or made anew meanwhile; "
+                 "nothing more is written there",
+                 path_.string());
+}
+
+void RunFolder::remove_leftovers_of_ours() const {
+  for (const fs::path& folder : {path_, attention_folder(), analysis_folder()}) remove_leftovers(folder);
+}
+
 std::string RunFolder::contents() const {
   std::vector<std::string> parts;
-  for (const char* name : kRunEntries) {
+  for (const char* name : {"config.json", "info.json", "metrics.jsonl", "log.txt"}) {
     if (fs::is_regular_file(path_ / name)) parts.push_back(name);
   }
   const std::vector<int64_t> steps = list_checkpoints(checkpoints_folder());
@@ -174,45 +258,134 @@ std::string RunFolder::contents() const {
   return parts.empty() ? "nothing yet" : fmt::format("{}", fmt::join(parts, ", "));
 }
 
-void RunFolder::move_aside() {
-  std::vector<const char*> entries;
-  for (const char* name : kRunEntries) {
-    if (fs::exists(path_ / name)) entries.push_back(name);
+// ---- starting over --------------------------------------------------------------------------------------------------
+
+// The entries go to old1.moving, which then becomes old1: after a kill the next start moves the rest.
+void RunFolder::finish_move() {
+  std::vector<fs::path> moving;
+  for (const fs::path& entry : entries_of(path_)) {
+    const std::string name = entry.filename().string();
+    if (is_old_folder(name) && name.ends_with(kMoving)) moving.push_back(entry);
   }
-  if (entries.empty()) return;
-  moved_to_ = free_old_folder(path_);
-  create_folders(*moved_to_);
-  for (const char* name : entries) rename_durably(path_ / name, *moved_to_ / name);
+  for (const fs::path& folder : moving) {
+    move_entries(folder);
+    name_moved(folder);
+  }
 }
+
+void RunFolder::move_aside() {
+  const bool any = std::any_of(kRunEntries.begin(), kRunEntries.end(), [&](const char* name) { return fs::exists(path_ / name); });
+  if (!any) return;
+  const fs::path moving = free_old_folder(path_).string() + std::string(kMoving);
+  create_folders(moving);
+  sync_folder(path_);
+  move_entries(moving);
+  name_moved(moving);
+}
+
+void RunFolder::move_entries(const fs::path& to) {
+  for (const char* name : kRunEntries) {
+    if (fs::exists(fs::symlink_status(path_ / name)) && !fs::exists(to / name)) rename_durably(path_ / name, to / name);
+  }
+}
+
+void RunFolder::name_moved(const fs::path& from) {
+  std::string name = from.string();
+  name.resize(name.size() - kMoving.size());
+  const fs::path to = fs::exists(name) ? free_old_folder(path_) : fs::path(name);
+  rename_durably(from, to);
+  moved_to_ = to;
+}
+
+// ---- beginning from another run -------------------------------------------------------------------------------------
+
+void RunFolder::begin_from_other(const ResumeOption& resume) {
+  if (resume.mode != ResumeOption::Mode::kFrom || has_checkpoints() || is_of_run(resume.from, path_)) return;
+  if (fs::exists(origin_file())) former_origin_ = read_file(origin_file());
+  noted_origin_ = true;
+  const Json origin = {{"resume", fs::canonical(resume.from).string()}, {"fresh_optimizer", resume.fresh_optimizer}};
+  write_file_atomic(origin_file(), origin.dump(2) + "\n");
+}
+
+void RunFolder::note_origin(const ResumePoint& point) const {
+  Json origin = read_json_file(origin_file().string());
+  origin["checkpoint"] = fs::canonical(point.checkpoint.path).string();
+  write_file_atomic(origin_file(), origin.dump(2) + "\n");
+}
+
+ResumeOption RunFolder::resumed_as(const ResumeOption& option) const {
+  using Mode = ResumeOption::Mode;
+  const auto origin = json_in(origin_file());
+  const auto text = [&](const char* key) {
+    const bool there = origin && origin->is_object() && origin->contains(key) && (*origin)[key].is_string();
+    return there ? (*origin)[key].get<std::string>() : std::string();
+  };
+  if (option.mode == Mode::kFrom && has_checkpoints() && !is_of_run(option.from, path_) &&
+      text("resume") == fs::canonical(option.from).string())
+    return {};
+  if (option.mode != Mode::kAuto || has_checkpoints() || !fs::exists(origin_file())) return option;
+  const std::string from = text("checkpoint").empty() ? text("resume") : text("checkpoint");
+  if (from.empty() || !fs::is_directory(from)) {
+    throw UserError("{} was begun from {}, where nothing is now: name what to begin from with --resume DIR, or begin from the "
+                    "initial values with --resume never",
+                    path_.string(), from.empty() ? "what " + origin_file().string() + " does not say" : from);
+  }
+  return {Mode::kFrom, from, (*origin).value("fresh_optimizer", Json(false)) == true};
+}
+
+// ---- refusals -------------------------------------------------------------------------------------------------------
+
+bool RunFolder::has_checkpoints() const { return !list_checkpoints(checkpoints_folder()).empty(); }
 
 // A start that failed before its first line has left nothing to protect.
 bool RunFolder::has_results() const {
   std::error_code ignored;
   const bool has_metrics = fs::file_size(metrics_file(), ignored) > 0 && !ignored;
-  return has_metrics || !list_checkpoints(checkpoints_folder()).empty();
+  return has_metrics || has_checkpoints();
 }
 
-void RunFolder::discard_if_new() const {
+void RunFolder::take_back() const {
+  try {
+    check_still_ours();
+    if (has_results()) return;
+    if (noted_origin_ && !made_) {
+      if (former_origin_.empty()) fs::remove(origin_file());
+      else write_file_atomic(origin_file(), former_origin_);
+    }
+  } catch (const std::exception&) {
+    return;
+  }
+  if (!made_) return;
   std::error_code ignored;
-  if (made_ && !has_results()) fs::remove_all(path_, ignored);
+  fs::remove_all(attention_folder(), ignored);
+  for (const char* name : kRunEntries) fs::remove(path_ / name, ignored);
+  fs::remove(path_ / "lock", ignored);
+  fs::remove(path_, ignored);
 }
 
-bool RunFolder::names_other_files(const Json& config) const {
-  if (list_checkpoints(checkpoints_folder()).empty() || !fs::exists(config_file())) return false;
-  const Json stored = read_json_file(config_file().string());
-  return with_paths_of(config, stored) != stored;
+// Of config.json, or where that is gone of the newest checkpoint; null if nothing was trained.
+Json RunFolder::stored_config() const {
+  if (fs::exists(config_file())) return read_json_file(config_file().string());
+  const auto newest = newest_state(checkpoints_folder());
+  if (newest) return newest->state.config;
+  if (has_results()) {
+    throw UserError("{} has {}, but no config.json that says of which experiment; name another folder with --out, or start "
+                    "over with --resume never (what is there moves to {})",
+                    path_.string(), contents(), free_old_folder(path_).string());
+  }
+  return Json();
 }
 
 // Only a checkpoint tells what the data were.
 void RunFolder::check_experiment(const Json& config) const {
-  if (!fs::exists(config_file()) || !has_results()) return;
-  Json stored = read_json_file(config_file().string());
-  if (!list_checkpoints(checkpoints_folder()).empty()) stored = with_paths_of(config, std::move(stored));
+  if (!has_results()) return;
+  Json stored = stored_config();
+  if (has_checkpoints()) stored = with_paths_of(config, std::move(stored));
   const auto found = experiment_difference(stored, config);
   if (!found) return;
   throw UserError("{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "
                   "--out, or start over with --resume never (what is there moves to {})",
-                  path_.string(), contents(), found->key, in_words(found->stored), in_words(found->current),
+                  path_.string(), contents(), found->key, config_value_text(found->stored), config_value_text(found->current),
                   free_old_folder(path_).string());
 }
 

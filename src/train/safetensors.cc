@@ -11,10 +11,11 @@
 #include <unordered_set>
 #include <utility>
 
-#include <fcntl.h>
-
 #include "base/config.h"
+#include "base/input_file.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "kernels/bf16.h"
 
 namespace sluice {
@@ -27,7 +28,6 @@ namespace fs = std::filesystem;
 
 constexpr uint64_t kLengthBytes = 8;
 constexpr uint64_t kHeaderAlignment = 8;
-constexpr uint64_t kLongestHeader = 100'000'000;  // as the reference implementation has it
 constexpr const char* kMetadataKey = "__metadata__";
 
 // The format's types of whole bytes. Only those with a DType can be computed with; files of others may still be opened.
@@ -160,8 +160,8 @@ class EntryReader {
     out.type = type.get<std::string>();
     const ElementType* element = element_type(out.type);
     if (element == nullptr) {
-      throw UserError("{}: tensor {} has type {}, but Sluice reads F32, F16, BF16, F64 and I32", path_.string(), name_,
-                      out.type);
+      throw UserError("{}: tensor {} has type {}, but Sluice reads F32, F16, BF16, F64 and I32", path_.string(),
+                      excerpt(name_, kMostQuoted), excerpt(out.type, kMostQuoted));
     }
     out.dtype = element->dtype;
     out.shape = shape();
@@ -179,7 +179,7 @@ class EntryReader {
 
  private:
   [[noreturn]] void fail(const std::string& problem) const {
-    throw CheckpointDamaged("{}: damaged header: tensor {} {}", path_.string(), name_, problem);
+    throw CheckpointDamaged("{}: damaged header: tensor {} {}", path_.string(), excerpt(name_, kMostQuoted), problem);
   }
 
   const Json& member(const char* key) const {
@@ -195,7 +195,7 @@ class EntryReader {
     for (const Json& value : list) {
       // The largest file has 2^63 bytes; with that bound no sum of offsets overflows.
       if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t(INT64_MAX)) {
-        fail(fmt::format("has {} in its {}", value.dump(), key));
+        fail(fmt::format("has {} in its {}", shown(value), key));
       }
       out.push_back(value.get<uint64_t>());
     }
@@ -205,8 +205,8 @@ class EntryReader {
   Shape shape() const {
     const std::vector<uint64_t> dims = numbers("shape");
     if (dims.size() > size_t(Shape::kMaxRank)) {
-      throw UserError("{}: tensor {} has {} dimensions, but Sluice reads at most {}", path_.string(), name_,
-                      dims.size(), Shape::kMaxRank);
+      throw UserError("{}: tensor {} has {} dimensions, but Sluice reads at most {}", path_.string(),
+                      excerpt(name_, kMostQuoted), dims.size(), Shape::kMaxRank);
     }
     uint64_t elements = 1;
     for (const uint64_t dim : dims) {
@@ -245,15 +245,19 @@ SafetensorsMetadata metadata_of(const Json& json, const fs::path& path) {
 
 }  // namespace
 
-SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(path, O_RDONLY) {
+SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(open_regular(path)) {
   const uint64_t size = file_.size();
   uint64_t length = 0;
   if (file_.read_at(0, &length, kLengthBytes) != kLengthBytes) {
     throw CheckpointDamaged("{}: {} bytes are too few for a safetensors file", path.string(), size);
   }
-  if (length > kLongestHeader || length > size - kLengthBytes) {
+  if (length > size - kLengthBytes) {
     throw CheckpointDamaged("{}: its header should have {} bytes, but the whole file has {}; it is cut off, or no "
                             "safetensors file", path.string(), length, size);
+  }
+  if (length > kMostHeaderBytes) {
+    throw CheckpointDamaged("{}: its header has {}, but the format's limit is {}", path.string(), bytes_text(length),
+                            bytes_text(kMostHeaderBytes));
   }
   std::string text(length, '\0');
   if (file_.read_at(kLengthBytes, text.data(), length) != length) {
@@ -281,6 +285,7 @@ void SafetensorsFile::parse_header(const std::string& text, uint64_t data_begin)
   std::stable_sort(tensors_.begin(), tensors_.end(), [](const StoredTensor& a, const StoredTensor& b) {
     return std::pair(a.offset, a.bytes) < std::pair(b.offset, b.bytes);  // an empty tensor before its neighbour
   });
+  for (size_t i = 0; i < tensors_.size(); ++i) places_.emplace(tensors_[i].name, i);
 }
 
 void SafetensorsFile::check_layout(uint64_t data_begin, uint64_t data_end) const {
@@ -298,9 +303,8 @@ void SafetensorsFile::check_layout(uint64_t data_begin, uint64_t data_end) const
 }
 
 const StoredTensor* SafetensorsFile::find(const std::string& name) const {
-  const auto found = std::find_if(tensors_.begin(), tensors_.end(),
-                                  [&](const StoredTensor& tensor) { return tensor.name == name; });
-  return found == tensors_.end() ? nullptr : &*found;
+  const auto found = places_.find(name);
+  return found == places_.end() ? nullptr : &tensors_[found->second];
 }
 
 void SafetensorsFile::read(const StoredTensor& stored, void* destination) const {

@@ -12,6 +12,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/error.h"
@@ -107,6 +108,7 @@ class SafetensorsFile {
 
   File file_;
   std::vector<StoredTensor> tensors_;
+  std::unordered_map<std::string, size_t> places_;  // of names in tensors_
   SafetensorsMetadata metadata_;
 };
 

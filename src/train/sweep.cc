@@ -2,10 +2,14 @@
 #include "train/sweep.h"
 
 #include <algorithm>
+#include <functional>
 #include <set>
 
 #include "base/error.h"
+#include "base/files.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "train/run_folder.h"
 
 namespace sluice {
@@ -20,7 +24,7 @@ constexpr const char* kKeys[] = {"name", "base", "config", "variants", "seeds"};
 Json member(const Json& sweep, const char* key, bool (Json::*is)() const, const char* kind, const std::string& path) {
   const auto found = sweep.find(key);
   if (found == sweep.end()) return Json();
-  if (!((*found).*is)()) throw UserError("{}: {} must be {}, got {}", path, key, kind, found->type_name());
+  if (!((*found).*is)()) throw UserError("{}: {} must be {}, got {}", path, key, kind, shown(*found));
   return *found;
 }
 
@@ -29,7 +33,7 @@ void check_keys(const Json& sweep, const std::string& path) {
   for (const auto& [key, value] : sweep.items()) {
     if (key == "$schema" || std::count(known.begin(), known.end(), key) > 0) continue;
     const std::string near = nearest(key, known);
-    throw UserError("{}: unknown key {}{}", path, key,
+    throw UserError("{}: unknown key {}{}", path, excerpt(key, kMostQuoted),
                     near.empty() ? fmt::format("; a sweep has {}", fmt::join(known, ", "))
                                  : fmt::format("; did you mean {}?", near));
   }
@@ -38,12 +42,19 @@ void check_keys(const Json& sweep, const std::string& path) {
 // Names become folders.
 void check_variant_name(const std::string& name, const std::string& path) {
   const auto is_plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.'; };
-  if (!name.empty() && name[0] != '.' && std::all_of(name.begin(), name.end(), is_plain)) return;
-  throw UserError("{}: the variant's name \"{}\" is to be a folder's: letters, digits, _, - and . (not first)", path, name);
+  if (!name.empty() && name.size() <= 100 && name[0] != '.' && std::all_of(name.begin(), name.end(), is_plain)) return;
+  throw UserError("{}: the variant's name \"{}\" is to be a folder's: letters, digits, _, - and . (not first), 100 at most", path,
+                  excerpt(name, kMostQuoted));
 }
 
 bool is_within(const std::string& key, const std::string& group) {
   return key == group || key.starts_with(group + ".");
+}
+
+// Calls use("model.attention") for each value that the changes set; a list is one value.
+void for_each_key(const Json& changes, const std::string& key, const std::function<void(const std::string&)>& use) {
+  if (!changes.is_object() || changes.empty()) return use(key);
+  for (const auto& [name, value] : changes.items()) for_each_key(value, key.empty() ? name : key + "." + name, use);
 }
 
 // What the sweep itself varies cannot be set for all of its runs.
@@ -51,13 +62,10 @@ void check_override(const std::string& assignment, const Json& variants, bool ha
   const std::string key = assignment.substr(0, assignment.find('='));
   if (key == "seed" && has_seeds) throw UserError("--set {}: the runs' seeds are those that {} lists in seeds", assignment, path);
   for (const auto& [variant, changes] : variants.items()) {
-    const Json flat = changes.flatten();
-    for (const auto& [pointer, value] : flat.items()) {
-      std::string changed = pointer.empty() ? pointer : pointer.substr(1);
-      std::replace(changed.begin(), changed.end(), '/', '.');
+    for_each_key(changes, "", [&, &name = variant](const std::string& changed) {
       if (is_within(key, changed) || is_within(changed, key))
-        throw UserError("--set {} would make the variants the same: {} of {} sets {}", assignment, variant, path, changed);
-    }
+        throw UserError("--set {} would make the variants the same: {} of {} sets {}", assignment, name, path, changed);
+    });
   }
 }
 
@@ -67,35 +75,47 @@ std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
   if (list.empty()) throw UserError("{}: seeds is empty, so there is nothing to train", path);
   std::set<uint64_t> seen;
   for (const Json& seed : list) {
-    if (!seed.is_number_unsigned()) throw UserError("{}: seeds must be integers of at least 0, got {}", path, seed.dump());
+    if (!seed.is_number_unsigned()) throw UserError("{}: seeds must be integers of at least 0, got {}", path, excerpt(seed.dump(), kMostQuoted));
     if (!seen.insert(seed.get<uint64_t>()).second) throw UserError("{}: seeds names {} twice", path, seed.dump());
   }
   return {list.begin(), list.end()};
 }
 
-Json base_config(const Json& sweep, const std::string& path) {
-  const Json base = member(sweep, "base", &Json::is_string, "the path of a config", path);
-  Json config = Json::object();
-  if (!base.is_null()) {
-    const fs::path file = base.get<std::string>();
-    config = read_config_chain((file.is_absolute() ? file : fs::path(path).parent_path() / file).lexically_normal());
+// Each run has a config of its own.
+void check_runs(size_t variants, size_t seeds, const Json& base, const std::string& path) {
+  const size_t runs = variants * seeds;
+  if (seeds > kMostSweepRuns || runs > kMostSweepRuns) {
+    throw UserError("{}: {} variants with {} seeds are {} runs, but a sweep has at most {}", path, variants, seeds, runs,
+                    kMostSweepRuns);
   }
-  const Json more = member(sweep, "config", &Json::is_object, "an object", path);
-  if (!more.is_null()) merge_config(config, more);
-  return config;
+  const uint64_t bytes = base.dump().size();
+  if (bytes * runs > kMostSweepBytes) {
+    throw UserError("{}: {} runs with a config of {} each are more than {}, the limit for a sweep", path, runs,
+                    bytes_text(bytes), bytes_text(kMostSweepBytes));
+  }
 }
 
-SweepRun make_run(const Json& base, const std::string& variant, const Json& changes, const Json& seed,
+// The base file and the sweep's own "config", below the variants.
+void add_base(ExperimentLayers& layers, const Json& sweep, const std::string& path) {
+  const Json base = member(sweep, "base", &Json::is_string, "the path of a config", path);
+  if (!base.is_null()) {
+    const fs::path file = base.get<std::string>();
+    layers.add_files((file.is_absolute() ? file : fs::path(path).parent_path() / file).lexically_normal());
+  }
+  const Json more = member(sweep, "config", &Json::is_object, "an object", path);
+  if (!more.is_null()) layers.add(more, path);
+}
+
+SweepRun make_run(ExperimentLayers layers, const std::string& variant, const Json& changes, const Json& seed,
                   const std::vector<std::string>& overrides) {
-  Json json = base;
-  merge_config(json, changes);
-  for (const std::string& assignment : overrides) apply_override(json, assignment);
-  if (!seed.is_null()) json["seed"] = seed;
   SweepRun run;
   run.variant = variant;
   Experiment experiment;
   try {
-    experiment = parse_experiment(json);
+    layers.add(changes, "the variant");
+    layers.add_overrides(overrides);
+    if (!seed.is_null()) layers.json()["seed"] = seed;
+    experiment = layers.parse();
   } catch (const UserError& error) {
     throw UserError("variant {}: {}", variant, error.what());
   }
@@ -111,16 +131,20 @@ Sweep read_sweep(const std::string& path, const std::vector<std::string>& overri
   if (!json.is_object()) throw UserError("{}: a sweep must be a JSON object, {{...}}", path);
   if (!json.contains("variants") && (json.contains("model") || json.contains("train") || json.contains("data")))
     throw UserError("{} is a config, not a sweep: sluice train {} trains it", path, path);
+  check_key_count(json, path);
   check_keys(json, path);
   const Json name = member(json, "name", &Json::is_string, "a string", path);
   const Json variants = member(json, "variants", &Json::is_object, "an object of named changes", path);
   if (variants.empty()) throw UserError("{}: variants names none, so there is nothing to train", path);
   const std::vector<Json> seeds = seeds_of(json, path);
-  const Json base = base_config(json, path);
+  ExperimentLayers base;
+  add_base(base, json, path);
+  check_runs(variants.size(), seeds.size(), base.json(), path);
   for (const std::string& assignment : overrides) check_override(assignment, variants, !seeds[0].is_null(), path);
 
   Sweep sweep;
   sweep.name = name.is_null() ? fs::path(path).stem().string() : name.get<std::string>();
+  if (out.empty()) check_folder_name(sweep.name, path + ": name");
   sweep.folder = out.empty() ? fs::path("runs") / sweep.name : fs::path(out);
   for (const Json& seed : seeds) {
     for (const auto& [variant, changes] : variants.items()) {
@@ -142,9 +166,10 @@ bool is_trained(const SweepRun& run) {
                     run.folder.string(), found->key, found->stored.dump(), found->current.dump());
   }
   if (!fs::exists(info)) return false;
-  const Json state = read_json_file(info.string());
-  return state.value("status", "") == "done" &&
-         state.value("steps_done", int64_t{0}) >= run.config.at("train").at("steps").get<int64_t>();
+  const Json json = read_json_file(info.string());
+  const JsonReader state(json, info.string());
+  return state.has("status") && state.text("status") == "done" && state.has("steps_done") &&
+         state.integer("steps_done", 0) >= run.config.at("train").at("steps").get<int64_t>();
 }
 
 }  // namespace sluice

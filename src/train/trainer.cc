@@ -12,6 +12,8 @@
 #include "base/build_info.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "data/shard.h"
+#include "base/json_reader.h"
 #include "train/signals.h"
 
 namespace sluice {
@@ -73,14 +75,27 @@ int Trainer::run(const ResumeOption& resume) {
     train_steps();
     progress_.reset();
     return finish();
-  } catch (...) {
+  } catch (const std::exception& error) {
     progress_.reset();
+    if (dynamic_cast<const ShardFailed*>(&error)) save_before_failing();
     note_failure();
     throw;
   }
 }
 
-// SIGTERM on any rank stops all of them before the same step.
+// Data that cannot be read any more, or are no tokens of this model, are no fault of the weights: those of the last whole
+// step are kept. Not among several ranks, whose exchanges are open.
+void Trainer::save_before_failing() noexcept {
+  if (ranks_.size() > 1 || step_ == 0 || saved_step_ == step_ || last_step_skipped_) return;
+  if (progress_) progress_->pause();
+  try {
+    if (save()) spdlog::info("the {} steps done are saved in a checkpoint", step_);
+  } catch (const std::exception& second) {
+    spdlog::warn("the steps since the last checkpoint are lost: {}", second.what());
+  }
+}
+
+// SIGTERM, or another stop signal, on any rank stops all of them before the same step.
 int Trainer::agreed_stop() {
   const std::vector<int> signals = ranks_.gather(stop_requested());
   return *std::max_element(signals.begin(), signals.end());
@@ -132,86 +147,17 @@ int Trainer::finish() {
   return done ? 0 : stop_;
 }
 
-// ---- where it starts ------------------------------------------------------------------------------------------------
-
-// Rank 0 looks, and the others hear what it found.
-void Trainer::start(const ResumeOption& resume) {
-  const PatientWait patience(ranks_);
-  ResumePoint point;
-  std::string found;
-  if (files_) {
-    if (auto here = find_resume_point(resume)) {
-      point = std::move(*here);
-      found = point.own ? "own" : "fork";
-    }
-    files_->folder.confirm_data();
-  }
-  found = ranks_.broadcast_text(found);
-  point.own = found == "own";
-  if (found.empty()) start_anew();
-  else resume_from(point);
-}
-
-std::optional<ResumePoint> Trainer::find_resume_point(const ResumeOption& resume) {
-  std::vector<std::string> damaged;
-  std::optional<ResumePoint> point = files_->checkpoints.resume_point(resume, damaged);
-  for (const std::string& text : damaged) spdlog::warn("{}", text);
-  if (!point) return point;
-  const std::string where = point->checkpoint.path.string();
-  check_same_model(point->checkpoint.state.config, config_, where);
-  check_same_data(*point, "data", "trained", data_identity_);
-  if (point->own && !held_out_identity_.empty()) check_same_data(*point, "held_out", "evaluated", held_out_identity_);
-  return point;
-}
-
-// `key`: where the checkpoint has the identity of its data; one that has none yet is believed.
-void Trainer::check_same_data(const ResumePoint& point, const char* key, const char* use, const std::string& identity) {
-  const std::string stored = point.checkpoint.state.trainer.value(key, identity);
-  if (stored.empty() || stored == identity) return;
-  const std::string text = fmt::format("{} was {} on other data ({}) than this config's ({})",
-                                       point.checkpoint.path.string(), use, stored, identity);
-  if (point.own) throw UserError("{}; put the data back, or name another folder with --out", text);
-  spdlog::warn("{}", text);
-}
-
-void Trainer::resume_from(const ResumePoint& point) {
-  load(files_ ? &point.checkpoint : nullptr);
-  if (files_) {
-    if (point.own) files_->checkpoints.drop_after(step_);
-    const auto warning = files_->metrics.truncate_to(point.own ? point.checkpoint.state.metrics : MetricsPosition{});
-    if (warning) spdlog::warn("{}", *warning);
-    spdlog::info("resumed from {} at step {}", point.checkpoint.path.string(), step_);
-  }
-  const int64_t steps = experiment_.train.steps;
-  if (step_ >= steps) spdlog::info("nothing is left to train: train.steps is {}", steps);
-  if (point.own) {
-    saved_step_ = step_;
-    has_checkpoint_ = true;
-    return;
-  }
-  // A fork is a run of its own from its first moment: with a map of before, and a checkpoint to come back to.
-  save_attention_map();
-  save();
-}
-
-void Trainer::start_anew() {
-  if (files_) {
-    if (const int64_t lines = files_->metrics.position().lines; lines > 0)
-      spdlog::warn("there is no checkpoint: the run starts over, and its {} metrics lines are dropped", lines);
-    files_->metrics.truncate_to({});
-  }
-  learner_.model().initialise(experiment_.seed);
-  save_attention_map();
-  if (experiment_.log.probe_every > 0) probe();
-  if (experiment_.log.analyze_every > 0) analyze();
-}
-
 // ---- a step ---------------------------------------------------------------------------------------------------------
 
 Trainer::StepResult Trainer::train_step() {
   const auto start = Clock::now();
   StepResult result;
-  result.gradients = learner_.differentiate(*data_.train, next_sequence_);
+  try {
+    result.gradients = learner_.differentiate(*data_.train, next_sequence_);
+  } catch (const UserError&) {  // a token beyond the vocabulary
+    save_before_failing();
+    throw;
+  }
   next_sequence_ += experiment_.train.batch;
   result.lr = learning_rate(experiment_.train.schedule, experiment_.train.optimizer.lr, step_, experiment_.train.steps);
   result.verdict = guard_.judge(step_ + 1, result.gradients.loss, result.gradients.norm, has_checkpoint_);
@@ -264,7 +210,10 @@ void Trainer::roll_back(const std::string& reason) {
   seconds_before_ = seconds;
   guard_.restore(guard);
   guard_.rewind(then.at("guard"));
-  if (files_) files_->metrics.truncate_to(checkpoint->state.metrics);
+  if (files_) {
+    for (const auto& name : files_->checkpoints.set_aside_after(step_)) spdlog::warn("it was set aside as {}", name.string());
+    files_->metrics.truncate_to(checkpoint->state.metrics);
+  }
   append(guard_line("roll_back", step_, reason));
   spdlog::warn("{}: back to step {}", reason, step_);
   // What is on disk for this step does not know of the roll-back: a run killed now would forget it, and could roll back
@@ -273,23 +222,29 @@ void Trainer::roll_back(const std::string& reason) {
   save();
 }
 
-Json Trainer::load(const Checkpoint* checkpoint) {
+Json Trainer::load(const Checkpoint* checkpoint, OptimizerState optimizer) {
   const HostState state = transfer_.room();
-  if (checkpoint) load_checkpoint(*checkpoint, state.model, state.optimizer);
+  if (checkpoint) load_checkpoint(*checkpoint, state.model, state.optimizer, optimizer);
   transfer_.distribute(state);
   Json then;
-  if (checkpoint) then = {{"step", checkpoint->state.step}, {"trainer", checkpoint->state.trainer}};
-  then = Json::parse(ranks_.broadcast_text(then.dump()));
+  if (checkpoint) {
+    then = {{"step", checkpoint->state.step},
+            {"trainer", checkpoint->state.trainer},
+            {"place", checkpoint->path.string() + "/state.json, trainer"}};
+  }
+  if (checkpoint && optimizer == OptimizerState::kFresh) then["trainer"]["updates"] = 0;
+  then = Json::parse(ranks_.broadcast_text(then.dump(-1, ' ', false, Json::error_handler_t::replace)));
   step_ = then.at("step");
-  const Json& trainer = then.at("trainer");
-  learner_.optimizer().set_updates(trainer.at("updates"));
-  next_sequence_ = trainer.at("next_sequence");
-  seconds_before_ = trainer.at("seconds");
-  guard_.restore(trainer.at("guard"));
-  return trainer;
+  const JsonReader trainer(then.at("trainer"), then.at("place").get<std::string>());
+  learner_.optimizer().set_updates(trainer.integer("updates", 0));
+  next_sequence_ = trainer.integer("next_sequence", 0);
+  seconds_before_ = trainer.number("seconds");
+  guard_.restore(trainer.value("guard"));
+  return then.at("trainer");
 }
 
 void Trainer::after_step(const StepResult& result) {
+  if (files_) files_->folder.check_still_ours();
   if (progress_)
     progress_->update(step_, result.gradients.loss, result.lr, double(learner_.tokens()) / seconds_per_step(result));
   if (due(experiment_.log.every) || step_ == experiment_.train.steps) log_step(result);
@@ -365,6 +320,7 @@ void Trainer::analyze() {
     const Analysis analysis = analyzer_->run(step_);
     for (const Json& line : analysis.lines()) append(line);
     files_->metrics.flush();
+    files_->folder.check_still_ours();
     if (step_ == experiment_.train.steps) save_analysis(analysis, files_->folder.path());
   }
   wait_for_root();
@@ -373,8 +329,9 @@ void Trainer::analyze() {
 void Trainer::save_attention_map() {
   if (experiment_.log.map_positions == 0) return;
   if (prober_) {
+    files_->folder.check_still_ours();
     const std::filesystem::path folder = files_->folder.attention_folder();
-    std::filesystem::create_directories(folder);
+    create_folders(folder);
     write_file_atomic(folder / fmt::format("step_{:08}.json", step_),
                       prober_->attention_map(step_, experiment_.log.map_positions).dump() + "\n");
   }
@@ -400,6 +357,7 @@ bool Trainer::save() {
 }
 
 void Trainer::write_checkpoint(const HostState& tensors) {
+  files_->folder.check_still_ours();
   CheckpointState state;
   state.step = step_;
   state.metrics = files_->metrics.sync();
@@ -424,6 +382,7 @@ void Trainer::note_failure() noexcept {
 
 void Trainer::write_info(const char* status) {
   if (!files_) return;
+  files_->folder.check_still_ours();
   const Json info = {{"parameters", learner_.model().params().count()},
                      {"device", backend_.describe()},
                      {"ranks", ranks_.size()},

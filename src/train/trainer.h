@@ -66,7 +66,9 @@ class Trainer {
   void start(const ResumeOption& resume);
   std::optional<ResumePoint> find_resume_point(const ResumeOption& resume);
   static void check_same_data(const ResumePoint& point, const char* key, const char* use, const std::string& identity);
+  void check_optimizer(const ResumePoint& point) const;
   void resume_from(const ResumePoint& point);
+  void tidy_checkpoints(const ResumePoint& point);
   void start_anew();
   int agreed_stop();
   void train_steps();
@@ -74,7 +76,8 @@ class Trainer {
   StepResult train_step();
   void apply(const StepResult& result);
   void roll_back(const std::string& reason);
-  Json load(const Checkpoint* checkpoint);  // rank 0's; returns the trainer's state of then
+  // The checkpoint is rank 0's; returns the trainer's state of then.
+  Json load(const Checkpoint* checkpoint, OptimizerState optimizer = OptimizerState::kStored);
   void after_step(const StepResult& result);
   double seconds_per_step(const StepResult& result) const;  // since the last train line
   void log_step(const StepResult& result);
@@ -88,6 +91,7 @@ class Trainer {
   void wait_for_root();          // while it alone does something, see PatientWait
   void append(const Json& line);
   void write_info(const char* status);
+  void save_before_failing() noexcept;
   void note_failure() noexcept;
   bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
 

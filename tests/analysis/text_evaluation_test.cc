@@ -209,5 +209,25 @@ TEST(HellaSwag, ReadsThePublicFormat) {
   EXPECT_NE(message_of<UserError>([&] { read_hellaswag(folder.write("e.jsonl", "\n")); }).find("has no examples"), std::string::npos);
 }
 
+// A NaN compares as never greater, so that the first ending would win; its perplexity would be "nan".
+TEST(TextEvaluation, ALossThatIsNotFiniteIsNoFigure) {
+  for (const double value : {std::nan(""), double(INFINITY)}) {
+    Bench bench;
+    const Tensor gain = bench.model.params().value(bench.model.params().find("final_norm.weight"));
+    Values values = values_of(gain);
+    values[3] = value;
+    assign(gain, values);
+    PerplexityMeter meter(bench.model, *bench.tokenizer, kContext);
+    EXPECT_THROW(
+        {
+          meter.add("some text");
+          meter.finish();
+        },
+        RunError);
+    const std::vector<HellaSwagExample> examples = {{"A", {"b", "c"}, 0}};
+    EXPECT_THROW(evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [](int64_t) {}), RunError);
+  }
+}
+
 }  // namespace
 }  // namespace sluice

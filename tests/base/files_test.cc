@@ -60,7 +60,6 @@ TEST(Files, AFolderIsWholeOrAbsent) {
   EXPECT_EQ(entries(folder.file("")), 0u);
 
   fs::create_directories(target);
-  fs::create_directories(target + ".tmp/left by a killed writer");
   FolderWriter writer(target);
   EXPECT_EQ(entries(writer.path()), 0u);
   write_file_atomic(writer.path() / "file", "text");
@@ -72,6 +71,48 @@ TEST(Files, AFolderIsWholeOrAbsent) {
   EXPECT_NE(message_of<UserError>([&] { FolderWriter again(target + "/file"); }).find("is there already"),
             std::string::npos);
   EXPECT_EQ(read_file(target + "/file"), "text");
+}
+
+// What the user has beside a target, under whatever name, is neither emptied, followed nor removed.
+TEST(Files, WhatLiesBesideATargetStays) {
+  const TempFolder folder;
+  folder.write("mine.txt", "thesis");
+  fs::create_directory(folder.file("a.tmp"));
+  folder.write("a.tmp/thesis", "thesis");
+  folder.write("b.tmp", "thesis");
+  fs::create_symlink("mine.txt", folder.file("c.tmp"));
+  FolderWriter writer(folder.file("a"));
+  writer.finish();
+  write_file_atomic(folder.file("b"), "b");
+  write_file_atomic(folder.file("c"), "c");
+  for (const char* name : {"mine.txt", "a.tmp/thesis", "b.tmp", "c.tmp"}) EXPECT_EQ(read_file(folder.file(name)), "thesis") << name;
+  EXPECT_EQ(entries(folder.file("")), 7u);
+  EXPECT_THROW(FileWriter(folder.file("mine.txt")), UserError) << "a writer makes its file";
+  EXPECT_EQ(read_file(folder.file("mine.txt")), "thesis");
+}
+
+TEST(Files, ANamedFileMayBeALinkOrAPipe) {
+  const TempFolder folder;
+  folder.write("real", "old");
+  fs::create_symlink("real", folder.file("link"));
+  write_named_file(folder.file("link"), "new");
+  EXPECT_TRUE(fs::is_symlink(folder.file("link")));
+  EXPECT_EQ(read_file(folder.file("real")), "new");
+  write_named_file("/dev/null", "nothing");
+  EXPECT_TRUE(fs::is_character_file("/dev/null"));
+  write_file_atomic(folder.file("link"), "a file of its own");
+  EXPECT_FALSE(fs::is_symlink(folder.file("link")));
+  EXPECT_EQ(read_file(folder.file("real")), "new");
+}
+
+TEST(Files, ANameThatIsTakenIsNotReplaced) {
+  const TempFolder folder;
+  folder.write("a", "a");
+  folder.write("b", "b");
+  EXPECT_FALSE(rename_to_free(folder.file("a"), folder.file("b")));
+  EXPECT_EQ(read_file(folder.file("b")), "b");
+  EXPECT_TRUE(rename_to_free(folder.file("a"), folder.file("c")));
+  EXPECT_EQ(read_file(folder.file("c")), "a");
 }
 
 TEST(Files, TheFullDeviceIsARunError) {

@@ -99,8 +99,8 @@ TEST(JsonText, ALoneSurrogateIsNamed) {
 
 TEST(JsonText, UnreadableFilesAreNamed) {
   EXPECT_EQ(user_error_of([] { read_json_file("tests/base/no_such.json"); }),
-            "cannot read \"tests/base/no_such.json\": No such file or directory");
-  EXPECT_EQ(user_error_of([] { read_json_file("tests"); }), "cannot read \"tests\": it is a folder, not a file");
+            "cannot open tests/base/no_such.json: No such file or directory");
+  EXPECT_EQ(user_error_of([] { read_json_file("tests"); }), "cannot read tests: it is a folder, but must be a file");
 }
 
 TEST(JsonText, DeepNestingDoesNotOverflowTheStack) {

@@ -30,7 +30,7 @@ expect 2 'required; try sluice tokenizer train --help' tokenizer train
 expect 2 'there is no option --temp; did you mean --temperature\?' sample run --temp 1
 expect 2 'did you mean sluice train my.json\?' my.json
 expect 2 'not expected: extra; try sluice doctor --help' doctor extra
-expect 2 "cannot read \"$folder/none.json\": No such file" config "$folder/none.json"
+expect 2 "cannot open $folder/none.json: No such file" config "$folder/none.json"
 expect 2 'needs a config file' config
 
 config '{"model": {"layers": 2,}}'

@@ -21,7 +21,7 @@ refused() {
 grep -q "a run at step 0 with the 4452 parameters of $golden (architecture gpt2)" "$folder/out" || fail "$(cat "$folder/out")"
 "$SLUICE" export "$folder/gpt2" "$folder/gpt2_hf" --logits 24 > "$folder/out"
 grep -q 'architecture gpt2, 4452 parameters, .* in float32' "$folder/out" || fail "$(cat "$folder/out")"
-[[ $(ls "$folder/gpt2_hf" | tr '\n' ' ') == "config.json logits.safetensors model.safetensors " ]] || fail "$(ls "$folder/gpt2_hf")"
+[[ $(ls "$folder/gpt2_hf" | tr '\n' ' ') == "README.md config.json generation_config.json logits.safetensors model.safetensors " ]] || fail "$(ls "$folder/gpt2_hf")"
 "$SLUICE" import "$folder/gpt2_hf" --out "$folder/again" > "$folder/out"
 cmp "$folder"/{gpt2,again}/checkpoints/step_00000000/model.safetensors || fail "the weights are not the same"
 
@@ -70,7 +70,36 @@ refused "24 learned positions" import "$golden" --out "$folder/x" --context 25
 refused "the model is the folder's" import "$golden" --out "$folder/x" --set model.layers=3
 refused "train.stepz" import "$golden" --out "$folder/x" --set train.stepz=3
 cp -r "$golden" "$folder/opt"
-sed -i 's/"model_type": "gpt2"/"model_type": "opt"/' "$folder/opt/config.json"
-refused 'model_type is "opt", but Sluice imports gpt2' import "$folder/opt" --out "$folder/x"
-[[ ! -e $folder/x && ! -e $folder/x.tmp ]] || fail "a refused command has left a folder"
+sed -i 's/"model_type": "gpt2"/"model_type": "bloom"/' "$folder/opt/config.json"
+refused 'model_type is "bloom", but Sluice imports gpt2' import "$folder/opt" --out "$folder/x"
+
+# A field that nobody knows, and what is to be ignored.
+cp -r "$golden" "$folder/odd"
+sed -i 's/{/{"logit_cap": 30.5,/' "$folder/odd/config.json"
+refused 'does not know logit_cap = 30.5' import "$folder/odd" --out "$folder/x"
+refused '--ignore other: ' import "$folder/odd" --out "$folder/x" --ignore logit_cap --ignore other
+[[ ! -e $folder/x && -z $(find "$folder" -name ".x*") ]] || fail "a refused command has left a folder"
+"$SLUICE" import "$folder/odd" --out "$folder/odd_run" --ignore logit_cap > "$folder/out"
+grep -qF 'as --ignore says: logit_cap = 30.5' "$folder/out" || fail "$(cat "$folder/out")"
+
+# Weights that are not finite: every command says so and fails.
+cp -r "$golden" "$folder/spoilt"
+size=$(stat -c %s "$folder/spoilt/model.safetensors")
+printf '\000\000\300\177' | dd of="$folder/spoilt/model.safetensors" bs=1 seek=$((size - 4)) conv=notrunc status=none
+spoilt() {
+  local status=0
+  "$SLUICE" "$@" > "$folder/out" 2> "$folder/err" || status=$?
+  [[ $status -eq 1 ]] || fail "sluice $*: status $status instead of 1: $(cat "$folder/err")"
+  grep -qF '1 of 4452 weights is NaN or infinite, the first of them in' "$folder/err" || fail "sluice $*: $(cat "$folder/err")"
+  ! grep -qiw -e '-\?nan' "$folder/out" || fail "sluice $*: $(cat "$folder/out")"
+}
+spoilt import "$folder/spoilt" --out "$folder/spoilt_run"
+printf 'a\n' > "$folder/text.txt"
+printf '{"type": "characters", "characters": [97, 98, 99]}' > "$folder/abc.json"
+spoilt eval "$folder/spoilt_run" "$folder/text.txt" --tokenizer "$folder/abc.json"
+spoilt sample "$folder/spoilt_run" --tokenizer "$folder/abc.json" --tokens 2
+spoilt analyze "$folder/spoilt_run"
+spoilt quantize "$folder/spoilt_run"
+spoilt export "$folder/spoilt_run" "$folder/x"
+[[ ! -e $folder/x && -z $(find "$folder" -name ".x*") ]] || fail "a refused command has left a folder"
 echo "export and import agree"

@@ -160,3 +160,20 @@ told 1 'cannot save the checkpoint .*step_00000010: cannot write .*; earlier che
   "a folder that rank 0 cannot write" "$status"
 ranks 2 full || fail "with room again: $(cat "$folder/err")"
 same_losses one full
+
+# Rank 0 saves after every step, so that the other mostly waits for that, which may take long.
+in_background saves --set train.rank_timeout=2 --set log.checkpoint_every=1
+kill -STOP "${pid_of[0]}"
+ended "a rank 0 that hangs"
+[[ $status -ne 0 ]] || fail "a rank 0 that hangs ends the run with exit code 0"
+grep -q 'rank 0 of 2 died or hangs' "$folder/err" || fail "rank 0 is not named: $(cat "$folder/err")"
+
+# A rank that is stopped before it has joined the others.
+"${launch[@]}" -n 1 "$SLUICE" train "$folder/tiny.json" --out "$folder/start" --set train.rank_timeout=2 : \
+  -n 1 bash -c 'kill -STOP $$; exec sleep 60' > "$folder/out" 2> "$folder/err" &
+launcher=$! pid_of=()
+ended "a rank stopped before its start"
+[[ $status -eq 1 ]] || fail "a rank stopped before its start: exit code $status: $(cat "$folder/err")"
+grep -q 'sluice: rank 1 (process [0-9]*) of 2 is stopped, at the start: no answer within 2 s' "$folder/err" ||
+  fail "the rank stopped before its start is not named: $(cat "$folder/err")"
+[[ ! -e $folder/start ]] || fail "a run that did not start leaves a folder"

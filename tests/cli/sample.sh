@@ -22,7 +22,7 @@ head -c 5 "$folder/a" | grep -q '^to be$' || fail "the prompt is not there: $(ca
 grep -qE '^20 tokens in .* tokens/s' "$folder/err" || fail "no speed: $(cat "$folder/err")"
 sample "$folder/run" --prompt "to be" --tokens 20 --seed 7 | cmp - "$folder/a" || fail "the same seed, another text"
 ! sample "$folder/run" --prompt "to be" --tokens 20 --seed 8 | cmp -s - "$folder/a" || fail "another seed, the same text"
-printf 'to be' > "$folder/prompt"
+printf '\xef\xbb\xbfto be' > "$folder/prompt"  # a byte order mark is no text
 sample "$folder/run" --prompt-file "$folder/prompt" --tokens 20 --seed 7 | cmp - "$folder/a" || fail "--prompt-file differs"
 
 sample "$folder/run" --temperature 0 --tokens 12 --seed 1 > "$folder/greedy"

@@ -91,7 +91,7 @@ encoder=$!
 exec 9> "$folder/pipe"
 for _ in $(seq 200); do cat "$folder/text"; done >&9
 for _ in $(seq 600); do
-  [[ -z $(find "$folder/killed" -name '*_00001.bin*' 2> /dev/null) ]] || break
+  [[ -z $(find "$folder/killed" -name '00001.unfinished*' 2> /dev/null) ]] || break
   sleep 0.1
 done
 kill -KILL $encoder

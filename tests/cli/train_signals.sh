@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# SIGINT and SIGTERM: the step is finished, a checkpoint written, the exit code is 130 or 143, and the resumed run equals
+# SIGINT, SIGTERM and SIGHUP: the step is finished, a checkpoint written, the exit code is 130, 143 or 129, and the resumed run equals
 # a straight one.
 set -euo pipefail
 source tests/cli/tiny_run.bash
@@ -36,3 +36,25 @@ stop_by() {
 
 stop_by INT 130
 stop_by TERM 143
+stop_by HUP 129
+
+# A SIGHUP that was ignored at the start, as nohup does, stays so.
+(trap '' HUP; exec "$SLUICE" train "$folder/tiny.json" --out "$folder/nohup" --set train.steps=100000000) \
+  > "$folder/out" 2> "$folder/err" &
+wait_for_steps nohup 3
+kill -HUP $!
+wait_for_steps nohup $(($(train_lines nohup) + 3))
+kill -TERM $!
+status=0
+wait $! || status=$?
+[[ $status -eq 143 ]] || fail "nohup: exit code $status instead of 143: $(cat "$folder/err")"
+
+# Other commands end at once, by the signal.
+mkfifo "$folder/pipe"
+"$SLUICE" tokenizer encode - --tokenizer bytes --print < "$folder/pipe" > /dev/null 2> "$folder/err" &
+exec 3> "$folder/pipe"
+kill -TERM $!
+status=0
+wait $! || status=$?
+exec 3>&-
+[[ $status -eq 143 && ! -s $folder/err ]] || fail "tokenizer encode: exit code $status: $(cat "$folder/err")"

@@ -115,7 +115,7 @@ TEST(EmulatedNcclRank, DISABLED_Plays) {
   const RankPlace place{std::stoi(setting("RANK")), std::stoi(setting("WORLD_SIZE")), 0, 1};
   const Experiment experiment = parse_experiment(read_json_file(folder + "/config.json"));
   const RankLaunch launch{RankLaunch::Starter::kEnvironment, place, folder + "/meeting"};
-  const std::unique_ptr<Communicator> host = connect_ranks(launch);
+  const std::unique_ptr<Communicator> host = connect_ranks(launch, kDefaultRankTimeout);
   host->set_limit(experiment.train.rank_timeout);
   const std::unique_ptr<Backend> backend = cuda_under_test();
   const std::unique_ptr<Communicator> comm = make_nccl_communicator(*host, launch, *backend, folder);

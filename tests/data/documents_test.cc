@@ -338,10 +338,21 @@ TEST(Formats, AllGiveTheSameTokens) {
   const auto expected = batch_of(TokenShards({folder.file("own16.bin")}, options_with(Shuffle::kWindows)), 0, 70);
   for (const char* name : {"llmc16.bin", "llmc32.bin", "own32.bin", "plain.bin"}) {
     TokenShardsOptions options = options_with(Shuffle::kWindows);
-    options.plain16 = std::string(name) == "plain.bin";
+    if (std::string(name) == "plain.bin") options.plain = PlainTokens::kUint16;
     EXPECT_EQ(batch_of(TokenShards({folder.file(name)}, options), 0, 70).inputs, expected.inputs) << name;
   }
   EXPECT_NE(error_of({plain}, options_with(Shuffle::kWindows)).find("is not a token shard"), std::string::npos);
+  const std::string plain32 =
+      folder.write("plain32.bin", std::string(reinterpret_cast<const char*>(wide.data()), 4 * wide.size()));
+  TokenShardsOptions options = options_with(Shuffle::kWindows);
+  options.plain = PlainTokens::kUint32;
+  EXPECT_EQ(batch_of(TokenShards({plain32}, options), 0, 70).inputs, expected.inputs);
+  EXPECT_NE(error_of({plain}, options).find("but model.vocab_size is 60000; data.shard_format has it read as uint32"),
+            std::string::npos);
+  options.plain = PlainTokens::kUint16;
+  EXPECT_EQ(error_of({plain32}, options),
+            "data.train_shards: " + plain32 + " is read as uint16 by data.shard_format (or --shard-format), but every second "
+            "of its 16-bit tokens is 0, so its ids seem to have 32 bits: that is uint32");
 }
 
 // The key is for all files of a config; those with a header of ours need no telling.
@@ -350,7 +361,7 @@ TEST(Formats, Uint16LeavesOwnShardsAsTheyAre) {
   const std::string path = write_documents(folder.file("a.bin"), some_documents(60));
   TokenShardsOptions options = options_with(Shuffle::kWindows);
   const auto expected = batch_of(TokenShards({path}, options), 0, 20).inputs;
-  options.plain16 = true;
+  options.plain = PlainTokens::kUint16;
   EXPECT_EQ(batch_of(TokenShards({path}, options), 0, 20).inputs, expected);
 }
 

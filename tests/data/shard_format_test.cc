@@ -15,12 +15,12 @@ namespace {
 
 std::span<const std::byte> as_bytes(const std::string& text) { return std::as_bytes(std::span(text)); }
 
-ShardInfo info_of(const std::string& file, bool plain16 = false) {
-  return read_shard_info(as_bytes(file).first(std::min(file.size(), kShardHeaderRead)), file.size(), "a.bin", plain16);
+ShardInfo info_of(const std::string& file, PlainTokens plain = PlainTokens::kHeader) {
+  return read_shard_info(as_bytes(file).first(std::min(file.size(), kShardHeaderRead)), file.size(), "a.bin", plain);
 }
 
-std::string error_of(const std::string& file, bool plain16 = false) {
-  return message_of<UserError>([&] { info_of(file, plain16); });
+std::string error_of(const std::string& file, PlainTokens plain = PlainTokens::kHeader) {
+  return message_of<UserError>([&] { info_of(file, plain); });
 }
 
 template <class T>
@@ -145,7 +145,9 @@ TEST(ShardFormat, DamagedHeaders) {
             "a.bin is damaged: its header counts 2 documents of 18446744073709551615 tokens");
   EXPECT_EQ(error_of(with(good, 24, uint64_t{6})), "a.bin is damaged: its header counts 6 documents of 5 tokens");
   EXPECT_EQ(error_of("Once upon a time"),
-            "a.bin is not a token shard: it starts neither with SLUICETK nor with llm.c's 20240520 or 20240801");
+            "a.bin is not a token shard: it starts neither with SLUICETK nor with llm.c's 20240520 or 20240801; for token ids "
+            "without a header say of which width they are (data.shard_format, or --shard-format of tokenizer decode: uint16 "
+            "or uint32)");
 }
 
 TEST(ShardFormat, LlmcOf16And32Bits) {
@@ -166,12 +168,59 @@ TEST(ShardFormat, LlmcOf16And32Bits) {
   EXPECT_NE(error_of(llmc_header(20240520, 1, -5)).find("damaged: its header counts -5 tokens"), std::string::npos);
 }
 
-TEST(ShardFormat, Plain16IsTakenAtItsWord) {
-  const ShardInfo info = info_of("abcdef", true);
-  EXPECT_EQ(info.format, ShardFormat::kPlain16);
-  EXPECT_EQ(info.tokens, 3);
-  EXPECT_EQ(info.tokens_at, 0);
-  EXPECT_EQ(error_of("abcde", true), "a.bin is truncated: 5 bytes are no whole number of uint16 tokens");
+TEST(ShardFormat, PlainTokensAreTakenAtTheirWord) {
+  const ShardInfo narrow = info_of("abcdefgh", PlainTokens::kUint16), wide = info_of("abcdefgh", PlainTokens::kUint32);
+  EXPECT_EQ(narrow.format, ShardFormat::kPlain);
+  EXPECT_EQ(narrow.tokens, 4);
+  EXPECT_EQ(narrow.token_bytes, 2);
+  EXPECT_EQ(narrow.tokens_at, 0);
+  EXPECT_EQ(wide.format, ShardFormat::kPlain);
+  EXPECT_EQ(wide.tokens, 2);
+  EXPECT_EQ(wide.token_bytes, 4);
+  EXPECT_EQ(error_of("abcde", PlainTokens::kUint16), "a.bin is truncated: 5 bytes are no whole number of uint16 tokens");
+  EXPECT_EQ(error_of("abcdef", PlainTokens::kUint32), "a.bin is truncated: 6 bytes are no whole number of uint32 tokens");
+  EXPECT_EQ(error_of("\x93NUMPY\x01 and so on", PlainTokens::kUint16),
+            "a.bin is a numpy array with numpy's header, not tokens alone; array.tofile(FILE) writes those");
+  EXPECT_EQ(plain_tokens("auto"), PlainTokens::kHeader);
+  EXPECT_EQ(plain_tokens("uint16"), PlainTokens::kUint16);
+  EXPECT_EQ(plain_tokens("uint32"), PlainTokens::kUint32);
+}
+
+// A header that fits its file is no text, whatever the key for files without one says.
+TEST(ShardFormat, WholeLlmcFilesKeepTheirHeader) {
+  for (const PlainTokens plain : {PlainTokens::kUint16, PlainTokens::kUint32}) {
+    EXPECT_EQ(info_of(llmc_header(20240520, 1, 4) + std::string(8, '\1'), plain).format, ShardFormat::kLlmc);
+    EXPECT_EQ(info_of(llmc_header(20240801, 7, 2) + std::string(8, '\1'), plain).format, ShardFormat::kLlmc);
+    EXPECT_EQ(info_of(llmc_header(20240520, 1, 5) + std::string(8, '\1'), plain).format, ShardFormat::kPlain);
+  }
+}
+
+template <class T>
+std::string suspicion_of(const std::vector<T>& ids, int64_t token_bytes) {
+  return width_suspicion(std::as_bytes(std::span(ids)), token_bytes);
+}
+
+TEST(ShardFormat, IdsOfAnotherWidthAreSuspicious) {
+  std::vector<uint16_t> narrow;
+  std::vector<uint32_t> wide, large;
+  std::vector<uint64_t> wider;
+  for (uint32_t i = 0; i < 1000; ++i) {
+    narrow.push_back(uint16_t(i * 7919 % 50257));
+    wide.push_back(i * 7919 % 50257);
+    large.push_back(i * 7919 % 128256);
+    wider.push_back(i * 7919 % 50257);
+  }
+  EXPECT_EQ(suspicion_of(narrow, 2), "");
+  EXPECT_EQ(suspicion_of(wide, 4), "");
+  EXPECT_EQ(suspicion_of(large, 4), "");
+  EXPECT_EQ(suspicion_of(std::vector<uint16_t>(1000, 0), 2), "");
+  EXPECT_EQ(suspicion_of(std::vector<uint16_t>(1000, 3), 2), "");
+  EXPECT_EQ(suspicion_of(std::vector<uint32_t>{5, 6, 7}, 2), "") << "too few to say";
+  EXPECT_EQ(suspicion_of(wide, 2), "every second of its 16-bit tokens is 0, so its ids seem to have 32 bits: that is uint32");
+  EXPECT_EQ(suspicion_of(large, 2),
+            "every second of its 16-bit tokens is 1 or less, so its ids seem to have 32 bits: that is uint32");
+  EXPECT_NE(suspicion_of(wider, 4).find("every second of its 32-bit tokens is 0, so its ids seem to have 64 bits"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -1,7 +1,4 @@
 // Text input: documents by file, separator and JSON line, plain and compressed; samples; shards of a corpus.
-#include <zlib.h>
-#include <zstd.h>
-
 #include <omp.h>
 
 #include <set>
@@ -15,6 +12,7 @@
 #include "data/document_reader.h"
 #include "data/encode_corpus.h"
 #include "data/llmc_shard.h"
+#include "data/packed_text.h"
 #include "data/shard_text.h"
 #include "data/temp_folder.h"
 #include "data/text_sample.h"
@@ -32,26 +30,6 @@ std::vector<std::string> documents_of(const std::vector<std::string>& inputs, Te
 
 std::string error_of(const std::string& path, TextOptions options = {}) {
   return message_of<UserError>([&] { documents_of({path}, options); });
-}
-
-std::string zstd(const std::string& text) {
-  std::string packed(ZSTD_compressBound(text.size()), '\0');
-  packed.resize(ZSTD_compress(packed.data(), packed.size(), text.data(), text.size(), 3));
-  return packed;
-}
-
-std::string gzip(const std::string& text) {
-  z_stream stream{};
-  deflateInit2(&stream, 6, Z_DEFLATED, 16 + MAX_WBITS, 8, Z_DEFAULT_STRATEGY);
-  std::string packed(deflateBound(&stream, text.size()), '\0');
-  stream.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(text.data()));
-  stream.avail_in = uInt(text.size());
-  stream.next_out = reinterpret_cast<Bytef*>(packed.data());
-  stream.avail_out = uInt(packed.size());
-  deflate(&stream, Z_FINISH);
-  packed.resize(stream.total_out);
-  deflateEnd(&stream);
-  return packed;
 }
 
 // A megabyte with characters of every length, so that they lie across the reader's blocks.
@@ -93,10 +71,13 @@ TEST(DocumentReader, JsonLines) {
   other.field = "body";
   other.format = "jsonl";
   EXPECT_EQ(documents_of({folder.write("t.txt", "{\"body\": \"x\"}")}, other), std::vector<std::string>{"x"});
-  EXPECT_NE(error_of(path, other).find("line 1: there is no \"body\" with a string in this line; --field"), std::string::npos);
-  EXPECT_NE(error_of(folder.write("v.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}")).find("line 2: there is no \"text\""),
+  EXPECT_EQ(error_of(path, other),
+            path + ", line 1: there is no \"body\" in this line, which has \"text\"; --field names where the text is");
+  EXPECT_NE(error_of(folder.write("v.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}")).find("line 2: \"text\" is a number in this line"),
             std::string::npos);
-  EXPECT_NE(error_of(folder.write("w.jsonl", "\n\n{\"text\": \"a")).find("line 3:1:"), std::string::npos);
+  EXPECT_NE(error_of(folder.write("w.jsonl", "\n\n{\"text\": \"a"))
+                .find("line 3: not valid JSON at column 10: the string that begins here is not closed"),
+            std::string::npos);
 }
 
 TEST(DocumentReader, CompressedFilesByContent) {
@@ -121,7 +102,7 @@ TEST(DocumentReader, InvalidUtf8) {
   const std::string start = long_text();
   const std::string path = folder.write("t.txt", start + "\xC3(\xE2\x82");
   EXPECT_EQ(error_of(path), fmt::format("{} is not valid UTF-8: byte {} of its text is 0xC3; --invalid replace puts "
-                                        "U+FFFD there", path, start.size()));
+                                        "U+FFFD there, iconv converts text in another encoding", path, start.size()));
   EXPECT_NE(error_of(folder.write("u.txt", "ab\xE2\x82")).find("byte 2 of its text is 0xE2, and the text ends within"),
             std::string::npos);
   TextOptions replace;

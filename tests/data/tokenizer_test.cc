@@ -342,8 +342,8 @@ TEST(BytePairMerges, AgreeWithThePlainAlgorithm) {
   };
   const std::vector<Merge> list = {{0, 1, 3}, {3, 0, 4}, {1, 1, 5}, {3, 3, 6}, {6, 4, 7}, {2, 2, 8}, {0, 0, 9}};
   BytePairMerges merges;
-  for (const Merge& merge : list) EXPECT_TRUE(merges.add(merge.left, merge.right, merge.merged));
-  EXPECT_FALSE(merges.add(0, 1, 5));
+  for (const Merge& merge : list) EXPECT_TRUE(merges.add(merge.left, merge.right, merge.merged, int32_t(merges.size())));
+  EXPECT_FALSE(merges.add(0, 1, 5, 7));
   for (uint32_t number = 0; number < 6561; ++number) {  // all words of eight symbols
     std::vector<int32_t> word, fast;
     for (uint32_t rest = number, i = 0; i < 8; ++i, rest /= 3) word.push_back(int32_t(rest % 3));

@@ -11,12 +11,17 @@ double gelu(double x) { return 0.5 * x * (1 + std::tanh(std::sqrt(2 / M_PI) * (x
 double relu(double x) { return x > 0 ? x : 0; }
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 
+// The standard normal distribution's integral.
+double normal(double x) { return 0.5 * std::erfc(-x * M_SQRT1_2); }
+
 double activation(Activation kind, double x) {
+  if (kind == Activation::kGeluErf) return x * normal(x);
   return kind == Activation::kGelu ? gelu(x) : kind == Activation::kRelu ? relu(x) : relu(x) * relu(x);
 }
 double activation_slope(Activation kind, double x) {
   if (kind == Activation::kRelu) return x > 0 ? 1 : 0;
   if (kind == Activation::kReluSquared) return 2 * relu(x);
+  if (kind == Activation::kGeluErf) return normal(x) + x * std::exp(-0.5 * x * x) / std::sqrt(2 * M_PI);
   const double k = std::sqrt(2 / M_PI), t = std::tanh(k * (x + 0.044715 * x * x * x));
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * k * (1 + 3 * 0.044715 * x * x);
 }
@@ -107,7 +112,23 @@ TEST(Elementwise, ActivationsAtTheEnds) {
       EXPECT_EQ(out.at(3), 0);
       EXPECT_EQ(d.at(1), squared ? 200 : 1);
       EXPECT_EQ(d.at(2), 0);
-      EXPECT_EQ(d.at(3), kind == Activation::kGelu ? 0.5 : 0);
+      const bool halved = kind == Activation::kGelu || kind == Activation::kGeluErf;
+      EXPECT_NEAR(d.at(3), halved ? 0.5 : 0, kind == Activation::kGeluErf ? 1e-7 : 0);
+    }
+  });
+}
+
+// From one end to the other, where rounding of the argument's square would show; the series for double is exact to rounding.
+TEST(Elementwise, GeluErfAllAlongTheLine) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    constexpr int64_t kPoints = 4001;
+    TestBuffer x(dtype, 1, kPoints), out(dtype, 1, kPoints);
+    for (int64_t i = 0; i < kPoints; ++i) x.set(i, double(i - kPoints / 2) / 200);
+    isa.activation_forward(Activation::kGeluErf, out, x);
+    const double bound = dtype == DType::kF64 ? 1e-15 : dtype == DType::kF32 ? 2e-7 : 0x1p-8;
+    for (int64_t i = 0; i < kPoints; ++i) {
+      const double expected = activation(Activation::kGeluErf, x.at(i));
+      ASSERT_NEAR(out.at(i), expected, bound * (0.5 + std::fabs(expected))) << x.at(i);
     }
   });
 }

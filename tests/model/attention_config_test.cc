@@ -56,6 +56,11 @@ TEST(AttentionConfig, NonsenseIsRefused) {
   EXPECT_THROW(parsed(R"({"type": "softmax", "site": "source"})"), UserError);
   EXPECT_THROW(parsed(R"({"type": "softmax", "score": {"bias": 1}})"), UserError);
   EXPECT_THROW(parsed(R"({"key_bias": true, "key_value_bias": true})"), UserError);
+  for (const std::string& score : score_names()) {
+    const Json attention = {{"key_bias", true}, {"score", {{"type", score}}}};
+    if (score == "sigmoid" || score == "relu") EXPECT_THROW(parsed(attention.dump().c_str()), UserError) << score;
+    else EXPECT_NO_THROW(parsed(attention.dump().c_str())) << score;
+  }
 }
 
 }  // namespace

@@ -110,6 +110,12 @@ TEST(Decoder, TheModelsChoices) {
     check_model({{"mlp", mlp}, {"norm", "rmsnorm"}, {"tied_head", true}, {"position", "rope"}, {"kv_heads", 1}});
 }
 
+TEST(Decoder, PartsOfPublishedFamilies) {
+  const Json llama3 = {{"type", "llama3"}, {"factor", 4.0}, {"original_context", 32}};
+  check_model({{"head_size", 12}, {"kv_heads", 1}, {"position", "rope"}, {"rope_scaling", llama3}, {"attention_bias", "qkv"}, {"bias", false}});
+  check_model({{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"mlp", "gelu_erf"}});
+}
+
 TEST(Decoder, StartsAnewAndEndsAtTheContext) {
   const auto backend = make_cpu_backend();
   Transformer model = make_model(*backend, tiny_model(Json::object()), DType::kF32);

@@ -205,9 +205,23 @@ TEST(ModelGradient, TheModelsChoices) {
 }
 
 TEST(ModelGradient, EveryMlpAndNorm) {
-  for (const char* mlp : {"relu", "gelu", "relu_squared", "swiglu"})
+  for (const char* mlp : {"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"})
     for (const char* norm : {"layernorm", "rmsnorm"})
       check_model({{"mlp", mlp}, {"norm", norm}, {"qk_norm", norm[0] == 'l'}});
+}
+
+// What only published families have: see docs/transformers.md.
+TEST(ModelGradient, PartsOfPublishedFamilies) {
+  const Json llama3 = {{"type", "llama3"}, {"factor", 4.0}, {"low_freq_factor", 0.2}, {"high_freq_factor", 0.8}, {"original_context", 4}};
+  for (const char* attention : {"softmax", "vga", "key_value_bias"}) {
+    check_model({{"head_size", 10}, {"kv_heads", 1}, {"position", "rope"}, {"rope_theta", 10.0}, {"rope_scaling", llama3},
+                 {"qk_norm", true}, {"attention", attention}});
+    check_model({{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"attention", attention}});
+    check_model({{"parallel_residual", true}, {"norm", "rmsnorm"}, {"mlp", "swiglu"}, {"tied_head", true}, {"attention", attention}});
+  }
+  for (const bool bias : {false, true})
+    for (const char* attention_bias : {"none", "qkv", "all"})
+      check_model({{"bias", bias}, {"attention_bias", attention_bias}});
 }
 
 TEST(ModelGradient, PackedDocuments) {

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/aside.h"
 #include "base/error.h"
 #include "data/temp_folder.h"
 #include "train/failures.h"
@@ -153,11 +155,19 @@ TEST_F(CheckpointTest, WhatAKilledSaveLeftIsCleanedAndNeverUsed) {
     CheckpointStore store = this->store();
     save(store, 10);
   }
-  fs::copy(run("checkpoints/step_00000010"), run("checkpoints/step_00000020.tmp"));
-  folder_.write("run/checkpoints/latest.tmp", "step_00000020\n");
+  const pid_t child = fork();
+  ASSERT_GE(child, 0);
+  if (child == 0) {
+    fs::copy(run("checkpoints/step_00000010"), create_folder_aside(run("checkpoints/step_00000020")));
+    _exit(0);
+  }
+  waitpid(child, nullptr, 0);
+  fs::create_directory(run("checkpoints/old.tmp"));
+  folder_.write("run/checkpoints/latest.tmp", "mine");
   EXPECT_EQ(list_checkpoints(run("checkpoints")), std::vector<int64_t>{10});
+  EXPECT_EQ(entries(), 5u);
   CheckpointStore store = this->store();
-  EXPECT_EQ(entries(), 2u);
+  EXPECT_EQ(entries(), 4u) << "the leftover is gone, what others have there stays";
   EXPECT_EQ(resumed_step(store), 10);
 }
 
@@ -195,7 +205,7 @@ TEST_F(CheckpointTest, DamageIsDescribed) {
   fs::resize_file(model, bytes - 1);
   EXPECT_EQ(problem(), fmt::format("{} is damaged: it has {} bytes, but {} were written", model, bytes - 1, bytes));
   fs::remove(model);
-  EXPECT_NE(problem().find("model.safetensors cannot be read: No such file"), std::string::npos) << problem();
+  EXPECT_NE(problem().find("model.safetensors is missing"), std::string::npos) << problem();
   fs::remove(run("checkpoints/step_00000010/state.json"));
   EXPECT_EQ(problem(), run("checkpoints/step_00000010/state.json") + " is missing");
 }
@@ -219,6 +229,60 @@ TEST_F(CheckpointTest, TheReplayReplacesTheDamagedOne) {
   ASSERT_EQ(resumed_step(store), 10);
   save(store, 20);
   expect_whole_at({10, 20});
+}
+
+// What the system does not give back now may be whole: nothing older is taken in its place.
+TEST_F(CheckpointTest, WhatCannotBeReadNowIsNoDamage) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  save(store, 20);
+  {
+    rlimit former{};
+    ASSERT_EQ(getrlimit(RLIMIT_NOFILE, &former), 0);
+    rlimit none = former;
+    none.rlim_cur = 0;
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &none), 0);
+    std::string message, listing;
+    message = message_of<RunError>([&] { verify_checkpoint(run("checkpoints/step_00000020")); });
+    listing = message_of<RunError>([&] { list_checkpoints(run("checkpoints")); });
+    ASSERT_EQ(setrlimit(RLIMIT_NOFILE, &former), 0);
+    EXPECT_NE(message.find("Too many open files; the checkpoint"), std::string::npos) << message;
+    EXPECT_NE(message.find("may be whole"), std::string::npos) << message;
+    EXPECT_NE(listing.find("Too many open files"), std::string::npos) << listing;
+  }
+  const std::string path = run("checkpoints/step_00000020/state.json");
+  Json state = Json::parse(read_file(path));
+  state["format"] = 2;
+  state.erase("xxh3");
+  state["xxh3"] = checksum_text(checksum_of(state.dump()));
+  write_file_atomic(path, state.dump(2));
+  const std::string message = message_of<UserError>([&] { resume(store); });
+  EXPECT_NE(message.find("has format 2, but this Sluice reads format 1; the checkpoint"), std::string::npos) << message;
+  EXPECT_EQ(list_checkpoints(run("checkpoints")), (std::vector<int64_t>{10, 20}));
+}
+
+TEST_F(CheckpointTest, DamagedOnesAreSetAside) {
+  CheckpointStore store = this->store();
+  for (const int64_t step : {10, 20, 30}) save(store, step);
+  flip_byte(run("checkpoints/step_00000020/model.safetensors"), -1);
+  fs::remove(run("checkpoints/step_00000030/optimizer.safetensors"));
+  fs::create_directory(run("checkpoints/step_00000030.damaged"));
+  EXPECT_EQ(resumed_step(store), 10);
+  EXPECT_EQ(store.set_aside_after(10),
+            (std::vector<fs::path>{run("checkpoints/step_00000020.damaged"), run("checkpoints/step_00000030.damaged2")}));
+  EXPECT_TRUE(fs::exists(run("checkpoints/step_00000030.damaged2/model.safetensors")));
+  expect_whole_at({10});
+}
+
+// A kill between a save's last renames leaves `latest` one behind, and one checkpoint too many.
+TEST_F(CheckpointTest, LatestAndKeepAreMendedOnResume) {
+  CheckpointStore all = this->store(0);
+  for (const int64_t step : {10, 20, 30}) save(all, step);
+  folder_.write("run/checkpoints/latest", "step_00000020\n");
+  CheckpointStore store = this->store(2);
+  store.repair(30);
+  EXPECT_EQ(read_file(run("checkpoints/latest")), "step_00000030\n");
+  expect_whole_at({20, 30});
 }
 
 // Saves without end in a child, which is killed `delay` after it has told that its second save is done.
@@ -323,7 +387,9 @@ TEST_F(CheckpointTest, ResumingFromAnOlderOneGivesUpTheNewer) {
   EXPECT_TRUE(point->own);
   EXPECT_EQ(point->checkpoint.state.step, 10);
   expect_whole_at({10, 20, 30});  // nothing is lost before the run has really gone on from there
+  EXPECT_TRUE(point->named);
   store.drop_after(10);
+  store.repair(10);
   expect_whole_at({10});
   EXPECT_EQ(read_file(run("checkpoints/latest")), "step_00000010\n");
 }

@@ -99,6 +99,15 @@ TEST_F(CudaTraining, LlamaLikeModelsAndMuonRunLikeTheCpu) {
   expect_close("cuda_bf16", "cpu_bf16", 0.05);
 }
 
+TEST_F(CudaTraining, PartsOfPublishedFamiliesRunLikeOnTheCpu) {
+  const auto overrides = small({"model.parallel_residual=true", "model.position=rope", "model.rotary_features=4", "model.mlp=gelu_erf",
+                                "model.head_size=6", "model.rope_scaling=llama3", "model.rope_scaling.original_context=64",
+                                "model.bias=false", "model.attention_bias=qkv", "train.recompute=block"});
+  ASSERT_EQ(train("cuda", overrides), 0);
+  ASSERT_EQ(runs_.train("cpu", overrides), 0);
+  expect_close("cuda", "cpu", 1e-4);
+}
+
 TEST_F(CudaTraining, TheSameRunGivesTheSameBits) {
   const auto overrides = small({"model.attention=vga", "train.precision=bf16"});
   int run = 0;

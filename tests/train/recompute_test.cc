@@ -40,6 +40,18 @@ TEST(Recompute, ChangesNoBitOfALlamaLikeRun) {
   }
 }
 
+TEST(Recompute, ChangesNoBitOfAParallelRun) {
+  const TinyRuns runs;
+  for (const Policy policy : {"none", "mlp", "block"}) {
+    ASSERT_EQ(runs.train(policy, {"model.parallel_residual=true", "model.position=rope", "model.mlp=gelu_erf", "model.qk_norm=true",
+                                  "model.layers=3", "model.head_size=6", "model.attention=vga", "train.recompute=" + policy,
+                                  "train.steps=4", "log.probe_every=2", "log.checkpoint_every=0"}),
+              0);
+    EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << policy << ": metrics differ";
+    EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << policy << ": weights differ";
+  }
+}
+
 TEST(Recompute, MayChangeWhenARunGoesOn) {
   const TinyRuns runs;
   ASSERT_EQ(runs.train("straight", {}), 0);

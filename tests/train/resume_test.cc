@@ -118,7 +118,25 @@ TEST_F(Resume, ADamagedNewestCheckpointIsReportedAndTheOneBeforeUsed) {
   const std::string out = testing::internal::GetCapturedStdout();
   EXPECT_NE(out.find("step_00000007/model.safetensors is damaged"), std::string::npos) << out;
   EXPECT_NE(out.find("at step 5"), std::string::npos) << out;
+  EXPECT_NE(out.find("it was set aside as " + runs_.checkpoint("damaged", 7) + ".damaged"), std::string::npos) << out;
+  EXPECT_TRUE(fs::exists(runs_.checkpoint("damaged", 7) + ".damaged/model.safetensors"));
   expect_equal("straight", "damaged");
+}
+
+// The config alone may be gone; the checkpoints still say of which experiment they are.
+TEST_F(Resume, TheCheckpointsConfigIsComparedToo) {
+  ASSERT_EQ(runs_.train_until(7, "a", {}), SIGTERM);
+  fs::remove(runs_.path("a/config.json"));
+  const auto problem = [&] {
+    return message_of<UserError>([&] { runs_.train("a", {"train.optimizer.lr=0.5", "train.batch=2"}); });
+  };
+  EXPECT_NE(problem().find("train.batch is 6, but 2 is asked for"), std::string::npos) << problem();
+  EXPECT_FALSE(fs::exists(runs_.path("a/config.json")));
+  // As a start over that was broken off could leave it: a config beside another's checkpoints.
+  runs_.folder().write("a/config.json", runs_.experiment({"train.optimizer.lr=0.5", "train.batch=2"}).dump().dump());
+  EXPECT_NE(problem().find("is of another experiment: its train.batch is 6, but 2"), std::string::npos) << problem();
+  fs::remove(runs_.path("a/config.json"));
+  EXPECT_EQ(runs_.train("a", {}), 0);
 }
 
 TEST_F(Resume, WhenAllAreDamagedNothingIsTouched) {
@@ -139,6 +157,74 @@ TEST_F(Resume, FromACheckpointOfAnotherRun) {
   EXPECT_TRUE(runs_.optimizer("straight", kSteps) == runs_.optimizer("second", kSteps));
   EXPECT_EQ(runs_.metrics("second", "train").front()["step"], 8) << "its own steps only";
   EXPECT_EQ(list_checkpoints(runs_.path("first/checkpoints")), (std::vector<int64_t>{5, 7})) << "left as it was";
+}
+
+// Killed after it was begun and before its own first checkpoint, a fork begins from the same place again.
+TEST_F(Resume, AForkWithoutItsFirstCheckpointBeginsThereAgain) {
+  ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
+  ASSERT_EQ(runs_.train("whole", {}, runs_.path("first")), 0);
+  ASSERT_EQ(runs_.train("killed", {}, runs_.path("first")), 0);
+  EXPECT_EQ(runs_.json("killed", "origin.json")["checkpoint"], runs_.checkpoint("first", 7));
+  fs::remove_all(runs_.path("killed/checkpoints"));
+  ASSERT_EQ(runs_.train("killed", {}), 0);
+  expect_equal("whole", "killed");
+  ASSERT_EQ(runs_.train("killed", {}, runs_.path("first")), 0) << "the same command goes on";
+  fs::remove_all(runs_.path("killed/checkpoints"));
+  fs::remove_all(runs_.path("first"));
+  const std::string message = message_of<UserError>([&] { runs_.train("killed", {}); });
+  EXPECT_NE(message.find("was begun from"), std::string::npos) << message;
+}
+
+TEST_F(Resume, AForkMayBeginWithAFreshOptimizer) {
+  ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
+  for (const char* type : {"sgd", "muon"}) {
+    const TinyRuns::Overrides overrides = {std::string("train.optimizer.type=") + type, "train.steps=9"};
+    const std::string message = message_of<UserError>([&] { runs_.train("none", overrides, runs_.path("first")); });
+    EXPECT_NE(message.find(fmt::format("train.optimizer.type = \"adamw\", but this config's is \"{}\": add --fresh-optimizer",
+                                       type)), std::string::npos) << message;
+    ResumeOption option = ResumeOption::parse(runs_.path("first"));
+    option.fresh_optimizer = true;
+    HookedBackend backend;
+    Experiment experiment = runs_.experiment(overrides);
+    const StopSignals signals;
+    const RunFolder folder(runs_.path(type), experiment.dump(), option);
+    Trainer trainer(backend, experiment, TrainingData::open(experiment), &folder);
+    EXPECT_EQ(trainer.run(option), 0);
+    EXPECT_TRUE(runs_.weights("first", 7) == runs_.weights(type, 7)) << "its first checkpoint has the weights";
+    EXPECT_EQ(runs_.trainer_state(type, 7)["updates"], 0);
+    EXPECT_EQ(runs_.trainer_state(type, 9)["updates"], 2);
+    EXPECT_EQ(runs_.metrics(type, "train").front()["step"], 8);
+  }
+}
+
+// What happens in a folder that was removed, and made anew by another run, is none of the first one's business.
+TEST_F(Resume, AFolderThatIsMadeAnewIsLeftAlone) {
+  for (const bool anew : {false, true}) {
+    HookedBackend backend;
+    backend.on_gradients = [&](int64_t call, const Tensor&) {
+      if (call != 7) return;
+      fs::remove_all(runs_.path("a"));
+      if (anew) {
+        EXPECT_EQ(runs_.train("a", {"seed=7", "train.steps=2"}), 0);
+      }
+    };
+    const std::string message = message_of<RunError>([&] { runs_.train("a", {}, backend); });
+    EXPECT_NE(message.find("is no longer the one that this run began in"), std::string::npos) << message;
+    EXPECT_EQ(fs::exists(runs_.path("a")), anew);
+    if (!anew) continue;
+    EXPECT_EQ(list_checkpoints(runs_.path("a/checkpoints")), std::vector<int64_t>{2});
+    EXPECT_EQ(runs_.json("a", "config.json")["seed"], 7);
+    EXPECT_EQ(runs_.json("a", "info.json")["status"], "done");
+  }
+}
+
+TEST_F(Resume, GoingBackRemovesTheNewerOnes) {
+  ASSERT_EQ(runs_.train("straight", {}), 0);
+  ASSERT_EQ(runs_.train("a", {"log.keep=0"}), 0);
+  runs_.folder().write("a/checkpoints/latest", "step_00000010\n");
+  ASSERT_EQ(runs_.train("a", {"log.keep=0"}, runs_.checkpoint("a", 5)), 0);
+  EXPECT_EQ(list_checkpoints(runs_.path("a/checkpoints")), (std::vector<int64_t>{5, 10, 12}));
+  expect_equal("straight", "a");
 }
 
 TEST_F(Resume, ACheckpointOfAnotherModelIsRefused) {

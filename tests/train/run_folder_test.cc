@@ -60,9 +60,11 @@ TEST(RunFolder, ALongerRunKeepsItsConfig) {
   const std::string path = folder.file("a");
   { RunFolder(path, config_of(), kAuto); }
   std::filesystem::create_directories(path + "/checkpoints/step_00000100");
-  { RunFolder(path, changed("/train/steps", 60), kAuto); }
+  { RunFolder(path, changed("/train/steps", 60), kAuto).confirm(); }
   EXPECT_EQ(Json::parse(read_file(path + "/config.json")), config_of());
   { RunFolder(path, changed("/train/steps", 200), kAuto); }
+  EXPECT_EQ(Json::parse(read_file(path + "/config.json")), config_of()) << "until the checkpoint has been looked at";
+  { RunFolder(path, changed("/train/steps", 200), kAuto).confirm(); }
   EXPECT_EQ(Json::parse(read_file(path + "/config.json")), changed("/train/steps", 200));
 }
 
@@ -119,6 +121,169 @@ TEST(RunFolder, NeverMovesTheFormerRunAside) {
   EXPECT_TRUE(fs::exists(path + "/old1/checkpoints/step_00000010"));
   EXPECT_EQ(read_file(path + "/notes.txt"), "mine") << "what is not the run's stays where it is";
   EXPECT_EQ(RunFolder(path, config_of(), kNever).moved_to(), path + "/old2");
+}
+
+// A start over that was killed in the middle is finished by the next start, whatever it is.
+TEST(RunFolder, AMoveThatWasBrokenOffIsFinished) {
+  for (const ResumeOption& option : {kNever, kAuto}) {
+    const TempFolder folder;
+    const std::string path = folder.file("a");
+    { RunFolder(path, config_of(), kAuto); }
+    folder.write("a/metrics.jsonl", "{}\n");
+    fs::create_directories(folder.file("a/old1.moving/checkpoints/step_00000010"));
+    const RunFolder run(path, changed("/seed", 43), option);
+    EXPECT_EQ(run.moved_to(), path + "/old1");
+    EXPECT_EQ(run.contents(), "config.json");
+    EXPECT_EQ(Json::parse(read_file(path + "/old1/config.json")), config_of());
+    EXPECT_EQ(read_file(path + "/old1/metrics.jsonl"), "{}\n");
+    EXPECT_TRUE(fs::exists(path + "/old1/checkpoints/step_00000010"));
+    EXPECT_FALSE(fs::exists(path + "/old2"));
+    EXPECT_FALSE(fs::exists(path + "/old1.moving"));
+  }
+}
+
+TEST(RunFolder, AFolderOfAnotherProgramIsRefusedAndLeftAsItIs) {
+  const char* const kForeign[] = {R"({"model_type": "gpt2", "n_layer": 2})", "not even JSON",
+                                  R"({"base": "x.json", "model": {}, "train": {"steps": 4}})"};
+  for (const char* config : kForeign) {
+    const TempFolder folder;
+    folder.write("config.json", config);
+    for (const char* name : {"info.json", "lock", "model.safetensors"}) folder.write(name, "theirs");
+    fs::create_directories(folder.file("checkpoints/old.tmp"));
+    for (const ResumeOption& option : {kAuto, kNever}) {
+      const std::string message = message_of<UserError>([&] { RunFolder(folder.file(""), config_of(), option); });
+      expect_contains(message, {"is not empty and holds no run of Sluice's", "config.json", "--out"});
+    }
+    EXPECT_EQ(read_file(folder.file("config.json")), config);
+    for (const char* name : {"info.json", "lock", "model.safetensors"}) EXPECT_EQ(read_file(folder.file(name)), "theirs");
+    EXPECT_TRUE(fs::exists(folder.file("checkpoints/old.tmp")));
+  }
+  const TempFolder alone;
+  alone.write("config.json", config_of().dump());
+  expect_contains(message_of<UserError>([&] { RunFolder(alone.file(""), config_of(), kAuto); }), {"holds no run"});
+  EXPECT_FALSE(fs::exists(alone.file("lock"))) << "a config that was printed to a file is not overwritten";
+}
+
+TEST(RunFolder, WhatAKilledStartLeavesIsTaken) {
+  const TempFolder folder;
+  for (const char* name : {"empty", "locked"}) fs::create_directory(folder.file(name));
+  folder.write("locked/lock", "123");
+  fs::create_directory(folder.file("moved"));
+  folder.write("moved/lock", "");
+  fs::create_directories(folder.file("moved/old1/checkpoints"));
+  for (const char* name : {"empty", "locked", "moved"}) EXPECT_NO_THROW(RunFolder(folder.file(name), config_of(), kAuto)) << name;
+}
+
+// As CheckpointStore writes it, but for the tensors, which nobody looks at here.
+void write_state(const TempFolder& folder, const Json& config) {
+  const Json sum = {{"bytes", 0}, {"xxh3", "0"}};
+  Json state = {{"format", 1}, {"step", 10}, {"model_fingerprint", ""}, {"metrics", {{"bytes", 0}, {"lines", 0}}},
+                {"config", config}, {"trainer", Json::object()},
+                {"files", {{"model.safetensors", sum}, {"optimizer.safetensors", sum}}}};
+  state["xxh3"] = checksum_text(checksum_of(state.dump()));
+  fs::create_directories(folder.file("a/checkpoints/step_00000010"));
+  folder.write("a/checkpoints/step_00000010/state.json", state.dump(2));
+}
+
+// The checkpoints say of which experiment they are.
+TEST(RunFolder, WithoutItsConfigAnotherExperimentIsRefused) {
+  const TempFolder folder;
+  const std::string path = folder.file("a");
+  { RunFolder(path, config_of(), kAuto); }
+  write_state(folder, config_of());
+  fs::remove(path + "/config.json");
+  expect_contains(message_of<UserError>([&] { RunFolder(path, changed("/seed", 7), kAuto); }),
+                  {"another experiment", "seed is 42, but 7"});
+  EXPECT_FALSE(fs::exists(path + "/config.json")) << "a refusal writes nothing";
+  { RunFolder(path, changed("/log/every", 3), kAuto).confirm(); }
+  EXPECT_EQ(Json::parse(read_file(path + "/config.json")), changed("/log/every", 3));
+
+  folder.write("a/config.json", "{\"model\": ");
+  expect_contains(message_of<UserError>([&] { RunFolder(path, config_of(), kAuto); }),
+                  {"a/config.json is damaged", "step_00000010/state.json has it too: move config.json away"});
+  EXPECT_EQ(RunFolder(path, config_of(), kNever).moved_to(), path + "/old1");
+}
+
+TEST(RunFolder, MetricsWithoutConfigAndCheckpointAreProtected) {
+  const TempFolder folder;
+  fs::create_directory(folder.file("a"));
+  folder.write("a/lock", "1");
+  folder.write("a/info.json", R"({"steps_done": 3, "status": "running"})");
+  folder.write("a/metrics.jsonl", "{}\n");
+  expect_contains(message_of<UserError>([&] { RunFolder(folder.file("a"), config_of(), kAuto); }),
+                  {"metrics.jsonl", "no config.json", "--resume never"});
+  EXPECT_EQ(read_file(folder.file("a/metrics.jsonl")), "{}\n");
+}
+
+// A run goes on only in the folder that it has locked.
+TEST(RunFolder, AFolderThatWasMadeAnewIsAnothers) {
+  const TempFolder folder;
+  const std::string path = folder.file("a");
+  const RunFolder first(path, config_of(), kAuto);
+  EXPECT_NO_THROW(first.check_still_ours());
+  fs::rename(path, folder.file("b"));
+  expect_contains(message_of<RunError>([&] { first.check_still_ours(); }), {path, "removed, moved or made anew"});
+  const RunFolder second(path, changed("/seed", 43), kAuto);
+  EXPECT_THROW(first.check_still_ours(), RunError);
+  first.take_back();
+  EXPECT_EQ(Json::parse(read_file(path + "/config.json")), changed("/seed", 43));
+  EXPECT_NO_THROW(second.check_still_ours());
+}
+
+TEST(RunFolder, TheLockNamesTheProcess) {
+  const TempFolder folder;
+  EXPECT_FALSE(training_process(folder.file("a")).has_value());
+  {
+    const RunFolder run(folder.file("a"), config_of(), kAuto);
+    EXPECT_EQ(training_process(folder.file("a")), std::to_string(getpid()));
+  }
+  EXPECT_FALSE(training_process(folder.file("a")).has_value());
+}
+
+TEST(RunFolder, ARunThatBeganFromAnotherBeginsThereAgain) {
+  const TempFolder folder;
+  const std::string other = folder.file("other/checkpoints/step_00000010"), path = folder.file("a");
+  fs::create_directories(other);
+  const ResumeOption from = {ResumeOption::Mode::kFrom, other, true};
+  { RunFolder(path, config_of(), from); }
+  {
+    const RunFolder run(path, config_of(), kAuto);
+    const ResumeOption again = run.resumed_as(kAuto);
+    EXPECT_EQ(again.mode, ResumeOption::Mode::kFrom);
+    EXPECT_EQ(again.from, fs::canonical(other));
+    EXPECT_TRUE(again.fresh_optimizer);
+    EXPECT_EQ(run.resumed_as(kNever).mode, ResumeOption::Mode::kNever);
+  }
+  fs::create_directories(path + "/checkpoints/step_00000010");
+  {
+    const RunFolder run(path, config_of(), kAuto);
+    EXPECT_EQ(run.resumed_as(kAuto).mode, ResumeOption::Mode::kAuto);
+    EXPECT_EQ(run.resumed_as(from).mode, ResumeOption::Mode::kAuto) << "the same command goes on";
+  }
+  {
+    const RunFolder run(path, config_of(), kAuto);
+    for (const char* own : {"/", "", "/checkpoints", "/checkpoints/step_00000010/"})
+      EXPECT_EQ(run.resumed_as({ResumeOption::Mode::kFrom, path + own}).mode, ResumeOption::Mode::kFrom) << own;
+  }
+  fs::remove_all(path + "/checkpoints");
+  fs::create_directories(path + "/old1/checkpoints/step_00000010");
+  { RunFolder(path, config_of(), {ResumeOption::Mode::kFrom, path + "/old1"}); }
+  EXPECT_EQ(RunFolder(path, config_of(), kAuto).resumed_as(kAuto).from, fs::canonical(path + "/old1"));
+  { RunFolder(path, config_of(), from); }
+  fs::remove_all(folder.file("other"));
+  const RunFolder run(path, config_of(), kAuto);
+  expect_contains(message_of<UserError>([&] { run.resumed_as(kAuto); }), {path, "was begun from", other, "--resume never"});
+}
+
+TEST(RunFolder, ARefusedStartLeavesNoOrigin) {
+  const TempFolder folder;
+  const std::string path = folder.file("a");
+  fs::create_directories(folder.file("other"));
+  fs::create_directories(path);
+  RunFolder(path, config_of(), {ResumeOption::Mode::kFrom, folder.file("other")}).take_back();
+  EXPECT_FALSE(fs::exists(path + "/origin.json"));
+  RunFolder(folder.file("b"), config_of(), {ResumeOption::Mode::kFrom, folder.file("other")}).take_back();
+  EXPECT_FALSE(fs::exists(folder.file("b")));
 }
 
 TEST(RunFolder, TwoCannotTrainInOne) {

@@ -76,7 +76,7 @@ class TinyRuns {
   int train_until(int64_t steps, const std::string& run, const Overrides& overrides) const {
     HookedBackend backend;
     backend.on_gradients = [steps](int64_t call, const Tensor&) {
-      if (call == steps) std::raise(SIGTERM);
+      if (call == steps) on_stop_signal(SIGTERM);
     };
     return train(run, overrides, backend);
   }

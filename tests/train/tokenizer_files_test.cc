@@ -28,10 +28,11 @@ std::string train(const TempFolder& folder, const std::string& type) {
   return folder.write("own.model", train_tokenizer({text}, {}, training, [](const DocumentReader&) {}).file);
 }
 
-Json files_of(const TempFolder& folder, const std::string& path, std::string* note = nullptr) {
+Json files_of(const TempFolder& folder, const std::string& path, std::string* note = nullptr,
+              int64_t first_token = -1) {
   const auto tokenizer = load_tokenizer(path, "test");
   fs::create_directories(folder.file("out"));
-  const std::string text = write_tokenizer_files(path, *tokenizer, 96, folder.file("out"));
+  const std::string text = write_tokenizer_files(path, *tokenizer, {.context = 96, .first_token = first_token}, folder.file("out"));
   if (note) *note = text;
   EXPECT_EQ(read_json_file(folder.file("out/tokenizer_config.json"))["model_max_length"], 96);
   return read_json_file(folder.file("out/tokenizer.json"));
@@ -75,10 +76,15 @@ TEST(TokenizerFiles, AUnigramModelKeepsItsScores) {
   ASSERT_EQ(json["model"]["vocab"].size(), model.pieces.size());
   for (size_t id = 0; id < model.pieces.size(); ++id) {
     EXPECT_EQ(json["model"]["vocab"][id][0], model.pieces[id].text);
-    EXPECT_EQ(json["model"]["vocab"][id][1].get<float>(), model.pieces[id].score);
+    const double score = json["model"]["vocab"][id][1].get<double>();
+    // A name of a byte or a special token in a text is worse than its characters, none of which costs more than 50.
+    if (model.pieces[id].type == SentencePieceModel::PieceType::kNormal) EXPECT_EQ(float(score), model.pieces[id].score);
+    else EXPECT_LT(score, -50.0 * double(model.pieces[id].text.size()));
   }
   EXPECT_EQ(json["model"]["unk_id"], 0);
-  EXPECT_EQ(json["added_tokens"][1]["content"], "<|endoftext|>");
+  ASSERT_EQ(json["added_tokens"].size(), 1u);  // <unk> is not among them: in a text it is text
+  EXPECT_EQ(json["added_tokens"][0]["content"], "<|endoftext|>");
+  EXPECT_EQ(json["post_processor"], nullptr);
   EXPECT_EQ(read_file(folder.file("out/tokenizer.model")), read_file(path));
 }
 
@@ -95,7 +101,7 @@ TEST(TokenizerFiles, BytesAndCharacters) {
   EXPECT_NE(note.find("without a token"), std::string::npos) << note;
 }
 
-TEST(TokenizerFiles, Gpt2sFilesAreCopied) {
+TEST(TokenizerFiles, Gpt2sFilesAreCopiedAndBecomeATokenizerJson) {
   const TempFolder folder;
   fs::create_directories(folder.file("gpt2"));
   Json vocabulary = Json::object();
@@ -114,10 +120,62 @@ TEST(TokenizerFiles, Gpt2sFilesAreCopied) {
   folder.write("gpt2/merges.txt", "#version: 0.2\na b\n");
   const auto tokenizer = load_tokenizer(folder.file("gpt2"), "test");
   fs::create_directories(folder.file("out"));
-  EXPECT_EQ(write_tokenizer_files(folder.file("gpt2"), *tokenizer, 96, folder.file("out")), "");
+  EXPECT_EQ(write_tokenizer_files(folder.file("gpt2"), *tokenizer, {.context = 96}, folder.file("out")), "");
+  const Json json = read_json_file(folder.file("out/tokenizer.json"));
+  EXPECT_EQ(json["model"]["merges"], Json::parse(R"([["a", "b"]])"));
+  EXPECT_EQ(json["model"]["vocab"], vocabulary);
+  EXPECT_EQ(json["pre_tokenizer"]["type"], "ByteLevel");
+  EXPECT_EQ(json["added_tokens"][0]["id"], 257);
   for (const char* name : {"vocab.json", "merges.txt"})
     EXPECT_EQ(read_file(folder.file("out/") + name), read_file(folder.file("gpt2/") + name));
   EXPECT_EQ(load_tokenizer(folder.file("out"), "test")->hash(), tokenizer->hash());
+}
+
+TEST(TokenizerFiles, TheFirstTokenOfTrainingIsPutBeforeTexts) {
+  const TempFolder folder;
+  const auto first_of = [&](const std::string& path, int64_t token, std::string* note = nullptr) {
+    fs::remove_all(folder.file("out"));
+    return files_of(folder, path, note, token)["post_processor"];
+  };
+  const std::string model = train(folder, "unigram");
+  Json expected = Json::parse(R"({"type": "TemplateProcessing", "single": [
+      {"SpecialToken": {"id": "<|endoftext|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]})");
+  Json got = first_of(model, 1);
+  EXPECT_EQ(got["single"], expected["single"]);
+  EXPECT_EQ(got["special_tokens"]["<|endoftext|>"]["ids"], Json::array({1}));
+  EXPECT_EQ(first_of("bytes", 10)["special_tokens"]["<0x0A>"]["ids"], Json::array({10}));
+  std::string note;
+  EXPECT_EQ(first_of("bytes", 300, &note), nullptr);
+  EXPECT_NE(note.find("data.first_token 300 is no token of bytes"), std::string::npos) << note;
+}
+
+TEST(TokenizerFiles, NamesOfSpecialTokensInATextAreText) {
+  const TempFolder folder;
+  files_of(folder, train(folder, "bpe"));
+  const Json config = read_json_file(folder.file("out/tokenizer_config.json"));
+  EXPECT_EQ(config["split_special_tokens"], true);
+  EXPECT_EQ(config["bos_token"], "<|endoftext|>");
+  EXPECT_EQ(config["pad_token"], "<|endoftext|>");
+  EXPECT_FALSE(config.contains("unk_token"));
+}
+
+// A sentencepiece model's file with these pieces, of type unigram.
+std::string model_file(const std::vector<std::pair<std::string, int>>& pieces) {
+  const auto field = [](char tag, const std::string& bytes) { return std::string{tag, char(bytes.size())} + bytes; };
+  std::string file;
+  for (const auto& [text, type] : pieces) file += field('\x0A', field('\x0A', text) + "\x15" + std::string(4, '\0') + "\x18" + char(type));
+  return file + field('\x12', "\x18\x01") + field('\x1A', "\x0A\x08identity" + std::string("\x20\x00", 2));
+}
+
+TEST(TokenizerFiles, AModelWithSymbolsOfItsUserGivesItsOwnFileAndANote) {
+  const TempFolder folder;
+  const std::string path = folder.write("own.model", model_file({{"<unk>", 2}, {"a", 1}, {"foo bar", 4}}));
+  const auto tokenizer = load_tokenizer(path, "test");
+  fs::create_directories(folder.file("out"));
+  const std::string note = write_tokenizer_files(path, *tokenizer, {.context = 96}, folder.file("out"));
+  EXPECT_NE(note.find("symbols of its user (\"foo bar\")"), std::string::npos) << note;
+  EXPECT_TRUE(fs::exists(folder.file("out/tokenizer.model")));
+  EXPECT_FALSE(fs::exists(folder.file("out/tokenizer.json")));
 }
 
 TEST(TokenizerFiles, AFolderWithoutATokenizerHasNothingToCopy) {

@@ -180,7 +180,7 @@ TEST_F(TrainerTest, GuardedStepsResumeToEquality) {
   HookedBackend first;
   first.on_gradients = [](int64_t call, const Tensor& grads) {
     if (call >= 4) grads.as<float>()[0] = kNan;
-    if (call == 6) std::raise(SIGINT);
+    if (call == 6) on_stop_signal(SIGINT);
   };
   ASSERT_EQ(runs_.train("stopped", {}, first), SIGINT);
   HookedBackend second;

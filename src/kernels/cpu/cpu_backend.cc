@@ -8,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/machine_memory.h"
 #include "kernels/checks.h"
 #include "kernels/cpu/attention_workspace.h"
 #include "kernels/cpu/matmul.h"
@@ -60,6 +61,12 @@ void* CpuBackend::allocate(size_t bytes) {
   const bool big = bytes >= 4 * kHugePage;
   const size_t alignment = big ? kHugePage : 64;
   const size_t size = std::max(rounded_up(bytes, alignment), alignment);
+  // Linux gives more than there is, and ends the process when it is used.
+  constexpr size_t kWorthALook = size_t{1} << 28;
+  const uint64_t left = bytes >= kWorthALook ? available_memory() : 0;
+  if (left > 0 && bytes > left)
+    throw RunError("{:.2f} GiB of memory are needed at once, but {:.2f} GiB are available", double(bytes) / double(1 << 30),
+                   double(left) / double(1 << 30));
   char* data = static_cast<char*>(std::aligned_alloc(alignment, size));
   if (!data) throw RunError("the CPU has no {:.2f} GiB of memory left to allocate", double(bytes) / double(1 << 30));
   if (big) madvise(data, size, MADV_HUGEPAGE);  // a wish; without it only slower

@@ -128,6 +128,7 @@ void with_activation_of(Activation kind, Element element, Body body) {
       case Activation::kRelu: body(Relu{}, storage); break;
       case Activation::kGelu: body(Gelu{}, storage); break;
       case Activation::kReluSquared: body(ReluSquared{}, storage); break;
+      case Activation::kGeluErf: body(GeluErf{}, storage); break;
     }
   });
 }

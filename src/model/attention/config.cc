@@ -75,6 +75,9 @@ void AttentionConfig::describe(Fields& f) {
 void AttentionConfig::resolve(int64_t heads, int64_t kv_heads) {
   if (key_bias && key_value_bias)
     throw UserError("model.attention.key_bias and key_value_bias are both on: choose one (the second learns the value too)");
+  if (key_bias && (score.type == "sigmoid" || score.type == "relu"))
+    throw UserError("model.attention.key_bias does nothing with model.attention.score.type = {}: no weight depends on another "
+                    "key there, and its value is zero (key_value_bias learns a value too)", score.type);
   if (gate.present() && gate.reads == "hidden_head" && gate.site == "source" && kv_heads != heads)
     throw UserError("model.attention.gate.reads = hidden_head with site = source needs model.kv_heads = model.heads ({}), not {}",
                     heads, kv_heads);

@@ -19,9 +19,9 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
   rope_table_ = d.rope_table;
   epsilon_ = model.norm_epsilon;
   qkv_ = d.linear(name + ".qkv", (H + 2 * KV) * D, C, false, {H * D, KV * D, KV * D});
-  qkv_bias_ = d.linear_bias(name + ".qkv", (H + 2 * KV) * D, C);
+  qkv_bias_ = d.linear_bias(name + ".qkv", (H + 2 * KV) * D, C, model.qkv_bias());
   output_ = d.linear(name + ".output", C, H * D, true, {C});
-  output_bias_ = d.linear_bias(name + ".output", C, H * D);
+  output_bias_ = d.linear_bias(name + ".output", C, H * D, model.attention_output_bias());
   if (model.qk_norm) {
     q_gain_ = d.params.declare(name + ".q_norm.weight", {D}, Init::constant(1), DecayGroup::kNorm);
     k_gain_ = d.params.declare(name + ".k_norm.weight", {D}, Init::constant(1), DecayGroup::kNorm);

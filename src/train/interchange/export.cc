@@ -10,6 +10,8 @@
 #include "data/random_tokens.h"
 #include "kernels/bf16.h"
 #include "kernels/cpu/cpu_backend.h"
+#include "train/finite_weights.h"
+#include "train/interchange/model_card.h"
 #include "train/interchange/tensor_parts.h"
 #include "train/interchange/tokenizer_files.h"
 #include "train/load_model.h"
@@ -82,6 +84,9 @@ uint64_t write_weights(const fs::path& path, const SafetensorsFile& file, const 
   for (const TensorPart& part : parts) {
     std::vector<float> rows(size_t(part.shape().elements()));
     file.read_floats(*file.find(part.ours), part.first_row, part.rows, rows.data());
+    FiniteWeights finite;
+    finite.add(part.ours, rows);
+    if (!finite.all()) throw RunError("{}: {}: such a model is not exported", file.path().string(), finite.sentence());
     if (!part.transposed) {
       writer.write(part.theirs, rows);
       continue;
@@ -108,6 +113,17 @@ void write_logits(const fs::path& path, const Checkpoint& checkpoint, int64_t T)
                                                    {"logits", Tensor(logits.data(), DType::kF32, {T, V})}});
 }
 
+// What generate() takes when it is not told otherwise.
+Json generation_config(const Tokenizer* tokenizer) {
+  Json config = {{"do_sample", false}, {"use_cache", true}};
+  if (tokenizer == nullptr) return config;
+  if (const int32_t start = tokenizer->end_of_text(); start >= 0) config["bos_token_id"] = start;
+  if (const int32_t end = tokenizer->ends_text(); end >= 0) config["eos_token_id"] = config["pad_token_id"] = end;
+  return config;
+}
+
+void write_json(const fs::path& path, const Json& json) { write_file_atomic(path, json.dump(2) + "\n"); }
+
 }  // namespace
 
 ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& model, const fs::path& folder,
@@ -126,9 +142,14 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
   result.bytes = write_weights(writer.path() / "model.safetensors", file, tensor_parts(architecture, model, parameters),
                                options.type);
   const Tokenizer* tokenizer = options.tokenizer;
-  if (tokenizer) result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, model.context, writer.path());
-  const Json config = exported_config(architecture, model, options.type, tokenizer, options.first_token);
-  write_file_atomic(writer.path() / "config.json", config.dump(2) + "\n");
+  if (tokenizer) {
+    const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};
+    result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, writer.path());
+  }
+  write_json(writer.path() / "config.json",
+             exported_config(architecture, model, options.type, tokenizer, options.first_token));
+  write_json(writer.path() / "generation_config.json", generation_config(tokenizer));
+  write_file_atomic(writer.path() / "README.md", model_card(checkpoint, model, result, options));
   if (architecture == Architecture::kSluice)
     write_file_atomic(writer.path() / "modeling_sluice.py", assets::modeling_sluice_py);
   if (options.logits > 0) write_logits(writer.path() / "logits.safetensors", checkpoint, options.logits);

@@ -1,6 +1,6 @@
 // `sluice export`: a checkpoint as a folder that the transformers library loads:
-//   config.json, model.safetensors, the tokenizer's files, and for models that it does not have itself
-//   modeling_sluice.py.
+//   config.json, generation_config.json, model.safetensors, the tokenizer's files, README.md (a model card), and for
+//   models that it does not have itself modeling_sluice.py.
 #pragma once
 
 #include <filesystem>

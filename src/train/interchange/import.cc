@@ -2,6 +2,7 @@
 #include "train/interchange/import.h"
 
 #include <algorithm>
+#include <cstring>
 #include <set>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "base/json_text.h"
 #include "train/checkpoint.h"
 #include "train/guard.h"
+#include "train/interchange/stored_tensors.h"
 #include "train/interchange/tensor_parts.h"
 #include "train/interchange/tokenizer_files.h"
 #include "train/interchange/weight_folder.h"
@@ -28,57 +30,91 @@ struct Source {
   WeightFolder::Found found;
 };
 
-// The parts as the folder names and shapes them: models saved without their head lack the prefix, and a position table
-// may be longer than what is taken of it.
-struct StoredNames {
-  StoredNames(const WeightFolder& weights, Architecture architecture) : prefix(name_prefix(architecture)) {
-    headless = std::none_of(weights.tensors().begin(), weights.tensors().end(),
-                            [&](const auto& entry) { return entry.first.starts_with(prefix); });
-  }
-  std::string of(const std::string& name) const {
-    return headless && name.starts_with(prefix) ? name.substr(prefix.size()) : name;
-  }
-  std::string prefix;
-  bool headless;
-};
-
+// Positions may be more than what is taken of them.
 Shape stored_shape(const TensorPart& part, int64_t positions) {
-  return part.ours == kPositionTable ? Shape{positions, part.columns} : part.shape();
+  return part.ours == kPositionTable ? Shape{part.stored_first + positions, part.columns} : part.shape();
 }
 
-std::vector<Source> find_sources(const fs::path& folder, const WeightFolder& weights, const ForeignModel& foreign,
-                                 const std::vector<TensorPart>& parts) {
-  const StoredNames names(weights, foreign.architecture);
-  std::vector<Source> sources;
-  for (const TensorPart& part : parts) {
-    const std::string name = names.of(part.theirs);
-    const WeightFolder::Found* found = weights.find(name);
-    const Shape expected = stored_shape(part, foreign.positions);
-    if (found == nullptr) {
-      throw UserError("{} has no tensor {} {}, which the model of its config.json needs", folder.string(), name,
-                      expected);
-    }
-    if (found->tensor->shape != expected) {
-      throw UserError("{}: tensor {} is {}, but {} by config.json", found->file->path().string(), name,
-                      found->tensor->shape, expected);
-    }
-    sources.push_back({part, *found});
+// The tensor of a part. A tied weight may be stored under the head's name alone: safetensors keeps one name of a memory.
+const StoredTensors::Found& find_source(const fs::path& folder, const StoredTensors& stored, const ForeignModel& foreign,
+                                        const TensorPart& part) {
+  const StoredTensors::Found* found = stored.find(part.theirs);
+  if (found == nullptr && foreign.model.tied_head && part.ours == kEmbedding)
+    found = stored.find(head_name(foreign.architecture));
+  const Shape expected = stored_shape(part, foreign.positions);
+  if (found == nullptr) {
+    const bool head = part.ours == "head.weight" && foreign.architecture != Architecture::kSluice;
+    throw UserError("{} has no tensor {} {}, which the model of its config.json needs{}; it has {}", folder.string(),
+                    stored.stored_name(part.theirs), expected,
+                    head ? ", whose tie_word_embeddings is false, or missing and so false" : "", stored.some_names());
   }
+  if (found->tensor->shape != expected) {
+    throw UserError("{}: tensor {} is {}, but {} by config.json", found->file->path().string(), found->tensor->name,
+                    found->tensor->shape, expected);
+  }
+  return *found;
+}
+
+std::vector<Source> find_sources(const fs::path& folder, const StoredTensors& stored, const ForeignModel& foreign,
+                                 const std::vector<TensorPart>& parts) {
+  std::vector<Source> sources;
+  for (const TensorPart& part : parts) sources.push_back({part, find_source(folder, stored, foreign, part)});
   return sources;
 }
 
-std::vector<std::string> check_others(const WeightFolder& weights, const ForeignModel& foreign,
-                                      const std::vector<Source>& sources) {
-  std::set<std::string> used;
+bool equal(const StoredTensors::Found& a, const StoredTensors::Found& b) {
+  if (a.tensor->shape != b.tensor->shape) return false;
+  const int64_t rows = a.tensor->shape.rows(), columns = a.tensor->shape.cols();
+  const int64_t block = std::max<int64_t>(1, (int64_t{1} << 20) / columns);
+  std::vector<float> left(size_t(block * columns)), right(left.size());
+  for (int64_t first = 0; first < rows; first += block) {
+    const int64_t count = std::min(block, rows - first);
+    a.file->read_floats(*a.tensor, first, count, left.data());
+    b.file->read_floats(*b.tensor, first, count, right.data());
+    if (std::memcmp(left.data(), right.data(), size_t(count * columns) * sizeof(float)) != 0) return false;
+  }
+  return true;
+}
+
+// A head beside the embedding that it is said to be. Version 5 of the library uses the stored one, version 4 does not.
+void check_tied_head(const ForeignModel& foreign, const StoredTensors& stored, const StoredTensors::Found& head,
+                     const std::vector<TensorPart>& parts) {
+  const auto part = std::find_if(parts.begin(), parts.end(), [](const TensorPart& one) { return one.ours == kEmbedding; });
+  const StoredTensors::Found* embedding = stored.find(part->theirs);
+  if (embedding == nullptr || equal(*embedding, head)) return;
+  const bool own = foreign.architecture == Architecture::kSluice;
+  throw UserError("{}: tensor {} is not equal to {}, though {} says that one weight is both: write false there to use the "
+                  "stored head, or use the embedding with --ignore {}",
+                  head.file->path().string(), head.tensor->name, embedding->tensor->name,
+                  own ? "sluice_model.tied_head of config.json"
+                      : "tie_word_embeddings of config.json (true, or missing and so true)",
+                  head.tensor->name);
+}
+
+// What of the folder holds no weights, or is to be ignored. Whatever else the model does not take is an error.
+std::vector<std::string> check_others(const fs::path& folder, const StoredTensors& stored, const ForeignModel& foreign,
+                                      const std::vector<Source>& sources, const std::vector<TensorPart>& parts) {
+  std::set<std::string> used, to_ignore(foreign.ignored_tensors.begin(), foreign.ignored_tensors.end());
   for (const Source& source : sources) used.insert(source.found.tensor->name);
   std::vector<std::string> ignored;
-  for (const auto& [name, found] : weights.tensors()) {
-    if (used.contains(name)) continue;
-    if (!is_ignored(foreign.architecture, foreign.model, name)) {
-      throw UserError("{}: tensor {} {} is not part of the model that config.json describes ({})",
-                      found.file->path().string(), name, found.tensor->shape, name_of(foreign.architecture));
+  for (const auto& [name, found] : stored.tensors()) {
+    const std::string& written = found.tensor->name;
+    if (used.contains(written)) continue;
+    ignored.push_back(written);
+    if (to_ignore.erase(written) + to_ignore.erase(name) > 0) continue;
+    if (foreign.model.tied_head && name == head_name(foreign.architecture)) {
+      check_tied_head(foreign, stored, found, parts);
+    } else if (!is_ignored(foreign.architecture, name)) {
+      throw UserError("{}: tensor {} {} is not part of the model that config.json describes ({}); --ignore {} leaves it out",
+                      found.file->path().string(), written, found.tensor->shape, name_of(foreign.architecture), written);
     }
-    ignored.push_back(name);
+  }
+  to_ignore.erase("adapter_config.json");  // no tensor: see read_foreign_model
+  for (const std::string& name : to_ignore) {
+    const bool needed = used.contains(name) || used.contains(stored.stored_name(name));
+    throw UserError("--ignore {}: {}", name,
+                    needed ? "the model needs this tensor"
+                           : fmt::format("{} has no such field in config.json, and no such tensor", folder.string()));
   }
   return ignored;
 }
@@ -99,11 +135,16 @@ class HostParameters {
     const TensorPart& part = source.part;
     const int64_t columns = std::max<int64_t>(part.columns, 1);
     float* to = find(part.ours).as<float>() + part.first_row * columns;
-    if (!part.transposed) return source.found.file->read_floats(*source.found.tensor, 0, part.rows, to);
-    std::vector<float> stored(size_t(part.rows * columns));  // [columns, rows]
-    source.found.file->read_floats(*source.found.tensor, 0, columns, stored.data());
-    transpose(stored.data(), columns, part.rows, to);
+    if (part.transposed) {
+      std::vector<float> stored(size_t(part.rows * columns));  // [columns, rows]
+      source.found.file->read_floats(*source.found.tensor, 0, columns, stored.data());
+      transpose(stored.data(), columns, part.rows, to);
+    } else {
+      source.found.file->read_floats(*source.found.tensor, part.stored_first, part.rows, to);
+    }
+    finite_.add(source.found.tensor->name, {to, size_t(part.rows * columns)});
   }
+  const FiniteWeights& finite() const { return finite_; }
 
  private:
   const Tensor& find(const std::string& name) const {
@@ -115,6 +156,7 @@ class HostParameters {
 
   std::vector<std::vector<float>> memory_;
   std::vector<NamedTensor> tensors_;
+  FiniteWeights finite_;
 };
 
 CheckpointState first_state(Experiment& experiment) {
@@ -127,24 +169,38 @@ CheckpointState first_state(Experiment& experiment) {
 
 }  // namespace
 
-ForeignModel read_foreign_model(const fs::path& folder, int64_t context) {
+// Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
+ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
   if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
+  const char* adapter = "adapter_config.json";
+  if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
+    throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
+                    "leave it out with --ignore {}", folder.string(), adapter, adapter);
   const std::string file = (folder / "config.json").string();
-  return read_foreign_config(read_json_file(file), file, context);
+  const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
+  Nulls nulls = Nulls::kAreNulls;
+  try {
+    read_json_file(file);
+  } catch (const UserError&) {
+    nulls = Nulls::kAreDoubtful;
+  }
+  return read_foreign_config(config, file, context, ignore, nulls);
 }
 
 ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, Experiment experiment,
                            const fs::path& out) {
   const WeightFolder weights(folder);
   const std::vector<ParamSpec> parameters = parameters_of(foreign.model);
-  const std::vector<Source> sources =
-      find_sources(folder, weights, foreign, tensor_parts(foreign.architecture, foreign.model, parameters));
+  const std::vector<TensorPart> parts = tensor_parts(foreign.architecture, foreign.model, parameters);
+  const StoredTensors stored(weights, foreign.architecture, parts);
+  const std::vector<Source> sources = find_sources(folder, stored, foreign, parts);
   ImportResult result;
   result.architecture = foreign.architecture;
-  result.ignored = check_others(weights, foreign, sources);
+  result.ignored = check_others(folder, stored, foreign, sources, parts);
   FolderWriter writer(out);
   HostParameters values(parameters);
   for (const Source& source : sources) values.fill(source);
+  result.finite = values.finite();
   for (const NamedTensor& named : values.tensors()) result.parameters += named.tensor.elements();
 
   CheckpointState state = first_state(experiment);

@@ -4,38 +4,85 @@ A decoder-only transformer of pre-norm blocks whose attention is projections -> 
 projection. config.json holds the whole model under "sluice_model", with the keys of Sluice's own configs; parameters
 have Sluice's names. Shapes: B sequences, T new positions, S visible positions (those of the cache first), H query
 heads, KV key/value heads, D features of a head, C width.
+
+Beside what causal models of transformers return there are, for output_attentions=True and output_gates=True:
+  attentions  a layer [B, H, T, S]: the weights that values are summed with. What a row lacks to 1 went nowhere (sigmoid,
+              relu, softpick, clipped_softmax) or into a slot:
+  slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
+              key_value_bias, then the constant of softmax_plus_one or the learned logit of sink_logit
+  gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
+              values; None for models without a gate
+hidden_states are the embeddings, then what each block leaves in the residual stream; as everywhere in transformers the
+last one has passed the final norm.
 """
 
+import dataclasses
 import math
 
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
-from transformers.modeling_outputs import CausalLMOutputWithPast
+from transformers.modeling_layers import GradientCheckpointingLayer
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+
+# Since 5.24 transformers calls "cache" what it called past_key_values before; both are understood as an argument.
+CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
+MODEL_KEYS = set(
+    "vocab_size context layers heads kv_heads width head_size mlp_width norm norm_epsilon mlp position rope_theta "
+    "rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
+)
+ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias"}
 
 
 class SluiceConfig(PretrainedConfig):
     model_type = "sluice"
-    keys_to_ignore_at_inference = ["past_key_values"]
+    keys_to_ignore_at_inference = ["past_key_values", "cache"]
 
-    def __init__(self, sluice_model=None, **kwargs):
-        model = sluice_model or {}
+    def __init__(self, sluice_model=None, vocab_size=None, **kwargs):
+        model = dict(sluice_model or {})
         sizes = {
-            "vocab_size": "vocab_size",
             "max_position_embeddings": "context",
             "hidden_size": "width",
             "num_hidden_layers": "layers",
             "num_attention_heads": "heads",
             "num_key_value_heads": "kv_heads",
+            "initializer_range": "init_std",
+            "tie_word_embeddings": "tied_head",
         }
         kwargs.update({name: model[key] for name, key in sizes.items() if key in model})
+        if model:
+            kwargs["head_dim"] = head_size(model)
         super().__init__(**kwargs)
+        self.vocab_size = model.get("vocab_size") if vocab_size is None else vocab_size  # the latter after a resize
         self.sluice_model = model
+
+    def to_dict(self):
+        out = super().to_dict()
+        if out.get("sluice_model"):
+            out["sluice_model"] = {**out["sluice_model"], "vocab_size": self.vocab_size}
+        return out
+
+
+@dataclasses.dataclass
+class SluiceModelOutput(BaseModelOutputWithPast):
+    gates: tuple = None
+    slots: tuple = None
+
+
+@dataclasses.dataclass
+class SluiceCausalOutput(CausalLMOutputWithPast):
+    gates: tuple = None
+    slots: tuple = None
 
 
 # ---- norms, positions ----------------------------------------------------------------------------------------------
+
+
+def head_size(model):
+    return model.get("head_size") or model["width"] // model["heads"]
 
 
 class RMSNorm(nn.Module):
@@ -54,57 +101,101 @@ def make_norm(model):
     return kind(model["width"], model["norm_epsilon"])
 
 
-def rotate(x, positions, theta):
-    """RoPE on x [B, heads, T, D] at positions [B, T]: feature i turns with feature i + D/2."""
-    half = x.shape[-1] // 2
-    frequencies = theta ** (-torch.arange(half, device=x.device, dtype=torch.float32) / half)
-    angles = positions[:, None, :, None].float() * frequencies  # [B, 1, T, D/2]
-    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
-    a, b = x[..., :half], x[..., half:]
+def scaled_speed(speed, scaling):
+    kind = scaling.get("type", "none")
+    if kind == "none":
+        return speed
+    if kind == "linear":
+        return speed / scaling["factor"]
+    if kind != "llama3":
+        raise ValueError(f"unknown rope scaling {kind}")
+    turns = scaling["original_context"] * speed / (2 * math.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    fast = min(max((turns - low) / (high - low), 0.0), 1.0)
+    return (1 - fast) * speed / scaling["factor"] + fast * speed
+
+
+def rope_speeds(model):
+    """How fast the pair (i, i + D/2) of a head's features turns, in radians a position."""
+    D = head_size(model)
+    turned = model.get("rotary_features") or D
+    speeds = [model["rope_theta"] ** (-2 * i / turned) if 2 * i < turned else 0.0 for i in range(D // 2)]
+    return [scaled_speed(speed, model.get("rope_scaling") or {}) for speed in speeds]
+
+
+def rotate(x, turn):
+    """x [B, heads, T, D] turned by angles whose cosines and sines [B, 1, T, D/2] are `turn`."""
+    cos, sin = (part.to(x.dtype) for part in turn)
+    a, b = x.chunk(2, dim=-1)
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
+
+
+def visible_keys(attention_mask, places, B, S):
+    """[B, 1, T, S] from the rows' places [T]: a row sees what is not padding up to its own place. A row that would see
+    nothing, as padding does, sees itself, so that its numbers stay finite; no other row sees it."""
+    keys, rows = torch.arange(S, device=places.device), places[:, None]
+    if attention_mask is None:
+        return (keys <= rows).expand(B, 1, -1, -1)
+    mask = attention_mask.to(places.device)
+    checked = not torch.compiler.is_compiling()
+    if mask.dim() == 4:  # [B, 1 or H, T, S]: which keys each row sees, or what is added to their scores
+        if checked and mask.dtype != torch.bool and ((mask != 0) & (mask > -1e4)).any():
+            raise ValueError("attention_mask: of masks that are added only 0 and very large negative numbers are understood")
+        visible = mask if mask.dtype == torch.bool else mask >= 0
+    elif mask.dim() == 2:  # [B, tokens so far]
+        if checked and mask.shape[1] != (tokens := int(places[-1]) + 1):
+            raise ValueError(f"attention_mask is for {mask.shape[1]} tokens, but with those of the cache there are {tokens}")
+        visible = F.pad(mask.bool(), (0, S - mask.shape[1]))[:, None, None, :] & (keys <= rows)
+    else:
+        raise ValueError(f"attention_mask has {mask.dim()} dimensions; 2 or 4 are understood")
+    return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
 # ---- attention -----------------------------------------------------------------------------------------------------
 
 
 def attention_weights(s, visible, length, score, sink_logit, context):
-    """Scores s [B, H, T, S] to attention weights. `visible` [B, 1, T, S] says which keys a row sees, `length`
-    [B, 1, T, 1] how many tokens these are."""
+    """Scores s [B, H, T, S] to attention weights, and the weight [B, H, T, 1] of a sink that is no key, or None.
+    `visible` [B, 1, T, S] says which keys a row sees, `length` [B, 1, T, 1] how many tokens these are."""
     kind = score["type"]
     if kind == "sigmoid":
         s = s + score["bias"]
         if score["minus_log_length"]:
             s = s - length.log()
-        return torch.sigmoid(s) * visible
+        return torch.sigmoid(s) * visible, None
     if kind == "relu":
-        return torch.relu(s) / length * visible
+        return torch.relu(s) / length * visible, None
     if kind == "softpick":
         top = s.masked_fill(~visible, 0).amax(-1, keepdim=True).clamp(min=0)  # all terms are divided by e^top
         terms = (torch.exp(s - top) - torch.exp(-top)) * visible
-        return torch.relu(terms) / (terms.abs().sum(-1, keepdim=True) + score["epsilon"] * torch.exp(-top))
+        return torch.relu(terms) / (terms.abs().sum(-1, keepdim=True) + score["epsilon"] * torch.exp(-top)), None
     s = s.masked_fill(~visible, -math.inf)
     if kind in ("softmax_plus_one", "sink_logit"):
         sink = s.new_zeros(s.shape[1]) if kind == "softmax_plus_one" else sink_logit.to(s.dtype)
         column = sink.view(1, -1, 1, 1).expand(s.shape[0], -1, s.shape[2], 1)
-        return torch.softmax(torch.cat([column, s], dim=-1), dim=-1)[..., 1:]
+        weights = torch.softmax(torch.cat([column, s], dim=-1), dim=-1)
+        return weights[..., 1:], weights[..., :1]
     weights = torch.softmax(s, dim=-1)
     if kind == "clipped_softmax":
         gamma = -score["alpha"] / context if score["alpha"] > 0 else score["gamma"]
-        return ((score["zeta"] - gamma) * weights + gamma).clamp(0, 1) * visible
+        return ((score["zeta"] - gamma) * weights + gamma).clamp(0, 1) * visible, None
     if kind != "softmax":
         raise ValueError(f"unknown score function {kind}")
-    return weights
+    return weights, None
 
 
 class Attention(nn.Module):
-    def __init__(self, model, layer):
+    def __init__(self, config, layer):
         super().__init__()
-        self.model, self.layer = model, layer
+        self.config, self.layer = config, layer
+        self.model = model = config.sluice_model
         self.options = options = model["attention"]
         C, H, KV = model["width"], model["heads"], model["kv_heads"]
-        self.D = D = C // H
-        self.qkv = nn.Linear(C, (H + 2 * KV) * D, bias=model["bias"])
-        self.output = nn.Linear(H * D, C, bias=model["bias"])
+        self.D = D = head_size(model)
+        biases = model.get("attention_bias", "model")
+        qkv_bias, output_bias = (model["bias"],) * 2 if biases == "model" else (biases != "none", biases == "all")
+        self.qkv = nn.Linear(C, (H + 2 * KV) * D, bias=qkv_bias)
+        self.output = nn.Linear(H * D, C, bias=output_bias)
         if model["qk_norm"]:
             self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
@@ -133,40 +224,54 @@ class Attention(nn.Module):
             logits = self.gate(x if reads == "hidden" else v)
         return torch.sigmoid(logits).view(B, T, heads, -1).transpose(1, 2)
 
-    def forward(self, x, positions, visible, cache):
-        model, options, D = self.model, self.options, self.D
+    def with_extra_key(self, keys, values, visible):
+        """One more key in front, which every row sees."""
+        B, KV, _, D = keys.shape
+        extra = self.key_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
+        keys = torch.cat([extra.to(keys.dtype), keys], dim=2)
+        extra = self.value_bias.view_as(extra[:1]).expand_as(extra) if self.options["key_value_bias"] else 0 * extra
+        return keys, torch.cat([extra.to(values.dtype), values], dim=2), F.pad(visible, (1, 0), value=True)
+
+    def weigh(self, queries, keys, values, visible, length):
+        """Results [B, H, T, D], the weights of the tokens and those of the slots."""
+        scores = queries @ keys.transpose(-1, -2) / math.sqrt(self.D)
+        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
+        weights, sink = attention_weights(
+            scores, visible, length.to(scores.dtype), self.options["score"], getattr(self, "sink_logit", None),
+            self.model["context"],
+        )
+        extra = int(self.has_key_bias)
+        slots = weights[..., :extra] if sink is None else torch.cat([weights[..., :extra], sink], dim=-1)
+        return weights.to(values.dtype) @ values, weights[..., extra:], slots
+
+    def forward(self, x, turn, visible, places, cache, wants_weights):
+        model, D = self.model, self.D
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
         q, k, v = self.qkv(x).split([H * D, KV * D, KV * D], dim=-1)
         queries, keys, values = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k, v))  # [B, heads, T, D]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
-        if model["position"] == "rope":
-            queries, keys = (rotate(y, positions, model["rope_theta"]) for y in (queries, keys))
+        if turn is not None:
+            queries, keys = rotate(queries, turn), rotate(keys, turn)
+        gate = self.gate_of(x, v, KV if self.site == "source" else H) if self.site else None
         if self.site == "source":
-            values = self.gate_of(x, v, KV) * values
+            values = gate * values
         if cache is not None:
-            keys, values = cache.update(keys, values, self.layer)  # [B, KV, S, D]
+            keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D]
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
-        if self.has_key_bias:  # one more key, which every row sees
-            extra = self.key_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
-            keys = torch.cat([extra, keys], dim=2)
-            extra = torch.zeros_like(extra)
-            if options["key_value_bias"]:
-                extra = self.value_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
-            values = torch.cat([extra, values], dim=2)
-            visible = F.pad(visible, (1, 0), value=True)
+        if self.has_key_bias:
+            keys, values, visible = self.with_extra_key(keys, values, visible)
         if KV < H:
             keys, values = (y.repeat_interleave(H // KV, dim=1) for y in (keys, values))
-        scores = queries @ keys.transpose(-1, -2) / math.sqrt(D)
-        scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        sink_logit = getattr(self, "sink_logit", None)
-        length = length.to(scores.dtype)
-        weights = attention_weights(scores, visible, length, options["score"], sink_logit, model["context"])
-        out = weights.to(values.dtype) @ values  # [B, H, T, D]
+        weights = slots = None
+        if self.config._attn_implementation == "sdpa" and not wants_weights:
+            out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+        else:
+            out, weights, slots = self.weigh(queries, keys, values, visible, length)
         if self.site == "output":
-            out = self.gate_of(x, v, H) * out
-        return self.output(out.transpose(1, 2).reshape(B, T, H * D))
+            out = gate * out
+        return self.output(out.transpose(1, 2).reshape(B, T, H * D)), weights, slots, gate
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------
@@ -176,6 +281,8 @@ class Mlp(nn.Module):
     def __init__(self, model):
         super().__init__()
         self.kind = model["mlp"]
+        if self.kind not in ("swiglu", "gelu", "gelu_erf", "relu", "relu_squared"):
+            raise ValueError(f"unknown activation {self.kind}")
         hidden = model["mlp_width"]
         self.up = nn.Linear(model["width"], 2 * hidden if self.kind == "swiglu" else hidden, bias=model["bias"])
         self.down = nn.Linear(hidden, model["width"], bias=model["bias"])
@@ -185,53 +292,63 @@ class Mlp(nn.Module):
         if self.kind == "swiglu":
             gate, x = x.chunk(2, dim=-1)
             return self.down(F.silu(gate) * x)
-        if self.kind == "gelu":
-            return self.down(F.gelu(x, approximate="tanh"))
+        if self.kind in ("gelu", "gelu_erf"):
+            return self.down(F.gelu(x, approximate="tanh" if self.kind == "gelu" else "none"))
         x = torch.relu(x)
         return self.down(x * x if self.kind == "relu_squared" else x)
 
 
-class Block(nn.Module):
-    def __init__(self, model, layer):
+class Block(GradientCheckpointingLayer):
+    def __init__(self, config, layer):
         super().__init__()
+        model = config.sluice_model
+        self.parallel = model.get("parallel_residual", False)
         self.norm1 = make_norm(model)
-        self.attention = Attention(model, layer)
+        self.attention = Attention(config, layer)
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, positions, visible, cache):
-        x = x + self.attention(self.norm1(x), positions, visible, cache)
-        return x + self.mlp(self.norm2(x))
+    def forward(self, x, turn, visible, places, cache, wants_weights):
+        out, weights, slots, gate = self.attention(self.norm1(x), turn, visible, places, cache, wants_weights)
+        y = x + out
+        return y + self.mlp(self.norm2(x if self.parallel else y)), weights, slots, gate
 
 
-def visible_keys(attention_mask, B, T, S, device):
-    """[B, 1, T, S]: row t stands at place S - T + t and sees what is not padding up to there. A row of padding sees
-    itself, so that its numbers stay finite; no other row sees it."""
-    places = torch.arange(S, device=device)
-    rows = places[S - T :, None]
-    visible = (places <= rows).expand(B, 1, T, S)
-    if attention_mask is not None:
-        visible = visible & attention_mask.bool()[:, None, None, :] | (places == rows)
-    return visible
-
-
-class SluiceForCausalLM(PreTrainedModel, GenerationMixin):
+class SluicePreTrainedModel(PreTrainedModel):
     config_class = SluiceConfig
     base_model_prefix = ""
+    supports_gradient_checkpointing = True
     _no_split_modules = ["Block"]
+
+    @property
+    def _supports_sdpa(self):  # torch's fused attention is softmax; a gate and a key more do not matter to it
+        return self.config.sluice_model["attention"]["score"]["type"] == "softmax"
+
+
+def refuse(arguments):
+    """What would change results must not vanish. Tokenizers may give token types, all zero."""
+    for name, value in arguments.items():
+        if value is not None and not (name == "token_type_ids" and not value.any()):
+            raise TypeError(f"a Sluice model has no argument {name}")
+
+
+class SluiceModel(SluicePreTrainedModel):
+    _keys_to_ignore_on_load_unexpected = [r"head\.weight"]
 
     def __init__(self, config):
         super().__init__(config)
         self.description = model = config.sluice_model
-        embedding = {"token": nn.Embedding(model["vocab_size"], model["width"])}
+        unknown = sorted(set(model) - MODEL_KEYS) + sorted(set(model["attention"]) - ATTENTION_KEYS)
+        if unknown:
+            raise ValueError(f"config.json: sluice_model has {', '.join(unknown)}, which this modeling_sluice.py does not know")
+        embedding = {"token": nn.Embedding(config.vocab_size, model["width"])}
         if model["position"] == "learned":
             embedding["position"] = nn.Embedding(model["context"], model["width"])
         self.embedding = nn.ModuleDict(embedding)
-        self.blocks = nn.ModuleList(Block(model, layer) for layer in range(model["layers"]))
+        self.blocks = nn.ModuleList(Block(config, layer) for layer in range(model["layers"]))
         self.final_norm = make_norm(model)
-        if not model["tied_head"]:
-            self.head = nn.Linear(model["width"], model["vocab_size"], bias=False)
-        self.post_init()
+        if type(self) is SluiceModel:
+            self.post_init()
 
     def get_input_embeddings(self):
         return self.embedding["token"]
@@ -239,40 +356,138 @@ class SluiceForCausalLM(PreTrainedModel, GenerationMixin):
     def set_input_embeddings(self, value):
         self.embedding["token"] = value
 
-    def forward(
-        self,
-        input_ids,
-        attention_mask=None,
-        position_ids=None,
-        past_key_values=None,
-        labels=None,
-        use_cache=None,
-        logits_to_keep=0,
-        **_,
-    ):
-        B, T = input_ids.shape
-        use_cache = not self.training if use_cache is None else use_cache
-        if use_cache and past_key_values is None:
-            past_key_values = DynamicCache()
-        past = 0 if past_key_values is None else past_key_values.get_seq_length()
-        if position_ids is None and attention_mask is not None:
-            position_ids = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)[:, -T:]
-        elif position_ids is None:
-            position_ids = torch.arange(past, past + T, device=input_ids.device).expand(B, T)
-        context = self.description["context"]
-        if past + T > context and self.description["position"] == "learned":
-            raise ValueError(f"{past + T} tokens, but the model has {context} positions")
+    def embed(self, input_ids, inputs_embeds):
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("give either input_ids or inputs_embeds")
+        return self.embedding["token"](input_ids) if inputs_embeds is None else inputs_embeds
 
-        x = self.embedding["token"](input_ids)
-        if self.description["position"] == "learned":
-            x = x + self.embedding["position"](position_ids)
-        visible = visible_keys(attention_mask, B, T, past + T, x.device)
+    def add_positions(self, x, position_ids):
+        """x with its learned positions, and the cosines and sines of rope's angles or None."""
+        position, context = self.description["position"], self.description["context"]
+        if position == "learned":
+            if not torch.compiler.is_compiling() and (tokens := int(position_ids.max()) + 1) > context:
+                raise ValueError(f"{tokens} tokens, but the model has {context} positions")
+            return x + self.embedding["position"](position_ids), None
+        if position != "rope":
+            return x, None
+        speeds = torch.tensor(rope_speeds(self.description), device=x.device, dtype=torch.float32)
+        angles = position_ids[:, None, :, None].float() * speeds
+        return x, (angles.cos(), angles.sin())
+
+    def decode(
+        self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, cache=None, inputs_embeds=None,
+        use_cache=None, output_attentions=None, output_hidden_states=None, output_gates=None, cache_position=None,
+    ):
+        """All fields of the output but the loss and the logits."""
+        config = self.config
+        x = self.embed(input_ids, inputs_embeds)
+        B, T, _ = x.shape
+        cache = past_key_values if cache is None else cache
+        checkpoints = self.training and self.is_gradient_checkpointing
+        if checkpoints and cache is not None:
+            raise ValueError("with gradient checkpointing a model that trains cannot take a cache")
+        use_cache = getattr(config, "use_cache", True) and not self.training if use_cache is None else use_cache
+        if use_cache and cache is None and not checkpoints:
+            cache = DynamicCache()
+        output_attentions = config.output_attentions if output_attentions is None else output_attentions
+        output_hidden_states = config.output_hidden_states if output_hidden_states is None else output_hidden_states
+
+        places = cache_position
+        if places is None:
+            places = torch.arange(T, device=x.device) + (0 if cache is None else cache.get_seq_length())
+        S = T if cache is None else self.keys_of(cache, places)
+        visible = visible_keys(attention_mask, places, B, S)
+        if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
+            position_ids = visible[:, 0].sum(-1) - 1  # padding on the left does not count
+        elif position_ids is None:
+            position_ids = places.expand(B, T)
+        x, turn = self.add_positions(x, position_ids)
+
+        states, attentions, slots, gates = [x], [], [], []
         for block in self.blocks:
-            x = block(x, position_ids, visible, past_key_values)
-        x = self.final_norm(x[:, -logits_to_keep:] if logits_to_keep else x)
-        logits = F.linear(x, self.embedding["token"].weight) if self.description["tied_head"] else self.head(x)
+            x, weights, slot, gate = block(x, turn, visible, places, cache, output_attentions)
+            for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
+                values.append(value)
+        x = states[-1] = self.final_norm(x)
+        return {
+            "last_hidden_state": x,
+            CACHE: cache if use_cache else None,
+            "hidden_states": tuple(states) if output_hidden_states else None,
+            "attentions": tuple(attentions) if output_attentions else None,
+            "gates": tuple(gates) if output_gates and gates[0] is not None else None,
+            "slots": tuple(slots) if output_attentions else None,
+        }
+
+    @staticmethod
+    def keys_of(cache, places):
+        """Keys that the cache will give: as many as it has room for where its size is fixed."""
+        if not getattr(cache, "is_compileable", False):
+            return cache.get_seq_length() + len(places)
+        return cache.get_max_length() if hasattr(cache, "get_max_length") else cache.get_max_cache_shape()
+
+    def create_masks_for_generate(self, attention_mask=None, **_):
+        return attention_mask  # forward() makes its own of it
+
+    def in_form(self, output, return_dict):
+        return_dict = getattr(self.config, "return_dict", True) if return_dict is None else return_dict
+        return output if return_dict else output.to_tuple()
+
+    def forward(
+        self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, use_cache=None,
+        output_attentions=None, output_hidden_states=None, output_gates=None, return_dict=None, cache_position=None,
+        cache=None, **unknown,
+    ):
+        refuse(unknown)
+        output = self.decode(
+            input_ids, attention_mask, position_ids, past_key_values, cache, inputs_embeds, use_cache, output_attentions,
+            output_hidden_states, output_gates, cache_position,
+        )
+        return self.in_form(SluiceModelOutput(**output), return_dict)
+
+
+class SluiceForCausalLM(SluiceModel, GenerationMixin):
+    _keys_to_ignore_on_load_unexpected = None
+    _tied = {"head.weight": "embedding.token.weight"}  # where config.tie_word_embeddings says so
+    _tied_weights_keys = _tied if int(transformers.__version__.split(".")[0]) >= 5 else list(_tied)
+    accepts_loss_kwargs = True  # num_items_in_batch
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.head = nn.Linear(self.description["width"], config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def set_output_embeddings(self, value):
+        self.head = value
+
+    def forward(
+        self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, labels=None,
+        use_cache=None, output_attentions=None, output_hidden_states=None, output_gates=None, return_dict=None,
+        cache_position=None, logits_to_keep=0, num_items_in_batch=None, cache=None, **unknown,
+    ):
+        """labels [B, T] are the input_ids, -100 where nothing is to be learned; the loss is the mean over them, or their sum
+        divided by num_items_in_batch. logits_to_keep: only the last so many positions' logits, or these positions'."""
+        refuse(unknown)
+        output = self.decode(
+            input_ids, attention_mask, position_ids, past_key_values, cache, inputs_embeds, use_cache, output_attentions,
+            output_hidden_states, output_gates, cache_position,
+        )
+        x = output.pop("last_hidden_state")
+        if not isinstance(logits_to_keep, int):
+            x = x[:, logits_to_keep]
+        elif logits_to_keep > 0:
+            x = x[:, -logits_to_keep:]
+        logits = self.head(x)
 
         loss = None
         if labels is not None:
-            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten(), ignore_index=-100)
-        return CausalLMOutputWithPast(loss=loss, logits=logits, past_key_values=past_key_values)
+            if logits.shape[1] != labels.shape[1]:
+                raise ValueError(f"{logits.shape[1]} positions have logits, but {labels.shape[1]} have labels")
+            targets = labels[:, 1:].flatten().to(logits.device)
+            reduction = "mean" if num_items_in_batch is None else "sum"
+            loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, ignore_index=-100, reduction=reduction)
+            if num_items_in_batch is not None:
+                loss = loss / torch.as_tensor(num_items_in_batch, device=loss.device)
+        return self.in_form(SluiceCausalOutput(loss=loss, logits=logits, **output), return_dict)

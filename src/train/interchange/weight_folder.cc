@@ -4,6 +4,8 @@
 #include <set>
 
 #include "base/error.h"
+#include "base/json_reader.h"
+#include "base/limits.h"
 #include "base/json_text.h"
 
 namespace sluice {
@@ -42,15 +44,16 @@ void WeightFolder::open_indexed(const fs::path& folder) {
   std::set<std::string> names;
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     if (!file.is_string() || !is_plain_name(file.get<std::string>()))
-      throw UserError("{}: weight_map says that {} is in {}, which is no file's name", path.string(), tensor,
-                      file.dump());
+      throw UserError("{}: weight_map says that {} is in {}, which is no file's name", path.string(),
+                      excerpt(tensor, kMostQuoted), shown(file));
     names.insert(file.get<std::string>());
   }
   for (const std::string& name : names) open(folder / name);
   for (const auto& [tensor, file] : index["weight_map"].items()) {
     const Found* found = find(tensor);
     if (found == nullptr || found->file->path().filename() != file.get<std::string>())
-      throw UserError("{}: weight_map says that {} is in {}, but it is not", path.string(), tensor, file.dump());
+      throw UserError("{}: weight_map says that {} is in {}, but it is not", path.string(),
+                      excerpt(tensor, kMostQuoted), shown(file));
   }
 }
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM
-from transformers import MistralConfig, MistralForCausalLM, Qwen3Config, Qwen3ForCausalLM
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM, OPTConfig, OPTForCausalLM
+from transformers import Qwen2Config, Qwen2ForCausalLM, Qwen3Config, Qwen3ForCausalLM
 
 HERE = Path(__file__).resolve().parent
 NO_TOKENS = {"bos_token_id": None, "eos_token_id": None}
@@ -108,6 +109,52 @@ def make_mistral():
 
 def make_qwen3():
     write("qwen3", like_llama(Qwen3Config, Qwen3ForCausalLM, num_key_value_heads=2, head_dim=4), torch.bfloat16)
+
+
+def make_qwen3_head_size():
+    """A head's size that is not width / heads, and attention's biases alone."""
+    changes = {"num_key_value_heads": 2, "head_dim": 6, "attention_bias": True, "tie_word_embeddings": True}
+    write("qwen3_head_size", like_llama(Qwen3Config, Qwen3ForCausalLM, **changes), torch.bfloat16)
+
+
+def make_qwen2():
+    write("qwen2", like_llama(Qwen2Config, Qwen2ForCausalLM, num_key_value_heads=2), torch.bfloat16)
+
+
+def make_llama3():
+    """Pairs of features that turn fast, in between, and slowly, of which LLaMA 3 stretches each in its own way."""
+    rope = {"rope_type": "llama3", "rope_theta": 100.0, "factor": 8.0, "low_freq_factor": 0.5, "high_freq_factor": 4.0}
+    rope["original_max_position_embeddings"] = 64
+    changes = {"num_key_value_heads": 2, "head_dim": 8, "rope_parameters": rope, "attention_bias": True}
+    write("llama3", like_llama(LlamaConfig, LlamaForCausalLM, **changes), torch.bfloat16)
+
+
+def make_llama_linear():
+    rope = {"rope_type": "linear", "rope_theta": 100.0, "factor": 2.5}
+    write("llama_linear", like_llama(LlamaConfig, LlamaForCausalLM, rope_parameters=rope), torch.bfloat16)
+
+
+def make_opt():
+    sizes = {"hidden_size": 12, "ffn_dim": 20, "num_hidden_layers": 2, "num_attention_heads": 2, "pad_token_id": None}
+    write("opt", OPTForCausalLM(OPTConfig(vocab_size=31, max_position_embeddings=24, **sizes, **NO_TOKENS)), torch.float16)
+
+
+def neox(**changes):
+    sizes = {"hidden_size": 32, "intermediate_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2}
+    return GPTNeoXForCausalLM(
+        GPTNeoXConfig(vocab_size=31, max_position_embeddings=24, **{**sizes, **NO_TOKENS, **changes})
+    )
+
+
+def make_gpt_neox():
+    """A quarter of each head turns, attention and MLP side by side, the exact GELU: as Pythia."""
+    write("gpt_neox", neox(), torch.float16)
+
+
+def make_gpt_neox_serial():
+    rope = {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}
+    changes = {"use_parallel_residual": False, "attention_bias": False, "rope_parameters": rope, "hidden_size": 16}
+    write("gpt_neox_serial", neox(**changes, tie_word_embeddings=True), torch.float16)
 
 
 def main():

@@ -1,0 +1,17 @@
+// The config.json of a folder that the transformers library wrote; what is accepted must be a model that can be written as
+// a config again, and read.
+#include "base/json_text.h"
+#include "fuzz.h"
+#include "train/interchange/foreign_config.h"
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  using namespace sluice;
+  expect_user_errors([&] {
+    const Json json = parse_json(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
+    const ForeignModel foreign = read_foreign_config(json, "fuzz", 0);
+    const Json config = exported_config(foreign.architecture, foreign.model, "float32", nullptr, foreign.first_token);
+    check(model_group(read_foreign_config(config, "fuzz", 0).model) == model_group(foreign.model),
+          "an exported config does not come back");
+  });
+  return 0;
+}

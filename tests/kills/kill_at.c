@@ -1,0 +1,153 @@
+// A library to preload: ends a process by SIGKILL right before its N-th call that changes something in a folder, and in
+// the middle of it where that call writes.
+//
+//   KILL_FOLDER=/path KILL_COUNTER=FILE KILL_AT=N LD_PRELOAD=kill_at.so PROGRAM ...
+//
+// FILE has four bytes, the number of calls so far; a program's children count on in it. With KILL_AT=0 it only counts.
+// Calls are counted whose path is relative or lies in KILL_FOLDER, or whose descriptor is of a file or folder in it.
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/types.h>
+#include <unistd.h>
+
+static int* counter;
+static int kill_at;
+static const char* folder;
+
+__attribute__((constructor)) static void start(void) {
+  const char* file = getenv("KILL_COUNTER");
+  const char* number = getenv("KILL_AT");
+  folder = getenv("KILL_FOLDER");
+  if (!file || !number || !folder) return;
+  kill_at = atoi(number);
+  int (*real)(const char*, int, ...) = (int (*)(const char*, int, ...))dlsym(RTLD_NEXT, "open");
+  const int descriptor = real(file, O_RDWR | O_CLOEXEC);
+  if (descriptor < 0) return;
+  void* map = mmap(NULL, sizeof(int), PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+  close(descriptor);
+  if (map != MAP_FAILED) counter = (int*)map;
+}
+
+// Whether this call is the one.
+static int is_due(void) { return counter && __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST) == kill_at; }
+static void end(void) { kill(getpid(), SIGKILL); }
+static void point(void) {
+  if (is_due()) end();
+}
+
+static int concerns(const char* path) {
+  return counter && path && (path[0] != '/' || strncmp(path, folder, strlen(folder)) == 0);
+}
+
+static int concerns_open(int descriptor, int for_writing) {
+  struct stat status;
+  if (!counter || descriptor <= 2 || fstat(descriptor, &status) != 0) return 0;
+  if (!S_ISREG(status.st_mode) && !S_ISDIR(status.st_mode)) return 0;
+  if (for_writing && (fcntl(descriptor, F_GETFL) & O_ACCMODE) == O_RDONLY) return 0;
+  char link[64], path[PATH_MAX];
+  snprintf(link, sizeof link, "/proc/self/fd/%d", descriptor);
+  const ssize_t length = readlink(link, path, sizeof path - 1);
+  if (length <= 0) return 0;
+  path[length] = 0;
+  return strncmp(path, folder, strlen(folder)) == 0;
+}
+
+#define REAL(result, name, ...)                                         \
+  static result (*real)(__VA_ARGS__);                                   \
+  if (!real) real = (result(*)(__VA_ARGS__))dlsym(RTLD_NEXT, #name)
+
+#define OPEN(name)                                                      \
+  int name(const char* path, int flags, ...) {                          \
+    REAL(int, name, const char*, int, ...);                             \
+    va_list list;                                                       \
+    va_start(list, flags);                                              \
+    const mode_t mode = (flags & O_CREAT) ? va_arg(list, mode_t) : 0;   \
+    va_end(list);                                                       \
+    if ((flags & (O_CREAT | O_TRUNC)) && concerns(path)) point();       \
+    return real(path, flags, mode);                                     \
+  }
+OPEN(open)
+OPEN(open64)
+
+#define BY_PATH(name)                       \
+  int name(const char* path) {              \
+    REAL(int, name, const char*);           \
+    if (concerns(path)) point();            \
+    return real(path);                      \
+  }
+BY_PATH(unlink)
+BY_PATH(rmdir)
+BY_PATH(remove)
+
+int mkdir(const char* path, mode_t mode) {
+  REAL(int, mkdir, const char*, mode_t);
+  if (concerns(path)) point();
+  return real(path, mode);
+}
+
+int rename(const char* from, const char* to) {
+  REAL(int, rename, const char*, const char*);
+  if (concerns(to)) point();
+  return real(from, to);
+}
+
+int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) {
+  REAL(int, renameat2, int, const char*, int, const char*, unsigned);
+  if (concerns(to)) point();
+  return real(from_folder, from, to_folder, to, flags);
+}
+
+int unlinkat(int in, const char* path, int flags) {
+  REAL(int, unlinkat, int, const char*, int);
+  if (in == AT_FDCWD ? concerns(path) : concerns_open(in, 0)) point();
+  return real(in, path, flags);
+}
+
+#define BY_DESCRIPTOR(name, writing)                        \
+  int name(int descriptor) {                                \
+    REAL(int, name, int);                                   \
+    if (concerns_open(descriptor, writing)) point();        \
+    return real(descriptor);                                \
+  }
+BY_DESCRIPTOR(fsync, 0)
+BY_DESCRIPTOR(close, 1)
+
+#define TRUNCATE(name, type)                                \
+  int name(int descriptor, type length) {                   \
+    REAL(int, name, int, type);                             \
+    if (concerns_open(descriptor, 1)) point();              \
+    return real(descriptor, length);                        \
+  }
+TRUNCATE(ftruncate, off_t)
+TRUNCATE(ftruncate64, off64_t)
+
+// Half of the bytes, so that what is written is torn.
+ssize_t write(int descriptor, const void* data, size_t bytes) {
+  REAL(ssize_t, write, int, const void*, size_t);
+  if (concerns_open(descriptor, 1) && is_due()) {
+    (void)!real(descriptor, data, bytes / 2);
+    end();
+  }
+  return real(descriptor, data, bytes);
+}
+
+#define PWRITE(name, type)                                                          \
+  ssize_t name(int descriptor, const void* data, size_t bytes, type offset) {       \
+    REAL(ssize_t, name, int, const void*, size_t, type);                            \
+    if (concerns_open(descriptor, 1) && is_due()) {                                 \
+      (void)!real(descriptor, data, bytes / 2, offset);                             \
+      end();                                                                        \
+    }                                                                               \
+    return real(descriptor, data, bytes, offset);                                   \
+  }
+PWRITE(pwrite, off_t)
+PWRITE(pwrite64, off64_t)
