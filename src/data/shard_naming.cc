@@ -48,7 +48,7 @@ void give_names(const fs::path& folder, const std::string& stem, size_t count) {
   }
   const fs::path parent = folder.parent_path();
   sync_folder(parent.empty() ? fs::path(".") : parent);
-  const fs::path done = name_aside(folder);
+  const fs::path done = name_aside(stem);
   rename_durably(folder, done);
   std::error_code ignored;
   fs::remove_all(done, ignored);
@@ -65,7 +65,7 @@ std::vector<std::string> name_shards(const fs::path& folder, const std::string& 
   for (size_t i = 0; i < count; ++i) names.push_back(shard_name(stem, i));
   Json all = note;
   all["shards"] = count;
-  write_file_atomic(folder / kNote, all.dump(1) + "\n");
+  write_file_atomic(folder / kNote, all.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
   const fs::path whole = whole_folder(stem);
   rename_durably(folder, whole);
   give_names(whole, stem, count);
