@@ -263,19 +263,28 @@ class Translator {
     out_ += fmt::format("\\x{{{:x}}}", value);
   }
 
+  bool begins_set(size_t ahead) const {
+    return peek(ahead) == '\\' && std::string_view("sSwWhHdDpP").find(peek(ahead + 1)) != std::string_view::npos;
+  }
+
   void char_class() {
     out_ += '[';
     ++at_;
     if (take("^")) out_ += '^';
     if (peek() == ']') refuse("a class that begins with \"]\"");
+    bool after_set = false;  // behind \s and the like, and before them, "-" is itself
     while (peek() != ']') {
       if (at_ >= pattern_.size()) refuse("a \"[\" without its \"]\"");
       if (peek() == '[') refuse("a \"[\" within a class");
       if (take("&&")) refuse("\"&&\" within a class");
-      if (peek() == '\\')
+      const bool set = begins_set(0);
+      if (peek() == '-' && (after_set || begins_set(1))) out_ += '\\';
+      if (peek() == '\\') {
         escape(true);
-      else
+      } else {
         copy_character();
+      }
+      after_set = set;
     }
     out_ += ']';
     ++at_;

@@ -9,7 +9,7 @@
 #include "base/json_text.h"
 #include "base/source_folder.h"
 #include "data/added_tokens.h"
-#include "data/byte_level.h"
+#include "data/expression_syntax.h"
 #include "data/nfc.h"
 #include "data/sentencepiece_model.h"
 #include "data/temp_folder.h"
@@ -288,6 +288,28 @@ TEST(AddedTokens, TheLongestOfTheLeftmostCounts) {
   EXPECT_EQ(divided(" ab ab"), "[ ]1[ ]1");
   EXPECT_EQ(divided("specialxspecial"), "[special]4[special]");
   EXPECT_EQ(divided(""), "");
+}
+
+TEST(Expression, IsTranslatedFromItsDialect) {
+  const auto ruby = [](const char* pattern) { return translate_expression(pattern, ExpressionDialect::kRuby); };
+  const auto rust = [](const char* pattern) { return translate_expression(pattern, ExpressionDialect::kRust); };
+  EXPECT_EQ(ruby("\\p{N}{1,3}+"), "(?:\\p{N}{1,3})+");
+  EXPECT_EQ(rust("\\p{N}{1,3}+"), "\\p{N}{1,3}+");
+  EXPECT_EQ(ruby("(a|b){2}?c{,3}{"), "(?:(?:a|b){2})?c{0,3}\\{");
+  EXPECT_EQ(ruby("(?m:.)\\h"), "(?s:.)[0-9A-Fa-f]");
+  EXPECT_EQ(ruby("\\p{Han}\\p{^Lu}\\pL\\u4e00"), "\\p{sc:Han}\\P{Lu}\\p{L}\\x{4e00}");
+  EXPECT_EQ(ruby("[\\d-a-c-\\p{L}x-z]"), "[\\p{Nd}\\-a-c\\-\\p{L}x-z]");
+  for (const char* pattern : {"(", "[a", "a)", "\\", "\\p{L", "(?<n>a)", "\\1", "\\G", "[[:alpha:]]", "(?x: a)", "\\xff"}) {
+    EXPECT_THROW(Expression(pattern, ExpressionDialect::kRuby), Unreadable) << pattern;
+  }
+}
+
+TEST(Expression, GivesUpWithASentence) {
+  const Expression slow("(?:a|aa)+(?:a|aa)+(?:a|aa)+b", ExpressionDialect::kRuby);
+  const std::string text = std::string(3000, 'a') + "xb";
+  size_t begin = 0, end = 0;
+  const auto message = message_of<UserError>([&] { Expression::Matches(slow, text).next(begin, end); });
+  EXPECT_NE(message.find("cannot be matched from byte 0 of a piece of 3002 bytes: "), message.npos) << message;
 }
 
 TEST(Nfc, ComposesAsTheLibrary) {
