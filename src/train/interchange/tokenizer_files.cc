@@ -9,6 +9,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/limits.h"
 #include "train/interchange/tokenizer_json.h"
@@ -87,7 +88,9 @@ Json read_tokenizer_json(const fs::path& path) { return read_json_file(path, kMo
 Json added_tokens(const fs::path& path, const Tokenizer& tokenizer) {
   Json out = Json::array();
   if (!fs::exists(path)) return out;
-  for (const auto& [name, id] : read_tokenizer_json(path).items()) {
+  const Json listed = read_tokenizer_json(path);  // items() refers to it
+  for (const auto& [name, id] : listed.items()) {
+    if (!id.is_number_integer()) throw UserError("{}: the id of \"{}\" is {}", path.string(), excerpt(name, kMostQuoted), shown(id));
     std::vector<int32_t> tokens;
     tokenizer.encode(name, tokens);
     out.push_back(added_token(id.get<int64_t>(), name, tokens != std::vector<int32_t>{id.get<int32_t>()}));
