@@ -1,7 +1,6 @@
 // See tokenizer_files.h.
 #include "train/interchange/tokenizer_files.h"
 
-#include <algorithm>
 #include <array>
 #include <optional>
 #include <vector>
@@ -76,9 +75,6 @@ Json sentencepiece_files(const std::string& path_or_name, const Tokenizer& token
     add_note(note, fmt::format("transformers takes \"{}\" in a text for the token, because not all its characters have tokens",
                                *name));
   }
-  const auto is_byte = [](const auto& piece) { return piece.type == PieceType::kByte; };
-  if (std::none_of(model.pieces.begin(), model.pieces.end(), is_byte))
-    add_note(note, "the tokenizer has no tokens for bytes, and of unknown characters side by side transformers makes one token");
   return sentencepiece_json(model);
 }
 
