@@ -48,8 +48,9 @@ void check_out(const TrainArguments& args) {
     throw UserError("--out {}: a {} tokenizer's file is called NAME.{}", args.out, args.training.type,
                     characters ? "json" : "model");
   }
-  if (std::filesystem::is_regular_file(out)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
-  if (std::filesystem::is_directory(out)) throw UserError("--out {} is a folder; name a file", args.out);
+  std::error_code none;  // a name that is too long is told when it is written to
+  if (std::filesystem::is_regular_file(out, none)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
+  if (std::filesystem::is_directory(out, none)) throw UserError("--out {} is a folder; name a file", args.out);
   if (!folder.empty()) create_folders(folder);
   check_output_file("--out", out);
 }

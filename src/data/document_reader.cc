@@ -77,7 +77,7 @@ bool DocumentReader::open_next_file() {
   offset_ = 0;
   line_ = 0;
   continues_ = false;
-  untouched_ = true;
+  untouched_ = at_line_start_ = true;
   const std::string ending = ending_of(path);
   const bool named = ending == ".jsonl" || ending == ".ndjson" || ending == ".jsonlines";
   by_content_ = options_.format == "auto" && !named && begins_as_json_lines();
@@ -97,7 +97,9 @@ std::string_view DocumentReader::first_line(bool& whole) {
   const char opening = buffer_[begin];
   if (opening != '{' && opening != '[') return {};
   size_t end = buffer_.npos;
-  while ((end = buffer_.find('\n', begin)) == buffer_.npos && buffer_.size() - begin <= options_.max_document_bytes && fill()) {
+  for (size_t searched = begin; (end = buffer_.find('\n', searched)) == buffer_.npos;) {
+    searched = buffer_.size();
+    if (buffer_.size() - begin > options_.max_document_bytes || !fill()) break;
   }
   whole = end != buffer_.npos || buffer_.size() - begin <= options_.max_document_bytes;
   return std::string_view(buffer_).substr(begin, end == buffer_.npos ? buffer_.npos : end - begin);
@@ -114,14 +116,13 @@ bool DocumentReader::begins_as_json_lines() {
   if (!options_.separator.empty() && !named) return false;
   if (whole && (object || named) && is_json_object(line)) return true;
   if (!object && !list) return false;
-  const std::string path = paths_[file_index_ - 1] == kStandardInput ? "" : " " + file_->name();
   if (list) {
-    throw UserError("{} begins as a list of JSON values, not as JSON lines: `jq -c '.[]'{} | sluice ... -` reads its objects, "
-                    "--format text takes the file as plain text", file_->name(), path);
+    throw UserError("{} begins as a list of JSON values, not as JSON lines: `{} | sluice ... -` reads its objects, "
+                    "--format text takes the file as plain text", file_->name(), piped(file_->origin(), "jq -c '.[]'"));
   }
   throw UserError("{} begins as JSON, but its first line is not one whole object: if it is one object over several lines "
-                  "`jq -c .{} | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file as plain "
-                  "text", file_->name(), path);
+                  "`{} | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file as plain text",
+                  file_->name(), piped(file_->origin(), "jq -c ."));
 }
 
 bool DocumentReader::next(std::string& document) {
@@ -156,7 +157,7 @@ DocumentReader::Found DocumentReader::next_text(std::string& document) {
   std::string_view line;
   bool any = false, left_out = false;
   for (Line got; (got = next_line(line)) != Line::kNone; any = true) {
-    if (got == Line::kWhole && is_separator(line)) {
+    if (got == Line::kWhole && starts_line_ && is_separator(line)) {
       // What stands before a file's first separator is a document only if it is something.
       return left_out || (untouched && !any) ? Found::kNothing : Found::kDocument;
     }
@@ -218,21 +219,22 @@ DocumentReader::Found DocumentReader::next_json(std::string& document) {
 DocumentReader::Line DocumentReader::next_line(std::string_view& line) {
   size_t searched = begin_;
   while (true) {
-    const void* end = searched < buffer_.size() ? std::memchr(buffer_.data() + searched, '\n', buffer_.size() - searched)
-                                                : nullptr;
-    size_t length = end ? size_t(static_cast<const char*>(end) - buffer_.data()) + 1 - begin_ : buffer_.size() - begin_;
+    const size_t reach = begin_ + std::min<size_t>(buffer_.size() - begin_, size_t(limit()) + 1);
+    const void* end = searched < reach ? std::memchr(buffer_.data() + searched, '\n', reach - searched) : nullptr;
+    size_t length = (end ? size_t(static_cast<const char*>(end) - buffer_.data()) + 1 : reach) - begin_;
     const bool part = length > limit();
     if (part) {  // cut before a character, which has no more than three bytes behind its first
       length = size_t(limit());
       for (int i = 0; i < 3 && length > 1 && is_utf8_continuation(buffer_[begin_ + length]); ++i) --length;
     } else if (!end) {
-      searched = buffer_.size() - begin_;
+      searched = reach - begin_;
       if (fill()) continue;
       if (begin_ == buffer_.size()) return Line::kNone;
     }
     line = std::string_view(buffer_).substr(begin_, length);
     begin_ += length;
     offset_ += length;
+    starts_line_ = std::exchange(at_line_start_, !part);
     line_ += !part;
     return part ? Line::kPart : Line::kWhole;
   }
@@ -241,6 +243,7 @@ DocumentReader::Line DocumentReader::next_line(std::string_view& line) {
 void DocumentReader::give_back(std::string_view line) {
   begin_ -= line.size();
   offset_ -= line.size();
+  at_line_start_ = starts_line_;
 }
 
 bool DocumentReader::fill() {

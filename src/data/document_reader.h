@@ -97,6 +97,8 @@ class DocumentReader {
   std::unique_ptr<TextFile> file_;
   bool jsonl_ = false, by_content_ = false;
   bool untouched_ = false;      // the file was opened and nothing taken
+  bool at_line_start_ = true;   // the next line taken is no rest of one that was cut
+  bool starts_line_ = true;     // likewise the last one taken
   bool continues_ = false;      // the next document is the rest of one that was cut
   std::string buffer_;          // text of this file that nobody took yet begins at begin_
   std::string replaced_line_;   // what a line became

@@ -36,7 +36,8 @@ class ShardRow {
       throw UserError("--width 16 holds token ids below 65536, but {} has {} tokens; take --width 32", tokenizer.name(),
                       tokenizer.vocab_size());
     }
-    const bool folder = options.out.empty() || options.out.back() == '/' || fs::is_directory(options.out);
+    std::error_code none;  // a name that is too long is told when it is written to
+    const bool folder = options.out.empty() || options.out.back() == '/' || fs::is_directory(options.out, none);
     stem_ = folder ? (fs::path(options.out) / "tokens").string() : options.out;
     const fs::path parent = fs::path(stem_).parent_path();
     if (!parent.empty()) create_folders(parent);
@@ -93,7 +94,10 @@ class ShardRow {
   // Shards of an earlier corpus with the same name would be taken for part of this one.
   void refuse_older(const fs::path& folder) const {
     const std::string stem = fs::path(stem_).filename().string() + "_";
-    for (const auto& entry : fs::directory_iterator(folder)) {
+    std::error_code error;
+    const fs::directory_iterator entries(folder, error);
+    if (error) throw UserError("--out {}: cannot read the folder {}: {}", options_.out, folder.string(), error.message());
+    for (const auto& entry : entries) {
       const std::string name = entry.path().filename().string();
       if (!name.starts_with(stem) || !name.ends_with(".bin") || name.size() < stem.size() + 4) continue;
       if (all_digits(std::string_view(name).substr(stem.size(), name.size() - stem.size() - 4))) {

@@ -120,15 +120,18 @@ std::string refusal(const FileOrigin& origin, const std::string& what, const std
   return fmt::format("{} is {}, not text: {}", origin.name, what, remedy);
 }
 
-// `reader` is a command that takes a file's name or, without one, its standard input.
 std::string detour(const FileOrigin& origin, const std::string& what, const std::string& reader) {
-  const std::string pipe = origin.path.empty()          ? reader
-                           : origin.unpacked_by.empty() ? fmt::format("{} {}", reader, origin.path)
-                                                        : fmt::format("{} {} | {}", origin.unpacked_by, origin.path, reader);
-  return fmt::format("{} is {}, which is not read as it is: `{} | sluice ... -` reads it", origin.name, what, pipe);
+  return fmt::format("{} is {}, which is not read as it is: `{} | sluice ... -` reads it", origin.name, what,
+                     piped(origin, reader));
 }
 
 }  // namespace
+
+std::string piped(const FileOrigin& origin, const std::string& reader) {
+  if (origin.path.empty()) return reader;
+  if (origin.unpacked_by.empty()) return fmt::format("{} {}", reader, origin.path);
+  return fmt::format("{} {} | {}", origin.unpacked_by, origin.path, reader);
+}
 
 std::string foreign_file(std::string_view opening, const FileOrigin& origin) {
   opening = opening.substr(0, kForeignOpening);

@@ -13,7 +13,6 @@
 #include "base/error.h"
 #include "base/input_file.h"
 #include "base/utf8.h"
-#include "data/foreign_file.h"
 #include "data/shard_format.h"
 
 namespace sluice {
@@ -73,8 +72,7 @@ void TextFile::recognise() {
   opening_.resize(size);
   if (opens_like_shard(std::as_bytes(std::span(opening_))))
     throw UserError("{} is a shard of tokens, but text is asked for", name_);
-  const FileOrigin origin{name_, file_ ? name_ : "", decompressor_ ? decompressor_->command() : ""};
-  const std::string foreign = foreign_file(opening_, origin);
+  const std::string foreign = foreign_file(opening_, origin());
   if (!foreign.empty()) throw UserError("{}", foreign);
   if (opening_.starts_with(kByteOrderMark)) opening_.erase(0, kByteOrderMark.size());
 }

@@ -11,6 +11,7 @@
 
 #include "base/files.h"
 #include "data/decompress.h"
+#include "data/foreign_file.h"
 #include "data/text_inputs.h"
 
 namespace sluice {
@@ -24,6 +25,7 @@ class TextFile {
   size_t read(char* text, size_t size);
 
   const std::string& name() const { return name_; }       // for messages
+  FileOrigin origin() const { return {name_, file_ ? name_ : "", decompressor_ ? decompressor_->command() : ""}; }
   uint64_t bytes_taken() const { return bytes_taken_; }   // of the file itself, for progress
 
  private:

@@ -99,6 +99,20 @@ TEST(BadText, PlainDocumentsAreLeftOutWhole) {
                 .find("no text but what --skip-bad left out, 1 document; the first: "), std::string::npos);
 }
 
+// The end of a line that was cut for its length may look like the separator.
+TEST(BadText, TheRestOfALongLineIsNoSeparator) {
+  TempFolder folder;
+  TextOptions options;
+  options.separator = "--";
+  options.split_bytes = 10;
+  const std::string path = folder.write("t", std::string(20, 'x') + "--\ny\n--\nz");
+  EXPECT_EQ(read(path, options).documents, (Documents{std::string(10, 'x'), std::string(10, 'x'), "--\ny\n", "z"}));
+  options.split_bytes = 0;
+  options.max_document_bytes = 10;
+  options.skip_bad = true;
+  EXPECT_EQ(read(path, options).documents, Documents{"z"});
+}
+
 TEST(EmptyText, IsADocumentWhereItIsAskedFor) {
   TempFolder folder;
   TextOptions options;
