@@ -13,6 +13,8 @@ list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOUR
      "${CMAKE_SOURCE_DIR}/src/train/schedule.cc" "${CMAKE_SOURCE_DIR}/src/train/safetensors.cc"
      "${CMAKE_SOURCE_DIR}/src/train/sweep.cc" "${CMAKE_SOURCE_DIR}/src/train/run_folder.cc"
      "${CMAKE_SOURCE_DIR}/src/train/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/train/metrics_log.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/train/interchange/config_reader.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_families.cc"
      "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_config.cc" "${CMAKE_SOURCE_DIR}/src/analysis/run_reader.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/compare.cc" "${CMAKE_SOURCE_DIR}/src/analysis/compare_table.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/findings.cc" "${CMAKE_SOURCE_DIR}/src/analysis/report_data.cc"

@@ -157,6 +157,11 @@ def sluice_models(program):
     plain = {"position": "none", "bias": False, "mlp": "relu", "tied_head": False}
     models["no position, no biases, relu, untied"] = plain
     models["relu_squared, kv_heads 1"] = {"mlp": "relu_squared", "kv_heads": 1}
+    models["vga with every key of published models"] = {
+        "position": "rope", "rotary_features": 8, "head_size": 16, "parallel_residual": True, "bias": False,
+        "rope_scaling": {"type": "llama3", "factor": 4.0, "original_context": 64}, "attention_bias": "qkv",
+        "mlp": "gelu_erf", "attention": "vga",
+    }
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
     models["llama (native), untied, biases"] = {**LLAMA, "tied_head": False, "bias": True}
@@ -260,6 +265,9 @@ BEHAVIOUR = {
     "key_bias, gate per element, rope, shared heads": {
         **LLAMA, "kv_heads": 2, "tied_head": False,
         "attention": {"key_bias": True, "gate": {"reads": "hidden", "grain": "element"}},
+    },
+    "input_gated, parallel, half of each head turns": {
+        "attention": "input_gated", "position": "rope", "rotary_features": 8, "head_size": 16, "parallel_residual": True,
     },
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
     "gpt2 (native)": {"attention": "softmax"},

@@ -210,15 +210,23 @@ def saving_faults(run_sluice, folder, tokens, work):
     return faults
 
 
+def guarded(function, *arguments):
+    try:
+        return function(*arguments)
+    except Exception as error:  # whatever the library raises is a fault of what was tried
+        return [f"{function.__name__}: {type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"]
+
+
 def faults_of(run_sluice, folder, run_folder, work, trainer=True):
     """All of the above. `run_sluice(*arguments)` runs the program; `work` is an empty folder."""
     stored = load_file(Path(folder) / "logits.safetensors")
     tokens, logits = stored["tokens"].long(), stored["logits"]
     model = load(folder)
-    faults = generation_faults(model, tokens) + saving_faults(run_sluice, folder, tokens, work)
+    faults = guarded(generation_faults, model, tokens) + guarded(saving_faults, run_sluice, folder, tokens, work)
     if trainer:
-        faults += trainer_faults(folder, tokens)
+        faults += guarded(trainer_faults, folder, tokens)
     if is_own(model):
-        faults += argument_faults(model, tokens, logits) + output_faults(folder, run_folder, tokens, logits)
-        faults += implementation_faults(folder, tokens, logits) + checkpointing_faults(folder, tokens)
+        faults += guarded(argument_faults, model, tokens, logits)
+        faults += guarded(output_faults, folder, run_folder, tokens, logits)
+        faults += guarded(implementation_faults, folder, tokens, logits) + guarded(checkpointing_faults, folder, tokens)
     return faults

@@ -134,13 +134,7 @@ void read_metrics(RunRecord& run) {
     return;
   }
   const File file = open_regular(path);
-  uint64_t offset = 0;
-  const auto read = [&](char* to, size_t size) {
-    const size_t got = file.read_at(offset, to, size);
-    offset += got;
-    return got;
-  };
-  LineReader lines(read, path.string(), kMostMetricsLine);
+  LineReader lines(pieces_of(file), path.string(), kMostMetricsLine);
   for (std::string text; lines.next(text);) {
     if (text.find_first_not_of(" \t") == std::string::npos) continue;
     try {

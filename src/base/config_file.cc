@@ -10,7 +10,6 @@
 #include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/limits.h"
-#include "base/utf8.h"
 
 namespace sluice {
 namespace {
@@ -27,7 +26,8 @@ std::string chain_text(const std::vector<std::string>& chain) {
 std::string base_path(const Json& json, const std::string& path) {
   if (!json.contains("base")) return "";
   if (!json["base"].is_string() || json["base"].get<std::string>().empty()) {
-    throw UserError("{}: base must be the path of a config file, got {}", path, shown(json["base"]));
+    throw UserError("{}: base must be the path of a config file, got {}", path,
+                    excerpt(json["base"].dump(), kMostQuoted));
   }
   const fs::path base = json["base"].get<std::string>();
   return (base.is_absolute() ? base : fs::path(path).parent_path() / base).lexically_normal().string();
@@ -73,4 +73,5 @@ std::vector<ConfigFile> read_config_files(const std::string& path) {
   std::reverse(files.begin(), files.end());
   return files;
 }
+
 }  // namespace sluice

@@ -8,7 +8,9 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "base/utf8.h"
 
 namespace sluice {
@@ -63,6 +65,9 @@ Assignment parsed(const std::string& text) {
   const bool empty_part = key.empty() || key.front() == '.' || key.back() == '.' || key.find("..") != std::string::npos;
   if (equals == std::string::npos || empty_part)
     throw UserError("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", text);
+  // Groups lie in one another as they do in a file.
+  if (std::count(key.begin(), key.end(), '.') >= kMaxJsonDepth)
+    throw UserError("--set {}: the key has more than {} parts", excerpt(text, kMostQuoted), kMaxJsonDepth);
   if (scan_utf8(text).valid != text.size()) throw UserError("--set {}: this is not valid UTF-8", text);
   return {key, text.substr(equals + 1)};
 }
@@ -87,7 +92,10 @@ void ConfigLayers::add_files(const std::string& path) {
   for (const ConfigFile& file : read_config_files(path)) add(file.json, file.path);
 }
 
-void ConfigLayers::add(const Json& layer, const std::string& place) { lay(json_, layer, "", place); }
+void ConfigLayers::add(const Json& layer, const std::string& place) {
+  check_key_count(layer, place);
+  lay(json_, layer, "", place);
+}
 
 void ConfigLayers::add_overrides(const std::vector<std::string>& assignments) {
   std::map<std::string, std::pair<Json, std::string>> leaves;
@@ -134,11 +142,6 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
 
 void ConfigLayers::lay_object(Json& config, const Json& top, const std::string& path, const std::string& place) {
   if (const std::string type = type_in(top); !type.empty() && is_typed_group(path)) change_type(config, type, path, place);
-  // Objects search all their keys for one, and no config has more than some hundred.
-  constexpr size_t kMostKeys = 10000;
-  if (top.size() > kMostKeys)
-    throw UserError("{}: {} has {} keys, but a config's object has at most {}", place, path.empty() ? "it" : path, top.size(),
-                    kMostKeys);
   for (const auto& [key, value] : top.items()) {
     const std::string inner = join(path, key);
     if (value.is_null()) {

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "base/error.h"
-#include "base/files.h"
 
 namespace sluice {
 
@@ -47,6 +46,14 @@ bool LineReader::next(std::string& line) {
   if (!line.empty() && line.back() == '\r') line.pop_back();
   begin_ = end == std::string::npos ? buffer_.size() : end + 1;
   return true;
+}
+
+LineReader::Read pieces_of(const File& file) {
+  return [&file, offset = uint64_t{0}](char* to, size_t size) mutable {
+    const size_t got = file.read_at(offset, to, size);
+    offset += got;
+    return got;
+  };
 }
 
 }  // namespace sluice

@@ -6,6 +6,8 @@
 #include <functional>
 #include <string>
 
+#include "base/files.h"
+
 namespace sluice {
 
 class LineReader {
@@ -29,5 +31,8 @@ class LineReader {
   size_t begin_ = 0;
   int64_t number_ = 0;
 };
+
+// The bytes of a file from its beginning; it must outlive the reader.
+LineReader::Read pieces_of(const File& file);
 
 }  // namespace sluice

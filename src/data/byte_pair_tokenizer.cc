@@ -29,6 +29,7 @@ class BytePairTokenizer final : public Tokenizer {
   std::string_view token_bytes(int32_t token) const override { return vocabulary_.bytes[size_t(token)]; }
   bool adds_blank() const override { return pipeline_.puts_blank_before(); }
   bool has_library_files() const override { return library_files_; }
+  int32_t unknown() const override { return vocabulary_.unknown; }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
     const auto add_token = [&](int32_t token) { tokens.push_back(token); };

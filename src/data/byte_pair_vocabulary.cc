@@ -54,8 +54,7 @@ int32_t BytePairVocabulary::id_of_name(const BytePairFiles& files, const std::st
 void BytePairVocabulary::put(const BytePairFiles& files, const std::string& name, int64_t id, std::string text,
                              bool is_special) {
   if (id < 0 || id >= int64_t(bytes.size())) {
-    files.refuse("the token \"{}\" has the id {}, but there are {} tokens", shown(name), id,
-                 files.tokens.size() + files.added.size());
+    files.refuse("the token \"{}\" has the id {}, but there are {} tokens", shown(name), id, bytes.size());
   }
   if (taken_[size_t(id)]) files.refuse("the id {} is taken twice, again by \"{}\"", id, shown(name));
   taken_[size_t(id)] = true;

@@ -37,7 +37,7 @@ std::optional<std::string> from_base64(std::string_view text) {
     for (const int shift : {16, 8, 0}) bytes += char(bits >> shift & 0xFF);
     bits = 0;
   }
-  bytes.resize(bytes.size() - padding);
+  bytes.erase(bytes.size() - padding);
   return bytes;
 }
 

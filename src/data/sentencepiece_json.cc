@@ -238,6 +238,7 @@ class SentencePieceOfJson final : public Tokenizer {
   int32_t ends_text() const override { return inner_->ends_text(); }
   bool adds_blank() const override { return inner_->adds_blank(); }
   bool has_library_files() const override { return true; }
+  int32_t unknown() const override { return inner_->unknown(); }
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override { inner_->encode(text, tokens); }
   std::string_view token_bytes(int32_t token) const override { return inner_->token_bytes(token); }
 

@@ -30,11 +30,11 @@ std::string keys_of_parameter(const std::string& name, double share) {
 }
 
 std::string keys_of_buffer(const MemoryPlan::Buffer& buffer, const std::string& batch_key) {
+  if (buffer.kind == "logits") return "model.vocab_size";  // a chunk of rows, however many there are
   std::vector<std::string> keys;
   if (!batch_key.empty() && buffer.kind != "constants") keys.push_back(batch_key);
   keys.push_back("model.context");
-  if (buffer.kind == "logits") keys.push_back("model.vocab_size");
-  else if (has(buffer.name, "mlp")) keys.push_back("model.mlp_width");
+  if (has(buffer.name, "mlp")) keys.push_back("model.mlp_width");
   else if (buffer.kind != "batch") keys.push_back("model.width");
   return alternatives(keys);
 }

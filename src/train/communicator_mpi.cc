@@ -246,7 +246,9 @@ std::unique_ptr<Communicator> make_mpi_communicator(const RankPlace& place, doub
 
 namespace sluice {
 
-std::unique_ptr<Communicator> make_mpi_communicator(const RankPlace&, double) { throw std::logic_error("this build has no MPI"); }
+std::unique_ptr<Communicator> make_mpi_communicator(const RankPlace&, double) {
+  throw std::logic_error("this build has no MPI");
+}
 
 }  // namespace sluice
 

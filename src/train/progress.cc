@@ -30,7 +30,8 @@ std::string padded_name(const std::string& name) {
 std::string progress_line(const ProgressFigures& figures, size_t columns) {
   const std::string name = harmless(figures.name), short_name = fitted(name, kShortName);
   const std::string steps = fmt::format("{}/{}", figures.step, figures.total), step = "step " + steps;
-  const std::string aligned = fmt::format("step {:>{}}/{}", figures.step, fmt::formatted_size("{}", figures.total), figures.total);
+  const size_t digits = fmt::formatted_size("{}", figures.total);
+  const std::string aligned = fmt::format("step {:>{}}/{}", figures.step, digits, figures.total);
   const std::string loss = fmt::format("loss {:.4f}", figures.loss), lr = fmt::format("lr {:.2e}", figures.lr);
   const std::string speed = fmt::format("{:.0f} tok/s", figures.tokens_per_second), &left = figures.time_left;
   const std::string wide_speed = fmt::format("{:>9.0f} tok/s", figures.tokens_per_second);

@@ -63,13 +63,17 @@ std::string stopped_neighbour() {
     if (!std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
     const auto state = state_of(entry.path());
     if (!state || !is_stopped(*state) || state->parent != getppid()) continue;
-    if (const std::string rank = rank_of(entry.path()); !rank.empty()) return fmt::format("rank {} (process {})", rank, number);
+    const std::string rank = rank_of(entry.path());
+    if (!rank.empty()) return fmt::format("rank {} (process {})", rank, number);
   }
   return "";
 }
 
 RankWatch::RankWatch(double seconds, const RankPlace& place, std::string doing)
-    : seconds_(seconds + std::min(kMostApart, kApart * place.rank)), place_(place), doing_(std::move(doing)), thread_([this] { run(); }) {}
+    : seconds_(seconds + std::min(kMostApart, kApart * place.rank)),
+      place_(place),
+      doing_(std::move(doing)),
+      thread_([this] { run(); }) {}
 
 RankWatch::~RankWatch() {
   {

@@ -116,6 +116,9 @@ bool is_beginning(const fs::path& entry) {
   const bool is_folder = fs::is_directory(fs::symlink_status(entry, unknown));
   if (name == "lock") return is_own_lock(entry);
   if (name == "origin.json") return true;
+  const bool is_ours = std::find(kRunEntries.begin(), kRunEntries.end(), name) != kRunEntries.end();
+  // Where the shell has sent our own output into the folder.
+  if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0) return true;
   return (is_folder && is_old_folder(name)) || is_leftover(name);
 }
 
@@ -132,6 +135,11 @@ int64_t newest_step(const fs::path& run) {
 }
 
 void write_config(const fs::path& file, const Json& config) { write_file_atomic(file, config.dump(2) + "\n"); }
+
+// A path that is not UTF-8 cannot be kept: a start that is killed is then refused, for nothing is where the text says.
+void write_origin(const fs::path& file, const Json& origin) {
+  write_file_atomic(file, origin.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
+}
 
 void create_run_folder(const fs::path& path) {
   if (fs::exists(path) && !fs::is_directory(path)) {
@@ -304,13 +312,13 @@ void RunFolder::begin_from_other(const ResumeOption& resume) {
   if (fs::exists(origin_file())) former_origin_ = read_file(origin_file());
   noted_origin_ = true;
   const Json origin = {{"resume", fs::canonical(resume.from).string()}, {"fresh_optimizer", resume.fresh_optimizer}};
-  write_file_atomic(origin_file(), origin.dump(2) + "\n");
+  write_origin(origin_file(), origin);
 }
 
 void RunFolder::note_origin(const ResumePoint& point) const {
   Json origin = read_json_file(origin_file().string());
   origin["checkpoint"] = fs::canonical(point.checkpoint.path).string();
-  write_file_atomic(origin_file(), origin.dump(2) + "\n");
+  write_origin(origin_file(), origin);
 }
 
 ResumeOption RunFolder::resumed_as(const ResumeOption& option) const {

@@ -2,6 +2,7 @@
 #include "train/signals.h"
 
 #include <pthread.h>
+#include <unistd.h>
 
 #include <array>
 #include <atomic>
@@ -36,13 +37,14 @@ bool is_ignored(int signal) {
 }
 
 // As if the signal had not been blocked.
-void end_by(int signal) {
+[[noreturn]] void end_by(int signal) {
   set_disposition(signal, SIG_DFL);
   sigset_t one;
   sigemptyset(&one);
   sigaddset(&one, signal);
   pthread_sigmask(SIG_UNBLOCK, &one, nullptr);
   raise(signal);
+  _exit(exit_code_of(signal));  // the first process of a container is not ended by its own signals
 }
 
 void wait_for_signals(sigset_t awaited) {

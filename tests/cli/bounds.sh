@@ -52,8 +52,9 @@ refuses "deep.json:1:.*$deep" train "$folder/deep.json" --out "$folder/new"
 refuses "deep.json:1:.*$deep" bench "$folder/deep.json"
 refuses "deep.json:1:.*$deep" sweep "$folder/deep.json" --list
 refuses "--set.*$deep" config "$folder/tiny.json" --set "data.train_shards=$(repeat '[' 1000)"
+refuses 'the key has more than 200 parts' config "$folder/tiny.json" --set "$(repeat a. 40000)a=1"
 refuses "deep.json:1:.*$deep" tokenizer encode "$folder/text" --tokenizer "$folder/deep.json" --print
-refuses "deep.jsonl, line 1:.*$deep" tokenizer encode "$folder/deep.jsonl" --tokenizer bytes --print
+refuses 'deep.jsonl, line 1' tokenizer encode "$folder/deep.jsonl" --tokenizer bytes --print
 refuses "deep.jsonl, line 1:.*$deep" eval "$folder/run" --hellaswag "$folder/deep.jsonl"
 mkdir "$folder/gpt2"
 cp "$folder/deep.json" "$folder/gpt2/vocab.json"

@@ -4,4 +4,4 @@ set -euo pipefail
 
 command -v "${CC:-cc}" > /dev/null || { echo "skipped: no C compiler"; exit 77; }
 ! grep -q asan <(ldd "$SLUICE") || { echo "skipped: a sanitizer does not let another library come first"; exit 77; }
-scripts/kill_test --sluice "$SLUICE" --kills 3
+scripts/kill_test --sluice "$SLUICE" --kills 3 --lives train,fork,never,encode,export

@@ -292,7 +292,7 @@ TEST(Gpt2Tokenizer, ClassesOfCharacters) {
   EXPECT_EQ(class_of(0x301), kOther);     // a combining mark
 }
 
-TEST(Gpt2Tokenizer, RefusesOtherPipelines) {
+TEST(Gpt2Tokenizer, RefusesWhatDoesNotFitTogether) {
   TempFolder folder;
   const Json good = read_json_file(golden("tokenizer.json"));
   const auto refused = [&](auto change) {
@@ -301,16 +301,10 @@ TEST(Gpt2Tokenizer, RefusesOtherPipelines) {
     return message_of<UserError>([&] { load_tokenizer(folder.write("t.json", json.dump()), "data.tokenizer"); });
   };
   const auto has = [](const std::string& message, const char* part) { return message.find(part) != message.npos; };
-  EXPECT_TRUE(has(refused([](Json& j) { j["normalizer"] = {{"type", "NFC"}}; }), "the normalizer is not that of GPT-2"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["pre_tokenizer"]["add_prefix_space"] = true; }), "the pre-tokenizer is not"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["pre_tokenizer"] = {{"type", "Sequence"}}; }), "the pre-tokenizer is not"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["model"]["byte_fallback"] = true; }), "byte_fallback"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"]["!"] = 2; }), "the id 2 is taken twice"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"]["!"] = -3; }), "has the id -3, but there are 700 tokens"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"].erase("!"); }), "but there are 699 tokens"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back("zz zz"); }), "a part or result that is no token"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back("zz"); }), "is not two tokens with a blank between"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["added_tokens"][0]["special"] = false; }), "is added to the vocabulary and not special"));
 }
 
 // Published folders of other models hold all three files, and only tokenizer.json tells that they are not GPT-2's.
@@ -318,9 +312,9 @@ TEST(Gpt2Tokenizer, TokenizerJsonSpeaksForItsFolder) {
   TempFolder folder;
   for (const char* file : {"vocab.json", "merges.txt"}) folder.write(file, read_file(golden(file)));
   Json json = read_json_file(golden("tokenizer.json"));
-  json["normalizer"] = {{"type", "NFC"}};
+  json["normalizer"] = {{"type", "Lowercase"}};
   folder.write("tokenizer.json", json.dump());
-  EXPECT_NE(message_of<UserError>([&] { load_tokenizer(folder.file(""), "data.tokenizer"); }).find("the normalizer"),
+  EXPECT_NE(message_of<UserError>([&] { load_tokenizer(folder.file(""), "data.tokenizer"); }).find("its normalizer"),
             std::string::npos);
 }
 

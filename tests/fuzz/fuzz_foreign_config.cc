@@ -9,7 +9,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   expect_user_errors([&] {
     const Json json = parse_json(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
     const ForeignModel foreign = read_foreign_config(json, "fuzz", 0);
-    const Json config = exported_config(foreign.architecture, foreign.model, "float32", nullptr, foreign.first_token);
+    const bool only_read = foreign.architecture == Architecture::kOpt || foreign.architecture == Architecture::kGptNeoX;
+    const Architecture architecture = only_read ? native_architecture(foreign.model) : foreign.architecture;
+    const Json config = exported_config(architecture, foreign.model, "float32", nullptr, foreign.first_token);
     check(model_group(read_foreign_config(config, "fuzz", 0).model) == model_group(foreign.model),
           "an exported config does not come back");
   });

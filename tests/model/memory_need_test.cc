@@ -45,10 +45,13 @@ TEST(MemoryNeed, NamesTheLargestAndItsKeys) {
   wide.mlp_width = 4096;
   expect_contains(user_error_of([&] { require_memory(need_of(wide, options), 1 << 20); }),
                   {"buffer block", "mlp", "train.micro_batch, model.context or model.mlp_width", "0.00 GiB are available"});
-  words.vocab_size = 1 << 20;
+  words.vocab_size = 1 << 20, words.width = 64;
   options.max_batch = 1;
   expect_contains(user_error_of([&] { require_memory(need_of(words, options), 1 << 20); }),
-                  {"parameter ", "[1048576,8]", "model.vocab_size or model.width"});
+                  {"parameter ", "[1048576,64]", "model.vocab_size or model.width"});
+  words.width = 2;
+  expect_contains(user_error_of([&] { require_memory(need_of(words, options), 1 << 20); }),
+                  {"buffer head.logits [16,1048576]", "lower model.vocab_size"});
 }
 
 TEST(MemoryNeed, FitsOrDoesNotToTheByte) {

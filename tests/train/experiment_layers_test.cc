@@ -165,7 +165,7 @@ TEST(ExperimentLayers, ErrorsNameThePlaceOfTheirKeys) {
   EXPECT_EQ(error_of({"{}"}, {"train.steps=-1"}), "train.steps is -1, but must be at least 0");
   std::string many;
   for (int i = 0; i < 20000; ++i) many += fmt::format("{}\"k{}\":1", i ? "," : "", i);
-  expect_contains(error_of({"{\"model\":{" + many + "}}"}), {"1.json: model has 20000 keys", "10000"});
+  expect_contains(error_of({"{\"model\":{" + many + "}}"}), {"1.json: it has 20001 keys", "10000"});
 }
 
 }  // namespace

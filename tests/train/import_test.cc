@@ -36,6 +36,47 @@ TEST(Import, FieldsThatDoNotMatterPass) {
   EXPECT_LT(parity::distance(logits_of(out.file("run"), expected.tokens), expected.logits), kLogitBound);
 }
 
+// The config.json of models as they are published, cut to what is not the same everywhere.
+TEST(Import, PublishedConfigsAreUnderstood) {
+  const auto read = [](const char* text) { return read_foreign_config(Json::parse(text), "config.json", 2048).model; };
+  const ModelConfig pythia = read(R"({"architectures": ["GPTNeoXForCausalLM"], "bos_token_id": 0, "hidden_act": "gelu",
+      "hidden_size": 768, "initializer_range": 0.02, "intermediate_size": 3072, "layer_norm_eps": 1e-05,
+      "max_position_embeddings": 2048, "model_type": "gpt_neox", "num_attention_heads": 12, "num_hidden_layers": 12,
+      "rotary_emb_base": 10000, "rotary_pct": 0.25, "tie_word_embeddings": false, "torch_dtype": "float16",
+      "transformers_version": "4.24.0", "use_cache": true, "use_parallel_residual": true, "vocab_size": 50304})");
+  EXPECT_EQ(pythia.rotary_features, 16);
+  EXPECT_TRUE(pythia.parallel_residual);
+  EXPECT_EQ(pythia.mlp, "gelu_erf");
+  const ModelConfig qwen3 = read(R"({"attention_bias": false, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+      "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28, "model_type": "qwen3",
+      "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
+      "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null, "tie_word_embeddings": true,
+      "use_sliding_window": false, "vocab_size": 151936})");
+  EXPECT_EQ(qwen3.head_size(), 128);
+  const ModelConfig llama = read(R"({"attention_bias": false, "eos_token_id": [128001, 128008], "head_dim": 64,
+      "hidden_act": "silu", "hidden_size": 2048, "intermediate_size": 8192, "max_position_embeddings": 131072,
+      "mlp_bias": false, "model_type": "llama", "num_attention_heads": 32, "num_hidden_layers": 16,
+      "num_key_value_heads": 8, "pretraining_tp": 1, "rms_norm_eps": 1e-05, "rope_theta": 500000.0,
+      "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
+                       "original_max_position_embeddings": 8192, "rope_type": "llama3"},
+      "tie_word_embeddings": true, "vocab_size": 128256})");
+  EXPECT_EQ(llama.rope_scaling.type, "llama3");
+  EXPECT_EQ(llama.rope_scaling.factor, 32);
+  const ModelConfig qwen25 = read(R"({"hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
+      "max_position_embeddings": 32768, "max_window_layers": 24, "model_type": "qwen2", "num_attention_heads": 14,
+      "num_hidden_layers": 24, "num_key_value_heads": 2, "rms_norm_eps": 1e-06, "rope_theta": 1000000.0,
+      "sliding_window": 32768, "tie_word_embeddings": true, "use_mrope": false, "use_sliding_window": false,
+      "vocab_size": 151936})");
+  EXPECT_TRUE(qwen25.qkv_bias());
+  EXPECT_FALSE(qwen25.attention_output_bias());
+  const ModelConfig opt = read(R"({"_name_or_path": "opt-125m", "activation_dropout": 0.0, "activation_function": "relu",
+      "do_layer_norm_before": true, "dropout": 0.1, "ffn_dim": 3072, "hidden_size": 768, "init_std": 0.02, "layerdrop": 0.0,
+      "max_position_embeddings": 2048, "model_type": "opt", "num_attention_heads": 12, "num_hidden_layers": 12,
+      "pad_token_id": 1, "prefix": "</s>", "vocab_size": 50272, "word_embed_proj_dim": 768})");
+  EXPECT_EQ(opt.mlp, "relu");
+  EXPECT_TRUE(opt.tied_head);
+}
+
 TEST(Import, IgnoredFieldsAreAsIfTheyWereNotThere) {
   const ChangedFolder folder("llama3");
   folder.config({{"logits_scaling", 8.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"odd", 1}}}});
@@ -198,6 +239,7 @@ TEST(Import, WhatSluiceCannotFollowOfOptAndNeoxIsNamed) {
       {"opt", {{"max_position_embeddings", 25}}, {"embed_positions.weight is [26,12], but [27,12]"}},
       {"opt", {{"enable_bias", false}}, {"bias", "not part of the model"}},
       {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.07}}}}, {"rotary_pct", "16"}},
+      {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 1e300}}}}, {"rotary_pct"}},
       {"gpt_neox", {{"hidden_act", "mish"}}, {"hidden_act is \"mish\""}},
       {"gpt_neox", {{"num_attention_heads", 3}}, {"heads = 3"}},
   };

@@ -122,6 +122,7 @@ class ChangedFolder {
         tensors.push_back({stored.name, Tensor(values.at(stored.name).data(), DType::kF32, stored.shape)});
     }
     change(tensors);
+    std::filesystem::remove(path() / "model.safetensors");
     write_safetensors(path() / "model.safetensors", tensors);
   }
 

@@ -263,6 +263,8 @@ TEST(Interchange, WhatSluiceCannotFollowOfLlamaIsNamed) {
       {{{"use_sliding_window", true}, {"sliding_window", 16}}, {"sliding_window is 16"}},
       {{{"tie_word_embeddings", "yes"}}, {"tie_word_embeddings is \"yes\"", "true or false"}},
       {{{"rms_norm_eps", 0}}, {"model.norm_epsilon"}},
+      {{{"hidden_size", uint64_t{1} << 63}}, {"hidden_size is 9223372036854775808", "2^31"}},
+      {{{"num_attention_heads", int64_t{1} << 40}}, {"num_attention_heads is 1099511627776", "2^31"}},
   };
   for (const Case& one : cases) {
     const ChangedFolder folder("llama");

@@ -168,6 +168,7 @@ TEST(RunFolder, WhatAKilledStartLeavesIsTaken) {
   const TempFolder folder;
   for (const char* name : {"empty", "locked"}) fs::create_directory(folder.file(name));
   folder.write("locked/lock", "123");
+  folder.write("locked/output.txt", "");  // of a shell's ">"
   fs::create_directory(folder.file("moved"));
   folder.write("moved/lock", "");
   fs::create_directories(folder.file("moved/old1/checkpoints"));

@@ -2,6 +2,8 @@
 // scripts/check_transformers.py; here what its files must say.
 #include <gtest/gtest.h>
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -101,9 +103,8 @@ TEST(TokenizerFiles, BytesAndCharacters) {
   EXPECT_NE(note.find("without a token"), std::string::npos) << note;
 }
 
-TEST(TokenizerFiles, Gpt2sFilesAreCopiedAndBecomeATokenizerJson) {
-  const TempFolder folder;
-  fs::create_directories(folder.file("gpt2"));
+// 256 bytes, "ab" and the end of text.
+Json gpt2_vocabulary() {
   Json vocabulary = Json::object();
   // Bytes as GPT-2 writes them: only printable ones are needed here, the others get made-up names of the right range.
   int next = 0x100;
@@ -116,6 +117,19 @@ TEST(TokenizerFiles, Gpt2sFilesAreCopiedAndBecomeATokenizerJson) {
   }
   vocabulary["ab"] = 256;
   vocabulary["<|endoftext|>"] = 257;
+  return vocabulary;
+}
+
+// Of one byte.
+std::string base64_of(int byte) {
+  const std::string digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  return {digits[size_t(byte) >> 2], digits[(size_t(byte) & 3) << 4], '=', '='};
+}
+
+TEST(TokenizerFiles, Gpt2sFilesAreCopiedAndBecomeATokenizerJson) {
+  const TempFolder folder;
+  fs::create_directories(folder.file("gpt2"));
+  const Json vocabulary = gpt2_vocabulary();
   folder.write("gpt2/vocab.json", vocabulary.dump());
   folder.write("gpt2/merges.txt", "#version: 0.2\na b\n");
   const auto tokenizer = load_tokenizer(folder.file("gpt2"), "test");
@@ -129,6 +143,34 @@ TEST(TokenizerFiles, Gpt2sFilesAreCopiedAndBecomeATokenizerJson) {
   for (const char* name : {"vocab.json", "merges.txt"})
     EXPECT_EQ(read_file(folder.file("out/") + name), read_file(folder.file("gpt2/") + name));
   EXPECT_EQ(load_tokenizer(folder.file("out"), "test")->hash(), tokenizer->hash());
+}
+
+TEST(TokenizerFiles, AddedTokensBesideGpt2sFilesAreSpecialOrFoundInTexts) {
+  const TempFolder folder;
+  fs::create_directories(folder.file("gpt2"));
+  folder.write("gpt2/vocab.json", gpt2_vocabulary().dump());
+  folder.write("gpt2/merges.txt", "\xEF\xBB\xBF#version: 0.2\r\na b\r\n");
+  folder.write("gpt2/added_tokens.json", R"({"<tool>": 258, "<end>": 259})");
+  folder.write("gpt2/special_tokens_map.json", R"({"eos_token": "<end>"})");
+  const Json json = files_of(folder, folder.file("gpt2"));
+  EXPECT_EQ(json["model"]["merges"], Json::parse(R"([["a", "b"]])"));
+  ASSERT_EQ(json["added_tokens"].size(), 3u);
+  EXPECT_EQ(json["added_tokens"][1]["special"], false);
+  EXPECT_EQ(json["added_tokens"][2]["special"], true);
+  EXPECT_EQ(load_tokenizer(folder.file("out"), "test")->vocab_size(), 260);
+}
+
+TEST(TokenizerFiles, RanksAreCopiedWithANote) {
+  const TempFolder folder;
+  std::string ranks;
+  for (int byte = 0; byte < 256; ++byte) ranks += fmt::format("{} {}\n", base64_of(byte), byte);
+  const std::string path = folder.write("own.tiktoken", ranks);
+  const auto tokenizer = load_tokenizer(path, "test");
+  fs::create_directories(folder.file("out"));
+  const std::string note = write_tokenizer_files(path, *tokenizer, {.context = 96}, folder.file("out"));
+  EXPECT_NE(note.find("there is no tokenizer.json for tiktoken"), std::string::npos) << note;
+  EXPECT_EQ(read_file(folder.file("out/own.tiktoken")), ranks);
+  EXPECT_FALSE(fs::exists(folder.file("out/tokenizer.json")));
 }
 
 TEST(TokenizerFiles, TheFirstTokenOfTrainingIsPutBeforeTexts) {

@@ -2,24 +2,19 @@
 #include "train/interchange/config_reader.h"
 
 #include <cmath>
-#include <limits>
 
 #include "base/error.h"
+#include "base/json_reader.h"
 
 namespace sluice {
 
-std::string shown(const Json& value) {
+std::string json_excerpt(const Json& value) {
   if (value.is_number_float() && !std::isfinite(value.get<double>())) return fmt::format("{}", value.get<double>());
-  constexpr size_t kMost = 60;
-  std::string text = value.dump(-1, ' ', false, Json::error_handler_t::replace);
-  if (text.size() <= kMost) return text;
-  size_t end = kMost;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xC0) == 0x80) --end;  // no half of a character
-  return text.substr(0, end) + "...";
+  return excerpt(value.dump(-1, ' ', false, Json::error_handler_t::replace), 60);
 }
 
 void ConfigReader::refuse(const std::string& key, const std::string& why) const {
-  throw UserError("{}: {} is {}, but {}", file_, prefix_ + key, at(key) ? shown(*at(key)) : "missing", why);
+  throw UserError("{}: {} is {}, but {}", file_, prefix_ + key, at(key) ? json_excerpt(*at(key)) : "missing", why);
 }
 
 const Json* ConfigReader::at(const std::string& key) const {
@@ -32,8 +27,9 @@ int64_t ConfigReader::integer(const std::string& key, std::optional<int64_t> oth
   const Json* value = at(key);
   if (value == nullptr && otherwise) return *otherwise;
   if (value == nullptr || !value->is_number_integer()) refuse(key, "an integer is needed");
-  if (value->is_number_unsigned() && value->get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()))
-    refuse(key, "an integer below 2^63 is needed");
+  constexpr int64_t kLimit = int64_t{1} << 31;  // so that products of two fit
+  const bool large = value->is_number_unsigned() && value->get<uint64_t>() >= uint64_t(kLimit);
+  if (large || value->get<int64_t>() < -kLimit) refuse(key, "an integer between -2^31 and 2^31 is needed");
   return value->get<int64_t>();
 }
 
@@ -79,7 +75,7 @@ void ConfigReader::add_others(const Json& object, const std::string& prefix, std
     const std::string name = prefix + key;
     if (value.is_null()) continue;
     if (!read_->contains(name)) {
-      out.push_back(fmt::format("{} = {}", name, shown(value)));
+      out.push_back(fmt::format("{} = {}", name, json_excerpt(value)));
       continue;
     }
     // Of an object that somebody looked into, every field counts.

@@ -25,7 +25,7 @@ class ConfigReader {
   bool has(const std::string& key) const { return config_.contains(key); }  // null or not
   // The value, or nullptr where the field is missing or null.
   const Json* at(const std::string& key) const;
-  int64_t integer(const std::string& key, std::optional<int64_t> otherwise = std::nullopt) const;
+  int64_t integer(const std::string& key, std::optional<int64_t> otherwise = std::nullopt) const;  // below 2^31
   double number(const std::string& key, double otherwise) const;  // finite
   bool boolean(const std::string& key, bool otherwise) const;
   std::string text(const std::string& key, const std::string& otherwise) const;
@@ -64,6 +64,6 @@ class ConfigReader {
 };
 
 // A value as a message shows it: on one line, shortened, with NaN and infinities by name.
-std::string shown(const Json& value);
+std::string json_excerpt(const Json& value);
 
 }  // namespace sluice

@@ -145,6 +145,7 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
   if (tokenizer) {
     const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};
     result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, writer.path());
+    result.has_tokenizer = fs::exists(writer.path() / "tokenizer.json");
   }
   write_json(writer.path() / "config.json",
              exported_config(architecture, model, options.type, tokenizer, options.first_token));

@@ -25,6 +25,7 @@ struct ExportResult {
   int64_t parameters = 0;
   uint64_t bytes = 0;  // of the weights' file
   std::string note;    // a sentence for the user about the tokenizer; may be empty
+  bool has_tokenizer = false;  // AutoTokenizer can load one
 };
 
 // Writes the folder, which must not be there or be empty; it is whole or absent. One tensor at a time is in memory.

@@ -111,7 +111,7 @@ Json sluice_config(const ModelConfig& model) {
 std::string take_out(Json& config, const std::string& name) {
   const auto found = config.find(name);
   if (found != config.end()) {
-    std::string text = fmt::format("{} = {}", name, shown(*found));
+    std::string text = fmt::format("{} = {}", name, json_excerpt(*found));
     config.erase(found);
     return text;
   }

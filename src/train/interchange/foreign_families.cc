@@ -30,7 +30,7 @@ const std::vector<std::string> kHarmless = {
     "name_or_path", "_commit_hash", "torchscript", "use_bfloat16", "use_cache", "return_dict", "output_attentions",
     "output_hidden_states", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
     "_attn_implementation_internal", "_experts_implementation", "_experts_implementation_internal", "gradient_checkpointing",
-    "unsloth_fixed", "unsloth_version", "sluice_first_token",
+    "unsloth_fixed", "unsloth_version", "is_llama_config", "sluice_first_token",
     // tokens and their texts
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id",
     "decoder_start_token_id", "tokenizer_class", "prefix", "model_max_length",
@@ -261,8 +261,9 @@ Json read_neox(const ConfigReader& config) {
   ForeignRope rope = read_rope(config, "rotary_emb_base", "rotary_pct", 0.25, positions);
   rope.theta = config.number("rope_theta", rope.theta);
   rope.turned_share = config.number("partial_rotary_factor", rope.turned_share);
-  const int64_t head_size = width / heads, turned = int64_t(double(head_size) * rope.turned_share);
-  if (!(rope.turned_share > 0 && rope.turned_share <= 1) || turned < 2 || turned % 2 != 0)
+  const bool is_share = rope.turned_share > 0 && rope.turned_share <= 1;
+  const int64_t head_size = width / heads, turned = is_share ? int64_t(double(head_size) * rope.turned_share) : 0;
+  if (turned < 2 || turned % 2 != 0)
     config.refuse("rotary_pct", fmt::format("of the {} features of a head an even number must turn", head_size));
   Json model = {{"vocab_size", config.integer("vocab_size")},
                 {"context", positions},

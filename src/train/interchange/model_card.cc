@@ -2,13 +2,16 @@
 #include "train/interchange/model_card.h"
 
 #include <algorithm>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <vector>
 
 #include "base/error.h"
 #include "base/files.h"
+#include "base/input_file.h"
+#include "base/json_text.h"
+#include "base/limits.h"
+#include "base/line_reader.h"
 
 namespace sluice {
 namespace {
@@ -39,7 +42,14 @@ std::string on_one_line(std::string text) {
 
 fs::path run_of(const Checkpoint& checkpoint) { return checkpoint.path.parent_path().parent_path(); }
 
-Json json_or_null(const std::string& text) { return Json::parse(text, nullptr, false); }
+// A card says what it can: what is no JSON is left out.
+Json json_or_null(const std::string& text) {
+  try {
+    return parse_json(text, "it");
+  } catch (const UserError&) {
+    return nullptr;
+  }
+}
 
 std::string data_description(const Checkpoint& checkpoint) {
   std::error_code none;
@@ -82,9 +92,9 @@ Figures figures_of(const Checkpoint& checkpoint) {
   std::error_code none;
   const fs::path path = run_of(checkpoint) / "metrics.jsonl";
   if (!fs::is_regular_file(path, none)) return figures;
-  std::ifstream lines(path);
-  for (std::string line; std::getline(lines, line);)
-    if (line.size() < 65536) figures.see(json_or_null(line), checkpoint.state.step);
+  const File file = open_regular(path);
+  LineReader lines(pieces_of(file), path.string(), kMostMetricsLine);
+  for (std::string line; lines.next(line);) figures.see(json_or_null(line), checkpoint.state.step);
   return figures;
 }
 
@@ -116,7 +126,7 @@ std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, con
   table.row("vocabulary, context", fmt::format("{} tokens, {} tokens", model.vocab_size, model.context));
   table.row("tokenizer", options.tokenizer ? on_one_line(options.tokenizer->name()) : "none in this folder");
   if (step > 0) {
-    table.row("trained", fmt::format("{} steps, {} tokens, precision {}", step, step * batch * model.context,
+    table.row("trained", fmt::format("{} steps, {:.0f} tokens, precision {}", step, double(step) * double(batch) * double(model.context),
                                      train.value("precision", "")));
     table.row("data", data_description(checkpoint));
   }
@@ -130,7 +140,7 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   const std::string trust = own ? ", trust_remote_code=True" : "";
   std::string text = "## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n";
   text += fmt::format("model = AutoModelForCausalLM.from_pretrained(DIR{})\n", trust);
-  if (options.tokenizer) {
+  if (result.has_tokenizer) {
     text += fmt::format("tokenizer = AutoTokenizer.from_pretrained(DIR{})\n", trust);
     text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
     text += "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))\n";
@@ -142,9 +152,9 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   }
   if (options.first_token >= 0) {
     text += fmt::format("In training every sequence began with token {}{}. ", options.first_token,
-                        options.tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
+                        result.has_tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
   }
-  if (options.tokenizer)
+  if (result.has_tokenizer)
     text += "Names of special tokens in a text are text; with `split_special_tokens=False` they are the tokens. ";
   text += fmt::format("Texts of more than {} tokens are longer than those of training.\n", model.context);
   if (!result.note.empty()) text += fmt::format("\nNote: {}.\n", result.note);

@@ -4,11 +4,13 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <vector>
 
 #include "base/config.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "train/interchange/tokenizer_json.h"
 
 namespace sluice {
@@ -79,15 +81,39 @@ Json sentencepiece_files(const std::string& path_or_name, const Tokenizer& token
   return sentencepiece_json(model);
 }
 
-Json gpt2_files(const std::string& path_or_name, const fs::path& folder, Json& config) {
+Json read_tokenizer_json(const fs::path& path) { return read_json_file(path, kMostTokenizerBytes, "a tokenizer"); }
+
+// The tokens of added_tokens.json; those that a text gives are not special.
+Json added_tokens(const fs::path& path, const Tokenizer& tokenizer) {
+  Json out = Json::array();
+  if (!fs::exists(path)) return out;
+  for (const auto& [name, id] : read_tokenizer_json(path).items()) {
+    std::vector<int32_t> tokens;
+    tokenizer.encode(name, tokens);
+    out.push_back(added_token(id.get<int64_t>(), name, tokens != std::vector<int32_t>{id.get<int32_t>()}));
+  }
+  return out;
+}
+
+// A tokenizer.json that the tokenizer was read from, or that says what GPT-2's two files say.
+Json library_files(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder, Json& config) {
   const fs::path path(path_or_name);
-  if (!fs::is_directory(path)) return read_json_file(path);
+  if (!fs::is_directory(path)) return read_tokenizer_json(path);
   if (fs::exists(path / "tokenizer_config.json")) config = read_json_file(path / "tokenizer_config.json");
   const bool pair = fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt");
   for (const char* name : {"vocab.json", "merges.txt"})
     if (pair) write_file_atomic(folder / name, read_file(path / name));
-  if (fs::exists(path / "tokenizer.json")) return read_json_file(path / "tokenizer.json");
-  return gpt2_tokenizer_json(read_json_file(path / "vocab.json"), read_file(path / "merges.txt"));
+  if (fs::exists(path / "tokenizer.json")) return read_tokenizer_json(path / "tokenizer.json");
+  return gpt2_tokenizer_json(read_tokenizer_json(path / "vocab.json"), read_file(path / "merges.txt"),
+                             added_tokens(path / "added_tokens.json", tokenizer));
+}
+
+// Ranks of tiktoken and tekken.json, which the library cannot read.
+void copy_as_it_is(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder, std::string& note) {
+  const fs::path path = fs::is_directory(path_or_name) ? fs::path(path_or_name) / "tekken.json" : fs::path(path_or_name);
+  write_file_atomic(folder / path.filename(), read_file(path));
+  add_note(note, fmt::format("there is no tokenizer.json for {}: its own file is in the folder, and AutoTokenizer cannot load it",
+                             tokenizer.name()));
 }
 
 }  // namespace
@@ -108,17 +134,19 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
   const std::string type = tokenizer.type();
   std::string note;
   Json json, given_config;
-  if (type == "gpt2") {
-    json = gpt2_files(path_or_name, folder, given_config);
+  if (tokenizer.has_library_files()) {
+    json = library_files(path_or_name, tokenizer, folder, given_config);
   } else if (type == "sentencepiece") {
     json = sentencepiece_files(path_or_name, tokenizer, folder, note);
-    if (json.is_null()) return note;
   } else if (type == "bytes") {
     json = bytes_tokenizer_json(tokenizer);
-  } else {
+  } else if (type == "characters") {
     json = characters_tokenizer_json(tokenizer);
     add_note(note, "transformers leaves characters without a token out of a text, where Sluice refuses the text");
+  } else {
+    copy_as_it_is(path_or_name, tokenizer, folder, note);
   }
+  if (json.is_null()) return note;
   if (options.first_token >= 0 && !put_before_texts(json, options.first_token)) {
     add_note(note, fmt::format("data.first_token {} is no token of {}: put it before each text yourself", options.first_token,
                                tokenizer.name()));

@@ -12,16 +12,17 @@
 #include "base/utf8.h"
 
 namespace sluice {
+
+Json added_token(int64_t id, const std::string& text, bool special) {
+  return {{"id", id},        {"content", text},     {"single_word", false}, {"lstrip", false},
+          {"rstrip", false}, {"normalized", false}, {"special", special}};
+}
+
 namespace {
 
 using PieceType = SentencePieceModel::PieceType;
 
 constexpr const char* kBlankMark = "\xE2\x96\x81";  // U+2581, a blank inside sentencepiece
-
-Json added_token(int64_t id, const std::string& text) {
-  return {{"id", id},        {"content", text},     {"single_word", false}, {"lstrip", false},
-          {"rstrip", false}, {"normalized", false}, {"special", true}};
-}
 
 Json whole_tokenizer(Json added, Json normalizer, Json decoder, Json model) {
   return {{"version", "1.0"},
@@ -106,7 +107,7 @@ Json sentencepiece_json(const SentencePieceModel& model) {
     if (normal) mergeable[piece.text] = int64_t(id);
     // The unknown token is not added: the library would take "<unk>" in a text for it, whatever the text means.
     if (piece.type == PieceType::kUnknown) unknown_text = piece.text, unknown_id = id;
-    if (piece.type == PieceType::kControl) added.push_back(added_token(int64_t(id), piece.text));
+    if (piece.type == PieceType::kControl) added.push_back(added_token(int64_t(id), piece.text, true));
   }
   Json normalizers = Json::array(),
        decoders = {replace(kBlankMark, " "), {{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
@@ -147,7 +148,7 @@ Json bytes_tokenizer_json(const Tokenizer& tokenizer) {
   for (int byte = 0; byte < 256; ++byte) vocabulary[fmt::format("<0x{:02X}>", byte)] = byte;
   vocabulary[std::string(kEndOfText)] = tokenizer.end_of_text();
   const Json decoders = {{{"type", "ByteFallback"}}, {{"type", "Fuse"}}};
-  return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText))}, nullptr,
+  return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText), true)}, nullptr,
                          {{"type", "Sequence"}, {"decoders", decoders}},
                          byte_pair_model(std::move(vocabulary), Json::array(), nullptr, true));
 }
@@ -157,23 +158,23 @@ Json characters_tokenizer_json(const Tokenizer& tokenizer) {
   Json vocabulary = Json::object();
   for (int32_t token = 0; token < int32_t(tokenizer.vocab_size()); ++token)
     vocabulary[std::string(tokenizer.token_bytes(token))] = token;
-  return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText))}, nullptr, {{"type", "Fuse"}},
+  return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText), true)}, nullptr, {{"type", "Fuse"}},
                          byte_pair_model(std::move(vocabulary), Json::array(), nullptr, false));
 }
 
 // ---- GPT-2 ----------------------------------------------------------------------------------------------------------
 
-Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges) {
-  Json list = Json::array(), added = Json::array();
-  std::istringstream lines(merges);
+Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges, Json added) {
+  Json list = Json::array();
+  std::istringstream lines(merges.starts_with("\xEF\xBB\xBF") ? merges.substr(3) : merges);
   for (std::string line; std::getline(lines, line);) {
     if (!line.empty() && line.back() == '\r') line.pop_back();
     const size_t blank = line.find(' ');
-    if (blank == line.npos || line.starts_with("#version")) continue;
+    if (blank == line.npos || (list.empty() && line.starts_with("#version"))) continue;
     list.push_back({line.substr(0, blank), line.substr(blank + 1)});
   }
   if (const auto end = vocabulary.find(kEndOfText); end != vocabulary.end())
-    added.push_back(added_token(end->get<int64_t>(), std::string(kEndOfText)));
+    added.insert(added.begin(), added_token(end->get<int64_t>(), std::string(kEndOfText), true));
   const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   Json model = byte_pair_model(vocabulary, std::move(list), nullptr, false);
   model["fuse_unk"] = false;

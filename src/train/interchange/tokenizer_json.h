@@ -20,8 +20,12 @@ std::optional<std::string> unspellable_name(const SentencePieceModel& model);
 Json bytes_tokenizer_json(const Tokenizer& tokenizer);
 Json characters_tokenizer_json(const Tokenizer& tokenizer);
 
-// From GPT-2's two files; `vocabulary` is vocab.json, `merges` merges.txt. Both have been read by load_tokenizer.
-Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges);
+// An entry of "added_tokens".
+Json added_token(int64_t id, const std::string& text, bool special);
+
+// From GPT-2's two files; `vocabulary` is vocab.json, `merges` merges.txt, `added` a list of added tokens beside them. They
+// have been read by load_tokenizer.
+Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges, Json added);
 
 // Makes the library put token `id` before every text. False where the tokenizer has no such token.
 bool put_before_texts(Json& tokenizer_json, int64_t id);
