@@ -8,7 +8,7 @@ are kept and the rest is read again.
 import hashlib
 import time
 
-from .runs import RunError, parse_line
+from .runs import RunError, parse_line, read_object
 
 CHECKED = 4096  # bytes before the place reached that must be the same; with step times in them no two lives share them
 
@@ -79,7 +79,7 @@ def digest(text):
     return hashlib.blake2b(text, digest_size=12).digest()
 
 
-def is_over(run_folder, read_object):
+def is_over(run_folder):
     """Whether the run has done all its steps: no more lines will come, unless it is made longer."""
     try:
         return read_object(run_folder / "info.json").get("status") == "done"
@@ -87,11 +87,11 @@ def is_over(run_folder, read_object):
         return False  # being written
 
 
-def follow(targets, interval, read_object):
+def follow(targets, interval):
     """Polls all targets, which have `follower`, `folder` and take(cut, lines), until all are done."""
     waiting = list(targets)
     while True:
-        over = [target for target in waiting if is_over(target.folder, read_object)]  # before the poll, which gets the rest
+        over = [target for target in waiting if is_over(target.folder)]  # before the poll, which gets the rest
         for target in waiting:
             cut, lines = target.follower.poll()
             if cut is not None or lines:

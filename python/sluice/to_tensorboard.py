@@ -155,10 +155,16 @@ class Followed:
         self.begin(run, self.follower.poll()[1])
 
     def begin(self, run, lines):
-        mark(self.out, run)
+        self.mark_with(run, lines)
         self.curves = write_lines(run, lines, self.out / EVENTS)
 
+    def mark_with(self, run, lines):
+        mark(self.out, run)
+        self.is_marked = any(line["kind"] == "train" for line in lines)  # which the run's identity is made of
+
     def take(self, cut, lines):
+        if not self.is_marked:
+            self.mark_with(Run(self.folder), lines)
         if cut is not None:
             print(f"{self.out}: back to step {cut}", flush=True)
             if self.follower.kept == 0:  # another run may have taken the folder
@@ -191,7 +197,7 @@ def main():
             mark(folder, run)
             print(f"{folder / EVENTS}: {curves.written} values")
     if followed:
-        follow(followed, args.interval, read_object)
+        follow(followed, args.interval)
 
 
 def command():

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from .command import add_following, parser, program_name, run_command
 from .follow import Follower, follow
-from .runs import RunError, flatten, guard_event, labels, open_runs, read_object, tag, values_of
+from .runs import Run, RunError, flatten, guard_event, labels, open_runs, read_object, tag, values_of
 
 NAME = program_name("sluice-to-wandb")
 
@@ -29,13 +29,13 @@ def load_wandb():
     return wandb
 
 
-def ids_of(runs):
-    """An id for each run; a copy of a run that is given with it gets one of its own."""
-    ids = []
-    for run in runs:
-        one = run.identity()
-        ids.append(one if one not in ids else one + hashlib.sha256(str(run.folder.resolve()).encode()).hexdigest()[:6])
-    return ids
+def id_of(run, taken):
+    """The run's id; a copy of a run that is given with it gets one of its own."""
+    identity = run.identity()
+    if identity in taken:
+        identity += hashlib.sha256(str(run.folder.resolve()).encode()).hexdigest()[:6]
+    taken.add(identity)
+    return identity
 
 
 class Rows:
@@ -80,25 +80,53 @@ def end(target, info, failed):
 
 
 class Followed:
-    def __init__(self, wandb, run, label, identity, args):
-        self.folder, self.rows = run.folder, Rows()
-        self.follower = Follower(run.metrics_file)
-        self.target = begin(wandb, run, label, identity, args)
-        # What an earlier following has sent is not sent again; a run that was cut since then begins another life.
-        self.sent = self.target.summary.get("step", -1) if self.target.resumed else -1
-        self.sent = self.sent if isinstance(self.sent, int) else -1
+    """A run that is sent while it grows. It begins with its first training line, which its id is made of."""
+
+    def __init__(self, wandb, run, label, args, taken):
+        self.wandb, self.label, self.args, self.taken = wandb, label, args, taken
+        self.folder, self.follower = run.folder, Follower(run.metrics_file)
+        self.target, self.identity, self.waiting = None, None, []
+
+    def begin(self):
+        run = Run(self.folder)
+        if self.identity is None:  # else a beginning that was interrupted
+            self.identity = id_of(run, self.taken)
+        self.rows = Rows()
+        self.target = begin(self.wandb, run, self.label, self.identity, self.args)
+        # What an earlier following has sent is not sent again.
+        sent = self.target.summary.get("step") if self.target.resumed else None
+        self.sent = sent if isinstance(sent, int) else -1
 
     def take(self, cut, lines):
         if cut is not None:
-            self.rows.life += 1
-            self.sent = -1
-        for row in self.rows.rows(lines):
+            self.waiting = [line for line in self.waiting if line["step"] < cut]
+            if self.target is not None and self.follower.kept == 0:
+                self.end({})  # another run has taken the folder, and with it info.json
+            elif self.target is not None:
+                self.rows.life += 1
+                self.sent = -1
+        self.waiting += lines
+        if self.target is None and any(line["kind"] == "train" for line in self.waiting):
+            self.begin()
+        if self.target is not None:
+            self.send()
+
+    def send(self):
+        for row in self.rows.rows(self.waiting):
             if row["step"] > self.sent:
                 self.target.log(row)
+        self.waiting = []
 
-    def end(self):
-        info = read_object(self.folder / "info.json")
-        return end(self.target, info, info.get("status") == "failed")
+    def end(self, info=None):
+        if self.target is None and self.waiting:
+            self.begin()
+            self.send()
+        if self.target is None:
+            return
+        info = read_object(self.folder / "info.json") if info is None else info
+        print(f"{self.label}: {end(self.target, info, info.get('status') == 'failed')}", flush=True)
+        self.taken.discard(self.identity)
+        self.target, self.identity = None, None
 
 
 def main():
@@ -114,27 +142,25 @@ def main():
     for run in runs:
         run.lines  # all are read before anything is written
     os.makedirs(args.out, exist_ok=True)
-    chosen = list(zip(runs, labels(runs), ids_of(runs)))
+    chosen, taken = list(zip(runs, labels(runs))), set()
     if args.follow:
-        follow_all(wandb, chosen, args)
+        follow_all([Followed(wandb, run, label, args, taken) for run, label in chosen], args)
         return
-    for run, label, identity in chosen:
-        target = begin(wandb, run, label, identity, args)
+    for run, label in chosen:
+        target = begin(wandb, run, label, id_of(run, taken), args)
         for row in Rows().rows(run.lines):
             target.log(row)
         print(f"{label}: {end(target, run.info, run.status == 'failed')}")
 
 
-def follow_all(wandb, chosen, args):
-    followed = []
+def follow_all(followed, args):
+    for one in followed:
+        print(f"{one.label}: follows {one.folder}", flush=True)
     try:
-        for run, label, identity in chosen:
-            followed.append(Followed(wandb, run, label, identity, args))
-            print(f"{label}: follows {run.path}", flush=True)
-        follow(followed, args.interval, read_object)
+        follow(followed, args.interval)
     finally:
         for one in followed:
-            print(one.end())
+            one.end()
 
 
 def command():

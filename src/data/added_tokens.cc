@@ -1,5 +1,6 @@
-// See added_tokens.h. The sorted texts are their own index: those that go on like the text are a range that every further
-// byte narrows, which needs no memory beyond the texts and a step for each byte of a token that is nearly there.
+// See added_tokens.h. The sorted texts are their own index: those that go on like the text are a range that every
+// further byte narrows, which needs no memory beyond the texts and a step for each byte of a token that is nearly
+// there.
 #include "data/added_tokens.h"
 
 #include <algorithm>
@@ -19,7 +20,9 @@ bool is_word_character(std::string_view character) {
   return Expression::Matches(word, character).next(begin, end);
 }
 
-std::string_view last_character(std::string_view text) { return text.substr(character_boundary(text, text.size() - 1)); }
+std::string_view last_character(std::string_view text) {
+  return text.substr(character_boundary(text, text.size() - 1));
+}
 std::string_view first_character(std::string_view text) { return text.substr(0, utf8_length(text[0])); }
 
 bool is_blank(std::string_view character) { return class_of(take_character(character)) == CharacterClass::kBlank; }

@@ -14,10 +14,10 @@ namespace sluice {
 struct AddedToken {
   std::string text;
   int32_t id = 0;
-  bool special = false;      // its name in a text is text, and still hides other added tokens that overlap it
+  bool special = false;  // its name in a text is text, and still hides other added tokens that overlap it
   bool lstrip = false, rstrip = false;  // takes the blanks before or behind it along
-  bool single_word = false;  // only where no letter, mark or digit touches it
-  bool normalized = false;   // is looked for when the text has been normalized
+  bool single_word = false;             // only where no letter, mark or digit touches it
+  bool normalized = false;              // is looked for when the text has been normalized
 };
 
 class AddedTokens {

@@ -9,7 +9,7 @@ namespace sluice {
 namespace {
 
 struct Alphabet {
-  std::array<int, 324> byte_of{};         // a character's; -1: none
+  std::array<int, 324> byte_of{};  // a character's; -1: none
   std::array<char32_t, 256> character_of{};
 
   Alphabet() {

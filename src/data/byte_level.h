@@ -1,5 +1,5 @@
-// How GPT-2's files, and those of most tokenizers since, write bytes as characters: the 188 printable ones of Latin-1 as
-// themselves, the others as U+0100 and up, in order.
+// How GPT-2's files, and those of most tokenizers since, write bytes as characters: the 188 printable ones of Latin-1
+// as themselves, the others as U+0100 and up, in order.
 #pragma once
 
 #include <optional>

@@ -15,8 +15,12 @@ class BytePairTokenizer final : public Tokenizer {
  public:
   // `described`: what hash() depends on beside the tokens and merges.
   BytePairTokenizer(BytePairFiles files, const std::string& described)
-      : type_(files.type), library_files_(files.library_files), characters_(!files.byte_level && !files.raw),
-        ignore_merges_(files.ignore_merges), fuse_unknown_(files.fuse_unknown), vocabulary_(files),
+      : type_(files.type),
+        library_files_(files.library_files),
+        characters_(!files.byte_level && !files.raw),
+        ignore_merges_(files.ignore_merges),
+        fuse_unknown_(files.fuse_unknown),
+        vocabulary_(files),
         pipeline_(std::move(files.pipeline)) {
     place_added();
     identify(files.path, vocabulary_.canonical() + described);
@@ -158,8 +162,10 @@ bool is_gpt2(const BytePairFiles& files) {
 // What stands in a vocabulary under this name is no text, though nothing says that it is special.
 void add_end_of_text(BytePairFiles& files) {
   const auto is_it = [](const std::string& name) { return name == kEndOfText; };
-  const auto own = std::find_if(files.tokens.begin(), files.tokens.end(), [&](const auto& token) { return is_it(token.first); });
-  const bool added = std::any_of(files.added.begin(), files.added.end(), [&](const auto& one) { return is_it(one.first.text); });
+  const auto own =
+      std::find_if(files.tokens.begin(), files.tokens.end(), [&](const auto& token) { return is_it(token.first); });
+  const bool added =
+      std::any_of(files.added.begin(), files.added.end(), [&](const auto& one) { return is_it(one.first.text); });
   if (own == files.tokens.end() || added) return;
   AddedToken end{.text = own->first};
   end.special = true;
@@ -168,9 +174,9 @@ void add_end_of_text(BytePairFiles& files) {
 }
 
 std::string description_of(const BytePairFiles& files) {
-  std::string text = fmt::format("\n{} {} {} {} {} {} \"{}\" {}\n", files.raw, files.byte_level, files.byte_fallback,
-                                 files.ignore_merges, files.fuse_unknown, files.ranked, files.unknown,
-                                 files.pipeline.description());
+  std::string text =
+      fmt::format("\n{} {} {} {} {} {} \"{}\" {}\n", files.raw, files.byte_level, files.byte_fallback,
+                  files.ignore_merges, files.fuse_unknown, files.ranked, files.unknown, files.pipeline.description());
   for (const auto& [token, id] : files.added) {
     if (token.special) continue;
     text += fmt::format("{} {} {} {} {}\n", id, token.lstrip, token.rstrip, token.single_word, token.normalized);

@@ -106,7 +106,8 @@ void BytePairVocabulary::place_added(const BytePairFiles& files) {
     const auto own = names_.find(token.text);
     if (own != names_.end()) {
       if (own->second != id) {
-        files.refuse("the added token \"{}\" has the id {}, but {} in the vocabulary", shown(token.text), id, own->second);
+        files.refuse("the added token \"{}\" has the id {}, but {} in the vocabulary", shown(token.text), id,
+                     own->second);
       }
       if (seen.contains(id)) {
         files.refuse("the id {} is taken twice, again by \"{}\"", id, shown(token.text));
@@ -157,7 +158,8 @@ void BytePairVocabulary::add_merges(const BytePairFiles& files) {
     const auto find_part = [&](const std::string& part) {
       const int32_t id = find(part);
       if (id < 0) {
-        files.refuse("the merge \"{} {}\" has a part or result that is no token", shown(merge.first), shown(merge.second));
+        files.refuse("the merge \"{} {}\" has a part or result that is no token", shown(merge.first),
+                     shown(merge.second));
       }
       return id;
     };

@@ -20,13 +20,13 @@ struct BytePairVocabulary {
   int32_t find(std::string_view bytes) const;  // -1: no token of the model has these bytes
   std::string canonical() const;               // the same for all kinds of files
 
-  std::vector<std::string> bytes;              // [vocabulary], empty for ids that no token has
-  std::vector<bool> special;                   // [vocabulary]
-  std::unordered_map<std::string, int32_t> ids;             // of the model's tokens by their bytes
-  std::array<int32_t, 256> byte_tokens{};                   // what a byte begins as; -1: nothing
-  std::unordered_map<char32_t, int32_t> character_tokens;   // likewise, where characters are encoded
+  std::vector<std::string> bytes;                          // [vocabulary], empty for ids that no token has
+  std::vector<bool> special;                               // [vocabulary]
+  std::unordered_map<std::string, int32_t> ids;            // of the model's tokens by their bytes
+  std::array<int32_t, 256> byte_tokens{};                  // what a byte begins as; -1: nothing
+  std::unordered_map<char32_t, int32_t> character_tokens;  // likewise, where characters are encoded
   BytePairMerges merges;
-  std::vector<int32_t> merged;                 // left, right, merged of every merge, for the hash
+  std::vector<int32_t> merged;  // left, right, merged of every merge, for the hash
   std::vector<AddedToken> added;
   int32_t unknown = -1, begins = -1, ends = -1;
 

@@ -16,10 +16,10 @@
 namespace sluice {
 namespace {
 
-constexpr size_t kLongestPattern = 1 << 16;         // bytes
-constexpr size_t kMostJitStack = size_t{8} << 20;   // bytes
-constexpr uint32_t kMostHeap = 256 * 1024;          // KiB, where there is no just-in-time compiler
-constexpr uint32_t kMostSteps = 50'000'000;         // of one match
+constexpr size_t kLongestPattern = 1 << 16;        // bytes
+constexpr size_t kMostJitStack = size_t{8} << 20;  // bytes
+constexpr uint32_t kMostHeap = 256 * 1024;         // KiB, where there is no just-in-time compiler
+constexpr uint32_t kMostSteps = 50'000'000;        // of one match
 
 // Characters of Unicode 16 that Unicode 14 (PCRE2 10.42) does not have, or has in another category, and one of the same
 // category and length in UTF-8 that every PCRE2 knows.
@@ -115,7 +115,8 @@ void Expression::Free::operator()(pcre2_real_code_8* code) const { pcre2_code_fr
 
 Expression::Expression(std::string_view pattern, ExpressionDialect dialect)
     : Expression(pattern.size() > kLongestPattern
-                     ? throw Unreadable{fmt::format("an expression has {} bytes; the most is {}", pattern.size(), kLongestPattern)}
+                     ? throw Unreadable{fmt::format("an expression has {} bytes; the most is {}", pattern.size(),
+                                                    kLongestPattern)}
                      : translate_expression(pattern, dialect),
                  pattern, options_of(dialect)) {}
 
@@ -123,32 +124,35 @@ Expression Expression::literal(std::string_view text) {
   return Expression(std::string(text), text, PCRE2_UTF | PCRE2_LITERAL);
 }
 
-Expression::Expression(const std::string& translated, std::string_view shown, uint32_t options) : shown_(shortened(shown)) {
+Expression::Expression(const std::string& translated, std::string_view shown, uint32_t options)
+    : shown_(shortened(shown)) {
   int error = 0;
   size_t where = 0;
   const std::unique_ptr<pcre2_compile_context, decltype(&pcre2_compile_context_free)> context(
       pcre2_compile_context_create(nullptr), &pcre2_compile_context_free);
   pcre2_set_newline(context.get(), PCRE2_NEWLINE_LF);
-  code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options,
-                            &error, &where, context.get()));
+  code_.reset(pcre2_compile(reinterpret_cast<PCRE2_SPTR>(translated.data()), translated.size(), options, &error, &where,
+                            context.get()));
   if (!code_) throw Unreadable{fmt::format("PCRE2 cannot read the expression {}: {}", shown_, message_of(error))};
   pcre2_jit_compile(code_.get(), PCRE2_JIT_COMPLETE);  // without it matching is slower, and the same
 }
 
-Expression::Matches::Matches(const Expression& expression, std::string_view text) : expression_(expression), text_(text) {
+Expression::Matches::Matches(const Expression& expression, std::string_view text)
+    : expression_(expression), text_(text) {
   if (put_stand_ins(text, copy_)) text_ = copy_;
 }
 
 bool Expression::Matches::next(size_t& begin, size_t& end) {
   Scratch& here = scratch();
   while (at_ <= text_.size()) {
-    const int found = pcre2_match(expression_.code_.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(), at_,
-                                  PCRE2_NO_UTF_CHECK, here.data, here.context);
+    const int found = pcre2_match(expression_.code_.get(), reinterpret_cast<PCRE2_SPTR>(text_.data()), text_.size(),
+                                  at_, PCRE2_NO_UTF_CHECK, here.data, here.context);
     if (found == PCRE2_ERROR_NOMATCH) break;
     if (found < 0) {
-      throw UserError("the tokenizer's expression {} cannot be matched from byte {} of a piece of {} bytes: {}; divide the "
-                      "text into shorter documents",
-                      expression_.shown_, at_, text_.size(), message_of(found));
+      throw UserError(
+          "the tokenizer's expression {} cannot be matched from byte {} of a piece of {} bytes: {}; divide the "
+          "text into shorter documents",
+          expression_.shown_, at_, text_.size(), message_of(found));
     }
     const size_t* place = pcre2_get_ovector_pointer(here.data);
     begin = place[0];

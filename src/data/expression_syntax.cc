@@ -115,10 +115,14 @@ class Translator {
         if (c == ')') groups_.pop_back();
         return;
       }
-      if (c == 'i' || c == '-') out_ += c;
-      else if (ruby_ && c == 'm') out_ += 's';
-      else if (!ruby_ && (c == 's' || c == 'm')) out_ += c;
-      else refuse(fmt::format("the group \"(?{}\"", printable(pattern_.substr(at_))));
+      if (c == 'i' || c == '-')
+        out_ += c;
+      else if (ruby_ && c == 'm')
+        out_ += 's';
+      else if (!ruby_ && (c == 's' || c == 'm'))
+        out_ += c;
+      else
+        refuse(fmt::format("the group \"(?{}\"", printable(pattern_.substr(at_))));
     }
   }
 
@@ -227,9 +231,9 @@ class Translator {
     if (name.empty() || !std::all_of(name.begin(), name.end(), [](char c) { return is_letter(c) || c == '_'; })) {
       refuse(fmt::format("the property \"{}\"", name));
     }
-    static constexpr std::array kLongNames = {std::pair("Letter", "L"), std::pair("Number", "N"), std::pair("Mark", "M"),
-                                              std::pair("Punctuation", "P"), std::pair("Symbol", "S"),
-                                              std::pair("Separator", "Z")};
+    static constexpr std::array kLongNames = {std::pair("Letter", "L"), std::pair("Number", "N"),
+                                              std::pair("Mark", "M"),   std::pair("Punctuation", "P"),
+                                              std::pair("Symbol", "S"), std::pair("Separator", "Z")};
     std::string spelled = name.size() <= 2 ? std::string(name) : fmt::format("sc:{}", name);
     for (const auto& [long_name, short_name] : kLongNames) {
       if (name == long_name) spelled = short_name;
@@ -259,17 +263,28 @@ class Translator {
     out_ += fmt::format("\\x{{{:x}}}", value);
   }
 
+  bool begins_set(size_t ahead) const {
+    return peek(ahead) == '\\' && std::string_view("sSwWhHdDpP").find(peek(ahead + 1)) != std::string_view::npos;
+  }
+
   void char_class() {
     out_ += '[';
     ++at_;
     if (take("^")) out_ += '^';
     if (peek() == ']') refuse("a class that begins with \"]\"");
+    bool after_set = false;  // behind \s and the like, and before them, "-" is itself
     while (peek() != ']') {
       if (at_ >= pattern_.size()) refuse("a \"[\" without its \"]\"");
       if (peek() == '[') refuse("a \"[\" within a class");
       if (take("&&")) refuse("\"&&\" within a class");
-      if (peek() == '\\') escape(true);
-      else copy_character();
+      const bool set = begins_set(0);
+      if (peek() == '-' && (after_set || begins_set(1))) out_ += '\\';
+      if (peek() == '\\') {
+        escape(true);
+      } else {
+        copy_character();
+      }
+      after_set = set;
     }
     out_ += ']';
     ++at_;
@@ -279,8 +294,8 @@ class Translator {
   bool ruby_;
   size_t at_ = 0;
   std::string out_;
-  size_t atom_ = 0;              // where the last atom begins in `out_`
-  std::vector<size_t> groups_;   // where the open groups begin
+  size_t atom_ = 0;             // where the last atom begins in `out_`
+  std::vector<size_t> groups_;  // where the open groups begin
 };
 
 }  // namespace

@@ -46,7 +46,8 @@ void read_added(const Gpt2Folder& folder, BytePairFiles& files) {
   if (folder.added.empty()) return;
   BytePairFiles listed{.path = files.path, .key = files.key};
   read_vocabulary(parse_json(folder.added, files.path + "/added_tokens.json"), listed);
-  std::sort(listed.tokens.begin(), listed.tokens.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+  std::sort(listed.tokens.begin(), listed.tokens.end(),
+            [](const auto& a, const auto& b) { return a.second < b.second; });
   const auto special = special_names(folder, files.path);
   for (const auto& [name, id] : listed.tokens) {
     AddedToken token{.text = name};
@@ -57,7 +58,8 @@ void read_added(const Gpt2Folder& folder, BytePairFiles& files) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_gpt2_tokenizer(const Gpt2Folder& folder, const std::string& path, const std::string& key) {
+std::unique_ptr<Tokenizer> make_gpt2_tokenizer(const Gpt2Folder& folder, const std::string& path,
+                                               const std::string& key) {
   BytePairFiles files{.path = path, .key = key};
   files.pipeline.add_gpt2_split();
   read_vocabulary(parse_json(folder.vocabulary, path + "/vocab.json"), files);

@@ -39,8 +39,8 @@ void choose_ends(BytePairFiles& files, const std::string& first) {
     return std::string();
   };
   files.ends = first_of({kEndOfText, "<|end_of_text|>", "<\uFF5Cend\u2581of\u2581sentence\uFF5C>", "</s>", "<eos>"});
-  files.begins = first_of({kEndOfText, first, "<|begin_of_text|>", "<\uFF5Cbegin\u2581of\u2581sentence\uFF5C>", "<s>", "<bos>",
-                           files.ends});
+  files.begins = first_of({kEndOfText, first, "<|begin_of_text|>", "<\uFF5Cbegin\u2581of\u2581sentence\uFF5C>", "<s>",
+                           "<bos>", files.ends});
 }
 
 namespace {
@@ -54,13 +54,17 @@ bool flag_of(const Json& object, const char* name, bool standard, const BytePair
 
 void read_model(const Json& model, BytePairFiles& files) {
   const Json type = model.value("type", Json("BPE"));
-  if (type != "BPE") files.refuse("its model is {}; \"BPE\" is read, and what sentencepiece models are written as", type.dump().substr(0, 40));
+  if (type != "BPE")
+    files.refuse("its model is {}; \"BPE\" is read, and what sentencepiece models are written as",
+                 type.dump().substr(0, 40));
   if (const Json dropout = model.value("dropout", Json()); !dropout.is_null() && dropout != 0.0) {
-    files.refuse("its model has dropout {}: tokens would be drawn at random; set it to null", dropout.dump().substr(0, 40));
+    files.refuse("its model has dropout {}: tokens would be drawn at random; set it to null",
+                 dropout.dump().substr(0, 40));
   }
   for (const char* name : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     const Json value = model.value(name, Json());
-    if (!value.is_null() && value != "") files.refuse("its model has a {} ({}), which is not read", name, value.dump().substr(0, 40));
+    if (!value.is_null() && value != "")
+      files.refuse("its model has a {} ({}), which is not read", name, value.dump().substr(0, 40));
   }
   files.byte_fallback = flag_of(model, "byte_fallback", false, files);
   files.ignore_merges = flag_of(model, "ignore_merges", false, files);
@@ -100,14 +104,16 @@ void read_added_tokens(const Json& list, BytePairFiles& files) {
   }
 }
 
-// What a post-processor puts before a text; it is looked at for that alone, as a text's own tokens are not its business.
+// What a post-processor puts before a text; it is looked at for that alone, as a text's own tokens are not its
+// business.
 std::string first_special(const Json& part, const BytePairFiles& files) {
   if (part.is_null()) return "";
   const Json type = part.is_object() ? part.value("type", Json()) : Json();
   if (type == "ByteLevel") return "";
   if (type == "Sequence") {
     for (const Json& inner : part.value("processors", Json::array())) {
-      if (inner.is_object() && inner.value("type", Json()) == "Sequence") files.refuse("its post-processors are nested");
+      if (inner.is_object() && inner.value("type", Json()) == "Sequence")
+        files.refuse("its post-processors are nested");
       if (const std::string first = first_special(inner, files); !first.empty()) return first;
     }
     return "";
@@ -166,7 +172,8 @@ std::unique_ptr<Tokenizer> make_json_tokenizer(const Json& json, const std::stri
   }
   read_model(model, files);
   try {
-    files.pipeline = read_pipeline(json.value("normalizer", Json()), json.value("pre_tokenizer", Json()), files.byte_level);
+    files.pipeline =
+        read_pipeline(json.value("normalizer", Json()), json.value("pre_tokenizer", Json()), files.byte_level);
   } catch (const Unreadable& part) {
     files.refuse_text(part.what);
   }

@@ -1,5 +1,5 @@
-// See nfc.h. The library's tables are those of Unicode 9: marks that came later are neither sorted nor composed. So a text
-// is normalized in the parts between such marks.
+// See nfc.h. The library's tables are those of Unicode 9: marks that came later are neither sorted nor composed. So a
+// text is normalized in the parts between such marks.
 #include "data/nfc.h"
 
 #include <utf8proc.h>
@@ -33,8 +33,9 @@ bool is_late_mark(char32_t character) {
 void append_nfc(std::string_view text, std::string& out) {
   if (text.empty()) return;
   utf8proc_uint8_t* composed = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), utf8proc_ssize_t(text.size()),
-                                   &composed, utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
+  const auto length =
+      utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()), utf8proc_ssize_t(text.size()), &composed,
+                   utf8proc_option_t(UTF8PROC_STABLE | UTF8PROC_COMPOSE));
   const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owned(composed, &std::free);
   if (length == UTF8PROC_ERROR_NOMEM) throw std::bad_alloc();
   if (length < 0) throw UserError("a text cannot be normalized to NFC: {}", utf8proc_errmsg(length));

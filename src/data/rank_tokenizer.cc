@@ -1,5 +1,5 @@
-// tiktoken's files of ranks, a line "BASE64 RANK" for each token, and Mistral's tekken.json, which says the same and more.
-// A rank is the token's id and says how early its bytes are joined.
+// tiktoken's files of ranks, a line "BASE64 RANK" for each token, and Mistral's tekken.json, which says the same and
+// more. A rank is the token's id and says how early its bytes are joined.
 #include <algorithm>
 #include <array>
 #include <charconv>
@@ -53,7 +53,8 @@ struct Encoding {
   int64_t ranks;  // in the published file
   const char* expression;
   bool nfc;
-  std::span<const Special> special;  // of the published file; a file of other size has the first one or two behind its ranks
+  std::span<const Special>
+      special;  // of the published file; a file of other size has the first one or two behind its ranks
 };
 
 constexpr const char* kGpt2Words = R"('(?:[sdmt]|ll|ve|re)| ?\p{L}++| ?\p{N}++| ?[^\s\p{L}\p{N}]++|\s++$|\s+(?!\S)|\s)";
@@ -69,19 +70,24 @@ constexpr const char* kQwenWords =
     R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 constexpr Special kGpt2Special[] = {{"<|endoftext|>", 50256}};
-constexpr Special kCl100kSpecial[] = {{"<|endoftext|>", 100257}, {"<|fim_prefix|>", 100258}, {"<|fim_middle|>", 100259},
-                                      {"<|fim_suffix|>", 100260}, {"<|endofprompt|>", 100276}};
+constexpr Special kCl100kSpecial[] = {{"<|endoftext|>", 100257},
+                                      {"<|fim_prefix|>", 100258},
+                                      {"<|fim_middle|>", 100259},
+                                      {"<|fim_suffix|>", 100260},
+                                      {"<|endofprompt|>", 100276}};
 constexpr Special kO200kSpecial[] = {{"<|endoftext|>", 199999}, {"<|endofprompt|>", 200018}};
-constexpr Special kLlama3Special[] = {{"<|begin_of_text|>", 128000},      {"<|end_of_text|>", 128001},
-                                      {"<|start_header_id|>", 128006},    {"<|end_header_id|>", 128007},
-                                      {"<|eot_id|>", 128009},             {"<|reserved_special_token_250|>", 128255}};
-constexpr Special kQwenSpecial[] = {{"<|endoftext|>", 151643}, {"<|im_start|>", 151644}, {"<|im_end|>", 151645},
-                                    {"<|extra_204|>", 151850}};
+constexpr Special kLlama3Special[] = {{"<|begin_of_text|>", 128000},   {"<|end_of_text|>", 128001},
+                                      {"<|start_header_id|>", 128006}, {"<|end_header_id|>", 128007},
+                                      {"<|eot_id|>", 128009},          {"<|reserved_special_token_250|>", 128255}};
+constexpr Special kQwenSpecial[] = {
+    {"<|endoftext|>", 151643}, {"<|im_start|>", 151644}, {"<|im_end|>", 151645}, {"<|extra_204|>", 151850}};
 
-constexpr Encoding kEncodings[] = {
-    {"r50k_base", 50256, kGpt2Words, false, kGpt2Special},       {"p50k_base", 50280, kGpt2Words, false, kGpt2Special},
-    {"cl100k_base", 100256, kCl100kWords, false, kCl100kSpecial}, {"o200k_base", 199998, kO200kWords, false, kO200kSpecial},
-    {"llama3", 128000, kLlama3Words, false, kLlama3Special},      {"qwen", 151643, kQwenWords, true, kQwenSpecial}};
+constexpr Encoding kEncodings[] = {{"r50k_base", 50256, kGpt2Words, false, kGpt2Special},
+                                   {"p50k_base", 50280, kGpt2Words, false, kGpt2Special},
+                                   {"cl100k_base", 100256, kCl100kWords, false, kCl100kSpecial},
+                                   {"o200k_base", 199998, kO200kWords, false, kO200kSpecial},
+                                   {"llama3", 128000, kLlama3Words, false, kLlama3Special},
+                                   {"qwen", 151643, kQwenWords, true, kQwenSpecial}};
 
 const Encoding* encoding_of(const std::string& path, int64_t ranks) {
   const std::string name = std::filesystem::path(path).filename().string();
@@ -157,7 +163,8 @@ bool is_rank_file(std::string_view content) {
   return read_line(take_line(rest)).has_value();
 }
 
-std::unique_ptr<Tokenizer> make_rank_tokenizer(std::string_view content, const std::string& path, const std::string& key) {
+std::unique_ptr<Tokenizer> make_rank_tokenizer(std::string_view content, const std::string& path,
+                                               const std::string& key) {
   BytePairFiles files = rank_files(path, key);
   int64_t number = 0;
   while (!content.empty()) {
@@ -172,9 +179,10 @@ std::unique_ptr<Tokenizer> make_rank_tokenizer(std::string_view content, const s
   if (!encoding) {
     std::vector<std::string> names;
     for (const Encoding& one : kEncodings) names.emplace_back(one.name);
-    files.refuse("a file of ranks lacks the expression that divides text, and its {} ranks are those of no published one; "
-                 "put the name of the one it belongs to into the file's name ({})",
-                 files.tokens.size(), fmt::join(names, ", "));
+    files.refuse(
+        "a file of ranks lacks the expression that divides text, and its {} ranks are those of no published one; "
+        "put the name of the one it belongs to into the file's name ({})",
+        files.tokens.size(), fmt::join(names, ", "));
   }
   if (encoding->nfc) files.pipeline.normalize_to_nfc();
   add_split(encoding->expression, files);
@@ -207,8 +215,10 @@ std::unique_ptr<Tokenizer> make_tekken_tokenizer(const Json& json, const std::st
     const Json rank = token.is_object() ? token.value("rank", Json()) : Json();
     const Json text = token.is_object() ? token.value("token_bytes", Json()) : Json();
     const auto bytes = text.is_string() ? from_base64(text.get<std::string>()) : std::nullopt;
-    if (!rank.is_number_unsigned() || !bytes || bytes->empty()) files.refuse("a token is {}", token.dump().substr(0, 80));
-    if (rank.get<uint64_t>() < uint64_t(size - special)) files.tokens.emplace_back(*bytes, special + rank.get<int64_t>());
+    if (!rank.is_number_unsigned() || !bytes || bytes->empty())
+      files.refuse("a token is {}", token.dump().substr(0, 80));
+    if (rank.get<uint64_t>() < uint64_t(size - special))
+      files.tokens.emplace_back(*bytes, special + rank.get<int64_t>());
   }
   std::vector<std::string> names = {"<unk>", "<s>", "</s>"};
   if (const Json list = json.value("special_tokens", Json()); list.is_array()) {

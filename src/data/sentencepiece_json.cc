@@ -1,6 +1,7 @@
-// A sentencepiece model that was written as a tokenizer.json, put together again: by `sluice export`, by the transformers
-// library when it saves what it loaded, or as LLaMA 2's. The library writes blanks as U+2581 and has merges where
-// sentencepiece has scores; tokens are those of the original model, for which U+2581 in a text is no blank.
+// A sentencepiece model that was written as a tokenizer.json, put together again: by `sluice export`, by the
+// transformers library when it saves what it loaded, or as LLaMA 2's. The library writes blanks as U+2581 and has
+// merges where sentencepiece has scores; tokens are those of the original model, for which U+2581 in a text is no
+// blank.
 #include <algorithm>
 #include <cstring>
 #include <unordered_map>
@@ -38,7 +39,8 @@ std::string float_field(uint64_t field, float value) {
 std::string model_bytes(const SentencePieceModel& model) {
   std::string bytes;
   for (const auto& piece : model.pieces) {
-    bytes += bytes_field(1, bytes_field(1, piece.text) + float_field(2, piece.score) + number_field(3, uint64_t(piece.type)));
+    bytes += bytes_field(
+        1, bytes_field(1, piece.text) + float_field(2, piece.score) + number_field(3, uint64_t(piece.type)));
   }
   const auto unknown = std::find_if(model.pieces.begin(), model.pieces.end(),
                                     [](const auto& piece) { return piece.type == PieceType::kUnknown; });
@@ -75,7 +77,8 @@ class Reader {
  private:
   template <class... Args>
   [[noreturn]] void refuse(fmt::format_string<Args...> text, Args&&... args) const {
-    throw UserError("{}: {} cannot be used as a tokenizer: {}", key_, path_, fmt::format(text, std::forward<Args>(args)...));
+    throw UserError("{}: {} cannot be used as a tokenizer: {}", key_, path_,
+                    fmt::format(text, std::forward<Args>(args)...));
   }
 
   void read_normalizer(const Json& part) {
@@ -115,13 +118,16 @@ class Reader {
       const bool special = token.value("special", Json(false)) == true;
       const auto found = ids.find(text);
       if (found != ids.end() && found->second != id) {
-        refuse("the added token \"{}\" has the id {}, but {} in the vocabulary", text.substr(0, 80), id.dump(), found->second);
+        refuse("the added token \"{}\" has the id {}, but {} in the vocabulary", text.substr(0, 80), id.dump(),
+               found->second);
       }
       if (found == ids.end()) {
         if (id != model_.pieces.size()) {
-          refuse("the added token \"{}\" has the id {}, but the next is {}", text.substr(0, 80), id.dump(), model_.pieces.size());
+          refuse("the added token \"{}\" has the id {}, but the next is {}", text.substr(0, 80), id.dump(),
+                 model_.pieces.size());
         }
-        if (!special) refuse("\"{}\" is added to a sentencepiece model's vocabulary and not special", text.substr(0, 80));
+        if (!special)
+          refuse("\"{}\" is added to a sentencepiece model's vocabulary and not special", text.substr(0, 80));
         ids.emplace(text, int64_t(model_.pieces.size()));
         model_.pieces.push_back({text, 0, PieceType::kControl});
         continue;
@@ -151,7 +157,8 @@ class Reader {
       model_.pieces.push_back({entry[0].get<std::string>(), entry[1].get<float>(), PieceType::kNormal});
     }
     const Json unknown = inner.value("unk_id", Json());
-    if (!unknown.is_number_unsigned() || unknown >= model_.pieces.size()) refuse("its unk_id is {}", unknown.dump().substr(0, 40));
+    if (!unknown.is_number_unsigned() || unknown >= model_.pieces.size())
+      refuse("its unk_id is {}", unknown.dump().substr(0, 40));
     read_types(model_.pieces[unknown.get<size_t>()].text);
   }
 
@@ -180,7 +187,8 @@ class Reader {
     if (!merge.is_string()) return {};
     const auto line = merge.get<std::string>();
     const size_t blank = line.find(' ');
-    return blank == line.npos ? std::pair<std::string, std::string>{} : std::pair(line.substr(0, blank), line.substr(blank + 1));
+    return blank == line.npos ? std::pair<std::string, std::string>{}
+                              : std::pair(line.substr(0, blank), line.substr(blank + 1));
   }
 
   // The first merges give the best pieces; all that give one piece stand together.
@@ -263,7 +271,8 @@ bool marks_blanks(const Json& part) {
 
 bool is_sentencepiece_json(const Json& json) {
   const Json& model = json.at("model");
-  return (model.is_object() && model.value("type", Json()) == "Unigram") || marks_blanks(json.value("normalizer", Json()));
+  return (model.is_object() && model.value("type", Json()) == "Unigram") ||
+         marks_blanks(json.value("normalizer", Json()));
 }
 
 std::unique_ptr<Tokenizer> make_sentencepiece_json(const Json& json, const std::string& path, const std::string& key) {

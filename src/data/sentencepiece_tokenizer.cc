@@ -11,6 +11,7 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
+#include "data/byte_level.h"
 #include "data/sentencepiece_model.h"
 #include "data/tokenizer_files.h"
 #include "data/word_cache.h"
@@ -30,13 +31,6 @@ std::string with_blanks(std::string_view piece) {
     at += blank ? kBlankMark.size() : 1;
   }
   return text;
-}
-
-// The byte of a piece "<0xE2>", or -1.
-int byte_of(std::string_view piece) {
-  const auto digit = [](char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; };
-  if (piece.size() != 6 || piece.substr(0, 3) != "<0x" || piece[5] != '>') return -1;
-  return digit(piece[3]) < 0 || digit(piece[4]) < 0 ? -1 : digit(piece[3]) * 16 + digit(piece[4]);
 }
 
 // A later field of a message wins, so that this behind a model takes its blank before the text away: it is added here,
@@ -90,7 +84,7 @@ class SentencePieceTokenizer final : public Tokenizer {
     int64_t bytes = 0;
     for (const auto& piece : model.pieces) {
       if (piece.type == PieceType::kByte) {
-        const int byte = byte_of(piece.text);
+        const int byte = byte_of_name(piece.text);
         if (byte < 0) throw UserError("{}: {} is damaged: \"{}\" is not the name of a byte", key, path, piece.text);
         byte_tokens_[size_t(byte)] = int32_t(texts_.size());
         ++bytes;

@@ -25,7 +25,8 @@ void TextPipeline::add_literal_split(std::string_view text, Behavior behavior, b
 void TextPipeline::add(Expression expression, std::string_view spelled, Behavior behavior, bool inverted) {
   // To what is isolated it is the same which parts match.
   const bool isolated = behavior == Behavior::kIsolated;
-  description_ += fmt::format("split {} {} {} {};", int(behavior), isolated ? false : inverted, spelled.size(), spelled);
+  description_ +=
+      fmt::format("split {} {} {} {};", int(behavior), isolated ? false : inverted, spelled.size(), spelled);
   steps_.push_back({std::move(expression), behavior, inverted});
 }
 
@@ -49,7 +50,8 @@ void TextPipeline::divide(std::string_view text, const std::function<void(std::s
   divide(0, text, on_word);
 }
 
-void TextPipeline::divide(size_t step, std::string_view text, const std::function<void(std::string_view)>& on_word) const {
+void TextPipeline::divide(size_t step, std::string_view text,
+                          const std::function<void(std::string_view)>& on_word) const {
   if (step == steps_.size()) return on_word(text);
   if (step + 1 == steps_.size()) return split(steps_[step], text, on_word);
   split(steps_[step], text, [&](std::string_view part) { divide(step + 1, part, on_word); });
@@ -83,7 +85,8 @@ std::vector<Part> joined(std::vector<Part> parts, TextPipeline::Behavior behavio
   std::vector<Part> out;
   bool last_match = false, first = true;
   for (const Part& part : parts) {
-    const bool joins = behavior == kContiguous ? !first && part.match == last_match : !first && part.match && !last_match;
+    const bool joins =
+        behavior == kContiguous ? !first && part.match == last_match : !first && part.match && !last_match;
     if (joins) {
       out.back().begin = std::min(out.back().begin, part.begin);
       out.back().end = std::max(out.back().end, part.end);
@@ -112,8 +115,9 @@ void TextPipeline::split(const Step& step, std::string_view text,
   if (step.behavior == Behavior::kIsolated || step.behavior == Behavior::kRemoved) {
     for_each_part(*step.expression, text, [&](const Part& part) {
       if (step.behavior == Behavior::kRemoved && !part.match) {
-        throw UserError("the tokenizer's expression {} leaves {} bytes of a text out: such a text cannot be encoded with it",
-                        step.expression->shown(), part.end - part.begin);
+        throw UserError(
+            "the tokenizer's expression {} leaves {} bytes of a text out: such a text cannot be encoded with it",
+            step.expression->shown(), part.end - part.begin);
       }
       on_part(text.substr(part.begin, part.end - part.begin));
     });
@@ -124,7 +128,8 @@ void TextPipeline::split(const Step& step, std::string_view text,
     part.match ^= step.inverted;
     parts.push_back(part);
   });
-  for (const Part& part : joined(std::move(parts), step.behavior)) on_part(text.substr(part.begin, part.end - part.begin));
+  for (const Part& part : joined(std::move(parts), step.behavior))
+    on_part(text.substr(part.begin, part.end - part.begin));
 }
 
 // ---- from JSON ------------------------------------------------------------------------------------------------------
@@ -139,14 +144,16 @@ std::string type_of(const Json& part, const char* what) {
 
 const Json& list_of(const Json& part, const char* what, const char* key) {
   const auto list = part.find(key);
-  if (list == part.end() || !list->is_array()) throw Unreadable{fmt::format("its {} \"Sequence\" has no list \"{}\"", what, key)};
+  if (list == part.end() || !list->is_array())
+    throw Unreadable{fmt::format("its {} \"Sequence\" has no list \"{}\"", what, key)};
   return *list;
 }
 
 bool flag_of(const Json& part, const char* key, bool standard) {
   const auto value = part.find(key);
   if (value == part.end() || value->is_null()) return standard;
-  if (!value->is_boolean()) throw Unreadable{fmt::format("\"{}\" is {} and not true or false", key, value->dump().substr(0, 40))};
+  if (!value->is_boolean())
+    throw Unreadable{fmt::format("\"{}\" is {} and not true or false", key, value->dump().substr(0, 40))};
   return value->get<bool>();
 }
 
@@ -155,7 +162,8 @@ void read_normalizer(const Json& part, TextPipeline& pipeline) {
   const std::string type = type_of(part, "normalizer");
   if (type == "Sequence") {
     for (const Json& inner : list_of(part, "normalizer", "normalizers")) {
-      if (inner.is_object() && inner.value("type", Json()) == "Sequence") throw Unreadable{"its normalizers are nested"};
+      if (inner.is_object() && inner.value("type", Json()) == "Sequence")
+        throw Unreadable{"its normalizers are nested"};
       read_normalizer(inner, pipeline);
     }
   } else if (type == "NFC") {
@@ -204,7 +212,8 @@ void read_pre_tokenizer(const Json& part, TextPipeline& pipeline, bool& byte_lev
   if (type == "ByteLevel") {
     byte_level = true;
     const bool blank = flag_of(part, "add_prefix_space", true);
-    if (blank && !first) throw Unreadable{"its pre-tokenizer \"ByteLevel\" puts a blank before every word (add_prefix_space)"};
+    if (blank && !first)
+      throw Unreadable{"its pre-tokenizer \"ByteLevel\" puts a blank before every word (add_prefix_space)"};
     if (blank) pipeline.put_blank_before();
     if (flag_of(part, "use_regex", true)) pipeline.add_gpt2_split();
   } else if (type == "Split") {
@@ -214,8 +223,8 @@ void read_pre_tokenizer(const Json& part, TextPipeline& pipeline, bool& byte_lev
     pipeline.add_split("\\p{N}", ExpressionDialect::kRuby,
                        each ? TextPipeline::Behavior::kIsolated : TextPipeline::Behavior::kContiguous, false);
   } else {
-    throw Unreadable{fmt::format("its pre-tokenizer \"{}\" is not read; ByteLevel, Split, Digits and a Sequence of them are",
-                                 type)};
+    throw Unreadable{
+        fmt::format("its pre-tokenizer \"{}\" is not read; ByteLevel, Split, Digits and a Sequence of them are", type)};
   }
 }
 

@@ -1,5 +1,5 @@
-// What happens to a text before the words reach byte-pair encoding: it is normalized and divided, as the "normalizer" and
-// the "pre_tokenizer" of a tokenizer.json say.
+// What happens to a text before the words reach byte-pair encoding: it is normalized and divided, as the "normalizer"
+// and the "pre_tokenizer" of a tokenizer.json say.
 #pragma once
 
 #include <functional>
@@ -15,8 +15,8 @@ namespace sluice {
 
 class TextPipeline {
  public:
-  // What the library does with the matches of an expression. `kRemoved` leaves them out, which is only read the other way
-  // round (`inverted`): then what does not match is left out, and a text that has any is refused.
+  // What the library does with the matches of an expression. `kRemoved` leaves them out, which is only read the other
+  // way round (`inverted`): then what does not match is left out, and a text that has any is refused.
   enum class Behavior { kIsolated, kRemoved, kMergedWithPrevious, kMergedWithNext, kContiguous };
 
   static constexpr std::string_view kGpt2 = "gpt2;";  // description() of GPT-2's own
@@ -51,8 +51,8 @@ class TextPipeline {
   bool nfc_ = false, blank_before_ = false;
 };
 
-// The parts of a tokenizer.json; both may be null. `byte_level` becomes whether bytes are what is encoded, not characters.
-// Throws Unreadable, which names the part.
+// The parts of a tokenizer.json; both may be null. `byte_level` becomes whether bytes are what is encoded, not
+// characters. Throws Unreadable, which names the part.
 TextPipeline read_pipeline(const Json& normalizer, const Json& pre_tokenizer, bool& byte_level);
 
 }  // namespace sluice

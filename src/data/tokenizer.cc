@@ -7,7 +7,7 @@
 #include <filesystem>
 
 #include "base/error.h"
-#include "base/files.h"
+#include "base/input_file.h"
 #include "base/json_text.h"
 #include "base/limits.h"
 #include "data/tokenizer_files.h"
@@ -64,9 +64,13 @@ std::unique_ptr<Tokenizer> load_json(const std::string& path, const std::string&
   throw UserError("{}: {} is no tokenizer: it has neither \"characters\" nor \"model\"", key, path);
 }
 
+std::string read_tokenizer_file(const fs::path& path) {
+  return read_regular_file(path, kMostTokenizerBytes, "a tokenizer");
+}
+
 // A .model file, whose name both sentencepiece's and LLaMA 3's ranks go by, or a file of ranks.
 std::unique_ptr<Tokenizer> load_model(const std::string& path, const std::string& key) {
-  const std::string content = read_file(path);
+  const std::string content = read_tokenizer_file(path);
   return is_rank_file(content) ? make_rank_tokenizer(content, path, key) : make_sentencepiece(content, path, key);
 }
 
@@ -75,8 +79,8 @@ std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::strin
   if (fs::exists(model)) return load_model(model.string(), key);
   if (fs::exists(json)) return load_json(json.string(), key);  // it says more than the two below, which may lie beside it
   if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) {
-    const auto optional = [&](const char* name) { return fs::exists(folder / name) ? read_file(folder / name) : ""; };
-    return make_gpt2_tokenizer({read_file(folder / "vocab.json"), read_file(folder / "merges.txt"),
+    const auto optional = [&](const char* name) { return fs::exists(folder / name) ? read_tokenizer_file(folder / name) : ""; };
+    return make_gpt2_tokenizer({read_tokenizer_file(folder / "vocab.json"), read_tokenizer_file(folder / "merges.txt"),
                                 optional("added_tokens.json"), optional("special_tokens_map.json")},
                                path, key);
   }

@@ -1,5 +1,5 @@
-// Byte-pair encodings of other models than GPT-2's: the tokens that the libraries tokenizers and tiktoken make of hard texts
-// (tests/golden/make_tokenizer_golden.py), refusals, and time that grows with the text alone.
+// Byte-pair encodings of other models than GPT-2's: the tokens that the libraries tokenizers and tiktoken make of hard
+// texts (tests/golden/make_tokenizer_golden.py), refusals, and time that grows with the text alone.
 #include <gtest/gtest.h>
 
 #include <chrono>
@@ -9,7 +9,7 @@
 #include "base/json_text.h"
 #include "base/source_folder.h"
 #include "data/added_tokens.h"
-#include "data/byte_level.h"
+#include "data/expression_syntax.h"
 #include "data/nfc.h"
 #include "data/sentencepiece_model.h"
 #include "data/temp_folder.h"
@@ -71,7 +71,8 @@ TEST(JsonTokenizer, AgreesWithTheLibrary) {
     expect_golden(*tokenizer, one["tokens"], name);
     EXPECT_TRUE(hashes.insert(tokenizer->hash()).second) << name;
     if (name == "qwen" || name == "prefix") continue;  // these change text
-    for (const Json& text : golden()["texts"]) EXPECT_EQ(tokenizer->decode(encode(*tokenizer, text.get<std::string>())), text);
+    for (const Json& text : golden()["texts"])
+      EXPECT_EQ(tokenizer->decode(encode(*tokenizer, text.get<std::string>())), text);
   }
 }
 
@@ -92,12 +93,16 @@ TEST(RankTokenizer, AgreesWithTiktoken) {
     const auto tokenizer = load_tokenizer(folder.write("small." + name + ".tiktoken", file), "data.tokenizer");
     EXPECT_STREQ(tokenizer->type(), "tiktoken");
     EXPECT_EQ(tokenizer->vocab_size(), name == "llama3" ? 602 : 601);
-    EXPECT_EQ(tokenizer->token_bytes(tokenizer->end_of_text()), name == "llama3" ? "<|begin_of_text|>" : "<|endoftext|>");
+    EXPECT_EQ(tokenizer->token_bytes(tokenizer->end_of_text()),
+              name == "llama3" ? "<|begin_of_text|>" : "<|endoftext|>");
     expect_golden(*tokenizer, one["tokens"], name);
-    for (const Json& text : golden()["texts"]) EXPECT_EQ(tokenizer->decode(encode(*tokenizer, text.get<std::string>())), text);
+    for (const Json& text : golden()["texts"])
+      EXPECT_EQ(tokenizer->decode(encode(*tokenizer, text.get<std::string>())), text);
   }
-  const auto message = message_of<UserError>([&] { load_tokenizer(folder.write("tokenizer.model", file), "data.tokenizer"); });
-  EXPECT_NE(message.find("its 600 ranks are those of no published one; put the name of the one it belongs to"), message.npos)
+  const auto message =
+      message_of<UserError>([&] { load_tokenizer(folder.write("tokenizer.model", file), "data.tokenizer"); });
+  EXPECT_NE(message.find("its 600 ranks are those of no published one; put the name of the one it belongs to"),
+            message.npos)
       << message;
   const auto damaged = message_of<UserError>(
       [&] { load_tokenizer(folder.write("cl100k_base.tiktoken", file + "not base64 1\n"), "data.tokenizer"); });
@@ -106,8 +111,9 @@ TEST(RankTokenizer, AgreesWithTiktoken) {
 
 TEST(RankTokenizer, TekkenNumbersItsTokensBehindTheSpecialOnes) {
   const TempFolder folder;
-  Json json = {{"config", {{"pattern", "[a-z]+|[^a-z]"}, {"default_vocab_size", 260}, {"default_num_special_tokens", 3}}},
-               {"vocab", Json::array()}};
+  Json json = {
+      {"config", {{"pattern", "[a-z]+|[^a-z]"}, {"default_vocab_size", 260}, {"default_num_special_tokens", 3}}},
+      {"vocab", Json::array()}};
   static constexpr char kDigits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   for (int byte = 0; byte < 256; ++byte) {
     const std::string text{kDigits[byte >> 2], kDigits[(byte & 3) << 4], '=', '='};
@@ -122,7 +128,8 @@ TEST(RankTokenizer, TekkenNumbersItsTokensBehindTheSpecialOnes) {
   EXPECT_EQ(tokenizer->vocab_size(), 260);
   json["config"]["pattern"] = "[a-z]+";
   const auto narrow = load_tokenizer(folder.write("tekken.json", json.dump()), "data.tokenizer");
-  EXPECT_NE(message_of<UserError>([&] { encode(*narrow, "ab c"); }).find("leaves 1 bytes of a text out"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] { encode(*narrow, "ab c"); }).find("leaves 1 bytes of a text out"),
+            std::string::npos);
 }
 
 TEST(JsonTokenizer, RefusalsNameThePart) {
@@ -135,26 +142,41 @@ TEST(JsonTokenizer, RefusalsNameThePart) {
   const auto has = [](const std::string& message, const char* part) {
     return message.find(part) != message.npos ? testing::AssertionSuccess() : testing::AssertionFailure() << message;
   };
-  const auto pre = [&](const char* text) {
-    return refused([&](Json& j) { j["pre_tokenizer"] = Json::parse(text); });
-  };
-  EXPECT_TRUE(has(refused([](Json& j) { j["normalizer"] = {{"type", "Lowercase"}}; }), "its normalizer \"Lowercase\" is not read; NFC is"));
+  const auto pre = [&](const char* text) { return refused([&](Json& j) { j["pre_tokenizer"] = Json::parse(text); }); };
+  EXPECT_TRUE(has(refused([](Json& j) {
+                    j["normalizer"] = {{"type", "Lowercase"}};
+                  }),
+                  "its normalizer \"Lowercase\" is not read; NFC is"));
   EXPECT_TRUE(has(pre(R"({"type": "Metaspace"})"), "its pre-tokenizer \"Metaspace\" is not read"));
-  EXPECT_TRUE(has(pre(R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": false}, {"type": "Digits"}]})"),
-                  "its pre-tokenizer \"Digits\" stands behind \"ByteLevel\""));
-  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "\\s"}, "behavior": "Removed", "invert": false})"), "removes text"));
-  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated", "invert": false})"), "PCRE2 cannot read"));
-  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "[a&&b]"}, "behavior": "Isolated", "invert": false})"), "\"&&\" within a class"));
-  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "\\bx"}, "behavior": "Isolated", "invert": false})"), "\"\\b\", which is not understood"));
+  EXPECT_TRUE(has(
+      pre(R"({"type": "Sequence", "pretokenizers": [{"type": "ByteLevel", "add_prefix_space": false}, {"type": "Digits"}]})"),
+      "its pre-tokenizer \"Digits\" stands behind \"ByteLevel\""));
+  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "\\s"}, "behavior": "Removed", "invert": false})"),
+                  "removes text"));
+  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "(a"}, "behavior": "Isolated", "invert": false})"),
+                  "PCRE2 cannot read"));
+  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "[a&&b]"}, "behavior": "Isolated", "invert": false})"),
+                  "\"&&\" within a class"));
+  EXPECT_TRUE(has(pre(R"({"type": "Split", "pattern": {"Regex": "\\bx"}, "behavior": "Isolated", "invert": false})"),
+                  "\"\\b\", which is not understood"));
   EXPECT_TRUE(has(refused([](Json& j) { j["post_processor"] = {{"type", "New"}}; }), "its post-processor \"New\""));
   EXPECT_TRUE(has(refused([](Json& j) { j["decoder"] = {{"type", "WordPiece"}}; }), "its decoder \"WordPiece\""));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["type"] = "WordLevel"; }), "its model is \"WordLevel\""));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["dropout"] = 0.1; }), "its model has dropout 0.1"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["end_of_word_suffix"] = "</w>"; }), "end_of_word_suffix"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"].erase("!"); j["model"]["unk_token"] = "?!?"; }), "its unk_token \"?!?\" is no token"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["added_tokens"][1]["id"] = 5; }), "the added token \"<|im_start|>\" has the id 5, but as the library tokenizers numbers them it is 601"));
+  EXPECT_TRUE(has(refused([](Json& j) {
+                    j["added_tokens"] = Json::array();
+                    j["model"]["merges"] = Json::array();
+                    j["model"]["vocab"].erase("!");
+                    j["model"]["unk_token"] = "?!?";
+                  }),
+                  "its unk_token \"?!?\" is no token"));
+  EXPECT_TRUE(
+      has(refused([](Json& j) { j["added_tokens"][1]["id"] = 5; }),
+          "the added token \"<|im_start|>\" has the id 5, but as the library tokenizers numbers them it is 601"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"]["!"] = 1 << 23; }), "has the id 8388608, but there are"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back(j["model"]["merges"][0]); }), "stands there twice"));
+  EXPECT_TRUE(
+      has(refused([](Json& j) { j["model"]["merges"].push_back(j["model"]["merges"][0]); }), "stands there twice"));
 }
 
 TEST(JsonTokenizer, ABosOfThePostProcessorStandsBeforeTexts) {
@@ -162,7 +184,8 @@ TEST(JsonTokenizer, ABosOfThePostProcessorStandsBeforeTexts) {
   Json json = case_of("llama3");
   json["added_tokens"][0]["content"] = "<|begin_of_text|>";
   json["added_tokens"][1]["content"] = "<|end_of_text|>";
-  json["post_processor"] = Json::parse(R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
+  json["post_processor"] =
+      Json::parse(R"({"type": "Sequence", "processors": [{"type": "ByteLevel"}, {"type": "TemplateProcessing",
       "single": [{"SpecialToken": {"id": "<|begin_of_text|>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]}]})");
   const auto tokenizer = load(folder, json);
   EXPECT_EQ(tokenizer->end_of_text(), 600);
@@ -183,7 +206,8 @@ TEST(JsonTokenizer, GapsInIdsAndBytesWithoutATokenAreTold) {
   json["model"]["vocab"].erase("!");
   json["model"]["merges"] = Json::array();
   const auto lacking = load(folder, json);
-  EXPECT_EQ(message_of<UserError>([&] { encode(*lacking, "a!"); }).substr(0, 36), "the text has the byte 0x21, which bp");
+  EXPECT_EQ(message_of<UserError>([&] { encode(*lacking, "a!"); }).substr(0, 36),
+            "the text has the byte 0x21, which bp");
 }
 
 // ---- a sentencepiece model that came back as a tokenizer.json -------------------------------------------------------
@@ -194,7 +218,8 @@ TEST(JsonTokenizer, ExportedSentencePieceModelsGiveTheirTokensAgain) {
     TokenizerTraining options;
     options.type = type;
     options.vocab_size = 600;
-    const auto file = train_tokenizer({(source_folder() / "README.md").string()}, {}, options, [](const DocumentReader&) {}).file;
+    const auto file =
+        train_tokenizer({(source_folder() / "README.md").string()}, {}, options, [](const DocumentReader&) {}).file;
     const auto original = load_tokenizer(folder.write("t.model", file), "data.tokenizer");
     const Json json = sentencepiece_json(parse_sentencepiece_model(file, "t.model", "test"));
     const auto back = load(folder, json);
@@ -215,11 +240,13 @@ TEST(JsonTokenizer, ExportedSentencePieceModelsGiveTheirTokensAgain) {
     Json other = json;
     if (other["model"]["type"] == "BPE") {
       other["model"]["merges"].erase(5);
-      EXPECT_NE(message_of<UserError>([&] { load(folder, other); }).find("not those of a sentencepiece model"), std::string::npos);
+      EXPECT_NE(message_of<UserError>([&] { load(folder, other); }).find("not those of a sentencepiece model"),
+                std::string::npos);
     }
     other = json;
     other["normalizer"]["normalizers"].push_back({{"type", "NFKC"}});
-    EXPECT_NE(message_of<UserError>([&] { load(folder, other); }).find("its normalizer \"NFKC\" is not read"), std::string::npos);
+    EXPECT_NE(message_of<UserError>([&] { load(folder, other); }).find("its normalizer \"NFKC\" is not read"),
+              std::string::npos);
   }
 }
 
@@ -250,7 +277,9 @@ TEST(AddedTokens, TheLongestOfTheLeftmostCounts) {
   tokens.assign(list);
   const auto divided = [&](std::string_view text) {
     std::string out;
-    tokens.divide(text, [&](std::string_view part) { out += fmt::format("[{}]", part); }, [&](int32_t id) { out += fmt::format("{}", id); });
+    tokens.divide(
+        text, [&](std::string_view part) { out += fmt::format("[{}]", part); },
+        [&](int32_t id) { out += fmt::format("{}", id); });
     return out;
   };
   EXPECT_EQ(divided("abcde"), "2[e]");
@@ -259,6 +288,28 @@ TEST(AddedTokens, TheLongestOfTheLeftmostCounts) {
   EXPECT_EQ(divided(" ab ab"), "[ ]1[ ]1");
   EXPECT_EQ(divided("specialxspecial"), "[special]4[special]");
   EXPECT_EQ(divided(""), "");
+}
+
+TEST(Expression, IsTranslatedFromItsDialect) {
+  const auto ruby = [](const char* pattern) { return translate_expression(pattern, ExpressionDialect::kRuby); };
+  const auto rust = [](const char* pattern) { return translate_expression(pattern, ExpressionDialect::kRust); };
+  EXPECT_EQ(ruby("\\p{N}{1,3}+"), "(?:\\p{N}{1,3})+");
+  EXPECT_EQ(rust("\\p{N}{1,3}+"), "\\p{N}{1,3}+");
+  EXPECT_EQ(ruby("(a|b){2}?c{,3}{"), "(?:(?:a|b){2})?c{0,3}\\{");
+  EXPECT_EQ(ruby("(?m:.)\\h"), "(?s:.)[0-9A-Fa-f]");
+  EXPECT_EQ(ruby("\\p{Han}\\p{^Lu}\\pL\\u4e00"), "\\p{sc:Han}\\P{Lu}\\p{L}\\x{4e00}");
+  EXPECT_EQ(ruby("[\\d-a-c-\\p{L}x-z]"), "[\\p{Nd}\\-a-c\\-\\p{L}x-z]");
+  for (const char* pattern : {"(", "[a", "a)", "\\", "\\p{L", "(?<n>a)", "\\1", "\\G", "[[:alpha:]]", "(?x: a)", "\\xff"}) {
+    EXPECT_THROW(Expression(pattern, ExpressionDialect::kRuby), Unreadable) << pattern;
+  }
+}
+
+TEST(Expression, GivesUpWithASentence) {
+  const Expression slow("(?:a|aa)+(?:a|aa)+(?:a|aa)+b", ExpressionDialect::kRuby);
+  const std::string text = std::string(3000, 'a') + "xb";
+  size_t begin = 0, end = 0;
+  const auto message = message_of<UserError>([&] { Expression::Matches(slow, text).next(begin, end); });
+  EXPECT_NE(message.find("cannot be matched from byte 0 of a piece of 3002 bytes: "), message.npos) << message;
 }
 
 TEST(Nfc, ComposesAsTheLibrary) {
@@ -284,7 +335,8 @@ TEST(JsonTokenizer, HalfAMillionAddedTokensAndLongRunsTakeTimeInProportion) {
   std::string text;
   for (int i = 0; i < 100'000; ++i) text += "<extra_<extra_7>";
   int64_t found = 0, rest = 0;
-  tokens.divide(text, [&](std::string_view part) { rest += int64_t(part.size()); }, [&](int32_t id) { found += id == 7; });
+  tokens.divide(
+      text, [&](std::string_view part) { rest += int64_t(part.size()); }, [&](int32_t id) { found += id == 7; });
   EXPECT_EQ(found, 100'000);
   EXPECT_EQ(rest, 700'000);
   const TempFolder folder;

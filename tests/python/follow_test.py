@@ -1,7 +1,7 @@
 import os
 
 from sluice.follow import Follower, follow
-from sluice.runs import RunError, read_object
+from sluice.runs import RunError
 
 from folders import FolderTest, text_of, train_line
 
@@ -76,5 +76,5 @@ class Following(FolderTest):
 
         target = Target()
         target.folder = folder
-        follow([target], 0.01, read_object)
+        follow([target], 0.01)
         self.assertEqual(target.seen, [1, 2])

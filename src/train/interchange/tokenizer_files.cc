@@ -22,7 +22,7 @@ using PieceType = SentencePieceModel::PieceType;
 // What AutoTokenizer and load_tokenizer look for.
 constexpr std::array kFiles = {
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
-    "merges.txt"};
+    "merges.txt",     "added_tokens.json",     "tekken.json"};
 
 void write_json(const fs::path& path, const Json& json) {
   write_file_atomic(path, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -110,7 +110,8 @@ Json library_files(const std::string& path_or_name, const Tokenizer& tokenizer, 
 
 // Ranks of tiktoken and tekken.json, which the library cannot read.
 void copy_as_it_is(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder, std::string& note) {
-  const fs::path path = fs::is_directory(path_or_name) ? fs::path(path_or_name) / "tekken.json" : fs::path(path_or_name);
+  fs::path path = path_or_name;
+  if (fs::is_directory(path)) path /= fs::exists(path / "tokenizer.model") ? "tokenizer.model" : "tekken.json";
   write_file_atomic(folder / path.filename(), read_file(path));
   add_note(note, fmt::format("there is no tokenizer.json for {}: its own file is in the folder, and AutoTokenizer cannot load it",
                              tokenizer.name()));
