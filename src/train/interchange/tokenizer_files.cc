@@ -87,7 +87,8 @@ Json read_tokenizer_json(const fs::path& path) { return read_json_file(path, kMo
 Json added_tokens(const fs::path& path, const Tokenizer& tokenizer) {
   Json out = Json::array();
   if (!fs::exists(path)) return out;
-  for (const auto& [name, id] : read_tokenizer_json(path).items()) {
+  const Json listed = read_tokenizer_json(path);  // items() keeps a reference
+  for (const auto& [name, id] : listed.items()) {
     std::vector<int32_t> tokens;
     tokenizer.encode(name, tokens);
     out.push_back(added_token(id.get<int64_t>(), name, tokens != std::vector<int32_t>{id.get<int32_t>()}));
