@@ -11,7 +11,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const ForeignModel foreign = read_foreign_config(json, "fuzz", 0);
     const bool only_read = foreign.architecture == Architecture::kOpt || foreign.architecture == Architecture::kGptNeoX;
     const Architecture architecture = only_read ? native_architecture(foreign.model) : foreign.architecture;
-    const Architecture architecture = native_architecture(foreign.model);
     const Json config = exported_config(architecture, foreign.model, "float32", nullptr, foreign.first_token);
     const Json before = model_group(foreign.model), after = model_group(read_foreign_config(config, "fuzz", 0).model);
     for (const char* key : {"vocab_size", "context", "layers", "heads", "kv_heads", "width", "mlp_width", "norm", "mlp",
