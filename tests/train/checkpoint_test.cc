@@ -261,6 +261,34 @@ TEST_F(CheckpointTest, WhatCannotBeReadNowIsNoDamage) {
   EXPECT_EQ(list_checkpoints(run("checkpoints")), (std::vector<int64_t>{10, 20}));
 }
 
+// Edited by hand, with the checksum made right again: what is read has the type that it should, or is told in our words.
+TEST_F(CheckpointTest, StatesOfOtherTypesAreDamaged) {
+  CheckpointStore store = this->store();
+  save(store, 10);
+  const std::string path = run("checkpoints/step_00000010/state.json");
+  const Json whole = Json::parse(read_file(path));
+  const auto said_of = [&](const char* pointer, const Json& value) {
+    Json state = whole;
+    state[Json::json_pointer(pointer)] = value;
+    state.erase("xxh3");
+    state["xxh3"] = checksum_text(checksum_of(state.dump()));
+    write_file_atomic(path, state.dump(2));
+    return message_of<CheckpointDamaged>([&] { verify_checkpoint(run("checkpoints/step_00000010")); });
+  };
+  const auto expect_said = [&](const char* pointer, const Json& value, const std::string& sentence) {
+    const std::string said = said_of(pointer, value);
+    EXPECT_NE(said.find(path + ": " + sentence), std::string::npos) << said;
+  };
+  expect_said("/step", "ten", "step must be an integer of at least 0, got the string \"ten\"");
+  expect_said("/step", -1, "step must be an integer of at least 0, got the number -1");
+  expect_said("/step", ~uint64_t{0}, "step must be an integer of at least 0, got the number 18446744073709551615");
+  expect_said("/metrics", Json::array(), "metrics must be an object, got a list");
+  expect_said("/metrics/bytes", 1.5, "metrics.bytes must be an integer of at least 0, got the number 1.5");
+  expect_said("/files/model.safetensors/xxh3", "-1", "files.model.safetensors.xxh3 must be a checksum");
+  expect_said("/files/model.safetensors/xxh3", std::string(17, 'f'), "files.model.safetensors.xxh3 must be a checksum");
+  expect_said("/model_fingerprint", nullptr, "model_fingerprint must be a string, got null");
+}
+
 TEST_F(CheckpointTest, DamagedOnesAreSetAside) {
   CheckpointStore store = this->store();
   for (const int64_t step : {10, 20, 30}) save(store, step);
