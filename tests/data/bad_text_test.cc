@@ -105,7 +105,7 @@ TEST(BadText, TheRestOfALongLineIsNoSeparator) {
   TextOptions options;
   options.separator = "--";
   options.split_bytes = 10;
-  const std::string path = folder.write("t", std::string(20, 'x') + "--\ny\n--\nz");
+  const std::string path = folder.write("t", "xxxxxxxxxxxxxxxxxxxx--\ny\n--\nz");
   EXPECT_EQ(read(path, options).documents, (Documents{std::string(10, 'x'), std::string(10, 'x'), "--\ny\n", "z"}));
   options.split_bytes = 0;
   options.max_document_bytes = 10;

@@ -221,7 +221,10 @@ TEST(SentencePieceFile, DamagedOnesAreRefused) {
   const auto refused = [&](const std::string& bytes) {
     return message_of<UserError>([&] { load_tokenizer(folder.write("bad.model", bytes), "data.tokenizer"); });
   };
-  EXPECT_NE(refused(model.substr(0, model.size() / 2)).find("is not a sentencepiece model, or damaged"), std::string::npos);
+  EXPECT_NE(refused(model.substr(0, 5)).find("is not a sentencepiece model, or damaged"), std::string::npos);
+  for (size_t i = 0; i < 8; ++i) {  // within a piece, and behind one
+    EXPECT_NE(refused(model.substr(0, model.size() / 2 + i)).find("sentencepiece model"), std::string::npos);
+  }
   EXPECT_NE(refused("").find("it has no pieces"), std::string::npos);
   EXPECT_NE(refused("hello").find("is not a sentencepiece model, or damaged"), std::string::npos);
   // A second piece of the same text, as a message of field 1 behind the model: "the" is a piece of any English text.

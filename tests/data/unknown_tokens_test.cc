@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "base/utf8.h"
+#include "base/error.h"
 #include "data/encode_corpus.h"
 #include "data/temp_folder.h"
 #include "data/tokenizer.h"
@@ -95,9 +95,10 @@ TEST(UnknownText, ThereAreNoneWhereBytesAreSpelled) {
     tokenizer->encode(text, tokens);
     ASSERT_EQ(tokenizer->decode(tokens), text);
   }
-  // The pieces for bytes alone do not make the library use them: the trainer's settings say so (field 2, then 35).
-  const auto without = load_tokenizer(folder.write("u.model", model + std::string("\x12\x03\x98\x02\x00", 5)), "--tokenizer");
-  EXPECT_EQ(without->unknown(), 0);
+  // Pieces for bytes that the trainer's settings (field 2, then 35) forbid to use: refused, and not a loss of text.
+  EXPECT_NE(message_of<UserError>([&] {
+              load_tokenizer(folder.write("u.model", model + std::string("\x12\x03\x98\x02\x00", 5)), "--tokenizer");
+            }).find("u.model cannot be used"), std::string::npos);
 }
 
 }  // namespace
