@@ -71,6 +71,7 @@ void run_import(const ImportArguments& args) {
              args.folder, name_of(result.architecture));
   if (!foreign.ignored.empty())
     print_line("ignored of config.json, as --ignore says: {}", fmt::join(foreign.ignored, ", "));
+  if (!result.unwrapped.empty()) print_line("names: {}, and the others likewise", result.unwrapped);
   if (!result.ignored.empty()) print_line("left out: {}", some_of(result.ignored));
   if (result.has_tokenizer && !reads_tokenizer)
     tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);

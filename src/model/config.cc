@@ -52,8 +52,8 @@ void ModelConfig::describe(Fields& f) {
       .one_of({"layernorm", "rmsnorm"});
   f.add("norm_epsilon", norm_epsilon, "added to the variance, or to the mean square").range(1e-30, 1);
   f.add("mlp", mlp,
-        "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is silu(gate) times up (arXiv 2002.05202), relu_squared "
-        "relu's square (arXiv 2109.08668)")
+        "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is silu(gate) "
+        "times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)")
       .one_of({"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"});
   f.add("position", position,
         "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
@@ -109,7 +109,8 @@ void ModelConfig::resolve() {
 
 void ModelConfig::resolve_rope() const {
   if (head_size() % 2 != 0) {
-    const std::string size = head_features > 0 ? "model.head_size" : fmt::format("model.width / model.heads = {} / {}", width, heads);
+    const std::string size =
+        head_features > 0 ? "model.head_size" : fmt::format("model.width / model.heads = {} / {}", width, heads);
     throw UserError("{} = {}: model.position = \"rope\" turns pairs of features and needs an even number of them in a head",
                     size, head_size());
   }

@@ -1,5 +1,5 @@
-// What an import refuses, tells and passes over: fields of config.json, names of tensors, tied heads, weights that are not
-// finite, and the families that are only read. What models compute is in interchange_test.cc.
+// What an import refuses, tells and passes over: fields of config.json, names of tensors, tied heads, weights that are
+// not finite, and the families that are only read. What models compute is in interchange_test.cc.
 #include <cmath>
 #include <limits>
 
@@ -11,7 +11,7 @@ namespace {
 // ---- fields and tensors that nobody asked for -----------------------------------------------------------------------
 
 TEST(Import, AFieldThatIsNotKnownIsRefusedByName) {
-  const Json fields = {{"attn_logit_softcapping", 50.0}, {"logits_scaling", 8.0},       {"no_such_flag", false},
+  const Json fields = {{"attn_logit_softcapping", 50.0},     {"logits_scaling", 8.0},  {"no_such_flag", false},
                        {"auto_map", {{"AutoModel", "x.Y"}}}, {"some_list", {1, 2, 3}}, {"pruned_heads", {{"0", {1}}}},
                        {"is_encoder_decoder", true}};
   for (const std::string name : {"gpt2", "llama", "qwen2", "opt", "gpt_neox"})
@@ -26,9 +26,17 @@ TEST(Import, AFieldThatIsNotKnownIsRefusedByName) {
 
 TEST(Import, FieldsThatDoNotMatterPass) {
   const ChangedFolder folder("llama");
-  folder.config({{"_name_or_path", "x"}, {"attention_dropout", 0.5}, {"max_length", 20},     {"pretraining_tp", 2},
-                 {"id2label", {{"0", "A"}}}, {"rope_scaling", nullptr}, {"sliding_window", 3}, {"use_sliding_window", false},
-                 {"hidden_act", "swish"}, {"pruned_heads", Json::object()}, {"layer_types", {"full_attention"}}});
+  folder.config({{"_name_or_path", "x"},
+                 {"attention_dropout", 0.5},
+                 {"max_length", 20},
+                 {"pretraining_tp", 2},
+                 {"id2label", {{"0", "A"}}},
+                 {"rope_scaling", nullptr},
+                 {"sliding_window", 3},
+                 {"use_sliding_window", false},
+                 {"hidden_act", "swish"},
+                 {"pruned_heads", Json::object()},
+                 {"layer_types", {"full_attention"}}});
   const TempFolder out;
   import_to(folder.path(), out.file("run"));
   const Expected expected = expected_logits(golden("llama"));
@@ -46,7 +54,8 @@ TEST(Import, PublishedConfigsAreUnderstood) {
   EXPECT_EQ(pythia.rotary_features, 16);
   EXPECT_TRUE(pythia.parallel_residual);
   EXPECT_EQ(pythia.mlp, "gelu_erf");
-  const ModelConfig qwen3 = read(R"({"attention_bias": false, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
+  const ModelConfig qwen3 =
+      read(R"({"attention_bias": false, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
       "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28, "model_type": "qwen3",
       "num_attention_heads": 16, "num_hidden_layers": 28, "num_key_value_heads": 8, "rms_norm_eps": 1e-06,
       "rope_scaling": null, "rope_theta": 1000000, "sliding_window": null, "tie_word_embeddings": true,
@@ -68,7 +77,8 @@ TEST(Import, PublishedConfigsAreUnderstood) {
       "vocab_size": 151936})");
   EXPECT_TRUE(qwen25.qkv_bias());
   EXPECT_FALSE(qwen25.attention_output_bias());
-  const ModelConfig opt = read(R"({"_name_or_path": "opt-125m", "activation_dropout": 0.0, "activation_function": "relu",
+  const ModelConfig opt =
+      read(R"({"_name_or_path": "opt-125m", "activation_dropout": 0.0, "activation_function": "relu",
       "do_layer_norm_before": true, "dropout": 0.1, "ffn_dim": 3072, "hidden_size": 768, "init_std": 0.02, "layerdrop": 0.0,
       "max_position_embeddings": 2048, "model_type": "opt", "num_attention_heads": 12, "num_hidden_layers": 12,
       "pad_token_id": 1, "prefix": "</s>", "vocab_size": 50272, "word_embed_proj_dim": 768})");
@@ -111,22 +121,24 @@ TEST(Import, AnAdapterBesideTheWeightsIsNotLeftOutInSilence) {
   const ForeignModel foreign = read_foreign_model(folder.path(), 0, {"adapter_config.json"});
   const TempFolder out;
   EXPECT_NO_THROW(import_folder(folder.path(), foreign,
-                                parse_experiment({{"data", "random"}, {"model", model_group(foreign.model)}}), out.file("run")));
+                                parse_experiment({{"data", "random"}, {"model", model_group(foreign.model)}}),
+                                out.file("run")));
 }
 
 // ---- names of tensors -----------------------------------------------------------------------------------------------
 
 TEST(Import, WrappersInNamesAreLeftOut) {
-  const std::vector<std::string> prefixes = {"_orig_mod.",        "module.", "module._orig_mod.", "_orig_mod.module.",
-                                             "module.module.",    "net.",    "base_model.model.", "_forward_module.lm.",
-                                             "_orig_mod.net.inner."};
+  const std::vector<std::string> prefixes = {
+      "_orig_mod.", "module.",           "module._orig_mod.",   "_orig_mod.module.",   "module.module.",
+      "net.",       "base_model.model.", "_forward_module.lm.", "_orig_mod.net.inner."};
   const auto check = [](const std::string& name, const std::string& prefix) {
     const ChangedFolder folder(name);
     rename_tensors(folder, [&](const std::string& tensor) { return prefix + tensor; });
     const TempFolder out;
     expect_contains(import_to(folder.path(), out.file("run")).result.unwrapped, {prefix, " is read as "});
     EXPECT_EQ(import_to(golden(name), out.file("plain")).result.unwrapped, "");
-    EXPECT_EQ(weights_of(newest_weights(out.file("run"))), weights_of(newest_weights(out.file("plain")))) << name << prefix;
+    EXPECT_EQ(weights_of(newest_weights(out.file("run"))), weights_of(newest_weights(out.file("plain"))))
+        << name << prefix;
   };
   for (const std::string& prefix : prefixes) check("llama", prefix);
   for (const char* name : {"gpt2", "gpt2_untied", "gpt_neox", "opt"}) check(name, "module._orig_mod.net.");
@@ -215,9 +227,12 @@ TEST(Import, WeightsThatAreNotFiniteAreCountedAndNamed) {
   });
   const TempFolder out;
   const ImportResult result = import_to(folder.path(), out.file("run")).result;
-  EXPECT_EQ(result.finite.sentence(), "2 of 4452 weights are NaN or infinite, the first of them in transformer.h.1.mlp.c_fc.weight");
+  EXPECT_EQ(result.finite.sentence(),
+            "2 of 4452 weights are NaN or infinite, the first of them in transformer.h.1.mlp.c_fc.weight");
   EXPECT_TRUE(import_to(golden("gpt2"), out.file("other")).result.finite.all());
-  expect_contains(message_of<RunError>([&] { logits_of(out.file("run"), {1, 2}); }),
+  expect_contains(message_of<RunError>([&] {
+                    logits_of(out.file("run"), {1, 2});
+                  }),
                   {"step_00000000", "2 of 4452 weights", "blocks.1.mlp.up.weight"});
   expect_contains(message_of<RunError>([&] { export_to(out.file("run"), out.file("out")); }),
                   {"1.mlp.up.weight", "not exported"});
@@ -238,7 +253,9 @@ TEST(Import, WhatSluiceCannotFollowOfOptAndNeoxIsNamed) {
       {"opt", {{"_remove_final_layer_norm", true}}, {"_remove_final_layer_norm is true"}},
       {"opt", {{"max_position_embeddings", 25}}, {"embed_positions.weight is [26,12], but [27,12]"}},
       {"opt", {{"enable_bias", false}}, {"bias", "not part of the model"}},
-      {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.07}}}}, {"rotary_pct", "16"}},
+      {"gpt_neox",
+       {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 0.07}}}},
+       {"rotary_pct", "16"}},
       {"gpt_neox", {{"rope_parameters", {{"rope_type", "default"}, {"partial_rotary_factor", 1e300}}}}, {"rotary_pct"}},
       {"gpt_neox", {{"hidden_act", "mish"}}, {"hidden_act is \"mish\""}},
       {"gpt_neox", {{"num_attention_heads", 3}}, {"heads = 3"}},
@@ -250,7 +267,8 @@ TEST(Import, WhatSluiceCannotFollowOfOptAndNeoxIsNamed) {
   }
   // Version 4 of the library had other names for the same.
   const ChangedFolder older("gpt_neox");
-  older.config({{"rope_parameters", "(removed)"}, {"rotary_pct", 0.25}, {"rotary_emb_base", 10000}, {"rope_scaling", nullptr}});
+  older.config(
+      {{"rope_parameters", "(removed)"}, {"rotary_pct", 0.25}, {"rotary_emb_base", 10000}, {"rope_scaling", nullptr}});
   const TempFolder out;
   import_to(older.path(), out.file("run"));
   const Expected expected = expected_logits(golden("gpt_neox"));

@@ -1,5 +1,5 @@
-// What tests of `sluice import` and `sluice export` share: the golden folders of tests/golden/transformers, copies of them to
-// be changed, and what imported models compute.
+// What tests of `sluice import` and `sluice export` share: the golden folders of tests/golden/transformers, copies of
+// them to be changed, and what imported models compute.
 #pragma once
 
 #include <gtest/gtest.h>

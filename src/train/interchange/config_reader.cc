@@ -80,7 +80,8 @@ void ConfigReader::add_others(const Json& object, const std::string& prefix, std
     }
     // Of an object that somebody looked into, every field counts.
     const auto below = read_->lower_bound(name + ".");
-    if (value.is_object() && below != read_->end() && below->starts_with(name + ".")) add_others(value, name + ".", out);
+    if (value.is_object() && below != read_->end() && below->starts_with(name + "."))
+      add_others(value, name + ".", out);
   }
 }
 

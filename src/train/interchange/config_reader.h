@@ -1,5 +1,5 @@
-// The fields of a config.json that another program wrote. Every one that is read is remembered, so that those that nobody
-// asked for can be refused: they may change what the model computes.
+// The fields of a config.json that another program wrote. Every one that is read is remembered, so that those that
+// nobody asked for can be refused: they may change what the model computes.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +26,7 @@ class ConfigReader {
   // The value, or nullptr where the field is missing or null.
   const Json* at(const std::string& key) const;
   int64_t integer(const std::string& key, std::optional<int64_t> otherwise = std::nullopt) const;  // below 2^31
-  double number(const std::string& key, double otherwise) const;  // finite
+  double number(const std::string& key, double otherwise) const;                                   // finite
   bool boolean(const std::string& key, bool otherwise) const;
   std::string text(const std::string& key, const std::string& otherwise) const;
   // The reader of an object in the field, or none where it is missing or null.

@@ -219,7 +219,7 @@ void read_llama_biases(const ConfigReader& config, const std::string& type, Json
 
 Json read_llama(const ConfigReader& config, const std::string& type, int64_t context) {
   const int64_t heads = read_heads(config, "num_attention_heads"), width = config.integer("hidden_size");
-  // Qwen3's and Mistral's own classes have another default for a head's size and the key/value heads.
+  // Qwen3's class has a default of its own for a head's size.
   const int64_t head_size = config.integer("head_dim", type == "qwen3" ? 128 : width / heads);
   const std::string activation = config.text("hidden_act", "silu");
   if (activation != "silu" && activation != "swish") config.refuse("hidden_act", "Sluice computes silu there");

@@ -8,8 +8,8 @@
 
 namespace sluice {
 
-// The family and the model group. `context` above 0 is the context that the model will have here. UserError names a field
-// that Sluice cannot follow, or does not know.
+// The family and the model group. `context` above 0 is the context that the model will have here. UserError names a
+// field that Sluice cannot follow, or does not know.
 std::pair<Architecture, Json> read_family(const ConfigReader& config, int64_t context);
 
 }  // namespace sluice

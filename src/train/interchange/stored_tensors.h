@@ -1,6 +1,6 @@
-// The tensors of a folder under the names that its family gives them, whatever wrapper stood around the model when it was
-// saved: torch.compile ("_orig_mod."), DDP and FSDP ("module.", ...), a class with the model in a field ("net."), or the
-// model without its head ("h.0" instead of "transformer.h.0").
+// The tensors of a folder under the names that its family gives them, whatever wrapper stood around the model when it
+// was saved: torch.compile ("_orig_mod."), DDP and FSDP ("module.", ...), a class with the model in a field ("net."),
+// or the model without its head ("h.0" instead of "transformer.h.0").
 #pragma once
 
 #include <map>
