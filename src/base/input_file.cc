@@ -105,7 +105,8 @@ File open_stream(const fs::path& path, double patience_seconds) {
   if (kind != "a named pipe" || is_handed_on(path)) return File(path, O_RDONLY);
   File pipe(path, O_RDONLY | O_NONBLOCK);
   if (!wait_for_writer(pipe, patience_seconds))
-    throw UserError("cannot read {}: it is a named pipe, and nobody wrote to it for {} seconds", path.string(), patience_seconds);
+    throw UserError("cannot read {}: it is a named pipe, and nobody wrote to it for {} seconds", path.string(),
+                    patience_seconds);
   if (fcntl(pipe.descriptor(), F_SETFL, 0) != 0) throw_file_error("read", path, errno);
   return pipe;
 }

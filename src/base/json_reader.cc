@@ -18,7 +18,8 @@ std::string excerpt(std::string_view text, size_t most) {
 std::string shown(const Json& value) {
   if (value.is_object()) return "an object";
   if (value.is_array()) return "a list";
-  if (value.is_string()) return fmt::format("the string \"{}\"", excerpt(value.get_ref<const std::string&>(), kMostQuoted));
+  if (value.is_string())
+    return fmt::format("the string \"{}\"", excerpt(value.get_ref<const std::string&>(), kMostQuoted));
   if (value.is_number()) return "the number " + value.dump();
   return value.dump();
 }
@@ -36,7 +37,8 @@ size_t count_keys(const Json& json) {
 
 void check_key_count(const Json& json, const std::string& place) {
   const size_t count = count_keys(json);
-  if (count > kMostConfigKeys) throw UserError("{}: it has {} keys, but a config or sweep has at most {}", place, count, kMostConfigKeys);
+  if (count > kMostConfigKeys)
+    throw UserError("{}: it has {} keys, but a config or sweep has at most {}", place, count, kMostConfigKeys);
 }
 
 JsonReader::JsonReader(const Json& json, std::string place) : json_(json), place_(std::move(place)) {
@@ -61,8 +63,9 @@ void JsonReader::refuse(const std::string& key, const std::string& expected) con
 
 int64_t JsonReader::integer(const std::string& key, int64_t least) const {
   const Json* found = find(key);
-  const bool fits = found && found->is_number_integer() &&
-                    !(found->is_number_unsigned() && found->get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()));
+  const bool fits =
+      found && found->is_number_integer() &&
+      !(found->is_number_unsigned() && found->get<uint64_t>() > uint64_t(std::numeric_limits<int64_t>::max()));
   if (fits && found->get<int64_t>() >= least) return found->get<int64_t>();
   const bool any = least == std::numeric_limits<int64_t>::min();
   refuse(key, any ? "an integer of 64 bits" : fmt::format("an integer of at least {}", least));

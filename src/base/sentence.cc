@@ -30,13 +30,15 @@ std::string cut(const std::string& text) {
 Sentence of_file_system(const std::filesystem::filesystem_error& error) {
   const bool named = !error.path1().empty();
   const std::string path = named ? excerpt(error.path1().string(), kMostMessage / 2) : "a file";
-  return {fmt::format("cannot use {}: {}", path, error.code().message()), is_about_the_place(error.code().value()) ? kWrongInput : kFailed};
+  return {fmt::format("cannot use {}: {}", path, error.code().message()),
+          is_about_the_place(error.code().value()) ? kWrongInput : kFailed};
 }
 
 // What prints to a full disk or a closed output throws fmt's error, which does not say where to.
 Sentence of_system(const std::system_error& error) {
   const bool printing = std::string_view(error.what()).starts_with("cannot write to file");
-  return {fmt::format("{}: {}", printing ? "cannot write to the standard output" : "the system refuses", error.code().message()),
+  return {fmt::format("{}: {}", printing ? "cannot write to the standard output" : "the system refuses",
+                      error.code().message()),
           kFailed};
 }
 

@@ -31,7 +31,10 @@ bool is_blank(std::string_view character) { return class_of(take_character(chara
 
 void AddedTokens::assign(std::vector<AddedToken> tokens) {
   tokens_ = std::move(tokens);
-  std::sort(tokens_.begin(), tokens_.end(), [](const AddedToken& a, const AddedToken& b) { return a.text < b.text; });
+  // Normalized, two may have become one: the first counts.
+  std::stable_sort(tokens_.begin(), tokens_.end(), [](const auto& a, const auto& b) { return a.text < b.text; });
+  const auto same = [](const auto& a, const auto& b) { return a.text == b.text; };
+  tokens_.erase(std::unique(tokens_.begin(), tokens_.end(), same), tokens_.end());
   of_first_byte_ = {};
   finds_any_ = false;
   for (uint32_t i = 0; i < tokens_.size(); ++i) {

@@ -22,7 +22,7 @@ struct AddedToken {
 
 class AddedTokens {
  public:
-  // Texts are not empty and differ.
+  // Texts are not empty.
   void assign(std::vector<AddedToken> tokens);
   bool finds_any() const { return finds_any_; }
 

@@ -75,11 +75,16 @@ void Shard::read(uint64_t offset, std::byte* out, size_t bytes) const {
     const ssize_t got = pread(file_, out + done, bytes - done, off_t(offset + done));
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) throw ShardFailed("cannot read {}: {}", path_, std::strerror(errno));
-    if (got == 0)
-      throw ShardFailed("{} ends at byte {} now, but had {} when it was opened: it was cut or replaced while it was read",
-                        path_, offset + done, bytes_);
+    if (got == 0) throw_cut();
     done += size_t(got);
   }
+}
+
+void Shard::throw_cut() const {
+  struct stat status {};
+  const int64_t bytes = fstat(file_, &status) == 0 ? int64_t(status.st_size) : 0;
+  throw ShardFailed("{} has {} bytes now, but had {} when it was opened: it was cut or replaced while it was read", path_,
+                    bytes, bytes_);
 }
 
 // To be called after reading. A file may get a new time and the same bytes (touch, or a copy of itself); its header, which
@@ -90,9 +95,7 @@ void Shard::check_unchanged() const {
   const Stamp now(status);
   const std::lock_guard lock(mutex_);
   if (now == *stamp_) return;
-  if (size_t(now.bytes) != bytes_)
-    throw ShardFailed("{} has {} bytes now, but had {} when it was opened: it was cut or replaced while it was read", path_,
-                      now.bytes, bytes_);
+  if (size_t(now.bytes) != bytes_) throw_cut();
   if (fingerprint() != fingerprint_)
     throw ShardFailed("{} has other contents than when it was opened: it was replaced while it was read", path_);
   *stamp_ = now;

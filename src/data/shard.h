@@ -68,6 +68,7 @@ class Shard {
   template <class Use>
   void with_tokens(int64_t start, int64_t count, const Use& use) const;
   void read(uint64_t offset, std::byte* out, size_t bytes) const;
+  [[noreturn]] void throw_cut() const;
   void check_unchanged() const;
   uint64_t fingerprint() const;
   void check_width(const std::string& key) const;

@@ -22,9 +22,12 @@ std::string alternatives(const std::vector<std::string>& keys) {
 // `share`: of all parameters' memory. Where it is small, many layers are what takes the most.
 std::string keys_of_parameter(const std::string& name, double share) {
   std::vector<std::string> keys = {"model.width"};
-  if (has(name, "position")) keys = {"model.context", "model.width"};
-  else if (has(name, "token") || has(name, "head")) keys = {"model.vocab_size", "model.width"};
-  else if (has(name, "mlp")) keys = {"model.mlp_width"};
+  if (has(name, "position"))
+    keys = {"model.context", "model.width"};
+  else if (has(name, "token") || has(name, "head"))
+    keys = {"model.vocab_size", "model.width"};
+  else if (has(name, "mlp"))
+    keys = {"model.mlp_width"};
   if (share < 0.5) keys.push_back("model.layers");
   return alternatives(keys);
 }
@@ -34,8 +37,10 @@ std::string keys_of_buffer(const MemoryPlan::Buffer& buffer, const std::string& 
   std::vector<std::string> keys;
   if (!batch_key.empty() && buffer.kind != "constants") keys.push_back(batch_key);
   keys.push_back("model.context");
-  if (has(buffer.name, "mlp")) keys.push_back("model.mlp_width");
-  else if (buffer.kind != "batch") keys.push_back("model.width");
+  if (has(buffer.name, "mlp"))
+    keys.push_back("model.mlp_width");
+  else if (buffer.kind != "batch")
+    keys.push_back("model.width");
   return alternatives(keys);
 }
 
@@ -50,7 +55,8 @@ double gibibytes(double bytes) { return bytes / double(1 << 30); }
 
 }  // namespace
 
-MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_parameter, const std::string& batch_key) {
+MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_parameter,
+                       const std::string& batch_key) {
   MemoryNeed need;
   need.parameters = uint64_t(double(params.padded_count()) * per_parameter);
   need.buffers = plan.total_bytes();
@@ -75,10 +81,11 @@ MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_
 void require_memory(const MemoryNeed& need, uint64_t available, int processes) {
   if (available == 0 || double(need.bytes()) * processes <= double(available)) return;
   const std::string each = processes > 1 ? fmt::format(" for each of {} processes", processes) : "";
-  throw UserError("this needs {:.2f} GiB of memory{} ({:.2f} for parameters, {:.2f} for the buffers of a step), but {:.2f} GiB "
-                  "are available: the largest is the {} with {:.2f} GiB; lower {}",
-                  gibibytes(double(need.bytes())), each, gibibytes(double(need.parameters)), gibibytes(double(need.buffers)), gibibytes(double(available)),
-                  need.largest, gibibytes(need.largest_bytes), need.keys);
+  throw UserError(
+      "this needs {:.2f} GiB of memory{} ({:.2f} for parameters, {:.2f} for the buffers of a step), but {:.2f} GiB "
+      "are available: the largest is the {} with {:.2f} GiB; lower {}",
+      gibibytes(double(need.bytes())), each, gibibytes(double(need.parameters)), gibibytes(double(need.buffers)),
+      gibibytes(double(available)), need.largest, gibibytes(need.largest_bytes), need.keys);
 }
 
 }  // namespace sluice

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/json_reader.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 
 namespace sluice {
 
@@ -94,7 +95,7 @@ void check_format(const Json& json, const fs::path& file) {
   const auto format = json.find("format");
   if (format != json.end() && *format == kFormat) return;
   throw UserError("{} has format {}, but this Sluice reads format {}", file.string(),
-                  format == json.end() ? "null" : shown(*format), kFormat);
+                  format == json.end() ? "null" : excerpt(format->dump(), kMostQuoted), kFormat);
 }
 
 // After the checksum has been found right, a key that is missing or of another type means another program or version.

@@ -47,7 +47,9 @@ TEST(InputFile, RefusesWhatIsNoFileWithoutWaiting) {
   std::strncpy(address.sun_path, socket_path.c_str(), sizeof address.sun_path - 1);
   const int server = socket(AF_UNIX, SOCK_STREAM, 0);
   ASSERT_EQ(bind(server, reinterpret_cast<const sockaddr*>(&address), sizeof address), 0) << strerror(errno);
-  const auto said = [](const std::string& path) { return user_error_of([&] { read_file_or_pipe(path, 100, "a test"); }); };
+  const auto said = [](const std::string& path) {
+    return user_error_of([&] { read_file_or_pipe(path, 100, "a test"); });
+  };
   EXPECT_EQ(said(pipe), "cannot read " + pipe + ": it is a named pipe, but must be a file");
   EXPECT_EQ(said(socket_path), "cannot read " + socket_path + ": it is a socket, but must be a file");
   EXPECT_EQ(said("/dev/zero"), "cannot read /dev/zero: it is a device, but must be a file");

@@ -13,7 +13,8 @@ namespace sluice {
 namespace {
 
 TEST(JsonReader, ReadsWhatIsThere) {
-  const Json json = parse_json(R"({"i": -5, "u": 18446744073709551615, "x": 2.5, "t": "a", "l": [1], "o": {"n": 1}})", "f");
+  const Json json =
+      parse_json(R"({"i": -5, "u": 18446744073709551615, "x": 2.5, "t": "a", "l": [1], "o": {"n": 1}})", "f");
   const JsonReader reader(json, "f");
   EXPECT_EQ(reader.integer("i"), -5);
   EXPECT_EQ(reader.number("x"), 2.5);
@@ -26,18 +27,22 @@ TEST(JsonReader, ReadsWhatIsThere) {
 }
 
 TEST(JsonReader, SaysWhatAndWhere) {
-  const Json json = parse_json(R"({"i": -5, "u": 18446744073709551615, "x": 2.5, "t": "a", "l": [1], "o": {"n": 1}})", "f");
+  const Json json =
+      parse_json(R"({"i": -5, "u": 18446744073709551615, "x": 2.5, "t": "a", "l": [1], "o": {"n": 1}})", "f");
   const JsonReader reader(json, "run/state.json");
   const auto said = [](auto call) { return user_error_of(call); };
-  EXPECT_EQ(said([&] { reader.integer("i", 0); }), "run/state.json: i must be an integer of at least 0, got the number -5");
-  EXPECT_EQ(said([&] { reader.integer("u"); }), "run/state.json: u must be an integer of 64 bits, got the number 18446744073709551615");
+  EXPECT_EQ(said([&] { reader.integer("i", 0); }),
+            "run/state.json: i must be an integer of at least 0, got the number -5");
+  EXPECT_EQ(said([&] { reader.integer("u"); }),
+            "run/state.json: u must be an integer of 64 bits, got the number 18446744073709551615");
   EXPECT_EQ(said([&] { reader.integer("x"); }), "run/state.json: x must be an integer of 64 bits, got the number 2.5");
   EXPECT_EQ(said([&] { reader.number("t"); }), "run/state.json: t must be a number, got the string \"a\"");
   EXPECT_EQ(said([&] { reader.text("l"); }), "run/state.json: l must be a string, got a list");
   EXPECT_EQ(said([&] { reader.list("o"); }), "run/state.json: o must be a list, got an object");
   EXPECT_EQ(said([&] { reader.object("t"); }), "run/state.json: t must be an object, got the string \"a\"");
   EXPECT_EQ(said([&] { reader.object("o").text("n"); }), "run/state.json: o.n must be a string, got the number 1");
-  EXPECT_EQ(said([&] { reader.integer("none", 0); }), "run/state.json: none is missing; it must be an integer of at least 0");
+  EXPECT_EQ(said([&] { reader.integer("none", 0); }),
+            "run/state.json: none is missing; it must be an integer of at least 0");
   EXPECT_EQ(said([&] { JsonReader(json["l"], "f"); }), "f: a JSON object is expected, got a list");
 }
 
@@ -56,8 +61,9 @@ TEST(JsonReader, KeysOfAllObjectsAreCounted) {
   for (size_t i = 0; i < kMostConfigKeys; ++i) members.emplace_back("k" + std::to_string(i), 1);
   EXPECT_EQ(user_error_of([&] { check_key_count(json, "f"); }), "");
   members.back().second = Json{{"one", "more"}};
-  EXPECT_EQ(user_error_of([&] { check_key_count(json, "f"); }),
-            fmt::format("f: it has {} keys, but a config or sweep has at most {}", kMostConfigKeys + 1, kMostConfigKeys));
+  EXPECT_EQ(
+      user_error_of([&] { check_key_count(json, "f"); }),
+      fmt::format("f: it has {} keys, but a config or sweep has at most {}", kMostConfigKeys + 1, kMostConfigKeys));
 }
 
 // A reader whose time grows with the square would take minutes for the larger one.

@@ -61,7 +61,8 @@ TEST(LineReader, ALongLineIsRefusedBeforeItIsReadToItsEnd) {
   LineReader reader(pieces_of(text, text.size(), taken), "f", 1000);
   std::string line;
   ASSERT_TRUE(reader.next(line));
-  EXPECT_EQ(user_error_of([&] { reader.next(line); }), "f, line 2 has more than 1.0 kB, the limit for a line of this file");
+  EXPECT_EQ(user_error_of([&] { reader.next(line); }),
+            "f, line 2 has more than 1.0 kB, the limit for a line of this file");
   EXPECT_LT(taken, 2'000'000u);
   std::string just(1001, 'y');
   just.back() = '\n';

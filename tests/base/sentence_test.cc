@@ -9,9 +9,9 @@
 #include <stdexcept>
 #include <system_error>
 
+#include "base/config.h"
 #include "base/error.h"
 #include "base/error_text.h"
-#include "base/config.h"
 #include "base/limits.h"
 
 namespace sluice {
@@ -41,7 +41,8 @@ TEST(Sentence, FileSystemErrorsNameThePath) {
   const Sentence sentence = sentence_from([&] { (void)std::filesystem::exists(name); });
   EXPECT_EQ(sentence.text, "cannot use " + name + ": File name too long");
   EXPECT_EQ(sentence.exit_code, 2);
-  const Sentence full = sentence_of(std::filesystem::filesystem_error("x", "a/b", std::make_error_code(std::errc::no_space_on_device)));
+  const Sentence full =
+      sentence_of(std::filesystem::filesystem_error("x", "a/b", std::make_error_code(std::errc::no_space_on_device)));
   EXPECT_EQ(full.text, "cannot use a/b: No space left on device");
   EXPECT_EQ(full.exit_code, 1);
 }
@@ -52,12 +53,14 @@ TEST(Sentence, LibrariesErrorsAreSaidInWords) {
   EXPECT_NE(utf8.text.find("UTF-8"), std::string::npos);
   EXPECT_EQ(sentence_from([] { Json(5).at("a"); }).exit_code, 2);
   EXPECT_EQ(sentence_of(std::bad_alloc()).text, "out of memory");
-  EXPECT_EQ(sentence_of(std::length_error("vector::_M_default_append")).text, "out of memory: a size is beyond any memory");
+  EXPECT_EQ(sentence_of(std::length_error("vector::_M_default_append")).text,
+            "out of memory: a size is beyond any memory");
   EXPECT_EQ(sentence_of(std::system_error(EAGAIN, std::generic_category(), "thread")).text,
             "the system refuses: Resource temporarily unavailable");
   EXPECT_EQ(sentence_from([] { throw fmt::system_error(ENOSPC, "cannot write to file"); }).text,
             "cannot write to the standard output: No space left on device");
-  for (const Sentence& sentence : {utf8, sentence_from([] { Json(5).at("a"); }), sentence_of(std::ios_base::failure("basic_filebuf"))})
+  for (const Sentence& sentence :
+       {utf8, sentence_from([] { Json(5).at("a"); }), sentence_of(std::ios_base::failure("basic_filebuf"))})
     for (const char* raw : {"json.exception", "basic_", "filesystem error"})
       EXPECT_EQ(sentence.text.find(raw), std::string::npos) << sentence.text;
 }

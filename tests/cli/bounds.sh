@@ -63,7 +63,7 @@ refuses "vocab.json:1:.*$deep" tokenizer encode "$folder/text" --tokenizer "$fol
 
 broken deep config.json < "$folder/deep.json"
 refuses "deep/config.json:1:.*$deep" compare "$folder/deep"
-refuses "deep/config.json:1:.*$deep" train "$folder/tiny.json" --out "$folder/deep"
+refuses "deep/config.json is damaged" train "$folder/tiny.json" --out "$folder/deep"
 broken deep metrics.jsonl < <(cat "$folder/deep.json" && echo && cat "$folder/run/metrics.jsonl")
 refuses "metrics.jsonl: line 1 .*$deep" compare "$folder/deep"
 broken deep info.json < "$folder/deep.json"

@@ -269,7 +269,7 @@ TEST(JsonTokenizer, ExportedBytesAndCharactersGiveTheirTokensAgain) {
 TEST(AddedTokens, TheLongestOfTheLeftmostCounts) {
   AddedTokens tokens;
   std::vector<AddedToken> list;
-  for (const char* text : {"ab", "abcd", "bcde", "x", "special"}) {
+  for (const char* text : {"ab", "abcd", "bcde", "x", "special", "x", "ab"}) {
     list.push_back({.text = text});
     list.back().id = int32_t(list.size());
     list.back().special = list.back().text == "special";
@@ -287,6 +287,7 @@ TEST(AddedTokens, TheLongestOfTheLeftmostCounts) {
   EXPECT_EQ(divided("bcdex"), "34");
   EXPECT_EQ(divided(" ab ab"), "[ ]1[ ]1");
   EXPECT_EQ(divided("specialxspecial"), "[special]4[special]");
+  EXPECT_EQ(divided(std::string_view("x\0ab\0", 5)), std::string("4[\0]1[\0]", 8));
   EXPECT_EQ(divided(""), "");
 }
 

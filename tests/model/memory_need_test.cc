@@ -43,8 +43,9 @@ TEST(MemoryNeed, NamesTheLargestAndItsKeys) {
   options.max_batch = 1000, options.batch_key = "train.micro_batch";
   ModelConfig wide = tiny(), words = tiny();
   wide.mlp_width = 4096;
-  expect_contains(user_error_of([&] { require_memory(need_of(wide, options), 1 << 20); }),
-                  {"buffer block", "mlp", "train.micro_batch, model.context or model.mlp_width", "0.00 GiB are available"});
+  expect_contains(
+      user_error_of([&] { require_memory(need_of(wide, options), 1 << 20); }),
+      {"buffer block", "mlp", "train.micro_batch, model.context or model.mlp_width", "0.00 GiB are available"});
   words.vocab_size = 1 << 20, words.width = 64;
   options.max_batch = 1;
   expect_contains(user_error_of([&] { require_memory(need_of(words, options), 1 << 20); }),
@@ -67,7 +68,8 @@ TEST(MemoryNeed, FitsOrDoesNotToTheByte) {
 // The largest values that a config may have: no sum wraps around to something small.
 TEST(MemoryNeed, SizesBeyondAnyMachineStayLarge) {
   ModelConfig config;
-  config.vocab_size = 1 << 24, config.context = 1 << 20, config.layers = 20, config.heads = 1024, config.width = 1 << 16;
+  config.vocab_size = 1 << 24, config.context = 1 << 20, config.layers = 20, config.heads = 1024,
+  config.width = 1 << 16;
   config.mlp_width = 1 << 18, config.mlp = "swiglu", config.norm = "rmsnorm";
   config.resolve();
   TransformerOptions options;

@@ -16,6 +16,7 @@ class Card : public testing::Test {
   void export_run(const ExportOptions& options) {
     std::vector<std::string> damaged;
     Checkpoint checkpoint = open_checkpoint(runs_.path("run"), damaged);
+    checkpoint.state.step = 3;  // as if
     checkpoint.state.config["data"]["train_shards"] = {"secret/x.bin"};
     export_checkpoint(checkpoint, stored_experiment(checkpoint).model, runs_.path("out"), options);
     card_ = runs_.file("out", "README.md");
@@ -32,7 +33,8 @@ TEST_F(Card, SaysWhatTheModelIsAndHowItIsLoaded) {
   export_run({});
   EXPECT_TRUE(card_.starts_with("---\nlibrary_name: transformers\n")) << card_;
   for (const char* words : {"# a   b", "Value-State Gated Attention", "arXiv 2510.09017", "gate: reads value", "- vga",
-                            "67 tokens, 32 tokens", "trust_remote_code=True", "none in this folder", "\"attention\""})
+                            "67 tokens, 32 tokens", "| trained | 3 steps, 576 tokens, precision fp32 |",
+                            "trust_remote_code=True", "none in this folder", "\"attention\""})
     EXPECT_TRUE(says(words)) << words << card_;
   for (const char* words : {"secret", "AutoTokenizer.from_pretrained", "began with token"}) EXPECT_FALSE(says(words)) << words;
   EXPECT_FALSE(generation_.contains("eos_token_id"));

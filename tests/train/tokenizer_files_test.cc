@@ -164,12 +164,12 @@ TEST(TokenizerFiles, RanksAreCopiedWithANote) {
   const TempFolder folder;
   std::string ranks;
   for (int byte = 0; byte < 256; ++byte) ranks += fmt::format("{} {}\n", base64_of(byte), byte);
-  const std::string path = folder.write("own.tiktoken", ranks);
+  const std::string path = folder.write("cl100k_base.tiktoken", ranks);
   const auto tokenizer = load_tokenizer(path, "test");
   fs::create_directories(folder.file("out"));
   const std::string note = write_tokenizer_files(path, *tokenizer, {.context = 96}, folder.file("out"));
   EXPECT_NE(note.find("there is no tokenizer.json for tiktoken"), std::string::npos) << note;
-  EXPECT_EQ(read_file(folder.file("out/own.tiktoken")), ranks);
+  EXPECT_EQ(read_file(folder.file("out/cl100k_base.tiktoken")), ranks);
   EXPECT_FALSE(fs::exists(folder.file("out/tokenizer.json")));
 }
 

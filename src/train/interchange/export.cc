@@ -81,12 +81,11 @@ void check_weights(const SafetensorsFile& file, const std::vector<ParamSpec>& pa
 uint64_t write_weights(const fs::path& path, const SafetensorsFile& file, const std::vector<TensorPart>& parts,
                        const std::string& type) {
   WeightsWriter writer(path, parts, type);
+  FiniteWeights finite;
   for (const TensorPart& part : parts) {
     std::vector<float> rows(size_t(part.shape().elements()));
     file.read_floats(*file.find(part.ours), part.first_row, part.rows, rows.data());
-    FiniteWeights finite;
     finite.add(part.ours, rows);
-    if (!finite.all()) throw RunError("{}: {}: such a model is not exported", file.path().string(), finite.sentence());
     if (!part.transposed) {
       writer.write(part.theirs, rows);
       continue;
@@ -95,6 +94,7 @@ uint64_t write_weights(const fs::path& path, const SafetensorsFile& file, const 
     transpose(rows.data(), part.rows, part.columns, columns.data());
     writer.write(part.theirs, columns);
   }
+  if (!finite.all()) throw RunError("{}: {}: such a model is not exported", file.path().string(), finite.sentence());
   return writer.finish();
 }
 

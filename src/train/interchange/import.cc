@@ -196,6 +196,7 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
   const std::vector<Source> sources = find_sources(folder, stored, foreign, parts);
   ImportResult result;
   result.architecture = foreign.architecture;
+  result.unwrapped = stored.unwrapped();
   result.ignored = check_others(folder, stored, foreign, sources, parts);
   FolderWriter writer(out);
   HostParameters values(parameters);

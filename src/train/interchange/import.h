@@ -13,6 +13,7 @@ struct ImportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
   std::vector<std::string> ignored;  // tensors that were left out: they hold no weights, or were to be ignored
+  std::string unwrapped;  // "module.a is read as a", where names have a wrapper's part in front
   FiniteWeights finite;
   bool has_tokenizer = false;        // its files are in out/tokenizer
 };

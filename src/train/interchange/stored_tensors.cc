@@ -17,7 +17,7 @@ namespace {
 constexpr std::array<std::string_view, 5> kWrappers = {"_orig_mod", "module", "_fsdp_wrapped_module",
                                                        "_checkpoint_wrapped_module", "_forward_module"};
 
-std::string unwrapped(const std::string& name) {
+std::string without_wrappers(const std::string& name) {
   std::string out;
   for (size_t begin = 0; begin <= name.size();) {
     const size_t end = std::min(name.find('.', begin), name.size());
@@ -82,7 +82,7 @@ StoredTensors::StoredTensors(const WeightFolder& weights, Architecture architect
                              const std::vector<TensorPart>& parts) {
   std::set<std::string> stored;
   const bool wrapped = architecture != Architecture::kSluice || !weights.find(parts.front().theirs);
-  const auto plain = [&](const std::string& name) { return wrapped ? unwrapped(name) : name; };
+  const auto plain = [&](const std::string& name) { return wrapped ? without_wrappers(name) : name; };
   for (const auto& [name, found] : weights.tensors()) stored.insert(plain(name));
   const Naming naming = naming_of(stored, name_prefix(architecture), parts);
   outer_ = naming.outer;
@@ -90,6 +90,7 @@ StoredTensors::StoredTensors(const WeightFolder& weights, Architecture architect
   const std::string head = head_name(architecture);
   for (const auto& [name, found] : weights.tensors()) {
     std::string own = without(outer_, plain(name));
+    if (own != name && unwrapped_.empty()) unwrapped_ = fmt::format("{} is read as {}", name, own);
     if (architecture == Architecture::kGptNeoX && own == "embed_out.weight") own = head;
     if (own != head && !own.starts_with(prefix_)) own = prefix_ + own;
     const auto [at, is_new] = tensors_.insert({own, found});

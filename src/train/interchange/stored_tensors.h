@@ -22,11 +22,14 @@ class StoredTensors {
   const Found* find(const std::string& name) const;
   // What the folder calls, or would call, a tensor of the family.
   std::string stored_name(const std::string& name) const;
+  // "module.a is read as a", of one tensor, where a wrapper's part of the names is left out; else empty.
+  const std::string& unwrapped() const { return unwrapped_; }
   // "a, b, c and 20 more", for messages: names as the folder has them.
   std::string some_names() const;
 
  private:
   std::map<std::string, Found> tensors_;
+  std::string unwrapped_;
   std::string outer_;   // a prefix of every name in the folder, which the family's names have not
   std::string prefix_;  // of the family, which the folder's names have not
 };

@@ -1,7 +1,6 @@
 // See tokenizer_files.h.
 #include "train/interchange/tokenizer_files.h"
 
-#include <algorithm>
 #include <array>
 #include <optional>
 #include <vector>
@@ -9,6 +8,7 @@
 #include "base/config.h"
 #include "base/error.h"
 #include "base/files.h"
+#include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/limits.h"
 #include "train/interchange/tokenizer_json.h"
@@ -75,9 +75,6 @@ Json sentencepiece_files(const std::string& path_or_name, const Tokenizer& token
     add_note(note, fmt::format("transformers takes \"{}\" in a text for the token, because not all its characters have tokens",
                                *name));
   }
-  const auto is_byte = [](const auto& piece) { return piece.type == PieceType::kByte; };
-  if (std::none_of(model.pieces.begin(), model.pieces.end(), is_byte))
-    add_note(note, "the tokenizer has no tokens for bytes, and of unknown characters side by side transformers makes one token");
   return sentencepiece_json(model);
 }
 
@@ -87,7 +84,9 @@ Json read_tokenizer_json(const fs::path& path) { return read_json_file(path, kMo
 Json added_tokens(const fs::path& path, const Tokenizer& tokenizer) {
   Json out = Json::array();
   if (!fs::exists(path)) return out;
-  for (const auto& [name, id] : read_tokenizer_json(path).items()) {
+  const Json listed = read_tokenizer_json(path);  // items() refers to it
+  for (const auto& [name, id] : listed.items()) {
+    if (!id.is_number_integer()) throw UserError("{}: the id of \"{}\" is {}", path.string(), excerpt(name, kMostQuoted), shown(id));
     std::vector<int32_t> tokens;
     tokenizer.encode(name, tokens);
     out.push_back(added_token(id.get<int64_t>(), name, tokens != std::vector<int32_t>{id.get<int32_t>()}));

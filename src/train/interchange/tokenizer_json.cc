@@ -118,8 +118,8 @@ Json sentencepiece_json(const SentencePieceModel& model) {
   normalizers.push_back(replace(" ", kBlankMark));
   Json inner =
       model.model_type == 2
-          ? byte_pair_model(std::move(vocabulary), merges_of(model, mergeable), unknown_text, true)
-          : Json{{"type", "Unigram"}, {"unk_id", unknown_id}, {"vocab", std::move(pieces)}, {"byte_fallback", true}};
+          ? byte_pair_model(std::move(vocabulary), merges_of(model, mergeable), unknown_text, model.spells_bytes)
+          : Json{{"type", "Unigram"}, {"unk_id", unknown_id}, {"vocab", std::move(pieces)}, {"byte_fallback", model.spells_bytes}};
   return whole_tokenizer(std::move(added), {{"type", "Sequence"}, {"normalizers", std::move(normalizers)}},
                          {{"type", "Sequence"}, {"decoders", std::move(decoders)}}, std::move(inner));
 }
