@@ -11,7 +11,7 @@ namespace {
 
 class Card : public testing::Test {
  protected:
-  Card() { runs_.train("run", {"train.steps=0", "model.attention=vga", "name=a | b", "log.map_positions=0"}); }
+  Card() { runs_.train("run", {"train.steps=0", "train.schedule.type=constant", "train.schedule.warmup=0", "model.attention=vga", "name=a | b", "log.map_positions=0"}); }
 
   void export_run(const ExportOptions& options) {
     std::vector<std::string> damaged;
