@@ -52,9 +52,9 @@ PerplexityResult measure_text(const EvalArguments& args, const LoadedModel& load
   }
   const PerplexityResult result = meter.finish();
   line.end();
+  if (result.tokens == 0) throw UserError("the text has no token to predict");
   print_text_notes(reader.report(), args.text);
   print_unknown(result.unknown, tokenizer, "");
-  if (result.tokens == 0) throw UserError("the text has no token to predict");
   return result;
 }
 

@@ -88,7 +88,7 @@ void add_train(CLI::App& app) {
       ->add_option("--coverage", args->training.coverage,
                    "the share of the text's characters that get a token of their own; rarer ones are spelled in bytes")
       ->capture_default_str()
-      ->check(between(0.5, 1.0));
+      ->check(between(0.98, 1.0));
   command->add_option("--seed", args->training.seed, "of the sample")->check(any_seed())->capture_default_str();
   command->callback([args] { run_train(*args); });
 }

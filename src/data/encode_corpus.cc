@@ -36,9 +36,14 @@ class ShardRow {
       throw UserError("--width 16 holds token ids below 65536, but {} has {} tokens; take --width 32", tokenizer.name(),
                       tokenizer.vocab_size());
     }
-    std::error_code none;  // a name that is too long is told when it is written to
+    std::error_code none;  // a folder on the way whose name is too long is told when it is made
     const bool folder = options.out.empty() || options.out.back() == '/' || fs::is_directory(options.out, none);
     stem_ = folder ? (fs::path(options.out) / "tokens").string() : options.out;
+    constexpr size_t kMostName = 180;  // bytes; leaves room for what is added, also while the shards wait for their names
+    const std::string name = fs::path(stem_).filename().string();
+    if (name.size() > kMostName) {
+      throw UserError("--out {:.40}...: the name has {} bytes, more than the limit of {}", name, name.size(), kMostName);
+    }
     const fs::path parent = fs::path(stem_).parent_path();
     if (!parent.empty()) create_folders(parent);
     finished_before_ = finish_naming(stem_);

@@ -93,7 +93,7 @@ std::string training_fault(const std::string& reason, const TokenizerTraining& o
   }
   if (reason.find("sentences_.empty()") != reason.npos) return "it has no word";
   const size_t words = reason.find("] ");
-  return words == reason.npos ? reason : reason.substr(words + 2);
+  return words == reason.npos || words + 2 == reason.size() ? reason : reason.substr(words + 2);
 }
 
 std::string train_sentencepiece(Words words, const TokenizerTraining& options) {

@@ -226,6 +226,8 @@ TEST(EncodeCorpus, RefusesAndLeavesNothing) {
   corpus.encode(corpus.folder.file("out/a"));
   EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/a")); }).find("is there already"), std::string::npos);
   corpus.encode(corpus.folder.file("out/ab"));  // another name
+  EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/" + std::string(181, 'x'))); })
+                .find("...: the name has 181 bytes, more than the limit of 180"), std::string::npos);
 
   corpus.folder.write("t.txt", "good\n--\ngood\n--\nbad \xFF\n");
   EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/c"), 5); }).find("is not valid UTF-8"),
