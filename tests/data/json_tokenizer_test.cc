@@ -345,7 +345,7 @@ TEST(JsonTokenizer, HalfAMillionAddedTokensAndLongRunsTakeTimeInProportion) {
     const auto tokenizer = load(folder, case_of(name));
     for (const char* unit : {" ", "a", "A", "1", "\n", " \n", "!", "\xC3\xA9"}) {
       std::string run;
-      for (int i = 0; i < 100'000; ++i) run += unit;
+      for (int i = 0; i < 30'000; ++i) run += unit;
       EXPECT_EQ(tokenizer->decode(encode(*tokenizer, run)), run);
     }
   }
