@@ -107,8 +107,9 @@ void ConfigLayers::add_overrides(const std::vector<std::string>& assignments) {
     const std::string root = shorthand ? join(one.key, "type") : one.key;
     each_leaf(value, root, [&](const std::string& key, const Json& leaf) {
       const auto [there, is_new] = leaves.try_emplace(key, leaf, place);
-      if (!is_new && there->second.first != leaf)
-        throw UserError("{} and {} contradict each other: give {} once", there->second.second, place, key);
+      if (is_new || there->second.first == leaf) return;
+      notes_.push_back(fmt::format("{} counts, and not {}", place, there->second.second));
+      there->second = {leaf, place};
     });
   }
   std::vector<const decltype(leaves)::value_type*> order;

@@ -27,10 +27,12 @@ class ConfigLayers {
 
   void add_files(const std::string& path);                  // a config file and its bases
   void add(const Json& layer, const std::string& place);    // `place`: in messages, such as a file's path
-  // "a.b.c=value" each; one layer in which the order means nothing, so that contradictions are errors. A value is JSON,
-  // or else a string; where the key takes a string it is taken as it stands, unless in quotes.
+  // "a.b.c=value" each; one layer, in which the order of different keys means nothing. Of two values for one key the last
+  // counts, and a note says so. A value is JSON, or else a string; where the key takes a string it is taken as it stands,
+  // unless in quotes.
   void add_overrides(const std::vector<std::string>& assignments);
 
+  const std::vector<std::string>& notes() const { return notes_; }  // what a person should be told
   Json& json() { return json_; }
   const Json& json() const { return json_; }
 
@@ -60,6 +62,7 @@ class ConfigLayers {
   const Resolve resolve_;
   Json json_ = Json::object();
   std::map<std::string, std::string> places_;  // of every leaf
+  std::vector<std::string> notes_;
 };
 
 }  // namespace sluice

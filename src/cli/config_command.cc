@@ -25,9 +25,9 @@ more at its root:
   that say what the old type says by itself go with it.
 - `$schema`: ignored; for editors (`docs/config.schema.json`).
 
-`--set a.b=value` does what one more file on top would do, all of them together being that file: `value` is JSON, or else a
-string; where the key takes a string it is taken as it stands, unless in quotes. `sluice config FILE` prints what a config
-resolves to.
+`--set a.b=value` does what one more file on top would do, all of them together being that file (of two for one key the last
+counts, and a note says so). `value` is JSON, or else a string; where the key takes a string it is taken as it stands, unless
+in quotes. `sluice config FILE` prints what a config resolves to.
 
 )";
 

@@ -40,6 +40,7 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
       throw UserError("--set {}: the model is the folder's (--context N changes its context)", assignment);
   }
   layers.add_overrides(args.overrides);
+  print_notes(layers.notes());
   Json& json = layers.json();
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();

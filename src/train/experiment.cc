@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <limits>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "base/json_reader.h"
 #include "base/limits.h"
@@ -226,6 +227,7 @@ Experiment load_experiment(const std::string& path, const std::vector<std::strin
   if (layers.json().contains("variants"))
     throw UserError("{} is a sweep, not a config: sluice sweep {} trains it", path, path);
   layers.add_overrides(overrides);
+  for (const std::string& note : layers.notes()) tell("note: {}", note);
   if (!layers.json().contains("name")) layers.json()["name"] = std::filesystem::path(path).stem().string();
   return layers.parse();
 }

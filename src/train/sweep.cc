@@ -5,6 +5,7 @@
 #include <functional>
 #include <set>
 
+#include "base/console.h"
 #include "base/error.h"
 #include "base/files.h"
 #include "base/json_reader.h"
@@ -140,6 +141,9 @@ Sweep read_sweep(const std::string& path, const std::vector<std::string>& overri
   ExperimentLayers base;
   add_base(base, json, path);
   check_runs(variants.size(), seeds.size(), base.json(), path);
+  ExperimentLayers same_for_all;
+  same_for_all.add_overrides(overrides);
+  for (const std::string& note : same_for_all.notes()) tell("note: {}", note);
   for (const std::string& assignment : overrides) check_override(assignment, variants, !seeds[0].is_null(), path);
 
   Sweep sweep;

@@ -55,7 +55,7 @@ wait $pid || status=$?
 grep -q 'stopped by SIGTERM; the same command goes on' "$folder/out" || fail "it does not say how to go on"
 done_steps=$(train_lines stopped/softmax-s1)
 [[ $done_steps -ge 3 && $done_steps -lt 400 ]] || fail "the run was not stopped in the middle: $done_steps steps"
-sweep "$folder/pair.json" --out "$folder/stopped" --set train.steps=400 --set log.every=100 --set 'log.probe_every=0' \
+sweep "$folder/pair.json" --out "$folder/stopped" --set log.every=100 --set 'log.probe_every=0' \
   --set train.steps="$((done_steps + 5))" || fail "it does not go on: $(cat "$folder/err")"
 grep -Eq 'softmax-s1 +goes on' "$folder/out" || fail "it started over: $(cat "$folder/out")"
 

@@ -132,8 +132,12 @@ TEST(ExperimentLayers, ResolvedConfigsTakeAnotherType) {
 }
 
 TEST(ExperimentLayers, OverridesAreOneLayer) {
-  expect_contains(error_of({"{}"}, {"train.steps=1", "train.steps=2"}), {"--set train.steps=1 and --set train.steps=2 contradict"});
-  expect_contains(error_of({"{}"}, {"train.optimizer=sgd", "train.optimizer.type=adamw"}), {"contradict each other"});
+  const ExperimentLayers twice = layered({"{}"}, {"train.steps=1", "seed=3", "train.steps=2", "seed=3"});
+  EXPECT_EQ(twice.parse().train.steps, 2);
+  EXPECT_EQ(twice.notes(), (std::vector<std::string>{"--set train.steps=2 counts, and not --set train.steps=1"}));
+  const ExperimentLayers types = layered({"{}"}, {"train.optimizer=sgd", "train.optimizer.type=muon"});
+  EXPECT_EQ(types.parse().train.optimizer.type, "muon");
+  EXPECT_EQ(types.notes().size(), 1u);
   expect_contains(error_of({"{}"}, {"train.steps=1", "train.steps.x=2"}), {"contradict each other"});
   EXPECT_EQ(resolved({"{}"}, {"train.steps=7", "train.steps=7"})["train"]["steps"], 7);
   EXPECT_EQ(merged({R"({"train":{"steps":1,"batch":2}})"}, {"train.steps=100"}), R"({"train":{"steps":100,"batch":2}})");

@@ -97,7 +97,7 @@ TEST(Muon, LeavesTheRestToAdamW) {
 TEST(Muon, LearnsFasterThanSgd) {
   const TinyRuns runs;
   const auto last_loss = [&](const std::string& run, const TinyRuns::Overrides& optimizer) {
-    TinyRuns::Overrides overrides = {"train.steps=60", "log.probe_every=0", "log.checkpoint_every=0", "log.eval_every=60"};
+    TinyRuns::Overrides overrides = {"train.steps=60", "log.probe_every=0", "log.checkpoint_every=0", "log.eval_every=60", "train.optimizer.weight_decay=0.1"};
     overrides.insert(overrides.end(), optimizer.begin(), optimizer.end());
     EXPECT_EQ(runs.train(run, overrides), 0);
     return runs.metrics(run, "eval").back()["loss"].get<double>();

@@ -205,14 +205,14 @@ TEST_F(Resume, AFolderThatIsMadeAnewIsLeftAlone) {
       if (call != 7) return;
       fs::remove_all(runs_.path("a"));
       if (anew) {
-        EXPECT_EQ(runs_.train("a", {"seed=7", "train.steps=2"}), 0);
+        EXPECT_EQ(runs_.train("a", {"seed=7", "train.steps=3"}), 0);
       }
     };
     const std::string message = message_of<RunError>([&] { runs_.train("a", {}, backend); });
     EXPECT_NE(message.find("is no longer the one that this run began in"), std::string::npos) << message;
     EXPECT_EQ(fs::exists(runs_.path("a")), anew);
     if (!anew) continue;
-    EXPECT_EQ(list_checkpoints(runs_.path("a/checkpoints")), std::vector<int64_t>{2});
+    EXPECT_EQ(list_checkpoints(runs_.path("a/checkpoints")), std::vector<int64_t>{3});
     EXPECT_EQ(runs_.json("a", "config.json")["seed"], 7);
     EXPECT_EQ(runs_.json("a", "info.json")["status"], "done");
   }
