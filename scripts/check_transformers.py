@@ -58,6 +58,17 @@ LLAMA3 = {
 }
 
 
+def names_of_release(kind, config):
+    """Version 4 has other names for what is in rope_parameters, and passes over those."""
+    if transformers.__version__ >= "5" or "rope_parameters" not in config:
+        return config
+    rope = dict(config.pop("rope_parameters"))
+    theta, factor = rope.pop("rope_theta"), rope.pop("partial_rotary_factor", None)
+    if kind == "GPTNeoX":
+        return {**config, "rotary_emb_base": theta, "rotary_pct": factor or 1.0}
+    return {**config, "rope_theta": theta, "rope_scaling": None if rope["rope_type"] == "default" else rope}
+
+
 def library_models(quick):
     """name -> a function that makes it. Weights are larger than usual, so that logits are not all near zero."""
     small = {"vocab_size": 211, "bos_token_id": None, "eos_token_id": None, "initializer_range": 0.2}
@@ -70,7 +81,7 @@ def library_models(quick):
     neox = {**neox, "max_position_embeddings": 96, **small}
     of = lambda kind, config, **changes: (
         lambda: getattr(transformers, f"{kind}ForCausalLM" if kind != "GPT2" else "GPT2LMHeadModel")(
-            getattr(transformers, f"{kind}Config")(**{**config, **changes})
+            getattr(transformers, f"{kind}Config")(**names_of_release(kind, {**config, **changes}))
         )
     )
     models = {

@@ -12,7 +12,8 @@ namespace {
 class Card : public testing::Test {
  protected:
   Card() {
-    runs_.train("run", {"train.steps=0", "train.schedule.warmup=0", "log.map_positions=0", "model.attention=vga", "name=a | b"});
+    runs_.train("run", {"train.steps=0", "train.schedule.type=constant", "train.schedule.warmup=0", "log.map_positions=0",
+                        "model.attention=vga", "name=a | b"});
   }
 
   void export_run(const ExportOptions& options) {
