@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 
@@ -65,6 +66,8 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   options.gradients = !args.no_gradients;
   options.map_positions = args.map_positions;
   const Analysis analysis = Analyzer(*loaded.model, *source, options).run(loaded.step);
+  if (!std::isfinite(analysis.model.loss))
+    throw RunError("the model's loss is {}, so there is nothing to analyse", std::fabs(analysis.model.loss));
   if (args.save) print_saved(save_analysis(analysis, run));
   return analysis;
 }

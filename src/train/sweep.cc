@@ -111,14 +111,16 @@ SweepRun make_run(ExperimentLayers layers, const std::string& variant, const Jso
                   const std::vector<std::string>& overrides) {
   SweepRun run;
   run.variant = variant;
+  const std::string place = "variant " + variant;
   Experiment experiment;
   try {
-    layers.add(changes, "the variant");
+    layers.add(changes, place);
     layers.add_overrides(overrides);
     if (!seed.is_null()) layers.json()["seed"] = seed;
     experiment = layers.parse();
   } catch (const UserError& error) {
-    throw UserError("variant {}: {}", variant, error.what());
+    const std::string text = error.what();
+    throw UserError("{}{}", text.starts_with(place + ": ") ? "" : place + ": ", text);
   }
   run.name = experiment.name = fmt::format("{}-s{}", variant, experiment.seed);
   run.config = experiment.dump();

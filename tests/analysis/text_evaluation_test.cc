@@ -202,7 +202,7 @@ TEST(HellaSwag, ReadsThePublicFormat) {
   const auto refused = [&](const std::string& line) {
     return message_of<UserError>([&] { read_hellaswag(folder.write("b.jsonl", good + "\n" + line)); });
   };
-  EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": ""})").find("line 2: \"label\" is \"\""), std::string::npos);
+  EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": ""})").find("line 2: \"label\" is the string \"\""), std::string::npos);
   EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": 2})").find("names none of the 2 endings"), std::string::npos);
   EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x"], "label": 0})").find("line 2: not an example"), std::string::npos);
   EXPECT_NE(refused("{").find("line 2:1:"), std::string::npos);
