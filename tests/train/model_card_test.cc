@@ -19,9 +19,10 @@ class Card : public testing::Test {
   void export_run(const ExportOptions& options) {
     std::vector<std::string> damaged;
     Checkpoint checkpoint = open_checkpoint(runs_.path("run"), damaged);
+    const ModelConfig model = stored_experiment(checkpoint).model;
     checkpoint.state.step = 3;  // as if
     checkpoint.state.config["data"]["train_shards"] = {"secret/x.bin"};
-    export_checkpoint(checkpoint, stored_experiment(checkpoint).model, runs_.path("out"), options);
+    export_checkpoint(checkpoint, model, runs_.path("out"), options);
     card_ = runs_.file("out", "README.md");
     generation_ = runs_.json("out", "generation_config.json");
   }
