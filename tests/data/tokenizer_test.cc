@@ -156,7 +156,7 @@ TEST_P(SentencePiece, WordsGiveTheTokensOfTheWhole) {
     EXPECT_GE(score(tokens), score(whole) * (1 + 1e-6)) << text.substr(0, 80);
     size_t different = 0;
     for (size_t i = 0; i < tokens.size() && tokens.size() == whole.size(); ++i) different += tokens[i] != whole[i];
-    EXPECT_LE(different, tokens.size() / 20) << text.substr(0, 80);
+    EXPECT_LE(different, 2 + tokens.size() / 20) << text.substr(0, 80);  // a run divided elsewhere is two other tokens
     EXPECT_NEAR(double(tokens.size()), double(whole.size()), double(whole.size()) / 50);
   }
 }

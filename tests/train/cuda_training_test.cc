@@ -17,7 +17,7 @@ TinyRuns::Overrides small(TinyRuns::Overrides more = {}) {
   TinyRuns::Overrides all = {"model.context=20",  "model.layers=1",     "train.batch=3",        "train.micro_batch=2",
                              "train.steps=4",     "log.probe_every=2",  "log.probe_batch=2",    "log.eval_every=2",
                              "log.eval_batch=2",  "log.map_positions=4", "log.checkpoint_every=2",
-                             "train.schedule=constant"};
+                             "train.schedule=constant", "train.schedule.warmup=0"};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
