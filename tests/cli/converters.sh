@@ -26,6 +26,8 @@ done
 python3 scripts/to_tensorboard.py "$folder/tb" "$folder/a-s1" > /dev/null
 python3 - "$folder/tb/a-s1/events.out.tfevents.sluice" <<'PYTHON' || fail "the event file is wrong"
 import struct, sys
+sys.path.insert(0, "tests/python")
+from event_fields import fields, varint
 
 def crc32c(data):  # bit by bit
     crc = 0xFFFFFFFF
@@ -40,30 +42,6 @@ assert crc32c(b"123456789") == 0xE3069283  # the polynomial's check value
 def masked(data):
     crc = crc32c(data)
     return ((crc >> 15 | crc << 17 & 0xFFFFFFFF) + 0xA282EAD8) & 0xFFFFFFFF
-
-def varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-def fields(data):
-    at = 0
-    while at < len(data):
-        key, at = varint(data, at)
-        if key & 7 == 0:
-            value, at = varint(data, at)
-        elif key & 7 == 1:
-            value, at = struct.unpack_from("<d", data, at)[0], at + 8
-        elif key & 7 == 5:
-            value, at = struct.unpack_from("<f", data, at)[0], at + 4
-        else:
-            size, at = varint(data, at)
-            value, at = data[at:at + size], at + size
-        yield key >> 3, value
 
 data = open(sys.argv[1], "rb").read()
 at, found, versions = 0, [], []

@@ -1,37 +1,11 @@
 import math
-import struct
 
 from sluice import to_tensorboard
 from sluice.runs import Run
 from sluice.tensorboard import split_records
 
+from event_fields import fields
 from folders import FolderTest, train_line
-
-
-def varint(data, at):
-    value = shift = 0
-    while True:
-        byte = data[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:
-            return value, at
-
-
-def fields(data):
-    at = 0
-    while at < len(data):
-        key, at = varint(data, at)
-        if key & 7 == 0:
-            value, at = varint(data, at)
-        elif key & 7 == 1:
-            value, at = struct.unpack_from("<d", data, at)[0], at + 8
-        elif key & 7 == 5:
-            value, at = struct.unpack_from("<f", data, at)[0], at + 4
-        else:
-            size, at = varint(data, at)
-            value, at = data[at:at + size], at + size
-        yield key >> 3, value
 
 
 def events_of(folder):
