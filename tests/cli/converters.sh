@@ -27,7 +27,7 @@ python3 scripts/to_tensorboard.py "$folder/tb" "$folder/a-s1" > /dev/null
 python3 - "$folder/tb/a-s1/events.out.tfevents.sluice" <<'PYTHON' || fail "the event file is wrong"
 import struct, sys
 sys.path.insert(0, "tests/python")
-from event_fields import fields, varint
+from event_fields import fields
 
 def crc32c(data):  # bit by bit
     crc = 0xFFFFFFFF
