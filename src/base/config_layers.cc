@@ -33,7 +33,7 @@ Json nested(const std::string& path, Json value) {
 // Calls visit(path, value) for everything that is no object.
 template <class Visit>
 void each_leaf(const Json& json, const std::string& path, const Visit& visit) {
-  if (!json.is_object()) return visit(path, json);
+  if (!json.is_object() || json.empty()) return visit(path, json);
   for (const auto& [key, value] : json.items()) each_leaf(value, join(path, key), visit);
 }
 
@@ -75,7 +75,8 @@ Assignment parsed(const std::string& text) {
 // What looks like the start of JSON must be JSON; anything else may be a plain word.
 Json override_value(const Field* field, const std::string& text, const std::string& place) {
   const bool quoted = !text.empty() && text[0] == '"';
-  if (field && field->kind == Field::Kind::kString && !quoted) return text;
+  const bool takes_back = text == "null" && field && !field->choices.empty();  // no choice is called so
+  if (field && field->kind == Field::Kind::kString && !quoted && !takes_back) return text;
   try {
     return parse_json(text, place);
   } catch (const UserError&) {
@@ -120,8 +121,9 @@ void ConfigLayers::add_overrides(const std::vector<std::string>& assignments) {
                       below->second.second, entry.first);
     order.push_back(&entry);
   }
-  // Outer types first: a type is no later change of what is set beside it.
-  std::stable_sort(order.begin(), order.end(), [](const auto* a, const auto* b) { return rank(a->first) < rank(b->first); });
+  // What is taken back, then outer types first: a type is no later change of what is set beside it.
+  const auto rank_of = [](const auto* entry) { return entry->second.first.is_null() ? -1 : rank(entry->first); };
+  std::stable_sort(order.begin(), order.end(), [&](const auto* a, const auto* b) { return rank_of(a) < rank_of(b); });
   for (const auto* entry : order) add(nested(entry->first, entry->second.first), entry->second.second);
 }
 
@@ -287,7 +289,9 @@ std::string ConfigLayers::with_places(const std::string& complaint) const {
   if (places.size() == 1) return places.begin()->starts_with("--set ") ? complaint : *places.begin() + ": " + complaint;
   std::string list;
   for (const std::string& key : keys) list += fmt::format("{}{}: {}", list.empty() ? "" : "; ", key, *place_of(key));
-  return fmt::format("{} ({})", complaint, list);
+  const bool of_another_type = complaint.find(" applies only when ") != std::string::npos;
+  return fmt::format("{} ({}){}", complaint, list,
+                     of_another_type ? fmt::format("; {} = null takes that key back", keys.front()) : "");
 }
 
 }  // namespace sluice

@@ -249,18 +249,56 @@ void rename_durably(const fs::path& from, const fs::path& to) {
   if (folder_of(from) != folder_of(to)) sync_folder(folder_of(from));
 }
 
-void replace_durably(const fs::path& from, const fs::path& to) {
-  std::error_code ignored;
-  if (fs::exists(to)) {
-    const bool swapped =
-        again([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE); }) == 0;
-    const fs::path former = swapped ? from : name_aside(to);
-    if (swapped) sync_folder(folder_of(to));
-    else rename_durably(to, former), rename_durably(from, to);
-    fs::remove_all(former, ignored);
-    return;
+namespace {
+
+// False where the file system cannot do that. If only the sync fails they are swapped back.
+bool swap_durably(const fs::path& from, const fs::path& to) {
+  const auto swap = [&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE); };
+  if (again(swap) != 0) return false;
+  try {
+    sync_folder(folder_of(to));
+  } catch (...) {
+    again(swap);
+    throw;
   }
-  rename_durably(from, to);
+  return true;
+}
+
+// A free name for what has the name `to`. It is no leftover's name: until `to` is there again it may be all there is.
+fs::path name_of_former(const fs::path& to) {
+  const std::string name = to.string() + kFormer;
+  fs::path former = name;
+  std::error_code ignored;
+  for (int number = 2; fs::exists(fs::symlink_status(former, ignored)); ++number) former = name + std::to_string(number);
+  return former;
+}
+
+// In two steps, which are undone as far as they went if one fails. Returns where the former one lies.
+fs::path replace_in_two_steps(const fs::path& from, const fs::path& to) {
+  const fs::path former = name_of_former(to);
+  try {
+    rename_durably(to, former);
+    rename_durably(from, to);
+  } catch (...) {
+    std::error_code ignored;
+    if (!fs::exists(former, ignored)) throw;
+    if (fs::exists(to, ignored)) fs::rename(to, from, ignored);
+    fs::rename(former, to, ignored);
+    throw;
+  }
+  const fs::path aside = name_aside(to);  // so that a kill while it is removed leaves a leftover
+  std::error_code failed;
+  fs::rename(former, aside, failed);
+  return failed ? former : aside;
+}
+
+}  // namespace
+
+void replace_durably(const fs::path& from, const fs::path& to) {
+  if (!fs::exists(to)) return rename_durably(from, to);
+  const fs::path former = swap_durably(from, to) ? from : replace_in_two_steps(from, to);
+  std::error_code ignored;
+  fs::remove_all(former, ignored);
 }
 
 bool rename_to_free(const fs::path& from, const fs::path& to) {
@@ -271,9 +309,35 @@ bool rename_to_free(const fs::path& from, const fs::path& to) {
   return true;
 }
 
-FolderWriter::FolderWriter(fs::path target) : target_(target.has_filename() ? target : target.parent_path()) {
+namespace {
+
+// "a/b" for "a/b/" and "a/b/.", so that there is a name to give; what is a link is resolved.
+fs::path named_path(fs::path path) {
+  while ((!path.has_filename() || path.filename() == ".") && path.has_parent_path() && path.parent_path() != path)
+    path = path.parent_path();
   std::error_code error;
-  if (fs::is_symlink(target_, error)) target_ = fs::weakly_canonical(target_);
+  return fs::is_symlink(path, error) || path.filename() == ".." ? fs::weakly_canonical(path) : path;
+}
+
+// A folder that another cannot take the name of, although it may be empty.
+void refuse_unreplaceable(const fs::path& target) {
+  struct stat own {}, current {}, parent {};
+  if (stat(target.c_str(), &own) != 0) return;
+  if (stat(".", &current) == 0 && own.st_dev == current.st_dev && own.st_ino == current.st_ino) {
+    throw UserError("{} is the current folder, which another cannot take the place of; name a folder in it, or one elsewhere",
+                    target.string());
+  }
+  if (stat((target / "..").c_str(), &parent) == 0 && (own.st_dev != parent.st_dev || own.st_ino == parent.st_ino)) {
+    throw UserError("{} is the top of a file system, which another folder cannot take the place of; name a folder in it",
+                    target.string());
+  }
+}
+
+}  // namespace
+
+FolderWriter::FolderWriter(fs::path target) : target_(named_path(std::move(target))) {
+  std::error_code error;
+  if (fs::is_directory(target_, error)) refuse_unreplaceable(target_);
   if (fs::exists(target_) && !(fs::is_directory(target_) && fs::is_empty(target_, error))) {
     throw UserError("{} is there already and is not an empty folder; name another, or remove it", target_.string());
   }

@@ -110,8 +110,12 @@ void write_named_file(const std::filesystem::path& path, std::string_view bytes)
 // Renames, and syncs the folder (or both folders) so that the new name survives a power cut.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
+// What replace_durably adds to the name of what it replaces, where two names cannot be swapped.
+inline constexpr const char* kFormer = ".former";
+
 // Gives the name `to`, which may be taken, to `from`, and removes what had it; where the file system can swap names (on
-// Linux all common ones) there is never nothing of that name. For folders, which rename() does not replace.
+// Linux all common ones) there is never nothing of that name, and elsewhere a kill may leave what had it as TO.former (or
+// TO.former2, ...). What fails is undone. For folders, which rename() does not replace.
 void replace_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // Renames, unless something has the name `to`: false then.
@@ -121,7 +125,8 @@ bool rename_to_free(const std::filesystem::path& from, const std::filesystem::pa
 // gives it its name. Without finish() all is removed again.
 class FolderWriter {
  public:
-  // UserError where the target is there already, unless it is an empty folder. What a killed writer has left is removed.
+  // UserError where the target is there already, unless it is an empty folder and neither the current one nor a mounted one.
+  // What a killed writer has left is removed.
   explicit FolderWriter(std::filesystem::path target);
   ~FolderWriter();
   FolderWriter(const FolderWriter&) = delete;

@@ -34,4 +34,9 @@ inline CLI::Option* add_set_option(CLI::App& command, std::vector<std::string>& 
       ->allow_extra_args(false);
 }
 
+// For an option whose value a shell may leave out by mistake: --out "$UNSET".
+inline CLI::Validator not_empty() {
+  return CLI::Validator([](std::string& text) { return std::string(text.empty() ? "it is empty" : ""); }, "");
+}
+
 }  // namespace sluice

@@ -26,8 +26,8 @@ more at its root:
 - `$schema`: ignored; for editors (`docs/config.schema.json`).
 
 `--set a.b=value` does what one more file on top would do, all of them together being that file (of two for one key the last
-counts, and a note says so). `value` is JSON, or else a string; where the key takes a string it is taken as it stands, unless
-in quotes. `sluice config FILE` prints what a config resolves to.
+counts, and a note says so). `value` is JSON, or else a string; where the key takes any string it is taken as it stands, unless
+in quotes; elsewhere `null` takes the key back. `sluice config FILE` prints what a config resolves to.
 
 )";
 

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
@@ -32,9 +33,20 @@ bool is_stream(const fs::path& path) {
   return kind == "a device" || kind == "a named pipe";
 }
 
+// What a run, a checkpoint or a model is made of: figures written there would destroy it.
+bool is_precious(const fs::path& file) {
+  constexpr std::string_view kNames[] = {"config.json", "info.json", "metrics.jsonl", "log.txt", "origin.json", "state.json", "latest", "lock"};
+  constexpr std::string_view kEndings[] = {".safetensors", ".bin", ".model", ".zst", ".gz"};
+  const std::string name = file.filename().string(), ending = file.extension().string();
+  return std::count(std::begin(kNames), std::end(kNames), name) > 0 || std::count(std::begin(kEndings), std::end(kEndings), ending) > 0;
+}
+
 }  // namespace
 
 void check_output_file(const std::string& option, const fs::path& path) {
+  std::error_code unknown;
+  if (is_precious(path) && fs::exists(path, unknown))
+    throw UserError("{} {}: this is no file of figures, and would be overwritten; name another", option, path.string());
   if (path.empty() || path == "-" || is_stream(path)) return;
   std::error_code error;
   if (!path.has_filename() || fs::is_directory(path, error))

@@ -116,7 +116,8 @@ class SweepRunner {
     }
   }
 
-  int64_t failures() const { return failures_; }
+  // The numbers of the runs that failed.
+  const std::set<size_t>& failed() const { return failed_; }
 
  private:
   struct Running {
@@ -161,16 +162,29 @@ class SweepRunner {
   void begin_pending() {
     for (size_t place = 0; place < pending_.size() && int64_t(running_.size() + place) < jobs_;) {
       const size_t number = pending_[place];
-      const auto process = training_process(sweep_.runs[number].folder);
-      if (process && waited_for_.insert(number).second)
-        tell(number, fmt::format("waits for process {}, which still trains in this folder", *process));
-      if (process) {
-        ++place;
-        continue;
+      try {
+        if (is_in_use(number)) {
+          ++place;
+          continue;
+        }
+        begin(number);
+      } catch (const std::exception& error) {  // about this run: the others may be better off
+        fail(number, fmt::format("FAILED to start: {}", error.what()));
       }
       pending_.erase(pending_.begin() + std::ptrdiff_t(place));
-      begin(number);
     }
+  }
+
+  bool is_in_use(size_t number) {
+    const auto process = training_process(sweep_.runs[number].folder);
+    if (process && waited_for_.insert(number).second)
+      tell(number, fmt::format("waits for process {}, which still trains in this folder", *process));
+    return process.has_value();
+  }
+
+  void fail(size_t number, const std::string& text) {
+    failed_.insert(number);
+    tell(number, text);
   }
 
   void begin(size_t number) {
@@ -178,12 +192,17 @@ class SweepRunner {
     if (is_trained(run)) return tell(number, "done before");
     const fs::path config = sweep_.folder / "configs" / (run.name + ".json");
     write_file_atomic(config, run.config.dump(2) + "\n");
-    const size_t slot = slots_.take();
     const bool goes_on = fs::exists(run.folder / "checkpoints" / "latest");
-    running_.push_back({number, slot,
-                        ChildProcess({"train", config.string(), "--out", run.folder.string()},
-                                     slots_.environment(slot), log_of(run)),
-                        Clock::now()});
+    const size_t slot = slots_.take();
+    try {
+      running_.push_back({number, slot,
+                          ChildProcess({"train", config.string(), "--out", run.folder.string()},
+                                       slots_.environment(slot), log_of(run)),
+                          Clock::now()});
+    } catch (...) {
+      slots_.give_back(slot);
+      throw;
+    }
     tell(number, goes_on ? "goes on" : "started");
   }
 
@@ -204,18 +223,21 @@ class SweepRunner {
     } else if (*code == 2 && last_line(log_of(run)).find(kLocked) != std::string::npos) {
       pending_.insert(pending_.begin(), running.number);  // another was quicker: it is waited for
     } else {
-      ++failures_;
-      tell(running.number, fmt::format("FAILED after {} (exit code {}): {}; see {}", time, *code, last_line(log_of(run)),
+      fail(running.number, fmt::format("FAILED after {} (exit code {}): {}; see {}", time, *code, last_line(log_of(run)),
                                        log_of(run).string()));
     }
     return true;
   }
 
   static std::string losses_of(const SweepRun& run) {
-    const RunRecord record = read_run(run.folder.string());
     std::string text;
-    if (const auto loss = record.final_value("train", "loss")) text += fmt::format(", loss {:.4f}", *loss);
-    if (const auto loss = record.final_value("eval", "loss")) text += fmt::format(", held-out loss {:.4f}", *loss);
+    try {
+      const RunRecord record = read_run(run.folder.string());
+      if (const auto loss = record.final_value("train", "loss")) text += fmt::format(", loss {:.4f}", *loss);
+      if (const auto loss = record.final_value("eval", "loss")) text += fmt::format(", held-out loss {:.4f}", *loss);
+    } catch (const std::exception& error) {
+      return fmt::format(", but {}", error.what());
+    }
     return text;
   }
 
@@ -225,7 +247,7 @@ class SweepRunner {
   std::vector<Running> running_;
   std::vector<size_t> pending_;   // not begun yet, in order
   std::set<size_t> waited_for_;   // told of already
-  int64_t failures_ = 0;
+  std::set<size_t> failed_;
   const bool terminal_ = isatty(STDOUT_FILENO) != 0;
   Clock::time_point shown_;
 };
@@ -252,10 +274,17 @@ ComparisonTable means_only(ComparisonTable table, const Comparison& comparison) 
   return table;
 }
 
-void write_results(const Sweep& sweep) {
+// A run that cannot be read is told of, added to `failed`, and left out.
+void write_results(const Sweep& sweep, std::set<size_t>& failed) {
   std::vector<RunRecord> records;
-  for (const SweepRun& run : sweep.runs) {
-    if (fs::exists(run.folder / "metrics.jsonl")) records.push_back(read_run(run.folder.string()));
+  for (size_t number = 0; number < sweep.runs.size(); ++number) {
+    const SweepRun& run = sweep.runs[number];
+    try {
+      if (fs::exists(run.folder / "metrics.jsonl")) records.push_back(read_run(run.folder.string()));
+    } catch (const std::exception& error) {
+      failed.insert(number);
+      say("{} is not in the report: {}", run.name, error.what());
+    }
   }
   if (records.empty()) return;
   const Comparison comparison = compare_runs(std::move(records));
@@ -285,9 +314,10 @@ void run_sweep(const SweepArguments& args) {
     exit_code() = exit_code_of(signal);
     return;
   }
-  write_results(sweep);
-  if (runner.failures() > 0) {
-    throw RunError("{} of {} runs failed; the same command tries them again", runner.failures(), sweep.runs.size());
+  std::set<size_t> failed = runner.failed();
+  write_results(sweep, failed);
+  if (!failed.empty()) {
+    throw RunError("{} of {} runs failed; the same command tries them again", failed.size(), sweep.runs.size());
   }
 }
 
@@ -299,7 +329,7 @@ void add_sweep_command(CLI::App& app) {
   command->add_option("file", args->file, "the sweep (a JSON file; see docs/sweeps.md)")->required();
   command->add_option("--jobs", args->jobs, "runs at the same time; they share the processors (default 1)")
       ->check(between(1, 1024));
-  command->add_option("--out", args->out, "the sweep's folder (default: runs/NAME)");
+  command->add_option("--out", args->out, "the sweep's folder (default: runs/NAME)")->check(not_empty());
   add_set_option(*command, args->overrides);
   command->add_flag("--list", args->list, "only print the runs' folders, and which are done");
   command->callback([args] { run_sweep(*args); });

@@ -181,7 +181,7 @@ void add_train_command(CLI::App& app) {
   auto args = std::make_shared<TrainArguments>();
   command->add_option("config", args->config, "the experiment's JSON file")->required();
   add_set_option(*command, args->overrides);
-  command->add_option("--out", args->out, "the run's folder (default: runs/NAME)");
+  command->add_option("--out", args->out, "the run's folder (default: runs/NAME)")->check(not_empty());
   command->add_option("--resume", args->resume,
                       "auto: go on from the newest whole checkpoint; never: start over; or a run or checkpoint folder");
   command->add_flag("--fresh-optimizer", args->fresh_optimizer,

@@ -215,6 +215,14 @@ EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
   return corpus;
 }
 
+// What is read now cannot be compared with what an earlier command had read, whose work is not to be thrown away.
+[[noreturn]] void refuse_second(const Json& before, const ShardRow& shards, const ShardOptions& options) {
+  const std::vector<std::string> names = shards.names(before.value("shards", size_t{0}));
+  throw UserError("--out {}: an earlier command was killed when it had encoded a corpus of that name, which is complete now "
+                  "({}); nothing was encoded now, and for another corpus choose another name", options.out,
+                  names.size() < 2 ? fmt::format("{}", fmt::join(names, "")) : names.front() + " to " + names.back());
+}
+
 }  // namespace
 
 EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOptions& text, const Tokenizer& tokenizer,
@@ -224,6 +232,7 @@ EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOp
   const std::optional<std::string> identity = identity_of(inputs, tokenizer, options);
   const Json& before = shards.finished_before();
   if (identity && !before.is_null() && before.value("identity", Json()) == *identity) return corpus_of(before, shards);
+  if (!identity && !before.is_null()) refuse_second(before, shards, options);
   shards.begin();
   EncodedCorpus corpus;
   for (bool more = true; more;) {

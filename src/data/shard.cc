@@ -168,6 +168,18 @@ int64_t Shard::largest(int64_t start, int64_t count) const {
   return largest;
 }
 
+Shard::TokenAt Shard::find_not_below(int64_t limit, int64_t start, int64_t count) const {
+  TokenAt found{-1, -1};
+  for (const int64_t end = start + count; start < end && found.position < 0; start += kBlock) {
+    with_tokens(start, std::min(kBlock, end - start), [&](int64_t at, auto tokens) {
+      const auto first = std::find_if(tokens.begin(), tokens.end(), [&](auto token) { return int64_t(token) >= limit; });
+      if (first != tokens.end()) found = {at + (first - tokens.begin()), int64_t(*first)};
+    });
+  }
+  if (found.position < 0) throw ShardFailed("{} has other tokens than a moment ago: it was replaced while it was read", path_);
+  return found;
+}
+
 void Shard::verify(const std::string& key) const {
   if (info_.format != ShardFormat::kSluice) return;
   const uint64_t found =

@@ -43,6 +43,12 @@ class Shard {
   // Both return the largest of these tokens; -1 if there are none. In `out` ids beyond 2^31 become negative.
   int64_t copy(int64_t start, int64_t count, int32_t* out) const;
   int64_t largest(int64_t start, int64_t count) const;
+
+  struct TokenAt {
+    int64_t position, token;
+  };
+  // The first of these tokens that is not below `limit`; throws ShardFailed if there is none, for another read has seen one.
+  TokenAt find_not_below(int64_t limit, int64_t start, int64_t count) const;
   std::vector<std::byte> stored(int64_t start, int64_t count) const;
 
   // Reads the whole file. UserError if it is a Sluice shard whose checksum is another than its bytes'.

@@ -63,6 +63,12 @@ fs::path unnamed_shard(const fs::path& folder, size_t index) { return folder / f
 std::vector<std::string> name_shards(const fs::path& folder, const std::string& stem, size_t count, const Json& note) {
   std::vector<std::string> names;
   for (size_t i = 0; i < count; ++i) names.push_back(shard_name(stem, i));
+  std::error_code unknown;
+  for (const std::string& name : names) {  // before the corpus exists: another command may have made this one meanwhile
+    if (!fs::exists(fs::symlink_status(name, unknown))) continue;
+    throw RunError("{} is there meanwhile, so the shards cannot have their names, and nothing is kept of them; choose another "
+                   "name", name);
+  }
   Json all = note;
   all["shards"] = count;
   write_file_atomic(folder / kNote, all.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");

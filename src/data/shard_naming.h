@@ -19,7 +19,7 @@ std::string shard_name(const std::string& stem, size_t index);
 std::filesystem::path unnamed_shard(const std::filesystem::path& folder, size_t index);
 
 // Names the `count` shards in `folder`, which goes. `note` stays with them until all have their names. RunError where a name
-// is taken meanwhile; nothing is overwritten.
+// is taken meanwhile: `folder` is then as it was. Nothing is overwritten.
 std::vector<std::string> name_shards(const std::filesystem::path& folder, const std::string& stem, size_t count, const Json& note);
 
 // Finishes what a killed name_shards has left; its note, or null if there was nothing to finish.

@@ -21,9 +21,9 @@ void check_tokenizer(const Shard& shard, const Tokenizer& tokenizer) {
 
 void check_tokens(const Shard& shard, int64_t first, int64_t count, const Tokenizer& tokenizer) {
   if (shard.largest(first, count) < tokenizer.vocab_size()) return;
-  while (shard.largest(first, 1) < tokenizer.vocab_size()) ++first;
+  const Shard::TokenAt bad = shard.find_not_below(tokenizer.vocab_size(), first, count);
   throw UserError("{} has token id {} at position {}, but {} knows only those below {}", shard.path(),
-                  shard.largest(first, 1), first, tokenizer.name(), tokenizer.vocab_size());
+                  bad.token, bad.position, tokenizer.name(), tokenizer.vocab_size());
 }
 
 // Writes text, and knows how the last of it ended.

@@ -157,10 +157,9 @@ std::vector<ShardPiece> TokenShards::pieces_of(int64_t sequence, int64_t count) 
 }
 
 void TokenShards::throw_bad_token(const Shard& shard, int64_t start, int64_t count) const {
-  int64_t at = start;
-  while (at + 1 < start + count && shard.largest(at, 1) < options_.vocab_size) ++at;
+  const Shard::TokenAt bad = shard.find_not_below(options_.vocab_size, start, count);
   throw UserError("{}: {} has token id {} at position {}, but model.vocab_size is {}{}", options_.key, shard.path(),
-                  shard.largest(at, 1), at, options_.vocab_size,
+                  bad.token, bad.position, options_.vocab_size,
                   shard.info().format == ShardFormat::kPlain
                       ? fmt::format("; data.shard_format has it read as uint{}", 8 * shard.info().token_bytes)
                       : "");

@@ -46,6 +46,18 @@ std::optional<int64_t> step_of(const std::string& name) {
   return number ? std::optional(std::stoll(digits)) : std::nullopt;
 }
 
+// The step and the number of "step_00000025.former" (1) or "step_00000025.former2" (2).
+std::optional<std::pair<int64_t, int64_t>> former_of(const std::string& name) {
+  const size_t mark = name.find(kFormer);
+  if (mark == name.npos) return std::nullopt;
+  const auto step = step_of(name.substr(0, mark));
+  if (!step || folder_name(*step) != name.substr(0, mark)) return std::nullopt;
+  const std::string number = name.substr(mark + std::string_view(kFormer).size());
+  if (number.empty()) return std::pair(*step, int64_t{1});
+  const auto parsed = step_of(kStepPrefix + number);
+  return parsed ? std::optional(std::pair(*step, *parsed)) : std::nullopt;
+}
+
 fs::path without_slash(const fs::path& path) { return path.has_filename() ? path : path.parent_path(); }
 
 bool is_checkpoint_folder(const fs::path& path) {
@@ -286,7 +298,31 @@ void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> 
 CheckpointStore::CheckpointStore(fs::path folder, int64_t keep)
     : folder_(without_slash(folder)), keep_(keep) {
   create_folders(folder_);
+  put_back_formers();
   remove_leftovers(folder_);
+}
+
+// Where names cannot be swapped (replace_durably), a save that was killed may have left the checkpoint that it was to
+// replace under another name: it is the only one of its step, or of no use any more.
+void CheckpointStore::put_back_formers() const {
+  std::map<std::pair<int64_t, int64_t>, fs::path> formers;  // by step and number
+  std::error_code error;
+  fs::directory_iterator entry(folder_, error);
+  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) {
+    std::error_code unknown;
+    const auto former = former_of(entry->path().filename().string());
+    if (former && fs::is_directory(entry->symlink_status(unknown))) formers[*former] = entry->path();
+  }
+  for (auto former = formers.rbegin(); former != formers.rend(); ++former) {
+    if (rename_to_free(former->second, path_of(former->first.first))) {
+      sync_folder(folder_);
+      continue;
+    }
+    const fs::path aside = name_aside(path_of(former->first.first));
+    std::error_code failed;
+    fs::rename(former->second, aside, failed);
+    if (!failed) fs::remove_all(aside, failed);
+  }
 }
 
 fs::path CheckpointStore::path_of(int64_t step) const { return folder_ / folder_name(step); }
@@ -295,19 +331,22 @@ fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTenso
                                std::span<const NamedTensor> optimizer) {
   const fs::path target = path_of(state.step);
   fs::path aside;
+  bool replaces = false;  // one of that step, which may then be either
   try {
     aside = create_folder_aside(target);
     write_files(aside, state, model, optimizer);
     verify_checkpoint(aside);
+    replaces = fs::exists(target);
     replace_durably(aside, target);
   } catch (const std::exception& error) {
     const std::string cause = error.what();
     std::error_code ignored;
     if (!aside.empty()) fs::remove_all(aside, ignored);
     const uint64_t needed = safetensors_bytes(model) + safetensors_bytes(optimizer);
-    throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; earlier checkpoints are as "
+    throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; {} checkpoints are as "
                    "they were",
-                   target.string(), cause, bytes_text(needed), bytes_text(free_bytes(folder_)));
+                   target.string(), cause, bytes_text(needed), bytes_text(free_bytes(folder_)),
+                   replaces ? "the one of that step is the earlier or the new one, and other" : "earlier");
   }
   try {
     set_latest(state.step);
@@ -346,7 +385,12 @@ void CheckpointStore::remove(int64_t step) const {
 // What cannot be removed stays: the new checkpoint is safe, and the next save tries again.
 void CheckpointStore::remove_old(int64_t newest) const {
   if (keep_ <= 0) return;
-  std::vector<int64_t> steps = list_checkpoints(folder_);
+  std::vector<int64_t> steps;
+  try {
+    steps = list_checkpoints(folder_);
+  } catch (const std::exception&) {
+    return;
+  }
   std::erase_if(steps, [&](int64_t step) { return step > newest; });
   for (size_t i = 0; i + size_t(keep_) < steps.size(); ++i) remove(steps[i]);
 }

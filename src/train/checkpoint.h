@@ -89,7 +89,8 @@ struct ResumePoint {
 // The checkpoints of one run; one process writes at a time (RunFolder's lock).
 class CheckpointStore {
  public:
-  // Creates the folder; removes what a killed save left behind, and nothing else. keep: how many stay, the newest; 0: all.
+  // Creates the folder; removes what a killed save left behind, and nothing else, and gives a checkpoint that it was about to
+  // replace its name back. keep: how many stay, the newest; 0: all.
   CheckpointStore(std::filesystem::path folder, int64_t keep);
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -115,6 +116,7 @@ class CheckpointStore {
   void write_files(const std::filesystem::path& target, CheckpointState& state, std::span<const NamedTensor> model,
                    std::span<const NamedTensor> optimizer) const;
   std::vector<int64_t> steps_after(int64_t step) const;  // increasing
+  void put_back_formers() const;
   void set_latest(int64_t step) const;
   void remove(int64_t step) const;
   void remove_old(int64_t newest) const;

@@ -58,12 +58,13 @@ bool is_stopped(int process) {
 
 std::string stopped_neighbour() {
   std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator("/proc", error)) {
-    const std::string number = entry.path().filename().string();
+  fs::directory_iterator entry("/proc", error);
+  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) {
+    const std::string number = entry->path().filename().string();
     if (!std::all_of(number.begin(), number.end(), [](char c) { return c >= '0' && c <= '9'; })) continue;
-    const auto state = state_of(entry.path());
+    const auto state = state_of(entry->path());
     if (!state || !is_stopped(*state) || state->parent != getppid()) continue;
-    const std::string rank = rank_of(entry.path());
+    const std::string rank = rank_of(entry->path());
     if (!rank.empty()) return fmt::format("rank {} (process {})", rank, number);
   }
   return "";
@@ -87,10 +88,14 @@ RankWatch::~RankWatch() {
 void RankWatch::run() {
   std::unique_lock lock(mutex_);
   if (ended_.wait_for(lock, std::chrono::duration<double>(seconds_), [&] { return has_ended_; })) return;
-  const std::string stopped = stopped_neighbour();
-  const std::string who = stopped.empty() ? fmt::format("a rank of {} died, hangs or was not started", place_.size)
-                                          : fmt::format("{} of {} is stopped", stopped, place_.size);
-  tell("sluice: {}, at {}: no answer within {:.3g} s (train.rank_timeout)", who, doing_, seconds_);
+  try {
+    const std::string stopped = stopped_neighbour();
+    const std::string who = stopped.empty() ? fmt::format("a rank of {} died, hangs or was not started", place_.size)
+                                            : fmt::format("{} of {} is stopped", stopped, place_.size);
+    tell("sluice: {}, at {}: no answer within {:.3g} s (train.rank_timeout)", who, doing_, seconds_);
+  } catch (const std::exception&) {
+    tell_line("sluice: a rank did not answer within train.rank_timeout");
+  }
   std::_Exit(1);
 }
 

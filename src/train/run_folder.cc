@@ -17,7 +17,9 @@
 
 #include "base/aside.h"
 #include "base/error.h"
+#include "base/input_file.h"
 #include "base/json_text.h"
+#include "base/limits.h"
 #include "train/checkpoint.h"
 
 namespace sluice {
@@ -87,7 +89,7 @@ bool is_resolved_config(const Json& json) {
 std::optional<Json> json_in(const fs::path& file) {
   std::error_code unknown;
   if (!fs::is_regular_file(file, unknown)) return std::nullopt;
-  const std::string text = read_file(file);
+  const std::string text = read_regular_file(file, kMostConfigBytes, "a file of a run");
   try {
     return parse_json(text, file.string());
   } catch (const UserError&) {
@@ -177,9 +179,10 @@ RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOptio
   if (never) move_aside();
   else check_experiment(config);
   begin_from_other(resume);
-  // A run that is longer than it is asked to be stays what it is.
+  // A run that is longer than it is asked to be stays what it is, unless it is taken back.
   const auto steps = config.value(Json::json_pointer("/train/steps"), std::numeric_limits<int64_t>::max());
-  if (newest_step(path_) > steps) return;
+  const bool back = resume.mode == ResumeOption::Mode::kFrom && is_of_run(resume.from, path_);
+  if (newest_step(path_) > steps && !back) return;
   if (has_checkpoints()) unconfirmed_ = config;
   else write_config(config_file(), config);
 }
@@ -201,10 +204,15 @@ void RunFolder::check_is_run(bool never) const {
   std::sort(others.begin(), others.end());
   const auto newest = newest_state(checkpoints_folder());
   const bool informed = is_own_info(info_file());
-  const bool locked = fs::exists(path_ / "lock");
-  if (is_run_config(config_file()) && (newest || has_checkpoints() || informed || locked)) return;
+  const fs::path lock = path_ / "lock";
+  const bool locked = is_own_lock(lock);
   const bool is_run = newest || (informed && locked) || is_being_moved(path_);
-  if (is_run && (never || !fs::exists(config_file()))) return;  // moved as it is; or the checkpoints have the config
+  const bool goes_on = is_run_config(config_file()) && (newest || has_checkpoints() || informed || locked);
+  // Moved as it is; or the checkpoints have the config.
+  if (goes_on || (is_run && (never || !fs::exists(config_file())))) {
+    if (locked || !fs::exists(fs::symlink_status(lock))) return;
+    throw UserError("{} is not the lock of a run of Sluice's, and would be overwritten; name another folder with --out", lock.string());
+  }
   if (is_run && newest) {
     throw UserError("{} is damaged or no run's config; {}/state.json has it too: move config.json away, and the same command "
                     "goes on and writes it again", config_file().string(), newest->path.string());
@@ -355,11 +363,11 @@ bool RunFolder::has_results() const {
 void RunFolder::take_back() const {
   try {
     check_still_ours();
-    if (has_results()) return;
-    if (noted_origin_ && !made_) {
+    if (noted_origin_ && !made_ && !has_checkpoints()) {
       if (former_origin_.empty()) fs::remove(origin_file());
       else write_file_atomic(origin_file(), former_origin_);
     }
+    if (has_results()) return;
   } catch (const std::exception&) {
     return;
   }

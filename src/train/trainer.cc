@@ -72,6 +72,7 @@ int Trainer::run(const ResumeOption& resume) {
   write_info("running");
   try {
     if (files_) progress_.emplace(experiment_.name, experiment_.train.steps);
+    measure_rest();
     train_steps();
     progress_.reset();
     return finish();
@@ -126,6 +127,28 @@ void Trainer::train_steps() {
     ++step_;
     after_step(result);
   }
+}
+
+bool Trainer::due_or_last(int64_t every) const {
+  return due(every) || (every > 0 && step_ == experiment_.train.steps);
+}
+
+// The measurements of the step, each of which appends its lines at once; `measured_` counts them, so that a run whose
+// held-out data failed goes on with the one that failed.
+void Trainer::measure() {
+  if (measured_ < 1 && due_or_last(experiment_.log.eval_every)) evaluate();
+  measured_ = std::max(measured_, 1);
+  if (measured_ < 2 && due_or_last(experiment_.log.probe_every)) probe();
+  measured_ = 2;
+  if (due_or_last(experiment_.log.analyze_every)) analyze();
+  measured_ = kAllMeasured;
+}
+
+// Of the step that a run failed at, if it did while it was measured.
+void Trainer::measure_rest() {
+  if (measured_ == kAllMeasured) return;
+  measure();
+  saved_step_ = -1;
 }
 
 int Trainer::finish() {
@@ -240,6 +263,7 @@ Json Trainer::load(const Checkpoint* checkpoint, OptimizerState optimizer) {
   next_sequence_ = trainer.integer("next_sequence", 0);
   seconds_before_ = trainer.number("seconds");
   guard_.restore(trainer.value("guard"));
+  measured_ = trainer.has("measured") ? int(std::min<int64_t>(trainer.integer("measured", 0), kAllMeasured)) : kAllMeasured;
   return then.at("trainer");
 }
 
@@ -248,10 +272,8 @@ void Trainer::after_step(const StepResult& result) {
   if (progress_)
     progress_->update(step_, result.gradients.loss, result.lr, double(learner_.tokens()) / seconds_per_step(result));
   if (due(experiment_.log.every) || step_ == experiment_.train.steps) log_step(result);
-  const bool last = step_ == experiment_.train.steps;
-  if (due(experiment_.log.eval_every) || (last && experiment_.log.eval_every > 0)) evaluate();
-  if (due(experiment_.log.probe_every) || (last && experiment_.log.probe_every > 0)) probe();
-  if (due(experiment_.log.analyze_every) || (last && experiment_.log.analyze_every > 0)) analyze();
+  measured_ = 0;
+  measure();
   if (files_) files_->metrics.flush();
   // Not among bad steps: it may be the weights that are to blame.
   if (due(experiment_.log.checkpoint_every) && result.verdict.action == Guard::Action::kApply) save();
@@ -368,6 +390,7 @@ void Trainer::write_checkpoint(const HostState& tensors) {
                    {"data", data_identity_},
                    {"held_out", held_out_identity_},
                    {"guard", guard_.state()}};
+  if (measured_ < kAllMeasured) state.trainer["measured"] = measured_;
   files_->checkpoints.save(std::move(state), tensors.model, tensors.optimizer);
 }
 

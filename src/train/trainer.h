@@ -79,6 +79,8 @@ class Trainer {
   // The checkpoint is rank 0's; returns the trainer's state of then.
   Json load(const Checkpoint* checkpoint, OptimizerState optimizer = OptimizerState::kStored);
   void after_step(const StepResult& result);
+  void measure();
+  void measure_rest();
   double seconds_per_step(const StepResult& result) const;  // since the last train line
   void log_step(const StepResult& result);
   void note_unused_vocabulary() const;
@@ -94,6 +96,7 @@ class Trainer {
   void save_before_failing() noexcept;
   void note_failure() noexcept;
   bool due(int64_t every) const { return every > 0 && step_ % every == 0; }
+  bool due_or_last(int64_t every) const;
 
   Backend& backend_;
   Experiment experiment_;
@@ -114,6 +117,8 @@ class Trainer {
 
   int64_t step_ = 0;             // steps done
   int64_t next_sequence_ = 0;    // position in the training data; runs on through skips and roll-backs
+  static constexpr int kAllMeasured = 3;
+  int measured_ = kAllMeasured;  // measurements of this step that are done
   int64_t saved_step_ = -1;
   bool has_checkpoint_ = false;  // of this run, to roll back to
   bool last_step_skipped_ = false;

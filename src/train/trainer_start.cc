@@ -79,6 +79,7 @@ void Trainer::resume_from(const ResumePoint& point) {
     has_checkpoint_ = true;
     return;
   }
+  measured_ = kAllMeasured;  // those are the other run's
   // A fork is a run of its own from its first moment: with a map of before, and a checkpoint to come back to.
   save_attention_map();
   save();
@@ -86,7 +87,12 @@ void Trainer::resume_from(const ResumePoint& point) {
 
 void Trainer::tidy_checkpoints(const ResumePoint& point) {
   CheckpointStore& store = files_->checkpoints;
-  if (point.named) store.drop_after(step_);
+  std::vector<int64_t> newer = list_checkpoints(store.folder());
+  std::erase_if(newer, [&](int64_t step) { return step <= step_; });
+  if (point.named && !newer.empty()) {
+    spdlog::info("going back to step {}: the newer checkpoints, of steps {}, are removed", step_, fmt::join(newer, ", "));
+    store.drop_after(step_);
+  }
   for (const auto& name : store.set_aside_after(step_)) spdlog::warn("it was set aside as {}", name.string());
   store.repair(step_);
 }

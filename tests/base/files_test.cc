@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
@@ -171,6 +172,30 @@ TEST(Files, AFolderReplacesAnother) {
   EXPECT_EQ(read_file(folder.file("old/a")), "new");
   EXPECT_FALSE(fs::exists(folder.file("old/b")));
   EXPECT_FALSE(fs::exists(folder.file("new")));
+}
+
+TEST(Files, AFolderIsWrittenUnderItsPlainName) {
+  const TempFolder folder;
+  for (const char* name : {"a/", "b/.", "c/./"}) {
+    FolderWriter writer(folder.file(name));
+    write_file_atomic(writer.path() / "x", "x");
+    writer.finish();
+    EXPECT_EQ(read_file(folder.file(std::string(name, 1) + "/x")), "x");
+  }
+}
+
+TEST(Files, TheCurrentFolderIsNotReplaced) {
+  const TempFolder folder;
+  const fs::path before = fs::current_path();
+  fs::create_directory(folder.file("here"));
+  fs::current_path(folder.file("here"));
+  const std::vector<std::string> names = {".", "./", folder.file("here"), folder.file("here/."), "x/.."};
+  for (const std::string& name : names) {
+    const std::string message = message_of<UserError>([&] { FolderWriter writer(name); });
+    EXPECT_NE(message.find("is the current folder"), std::string::npos) << name << ": " << message;
+  }
+  fs::current_path(before);
+  EXPECT_TRUE(fs::is_empty(folder.file("here")));
 }
 
 TEST(Files, BytesForPeople) {

@@ -75,6 +75,26 @@ grep -q 'broken-s1.*FAILED.*exit code 2.*cannot open none.txt' "$folder/out" || 
 grep -q '2 of 6 runs failed; the same command tries them again' "$folder/err" || fail "$(cat "$folder/err")"
 [[ $(train_lines broken/vga-s2) -eq 6 ]] || fail "a failed run kept the others from being trained"
 
+# ---- a run that cannot be started
+mkdir -p "$folder/stuck/logs/softmax-s1.txt"
+status=0
+sweep "$folder/pair.json" --out "$folder/stuck" || status=$?
+[[ $status -eq 1 ]] || fail "a run that cannot be started: exit code $status"
+grep -q 'softmax-s1.*FAILED to start: cannot write .*softmax-s1.txt: Is a directory' "$folder/out" || fail "why: $(cat "$folder/out")"
+grep -q '1 of 4 runs failed' "$folder/err" || fail "$(cat "$folder/err")"
+[[ $(train_lines stuck/vga-s2) -eq 6 && -s "$folder/stuck/table.md" ]] || fail "it kept the others from being trained"
+
+# ---- a run whose metrics cannot be read is left out of the report
+mv "$folder/stuck/softmax-s2/metrics.jsonl" "$folder/before"
+mkdir "$folder/stuck/softmax-s2/metrics.jsonl"
+rmdir "$folder/stuck/logs/softmax-s1.txt"
+status=0
+sweep "$folder/pair.json" --out "$folder/stuck" || status=$?
+[[ $status -eq 1 ]] || fail "a run that cannot be read: exit code $status"
+grep -q 'softmax-s2 is not in the report: ' "$folder/out" || fail "it is not told of: $(cat "$folder/out")"
+grep -q '1 of 4 runs failed' "$folder/err" || fail "$(cat "$folder/err")"
+grep -q 'softmax-s1' "$folder/stuck/table.md" || fail "the others are not in the report"
+
 # ---- wrong input
 status=0
 "$SLUICE" train "$folder/pair.json" > /dev/null 2> "$folder/err" || status=$?

@@ -58,6 +58,13 @@ gzip -dc c4/*.gz > lines
 rm -rf out
 bytes - --out out/ < lines > /dev/null
 [[ $("$SLUICE" tokenizer decode out/tokens_00000.bin --tokenizer bytes) == '<|endoftext|>one<|endoftext|>two' ]] || fail "standard input"
+# Of a killed command whose corpus only lacked its names, and which nothing tells to be the same as this one.
+mkdir out/.mine.sluice-whole
+mv out/tokens_00000.bin out/.mine.sluice-whole/00000.unfinished
+echo '{"identity": null, "shards": 1}' > out/.mine.sluice-whole/corpus.json
+refused 'an earlier command was killed.* is complete now \(out/mine_00000.bin\); nothing was encoded now' \
+  "$SLUICE" tokenizer encode - --tokenizer bytes --out out/mine < lines
+[[ $("$SLUICE" tokenizer decode out/mine_00000.bin --tokenizer bytes) == '<|endoftext|>one<|endoftext|>two' ]] || fail "its corpus"
 encoded "|$(cat lines)" lines --format text
 echo '[{"text":"one"}]' > list.json
 refused "list.json begins as a list of JSON values.*jq -c '.\[\]' list.json" "$SLUICE" tokenizer encode list.json --tokenizer bytes --print

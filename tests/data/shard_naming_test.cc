@@ -45,11 +45,24 @@ TEST_F(ShardNaming, AllGetTheirNames) {
   EXPECT_TRUE(finish_naming(stem_).is_null());
 }
 
+TEST_F(ShardNaming, ATakenNameIsFoundBeforeTheCorpusExists) {
+  folder_.write("docs_00001.bin", "another command's");
+  const fs::path aside = written(3);
+  const std::string message = message_of<RunError>([&] { name_shards(aside, stem_, 3, Json::object()); });
+  EXPECT_NE(message.find("docs_00001.bin is there meanwhile"), std::string::npos) << message;
+  EXPECT_TRUE(fs::exists(unnamed_shard(aside, 2)));
+  EXPECT_TRUE(finish_naming(stem_).is_null());
+  EXPECT_EQ(refusal("docs_00001.bin"), "(nothing was thrown)");
+  EXPECT_EQ(entries(), 2u);
+}
+
 TEST_F(ShardNaming, APartIsRefusedUntilTheRestIsNamed) {
+  const fs::path aside = written(3);
+  write_file_atomic(aside / "corpus.json", R"({"documents": 7, "shards": 3})");
+  fs::rename(aside, folder_.file(".docs.sluice-whole"));  // where a kill left it
   folder_.write("docs_00000.bin", "mine");
   folder_.write("docs_more_00000.bin", "another corpus");
-  const std::string message =
-      message_of<RunError>([&] { name_shards(written(3), stem_, 3, {{"documents", 7}}); });
+  const std::string message = message_of<RunError>([&] { finish_naming(stem_); });
   EXPECT_NE(message.find("docs_00000.bin is there meanwhile"), std::string::npos) << message;
   EXPECT_EQ(read_file(folder_.file("docs_00000.bin")), "mine");
   EXPECT_EQ(read_file(folder_.file("docs_00002.bin")), "2");

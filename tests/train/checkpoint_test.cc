@@ -172,6 +172,21 @@ TEST_F(CheckpointTest, WhatAKilledSaveLeftIsCleanedAndNeverUsed) {
 }
 
 // Any byte of any file: the damage is named, and the checkpoint before it is used.
+TEST_F(CheckpointTest, OneThatWasAboutToBeReplacedGetsItsNameBack) {
+  {
+    CheckpointStore store = this->store();
+    for (const int64_t step : {100, 200}) save(store, step);
+  }
+  fs::rename(run("checkpoints/step_00000200"), run("checkpoints/step_00000200.former"));
+  fs::create_directory(run("checkpoints/step_00000100.former2"));
+  fs::create_directory(run("checkpoints/step_00000100.formerly"));
+  CheckpointStore store = this->store();
+  expect_whole_at({100, 200});
+  EXPECT_EQ(entries(), 4u) << "two checkpoints, latest, and what is not ours";
+  EXPECT_TRUE(fs::exists(run("checkpoints/step_00000100.formerly")));
+  EXPECT_EQ(resumed_step(store), 200);
+}
+
 TEST_F(CheckpointTest, AFlippedByteIsReportedAndTheOneBeforeIsUsed) {
   CheckpointStore store = this->store();
   save(store, 10);

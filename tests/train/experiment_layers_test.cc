@@ -145,12 +145,25 @@ TEST(ExperimentLayers, OverridesAreOneLayer) {
   EXPECT_EQ(merged({"{}"}, {"train.optimizer.lr=nan"}), R"({"train":{"optimizer":{"lr":"nan"}}})");
 }
 
+TEST(ExperimentLayers, NullAndEmptyObjectsAreNoLoopholes) {
+  for (const bool first : {false, true}) {
+    std::vector<std::string> set = {"train.optimizer.type=muon", "train.optimizer=null"};
+    if (first) std::swap(set[0], set[1]);
+    EXPECT_EQ(optimizer({R"({"train":{"optimizer":{"lr":0.5}}})"}, set)["type"], "muon");
+    EXPECT_EQ(optimizer({R"({"train":{"optimizer":{"lr":0.5}}})"}, set)["lr"], 3e-4);
+  }
+  EXPECT_NE(error_of({"{}"}, {"nonsense={}"}), "");
+  EXPECT_NE(error_of({"{}"}, {R"(a={"b":{}})"}), "");
+  EXPECT_EQ(error_of({"{}"}, {"train.optimizer={}"}), "");
+}
+
 TEST(ExperimentLayers, AStringIsTakenAsItStands) {
   for (const char* name : {"4711", "7e10", "0123", "true", "null", "1e999", "a=b", "-1", "[x"})
     EXPECT_EQ(resolved({"{}"}, {std::string("name=") + name})["name"], name);
   EXPECT_EQ(resolved({"{}"}, {"name=\"7\""})["name"], "7");
   EXPECT_NE(error_of({"{}"}, {"name="}), "");
   EXPECT_EQ(resolved({"{}"}, {"train.steps=1e2"})["train"]["steps"], 100);
+  EXPECT_EQ(resolved({R"({"model":{"norm":"rmsnorm"}})"}, {"model.norm=null"})["model"]["norm"], "layernorm");
 }
 
 TEST(ExperimentLayers, RefusesWhatIsNoAssignment) {

@@ -162,6 +162,10 @@ TEST(RunFolder, AFolderOfAnotherProgramIsRefusedAndLeftAsItIs) {
   alone.write("config.json", config_of().dump());
   expect_contains(message_of<UserError>([&] { RunFolder(alone.file(""), config_of(), kAuto); }), {"holds no run"});
   EXPECT_FALSE(fs::exists(alone.file("lock"))) << "a config that was printed to a file is not overwritten";
+  alone.write("lock", "precious, of another program");
+  alone.write("info.json", R"({"steps_done": 3, "status": "stopped"})");
+  EXPECT_THROW(RunFolder(alone.file(""), config_of(), kAuto), UserError);
+  EXPECT_EQ(read_file(alone.file("lock")), "precious, of another program");
 }
 
 TEST(RunFolder, WhatAKilledStartLeavesIsTaken) {

@@ -43,5 +43,29 @@ TEST_F(ShardFailureTest, TheStepsDoneAreSaved) {
   EXPECT_TRUE(runs_.optimizer("cut", 12) == runs_.optimizer("straight", 12));
 }
 
+// What was measured before the failure is not measured again, and the rest is not left out.
+TEST_F(ShardFailureTest, MeasurementsThatFailedAreMadeLater) {
+  for (const char* every : {"12", "4"}) {
+    write_shard("a.bin"), write_shard("b.bin");
+    TinyRuns::Overrides all = overrides();
+    all[0] = fmt::format(R"(data={{"type":"tokens","train_shards":["{}"],"validation_shards":["{}"]}})", runs_.path("a.bin"),
+                         runs_.path("b.bin"));
+    all.push_back(std::string("log.eval_every=") + every);
+    all.push_back(std::string("log.probe_every=") + every);
+    const std::string straight = std::string("straight") + every, cut = std::string("cut") + every;
+    ASSERT_EQ(runs_.train(straight, all), 0);
+    HookedBackend backend;
+    backend.on_gradients = [&](int64_t call, const Tensor&) {
+      if (call == 7) std::filesystem::resize_file(runs_.path("b.bin"), 1024);
+    };
+    EXPECT_THROW(runs_.train(cut, all, backend), ShardFailed);
+    write_shard("b.bin");
+    ASSERT_EQ(runs_.train(cut, all), 0);
+    EXPECT_EQ(runs_.metrics(cut, ""), runs_.metrics(straight, "")) << every;
+    EXPECT_TRUE(runs_.weights(cut, 12) == runs_.weights(straight, 12));
+    EXPECT_FALSE(runs_.trainer_state(cut, 12).contains("measured"));
+  }
+}
+
 }  // namespace
 }  // namespace sluice

@@ -6,6 +6,8 @@
 #include <set>
 #include <sstream>
 #include <tuple>
+#include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -23,6 +25,23 @@ namespace {
 using PieceType = SentencePieceModel::PieceType;
 
 constexpr const char* kBlankMark = "\xE2\x96\x81";  // U+2581, a blank inside sentencepiece
+
+// The object of names and numbers; of a name that comes twice the last number counts. (Json's [] looks at all names, one
+// after the other.)
+class Vocabulary {
+ public:
+  void add(const std::string& name, int64_t id) {
+    auto& members = object_.get_ref<Json::object_t&>();
+    const auto [place, is_new] = places_.try_emplace(name, members.size());
+    if (is_new) members.emplace_back(name, id);
+    else (members.begin() + std::ptrdiff_t(place->second))->second = id;
+  }
+  Json take() { return std::move(object_); }
+
+ private:
+  Json object_ = Json::object();
+  std::unordered_map<std::string, size_t> places_;
+};
 
 Json whole_tokenizer(Json added, Json normalizer, Json decoder, Json model) {
   return {{"version", "1.0"},
@@ -95,7 +114,8 @@ double score_of_names(const SentencePieceModel& model) {
 }  // namespace
 
 Json sentencepiece_json(const SentencePieceModel& model) {
-  Json added = Json::array(), pieces = Json::array(), vocabulary = Json::object();
+  Json added = Json::array(), pieces = Json::array();
+  Vocabulary vocabulary;
   std::map<std::string, int64_t> mergeable;
   Json unknown_text, unknown_id;
   const double score_of_name = score_of_names(model);
@@ -103,7 +123,7 @@ Json sentencepiece_json(const SentencePieceModel& model) {
     const auto& piece = model.pieces[id];
     const bool normal = piece.type == PieceType::kNormal;
     pieces.push_back({piece.text, normal ? double(piece.score) : score_of_name});
-    vocabulary[piece.text] = id;
+    vocabulary.add(piece.text, int64_t(id));
     if (normal) mergeable[piece.text] = int64_t(id);
     // The unknown token is not added: the library would take "<unk>" in a text for it, whatever the text means.
     if (piece.type == PieceType::kUnknown) unknown_text = piece.text, unknown_id = id;
@@ -118,7 +138,7 @@ Json sentencepiece_json(const SentencePieceModel& model) {
   normalizers.push_back(replace(" ", kBlankMark));
   Json inner =
       model.model_type == 2
-          ? byte_pair_model(std::move(vocabulary), merges_of(model, mergeable), unknown_text, model.spells_bytes)
+          ? byte_pair_model(vocabulary.take(), merges_of(model, mergeable), unknown_text, model.spells_bytes)
           : Json{{"type", "Unigram"}, {"unk_id", unknown_id}, {"vocab", std::move(pieces)}, {"byte_fallback", model.spells_bytes}};
   return whole_tokenizer(std::move(added), {{"type", "Sequence"}, {"normalizers", std::move(normalizers)}},
                          {{"type", "Sequence"}, {"decoders", std::move(decoders)}}, std::move(inner));
@@ -155,11 +175,11 @@ Json bytes_tokenizer_json(const Tokenizer& tokenizer) {
 
 // Characters that never merge; those without a token are left out of the text.
 Json characters_tokenizer_json(const Tokenizer& tokenizer) {
-  Json vocabulary = Json::object();
+  Vocabulary vocabulary;
   for (int32_t token = 0; token < int32_t(tokenizer.vocab_size()); ++token)
-    vocabulary[std::string(tokenizer.token_bytes(token))] = token;
+    vocabulary.add(std::string(tokenizer.token_bytes(token)), token);
   return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText), true)}, nullptr, {{"type", "Fuse"}},
-                         byte_pair_model(std::move(vocabulary), Json::array(), nullptr, false));
+                         byte_pair_model(vocabulary.take(), Json::array(), nullptr, false));
 }
 
 // ---- GPT-2 ----------------------------------------------------------------------------------------------------------
