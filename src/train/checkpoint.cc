@@ -13,6 +13,7 @@
 
 #include "base/aside.h"
 #include "base/error.h"
+#include "base/input_file.h"
 #include "base/json_reader.h"
 #include "base/json_text.h"
 #include "base/limits.h"
@@ -167,7 +168,7 @@ Json parse_state(const std::string& text, const fs::path& file) {
 Checkpoint read_state(const fs::path& path, FileSums& sums) {
   const fs::path file = path / kStateFile;
   size_of(file);
-  Json json = parse_state(read_file(file), file);
+  Json json = parse_state(read_regular_file(file, kMostConfigBytes, "a checkpoint's state"), file);
   check_own_sum(json, file);
   return {path, state_of(json, file, sums)};
 }
