@@ -107,7 +107,7 @@ in_background() {
     sleep 0.05
   done
   [[ $(train_lines "$run") -ge 7 ]] || fail "$run does not train: $(cat "$folder/out" "$folder/err")"
-  for pid in $(pgrep -P "$launcher"); do
+  for pid in $(cat /proc/"$launcher"/task/*/children); do  # procps need not be there
     rank=$(tr '\0' '\n' < "/proc/$pid/environ" | sed -n 's/^OMPI_COMM_WORLD_RANK=//p')
     if [[ -n $rank ]]; then pid_of[$rank]=$pid; fi
   done
