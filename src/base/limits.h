@@ -11,9 +11,9 @@ namespace sluice {
 constexpr uint64_t kMebibyte = uint64_t{1} << 20;
 
 // Bytes of whole files. Parsed JSON takes up to about 20 times its text.
-constexpr uint64_t kMostConfigBytes = 64 * kMebibyte;      // configs, sweeps, state.json, info.json, foreign config.json, indexes
+constexpr uint64_t kMostConfigBytes = 64 * kMebibyte;      // configs, sweeps, state.json, foreign config.json, indexes
 constexpr uint64_t kMostTokenizerBytes = 512 * kMebibyte;  // tokenizer.json, vocab.json, merges.txt, sentencepiece models
-constexpr uint64_t kMostFigureBytes = 2048 * kMebibyte;    // attention maps, analyses, quantization.json, statistics texts
+constexpr uint64_t kMostFigureBytes = 2048 * kMebibyte;    // info.json, attention maps, analyses, quantization.json, statistics texts
 constexpr uint64_t kMostMetricsLine = 16 * kMebibyte;      // a line of metrics.jsonl
 constexpr uint64_t kMostHellaSwagLine = 1 * kMebibyte;
 constexpr uint64_t kMostHellaSwagBytes = 1024 * kMebibyte; // unpacked
