@@ -7,12 +7,12 @@
 #include <memory>
 #include <set>
 
-#include "analysis/compare.h"
-#include "analysis/compare_table.h"
-#include "analysis/report.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "report/compare.h"
+#include "report/compare_table.h"
+#include "report/report.h"
 
 namespace sluice {
 namespace {

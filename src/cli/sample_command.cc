@@ -11,20 +11,20 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/files.h"
-#include "base/input_file.h"
+#include "base/files/files.h"
+#include "base/files/input_file.h"
 #include "base/limits.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
-#include "data/bigram_statistics.h"
-#include "kernels/device.h"
+#include "data/sources/bigram_statistics.h"
+#include "kernels/device/device.h"
 #include "model/decoder.h"
 #include "model/sampler.h"
-#include "train/load_model.h"
-#include "train/model_tokenizer.h"
+#include "runs/load_model.h"
+#include "runs/model_tokenizer.h"
 
 namespace sluice {
 namespace {

@@ -15,20 +15,20 @@
 #include <sstream>
 #include <thread>
 
-#include "analysis/compare.h"
-#include "analysis/compare_table.h"
-#include "analysis/report.h"
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/files.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "kernels/device.h"
+#include "kernels/device/device.h"
+#include "report/compare.h"
+#include "report/compare_table.h"
+#include "report/report.h"
+#include "runs/run_folder.h"
+#include "runs/sweep.h"
 #include "train/progress.h"
-#include "train/run_folder.h"
 #include "train/signals.h"
-#include "train/sweep.h"
 
 namespace sluice {
 namespace {

@@ -13,14 +13,14 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/files.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
-#include "data/encode_corpus.h"
-#include "data/shard_text.h"
+#include "data/corpus/encode_corpus.h"
+#include "data/corpus/shard_text.h"
 #include "train/progress.h"
 
 namespace sluice {

@@ -9,11 +9,11 @@
 #include <memory>
 #include <vector>
 
-#include "data/source.h"
+#include "data/sources/source.h"
+#include "experiment/experiment.h"
 #include "model/transformer.h"
-#include "train/communicator.h"
-#include "train/experiment.h"
-#include "train/gradient_exchange.h"
+#include "ranks/communicator.h"
+#include "ranks/gradient_exchange.h"
 #include "train/optimizer.h"
 
 namespace sluice {

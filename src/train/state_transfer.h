@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "runs/safetensors.h"
 #include "train/learner.h"
-#include "train/safetensors.h"
 
 namespace sluice {
 

@@ -10,10 +10,10 @@
 #include <numbers>
 
 #include "base/build_info.h"
+#include "base/config/json_reader.h"
 #include "base/error.h"
-#include "base/files.h"
-#include "data/shard.h"
-#include "base/json_reader.h"
+#include "base/files/files.h"
+#include "data/shards/shard.h"
 #include "train/signals.h"
 
 namespace sluice {

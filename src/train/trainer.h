@@ -8,16 +8,16 @@
 #include <optional>
 #include <string>
 
-#include "analysis/analyzer.h"
-#include "analysis/probe.h"
-#include "data/source.h"
-#include "train/checkpoint.h"
-#include "train/experiment.h"
-#include "train/guard.h"
+#include "data/sources/source.h"
+#include "experiment/experiment.h"
+#include "experiment/guard.h"
+#include "measure/analyzer.h"
+#include "measure/probe.h"
+#include "runs/checkpoint.h"
+#include "runs/metrics_log.h"
+#include "runs/run_folder.h"
 #include "train/learner.h"
-#include "train/metrics_log.h"
 #include "train/progress.h"
-#include "train/run_folder.h"
 #include "train/state_transfer.h"
 
 namespace sluice {

@@ -1,8 +1,8 @@
 // Where a run starts: at a checkpoint of its own, at another run's, or at step 0. See trainer.h.
 #include <spdlog/spdlog.h>
 
+#include "base/config/json_reader.h"
 #include "base/error.h"
-#include "base/json_reader.h"
 #include "train/trainer.h"
 
 namespace sluice {

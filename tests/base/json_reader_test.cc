@@ -1,12 +1,12 @@
 // Every type in the place of every other gives a sentence of our own.
-#include "base/json_reader.h"
+#include "base/config/json_reader.h"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
 
+#include "base/config/json_text.h"
 #include "base/error_text.h"
-#include "base/json_text.h"
 #include "base/limits.h"
 
 namespace sluice {

@@ -6,10 +6,10 @@
 #include <fstream>
 #include <string>
 
+#include "base/config/json_text.h"
 #include "base/error_text.h"
-#include "base/json_text.h"
 #include "base/source_folder.h"
-#include "data/document_reader.h"
+#include "data/text/document_reader.h"
 
 namespace sluice {
 namespace {

@@ -1,7 +1,7 @@
 // A config: JSON, fields, limits, presets; what is accepted must dump to something that is accepted.
-#include "base/json_text.h"
+#include "base/config/json_text.h"
+#include "experiment/experiment.h"
 #include "fuzz.h"
-#include "train/experiment.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;

@@ -1,8 +1,8 @@
 // The config.json of a folder that the transformers library wrote; what is accepted must be a model that can be written as
 // a config again, and read.
-#include "base/json_text.h"
+#include "base/config/json_text.h"
 #include "fuzz.h"
-#include "train/interchange/foreign_config.h"
+#include "interchange/foreign_config.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;

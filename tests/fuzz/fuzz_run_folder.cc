@@ -6,11 +6,11 @@
 
 #include <fcntl.h>
 
-#include "analysis/compare.h"
-#include "analysis/compare_table.h"
-#include "analysis/report.h"
-#include "base/files.h"
+#include "base/files/files.h"
 #include "fuzz.h"
+#include "report/compare.h"
+#include "report/compare_table.h"
+#include "report/report.h"
 
 namespace {
 

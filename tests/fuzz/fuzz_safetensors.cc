@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "fuzz.h"
-#include "train/safetensors.h"
+#include "runs/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;

@@ -2,7 +2,7 @@
 #include <algorithm>
 #include <span>
 
-#include "data/shard_format.h"
+#include "data/shards/shard_format.h"
 #include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

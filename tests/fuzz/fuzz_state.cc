@@ -3,12 +3,12 @@
 
 #include <fcntl.h>
 
-#include "base/files.h"
-#include "base/json_text.h"
+#include "base/config/json_text.h"
+#include "base/files/files.h"
+#include "experiment/experiment.h"
+#include "experiment/guard.h"
 #include "fuzz.h"
-#include "train/checkpoint.h"
-#include "train/experiment.h"
-#include "train/guard.h"
+#include "runs/checkpoint.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;

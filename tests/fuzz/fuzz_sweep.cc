@@ -1,6 +1,6 @@
 // A sweep file: every run that it asks for has a config that reads back.
 #include "fuzz.h"
-#include "train/sweep.h"
+#include "runs/sweep.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;

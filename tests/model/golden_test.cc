@@ -9,12 +9,12 @@
 #include <set>
 #include <stdexcept>
 
-#include "base/json_text.h"
+#include "base/config/json_text.h"
 #include "base/source_folder.h"
 #include "model/golden_random.h"
 #include "model/parity.h"
+#include "runs/safetensors.h"
 #include "train/optimizer.h"
-#include "train/safetensors.h"
 
 namespace sluice {
 namespace {

@@ -12,7 +12,7 @@
 
 #include <csignal>
 
-#include "base/files.h"
+#include "base/files/files.h"
 #include "data/temp_folder.h"
 #include "kernels/cpu/cpu_backend.h"
 #include "train/signals.h"
