@@ -267,8 +267,8 @@ void check_sweep_folder(const Sweep& sweep) {
 }
 
 // The means over seeds, and the single runs of groups without a mean.
-ComparisonTable means_only(ComparisonTable table, const Comparison& comparison) {
-  std::erase_if(table.rows, [&](const ComparisonRow& row) {
+TextTable means_only(TextTable table, const Comparison& comparison) {
+  std::erase_if(table.rows, [&](const TextRow& row) {
     return !row.is_mean && comparison.groups[row.seed_group].members.size() > 1;
   });
   return table;
@@ -288,7 +288,7 @@ void write_results(const Sweep& sweep, std::set<size_t>& failed) {
   }
   if (records.empty()) return;
   const Comparison comparison = compare_runs(std::move(records));
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   write_file_atomic(sweep.folder / "table.md", to_markdown(table));
   write_json(to_json(comparison), sweep.folder / "summary.json");
   write_report(comparison, sweep.folder / "report.html");

@@ -229,10 +229,4 @@ std::filesystem::path save_analysis(const Analysis& analysis, const std::filesys
   return file;
 }
 
-double rounded(double value, int digits) {
-  if (value == 0 || !std::isfinite(value)) return value;
-  const double unit = std::pow(10.0, digits - 1 - std::floor(std::log10(std::fabs(value))));
-  return std::isfinite(unit) && unit > 0 ? std::round(value * unit) / unit : value;
-}
-
 }  // namespace sluice

@@ -115,7 +115,4 @@ struct Analysis {
 // Writes analysis.json() to RUN/analysis/step_00001000.json, where compare finds it. Returns the file's path.
 std::filesystem::path save_analysis(const Analysis& analysis, const std::filesystem::path& run);
 
-// To so many significant digits.
-double rounded(double value, int digits);
-
 }  // namespace sluice

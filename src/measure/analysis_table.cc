@@ -6,7 +6,8 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "report/compare_table.h"
+#include "base/number_text.h"
+#include "base/text_table.h"
 
 namespace sluice {
 namespace {
@@ -91,7 +92,7 @@ class FigureTable {
     }
   }
   void add(std::string label, const Figures& figures) {
-    ComparisonRow row;
+    TextRow row;
     row.label = std::move(label);
     for (const auto member : members_) row.cells.push_back(number(figures.*member));
     table_.rows.push_back(std::move(row));
@@ -99,17 +100,17 @@ class FigureTable {
   std::string text(size_t max_width) const { return to_text(table_, max_width); }
 
  private:
-  ComparisonTable table_;
+  TextTable table_;
   std::vector<double Figures::*> members_;
 };
 
 std::string sink_text(const Analysis& analysis, size_t max_width) {
-  ComparisonTable table;
+  TextTable table;
   table.corner = "sinks above";
   const std::string group = analysis.normalised ? "share of heads and sequences" : "share of heads and sequences (|a| / sum |a|)";
   for (const char* title : {"first position", "largest", "at position", "any position"}) table.columns.push_back({group, title});
   for (const SinkRates& rate : analysis.model.sinks) {
-    ComparisonRow row;
+    TextRow row;
     row.label = fmt::format("{}", rate.threshold);
     row.cells = {number(rate.first), number(rate.largest), fmt::format("{}", rate.position), number(rate.any)};
     table.rows.push_back(std::move(row));

@@ -6,7 +6,8 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "report/compare_table.h"
+#include "base/number_text.h"
+#include "base/text_table.h"
 
 namespace sluice {
 namespace {
@@ -31,8 +32,8 @@ const Grid& coarsest(const std::vector<Grid>& grids) {
   return *std::max_element(grids.begin(), grids.end(), [](const Grid& a, const Grid& b) { return a.scale < b.scale; });
 }
 
-ComparisonTable model_table(const QuantizationReport& report) {
-  ComparisonTable table;
+TextTable model_table(const QuantizationReport& report) {
+  TextTable table;
   table.corner = "model";
   table.columns = {{"held-out data", "loss [nats]"}, {"held-out data", "perplexity"}, {"held-out data", "change"}};
   const auto row = [&](const std::string& label, double loss) {
@@ -54,8 +55,8 @@ ComparisonTable model_table(const QuantizationReport& report) {
   return table;
 }
 
-ComparisonTable layer_table(const QuantizationReport& report) {
-  ComparisonTable table;
+TextTable layer_table(const QuantizationReport& report) {
+  TextTable table;
   table.corner = "layer";
   if (!report.costs.empty()) table.columns = {{"loss [nats]", "only it"}, {"loss [nats]", "left out"}};
   for (const char* title : {"max |w|", "step", "clipped", "error"}) table.columns.push_back({"weight", title});
@@ -64,7 +65,7 @@ ComparisonTable layer_table(const QuantizationReport& report) {
   for (size_t i = 0; i < report.linears.size(); ++i) {
     const QuantizedLinear& linear = report.linears[i];
     const Grid& grid = linear.input_grid;
-    ComparisonRow row{.label = linear.name, .cells = {}};
+    TextRow row{.label = linear.name, .cells = {}};
     if (!report.costs.empty()) row.cells = {signed_number(report.costs[i].only), signed_number(-report.costs[i].except)};
     for (const double value : {linear.weight_norm, coarsest(linear.weight_grids).scale})
       row.cells.push_back(format_significant(value, 3));

@@ -38,7 +38,7 @@ std::string fill(std::string_view text, const std::map<std::string, std::string>
 
 std::string swatch(size_t group) { return fmt::format("<i class=\"swatch\" data-group=\"{}\"></i>", group % kColours); }
 
-std::string table_head_html(const ComparisonTable& table) {
+std::string table_head_html(const TextTable& table) {
   std::string groups = "<tr><th></th>", titles = "<tr><th scope=\"col\">" + escape_html(table.corner) + "</th>";
   for (size_t c = 0; c < table.columns.size();) {
     size_t end = c + 1;
@@ -50,9 +50,9 @@ std::string table_head_html(const ComparisonTable& table) {
   return groups + "</tr>\n" + titles + "</tr>\n";
 }
 
-std::string table_html(const ComparisonTable& table) {
+std::string table_html(const TextTable& table) {
   std::string out = "<table>\n<thead>\n" + table_head_html(table) + "</thead>\n<tbody>\n";
-  for (const ComparisonRow& row : table.rows) {
+  for (const TextRow& row : table.rows) {
     out += fmt::format("<tr{}><th scope=\"row\">{}{}</th>", row.is_mean ? " class=\"mean\"" : "",
                        swatch(row.seed_group), escape_html(row.label));
     for (const std::string& cell : row.cells) out += "<td>" + escape_html(cell) + "</td>";
@@ -141,7 +141,7 @@ std::string script_json(const Json& json) {
 }
 
 std::string report_html(const Comparison& comparison) {
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   return fill(assets::page_html, {{"title", escape_html(page_title(comparison))},
                                   {"style", std::string(assets::style_css)},
                                   {"findings", findings_html(comparison)},

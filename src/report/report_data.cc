@@ -10,7 +10,6 @@
 #include <set>
 
 #include "base/error.h"
-#include "measure/analysis.h"
 #include "report/compare_table.h"
 #include "report/report.h"
 

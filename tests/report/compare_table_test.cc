@@ -18,8 +18,8 @@ std::vector<std::string> lines_of(const std::string& text) {
   return out;
 }
 
-ComparisonTable small_table() {
-  ComparisonTable table;
+TextTable small_table() {
+  TextTable table;
   table.columns = {{"", "steps"}, {"loss [nats]", "train"}, {"loss [nats]", "eval"}, {"gate", "mean"}};
   table.rows = {{"softmax", 0, false, {"1,000", "2.232", "2.3", "-"}},
                 {"a|b", 1, true, {"20", "2.23 ± 0.01", "2.4", "0.5"}}};

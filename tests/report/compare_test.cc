@@ -17,7 +17,7 @@ Comparison compare_paths(const std::vector<std::string>& paths) {
   return compare_runs(std::move(runs));
 }
 
-std::string cell(const ComparisonTable& table, size_t row, const std::string& group, const std::string& title) {
+std::string cell(const TextTable& table, size_t row, const std::string& group, const std::string& title) {
   for (size_t c = 0; c < table.columns.size(); ++c) {
     if (table.columns[c].group == group && table.columns[c].title == title) return table.rows.at(row).cells[c];
   }
@@ -49,14 +49,14 @@ TEST(Compare, ShowsTheHeadWithTheLargestSinkAttention) {
   const Comparison comparison = compare_paths({build.add("softmax", 1, 0.2, {{"reads", "none"}}, 3)});
   ASSERT_TRUE(comparison.rows[0].head);
   EXPECT_EQ(comparison.rows[0].head->name(), "L0H2");
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   EXPECT_EQ(cell(table, 0, "sink", "head"), "L0H2");
   EXPECT_EQ(cell(table, 0, "sink", "attention"), "0.600");
 }
 
 TEST(Compare, TableHasTheValuesAndLeavesOutUnknownColumns) {
   RunBuilder build;
-  const ComparisonTable table =
+  const TextTable table =
       make_table(compare_paths({build.add("softmax", 1, 0.8), build.add("vga", 1, 0.1, kOutputGate)}));
   ASSERT_EQ(table.rows.size(), 2u);
   EXPECT_EQ(cell(table, 0, "loss [nats]", "train"), "2.590");
@@ -75,7 +75,7 @@ TEST(Compare, EvaluationsOfText) {
   build.write("lm", "metrics.jsonl",
               "{\"kind\":\"eval\",\"step\":1,\"loss\":4,\"perplexity\":54.6,\"bits_per_byte\":1.9}\n"
               "{\"kind\":\"eval\",\"step\":2,\"loss\":3,\"perplexity\":20.09,\"bits_per_byte\":1.4427}\n");
-  const ComparisonTable table = make_table(compare_paths({run}));
+  const TextTable table = make_table(compare_paths({run}));
   EXPECT_EQ(cell(table, 0, "loss [nats]", "eval"), "3.000");
   EXPECT_EQ(cell(table, 0, "eval", "perplexity"), "20.09");
   EXPECT_EQ(cell(table, 0, "eval", "bits/byte"), "1.443");
@@ -93,7 +93,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
   for (const Json& line : analysis.lines()) lines += line.dump() + "\n";
   build.write("lm", "metrics.jsonl", lines);
   const Comparison comparison = compare_paths({run});
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   for (const auto& [group, title] : {std::pair{"sink rate", "position 0"}, {"sink rate", "largest"}, {"all heads", "first share"},
                                      {"all heads", "|v| ratio"}, {"all heads", "entropy"}, {"attention's output", "kurtosis"},
                                      {"attention's output", "max |x|"}, {"residual", "max |x|"}, {"|dL/dv|", "ratio"},
@@ -169,7 +169,7 @@ TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {
   EXPECT_NEAR(group.values.at("sink_attention").deviation, std::sqrt(0.02), 1e-12);
   EXPECT_EQ(comparison.groups[1].members, (std::vector<size_t>{1}));
 
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   ASSERT_EQ(table.rows.size(), 4u);  // one a run, and one mean
   EXPECT_TRUE(table.rows[3].is_mean);
   EXPECT_EQ(table.rows[3].label, "vga, 2 seeds");
@@ -247,7 +247,7 @@ TEST(Compare, JsonHoldsEveryHeadAndTheGroups) {
 TEST(Compare, SurvivesRunsWithNothingInThem) {
   RunBuilder build;
   const Comparison comparison = compare_paths({build.write("empty", "config.json", "{}")});
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   EXPECT_TRUE(table.columns.empty());
   EXPECT_NE(to_text(table).find("empty"), std::string::npos);
   EXPECT_EQ(to_json(comparison).at("runs").at(0).at("last_step"), -1);
