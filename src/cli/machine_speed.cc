@@ -5,28 +5,26 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
 
 #include "base/philox.h"
+#include "base/stopwatch.h"
 #include "cli/machine.h"
 #include "kernels/arena.h"
 
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // The shortest call of `work` among those that fit into `seconds`, after one that warms up.
 double best_seconds(const std::function<void()>& work, double seconds) {
   work();
   double best = 1e30, spent = 0;
   while (spent < seconds) {
-    const auto begin = Clock::now();
+    const Stopwatch watch;
     work();
-    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+    const double took = watch.seconds();
     best = std::min(best, took), spent += took;
   }
   return best;

@@ -17,6 +17,7 @@
 
 #include "base/error.h"
 #include "base/files/files.h"
+#include "base/stopwatch.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
@@ -123,7 +124,7 @@ class SweepRunner {
   struct Running {
     size_t number, slot;
     ChildProcess process;
-    Clock::time_point started;
+    Stopwatch watch;
   };
 
   // On a terminal, once a second: how far the running ones are.
@@ -198,7 +199,7 @@ class SweepRunner {
       running_.push_back({number, slot,
                           ChildProcess({"train", config.string(), "--out", run.folder.string()},
                                        slots_.environment(slot), log_of(run)),
-                          Clock::now()});
+                          Stopwatch()});
     } catch (...) {
       slots_.give_back(slot);
       throw;
@@ -215,7 +216,7 @@ class SweepRunner {
     if (!code) return false;
     slots_.give_back(running.slot);
     const SweepRun& run = sweep_.runs[running.number];
-    const std::string time = duration_text(std::chrono::duration<double>(Clock::now() - running.started).count());
+    const std::string time = duration_text(running.watch.seconds());
     if (*code == 0) {
       tell(running.number, fmt::format("done in {}{}", time, losses_of(run)));
     } else if (stop_requested() != 0) {

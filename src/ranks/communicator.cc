@@ -7,15 +7,12 @@
 
 #include "base/config/config.h"
 #include "base/config/sentence.h"
+#include "base/stopwatch.h"
 
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr double kPatience = 3600;  // seconds that rank 0 may take for a probe or a checkpoint
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // "rank 3", "ranks 1, 2 and 5 others"
 std::string ranks_text(const std::vector<int>& ranks) {
@@ -69,8 +66,8 @@ RankEnding Communicator::conclude(const std::exception& error, int exit_code) {
   RankNews own{dynamic_cast<const PeerFailed*>(&error) == nullptr, exit_code, sentence_of(error).text};
   send_news(own);
   news_[rank()] = std::move(own);
-  const auto start = Clock::now();
-  while (int(news_.size()) < size() && seconds_since(start) < grace()) {
+  const Stopwatch watch;
+  while (int(news_.size()) < size() && watch.seconds() < grace()) {
     receive_news(news_);
     std::this_thread::sleep_for(std::chrono::milliseconds(1));
   }

@@ -3,21 +3,17 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 
 #include "base/philox.h"
+#include "base/stopwatch.h"
 #include "train/learner.h"
 
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int64_t kTimedSteps = 3;  // op by op, after those that are timed as a whole
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -53,10 +49,10 @@ double time_alone(Backend& backend, const MatmulShape& s) {
   const int repeats = backend.stream() != nullptr ? 20 : 1;
   std::vector<double> times;
   for (int run = 0; run < 8; ++run) {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     for (int i = 0; i < repeats; ++i) backend.matmul(args);
     backend.synchronize();
-    if (run > 0) times.push_back(seconds_since(start) / repeats);
+    if (run > 0) times.push_back(watch.seconds() / repeats);
   }
   return median_of(times);
 }
@@ -105,9 +101,9 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
     };
     for (int64_t i = 0; i < warmup; ++i) step();
     for (int64_t i = 0; i < steps; ++i) {
-      const auto start = Clock::now();
+      const Stopwatch watch;
       step();
-      result.step_seconds.push_back(seconds_since(start));
+      result.step_seconds.push_back(watch.seconds());
     }
     timed.measure();
     step();  // what is measured one by one may run another way for the first time

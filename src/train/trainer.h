@@ -8,6 +8,7 @@
 #include <optional>
 #include <string>
 
+#include "base/stopwatch.h"
 #include "data/sources/source.h"
 #include "experiment/experiment.h"
 #include "experiment/guard.h"
@@ -126,7 +127,7 @@ class Trainer {
   double seconds_before_ = 0;    // of earlier runs
   double interval_seconds_ = 0;  // step time since the last train line
   int64_t interval_steps_ = 0;
-  std::chrono::steady_clock::time_point started_;
+  Stopwatch watch_;  // since run() began
   std::string started_text_;
 };
 
