@@ -106,7 +106,7 @@ void write_logits(const fs::path& path, const Checkpoint& checkpoint, int64_t T)
   std::vector<int32_t> tokens(static_cast<size_t>(T)), next(static_cast<size_t>(T));
   RandomTokens(Split::kHeldOut, T, V, 0).fill(0, 1, tokens.data(), next.data());
   std::vector<float> logits(size_t(T * V));
-  const Pass pass = loaded.model->forward(tokens.data(), 1, T);
+  const Pass pass = loaded.model->forward({tokens.data(), nullptr, 1, T});
   loaded.model->for_logits(
       pass, [&](int64_t first, const Tensor& rows) { backend->download(logits.data() + first * V, rows); });
   write_safetensors(path, std::vector<NamedTensor>{{"tokens", Tensor(tokens.data(), DType::kI32, {T})},

@@ -31,13 +31,11 @@ Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions
                                                   : options_.sequences),
       T_(source.context()), L_(model.config().layers),
       H_(model.config().heads), KV_(model.config().kv_heads), D_(model.config().head_size()),
-      normalised_(is_normalised(model.config().attention.score.kind())) {
+      normalised_(is_normalised(model.config().attention.score.kind())), batches_(model.max_batch()) {
   check_le(int64_t{2}, T_, "an analysis needs two positions");
   check_le(T_, model.config().context, "an analysis of sequences longer than the context");
   check(!options_.thresholds.empty() && std::is_sorted(options_.thresholds.begin(), options_.thresholds.end()),
         "thresholds of sink rates: some, increasing");
-  inputs_.resize(size_t(model.max_batch() * T_));
-  targets_.resize(inputs_.size());
   strongest_.resize(size_t(L_ * model.max_batch() * H_));
 }
 
@@ -65,16 +63,10 @@ void Analyzer::clear() {
 Analysis Analyzer::run(int64_t step) {
   clear();
   const double scale = options_.gradients ? 1.0 / double(T_) : 0;
-  for (int64_t first = 0; first < sequences_; first += model_.max_batch()) {
-    const int64_t count = std::min(model_.max_batch(), sequences_ - first);
-    source_.fill(first, count, inputs_.data(), targets_.data());
-    if (source_.masks_documents()) {
-      document_starts_.resize(inputs_.size());
-      source_.fill_document_starts(first, count, document_starts_.data());
-    }
-    const int32_t* starts = source_.masks_documents() ? document_starts_.data() : nullptr;
-    loss_ += model_.observe(inputs_.data(), targets_.data(), count, T_, scale, *this, starts) / double(T_);
-  }
+  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
+    batch_ = batch;
+    loss_ += model_.observe(batch, scale, *this) / double(T_);
+  });
   return result(step);
 }
 
@@ -140,7 +132,7 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
                                                 .k_stride = KV_ * D_,
                                                 .key_bias = bias.empty() ? nullptr : bias.data() + kv * D_,
                                                 .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(h)]),
-                                                .first_key = run.first_key ? &document_starts_[size_t(b * T_)] : nullptr},
+                                                .first_key = run.first_key ? batch_.document_starts + b * T_ : nullptr},
                                                T_);
       add_weights(head(layer, h), weights, strongest(layer, b, h));
     }

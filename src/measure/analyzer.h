@@ -8,7 +8,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "data/sources/source.h"
+#include "data/batches.h"
 #include "measure/analysis.h"
 #include "model/transformer.h"
 
@@ -75,7 +75,8 @@ class Analyzer final : private PassObserver {
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
   double loss_ = 0;                   // sum over sequences of their mean losses
   // Of the micro-batch that is running.
-  std::vector<int32_t> inputs_, targets_, document_starts_;
+  BatchReader batches_;
+  Batch batch_;
   std::vector<int64_t> strongest_;    // [L, max batch, H]: the position of each sequence's largest sink
   std::vector<float> content_;        // [N, KV*D]: a layer's gradient before the gate's path is added; empty without one
 };

@@ -49,13 +49,11 @@ struct Prober::Sums {
 };
 
 Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
-    : model_(model), source_(source), task_(dynamic_cast<const BigramBackcopy*>(&source)), sequences_(sequences) {
+    : model_(model), source_(source), task_(dynamic_cast<const BigramBackcopy*>(&source)), sequences_(sequences),
+      batches_(model.max_batch()) {
   const ModelConfig& config = model.config();
   const int64_t N = model.max_batch() * config.context;
   arena_ = Arena(model.backend(), size_t(2 * N * config.heads) * size_of(accumulator_of(model.act())));
-  inputs_.resize(size_t(N));
-  targets_.resize(size_t(N));
-  document_starts_.resize(size_t(N));
 }
 
 Tensor Prober::buffer(size_t offset_elements, Shape shape) const {
@@ -70,25 +68,20 @@ ProbeResult Prober::run() {
   empty.gap_by_token.resize(size_t(config.vocab_size));
   sums.heads.assign(size_t(config.layers), std::vector<HeadSums>(size_t(config.heads), empty));
   sums.residual.resize(size_t(config.layers));
-  for (int64_t first = 0; first < sequences_; first += model_.max_batch())
-    run_micro_batch(first, std::min(model_.max_batch(), sequences_ - first), sums);
+  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
+    batch_ = batch;
+    run_micro_batch(sums);
+  });
   return result(sums);
 }
 
-const int32_t* Prober::fill(int64_t first, int64_t count) {
-  source_.fill(first, count, inputs_.data(), targets_.data());
-  source_.fill_document_starts(first, count, document_starts_.data());
-  return source_.masks_documents() ? document_starts_.data() : nullptr;
-}
-
-void Prober::run_micro_batch(int64_t first, int64_t count, Sums& sums) {
-  const int32_t* starts = fill(first, count);
+void Prober::run_micro_batch(Sums& sums) {
   const auto probe_layer = [&](const Pass& now, int64_t layer) {
     probe_attention(now, layer, sums);
     probe_values(now, layer, sums);
     if (model_.blocks()[size_t(layer)].attention().gate()) probe_gate(now, layer, sums);
   };
-  const Pass pass = model_.forward(inputs_.data(), count, model_.config().context, probe_layer, starts);
+  const Pass pass = model_.forward(batch_, probe_layer);
   if (task_) probe_risk(pass, sums);
   for (int64_t layer = 0; layer < model_.config().layers; ++layer) probe_residual(pass, layer, sums);
 }
@@ -113,7 +106,7 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
   const std::vector<float> gap = host_copy(model_.backend(), args.sink_logit_gap);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t h = row / pass.T % H, n = row / (pass.T * H) * pass.T + row % pass.T;
-    const int32_t token = inputs_[size_t(n)];
+    const int32_t token = batch_.tokens[n];
     if (task_ && task_->is_trigger(token)) continue;
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
     head.sink_attention.add(sink[size_t(row)]);
@@ -169,11 +162,11 @@ void Prober::probe_risk(const Pass& pass, Sums& sums) {
     for (int64_t row = 0; row < chunk.rows(); ++row) {
       negative_log_softmax(logits.data() + row * V, V, loss);
       const size_t n = size_t(first + row);
-      if (task_->is_trigger(inputs_[n])) {
-        sums.backcopy.add(loss[size_t(targets_[n])]);  // the next token is certain
+      if (task_->is_trigger(batch_.tokens[n])) {
+        sums.backcopy.add(loss[size_t(batch_.targets[n])]);  // the next token is certain
         continue;
       }
-      const auto truth = task_->next_distribution(inputs_[n]);
+      const auto truth = task_->next_distribution(batch_.tokens[n]);
       double risk = 0;
       for (size_t v = 0; v < truth.size(); ++v)
         if (truth[v] > 0) risk += truth[v] * loss[v];
@@ -247,9 +240,9 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
 
 Json Prober::attention_map(int64_t step, int64_t positions) {
   const int64_t T = model_.config().context, shown = std::min(positions, T);
-  const int32_t* starts = fill(0, 1);
+  batch_ = batches_.read(source_, 0, 1);
   Json tokens = Json::array(), maps = Json::array();
-  for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(inputs_[size_t(t)]));
+  for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(batch_.tokens[t]));
   const auto add_maps = [&](const Pass& pass, int64_t layer) {
     const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
     const std::optional<Gate>& gate = attention.gate();
@@ -264,7 +257,7 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
       maps.push_back(std::move(map));
     }
   };
-  model_.forward(inputs_.data(), 1, T, add_maps, starts);
+  model_.forward(batch_, add_maps);
   return {{"step", step}, {"tokens", tokens}, {"maps", maps}};
 }
 

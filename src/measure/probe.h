@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/config/config.h"
+#include "data/batches.h"
 #include "data/sources/bigram_backcopy.h"
 #include "model/transformer.h"
 
@@ -62,11 +63,11 @@ class Prober {
  private:
   struct Sums;
   Tensor buffer(size_t offset_elements, Shape shape) const;
-  // Fills the host arrays; returns what Transformer::forward takes as document starts.
-  const int32_t* fill(int64_t first, int64_t count);
   // Of token n of the pass, within its document.
-  int64_t position(const Pass& pass, int64_t n) const { return n % pass.T - document_starts_[size_t(n)]; }
-  void run_micro_batch(int64_t first, int64_t count, Sums& sums);
+  int64_t position(const Pass& pass, int64_t n) const {
+    return n % pass.T - (batch_.document_starts ? batch_.document_starts[n] : 0);
+  }
+  void run_micro_batch(Sums& sums);
   void probe_attention(const Pass& pass, int64_t layer, Sums& sums);
   void probe_values(const Pass& pass, int64_t layer, Sums& sums);
   void probe_gate(const Pass& pass, int64_t layer, Sums& sums);
@@ -79,7 +80,8 @@ class Prober {
   const BigramBackcopy* task_;  // null for other data
   int64_t sequences_;
   Arena arena_;
-  std::vector<int32_t> inputs_, targets_, document_starts_;
+  BatchReader batches_;
+  Batch batch_;  // that is running
 };
 
 }  // namespace sluice

@@ -42,36 +42,18 @@ struct Quantizer::Observation {
   int64_t sequences = 0, width = 0;
 };
 
-Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options) : model_(model), options_(options) {
-  const size_t tokens = size_t(model.max_batch() * model.config().context);
-  inputs_.resize(tokens);
-  targets_.resize(tokens);
+Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options)
+    : model_(model), options_(options), batches_(model.max_batch()) {
   linear_of_.assign(model.params().specs().size(), -1);
 }
 
 Quantizer::~Quantizer() { model_.set_hook(nullptr); }
 
-template <class Body>
-void Quantizer::for_batches(const DataSource& data, int64_t sequences, Body body) {
-  check_eq(data.context(), model_.config().context, "the data's sequences and the model's context");
-  for (int64_t first = 0; first < sequences; first += model_.max_batch()) {
-    const int64_t count = std::min(model_.max_batch(), sequences - first);
-    data.fill(first, count, inputs_.data(), targets_.data());
-    if (data.masks_documents()) {
-      document_starts_.resize(inputs_.size());
-      data.fill_document_starts(first, count, document_starts_.data());
-    }
-    body(count, data.masks_documents() ? document_starts_.data() : nullptr);
-  }
-}
-
 void Quantizer::run_calibration(Task task, const DataSource& data) {
   task_ = task;
   model_.set_hook(this);
-  for_batches(data, options_.calibration_batches * model_.max_batch(),
-              [&](int64_t count, const int32_t* starts) {
-                model_.forward(inputs_.data(), count, data.context(), {}, starts);
-              });
+  batches_.for_each(data, 0, options_.calibration_batches * model_.max_batch(),
+                    [&](const Batch& batch) { model_.forward(batch); });
   model_.set_hook(nullptr);
 }
 
@@ -85,9 +67,7 @@ void Quantizer::calibrate(const DataSource& data) {
 
 double Quantizer::loss(const DataSource& data, int64_t sequences) {
   double total = 0;
-  for_batches(data, sequences, [&](int64_t count, const int32_t* starts) {
-    total += model_.loss(inputs_.data(), targets_.data(), count, data.context(), starts);
-  });
+  batches_.for_each(data, 0, sequences, [&](const Batch& batch) { total += model_.loss(batch); });
   return total / double(sequences * data.context());
 }
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "data/sources/source.h"
+#include "data/batches.h"
 #include "measure/quantization_grid.h"
 #include "model/transformer.h"
 
@@ -70,9 +70,6 @@ class Quantizer final : public LinearHook {
   enum class Task { kRanges, kErrors, kQuantize };
   struct Observation;
 
-  // body(count, document_starts) with inputs_ and targets_ filled; document_starts is null without masking.
-  template <class Body>
-  void for_batches(const DataSource& data, int64_t sequences, Body body);
   void run_calibration(Task task, const DataSource& data);
   void observe(size_t linear, const Pass& pass, const Tensor& x);
   size_t add_linear(const Pass& pass, ParamId weight, const LinearOperands& given);
@@ -93,7 +90,7 @@ class Quantizer final : public LinearHook {
   std::vector<int> linear_of_;           // by parameter; -1: none
   std::vector<Tensor> weights_, scales_; // of each linear, quantized; its input's scale [1]
   Arena weight_memory_, scale_memory_, input_memory_;
-  std::vector<int32_t> inputs_, targets_, document_starts_;
+  BatchReader batches_;
 };
 
 }  // namespace sluice

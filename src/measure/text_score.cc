@@ -37,7 +37,7 @@ std::vector<double> log_likelihoods(Transformer& model, std::span<const ScoredTo
       std::copy(text.tokens.begin() + int64_t(text.first), text.tokens.end(),
                 targets.begin() + int64_t(row * T + text.first) - 1);
     }
-    const std::vector<double> losses = model.token_losses(inputs.data(), targets.data(), int64_t(B), int64_t(T));
+    const std::vector<double> losses = model.token_losses({inputs.data(), targets.data(), int64_t(B), int64_t(T)});
     for (size_t row = 0; row < B; ++row) {
       const auto first = losses.begin() + int64_t(row * T);
       sums[order[begin + row]] = -std::accumulate(first, first + int64_t(T), 0.0);

@@ -74,7 +74,7 @@ inline Values logits_of(const fs::path& run, const std::vector<int32_t>& tokens)
   const auto backend = make_cpu_backend();
   const LoadedModel loaded = load_model(run, *backend, {.max_batch = 1, .act = DType::kF32});
   Values logits;
-  const Pass pass = loaded.model->forward(tokens.data(), 1, int64_t(tokens.size()));
+  const Pass pass = loaded.model->forward({tokens.data(), nullptr, 1, int64_t(tokens.size())});
   loaded.model->for_logits(pass, [&](int64_t, const Tensor& rows) {
     const Values part = parity::values_of(rows);
     logits.insert(logits.end(), part.begin(), part.end());

@@ -157,7 +157,7 @@ TEST_F(AnalyzerTest, AnAnalysisLeavesTheModelAsItWas) {
   const auto learn = [&] {
     std::vector<int32_t> inputs(size_t(2 * source_.context())), targets(inputs.size());
     source_.fill(50, 2, inputs.data(), targets.data());
-    const double loss = model->forward_backward(inputs.data(), targets.data(), 2, source_.context(), 0.1, false);
+    const double loss = model->forward_backward({inputs.data(), targets.data(), 2, source_.context()}, 0.1, false);
     return std::pair(loss, parity::gradient(*model, "blocks.0.attention.qkv.weight"));
   };
   const auto before = learn();

@@ -175,7 +175,7 @@ TEST_F(ProbeTest, RisksAndResidualNormsAreByDefinition) {
   const ProbeResult result = prober.run();
   std::vector<int32_t> tokens(4 * kContext), targets(tokens.size());
   source_->fill(0, 4, tokens.data(), targets.data());
-  const Pass pass = model_.forward(tokens.data(), 4, kContext);
+  const Pass pass = model_.forward({tokens.data(), nullptr, 4, kContext});
   Average backcopy, bigram, sink, rest;
   const Values residual = parity::values_of(model_.final_residual(pass));
   for (size_t n = 0; n < tokens.size(); ++n) (n % kContext == 0 ? sink : rest).add(norm(&residual[n * kWidth], kWidth));

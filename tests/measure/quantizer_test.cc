@@ -287,7 +287,7 @@ TEST(Quantizer, DocumentsStayApart) {
   std::vector<int32_t> inputs(size_t(3 * T)), targets(inputs), starts(inputs);
   masked.fill(0, 3, inputs.data(), targets.data());
   masked.fill_document_starts(0, 3, starts.data());
-  const double want = subject.model.loss(inputs.data(), targets.data(), 3, T, starts.data()) / double(3 * T);
+  const double want = subject.model.loss({inputs.data(), targets.data(), 3, T, starts.data()}) / double(3 * T);
   Quantizer with(subject.model, options_of({{"input_bits", 16}})), without(subject.model, options_of({{"input_bits", 16}}));
   with.calibrate(masked_calibration);
   without.calibrate(subject.calibration);

@@ -38,7 +38,7 @@ struct Bench {
   // The log-likelihoods of tokens [1, size) one by one.
   std::vector<double> plain(const std::vector<int32_t>& tokens) {
     std::vector<double> scores;
-    const Pass pass = model.forward(tokens.data(), 1, int64_t(tokens.size()) - 1);
+    const Pass pass = model.forward({tokens.data(), nullptr, 1, int64_t(tokens.size()) - 1});
     model.for_logits(pass, [&](int64_t first, const Tensor& logits) {
       const Values all = values_of(logits);
       for (int64_t row = 0; row < logits.rows(); ++row) {

@@ -61,7 +61,7 @@ Values whole_logits(Transformer& model) {
   const std::vector<int32_t> tokens = random_tokens();
   Backend& backend = model.backend();
   Values all;
-  model.for_logits(model.forward(tokens.data(), kBatch, kContext), [&](int64_t, const Tensor& chunk) {
+  model.for_logits(model.forward({tokens.data(), nullptr, kBatch, kContext}), [&](int64_t, const Tensor& chunk) {
     Arena arena(backend, size_t(chunk.elements()) * size_of(accumulator_of(model.act())));
     const Tensor wide = arena.at(0, accumulator_of(model.act()), chunk.shape);
     backend.copy(wide, chunk);

@@ -48,7 +48,7 @@ struct Outcome {
 Outcome run(Transformer& model) {
   const std::vector<int32_t> tokens = random_tokens(0), targets = random_tokens(1);
   Outcome out{logits_of(model, tokens, kBatch, kContext), 0};
-  out.loss = model.forward_backward(tokens.data(), targets.data(), kBatch, kContext, kScale, false);
+  out.loss = model.forward_backward({tokens.data(), targets.data(), kBatch, kContext}, kScale, false);
   return out;
 }
 
