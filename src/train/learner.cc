@@ -136,7 +136,7 @@ double Learner::evaluate(const DataSource& data, int64_t sequences) {
 }
 
 bool Learner::is_sound() {
-  return ranks_.all(std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
+  return ranks_.all(std::isfinite(backend_.run(SumOfSquares{model_.params().all_values()})) &&
                     std::isfinite(model_.loss(inputs_.data(), targets_.data(), 1, experiment_.model.context)));
 }
 

@@ -14,7 +14,7 @@
 #include "base/json_text.h"
 #include "base/source_folder.h"
 #include "data/temp_folder.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/backend.h"
 #include "model/parity.h"
 #include "train/interchange/export.h"
 #include "train/interchange/import.h"
