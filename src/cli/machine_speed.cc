@@ -83,9 +83,9 @@ double device_matmul_rate(Backend& backend, DType type, double seconds) {
   const Arena a(backend, kSize * kSize * size_of(type)), b(backend, kSize * kSize * size_of(type)),
       out(backend, kSize * kSize * size_of(type));
   const auto whole = [&](const Arena& arena) { return arena.at(0, type, {kSize, kSize}); };
-  for (const Arena* operand : {&a, &b}) backend.random_uniform(whole(*operand), 1, uint64_t(Stream::kBench), -1, 1);
+  for (const Arena* operand : {&a, &b}) backend.run(RandomUniform{whole(*operand), 1, uint64_t(Stream::kBench), -1, 1});
   const auto call = [&] {
-    backend.matmul({.out = whole(out), .a = whole(a), .b = whole(b)});
+    backend.run(Matmul{.out = whole(out), .a = whole(a), .b = whole(b)});
     backend.synchronize();
   };
   return 2.0 * kSize * kSize * kSize / best_seconds(call, seconds) * 1e-9;
@@ -95,7 +95,7 @@ double device_copy_rate(Backend& backend, double seconds) {
   constexpr int64_t kElements = int64_t{1} << 28;  // 1 GiB each, more than any cache
   const Arena from(backend, kElements * 4), to(backend, kElements * 4);
   const auto call = [&] {
-    backend.copy(to.at(0, DType::kF32, {kElements}), from.at(0, DType::kF32, {kElements}));
+    backend.run(Copy{to.at(0, DType::kF32, {kElements}), from.at(0, DType::kF32, {kElements})});
     backend.synchronize();
   };
   return 2.0 * 4 * double(kElements) / best_seconds(call, seconds) * 1e-9;

@@ -11,8 +11,8 @@
 #include "interchange/model_card.h"
 #include "interchange/tensor_parts.h"
 #include "interchange/tokenizer_files.h"
+#include "kernels/backend.h"
 #include "kernels/bf16.h"
-#include "kernels/cpu/cpu_backend.h"
 #include "runs/finite_weights.h"
 #include "runs/load_model.h"
 

@@ -45,12 +45,12 @@ const StoredTensors::Found& find_source(const fs::path& folder, const StoredTens
   if (found == nullptr) {
     const bool head = part.ours == "head.weight" && foreign.architecture != Architecture::kSluice;
     throw UserError("{} has no tensor {} {}, which the model of its config.json needs{}; it has {}", folder.string(),
-                    stored.stored_name(part.theirs), expected,
+                    stored.stored_name(part.theirs), expected.str(),
                     head ? ", whose tie_word_embeddings is false, or missing and so false" : "", stored.some_names());
   }
   if (found->tensor->shape != expected) {
     throw UserError("{}: tensor {} is {}, but {} by config.json", found->file->path().string(), found->tensor->name,
-                    found->tensor->shape, expected);
+                    found->tensor->shape.str(), expected.str());
   }
   return *found;
 }
@@ -106,7 +106,7 @@ std::vector<std::string> check_others(const fs::path& folder, const StoredTensor
       check_tied_head(foreign, stored, found, parts);
     } else if (!is_ignored(foreign.architecture, name)) {
       throw UserError("{}: tensor {} {} is not part of the model that config.json describes ({}); --ignore {} leaves it out",
-                      found.file->path().string(), written, found.tensor->shape, name_of(foreign.architecture), written);
+                      found.file->path().string(), written, found.tensor->shape.str(), name_of(foreign.architecture), written);
     }
   }
   to_ignore.erase("adapter_config.json");  // no tensor: see read_foreign_model

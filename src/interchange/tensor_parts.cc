@@ -5,7 +5,7 @@
 #include <map>
 
 #include "base/error.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/backend.h"
 #include "model/transformer.h"
 
 namespace sluice {

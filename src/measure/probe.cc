@@ -90,7 +90,7 @@ void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
   const bool last = layer + 1 == model_.config().layers;
   const Tensor output = last ? model_.final_residual(pass) : model_.blocks()[size_t(layer) + 1].input(pass);
   const Tensor norms = buffer(0, {pass.N(), 1});
-  model_.backend().group_norms(norms, output, 1);
+  model_.backend().run(GroupNorms{norms, output, 1});
   const std::vector<float> host = host_copy(model_.backend(), norms);
   for (int64_t n = 0; n < pass.N(); ++n) sums.residual[size_t(layer)].add(position(pass, n) == 0, host[size_t(n)]);
 }
@@ -101,7 +101,7 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
   args.forward = model_.blocks()[size_t(layer)].attention().attention(pass);
   args.sink_attention = buffer(0, {pass.B, H, pass.T});
   args.sink_logit_gap = buffer(size_t(rows), {pass.B, H, pass.T});
-  model_.backend().attention_probe(args);
+  model_.backend().run(args);
   const std::vector<float> sink = host_copy(model_.backend(), args.sink_attention);
   const std::vector<float> gap = host_copy(model_.backend(), args.sink_logit_gap);
   for (int64_t row = 0; row < rows; ++row) {
@@ -120,18 +120,18 @@ void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
   const int64_t KV = config.kv_heads, D = config.head_size(), group = config.heads / KV;
   const Tensor values = attention.values(pass);
   const Tensor norms = buffer(0, {pass.N(), KV});
-  model_.backend().group_norms(norms, values, KV);
+  model_.backend().run(GroupNorms{norms, values, KV});
   const std::vector<float> raw = host_copy(model_.backend(), norms);
   const Tensor through = model_.scratch(pass).normed;  // [N, C]
   for (int64_t h = 0; h < config.heads; ++h) {
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
-    model_.backend().matmul({.out = through,
-                             .a = values.columns(h / group * D, D),
-                             .b = attention.output_weight(pass).columns(h * D, D),
-                             .transpose_b = true,
-                             .bias = {}});
+    model_.backend().run(Matmul{.out = through,
+                                .a = values.columns(h / group * D, D),
+                                .b = attention.output_weight(pass).columns(h * D, D),
+                                .transpose_b = true,
+                                .bias = {}});
     const Tensor wo_norms = buffer(0, {pass.N(), 1});
-    model_.backend().group_norms(wo_norms, through, 1);
+    model_.backend().run(GroupNorms{wo_norms, through, 1});
     const std::vector<float> wo = host_copy(model_.backend(), wo_norms);
     for (int64_t n = 0; n < pass.N(); ++n) {
       head.value.add(position(pass, n) == 0, raw[size_t(n * KV + h / group)]);

@@ -98,8 +98,8 @@ LinearOperands Quantizer::operands(const Pass& pass, ParamId weight, const Linea
   if (part_.inputs) {
     const Grid& grid = linears_[linear].input_grid;
     out.x = input_memory_.at(0, given.x.dtype, {given.x.rows(), given.x.cols()});
-    pass.backend.fake_quantize(
-        {.x = given.x, .out = out.x, .scale = scales_[linear], .low = grid.low, .high = grid.high});
+    pass.backend.run(
+        FakeQuantize{.x = given.x, .out = out.x, .scale = scales_[linear], .low = grid.low, .high = grid.high});
   }
   return out;
 }
@@ -124,7 +124,7 @@ std::vector<Range> Quantizer::ranges_of(const Tensor& x) {
   const DType acc = accumulator_of(x.dtype);
   const Arena memory(backend, size_t(2 * x.rows()) * size_of(acc));
   const Tensor ranges = memory.at(0, acc, {x.rows(), 2});
-  backend.row_ranges(ranges, x);
+  backend.run(RowRanges{ranges, x});
   std::vector<Range> out(static_cast<size_t>(x.rows()));
   static_assert(sizeof(Range) == 2 * sizeof(double));
   if (acc == DType::kF64) {
@@ -234,7 +234,7 @@ void Quantizer::quantize_weight(const QuantizedLinear& linear, const Tensor& out
   const Tensor scale = memory.at(0, acc, {int64_t(scales.size())});
   upload_values(backend, scale, scales);
   const Grid& grid = linear.weight_grids.front();
-  backend.fake_quantize({.x = weight, .out = out, .scale = scale, .low = grid.low, .high = grid.high});
+  backend.run(FakeQuantize{.x = weight, .out = out, .scale = scale, .low = grid.low, .high = grid.high});
   backend.synchronize();  // before its scales go
 }
 

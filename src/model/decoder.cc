@@ -17,7 +17,7 @@ Tensor Decoder::step(const int32_t* tokens) { return logits_of(model_.extend({to
 Tensor Decoder::logits_of(const Pass& pass) {
   const Tensor logits = logits_.at(0, accumulator_of(model_.act()), {pass.B, model_.config().vocab_size});
   model_.for_last_logits(pass, [&](int64_t first, const Tensor& chunk) {
-    model_.backend().copy(logits.row_range(first, chunk.rows()), chunk);
+    model_.backend().run(Copy{logits.row_range(first, chunk.rows()), chunk});
   });
   return logits;
 }

@@ -57,14 +57,14 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   const bool delta_in_backward = options_.recompute == Recompute::kBlock || config_.parallel_residual;
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
   const int64_t widest = std::max({C, config_.mlp_up_width(), (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
-  workspace_ =
-      plan_.declare("workspace", "scratch", {backend_.norm_workspace(widest)}, DType::kF32, {time.head(), time.end()});
+  workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
+                             {time.head(), time.end()});
 
   params_.lay_out(options_.decayed, options_.bucket_multiple);
   if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
   if (!options_.allocate) return;
-  if (backend_.stream() == nullptr) require_memory(memory_need(), available_memory());
+  if (backend_.traits().host_memory) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
   params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
                                            : options_.passing_gradients ? Grads::kAside
@@ -166,8 +166,7 @@ Tensor Transformer::positions(const Pass& pass) const {
 void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   Tensor x = blocks_.empty() ? final_residual(pass) : blocks_.front().input(pass);
-  backend_.embedding_forward(x, per_token(pass, tokens_), params_.value(token_embedding_),
-                             positions(pass), pass.T);
+  backend_.run(EmbeddingForward{x, per_token(pass, tokens_), params_.value(token_embedding_), positions(pass), pass.T});
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].forward(pass, x, layer > 0, shared);
     x = blocks_[layer].mid(pass);
@@ -192,8 +191,9 @@ std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pa
     add(block_bucket_[layer], [=, this, &pass] { blocks_[layer].backward(pass, d_residual, shared); });
   // A tied head has written the table's gradient already.
   add(0, [=, this, &pass] {
-    backend_.embedding_backward(params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
-                                per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head, pass.accumulate);
+    backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
+                                   per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
+                                   pass.accumulate});
   });
   return stretches;
 }
@@ -237,7 +237,7 @@ double Transformer::forward_backward(const Batch& batch, double grad_scale, bool
       for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
     });
   }
-  return backend_.sum(losses);
+  return backend_.run(Sum{losses});
 }
 
 Tensor Transformer::compute_losses(const Batch& batch) {
@@ -248,7 +248,7 @@ Tensor Transformer::compute_losses(const Batch& batch) {
   return losses;
 }
 
-double Transformer::loss(const Batch& batch) { return backend_.sum(compute_losses(batch)); }
+double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
 
 std::vector<double> Transformer::token_losses(const Batch& batch) {
   const Tensor losses = compute_losses(batch);
@@ -275,7 +275,7 @@ double Transformer::observe(const Batch& batch, double grad_scale, PassObserver&
               grad_scale);
   if (grad_scale != 0)
     for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
-  return backend_.sum(losses);
+  return backend_.run(Sum{losses});
 }
 
 Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {

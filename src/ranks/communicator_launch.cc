@@ -142,7 +142,7 @@ std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch, double lim
 std::unique_ptr<Communicator> connect_device(Communicator& ranks, const RankLaunch& launch, Backend& backend,
                                              const std::string& folder) {
   if (ranks.size() == 1) return nullptr;
-  const bool on_host = backend.stream() == nullptr;
+  const bool on_host = backend.traits().host_memory;
   if (launch.starter == RankLaunch::Starter::kMpi) {
     const std::vector<char> places = ranks.gather(char(on_host));
     const auto other = std::find(places.begin(), places.end(), char(!places[0]));

@@ -30,8 +30,8 @@ void GradientExchange::begin(bool first, bool last) {
 void GradientExchange::open(int bucket) {
   // Nothing else writes the gaps between parameters: they hold what another buffer or the last reduce_scatter left
   // there.
-  if (zero_ == 2 || (zero_ == 1 && first_)) backend_.fill(params_.bucket_grads(bucket), 0);
-  if (zero_ == 2 && !first_) backend_.copy(own_piece(bucket), kept(bucket));
+  if (zero_ == 2 || (zero_ == 1 && first_)) backend_.run(Fill{params_.bucket_grads(bucket), 0});
+  if (zero_ == 2 && !first_) backend_.run(Copy{own_piece(bucket), kept(bucket)});
 }
 
 void GradientExchange::close(int bucket) {
@@ -58,14 +58,14 @@ void GradientExchange::finish() {
 void GradientExchange::keep_exchanged() {
   if (exchanged_ < 0) return;
   ranks_.finish();
-  backend_.copy(kept(exchanged_), own_piece(exchanged_));
+  backend_.run(Copy{kept(exchanged_), own_piece(exchanged_)});
   exchanged_ = -1;
 }
 
 double GradientExchange::squares() const {
   double total = 0;
   for (const Partition::Piece& piece : shares_.pieces)
-    total += backend_.sum_of_squares(zero_ == 2 ? kept(piece.bucket) : own_piece(piece.bucket));
+    total += backend_.run(SumOfSquares{zero_ == 2 ? kept(piece.bucket) : own_piece(piece.bucket)});
   return total;
 }
 

@@ -211,7 +211,7 @@ std::vector<int64_t> list_checkpoints(const fs::path& folder) {
 std::string model_fingerprint(std::span<const NamedTensor> model) {
   std::vector<std::string> lines;
   for (const NamedTensor& named : model) {
-    lines.push_back(fmt::format("{} {} {}\n", named.name, name_of(named.tensor.dtype), named.tensor.shape));
+    lines.push_back(fmt::format("{} {} {}\n", named.name, name_of(named.tensor.dtype), named.tensor.shape.str()));
   }
   std::sort(lines.begin(), lines.end());
   return checksum_text(checksum_of(fmt::format("{}", fmt::join(lines, ""))));

@@ -16,7 +16,7 @@ int64_t default_batch(int64_t context) { return std::max<int64_t>(1, 8192 / cont
 void read_weights(const Checkpoint& checkpoint, Transformer& model) {
   Backend& backend = model.backend();
   const Tensor values = model.params().all_values();
-  const bool on_host = backend.stream() == nullptr;
+  const bool on_host = backend.traits().host_memory;
   std::vector<std::byte> copy(on_host ? 0 : values.bytes());
   const Tensor host(on_host ? values.data : copy.data(), values.dtype, values.shape);
   std::vector<NamedTensor> targets;

@@ -171,8 +171,8 @@ class EntryReader {
     out.bytes = offsets[1] - offsets[0];
     const uint64_t expected = uint64_t(out.shape.elements()) * element->bytes;
     if (out.bytes != expected) {
-      fail(fmt::format("has {} bytes, but its shape {} and type {} need {}", out.bytes, out.shape,
-                       out.type, expected));
+      fail(fmt::format("has {} bytes, but its shape {} and type {} need {}", out.bytes, out.shape.str(), out.type,
+                       expected));
     }
     return out;
   }
@@ -376,10 +376,10 @@ void SafetensorsFile::check_target(const NamedTensor& target) const {
   }
   if (stored->shape != target.tensor.shape) {
     throw UserError("{}: tensor {} is {}, but {} is expected; the checkpoint is of another model", path().string(),
-                    target.name, stored->shape, target.tensor.shape);
+                    target.name, stored->shape.str(), target.tensor.shape.str());
   }
   if (stored->dtype != target.tensor.dtype) {
-    throw UserError("{}: tensor {} {} is {}, but {} is expected", path().string(), target.name, stored->shape,
+    throw UserError("{}: tensor {} {} is {}, but {} is expected", path().string(), target.name, stored->shape.str(),
                     stored->type, stored_name(target.tensor.dtype));
   }
 }

@@ -122,7 +122,7 @@ double Learner::evaluate(const DataSource& data, int64_t sequences) {
 
 bool Learner::is_sound() {
   const std::vector<int32_t> zeros(size_t(experiment_.model.context));
-  return ranks_.all(std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
+  return ranks_.all(std::isfinite(backend_.run(SumOfSquares{model_.params().all_values()})) &&
                     std::isfinite(model_.loss({zeros.data(), zeros.data(), 1, experiment_.model.context})));
 }
 

@@ -16,7 +16,7 @@
 #include "data/temp_folder.h"
 #include "interchange/export.h"
 #include "interchange/import.h"
-#include "kernels/cpu/cpu_backend.h"
+#include "kernels/backend.h"
 #include "model/parity.h"
 #include "runs/load_model.h"
 

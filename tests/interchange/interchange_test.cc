@@ -129,7 +129,7 @@ void write_run(const fs::path& run, const Variant& variant, std::optional<float>
   const auto backend = make_cpu_backend();
   Transformer transformer(*backend, experiment.model, {.training = false});
   transformer.initialise(5);
-  if (value) backend->fill(transformer.params().all_values(), *value);
+  if (value) backend->run(Fill{transformer.params().all_values(), *value});
   std::vector<NamedTensor> tensors;
   for (const ParamSpec& spec : transformer.params().specs())
     tensors.push_back({spec.name, transformer.params().value(transformer.params().find(spec.name))});

@@ -173,7 +173,7 @@ TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
     const Tensor all = model->params().value(parity::named(*model, name));
     const int64_t queries = 32;  // the first rows make queries; zero queries make zero scores
     const int64_t columns = all.elements() / 64;
-    backend_->fill(slice(Tensor(all.data, all.dtype, {all.elements()}), 0, queries * columns), 0);
+    backend_->run(Fill{slice(Tensor(all.data, all.dtype, {all.elements()}), 0, queries * columns), 0});
   }
   const Analysis analysis = Analyzer(*model, source_, options()).run(0);
   const int64_t T = source_.context();
@@ -191,7 +191,7 @@ TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
 TEST_F(AnalyzerTest, WhatIsNoNumberIsSaidToBeNone) {
   const auto model = make_model("softmax", DType::kF32);
   const Tensor weight = model->params().value(parity::named(*model, "blocks.0.attention.qkv.weight"));
-  backend_->fill(slice(Tensor(weight.data, weight.dtype, {weight.elements()}), 0, 1), std::nan(""));
+  backend_->run(Fill{slice(Tensor(weight.data, weight.dtype, {weight.elements()}), 0, 1), std::nan("")});
   const Json json = Json::parse(Analyzer(*model, source_, options()).run(0).json().dump());
   for (const char* key : {"loss", "sink_rate", "sink_rate_largest", "sink_rate_any", "entropy", "relative_entropy",
                           "infinity_norm", "massive_over_median"})

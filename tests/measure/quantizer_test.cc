@@ -60,7 +60,7 @@ struct Subject {
         calibration(config, cases()["seed"], cases()["calibration_first"]),
         held_out(config, cases()["seed"]) {
     model.initialise(cases()["seed"]);
-    if (backend.stream() == nullptr) scatter_values(model, cases()["seed"], cases()["scatter"]);
+    if (backend.traits().host_memory) scatter_values(model, cases()["seed"], cases()["scatter"]);
   }
   static Json merged(const Json& changes) {
     Json json = cases()["model"];
@@ -147,12 +147,12 @@ TEST(Quantizer, FakeQuantizeEqualsPyTorchs) {
         ASSERT_EQ(float(got.at(i)), one["values"][size_t(i)].get<float>()) << x.at(i) << " by " << scale.at(0);
     };
     for (const IsaKernels* isa : available_isas()) {
-      isa->fake_quantize({x, out, scale, -zero, top - zero});
+      isa->run(FakeQuantize{x, out, scale, -zero, top - zero});
       expect_same(out);
     }
     if (!cuda_unavailable_reason().empty()) continue;
     expect_same(after(cuda_backend(), {x, out, scale}, [&](Backend& b, const Tensors& t) {
-      b.fake_quantize({t[0], t[1], t[2], -zero, top - zero});
+      b.run(FakeQuantize{t[0], t[1], t[2], -zero, top - zero});
     })[1]);
   }
 }

@@ -23,11 +23,12 @@ namespace sluice {
 class ThreadBackend : public CpuBackend {
  public:
   explicit ThreadBackend(bool apart = false) : apart_(apart) {}
-  void* stream() const override { return apart_ ? const_cast<ThreadBackend*>(this) : nullptr; }
-  void matmul(const MatmulArgs& args) override {
+  BackendTraits traits() const override { return {.host_memory = !apart_}; }
+  void launch(int place, const void* fields) override {
     static std::mutex mutex;
-    const std::lock_guard lock(mutex);
-    CpuBackend::matmul(args);
+    std::unique_lock lock(mutex, std::defer_lock);
+    if (place == Ops::index<Matmul>() || place == Ops::index<HeadMatmul>()) lock.lock();
+    CpuBackend::launch(place, fields);
   }
 
  private:

@@ -143,7 +143,7 @@ class NotingListener final : public GradientListener {
  public:
   NotingListener(Backend& backend, Transformer& model) : backend_(backend), model_(model) {}
   void open(int bucket) override {
-    backend_.fill(model_.params().bucket_grads(bucket), NAN);
+    backend_.run(Fill{model_.params().bucket_grads(bucket), NAN});
     told += fmt::format("+{} ", bucket);
   }
   void close(int bucket) override { told += fmt::format("-{} ", bucket); }
