@@ -5,7 +5,7 @@ if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
 endif()
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(fmt CONFIG REQUIRED)
-set(fuzz_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
+set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
     -Wno-unknown-pragmas)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
 list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
@@ -15,7 +15,8 @@ list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOUR
      "${CMAKE_SOURCE_DIR}/src/train/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/train/metrics_log.cc"
      "${CMAKE_SOURCE_DIR}/src/train/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/train/interchange/config_reader.cc"
      "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_families.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_config.cc" "${CMAKE_SOURCE_DIR}/src/analysis/run_reader.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_config.cc"
+     "${CMAKE_SOURCE_DIR}/src/train/interchange/weight_folder.cc" "${CMAKE_SOURCE_DIR}/src/analysis/run_reader.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/compare.cc" "${CMAKE_SOURCE_DIR}/src/analysis/compare_table.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/findings.cc" "${CMAKE_SOURCE_DIR}/src/analysis/report_data.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/analysis.cc")
