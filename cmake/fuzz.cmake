@@ -19,7 +19,7 @@ list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOUR
      "${CMAKE_SOURCE_DIR}/src/train/interchange/weight_folder.cc" "${CMAKE_SOURCE_DIR}/src/analysis/run_reader.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/compare.cc" "${CMAKE_SOURCE_DIR}/src/analysis/compare_table.cc"
      "${CMAKE_SOURCE_DIR}/src/analysis/findings.cc" "${CMAKE_SOURCE_DIR}/src/analysis/report_data.cc"
-     "${CMAKE_SOURCE_DIR}/src/analysis/analysis.cc")
+     "${CMAKE_SOURCE_DIR}/src/analysis/analysis.cc" "${CMAKE_SOURCE_DIR}/src/analysis/hellaswag_file.cc")
 add_library(sluice_fuzzed STATIC ${fuzz_sources})
 target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/tests/fuzz")
 target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)

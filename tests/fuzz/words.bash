@@ -31,6 +31,7 @@ words_of() {
       printf '"%s"\n' '\x1F\x8B\x08\x00' '\x28\xB5\x2F\xFD' '\x50\x2A\x4D\x18' '\x5C\x2A\x4D\x18' '\xEF\xBB\xBF' '\xFF\xFE' 'PAR1' 'BZh9' '\xFD7zXZ\x00' \
           'PK\x03\x04' 'SLUICETK' '\x93NUMPY' '%PDF-' '<!DOCTYPE html>' '{\"text\":\"' '\"}\x0A' '{\"a\":{\"b\":\"' '\x0A--\x0A' '\\ud800' '\\u0000' \
           '\x0D\x0A' '\xF4\x8F\xBF\xBF' '\xED\xA0\x80' '\xC0\x80' ;;
+    hellaswag) json_words && printf '"%s"\n' '\"ctx\":\"' '\"endings\":[\"a\",\"b\"]' '\"label\":' '\x1F\x8B\x08\x00' '\x28\xB5\x2F\xFD' ;;
     shard) printf '"%s"\n' SLUICETK '\x88\xD8\x34\x01' '\xA1\xD9\x34\x01' '\x93NUMPY' '\x01\x00\x00\x00' '\x02\x00\x00\x00' '\xFF\xFF\xFF\xFF' '\x00\x01' ;;
     *) json_words ;;
   esac
