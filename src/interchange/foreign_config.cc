@@ -1,15 +1,20 @@
 // See foreign_config.h.
 #include "interchange/foreign_config.h"
 
+#include <algorithm>
 #include <array>
 #include <utility>
 #include <vector>
 
+#include "base/config/json_text.h"
 #include "base/error.h"
 #include "interchange/config_reader.h"
 #include "interchange/foreign_families.h"
 
 namespace sluice {
+
+namespace fs = std::filesystem;
+
 namespace {
 
 // The names of transformers for model.mlp.
@@ -220,6 +225,24 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));
   return out;
+}
+
+// Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
+ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
+  if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
+  const char* adapter = "adapter_config.json";
+  if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
+    throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
+                    "leave it out with --ignore {}", folder.string(), adapter, adapter);
+  const std::string file = (folder / "config.json").string();
+  const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
+  Nulls nulls = Nulls::kAreNulls;
+  try {
+    read_json_file(file);
+  } catch (const UserError&) {
+    nulls = Nulls::kAreDoubtful;
+  }
+  return read_foreign_config(config, file, context, ignore, nulls);
 }
 
 }  // namespace sluice

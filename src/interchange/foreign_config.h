@@ -10,6 +10,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <string>
 #include <vector>
 
@@ -50,5 +51,9 @@ enum class Nulls { kAreNulls, kAreDoubtful };
 // were not there. UserError names the field that Sluice cannot follow, or does not know.
 ForeignModel read_foreign_config(const Json& config, const std::string& file, int64_t context,
                                  const std::vector<std::string>& ignore = {}, Nulls nulls = Nulls::kAreNulls);
+
+// The same of the config.json in a folder.
+ForeignModel read_foreign_model(const std::filesystem::path& folder, int64_t context,
+                                const std::vector<std::string>& ignore = {});
 
 }  // namespace sluice

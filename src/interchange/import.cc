@@ -169,24 +169,6 @@ CheckpointState first_state(Experiment& experiment) {
 
 }  // namespace
 
-// Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
-ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
-  if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
-  const char* adapter = "adapter_config.json";
-  if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
-    throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
-                    "leave it out with --ignore {}", folder.string(), adapter, adapter);
-  const std::string file = (folder / "config.json").string();
-  const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
-  Nulls nulls = Nulls::kAreNulls;
-  try {
-    read_json_file(file);
-  } catch (const UserError&) {
-    nulls = Nulls::kAreDoubtful;
-  }
-  return read_foreign_config(config, file, context, ignore, nulls);
-}
-
 ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, Experiment experiment,
                            const fs::path& out) {
   const WeightFolder weights(folder);

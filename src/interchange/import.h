@@ -18,10 +18,6 @@ struct ImportResult {
   bool has_tokenizer = false;        // its files are in out/tokenizer
 };
 
-// The config of the folder's model; see read_foreign_config.
-ForeignModel read_foreign_model(const std::filesystem::path& folder, int64_t context,
-                                const std::vector<std::string>& ignore = {});
-
 // Reads the folder's weights and writes `out`, which must not be there or be empty: config.json, tokenizer/ with the
 // folder's tokenizer files, and a checkpoint without optimizer state. `experiment` has the model of `foreign`. The
 // weights are in memory once, in fp32. UserError names the tensor that is missing, too many, or has another shape than

@@ -9,6 +9,7 @@
 #include "base/config/config.h"
 #include "data/text/document_reader.h"
 #include "data/tokenizers/tokenizer.h"
+#include "measure/hellaswag_file.h"
 #include "measure/text_score.h"
 
 namespace sluice {
@@ -44,15 +45,6 @@ class PerplexityMeter {
   std::vector<ScoredTokens> waiting_;
   PerplexityResult result_;
 };
-
-struct HellaSwagExample {
-  std::string context;
-  std::vector<std::string> endings;
-  size_t label = 0;
-};
-
-// Reads the public JSON lines (ctx, endings, label); 0 examples: all. UserError names the line.
-std::vector<HellaSwagExample> read_hellaswag(const std::string& path, int64_t examples = 0);
 
 // How many examples have the right ending on top: by the sum of its tokens' log-likelihoods, by their mean over tokens,
 // and by their mean over bytes.

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <functional>
 #include <set>
+#include <unordered_set>
 
 #include "base/error.h"
 
@@ -226,14 +227,19 @@ void summarise_groups(Comparison& comparison) {
   }
 }
 
-void flatten(const Json& json, const std::string& prefix, std::map<std::string, Json>& out,
-             std::vector<std::string>& order) {
+// Dotted keys in the order in which they come first.
+struct KeyOrder {
+  std::vector<std::string> keys;
+  std::unordered_set<std::string> seen;
+};
+
+void flatten(const Json& json, const std::string& prefix, std::map<std::string, Json>& out, KeyOrder& order) {
   for (const auto& [key, value] : json.items()) {
     const std::string path = prefix.empty() ? key : prefix + "." + key;
     if (value.is_object() && !value.empty()) {
       flatten(value, path, out, order);
     } else {
-      if (std::find(order.begin(), order.end(), path) == order.end()) order.push_back(path);
+      if (order.seen.insert(path).second) order.keys.push_back(path);
       out[path] = value;
     }
   }
@@ -241,10 +247,10 @@ void flatten(const Json& json, const std::string& prefix, std::map<std::string, 
 
 std::vector<RunDifference> config_differences(const std::vector<RunRecord>& runs) {
   std::vector<std::map<std::string, Json>> flat(runs.size());
-  std::vector<std::string> order;
+  KeyOrder order;
   for (size_t i = 0; i < runs.size(); ++i) flatten(runs[i].config, "", flat[i], order);
   std::vector<RunDifference> out;
-  for (const std::string& key : order) {
+  for (const std::string& key : order.keys) {
     RunDifference entry{key, {}};
     for (const auto& config : flat) {
       const auto found = config.find(key);

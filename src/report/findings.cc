@@ -60,8 +60,9 @@ bool has_several_heads(const Comparison& comparison) {
 std::string even_spread(const RunRecord& run) {
   const Json::json_pointer path("/model/context");
   if (!run.config.contains(path) || !run.config.at(path).is_number_integer()) return "";
+  constexpr int64_t kLongest = 1 << 20;  // of any model; the number may be anything
   const int64_t context = run.config.at(path).get<int64_t>();
-  if (context < 1) return "";
+  if (context < 1 || context > kLongest) return "";
   double sum = 0;
   for (int64_t i = 0; i < context; ++i) sum += 1.0 / double(i + 1);
   return fmt::format(" Spread evenly over {} tokens of context, position 0 would get {}.", context,

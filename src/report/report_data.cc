@@ -102,10 +102,11 @@ Json map_json(const RecordedMap& map) {
       if (std::isfinite(w)) low = std::min(low, w), high = std::max(high, w);
     }
   }
+  const double range = high / 2 - low / 2;  // halves, because a file may hold the largest numbers there are
   std::string codes;
   for (const auto& row : map.weights) {
     for (const double w : row) {
-      const double share = std::isfinite(w) ? (w - low) / (high - low) : 0;
+      const double share = std::isfinite(w) ? (w / 2 - low / 2) / range : 0;
       const int code = int(std::lround(share * kMapLevels));
       codes += kDigits[size_t(code / 64)];
       codes += kDigits[size_t(code % 64)];

@@ -19,6 +19,8 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr size_t kMostName = 200;  // bytes, as train allows; a longer one would widen every line of a table
+
 // Keys of a metrics line that say where its values belong.
 bool is_address(const std::string& key) { return key == "kind" || key == "step" || key == "layer" || key == "head"; }
 
@@ -72,8 +74,10 @@ void read_config(RunRecord& run) {
   }
   run.config = read_json_file(file.string());
   if (!run.config.is_object()) throw UserError("{}: a JSON object is expected, got {}", file.string(), shown(run.config));
+  check_key_count(run.config, file.string());
   const auto name = run.config.find("name");
-  if (name != run.config.end() && name->is_string() && !name->get<std::string>().empty()) run.name = *name;
+  if (name != run.config.end() && name->is_string() && !name->get<std::string>().empty())
+    run.name = excerpt(name->get<std::string>(), kMostName);
 }
 
 void read_info(RunRecord& run) {
@@ -97,6 +101,13 @@ void set_point(TimeSeries& series, int64_t step, double value) {
 double number_or_nan(const Json& value) {
   return value.is_null() ? std::numeric_limits<double>::quiet_NaN() : value.get<double>();
 }
+
+// Throws Json::exception for anything but an integer: 1e300 is none, and what it became would be undefined.
+int64_t integer_at(const Json& object, const char* key) {
+  return object.at(key).get_ref<const Json::number_integer_t&>();
+}
+
+HeadId head_at(const Json& object) { return {integer_at(object, "layer"), integer_at(object, "head")}; }
 
 // Where a line's values belong.
 struct Address {
@@ -158,7 +169,7 @@ std::vector<double> numbers(const Json& list) {
 // Throws Json::exception where a map is not one; nothing if its shape is wrong.
 std::optional<RecordedMap> read_map(const Json& entry, const Json& rows, size_t positions) {
   RecordedMap map;
-  map.id = {entry.at("layer").get<int64_t>(), entry.at("head").get<int64_t>()};
+  map.id = head_at(entry);
   for (const Json& row : rows) {
     map.weights.push_back(numbers(row));
     if (map.weights.back().size() != map.weights.size()) return std::nullopt;
@@ -174,7 +185,7 @@ std::optional<RecordedAttention> read_snapshot(const fs::path& file) {
   if (!json) return std::nullopt;
   try {
     RecordedAttention out;
-    out.step = json->at("step").get<int64_t>();
+    out.step = integer_at(*json, "step");
     out.tokens = json->at("tokens").get<std::vector<std::string>>();
     for (const Json& entry : json->at("maps")) {
       std::optional<RecordedMap> map = read_map(entry, entry.at("weights"), out.tokens.size());
@@ -228,19 +239,21 @@ std::vector<std::pair<SeriesKey, double>> read_figures(const Json& json) {
         out.push_back({{kind, field, layer, head}, number_or_nan(value)});
   };
   add("analysis", json.at("summary"), -1, -1);
-  for (const Json& layer : json.at("layers")) add("analysis_layer", layer, layer.at("layer").get<int64_t>(), -1);
-  for (const Json& head : json.at("heads"))
-    add("analysis_head", head, head.at("layer").get<int64_t>(), head.at("head").get<int64_t>());
+  for (const Json& layer : json.at("layers")) add("analysis_layer", layer, integer_at(layer, "layer"), -1);
+  for (const Json& head : json.at("heads")) {
+    const HeadId id = head_at(head);
+    add("analysis_head", head, id.layer, id.head);
+  }
   return out;
 }
 
 // Throws Json::exception; nothing if a shape is wrong.
 std::optional<RecordedAnalysis> read_curves(const Json& json) {
   RecordedAnalysis out;
-  out.step = json.at("step").get<int64_t>();
-  out.sequences = json.at("sequences").get<int64_t>();
+  out.step = integer_at(json, "step");
+  out.sequences = integer_at(json, "sequences");
   out.mean.step = out.step;
-  const auto positions = json.at("length").get<size_t>();
+  const auto positions = size_t(integer_at(json, "length"));
   out.how = fmt::format("{} sequences of {} tokens", out.sequences, positions);
   if (const auto rates = json.find("sink_rates"); rates != json.end() && rates->is_object() && !rates->empty())
     out.how += fmt::format(", sinks above {}", std::prev(rates->end()).key());
@@ -259,11 +272,13 @@ std::optional<RecordedAnalysis> read_curves(const Json& json) {
       if (!map) return std::nullopt;
       out.mean.maps.push_back(std::move(*map));
     }
+    head_at(head);  // whoever draws the curves relies on it
     Json curves = Json::object();
+    auto& members = curves.get_ref<Json::object_t&>();  // an object searches all of its keys for each that it is given
     for (const auto& [key, values] : head.items()) {
       if (key == "map") continue;
       if (!is_address(key) && !is_curve(values)) return std::nullopt;
-      curves[key] = values;
+      members.emplace_back(key, values);
     }
     out.curves.push_back(std::move(curves));
   }
@@ -304,7 +319,7 @@ void read_analyses(RunRecord& run) {
 // Returns what is wrong with it, or nothing after its figures have been filed. Throws Json::exception.
 std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
   RecordedQuantization out;
-  out.step = json.at("step").get<int64_t>();
+  out.step = integer_at(json, "step");
   if (const int64_t last = run.last_step(); last >= 0 && out.step > last) return "of a step that the run has not reached";
   const Json &weights = json.at("weights"), &inputs = json.at("activations");
   const bool percentile = inputs.contains("percentile");
@@ -312,8 +327,8 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
                          weights.at("range").get<std::string>(), weights.at("granularity").get<std::string>(),
                          percentile ? "percentile" : "minmax with momentum",
                          inputs.at(percentile ? "percentile" : "momentum").get<double>());
-  out.data = fmt::format("{} sequences of {}, calibrated on {} of {}", json.at("sequences").get<int64_t>(),
-                         json.at("data").get<std::string>(), json.at("calibration_sequences").get<int64_t>(),
+  out.data = fmt::format("{} sequences of {}, calibrated on {} of {}", integer_at(json, "sequences"),
+                         json.at("data").get<std::string>(), integer_at(json, "calibration_sequences"),
                          json.at("calibration_data").get<std::string>());
   const double plain = number_or_nan(json.at("plain").at("loss")), loss = number_or_nan(json.at("quantized").at("loss"));
   set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));

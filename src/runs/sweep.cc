@@ -82,16 +82,16 @@ std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
   return {list.begin(), list.end()};
 }
 
-// Each run has a config of its own.
-void check_runs(size_t variants, size_t seeds, const Json& base, const std::string& path) {
-  const size_t runs = variants * seeds;
+// Each run has a config of its own: what is below all variants, and its variant's changes.
+void check_runs(const Json& changes, size_t seeds, const Json& base, const std::string& path) {
+  const size_t variants = changes.size(), runs = variants * seeds;
   if (seeds > kMostSweepRuns || runs > kMostSweepRuns) {
     throw UserError("{}: {} variants with {} seeds are {} runs, but a sweep has at most {}", path, variants, seeds, runs,
                     kMostSweepRuns);
   }
-  const uint64_t bytes = base.dump().size();
-  if (bytes * runs > kMostSweepBytes) {
-    throw UserError("{}: {} runs with a config of {} each are more than {}, the limit for a sweep", path, runs,
+  const uint64_t bytes = base.dump().size() * runs + changes.dump().size() * seeds;
+  if (bytes > kMostSweepBytes) {
+    throw UserError("{}: the configs of its {} runs have {}, but those of a sweep have at most {}", path, runs,
                     bytes_text(bytes), bytes_text(kMostSweepBytes));
   }
 }
@@ -142,7 +142,7 @@ Sweep read_sweep(const std::string& path, const std::vector<std::string>& overri
   const std::vector<Json> seeds = seeds_of(json, path);
   ExperimentLayers base;
   add_base(base, json, path);
-  check_runs(variants.size(), seeds.size(), base.json(), path);
+  check_runs(variants, seeds.size(), base.json(), path);
   ExperimentLayers same_for_all;
   same_for_all.add_overrides(overrides);
   for (const std::string& note : same_for_all.notes()) tell("note: {}", note);

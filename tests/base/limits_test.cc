@@ -29,7 +29,8 @@ TEST(Limits, ThePageSaysWhatTheConstantsAre) {
   expect_contains(line_of_page("| any JSON"), {fmt::format("{} open brackets", kMaxJsonDepth)});
   expect_contains(line_of_page("| configs and their bases"), {mebibytes(kMostConfigBytes)});
   expect_contains(line_of_page("| configs |"),
-                  {fmt::format("{} files", kMostBases), fmt::format("{} keys", kMostConfigKeys)});
+                  {fmt::format("{} files", kMostBases), fmt::format("{} keys", kMostConfigKeys),
+                   mebibytes(kMostConfigPaths) + " of them"});
   expect_contains(line_of_page("| sweeps"), {fmt::format("{} keys", kMostConfigKeys),
                                              fmt::format("{} runs", kMostSweepRuns), mebibytes(kMostSweepBytes)});
   expect_contains(line_of_page("| `info.json`"), {mebibytes(kMostFigureBytes)});

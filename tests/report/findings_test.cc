@@ -84,6 +84,15 @@ TEST(Findings, SayWhomTheSeedsDoNotTellFromTheBest) {
             "(standard deviation up to 0.21).");
 }
 
+// The number stands in a file that may say anything; to add up 2^62 terms would take a hundred years.
+TEST(Findings, DoNotAddUpAContextThatNoModelHas) {
+  RunBuilder build;
+  const std::string path = build.add("a", 1, 0.5);
+  build.write("a", "config.json", R"({"name":"a","model":{"context":4611686018427387904}})");
+  const auto findings = findings_of({path});
+  EXPECT_EQ(find(findings, "sink")->explanation.find("Spread evenly"), std::string::npos);
+}
+
 TEST(Findings, LeaveOutWhatTheRunsDoNotKnow) {
   RunBuilder build;
   const auto plain = findings_of({build.add("softmax", 1, 0.8)});

@@ -121,6 +121,16 @@ TEST(Report, DataHoldsCurvesAndMaps) {
   EXPECT_EQ(data.at("runs").at(0).at("attention").at("first").at("tokens").at(0), "BOS");
 }
 
+TEST(Report, MapsMayHoldTheLargestNumbers) {
+  RunBuilder build;
+  const std::string path = build.add("a", 1, 0.2);
+  build.write("a", "attention/step_00000020.json",
+              R"({"step":20,"tokens":["a","b"],"maps":[{"layer":0,"head":0,"weights":[[-1.7e308],[1.7e308,0]]}]})");
+  const Json data = report_data(compare_paths({path}));
+  const Json& map = data.at("runs").at(0).at("attention").at("last").at("maps").at(0);
+  EXPECT_EQ(map.at("codes"), "AA//gA") << "the least, the largest, and the middle: 0, 4095 and 2048";
+}
+
 TEST(Report, ThinsLongSeries) {
   RunBuilder build;
   std::string metrics;

@@ -134,6 +134,14 @@ TEST(RunReader, FilesAnalysesWithTheLinesOfTheirKind) {
   runs.write("a", "analysis/step_00000012.json", "{");
   runs.write("a", "analysis/step_00000013.json", analysis(13, "[1,2]", "[]"));               // a short curve
   runs.write("a", "analysis/step_00000014.json", analysis(14, "[1,2,3]", "[[1],[0.5]]"));    // a map that is no triangle
+  const auto changed = [&](const std::string& from, const std::string& to) {
+    std::string text = analysis(15, "[1,2,3]", "[]");
+    return text.replace(text.find(from), from.size(), to);
+  };
+  runs.write("a", "analysis/step_00000015.json", changed(R"([{"layer":0,"head":0,"attention")", R"([{"attention")"));
+  runs.write("a", "analysis/step_00000016.json", changed(R"([{"layer":0,"head":0,"attention")", R"([{"layer":"0","head":0,"attention")"));
+  runs.write("a", "analysis/step_00000017.json", changed("\"step\":15", "\"step\":1e300"));
+  runs.write("a", "analysis/step_00000018.json", changed("\"length\":3", "\"length\":3.5"));
   runs.write("a", "analysis/step_00000021.json", analysis(21, "[1,2,3]", "[[1]]"));          // beyond the last step
   const RunRecord run = read_run(path);
 
@@ -155,7 +163,7 @@ TEST(RunReader, FilesAnalysesWithTheLinesOfTheirKind) {
   const auto has_note = [&](const std::string& note) {
     return std::any_of(run.notes.begin(), run.notes.end(), [&](const std::string& one) { return one.starts_with(note); });
   };
-  for (const char* step : {"12", "13", "14"})
+  for (const char* step : {"12", "13", "14", "15", "16", "17", "18"})
     EXPECT_TRUE(has_note(fmt::format("analysis/step_000000{}.json is malformed", step))) << step;
   EXPECT_TRUE(has_note("analysis/step_00000021.json is of a step that the run has not reached"));
 }
@@ -198,6 +206,25 @@ TEST(RunReader, SkipsDamagedAttentionFiles) {
   EXPECT_EQ(run.last_attention->step, 20);
   EXPECT_TRUE(has_note(run, "step_00000030.json is malformed"));
   EXPECT_TRUE(has_note(run, "step_00000040.json is malformed"));
+}
+
+// Time or memory that grows with the square would take minutes, or the machine's.
+TEST(RunReader, BoundsWhatItKeeps) {
+  const RunBuilder runs;
+  std::string keys, curves;
+  for (int i = 0; i < 30'000; ++i) keys += fmt::format("{}\"k{}\":0", i == 0 ? "" : ",", i);
+  for (int i = 0; i < 100'000; ++i) curves += fmt::format(",\"c{}\":[]", i);
+  const std::string path = runs.add("a", 1, 0.5);
+  runs.write("a", "analysis/step_00000010.json", R"({"step":10,"sequences":5,"length":0,"summary":{},"layers":[],"heads":[],
+    "residual_norm":[],"curves":[{"layer":0,"head":0)" + curves + "}]}");
+  const RunRecord run = read_run(path);
+  ASSERT_TRUE(run.analysis);
+  EXPECT_EQ(run.analysis->curves[0].size(), 100'002u);
+
+  runs.write("a", "config.json", "{\"name\":\"" + std::string(1'000'000, 'n') + "\"}");
+  EXPECT_EQ(read_run(path).name, std::string(200, 'n') + "...");
+  runs.write("a", "config.json", "{" + keys + "}");
+  EXPECT_NE(user_error_of([&] { read_run(path); }).find("config.json: it has 30000 keys"), std::string::npos);
 }
 
 }  // namespace

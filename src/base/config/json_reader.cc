@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "base/error.h"
+#include "base/files/files.h"
 #include "base/limits.h"
 
 namespace sluice {
@@ -26,19 +27,36 @@ std::string shown(const Json& value) {
 
 namespace {
 
-size_t count_keys(const Json& json) {
-  if (!json.is_structured()) return 0;
-  size_t count = json.is_object() ? json.size() : 0;
-  for (const Json& value : json) count += count_keys(value);
-  return count;
+struct KeyCount {
+  size_t keys = 0;
+  uint64_t bytes = 0;  // of all keys, each with the groups around it
+};
+
+void count_keys(const Json& json, uint64_t path_bytes, KeyCount& count) {
+  if (json.is_array()) {
+    for (const Json& value : json) count_keys(value, path_bytes, count);
+  } else if (json.is_object()) {
+    for (const auto& [key, value] : json.items()) {
+      const uint64_t inner = path_bytes + key.size() + 1;
+      ++count.keys;
+      count.bytes += inner;
+      count_keys(value, inner, count);
+    }
+  }
 }
 
 }  // namespace
 
 void check_key_count(const Json& json, const std::string& place) {
-  const size_t count = count_keys(json);
-  if (count > kMostConfigKeys)
-    throw UserError("{}: it has {} keys, but a config or sweep has at most {}", place, count, kMostConfigKeys);
+  KeyCount count;
+  count_keys(json, 0, count);
+  if (count.keys > kMostConfigKeys)
+    throw UserError("{}: it has {} keys, but a config or sweep has at most {}", place, count.keys, kMostConfigKeys);
+  if (count.bytes > kMostConfigPaths) {
+    throw UserError("{}: its keys, each written with the groups that it lies in, have {}, but those of a config or sweep have "
+                    "at most {}",
+                    place, bytes_text(count.bytes), bytes_text(kMostConfigPaths));
+  }
 }
 
 JsonReader::JsonReader(const Json& json, std::string place) : json_(json), place_(std::move(place)) {

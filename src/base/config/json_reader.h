@@ -22,7 +22,8 @@ std::string excerpt(std::string_view text, size_t most);
 std::string shown(const Json& value);
 
 // UserError where all objects in `json` have more keys than a config may have: to look for one takes time in proportion
-// to their number, and a merge looks for each. `place` is the file.
+// to their number, and a merge looks for each. Nor may the keys be too long in all, each written as "group.group.key": so
+// they are kept. `place` is the file.
 void check_key_count(const Json& json, const std::string& place);
 
 class JsonReader {

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr size_t kBlock = 1 << 20;
+constexpr size_t kBlock = 1 << 20, kLeast = 4 << 10;  // bytes read at a time
 
 std::string kind_of(mode_t mode) {
   if (S_ISREG(mode)) return "";
@@ -46,10 +46,13 @@ bool is_handed_on(const fs::path& path) {
 
 std::string read_to_end(int descriptor, const fs::path& path, uint64_t expected, uint64_t most, const char* what) {
   std::string text;
-  text.reserve(size_t(expected + kBlock));
+  text.reserve(size_t(expected + kLeast));
   while (true) {
     const size_t before = text.size();
-    text.resize(before + size_t(std::min<uint64_t>(kBlock, most + 1 - before)));
+    // Not much more than there should be, for room is filled with zeros before it is read into.
+    const uint64_t left = expected - std::min<uint64_t>(expected, before) + 1;
+    const uint64_t block = std::clamp<uint64_t>(std::max<uint64_t>(left, before), kLeast, kBlock);
+    text.resize(before + size_t(std::min<uint64_t>(block, most + 1 - before)));
     const ssize_t got = ::read(descriptor, text.data() + before, text.size() - before);
     if (got < 0 && errno != EINTR) throw_file_error("read", path, errno);
     text.resize(before + size_t(std::max<ssize_t>(0, got)));
