@@ -8,7 +8,9 @@ find_package(fmt CONFIG REQUIRED)
 set(fuzz_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
     -Wno-unknown-pragmas)
 file(GLOB fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
-list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
+# A config is described by the parts of the model that it is for.
+file(GLOB_RECURSE described CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/model/*.cc")
+list(APPEND fuzz_sources ${described} "${CMAKE_SOURCE_DIR}/src/kernels/arena.cc" "${CMAKE_SOURCE_DIR}/src/kernels/checks.cc"
      "${CMAKE_SOURCE_DIR}/src/train/experiment.cc" "${CMAKE_SOURCE_DIR}/src/train/guard.cc"
      "${CMAKE_SOURCE_DIR}/src/train/schedule.cc" "${CMAKE_SOURCE_DIR}/src/train/safetensors.cc"
      "${CMAKE_SOURCE_DIR}/src/train/sweep.cc" "${CMAKE_SOURCE_DIR}/src/train/run_folder.cc"

@@ -4,7 +4,7 @@
 #include <cmath>
 #include <numeric>
 
-#include "analysis/host_copy.h"
+#include "model/host_copy.h"
 #include "base/error.h"
 
 namespace sluice {

@@ -9,7 +9,6 @@
 
 #include "model/block.h"
 #include "model/head.h"
-#include "model/key_value_cache.h"
 #include "model/memory_need.h"
 
 namespace sluice {
@@ -55,8 +54,8 @@ class Transformer {
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
   Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {},
                const int32_t* document_starts = nullptr);
-  // Runs tokens, host [B, T], that follow those in the cache, which then holds them too: T = 1, or any into an empty one.
-  Pass extend(const int32_t* tokens, int64_t B, int64_t T, KeyValueCache& cache);
+  // Runs tokens, host [B, T], that follow those in the state, which then holds them too: T = 1, or any into an empty one.
+  Pass extend(const int32_t* tokens, int64_t B, int64_t T, DecoderState& state);
   // The logits of every sequence's last token, after forward() or extend(): as for_logits, with B rows in all.
   template <class Body>
   void for_last_logits(const Pass& pass, Body body) const {
@@ -82,6 +81,7 @@ class Transformer {
   Params& params() { return params_; }
   const Params& params() const { return params_; }
   const MemoryPlan& plan() const { return plan_; }
+  const StatePlan& states() const { return states_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t max_batch() const { return options_.max_batch; }
   MemoryNeed memory_need() const;  // also where nothing was allocated
@@ -125,6 +125,7 @@ class Transformer {
   LinearHook* hook_ = nullptr;
   Params params_;
   MemoryPlan plan_;
+  StatePlan states_;
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_;

@@ -1,4 +1,4 @@
-#include "analysis/host_copy.h"
+#include "model/host_copy.h"
 
 #include "kernels/bf16.h"
 

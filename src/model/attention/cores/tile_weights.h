@@ -1,9 +1,11 @@
 // Attention weights themselves, for pictures and statistics: the one place where a matrix of them is made.
 #pragma once
 
+#include <memory>
 #include <vector>
 
 #include "kernels/backend.h"
+#include "model/attention/weights_view.h"
 
 namespace sluice {
 
@@ -19,21 +21,13 @@ struct HeadScores {
   const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
 };
 
-struct HeadWeights {
-  std::vector<double> rows;      // [T, T], zeros above the diagonal and on keys that a row does not see
-  std::vector<double> key_bias;  // [T]: the weight on the extra key; empty without one
-};
-
 // The weights of the first `positions` queries on their keys, in double precision from the formulas of the score function.
 HeadWeights head_weights(const HeadScores& scores, int64_t positions);
 
-// Rows i < positions of the first sequence: the weights of query i on keys 0 .. i. A key bias takes part in the
-// normalisation and is not shown.
-std::vector<std::vector<double>> attention_weights(Backend& backend, const AttentionForward& run, int64_t head,
-                                                   int64_t positions);
+// A copy in host memory of what a run's weights come from.
+std::unique_ptr<HostWeights> read_tile_weights(Backend& backend, const AttentionForward& run);
 
-// Whether a row's weights are shares of one whole. Where each weight depends on its own score alone (sigmoid, relu), metrics
-// that speak of shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
+// Whether the score function's weights are shares of one whole: see WeightsView.
 bool is_normalised(ScoreKind kind);
 
 }  // namespace sluice
