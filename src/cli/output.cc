@@ -10,8 +10,8 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "base/files.h"
-#include "base/input_file.h"
+#include "base/files/files.h"
+#include "base/files/input_file.h"
 
 namespace sluice {
 
