@@ -24,7 +24,8 @@ DecoderState::DecoderState(Backend& backend, const StatePlan& plan, int64_t sequ
     bytes += whole_lines(size_t(sequences * state.of_sequence.elements()) * size_of(state.dtype));
   }
   offsets_.push_back(bytes);
-  for (const auto& elements : plan.workspaces_) workspace_elements_ = std::max(workspace_elements_, elements(sequences));
+  for (const auto& elements : plan.workspaces_)
+    workspace_elements_ = std::max(workspace_elements_, elements(sequences));
   arena_ = Arena(backend, bytes + size_t(workspace_elements_) * sizeof(float));
 }
 
@@ -42,10 +43,10 @@ void DecoderState::append(const Tensor& rows, const Tensor& x) const {
     Tensor out = rows.row_range(length_, 1);
     out.shape = x.shape;
     out.stride *= capacity_;
-    return backend_.copy(out, x);
+    return backend_.run(Copy{out, x});
   }
   for (int64_t b = 0; b < sequences_; ++b)
-    backend_.copy(rows.row_range(b * capacity_ + length_, T), x.row_range(b * T, T));
+    backend_.run(Copy{rows.row_range(b * capacity_ + length_, T), x.row_range(b * T, T)});
 }
 
 }  // namespace sluice

@@ -1,12 +1,12 @@
-// Instruments where layers differ, and where a layer's attention has no weights: figures are those of the layers that have
-// them, and what is not there is absent and told, not zero.
+// Instruments where layers differ, and where a layer's attention has no weights: figures are those of the layers that
+// have them, and what is not there is absent and told, not zero.
 #include <gtest/gtest.h>
 
-#include "analysis/analysis_table.h"
-#include "analysis/analyzer.h"
-#include "analysis/probe.h"
 #include "base/error_text.h"
-#include "data/random_tokens.h"
+#include "data/sources/random_tokens.h"
+#include "measure/analysis_table.h"
+#include "measure/analyzer.h"
+#include "measure/probe.h"
 #include "model/foreign_parts.h"
 #include "model/parity.h"
 
@@ -18,9 +18,10 @@ constexpr int64_t kVocab = 13, kContext = 12;
 class LayerPatterns : public testing::Test {
  protected:
   std::unique_ptr<Transformer> make_model(const Json& attention) {
-    const Json json = {{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2}, {"heads", 2}, {"width", 16},
-                       {"attention", attention}};
-    auto model = std::make_unique<Transformer>(*backend_, parity::model_config(json), TransformerOptions{.max_batch = 3});
+    const Json json = {{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2},
+                       {"heads", 2},           {"width", 16},         {"attention", attention}};
+    auto model =
+        std::make_unique<Transformer>(*backend_, parity::model_config(json), TransformerOptions{.max_batch = 3});
     model->initialise(5);
     return model;
   }
@@ -59,7 +60,8 @@ TEST_F(LayerPatterns, HeadsHaveTheFiguresOfTheirLayer) {
 // The model's figure is the mean of the heads that have it: two here, and not four.
 TEST_F(LayerPatterns, TheModelsFigureIsOfTheHeadsThatHaveIt) {
   const Json json = analyse({"softmax", "vga"}).json();
-  const double mean = (figures(json, 1, 0)["gate_mean"].get<double>() + figures(json, 1, 1)["gate_mean"].get<double>()) / 2;
+  const double mean =
+      (figures(json, 1, 0)["gate_mean"].get<double>() + figures(json, 1, 1)["gate_mean"].get<double>()) / 2;
   EXPECT_NEAR(json["summary"]["gate_mean"].get<double>(), mean, 1e-12);
   EXPECT_GT(mean, 0.1);
 }
@@ -68,16 +70,18 @@ TEST_F(LayerPatterns, ALayerWithoutWeightsHasNoFigureOfThem) {
   const Analysis analysis = analyse({{{"core", "running_sum"}}, "softmax"});
   const Json json = analysis.json();
   EXPECT_EQ(json["layers_without_weights"], Json({0}));
-  for (const char* key : {"sink_rates", "sink_rate", "first_token_share", "entropy", "attention_mass_ratio", "value_gradient_per_mass",
-                          "value_norm_ratio_largest"}) {
+  for (const char* key : {"sink_rates", "sink_rate", "first_token_share", "entropy", "attention_mass_ratio",
+                          "value_gradient_per_mass", "value_norm_ratio_largest"}) {
     EXPECT_FALSE(figures(json, 0, 1).contains(key)) << key;
     EXPECT_TRUE(figures(json, 1, 1).contains(key)) << key;
   }
-  for (const char* key : {"value_norm_ratio", "value_gradient_ratio"}) EXPECT_TRUE(figures(json, 0, 1)[key].is_number()) << key;
+  for (const char* key : {"value_norm_ratio", "value_gradient_ratio"})
+    EXPECT_TRUE(figures(json, 0, 1)[key].is_number()) << key;
   EXPECT_FALSE(json["curves"][0].contains("attention"));
   EXPECT_FALSE(json["curves"][0].contains("map"));
-  const double share =
-      (figures(json, 1, 0)["first_token_share"].get<double>() + figures(json, 1, 1)["first_token_share"].get<double>()) / 2;
+  const double share = (figures(json, 1, 0)["first_token_share"].get<double>() +
+                        figures(json, 1, 1)["first_token_share"].get<double>()) /
+                       2;
   EXPECT_NEAR(json["summary"]["first_token_share"].get<double>(), share, 1e-12);
   expect_contains(analysis_text({analysis}, 200), {"layers 0 have no attention weights"});
 }

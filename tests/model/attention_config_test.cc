@@ -33,14 +33,18 @@ Parsed parsed(const char* attention) {
   return {config.type, config.options<TilesOptions>().score, config.options<GateOptions>().gate};
 }
 
-std::string refusal(const char* attention) { return user_error_of([&] { parsed_model(attention); }); }
+std::string refusal(const char* attention) {
+  return user_error_of([&] { parsed_model(attention); });
+}
 
 TEST(AttentionConfig, APresetIsItsParts) {
   for (const AttentionPreset& preset : attention_presets()) {
     const Parsed config = parsed(("\"" + std::string(preset.name) + "\"").c_str());
     const Json parts = Json::parse(preset.parts);
     EXPECT_EQ(config.type, preset.name);
-    if (parts.contains("score")) { EXPECT_EQ(config.score.type, parts["score"]["type"]) << preset.name; }
+    if (parts.contains("score")) {
+      EXPECT_EQ(config.score.type, parts["score"]["type"]) << preset.name;
+    }
     EXPECT_EQ(config.gate.reads != "none", parts.contains("gate")) << preset.name;
   }
 }
@@ -75,8 +79,10 @@ TEST(AttentionConfig, NonsenseIsRefused) {
   EXPECT_THROW(parsed(R"({"key_bias": true, "key_value_bias": true})"), UserError);
   for (const std::string& score : score_names()) {
     const Json attention = {{"key_bias", true}, {"score", {{"type", score}}}};
-    if (score == "sigmoid" || score == "relu") EXPECT_THROW(parsed(attention.dump().c_str()), UserError) << score;
-    else EXPECT_NO_THROW(parsed(attention.dump().c_str())) << score;
+    if (score == "sigmoid" || score == "relu")
+      EXPECT_THROW(parsed(attention.dump().c_str()), UserError) << score;
+    else
+      EXPECT_NO_THROW(parsed(attention.dump().c_str())) << score;
   }
 }
 
@@ -109,7 +115,8 @@ TEST(AttentionPattern, IsLaidOverTheLayersAgainAndAgain) {
 }
 
 TEST(AttentionPattern, IsDumpedResolvedAndReadsBack) {
-  ModelConfig config = parsed_model(R"(["vga", {"site": "source", "reads": "hidden", "repeat": 2, "score": "sigmoid"}])");
+  ModelConfig config =
+      parsed_model(R"(["vga", {"site": "source", "reads": "hidden", "repeat": 2, "score": "sigmoid"}])");
   Fields fields;
   config.describe(fields);
   const Json dump = fields.dump()["attention"];
@@ -131,13 +138,15 @@ TEST(AttentionPattern, OfOneElementIsThatOfAllLayers) {
 TEST(AttentionPattern, NonsenseIsRefusedWithItsPlace) {
   expect_contains(refusal(R"([])"), {"model.attention is an empty list"});
   expect_contains(refusal(R"(["vga", "vgaa"])"), {"model.attention[1]", "\"vgaa\"", "did you mean \"vga\"?"});
-  expect_contains(refusal(R"(["vga", {"type": "softmax", "site": "source"}])"), {"model.attention[1].gate.site applies only"});
+  expect_contains(refusal(R"(["vga", {"type": "softmax", "site": "source"}])"),
+                  {"model.attention[1].gate.site applies only"});
   expect_contains(refusal(R"([{"type": "vga", "repeats": 2}])"),
                   {"unknown config key model.attention[0].repeats", "did you mean model.attention[0].repeat?"});
   expect_contains(refusal(R"([{"repeat": 0}])"), {"model.attention[0].repeat is 0"});
   expect_contains(refusal(R"(["vga", 3])"), {"model.attention[1] must be an object, got 3"});
   expect_contains(refusal(R"({"type": "vga", "repeat": 2})"), {"unknown config key model.attention.repeat"});
-  expect_contains(refusal(R"(["relu", {"key_bias": true, "score": "relu"}])"), {"model.attention[1].key_bias does nothing"});
+  expect_contains(refusal(R"(["relu", {"key_bias": true, "score": "relu"}])"),
+                  {"model.attention[1].key_bias does nothing"});
   expect_contains(refusal(R"([{"type": "vga", "repeat": 12}, "softmax"])"),
                   {"model.attention[1] would begin at layer 12, but model.layers = 12 are taken"});
 }

@@ -1,6 +1,6 @@
 // Every core and every stage in the lists of attention/parts.h, by the example that its entry gives, alone and with the
-// others: gradients, recomputation, decoding. Two parts that stand in no list of the project's (foreign_parts.h) are tested
-// with them: what a part needs it gets without another file's knowing it.
+// others: gradients, recomputation, decoding. Two parts that stand in no list of the project's (foreign_parts.h) are
+// tested with them: what a part needs it gets without another file's knowing it.
 #include <gtest/gtest.h>
 
 #include "base/error_text.h"
@@ -22,8 +22,10 @@ class AttentionParts : public testing::Test {
 
 void lay_over(Json& config, const Json& more) {
   for (const auto& [key, value] : more.items()) {
-    if (value.is_object() && config.contains(key)) config[key].update(value);
-    else config[key] = value;
+    if (value.is_object() && config.contains(key))
+      config[key].update(value);
+    else
+      config[key] = value;
   }
 }
 
@@ -83,7 +85,7 @@ std::vector<Values> step(const ModelConfig& config, Recompute recompute) {
   const std::vector<int32_t> tokens = gradients::random_tokens(0, 2 * config.context);
   const std::vector<int32_t> targets = gradients::random_tokens(1, 2 * config.context);
   std::vector<Values> out;
-  out.push_back({model.forward_backward(tokens.data(), targets.data(), 2, config.context, 1, false)});
+  out.push_back({model.forward_backward({tokens.data(), targets.data(), 2, config.context}, 1, false)});
   for (const ParamSpec& spec : model.params().specs()) out.push_back(gradient(model, spec.name));
   return out;
 }
@@ -114,15 +116,18 @@ TEST_F(AttentionParts, HaveTheirKeysInModelAttentionAndNoOthers) {
   const auto refusal = [](const Json& attention) {
     return user_error_of([&] { gradients::small_model({{"attention", attention}}); });
   };
-  expect_contains(refusal({{"sum_scale", 2.0}}), {"model.attention.sum_scale applies only when model.attention.core is", "running_sum"});
-  expect_contains(refusal({{"core", "running_sum"}, {"score", "relu"}}), {"model.attention.score applies only when", "\"tiles\""});
+  expect_contains(refusal({{"sum_scale", 2.0}}),
+                  {"model.attention.sum_scale applies only when model.attention.core is", "running_sum"});
+  expect_contains(refusal({{"core", "running_sum"}, {"score", "relu"}}),
+                  {"model.attention.score applies only when", "\"tiles\""});
   expect_contains(refusal({{"core", "tile"}}), {"model.attention.core is \"tile\"", "did you mean \"tiles\"?"});
 }
 
 TEST_F(AttentionParts, ProjectTheHeadsThatAStageAsksFor) {
   const auto backend = make_cpu_backend();
   const auto qkv = [&](const Json& attention) {
-    const Transformer model(*backend, gradients::small_model({{"attention", attention}, {"kv_heads", 1}}), {.allocate = false});
+    const Transformer model(*backend, gradients::small_model({{"attention", attention}, {"kv_heads", 1}}),
+                            {.allocate = false});
     const ParamId id = model.params().find("blocks.0.attention.qkv.weight");
     return model.params().specs()[size_t(id.index)].shape[0];
   };
@@ -143,21 +148,24 @@ TEST_F(AttentionParts, OfTilesRefuseValuesOfAnotherWidthThanKeys) {
       return asked;
     }
   };
-  const ListedStage wide({.name = "wide_values",
-                          .summary = "",
-                          .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<WideValues>(); },
-                          .make = [](const LayerPlace&, const StageOptions*) -> std::unique_ptr<Stage> { return nullptr; },
-                          .in_python = false,
-                          .example = "{}"});
+  const ListedStage wide(
+      {.name = "wide_values",
+       .summary = "",
+       .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<WideValues>(); },
+       .make = [](const LayerPlace&, const StageOptions*) -> std::unique_ptr<Stage> { return nullptr; },
+       .in_python = false,
+       .example = "{}"});
   const auto backend = make_cpu_backend();
-  expect_contains(user_error_of([&] { Transformer(*backend, gradients::small_model(Json::object()), {.allocate = false}); }),
-                  {"model.attention.core = tiles needs values as wide as queries and keys", "6 features", "12 of its value"});
+  expect_contains(
+      user_error_of([&] { Transformer(*backend, gradients::small_model(Json::object()), {.allocate = false}); }),
+      {"model.attention.core = tiles needs values as wide as queries and keys", "6 features", "12 of its value"});
 }
 
 // Layers of different kinds, in turn.
 TEST_F(AttentionParts, MayDifferFromLayerToLayer) {
-  for (const Json& attention : {Json::parse(R"(["vga", "softmax"])"), Json::parse(R"([{"core": "running_sum"}, {"type": "relu"}])"),
-                                Json::parse(R"(["key_value_bias", {"type": "vga", "site": "source", "pair_difference": true}])")}) {
+  for (const Json& attention :
+       {Json::parse(R"(["vga", "softmax"])"), Json::parse(R"([{"core": "running_sum"}, {"type": "relu"}])"),
+        Json::parse(R"(["key_value_bias", {"type": "vga", "site": "source", "pair_difference": true}])")}) {
     gradients::check_gradients({{"attention", attention}, {"layers", 3}});
     decoding::check_decoding({{"attention", attention}, {"layers", 3}}, {DType::kF32});
     const ModelConfig config = gradients::small_model({{"attention", attention}, {"layers", 3}, {"qk_norm", false}});
@@ -176,7 +184,8 @@ TEST_F(AttentionParts, StartEqualInAPatternAndAlone) {
     return out;
   };
   const auto mixed = weights({"vga", "sink_logit"}), vga = weights("vga"), sink = weights("sink_logit");
-  for (const auto& [name, values] : mixed) EXPECT_EQ(values, (name.starts_with("blocks.1.") ? sink : vga).at(name)) << name;
+  for (const auto& [name, values] : mixed)
+    EXPECT_EQ(values, (name.starts_with("blocks.1.") ? sink : vga).at(name)) << name;
   EXPECT_TRUE(mixed.contains("blocks.0.attention.gate.weight"));
   EXPECT_FALSE(mixed.contains("blocks.1.attention.gate.weight"));
   EXPECT_TRUE(mixed.contains("blocks.1.attention.sink_logit"));

@@ -1,5 +1,6 @@
-// Decoding token by token against the whole sequence run again. In f64 sums are cut differently and nothing else: 1e-12. In
-// f32 and bf16 both ways round, so each is held against f64: what the state adds is no more than what rounding costs anyway.
+// Decoding token by token against the whole sequence run again. In f64 sums are cut differently and nothing else:
+// 1e-12. In f32 and bf16 both ways round, so each is held against f64: what the state adds is no more than what
+// rounding costs anyway.
 #pragma once
 
 #include "model/decoder.h"
@@ -14,8 +15,8 @@ namespace sluice::parity::decoding {
 inline constexpr int64_t kBatch = 2, kVocab = 13, kContext = 70, kPrompt = 5;
 
 inline ModelConfig tiny_model(const Json& changes) {
-  Json json = {{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2},       {"heads", 2},
-               {"width", 32},          {"mlp_width", 48},     {"mlp", "gelu"},     {"position", "learned"},
+  Json json = {{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2},           {"heads", 2},
+               {"width", 32},          {"mlp_width", 48},     {"mlp", "gelu"},         {"position", "learned"},
                {"tied_head", false},   {"init", "pytorch"},   {"attention", "softmax"}};
   json.update(changes);
   return model_config(json);
@@ -59,10 +60,10 @@ inline Values whole_logits(Transformer& model) {
   const std::vector<int32_t> tokens = random_tokens();
   Backend& backend = model.backend();
   Values all;
-  model.for_logits(model.forward(tokens.data(), kBatch, kContext), [&](int64_t, const Tensor& chunk) {
+  model.for_logits(model.forward({tokens.data(), nullptr, kBatch, kContext}), [&](int64_t, const Tensor& chunk) {
     Arena arena(backend, size_t(chunk.elements()) * size_of(accumulator_of(model.act())));
     const Tensor wide = arena.at(0, accumulator_of(model.act()), chunk.shape);
-    backend.copy(wide, chunk);
+    backend.run(Copy{wide, chunk});
     const Values rows = values_of(wide);
     all.insert(all.end(), rows.begin(), rows.end());
   });

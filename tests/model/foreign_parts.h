@@ -1,6 +1,7 @@
 // Parts that no list of the project has: what they need of the interfaces everybody gets. Written for host memory.
 //
-//   running_sum      a core without weights: O_i = s_h times the sum of the values that row i sees. s [H] is learned; a decoder
+//   running_sum      a core without weights: O_i = s_h times the sum of the values that row i sees. s [H] is learned; a
+//   decoder
 //                    keeps one row of sums for it.
 //   pair_difference  a stage that asks for twice the query heads: O_h = R_2h - t_h R_(2h+1), t [H] learned
 #pragma once
@@ -16,9 +17,12 @@ namespace sluice::foreign {
 // body(x as pointers to its type): all tensors have one.
 template <class Body>
 void as_numbers(const Tensor& x, Body body) {
-  if (x.dtype == DType::kF64) body(double{});
-  else if (x.dtype == DType::kF32) body(float{});
-  else throw std::logic_error("a foreign part is written for f32 and f64");
+  if (x.dtype == DType::kF64)
+    body(double{});
+  else if (x.dtype == DType::kF32)
+    body(float{});
+  else
+    throw std::logic_error("a foreign part is written for f32 and f64");
 }
 
 template <class T>
@@ -42,7 +46,8 @@ struct RunningSumOptions final : CoreOptions {
 class RunningSum final : public Core {
  public:
   RunningSum(const LayerPlace& place, const RunningSumOptions& options) : sizes_(place.projected) {
-    scale_ = place.d.params.declare(place.name + ".sum_scale", {sizes_.H_q}, Init::constant(options.scale), DecayGroup::kVector);
+    scale_ = place.d.params.declare(place.name + ".sum_scale", {sizes_.H_q}, Init::constant(options.scale),
+                                    DecayGroup::kVector);
     state_ = place.d.states.declare({1, sizes_.value_columns()}, place.d.act);
   }
 
@@ -140,13 +145,16 @@ class PairDifference final : public Stage {
     const Declarations& d = place.d;
     factor_ = d.params.declare(place.name + ".pair_factor", {H_}, Init::constant(0.5), DecayGroup::kVector);
     const int back = d.timeline.attention_backward(place.layer);
-    result_ = d.attention_activation(place.layer, place.name + ".pairs", "activations", {d.max_tokens(), H_ * D_}, d.act);
+    result_ =
+        d.attention_activation(place.layer, place.name + ".pairs", "activations", {d.max_tokens(), H_ * D_}, d.act);
     d_in_ = d.plan.declare(place.name + ".d_pairs", "scratch", {d.max_tokens(), 2 * H_ * D_}, d.act, {back, back});
   }
 
   Seat seat() const override { return Seat::kResults; }
   bool keeps_weights() const override { return false; }
-  Tensor result(const Pass& pass, const Tensor& /*in*/) const override { return pass.view(result_, {pass.N(), H_ * D_}); }
+  Tensor result(const Pass& pass, const Tensor& /*in*/) const override {
+    return pass.view(result_, {pass.N(), H_ * D_});
+  }
 
   void forward(const Pass& pass, const Tensor& in, const StageReads& /*reads*/) const override {
     as_numbers(in, [&](auto zero) {
@@ -160,7 +168,8 @@ class PairDifference final : public Stage {
     });
   }
 
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& /*workspace*/) const override {
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in,
+                  const Tensor& /*workspace*/) const override {
     const Tensor d_in = pass.view(d_in_, in.shape);
     as_numbers(in, [&](auto zero) {
       using T = decltype(zero);

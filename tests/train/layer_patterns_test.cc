@@ -3,9 +3,9 @@
 #include <gtest/gtest.h>
 
 #include "base/error_text.h"
+#include "interchange/export.h"
 #include "model/foreign_parts.h"
-#include "train/interchange/export.h"
-#include "train/load_model.h"
+#include "runs/load_model.h"
 #include "train/tiny_run.h"
 
 namespace sluice {
@@ -31,8 +31,8 @@ TEST(LayerPatternRuns, GoOnWhereTheyStopped) {
 TEST(LayerPatternRuns, ChangeNoBitWhenTheyAreComputedAgain) {
   const TinyRuns runs;
   for (const std::string policy : {"none", "mlp", "block"}) {
-    ASSERT_EQ(runs.train(policy, {kPattern, "model.layers=3", "model.qk_norm=true", "train.steps=4", "train.recompute=" + policy,
-                                  "log.checkpoint_every=0"}),
+    ASSERT_EQ(runs.train(policy, {kPattern, "model.layers=3", "model.qk_norm=true", "train.steps=4",
+                                  "train.recompute=" + policy, "log.checkpoint_every=0"}),
               0);
     EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << policy;
     EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << policy;
@@ -50,7 +50,10 @@ TEST(LayerPatternRuns, OfOneKindAreTheRunsOfThatKind) {
 TEST(LayerPatternRuns, AreOtherModelsThanThoseOfOneKind) {
   const TinyRuns runs;
   ASSERT_EQ(runs.train("run", {kPattern, "train.steps=2"}), 0);
-  expect_contains(user_error_of([&] { runs.train("run", {"model.attention=vga", "train.steps=2"}); }), {"model.attention"});
+  expect_contains(user_error_of([&] {
+                    runs.train("run", {"model.attention=vga", "train.steps=2"});
+                  }),
+                  {"model.attention"});
 }
 
 // ---- layers of a config -------------------------------------------------------------------------------------------------
@@ -70,8 +73,8 @@ TEST(LayerPatternRuns, ChangeAsAWhole) {
   EXPECT_EQ(listed({"model.attention.type=relu"}), "relu");
   EXPECT_EQ(listed({R"(model.attention=["relu"])"}), "relu");
   expect_contains(user_error_of([&] { listed({"model.attention.score=relu"}); }),
-                  {"model.attention is a list (", "listed.json", "model.attention.score (--set model.attention.score=relu)",
-                   "give the whole list"});
+                  {"model.attention is a list (", "listed.json",
+                   "model.attention.score (--set model.attention.score=relu)", "give the whole list"});
   expect_contains(user_error_of([&] { listed({R"(model.attention=["vga", {"site": "source"}])"}); }),
                   {"model.attention[1].gate.site applies only when"});
 }
@@ -99,7 +102,8 @@ TEST(LayerPatternRuns, AreExportedWithTheirPattern) {
   export_checkpoint(checkpoint, stored_experiment(checkpoint).model, runs.path("out"), {});
   const Json config = runs.json("out", "config.json");
   EXPECT_EQ(config["sluice_model"]["attention"][1]["type"], "softmax");
-  expect_contains(runs.file("out", "README.md"), {"- softmax\n- vga\n", "vga, softmax (over the layers, again and again)"});
+  expect_contains(runs.file("out", "README.md"),
+                  {"- softmax\n- vga\n", "vga, softmax (over the layers, again and again)"});
 }
 
 TEST(LayerPatternRuns, WithAPartThatTheExportedPythonLacksAreRefusedByItsName) {
@@ -108,8 +112,9 @@ TEST(LayerPatternRuns, WithAPartThatTheExportedPythonLacksAreRefusedByItsName) {
   ASSERT_EQ(runs.train("run", {R"(model.attention=["vga", {"core": "running_sum"}])", "train.steps=2"}), 0);
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(runs.path("run"), damaged);
-  expect_contains(user_error_of([&] { export_checkpoint(checkpoint, stored_experiment(checkpoint).model, runs.path("out"), {}); }),
-                  {"running_sum", "exported Python does not compute"});
+  expect_contains(
+      user_error_of([&] { export_checkpoint(checkpoint, stored_experiment(checkpoint).model, runs.path("out"), {}); }),
+      {"running_sum", "exported Python does not compute"});
   EXPECT_FALSE(std::filesystem::exists(runs.path("out")));
 }
 

@@ -48,23 +48,25 @@ AttentionConfig::AttentionConfig() {
     stages_.push_back(part.options ? Held<StageOptions>(part.options()) : Held<StageOptions>());
 }
 
-// A part that a model does not have leaves no trace in its config: configs, checkpoints and exported folders from before the
-// part was there stay as they are.
+// A part that a model does not have leaves no trace in its config: configs, checkpoints and exported folders from
+// before the part was there stay as they are.
 void AttentionConfig::describe(Fields& f) {
   f.add("type", type, "the preset this starts from; the other keys change it. custom: softmax without a gate")
       .one_of(preset_names());
   f.add("core", core, "how tokens mix: " + core_summaries()).one_of(core_names()).not_written_as_default();
   for (size_t i = 0; i < cores_.size(); ++i)
-    for_added(f, [&] { cores_[i]->describe(f); },
-              [&](Field& field) {
-                if (field.when_key.empty()) field.when("core", {attention_cores()[i].name});
-              });
+    for_added(
+        f, [&] { cores_[i]->describe(f); },
+        [&](Field& field) {
+          if (field.when_key.empty()) field.when("core", {attention_cores()[i].name});
+        });
   for (size_t i = 0; i < stages_.size(); ++i) {
     if (!stages_[i]) continue;
-    for_added(f, [&] { stages_[i]->describe(f); },
-              [&](Field& field) {
-                if (!attention_stages()[i].always_written) field.not_written_as_default();
-              });
+    for_added(
+        f, [&] { stages_[i]->describe(f); },
+        [&](Field& field) {
+          if (!attention_stages()[i].always_written) field.not_written_as_default();
+        });
   }
 }
 
@@ -133,7 +135,8 @@ std::vector<const AttentionConfig*> AttentionPattern::kinds() const {
 std::string AttentionPattern::name() const {
   if (runs.empty()) return all.type;
   std::vector<std::string> names;
-  for (const AttentionRun& run : runs) names.push_back(run.repeat == 1 ? run.type : fmt::format("{}*{}", run.type, run.repeat));
+  for (const AttentionRun& run : runs)
+    names.push_back(run.repeat == 1 ? run.type : fmt::format("{}*{}", run.type, run.repeat));
   return fmt::format("{}", fmt::join(names, ", "));
 }
 

@@ -5,8 +5,8 @@
 
 namespace sluice {
 
-// Four numbers, and nobody takes one of them for another: a stage may ask for more query heads than the model has, a core
-// for values of another width than its keys.
+// Four numbers, and nobody takes one of them for another: a stage may ask for more query heads than the model has, a
+// core for values of another width than its keys.
 struct HeadSizes {
   int64_t H_q = 0, H_kv = 0;  // query heads; heads of keys and values, each shared by H_q / H_kv query heads
   int64_t D_qk = 0, D_v = 0;  // features of a query or a key, of a value

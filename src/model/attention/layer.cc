@@ -15,7 +15,9 @@ Tensor through(const Stages& stages, const Pass& pass, Tensor in, size_t count) 
   return in;
 }
 
-Tensor through(const Stages& stages, const Pass& pass, const Tensor& in) { return through(stages, pass, in, stages.size()); }
+Tensor through(const Stages& stages, const Pass& pass, const Tensor& in) {
+  return through(stages, pass, in, stages.size());
+}
 
 void run(const Stages& stages, const Pass& pass, Tensor in, const StageReads& reads, size_t first = 0) {
   for (size_t i = 0; i < stages.size(); ++i) {
@@ -30,7 +32,8 @@ Tensor run_back(const Stages& stages, const Pass& pass, Tensor d, const Tensor& 
   return d;
 }
 
-// What each stage of the list hands on, in a layer whose output projection reads what `sizes` says; the projections' last.
+// What each stage of the list hands on, in a layer whose output projection reads what `sizes` says; the projections'
+// last.
 std::vector<HeadSizes> sizes_along(const AttentionConfig& config, HeadSizes sizes) {
   std::vector<HeadSizes> out(attention_stages().size() + 1);
   for (size_t i = attention_stages().size(); i-- > 0;) {
@@ -100,13 +103,17 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   projections_.forward(pass, x);
   run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x));
   run(on_values_, pass, values(pass), reads(pass, x));
-  if (pass.state) core_->extend(pass, heads(pass));
-  else core_->forward(pass, heads(pass));
+  if (pass.state)
+    core_->extend(pass, heads(pass));
+  else
+    core_->forward(pass, heads(pass));
   run(on_results_, pass, heads(pass).out, reads(pass, x));
   output(pass, out);
 }
 
-void AttentionLayer::output(const Pass& pass, const Tensor& out) const { projections_.output(pass, out, results(pass)); }
+void AttentionLayer::output(const Pass& pass, const Tensor& out) const {
+  projections_.output(pass, out, results(pass));
+}
 
 // From the first stage on whose result is gone.
 void AttentionLayer::run_again(const Pass& pass, const Tensor& x) const {
@@ -129,7 +136,8 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   projections_.output_backward(pass, d_results, d_out, results(pass), workspace);
   d.out = run_back(on_results_, pass, d_results, heads.out, workspace);
   core_->backward(pass, heads, d);
-  run_back(on_queries_and_keys_, pass, projections_.d_queries_and_keys(pass), projections_.queries_and_keys(pass), workspace);
+  run_back(on_queries_and_keys_, pass, projections_.d_queries_and_keys(pass), projections_.queries_and_keys(pass),
+           workspace);
   run_back(on_values_, pass, d.v, values(pass), workspace);
 
   if (reads_values()) show_gradient(pass, false);

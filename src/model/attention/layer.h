@@ -1,11 +1,12 @@
-// The attention layer, a chain: projections -> stages before the core -> the core -> stages after it -> output projection.
+// The attention layer, a chain: projections -> stages before the core -> the core -> stages after it -> output
+// projection.
 //
 //   queries, keys --[head_norm, rope]--+
 //                                      +-- core -- results --[gate]-- output
 //   values -----------[gate]-----------+
 //
-// Which parts there are the lists of parts.h say; which a layer has says its element of model.attention. Each part owns its
-// parameters, buffers and decoder state.
+// Which parts there are the lists of parts.h say; which a layer has says its element of model.attention. Each part owns
+// its parameters, buffers and decoder state.
 #pragma once
 
 #include <memory>
@@ -27,17 +28,18 @@ class AttentionLayer {
   // The last product of a forward run, again: what the block adds to the residual stream.
   void output(const Pass& pass, const Tensor& out) const;
   // x is the input again; d_x is overwritten.
-  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
+  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                const Tensor& workspace) const;
 
   const HeadSizes& sizes() const { return projections_.sizes(); }
 
   // --- what instruments look at, after a forward run
-  Heads heads(const Pass& pass) const;                    // as the core takes them
-  Tensor values(const Pass& pass) const { return projections_.values(pass); }  // before any stage
+  Heads heads(const Pass& pass) const;                                                       // as the core takes them
+  Tensor values(const Pass& pass) const { return projections_.values(pass); }                // before any stage
   Tensor output_weight(const Pass& pass) const { return projections_.output_weight(pass); }  // [C, H D_v]
-  const WeightsView* weights() const;                     // null: results are no weighted sums of values
-  const Stage* opener() const;                            // the first stage with openings; null: there is none
-  bool reads_values() const;                              // whether a stage does, beside the core
+  const WeightsView* weights() const;  // null: results are no weighted sums of values
+  const Stage* opener() const;         // the first stage with openings; null: there is none
+  bool reads_values() const;           // whether a stage does, beside the core
 
  private:
   using Stages = std::vector<std::unique_ptr<Stage>>;
@@ -50,8 +52,8 @@ class AttentionLayer {
       for (const auto& stage : *stages) f(*stage);
   }
   StageReads reads(const Pass& pass, const Tensor& x) const { return {x, values(pass)}; }
-  Tensor results(const Pass& pass) const;                 // what the output projection reads
-  Heads gradients(const Pass& pass) const;                // of what the core is given
+  Tensor results(const Pass& pass) const;   // what the output projection reads
+  Heads gradients(const Pass& pass) const;  // of what the core is given
   void run_again(const Pass& pass, const Tensor& x) const;
   void show_gradient(const Pass& pass, bool whole) const;
 

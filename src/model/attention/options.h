@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/config.h"
+#include "base/config/config.h"
 #include "model/attention/heads.h"
 
 namespace sluice {

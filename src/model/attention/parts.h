@@ -1,6 +1,7 @@
 // The parts that attention is put together from: the two lists that configs, schema, layers, tests and docs walk.
 //
-// A new part is a header with its source and one entry here (CONTRIBUTING.md, "A core or a stage of attention").
+// A new part is a header with its source and one line in cores.cc or stages.cc (CONTRIBUTING.md, "A core or a stage").
+
 #pragma once
 
 #include <memory>
@@ -18,14 +19,14 @@ struct Declarations;
 // Where a part is made: in which layer, and between which sizes.
 struct LayerPlace {
   const Declarations& d;
-  std::string name;     // of the attention layer: "blocks.0.attention"
+  std::string name;  // of the attention layer: "blocks.0.attention"
   int layer;
   HeadSizes projected;  // what the projections make, which the core is given
   HeadSizes sizes;      // what a stage hands on
 };
 
 struct CorePart {
-  const char* name;     // in model.attention.core
+  const char* name;  // in model.attention.core
   const char* summary;
   std::unique_ptr<CoreOptions> (*options)();
   std::unique_ptr<Core> (*make)(const LayerPlace& place, const CoreOptions& options);
@@ -34,7 +35,7 @@ struct CorePart {
 };
 
 struct StagePart {
-  const char* name;     // of its key in model.attention, where it has one
+  const char* name;  // of its key in model.attention, where it has one
   const char* summary;
   std::unique_ptr<StageOptions> (*options)();  // null: keys of the model's say what it does
   // Null where the layer has no such stage.
@@ -49,8 +50,8 @@ struct StagePart {
 const std::vector<CorePart>& attention_cores();
 const std::vector<StagePart>& attention_stages();
 
-// A part that stands in its list as long as this lives, last: for tests, and for programs with parts of their own. No model
-// or config with it may outlive it.
+// A part that stands in its list as long as this lives, last: for tests, and for programs with parts of their own. No
+// model or config with it may outlive it.
 class ListedCore {
  public:
   explicit ListedCore(CorePart part);

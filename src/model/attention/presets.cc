@@ -26,9 +26,12 @@ const std::vector<AttentionPreset>& attention_presets() {
       {"relu", "arXiv 2410.13835", "relu of the scores over the row's length", R"({"score": {"type": "relu"}})"},
       {"clipped_softmax", "arXiv 2306.12929", "softmax stretched and clipped to [0, 1]",
        R"({"score": {"type": "clipped_softmax"}})"},
-      {"softpick", "arXiv 2504.20966", "rectified softmax that need not sum to one", R"({"score": {"type": "softpick"}})"},
-      {"key_bias", "arXiv 2410.10781", "softmax with one extra learned key whose value is zero", R"({"key_bias": true})"},
-      {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value", R"({"key_value_bias": true})"},
+      {"softpick", "arXiv 2504.20966", "rectified softmax that need not sum to one",
+       R"({"score": {"type": "softpick"}})"},
+      {"key_bias", "arXiv 2410.10781", "softmax with one extra learned key whose value is zero",
+       R"({"key_bias": true})"},
+      {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value",
+       R"({"key_value_bias": true})"},
   };
   return presets;
 }

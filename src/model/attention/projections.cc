@@ -2,10 +2,12 @@
 
 namespace sluice {
 
-Projections::Projections(const Declarations& d, const std::string& name, int layer, const HeadSizes& sizes, int64_t results)
+Projections::Projections(const Declarations& d, const std::string& name, int layer, const HeadSizes& sizes,
+                         int64_t results)
     : sizes_(sizes) {
   const int64_t C = d.config.width, columns = sizes.projected_columns();
-  qkv_ = d.linear(name + ".qkv", columns, C, false, {sizes.query_columns(), sizes.key_columns(), sizes.value_columns()});
+  qkv_ =
+      d.linear(name + ".qkv", columns, C, false, {sizes.query_columns(), sizes.key_columns(), sizes.value_columns()});
   qkv_bias_ = d.linear_bias(name + ".qkv", columns, C, d.config.qkv_bias());
   output_ = d.linear(name + ".output", C, results, true, {C});
   output_bias_ = d.linear_bias(name + ".output", C, results, d.config.attention_output_bias());

@@ -1,4 +1,5 @@
-// The linear layers of attention: queries, keys and values from the layer's input, and the way back into the residual stream.
+// The linear layers of attention: queries, keys and values from the layer's input, and the way back into the residual
+// stream.
 #pragma once
 
 #include "model/attention/heads.h"

@@ -27,13 +27,14 @@ class HostWeights {
 class WeightsView {
  public:
   virtual ~WeightsView() = default;
-  // Whether a row's weights are shares of one whole. Where each weight depends on its own score alone, figures that speak of
-  // shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
+  // Whether a row's weights are shares of one whole. Where each weight depends on its own score alone, figures that
+  // speak of shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
   virtual bool normalised() const = 0;
   virtual bool has_bias_key() const = 0;  // a key that is no token
-  // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first key that it sees, and
-  // that key's score less the mean of the scores between it and the row's own; 0 where there are none.
-  virtual void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const = 0;
+  // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first key that it sees,
+  // and that key's score less the mean of the scores between it and the row's own; 0 where there are none.
+  virtual void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight,
+                     const Tensor& first_gap) const = 0;
   // After a forward run, while its queries and keys are there.
   virtual std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const = 0;
 };

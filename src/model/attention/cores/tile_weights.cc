@@ -1,12 +1,13 @@
 #include "model/attention/cores/tile_weights.h"
 
 #include "kernels/formulas/scores/registry.h"
-#include "model/host_copy.h"
+#include "kernels/host_copy.h"
 
 namespace sluice {
 namespace {
 
-// Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its weight.
+// Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its
+// weight.
 template <class Score>
 void row_weights(double* scores, int64_t count, double* slot, double sink, const ScoreValues<double>& constants) {
   RowStart<double> row = Score::template start<double>(double(count - 1), sink, constants);

@@ -16,12 +16,13 @@ struct HeadScores {
   int64_t q_stride;
   const float* k;
   int64_t k_stride;
-  const float* key_bias = nullptr;  // [D]: one more key that every query sees
-  double sink_logit = 0;            // of score sink_logit
+  const float* key_bias = nullptr;     // [D]: one more key that every query sees
+  double sink_logit = 0;               // of score sink_logit
   const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
 };
 
-// The weights of the first `positions` queries on their keys, in double precision from the formulas of the score function.
+// The weights of the first `positions` queries on their keys, in double precision from the formulas of the score
+// function.
 HeadWeights head_weights(const HeadScores& scores, int64_t positions);
 
 // A copy in host memory of what a run's weights come from.

@@ -5,7 +5,6 @@
 #include "base/error.h"
 #include "model/attention/cores/tile_weights.h"
 #include "model/attention/cores/tiles_options.h"
-#include "model/host_copy.h"
 
 namespace sluice {
 namespace {
@@ -13,8 +12,10 @@ namespace {
 // The kernels know one size of a head: the one place that says so.
 AttentionShape shape_of(const HeadSizes& sizes, int64_t B, int64_t T) {
   if (sizes.D_v != sizes.D_qk)
-    throw UserError("model.attention.core = tiles needs values as wide as queries and keys, but a head has {} features of "
-                    "these and {} of its value", sizes.D_qk, sizes.D_v);
+    throw UserError(
+        "model.attention.core = tiles needs values as wide as queries and keys, but a head has {} features of "
+        "these and {} of its value",
+        sizes.D_qk, sizes.D_v);
   return {B, T, sizes.H_q, sizes.H_kv, sizes.D_qk};
 }
 
@@ -35,16 +36,17 @@ Tiles::Tiles(const LayerPlace& place, const TilesOptions& options) : sizes_(plac
   if (spec_.score == ScoreKind::kSinkLogit)
     sink_logit_ = d.params.declare(place.name + ".sink_logit", {H}, Init::constant(0), DecayGroup::kVector);
 
-  stats_ = d.attention_activation(place.layer, place.name + ".stats", "statistics", {2, d.max_batch, H, d.config.context},
-                                  d.acc());
+  stats_ = d.attention_activation(place.layer, place.name + ".stats", "statistics",
+                                  {2, d.max_batch, H, d.config.context}, d.acc());
   const int back = d.timeline.attention_backward(place.layer);
-  workspace_ = d.plan.declare(place.name + ".workspace", "scratch", {d.backend.attention_workspace(spec_.shape, d.act)},
-                              DType::kF32, {back, back});
+  workspace_ =
+      d.plan.declare(place.name + ".workspace", "scratch",
+                     {d.backend.workspace<AttentionBackward>({spec_.shape, d.act})}, DType::kF32, {back, back});
   rows_ = d.states.declare({d.config.context, sizes_.key_columns() + sizes_.value_columns()}, d.act);
   d.states.share_workspace([&backend = d.backend, act = d.act, shape = spec_.shape](int64_t sequences) {
     AttentionShape decoded = shape;
     decoded.B = sequences;
-    return backend.attention_decode_workspace(decoded, act);
+    return backend.workspace<AttentionDecode>({decoded, act});
   });
 }
 
@@ -65,7 +67,7 @@ AttentionForward Tiles::arguments(const Pass& pass, const Heads& heads) const {
   return args;
 }
 
-void Tiles::forward(const Pass& pass, const Heads& heads) const { pass.backend.attention_forward(arguments(pass, heads)); }
+void Tiles::forward(const Pass& pass, const Heads& heads) const { pass.backend.run(arguments(pass, heads)); }
 
 void Tiles::backward(const Pass& pass, const Heads& heads, const Heads& d) const {
   AttentionBackward args;
@@ -79,7 +81,7 @@ void Tiles::backward(const Pass& pass, const Heads& heads, const Heads& d) const
   args.d_sink_logit = pass.params.grad(sink_logit_);
   args.accumulate = pass.accumulate;
   args.workspace = pass.view(workspace_, pass.plan.buffer(workspace_).shape);
-  pass.backend.attention_backward(args);
+  pass.backend.run(args);
 }
 
 void Tiles::extend(const Pass& pass, const Heads& heads) const {
@@ -102,7 +104,7 @@ void Tiles::extend(const Pass& pass, const Heads& heads) const {
   step.sink_logit = pass.params.value(sink_logit_);
   step.out = heads.out;
   step.workspace = pass.state->workspace();
-  pass.backend.attention_decode(step);
+  pass.backend.run(step);
 }
 
 // ---- for instruments ------------------------------------------------------------------------------------------------
@@ -110,8 +112,8 @@ void Tiles::extend(const Pass& pass, const Heads& heads) const {
 bool Tiles::normalised() const { return is_normalised(spec_.score); }
 
 void Tiles::probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const {
-  pass.backend.attention_probe(
-      {.forward = arguments(pass, heads), .sink_attention = first_weight, .sink_logit_gap = first_gap});
+  pass.backend.run(
+      AttentionProbe{.forward = arguments(pass, heads), .sink_attention = first_weight, .sink_logit_gap = first_gap});
 }
 
 std::unique_ptr<HostWeights> Tiles::read(const Pass& pass, const Heads& heads) const {

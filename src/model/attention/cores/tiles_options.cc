@@ -18,7 +18,9 @@ void ScoreConfig::describe(Fields& f) {
   f.add("gamma", gamma, "lower end of the stretched range; below 0 small weights become exactly 0")
       .range(-10, 0)
       .when("type", {"clipped_softmax"});
-  f.add("alpha", alpha, "above 0: gamma is -alpha / model.context instead").range(0, 1e4).when("type", {"clipped_softmax"});
+  f.add("alpha", alpha, "above 0: gamma is -alpha / model.context instead")
+      .range(0, 1e4)
+      .when("type", {"clipped_softmax"});
   f.add("zeta", zeta, "upper end of the stretched range").range(1, 10).when("type", {"clipped_softmax"});
   f.add("epsilon", epsilon, "added to the denominator").range(1e-30, 1).when("type", {"softpick"});
 }
@@ -50,8 +52,10 @@ void TilesOptions::resolve(const ModelConfig& /*model*/, const std::string& path
   if (key_bias && key_value_bias)
     throw UserError("{}.key_bias and key_value_bias are both on: choose one (the second learns the value too)", path);
   if (key_bias && (score.type == "sigmoid" || score.type == "relu"))
-    throw UserError("{}.key_bias does nothing with {}.score.type = {}: no weight depends on another key there, and its value "
-                    "is zero (key_value_bias learns a value too)", path, path, score.type);
+    throw UserError(
+        "{}.key_bias does nothing with {}.score.type = {}: no weight depends on another key there, and its value "
+        "is zero (key_value_bias learns a value too)",
+        path, path, score.type);
 }
 
 std::string TilesOptions::text() const {

@@ -3,7 +3,7 @@
 #include <cmath>
 
 #include "base/error.h"
-#include "model/host_copy.h"
+#include "kernels/host_copy.h"
 
 namespace sluice {
 
@@ -11,16 +11,21 @@ namespace sluice {
 
 void GateConfig::describe(Fields& f) {
   f.add("reads", reads,
-        "what the gate reads: none (no gate), hidden (the layer's input, all features), hidden_head (the head's own slice of "
+        "what the gate reads: none (no gate), hidden (the layer's input, all features), hidden_head (the head's own "
+        "slice of "
         "it), value (the value states of all heads)")
       .one_of({"none", "hidden", "hidden_head", "value"});
   const std::vector<std::string> gated = {"hidden", "hidden_head", "value"};
-  f.add("site", site, "what it scales: every value before the sum (source), or the head's result at its own row (output)")
+  f.add("site", site,
+        "what it scales: every value before the sum (source), or the head's result at its own row (output)")
       .one_of({"source", "output"})
       .when("reads", gated);
   f.add("grain", grain, "one gate per head or one per element").one_of({"head", "element"}).when("reads", gated);
   f.add("bias", bias, "a learned bias").when("reads", gated);
-  f.add("opening", opening, "with a bias: the gate's initial value for an input of zero").above(0).below(1).when("reads", gated);
+  f.add("opening", opening, "with a bias: the gate's initial value for an input of zero")
+      .above(0)
+      .below(1)
+      .when("reads", gated);
 }
 
 void GateOptions::describe(Fields& f) {
@@ -36,11 +41,13 @@ void GateOptions::describe(Fields& f) {
 void GateOptions::resolve(const ModelConfig& model, const std::string& path) const {
   if (gate.reads != "hidden_head") return;
   if (model.heads * model.head_size() != model.width)
-    throw UserError("{}.gate.reads = hidden_head cuts the width into one slice for each head, but model.heads * "
-                    "model.head_size = {} * {} is not model.width = {}", path, model.heads, model.head_size(), model.width);
+    throw UserError(
+        "{}.gate.reads = hidden_head cuts the width into one slice for each head, but model.heads * "
+        "model.head_size = {} * {} is not model.width = {}",
+        path, model.heads, model.head_size(), model.width);
   if (gate.site == "source" && model.kv_heads != model.heads)
-    throw UserError("{}.gate.reads = hidden_head with site = source needs model.kv_heads = model.heads ({}), not {}", path,
-                    model.heads, model.kv_heads);
+    throw UserError("{}.gate.reads = hidden_head with site = source needs model.kv_heads = model.heads ({}), not {}",
+                    path, model.heads, model.kv_heads);
 }
 
 std::string GateOptions::text() const {
@@ -87,14 +94,14 @@ void Gate::compute_logits(const Pass& pass, const StageReads& reads) const {
   const Tensor out = logits(pass), bias = pass.params.value(bias_);
   if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? reads.v : reads.x, weight_, bias_);
   const LinearOperands in = pass.operands(reads.x, weight_);
-  pass.backend.head_matmul({{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
+  pass.backend.run(HeadMatmul{{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
 }
 
 void Gate::forward(const Pass& pass, const Tensor& in, const StageReads& reads) const {
   compute_logits(pass, reads);
   GateForward args = arguments(pass, in);
   args.out = result(pass, in);
-  pass.backend.gate_forward(args);
+  pass.backend.run(args);
 }
 
 Tensor Gate::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& /*workspace*/) const {
@@ -103,7 +110,7 @@ Tensor Gate::backward(const Pass& pass, const Tensor& d_result, const Tensor& in
   args.d_out = d_result;
   args.d_x = d_result;
   args.d_logits = pass.view(d_logits_, {pass.N(), columns_});
-  pass.backend.gate_backward(args);
+  pass.backend.run(args);
   return d_result;
 }
 
@@ -117,17 +124,18 @@ void Gate::backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, 
 
 void Gate::backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
   const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
-  if (reads_ != Reads::kHiddenHead) return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
-  pass.backend.head_matmul(
-      {{.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
-  pass.backend.head_matmul({{.out = pass.params.grad(weight_),
-                             .a = d_logits,
-                             .b = read,
-                             .transpose_a = true,
-                             .accumulate = pass.accumulate,
-                             .bias = {}},
-                            groups_});
-  if (bias_) pass.backend.bias_gradient(pass.params.grad(bias_), d_logits, pass.accumulate, workspace);
+  if (reads_ != Reads::kHiddenHead)
+    return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
+  pass.backend.run(HeadMatmul{
+      {.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
+  pass.backend.run(HeadMatmul{{.out = pass.params.grad(weight_),
+                               .a = d_logits,
+                               .b = read,
+                               .transpose_a = true,
+                               .accumulate = pass.accumulate,
+                               .bias = {}},
+                              groups_});
+  if (bias_) pass.backend.run(BiasGradient{pass.params.grad(bias_), d_logits, pass.accumulate, workspace});
 }
 
 std::vector<double> Gate::openings(const Pass& pass) const {

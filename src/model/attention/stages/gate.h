@@ -60,7 +60,7 @@ class Gate final : public Stage {
   int64_t groups_, columns_;  // heads that are gated; of the logits
   ParamId weight_, bias_;
   BufferId logits_, d_logits_;
-  BufferId result_;           // [N, groups D]
+  BufferId result_;  // [N, groups D]
 };
 
 StagePart gate_stage();

@@ -19,23 +19,23 @@ HeadNorm::HeadNorm(const LayerPlace& place) : sizes_(place.sizes), epsilon_(plac
 void HeadNorm::forward(const Pass& pass, const Tensor& in, const StageReads& /*reads*/) const {
   const Tensor out = result(pass, in);
   for_both([&](ParamId gain, int64_t first, int64_t count) {
-    pass.backend.head_norm_forward({.epsilon = epsilon_,
-                                    .x = in.columns(first, count),
-                                    .out = out.columns(first, count),
-                                    .gain = pass.params.value(gain)});
+    pass.backend.run(HeadNormForward{.epsilon = epsilon_,
+                                     .x = in.columns(first, count),
+                                     .out = out.columns(first, count),
+                                     .gain = pass.params.value(gain)});
   });
 }
 
 Tensor HeadNorm::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& workspace) const {
   for_both([&](ParamId gain, int64_t first, int64_t count) {
     const Tensor d = d_result.columns(first, count);
-    pass.backend.head_norm_backward(
-        {.forward = {.epsilon = epsilon_, .x = in.columns(first, count), .out = {}, .gain = pass.params.value(gain)},
-         .d_out = d,
-         .d_x = d,
-         .d_gain = pass.params.grad(gain),
-         .accumulate = pass.accumulate,
-         .workspace = workspace});
+    pass.backend.run(HeadNormBackward{
+        .forward = {.epsilon = epsilon_, .x = in.columns(first, count), .out = {}, .gain = pass.params.value(gain)},
+        .d_out = d,
+        .d_x = d,
+        .d_gain = pass.params.grad(gain),
+        .accumulate = pass.accumulate,
+        .workspace = workspace});
   });
   return d_result;
 }

@@ -1,8 +1,8 @@
 // Queries and keys, each head divided by the root of its mean square (model.qk_norm), with one learned gain [D] for all
 // queries and one for all keys. A learned key of the core's has no such norm.
 //
-// The result is not kept for the backward pass: it is computed again, with a recomputed block already when that runs once
-// more, before the backward pass of its MLP.
+// The result is not kept for the backward pass: it is computed again, with a recomputed block already when that runs
+// once more, before the backward pass of its MLP.
 #pragma once
 
 #include "model/attention/parts.h"

@@ -3,11 +3,11 @@
 namespace sluice {
 
 void RopeStage::rotate(const Pass& pass, const Tensor& heads, bool inverse) const {
-  pass.backend.rope({.x = heads,
-                     .table = pass.view(table_, pass.plan.buffer(table_).shape),
-                     .T = pass.T,
-                     .first_position = pass.first_position,
-                     .inverse = inverse});
+  pass.backend.run(Rope{.x = heads,
+                        .table = pass.view(table_, pass.plan.buffer(table_).shape),
+                        .T = pass.T,
+                        .first_position = pass.first_position,
+                        .inverse = inverse});
 }
 
 StagePart rope_stage() {

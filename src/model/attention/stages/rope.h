@@ -12,8 +12,11 @@ class RopeStage final : public Stage {
 
   Seat seat() const override { return Seat::kQueriesAndKeys; }
   Tensor result(const Pass& /*pass*/, const Tensor& in) const override { return in; }
-  void forward(const Pass& pass, const Tensor& in, const StageReads& /*reads*/) const override { rotate(pass, in, false); }
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& /*in*/, const Tensor& /*workspace*/) const override {
+  void forward(const Pass& pass, const Tensor& in, const StageReads& /*reads*/) const override {
+    rotate(pass, in, false);
+  }
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& /*in*/,
+                  const Tensor& /*workspace*/) const override {
     rotate(pass, d_result, true);
     return d_result;
   }

@@ -1,4 +1,4 @@
-#include "model/host_copy.h"
+#include "kernels/host_copy.h"
 
 #include "kernels/bf16.h"
 
