@@ -128,10 +128,8 @@ void write_json(const fs::path& path, const Json& json) { write_file_atomic(path
 void check_exportable(const ModelConfig& model) {
   for (const AttentionConfig* attention : model.attention.kinds())
     if (const std::string part = attention->part_without_python(); !part.empty())
-      throw UserError(
-          "model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
-          "exported",
-          part);
+      throw UserError("model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
+                      "exported", part);
 }
 
 }  // namespace

@@ -7,10 +7,7 @@ std::string block_name(int layer) { return "blocks." + std::to_string(layer); }
 
 NormLayer first_norm(const Declarations& d, int layer) {
   const int now = d.timeline.attention(layer);
-  return {d,
-          block_name(layer) + ".norm1",
-          {now, now},
-          {d.timeline.mlp_backward(layer), d.timeline.attention_backward(layer)},
+  return {d, block_name(layer) + ".norm1", {now, now}, {d.timeline.mlp_backward(layer), d.timeline.attention_backward(layer)},
           d.recompute == Recompute::kBlock};
 }
 
@@ -33,12 +30,10 @@ BufferId declare_mid(const Declarations& d, int layer) {
 }  // namespace
 
 Block::Block(const Declarations& d, int layer)
-    : width_(d.config.width),
-      parallel_(d.config.parallel_residual),
-      recompute_(d.recompute),
-      input_(d.plan.declare(
-          block_name(layer) + ".input", "residual", {d.max_tokens(), d.config.width}, d.act,
-          {layer == 0 ? d.timeline.embedding() : d.timeline.attention(layer), d.timeline.attention_backward(layer)})),
+    : width_(d.config.width), parallel_(d.config.parallel_residual), recompute_(d.recompute),
+      input_(d.plan.declare(block_name(layer) + ".input", "residual", {d.max_tokens(), d.config.width}, d.act,
+                            {layer == 0 ? d.timeline.embedding() : d.timeline.attention(layer),
+                             d.timeline.attention_backward(layer)})),
       mid_(declare_mid(d, layer)),
       norm1_(first_norm(d, layer)),
       attention_(d, block_name(layer) + ".attention", layer),

@@ -1,8 +1,8 @@
 // A pre-norm block: mid = x + attention(norm(x)),  out = mid + mlp(norm(mid)).
 //
-// Residual additions are fused into the norms that follow them: a block receives (x, delta) with its input x + delta,
-// and hands on (mid, mlp's output). Kept for the backward pass: the two sums, what attention and MLP keep, and the
-// norms' statistics; the normalised inputs are computed again. Recompute says what else is.
+// Residual additions are fused into the norms that follow them: a block receives (x, delta) with its input x + delta, and
+// hands on (mid, mlp's output). Kept for the backward pass: the two sums, what attention and MLP keep, and the norms'
+// statistics; the normalised inputs are computed again. Recompute says what else is.
 //
 // With parallel_residual: out = x + attention(norm1(x)) + mlp(norm2(x)); mid = x + attention(norm1(x)) all the same.
 #pragma once
@@ -15,10 +15,10 @@ namespace sluice {
 
 // Buffers that all blocks share, [N, C] each but the last.
 struct BlockScratch {
-  Tensor normed;  // a norm's output
-  Tensor delta;   // what the next norm adds to the residual stream; scratch in the backward pass
+  Tensor normed;      // a norm's output
+  Tensor delta;       // what the next norm adds to the residual stream; scratch in the backward pass
   Tensor d_normed;
-  Tensor workspace;  // norm_workspace(max width) f32
+  Tensor workspace;   // norm_workspace(max width) f32
 };
 
 class Block {

@@ -2,16 +2,14 @@
 
 namespace sluice {
 
-NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward,
-                     bool recomputed)
+NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward, bool recomputed)
     : kind_(d.config.norm == "rmsnorm" ? Norm::kRmsNorm : Norm::kLayerNorm),
       epsilon_(d.config.norm_epsilon),
       gain_(d.params.declare(name + ".weight", {d.config.width}, Init::constant(1), DecayGroup::kNorm)),
       bias_(kind_ == Norm::kRmsNorm
                 ? ParamId{}
                 : d.params.declare(name + ".bias", {d.config.width}, Init::constant(0), DecayGroup::kNorm)),
-      stats_(d.activation(name + ".stats", "statistics", {d.max_tokens(), 2}, d.acc(), forward, backward, recomputed)) {
-}
+      stats_(d.activation(name + ".stats", "statistics", {d.max_tokens(), 2}, d.acc(), forward, backward, recomputed)) {}
 
 NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
   NormForward args;
@@ -24,8 +22,7 @@ NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
   return args;
 }
 
-void NormLayer::forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum,
-                        const Tensor& out) const {
+void NormLayer::forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum, const Tensor& out) const {
   NormForward args = arguments(pass, x);
   args.delta = delta;
   args.sum = sum;

@@ -17,8 +17,8 @@ int64_t next_id() {
 }  // namespace
 
 Declarations Transformer::declarations() {
-  return {config_, backend_, options_.act, options_.max_batch, Timeline{int(config_.layers)},
-          params_, plan_,    states_,      options_.recompute, rope_table_};
+  return {config_, backend_, options_.act,      options_.max_batch, Timeline{int(config_.layers)},
+          params_, plan_,    states_,           options_.recompute, rope_table_};
 }
 
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
@@ -67,10 +67,9 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   if (!options_.allocate) return;
   if (backend_.traits().host_memory) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
-  params_.allocate(backend_, options_.act,
-                   !options_.training           ? Grads::kNone
-                   : options_.passing_gradients ? Grads::kAside
-                                                : Grads::kOwn);
+  params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
+                                           : options_.passing_gradients ? Grads::kAside
+                                                                        : Grads::kOwn);
   arena_ = Arena(backend_, plan_.total_bytes());
   if (rope_table_) fill_rope_table();
   if (options_.passing_gradients) place_gradients();
@@ -128,10 +127,8 @@ void Transformer::fill_rope_table() {
     }
     backend_.upload(arena_.at(buffer.offset, buffer.dtype, buffer.shape), table.data());
   };
-  if (buffer.dtype == DType::kF64)
-    fill_as(0.0);
-  else
-    fill_as(0.0f);
+  if (buffer.dtype == DType::kF64) fill_as(0.0);
+  else fill_as(0.0f);
 }
 
 Pass Transformer::begin_pass(const Batch& batch, bool accumulate) {
@@ -222,8 +219,7 @@ void Transformer::learn_with(GradientListener& listener, const Pass& pass, const
   listener.close(open);
 }
 
-double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate,
-                                     GradientListener* listener) {
+double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
   const Pass pass = begin_pass(batch, accumulate);
   const Tensor losses = per_token(pass, losses_);

@@ -88,8 +88,7 @@ void check_limits(const Field& field, const Json& value, const std::string& path
 
 void check_choice(const Field& field, const Json& value, const std::string& path) {
   const auto& word = value.get_ref<const std::string&>();
-  if (scan_utf8(word).valid != word.size())
-    throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
+  if (scan_utf8(word).valid != word.size()) throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
   if (field.choices.empty() || std::count(field.choices.begin(), field.choices.end(), word) > 0) return;
   const std::string near = nearest(word, field.choices);
   throw UserError("{} is \"{}\", but must be one of {}{}", path, excerpt(word, kMostQuoted), quoted_list(field.choices),
@@ -322,8 +321,7 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
   const bool list = field.parse_list && (value.is_array() || field.kind == Kind::kGroupList);
   if (list) {
     check_kind(value, Kind::kGroupList, path);
-    if (field.element && value.empty())
-      throw UserError("{} is an empty list: give one object, or a list of some", path);
+    if (field.element && value.empty()) throw UserError("{} is an empty list: give one object, or a list of some", path);
     return field.parse_list(value, path);
   }
   if (field.element) field.parse_list(Json::array(), path);

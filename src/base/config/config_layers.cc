@@ -39,10 +39,8 @@ void each_leaf(const Json& json, const std::string& path, const Visit& visit) {
 
 void erase_leaf(Json& json, const std::string& path) {
   const size_t dot = path.find('.');
-  if (dot == std::string::npos)
-    json.erase(path);
-  else
-    erase_leaf(json[path.substr(0, dot)], path.substr(dot + 1));
+  if (dot == std::string::npos) json.erase(path);
+  else erase_leaf(json[path.substr(0, dot)], path.substr(dot + 1));
 }
 
 // The object's "type"; "" without one.
@@ -141,9 +139,8 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
   if (config.is_array() && takes_list(path) && type_in(top).empty()) {
     if (top.empty()) return;
     const std::string* there = place_of(path);
-    throw UserError(
-        "{} is a list ({}), and {} ({}) does not say of which in it: give the whole list, or a type in its place", path,
-        there ? *there : "its default", join(path, top.begin().key()), place);
+    throw UserError("{} is a list ({}), and {} ({}) does not say of which in it: give the whole list, or a type in its place",
+                    path, there ? *there : "its default", join(path, top.begin().key()), place);
   }
   if (!config.is_object()) {
     forget(path);
@@ -153,8 +150,7 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
 }
 
 void ConfigLayers::lay_object(Json& config, const Json& top, const std::string& path, const std::string& place) {
-  if (const std::string type = type_in(top); !type.empty() && is_typed_group(path))
-    change_type(config, type, path, place);
+  if (const std::string type = type_in(top); !type.empty() && is_typed_group(path)) change_type(config, type, path, place);
   for (const auto& [key, value] : top.items()) {
     const std::string inner = join(path, key);
     if (value.is_null()) {
@@ -211,8 +207,7 @@ std::optional<ConfigLayers::Values> ConfigLayers::try_values(const std::string& 
   }
 }
 
-void ConfigLayers::change_type(Json& config, const std::string& type, const std::string& path,
-                               const std::string& place) {
+void ConfigLayers::change_type(Json& config, const std::string& type, const std::string& path, const std::string& place) {
   const Field& group = *fields_.find_path(path);
   const std::string named = type_in(config);
   const std::string former = named.empty() ? type_in(group.default_value) : named;
@@ -246,8 +241,7 @@ bool ConfigLayers::selects(const std::string& key) const {
                      [&](const auto& field) { return field->when_key == key.substr(dot + 1); });
 }
 
-// A type that is a preset decides some keys itself. Where the layers below decided otherwise, neither may win in
-// silence.
+// A type that is a preset decides some keys itself. Where the layers below decided otherwise, neither may win in silence.
 void ConfigLayers::check_may_stay(const Change& change, const Values& alone, const Values& kept) const {
   for (const auto& [name, value] : alone) {
     const auto found = kept.find(name);
@@ -257,10 +251,9 @@ void ConfigLayers::check_may_stay(const Change& change, const Values& alone, con
     if (field && field->default_value == value && !selects(decided)) continue;
     const std::string key = join(change.path, change.key);
     const std::string* there = place_of(key);
-    throw UserError(
-        "{} ({}) contradicts {}.type = \"{}\" ({}), which makes {} {}; take the first back with null, or give it "
-        "beside the type",
-        key, there ? *there : "its default", change.path, change.type, change.place, decided, value.dump());
+    throw UserError("{} ({}) contradicts {}.type = \"{}\" ({}), which makes {} {}; take the first back with null, or give it "
+                    "beside the type",
+                    key, there ? *there : "its default", change.path, change.type, change.place, decided, value.dump());
   }
 }
 
@@ -277,17 +270,14 @@ std::vector<std::string> ConfigLayers::keys_in(const std::string& complaint) con
   const auto take = [&](const std::string& key) {
     if (place_of(key) && std::count(keys.begin(), keys.end(), key) == 0) keys.push_back(key);
   };
-  const auto is_part = [](char c) {
-    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$';
-  };
+  const auto is_part = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$'; };
   const std::string text = complaint.substr(0, complaint.find("; did you mean"));
   for (size_t begin = 0; begin < text.size();) {
     size_t end = begin;
     while (end < text.size() && is_part(text[end])) ++end;
     std::string word = text.substr(begin, end - begin);
     while (word.ends_with('.')) word.pop_back();
-    const size_t leaf = word.rfind('.'),
-                 group = leaf == std::string::npos || leaf == 0 ? leaf : word.rfind('.', leaf - 1);
+    const size_t leaf = word.rfind('.'), group = leaf == std::string::npos || leaf == 0 ? leaf : word.rfind('.', leaf - 1);
     // A word without a dot is a key only where messages begin with one.
     if (leaf != std::string::npos || begin == 0 || text.substr(0, begin).ends_with("config key ")) take(word);
     if (group != std::string::npos && leaf != std::string::npos) {
