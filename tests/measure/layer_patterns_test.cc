@@ -100,6 +100,13 @@ TEST_F(LayerPatterns, AModelWithoutWeightsHasNoneAtAll) {
   }
 }
 
+// A gate on twice the heads is none on heads of the model.
+TEST_F(LayerPatterns, OpeningsAreOfTheModelsHeads) {
+  const Json json = analyse({{"type", "vga"}, {"pair_difference", true}}).json();
+  EXPECT_FALSE(json["summary"].contains("gate_mean"));
+  EXPECT_TRUE(json["summary"]["gate_gradient_ratio"].is_number()) << "the gate reads the values all the same";
+}
+
 TEST_F(LayerPatterns, ProbesAndMapsAreOfTheLayersThatHaveThem) {
   const auto model = make_model({{{"core", "running_sum"}}, "vga"});
   Prober prober(*model, source_, 3);

@@ -136,7 +136,7 @@ TEST(AttentionPattern, OfOneElementIsThatOfAllLayers) {
 }
 
 TEST(AttentionPattern, NonsenseIsRefusedWithItsPlace) {
-  expect_contains(refusal(R"([])"), {"model.attention is an empty list"});
+  expect_contains(refusal(R"([])"), {"model.attention is a list of 0 elements"});
   expect_contains(refusal(R"(["vga", "vgaa"])"), {"model.attention[1]", "\"vgaa\"", "did you mean \"vga\"?"});
   expect_contains(refusal(R"(["vga", {"type": "softmax", "site": "source"}])"),
                   {"model.attention[1].gate.site applies only"});

@@ -18,6 +18,8 @@ namespace {
 
 using Kind = Field::Kind;
 
+constexpr size_t kMostElements = 1000;  // of a list in the place of an object: as many as there are layers
+
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
 std::string quoted_list(const std::vector<std::string>& words) {
@@ -321,7 +323,8 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
   const bool list = field.parse_list && (value.is_array() || field.kind == Kind::kGroupList);
   if (list) {
     check_kind(value, Kind::kGroupList, path);
-    if (field.element && value.empty()) throw UserError("{} is an empty list: give one object, or a list of some", path);
+    if (field.element && (value.empty() || value.size() > kMostElements))
+      throw UserError("{} is a list of {} elements: give one object, or a list of 1 to {}", path, value.size(), kMostElements);
     return field.parse_list(value, path);
   }
   if (field.element) field.parse_list(Json::array(), path);

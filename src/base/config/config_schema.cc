@@ -75,7 +75,7 @@ Json condition_values(const Field& field, const Field& sibling) {
 
 // What `one` allows, or a list of `element`.
 Json or_list(Json one, Json element) {
-  Json list{{"type", "array"}, {"items", std::move(element)}, {"minItems", 1}};
+  Json list{{"type", "array"}, {"items", std::move(element)}, {"minItems", 1}, {"maxItems", 1000}};
   if (one.contains("anyOf")) {
     one["anyOf"].push_back(std::move(list));
     return one;

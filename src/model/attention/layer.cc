@@ -51,6 +51,7 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
     : layer_(layer),
       projections_(d, name, layer, sizes_along(d.config.attention.of(layer), d.config.head_sizes()).back(),
                    d.config.head_sizes().result_columns()),
+      heads_(d.config.heads),
       output_columns_(d.config.head_sizes().result_columns()) {
   make_parts(d, name, d.config.attention.of(layer));
   const int64_t N = d.max_tokens();
@@ -156,7 +157,8 @@ const WeightsView* AttentionLayer::weights() const {
 const Stage* AttentionLayer::opener() const {
   const Stage* found = nullptr;
   for_each_stage([&](const Stage& stage) {
-    if (!found && stage.opening_groups() > 0) found = &stage;
+    const int64_t groups = stage.opening_groups();
+    if (!found && groups > 0 && heads_ % groups == 0) found = &stage;
   });
   return found;
 }

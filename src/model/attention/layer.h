@@ -38,7 +38,7 @@ class AttentionLayer {
   Tensor values(const Pass& pass) const { return projections_.values(pass); }                // before any stage
   Tensor output_weight(const Pass& pass) const { return projections_.output_weight(pass); }  // [C, H D_v]
   const WeightsView* weights() const;  // null: results are no weighted sums of values
-  const Stage* opener() const;         // the first stage with openings; null: there is none
+  const Stage* opener() const;         // the first stage with openings for heads of the model; null: there is none
   bool reads_values() const;           // whether a stage does, beside the core
 
  private:
@@ -61,8 +61,8 @@ class AttentionLayer {
   Projections projections_;
   Stages on_queries_and_keys_, on_values_, on_results_;
   std::unique_ptr<Core> core_;
-  BufferId results_, d_results_;  // of the core [N, H_q D_v]; the gradient of what the output projection reads
-  int64_t output_columns_;
+  BufferId results_, d_results_;    // of the core [N, H_q D_v]; the gradient of what the output projection reads
+  int64_t heads_, output_columns_;  // that the output projection reads
 };
 
 }  // namespace sluice

@@ -52,7 +52,7 @@ class Stage {
   // instruments see no weights of the layer.
   virtual bool keeps_weights() const { return true; }
   // For instruments: how far it lets through what it works on, from 0 to 1, [N, groups * columns of a group] after a
-  // forward run, each group for H_q / groups query heads; no groups: it has no such numbers.
+  // forward run, each group for as many heads; no groups: it has no such numbers.
   virtual int64_t opening_groups() const { return 0; }
   virtual std::vector<double> openings(const Pass& /*pass*/) const { return {}; }
 };
