@@ -26,11 +26,11 @@ cat > "$folder/docs/page.md" << 'END'
 # A page: `code` & [link](../README.md)
 ## Twice
 ## Twice
-[this](#a-page-code--link) [second](#twice-1) [picture](../src/base/a.h#L2) <https://elsewhere.org/x.md> `SRC/base/a.h` `a/b.h`
+[this](#a-page-code--link) [second](#twice-1) [picture](../src/base/a.h#L2) <https://elsewhere.org/x.md> `SRC/base/a.h` `base/a.h` `b.h` `b.h c`
 END
 cat > "$folder/README.md" << 'END'
 [good](DOCS/page.md#twice) ![gone](DOCS/gone.png) [no heading](DOCS/page.md#thrice) [elsewhere](http://a.org/b)
-[up](../outside.md) <img src="gone.svg"> `SRC/base/gone.cc` `[no](link.md)`
+[up](../outside.md) <img src="gone.svg"> `SRC/base/gone.cc` `[no](link.md)` `other/a.h`
 
 [reference]: DOCS/gone.md
 ```cpp SRC/base/a.h
@@ -56,6 +56,7 @@ cat > "$folder/expected" << 'END'
 README.md:1: DOCS/gone.png is not there
 README.md:1: DOCS/page.md#thrice has no heading #thrice
 README.md:2: SRC/base/gone.cc is not there
+README.md:2: other/a.h is not there
 README.md:2: ../outside.md lies outside the project
 README.md:2: gone.svg is not there
 README.md:4: DOCS/gone.md is not there
