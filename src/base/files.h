@@ -6,6 +6,7 @@
 // (full, limit, input/output) a RunError; both name the path and the system's reason.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -23,6 +24,14 @@ namespace sluice {
 [[noreturn]] void throw_file_error(const char* action, const std::filesystem::path& path, int error);
 // Whether the user mends that errno value by naming another place or changing permissions.
 bool is_about_the_place(int error);
+
+// A call that a signal has interrupted has done nothing, and is made again.
+template <class Call>
+int uninterrupted(const Call& call) {
+  int result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
 
 class Checksum {
  public:
@@ -107,8 +116,13 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 // The same for a file that the user has named: a link is followed, and a pipe or a device is written to.
 void write_named_file(const std::filesystem::path& path, std::string_view bytes);
 
-// Renames, and syncs the folder (or both folders) so that the new name survives a power cut.
+// Renames, and syncs the folder (or both folders) so that the new name survives a power cut. Where nothing had the name
+// `to`, a sync that fails takes the new name back.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// For what is tidied up, or undone because of another failure: false where it cannot be done. Nothing is replaced.
+bool move_quietly(const std::filesystem::path& from, const std::filesystem::path& to);
+bool remove_quietly(const std::filesystem::path& path);
 
 // What replace_durably adds to the name of what it replaces, where two names cannot be swapped.
 inline constexpr const char* kFormer = ".former";

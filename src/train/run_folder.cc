@@ -121,7 +121,7 @@ bool is_beginning(const fs::path& entry) {
   const bool is_ours = std::find(kRunEntries.begin(), kRunEntries.end(), name) != kRunEntries.end();
   // Where the shell has sent our own output into the folder.
   if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0) return true;
-  return (is_folder && is_old_folder(name)) || is_leftover(name);
+  return (is_folder && is_old_folder(name)) || is_name_aside(name);
 }
 
 // Whether `path` is the run itself, or among its checkpoints. A run that was moved to old1 is another one.
@@ -158,10 +158,11 @@ bool is_run_config(const fs::path& file) {
 }
 
 std::optional<std::string> training_process(const fs::path& run) {
-  const int descriptor = open((run / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  const int descriptor =
+      uninterrupted([&] { return open((run / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); });
   if (descriptor < 0) return std::nullopt;
   const File lock(run / "lock", File::Opened{descriptor});
-  if (flock(descriptor, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK) return std::nullopt;
+  if (uninterrupted([&] { return flock(descriptor, LOCK_SH | LOCK_NB); }) == 0 || errno != EWOULDBLOCK) return std::nullopt;
   std::string owner(20, '\0');
   owner.resize(lock.read_at(0, owner.data(), owner.size()));
   return owner;
