@@ -354,6 +354,12 @@ FolderWriter::~FolderWriter() {
   if (!finished_) remove_quietly(aside_);
 }
 
+std::string FolderWriter::with_target(std::string text) const {
+  const std::string name = aside_.string(), target = target_.string();
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + target.size())) text.replace(at, name.size(), target);
+  return text;
+}
+
 void FolderWriter::finish() {
   sync_folder(aside_);
   rename_durably(aside_, target_);

@@ -16,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+
 struct XXH3_state_s;
 
 namespace sluice {
@@ -148,8 +150,24 @@ class FolderWriter {
 
   const std::filesystem::path& path() const { return aside_; }
   void finish();
+  // Calls fill(path()), then finish(). In what it throws the target's name stands for that of path(), which nobody has given.
+  template <class Fill>
+  void finish_with(const Fill& fill) {
+    try {
+      fill(std::as_const(aside_));
+      finish();
+    } catch (const UserError& error) {
+      throw UserError("{}", with_target(error.what()));
+    } catch (const RunError& error) {
+      throw RunError("{}", with_target(error.what()));
+    } catch (const std::filesystem::filesystem_error& error) {
+      throw_file_error("use", with_target(error.path1().string()), error.code().value());
+    }
+  }
 
  private:
+  std::string with_target(std::string text) const;
+
   std::filesystem::path target_, aside_;
   bool finished_ = false;
 };

@@ -264,12 +264,15 @@ std::optional<Checkpoint> find_newest_whole(const fs::path& folder, std::vector<
 Checkpoint open_checkpoint(const fs::path& path, std::vector<std::string>& damaged) {
   const fs::path clean = without_slash(path);
   if (!fs::exists(clean)) throw UserError("{}: no such folder", clean.string());
+  if (!fs::is_directory(clean)) throw UserError("{} is a file, and a run's folder or a checkpoint's is asked for", clean.string());
   if (is_checkpoint_folder(clean)) return verify_checkpoint(clean);
   const fs::path inner = clean / "checkpoints";
   const fs::path folder = fs::is_directory(inner) ? inner : clean;
   if (auto found = find_newest_whole(folder, damaged)) return std::move(*found);
-  throw UserError("{}: no checkpoint in it (it should be a run folder with checkpoints/step_..., or one checkpoint)",
-                  clean.string());
+  const bool foreign = fs::exists(clean / "config.json") && (fs::exists(clean / "model.safetensors") ||
+                                                             fs::exists(clean / "model.safetensors.index.json"));
+  throw UserError("{}: no checkpoint in it (it should be a run folder with checkpoints/step_..., or one checkpoint){}",
+                  clean.string(), foreign ? "; a model of the transformers library becomes a run with sluice import" : "");
 }
 
 SafetensorsFile model_file(const Checkpoint& checkpoint) { return SafetensorsFile(checkpoint.path / kModelFile); }

@@ -28,7 +28,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   expect_user_errors([&] {
     const Checkpoint checkpoint = verify_checkpoint(folder);
     check(checkpoint.state.step >= 0, "a negative step");
-    Guard(GuardConfig{}).restore(checkpoint.state.trainer);
+    Guard(GuardConfig{}).restore(checkpoint.state.trainer, "state.json");
     parse_experiment(checkpoint.state.config);
   });
   return 0;

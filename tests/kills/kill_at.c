@@ -6,7 +6,7 @@
 // FILE has four bytes, the number of calls so far; a program's children count on in it. With KILL_AT=0 it only counts.
 // Calls are counted whose path is relative or lies in KILL_FOLDER, or whose descriptor is of a file or folder in it. With
 // KILL_ERROR the call does nothing and fails with that errno value, and with KILL_LASTS so do all after it; calls that read
-// count too.
+// count too. With KILL_NO_SWAP the file system can neither swap two names nor refuse to replace one.
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -115,6 +115,10 @@ int rename(const char* from, const char* to) {
 
 int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) {
   REAL(int, renameat2, int, const char*, int, const char*, unsigned);
+  if (flags && getenv("KILL_NO_SWAP")) {
+    errno = EINVAL;
+    return -1;
+  }
   POINT(concerns(to));
   return real(from_folder, from, to_folder, to, flags);
 }

@@ -16,6 +16,7 @@
 #include "train/interchange/tensor_parts.h"
 #include "train/interchange/tokenizer_files.h"
 #include "train/interchange/weight_folder.h"
+#include "train/run_folder.h"
 
 namespace sluice {
 namespace {
@@ -171,7 +172,10 @@ CheckpointState first_state(Experiment& experiment) {
 
 // Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
 ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
-  if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::exists(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::is_directory(folder)) throw UserError("{} is a file, and a model's folder is asked for", folder.string());
+  if (is_run_config(folder / "config.json"))
+    throw UserError("{} is a run of Sluice's already, and needs no import", folder.string());
   const char* adapter = "adapter_config.json";
   if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
     throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
@@ -204,11 +208,12 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
   result.finite = values.finite();
   for (const NamedTensor& named : values.tensors()) result.parameters += named.tensor.elements();
 
-  CheckpointState state = first_state(experiment);
-  write_file_atomic(writer.path() / "config.json", state.config.dump(2) + "\n");
-  result.has_tokenizer = copy_tokenizer_files(folder, writer.path() / "tokenizer");
-  CheckpointStore(writer.path() / "checkpoints", 0).save(std::move(state), values.tensors(), {});
-  writer.finish();
+  writer.finish_with([&](const fs::path& run) {
+    CheckpointState state = first_state(experiment);
+    write_file_atomic(run / "config.json", state.config.dump(2) + "\n");
+    result.has_tokenizer = copy_tokenizer_files(folder, run / "tokenizer");
+    CheckpointStore(run / "checkpoints", 0).save(std::move(state), values.tensors(), {});
+  });
   return result;
 }
 
