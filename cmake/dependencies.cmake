@@ -83,7 +83,6 @@ target_link_libraries(sluice_libraries INTERFACE "${DNNL_LIBRARY}" nlohmann_json
                       OpenMP::OpenMP_CXX Threads::Threads)
 
 # ---- optional ----------------------------------------------------------------------------------------------------
-find_package(benchmark CONFIG QUIET)
 
 set(MPI_CXX_SKIP_MPICXX ON)  # the C interface is all we use
 find_package(MPI QUIET COMPONENTS CXX)

@@ -38,11 +38,11 @@ endfunction()
 
 function(sluice_embed_assets target)
   sluice_embed(${target} chart.min.js "${SLUICE_CHARTJS}" chart_library_js)  # found by cmake/dependencies.cmake
-  set(folder "${PROJECT_SOURCE_DIR}/src/analysis/report")
+  set(folder "${PROJECT_SOURCE_DIR}/src/report/page")
   foreach(name page.html style.css charts.js positions.js maps.js page.js)
     string(REPLACE "." "_" symbol "${name}")
     sluice_embed(${target} ${name} "${folder}/${name}" ${symbol})
   endforeach()
-  sluice_embed(${target} modeling_sluice.py "${PROJECT_SOURCE_DIR}/src/train/interchange/modeling_sluice.py"
+  sluice_embed(${target} modeling_sluice.py "${PROJECT_SOURCE_DIR}/src/interchange/modeling_sluice.py"
                modeling_sluice_py)
 endfunction()

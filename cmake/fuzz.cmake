@@ -5,20 +5,21 @@ if(NOT CMAKE_CXX_COMPILER_ID STREQUAL "Clang")
 endif()
 find_package(nlohmann_json CONFIG REQUIRED)
 find_package(fmt CONFIG REQUIRED)
-set(fuzz_flags -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
+set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
     -Wno-unknown-pragmas)
-file(GLOB fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
+file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
 list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/experiment.cc" "${CMAKE_SOURCE_DIR}/src/train/guard.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/schedule.cc" "${CMAKE_SOURCE_DIR}/src/train/safetensors.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/sweep.cc" "${CMAKE_SOURCE_DIR}/src/train/run_folder.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/train/metrics_log.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/train/interchange/config_reader.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_families.cc"
-     "${CMAKE_SOURCE_DIR}/src/train/interchange/foreign_config.cc" "${CMAKE_SOURCE_DIR}/src/analysis/run_reader.cc"
-     "${CMAKE_SOURCE_DIR}/src/analysis/compare.cc" "${CMAKE_SOURCE_DIR}/src/analysis/compare_table.cc"
-     "${CMAKE_SOURCE_DIR}/src/analysis/findings.cc" "${CMAKE_SOURCE_DIR}/src/analysis/report_data.cc"
-     "${CMAKE_SOURCE_DIR}/src/analysis/analysis.cc")
+     "${CMAKE_SOURCE_DIR}/src/experiment/experiment.cc" "${CMAKE_SOURCE_DIR}/src/experiment/guard.cc"
+     "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc" "${CMAKE_SOURCE_DIR}/src/runs/safetensors.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_folder.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/runs/metrics_log.cc"
+     "${CMAKE_SOURCE_DIR}/src/experiment/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/interchange/config_reader.cc"
+     "${CMAKE_SOURCE_DIR}/src/interchange/foreign_families.cc"
+     "${CMAKE_SOURCE_DIR}/src/interchange/foreign_config.cc"
+     "${CMAKE_SOURCE_DIR}/src/interchange/weight_folder.cc" "${CMAKE_SOURCE_DIR}/src/report/run_reader.cc"
+     "${CMAKE_SOURCE_DIR}/src/report/compare.cc" "${CMAKE_SOURCE_DIR}/src/report/compare_table.cc"
+     "${CMAKE_SOURCE_DIR}/src/report/findings.cc" "${CMAKE_SOURCE_DIR}/src/report/report_data.cc"
+     "${CMAKE_SOURCE_DIR}/src/measure/analysis.cc" "${CMAKE_SOURCE_DIR}/src/measure/hellaswag_file.cc")
 add_library(sluice_fuzzed STATIC ${fuzz_sources})
 target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/tests/fuzz")
 target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)

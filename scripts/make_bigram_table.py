@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Counts the character bigrams of a text and prints them as the C++ table that src/data/bigram_statistics.cc includes.
+"""Counts the character bigrams of a text and prints them as the C++ table that src/data/sources/bigram_statistics.cc includes.
 
-    scripts/make_bigram_table.py tinyshakespeare.txt > src/data/tiny_shakespeare_bigrams.inc
+    scripts/make_bigram_table.py tinyshakespeare.txt > src/data/sources/tiny_shakespeare_bigrams.inc
 
 The committed table was counted from data/tinyshakespeare/input.txt of github.com/karpathy/char-rnn (1,115,394 bytes).
 To use another text, no table is needed: name the file as data.statistics in a config.

@@ -2,17 +2,17 @@
 """Writes the tables that tokenizers look characters up in. Both are of Unicode 16, as are the libraries `tokenizers`
 and `tiktoken`: `pip install unicodedata2==16.0.0`.
 
-    scripts/make_unicode_table.py classes > src/data/unicode_classes.inc
-    scripts/make_unicode_table.py newer > src/data/unicode_newer.inc
-    scripts/make_unicode_table.py late_marks > src/data/unicode_late_marks.inc
+    scripts/make_unicode_table.py classes > src/data/splitting/unicode_classes.inc
+    scripts/make_unicode_table.py newer > src/data/splitting/unicode_newer.inc
+    scripts/make_unicode_table.py late_marks > src/data/splitting/unicode_late_marks.inc
 
-classes: which characters are letters, numbers or blanks (src/data/gpt2_split.cc). Letters and numbers are the general
+classes: which characters are letters, numbers or blanks (src/data/splitting/gpt2_split.cc). Letters and numbers are the general
 categories L* and N*, blanks the property White_Space.
 
 newer: which characters have come or changed since Unicode 14, that of Python 3.11 and of PCRE2 10.42, and for each an
-older one of the same category and length in UTF-8 (src/data/expression.cc).
+older one of the same category and length in UTF-8 (src/data/splitting/expression.cc).
 
-late_marks: which marks the NFC of the library `tokenizers` (0.23; it must be installed) does not know (src/data/nfc.cc).
+late_marks: which marks the NFC of the library `tokenizers` (0.23; it must be installed) does not know (src/data/splitting/nfc.cc).
 """
 import sys
 import unicodedata as python_unicodedata

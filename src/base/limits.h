@@ -23,6 +23,7 @@ constexpr uint64_t kMostHeaderBytes = 100'000'000;         // of a safetensors f
 // Counts.
 constexpr size_t kMostBases = 100;  // files in a config's chain of bases
 constexpr size_t kMostConfigKeys = 10'000;  // of all objects of a config or sweep
+constexpr uint64_t kMostConfigPaths = 16 * kMebibyte;  // bytes of all of them, each with the groups around it: "a.b.c"
 constexpr size_t kMostSweepRuns = 10'000;
 constexpr uint64_t kMostSweepBytes = 1024 * kMebibyte;  // of the configs of all of a sweep's runs
 

@@ -2,17 +2,11 @@
 //
 // A draw is a pure function of (seed, stream, position): nothing is stored, so data order and initialisation are the
 // same after a resume and on any number of threads or ranks. `stream` separates uses (see Stream), `position` counts
-// inside a use. The same code runs on host and device.
+// inside a use.
 #pragma once
 
 #include <cmath>
 #include <cstdint>
-
-#ifdef __CUDACC__
-#define SLUICE_HD __host__ __device__ __forceinline__
-#else
-#define SLUICE_HD inline
-#endif
 
 namespace sluice {
 
@@ -33,7 +27,7 @@ struct Random4 {
   uint32_t word[4];
 };
 
-SLUICE_HD Random4 philox(uint64_t seed, uint64_t stream, uint64_t position) {
+inline Random4 philox(uint64_t seed, uint64_t stream, uint64_t position) {
   constexpr uint32_t kMul0 = 0xD2511F53u, kMul1 = 0xCD9E8D57u, kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
   uint32_t c0 = uint32_t(position), c1 = uint32_t(position >> 32), c2 = uint32_t(stream), c3 = uint32_t(stream >> 32);
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
@@ -47,15 +41,15 @@ SLUICE_HD Random4 philox(uint64_t seed, uint64_t stream, uint64_t position) {
 }
 
 // Uniform in [0, 1) with 24 bits: exact in fp32.
-SLUICE_HD float uniform24(uint32_t word) { return float(word >> 8) * 0x1p-24f; }
+inline float uniform24(uint32_t word) { return float(word >> 8) * 0x1p-24f; }
 
 // Uniform in [0, 1) with 53 bits.
-SLUICE_HD double uniform53(uint32_t high, uint32_t low) {
+inline double uniform53(uint32_t high, uint32_t low) {
   return double((uint64_t{high} << 32 | low) >> 11) * 0x1p-53;
 }
 
 // Standard normal by Box-Muller; `which` picks the cosine (0) or sine (1) partner of a pair of words.
-SLUICE_HD float normal_from(uint32_t a, uint32_t b, int which) {
+inline float normal_from(uint32_t a, uint32_t b, int which) {
   const double radius = sqrt(-2.0 * log((double(a) + 0.5) * 0x1p-32));
   const double angle = 6.283185307179586476925 * (double(b) * 0x1p-32);
   return float(radius * (which == 0 ? cos(angle) : sin(angle)));

@@ -8,15 +8,15 @@
 #include <filesystem>
 #include <memory>
 
-#include "analysis/analysis_table.h"
-#include "analysis/analyzer.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "kernels/device.h"
-#include "train/load_model.h"
-#include "train/run_data.h"
+#include "kernels/device/device.h"
+#include "measure/analysis_table.h"
+#include "measure/analyzer.h"
+#include "runs/load_model.h"
+#include "runs/run_data.h"
 
 namespace sluice {
 namespace {

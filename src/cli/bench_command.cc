@@ -7,7 +7,7 @@
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "kernels/device.h"
+#include "kernels/device/device.h"
 #include "train/step_benchmark.h"
 
 namespace sluice {

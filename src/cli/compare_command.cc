@@ -7,12 +7,12 @@
 #include <memory>
 #include <set>
 
-#include "analysis/compare.h"
-#include "analysis/compare_table.h"
-#include "analysis/report.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/output.h"
+#include "report/compare.h"
+#include "report/compare_table.h"
+#include "report/report.h"
 
 namespace sluice {
 namespace {
@@ -61,7 +61,7 @@ void run_compare(const CompareOptions& options) {
   if (!options.report.empty()) write_report(comparison, options.report);
   if (!options.json.empty()) write_json(to_json(comparison), options.json);
   if (options.json != "-") {
-    const ComparisonTable table = make_table(comparison);
+    const TextTable table = make_table(comparison);
     print_text(options.markdown ? to_markdown(table) : to_text(table, terminal_width()));
   }
   if (!options.report.empty()) tell("report: {}", options.report);

@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "base/config.h"
+#include "base/config/config.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/output.h"
-#include "train/experiment.h"
+#include "experiment/experiment.h"
 
 namespace sluice {
 namespace {

@@ -17,7 +17,7 @@
 #include "cli/machine.h"
 #include "cli/output.h"
 #include "kernels/cpu/isa.h"
-#include "kernels/device.h"
+#include "kernels/device/device.h"
 
 namespace sluice {
 namespace {

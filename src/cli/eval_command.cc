@@ -7,15 +7,15 @@
 #include <cmath>
 #include <memory>
 
-#include "analysis/text_evaluation.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
-#include "kernels/device.h"
-#include "train/load_model.h"
-#include "train/model_tokenizer.h"
+#include "kernels/device/device.h"
+#include "measure/text_evaluation.h"
+#include "runs/load_model.h"
+#include "runs/model_tokenizer.h"
 
 namespace sluice {
 namespace {

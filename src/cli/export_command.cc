@@ -4,13 +4,13 @@
 #include <memory>
 
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/files.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "train/interchange/export.h"
-#include "train/load_model.h"
-#include "train/model_tokenizer.h"
+#include "interchange/export.h"
+#include "runs/load_model.h"
+#include "runs/model_tokenizer.h"
 
 namespace sluice {
 namespace {

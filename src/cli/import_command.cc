@@ -9,8 +9,8 @@
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "data/tokenizer.h"
-#include "train/interchange/import.h"
+#include "data/tokenizers/tokenizer.h"
+#include "interchange/import.h"
 
 namespace sluice {
 namespace {

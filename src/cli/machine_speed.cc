@@ -5,28 +5,26 @@
 #include <omp.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 #include <functional>
 #include <memory>
 
 #include "base/philox.h"
+#include "base/stopwatch.h"
 #include "cli/machine.h"
 #include "kernels/arena.h"
 
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 // The shortest call of `work` among those that fit into `seconds`, after one that warms up.
 double best_seconds(const std::function<void()>& work, double seconds) {
   work();
   double best = 1e30, spent = 0;
   while (spent < seconds) {
-    const auto begin = Clock::now();
+    const Stopwatch watch;
     work();
-    const double took = std::chrono::duration<double>(Clock::now() - begin).count();
+    const double took = watch.seconds();
     best = std::min(best, took), spent += took;
   }
   return best;
@@ -85,9 +83,9 @@ double device_matmul_rate(Backend& backend, DType type, double seconds) {
   const Arena a(backend, kSize * kSize * size_of(type)), b(backend, kSize * kSize * size_of(type)),
       out(backend, kSize * kSize * size_of(type));
   const auto whole = [&](const Arena& arena) { return arena.at(0, type, {kSize, kSize}); };
-  for (const Arena* operand : {&a, &b}) backend.random_uniform(whole(*operand), 1, uint64_t(Stream::kBench), -1, 1);
+  for (const Arena* operand : {&a, &b}) backend.run(RandomUniform{whole(*operand), 1, uint64_t(Stream::kBench), -1, 1});
   const auto call = [&] {
-    backend.matmul({.out = whole(out), .a = whole(a), .b = whole(b)});
+    backend.run(Matmul{.out = whole(out), .a = whole(a), .b = whole(b)});
     backend.synchronize();
   };
   return 2.0 * kSize * kSize * kSize / best_seconds(call, seconds) * 1e-9;
@@ -97,7 +95,7 @@ double device_copy_rate(Backend& backend, double seconds) {
   constexpr int64_t kElements = int64_t{1} << 28;  // 1 GiB each, more than any cache
   const Arena from(backend, kElements * 4), to(backend, kElements * 4);
   const auto call = [&] {
-    backend.copy(to.at(0, DType::kF32, {kElements}), from.at(0, DType::kF32, {kElements}));
+    backend.run(Copy{to.at(0, DType::kF32, {kElements}), from.at(0, DType::kF32, {kElements})});
     backend.synchronize();
   };
   return 2.0 * 4 * double(kElements) / best_seconds(call, seconds) * 1e-9;

@@ -13,9 +13,9 @@
 #include <vector>
 
 #include "base/build_info.h"
-#include "base/config.h"
+#include "base/config/config.h"
+#include "base/config/sentence.h"
 #include "base/error.h"
-#include "base/sentence.h"
 #include "cli/commands.h"
 #include "cli/output.h"
 

@@ -10,10 +10,10 @@
 #include <cstring>
 
 #include "base/error.h"
-#include "base/files.h"
-#include "base/glob.h"
-#include "base/input_file.h"
-#include "train/run_folder.h"
+#include "base/files/files.h"
+#include "base/files/glob.h"
+#include "base/files/input_file.h"
+#include "runs/run_folder.h"
 
 namespace sluice {
 

@@ -9,7 +9,7 @@
 #include <utility>
 #include <vector>
 
-#include "base/config.h"
+#include "base/config/config.h"
 #include "base/console.h"
 
 namespace sluice {

@@ -10,14 +10,14 @@
 #include <filesystem>
 #include <memory>
 
-#include "analysis/quantization_report.h"
 #include "base/error.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "kernels/device.h"
-#include "train/load_model.h"
-#include "train/run_data.h"
+#include "kernels/device/device.h"
+#include "measure/quantization_report.h"
+#include "runs/load_model.h"
+#include "runs/run_data.h"
 
 namespace sluice {
 namespace {

@@ -6,34 +6,30 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <memory>
 
 #include "base/error.h"
-#include "base/files.h"
-#include "base/input_file.h"
+#include "base/files/files.h"
+#include "base/files/input_file.h"
 #include "base/limits.h"
+#include "base/stopwatch.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
-#include "data/bigram_statistics.h"
-#include "kernels/device.h"
+#include "data/sources/bigram_statistics.h"
+#include "kernels/device/device.h"
 #include "model/decoder.h"
 #include "model/sampler.h"
-#include "train/load_model.h"
-#include "train/model_tokenizer.h"
+#include "runs/load_model.h"
+#include "runs/model_tokenizer.h"
 
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int64_t kBatch = 8;  // samples written at the same time
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 struct SampleArguments {
   std::string path, prompt, prompt_file, tokenizer, device = "auto";
@@ -187,7 +183,7 @@ class Writer {
     print_head(first);
     Tensor logits = prefill(decoder, samples, prompt_tokens_.size());
     for (int64_t i = 0; i < args_.tokens; ++i) {
-      const auto start = Clock::now();
+      const Stopwatch watch;
       choose(logits, samples, shown, first, i);
       print_now(std::exchange(samples.front().text, {}));
       const bool all_ended = std::all_of(samples.begin(), samples.begin() + std::ptrdiff_t(shown),
@@ -200,7 +196,7 @@ class Writer {
         for (const Sample& sample : samples) next.push_back(sample.tokens.back());
         logits = decoder.step(next.data());
         model_.backend().synchronize();
-        step_seconds_ += seconds_since(start);
+        step_seconds_ += watch.seconds();
       }
     }
     for (size_t i = 0; i < shown; ++i) {
@@ -215,7 +211,7 @@ class Writer {
 
   // The model reads the latest `count` tokens of every sample; behind the first token that it knows from every window.
   Tensor prefill(Decoder& decoder, const std::vector<Sample>& samples, size_t count) {
-    const auto start = Clock::now();
+    const Stopwatch watch;
     if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true)) {
       put_on_console(STDERR_FILENO, "\n");
       tell("note: the context of {} tokens is full; from here on the model goes on from the latest {}", context_, count);
@@ -227,7 +223,7 @@ class Writer {
     }
     const Tensor logits = decoder.prefill(tokens.data(), int64_t(count));
     model_.backend().synchronize();
-    prompt_seconds_ += seconds_since(start);
+    prompt_seconds_ += watch.seconds();
     prompted_ += int64_t(tokens.size());
     return logits;
   }

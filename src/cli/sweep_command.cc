@@ -16,21 +16,22 @@
 #include <sstream>
 #include <thread>
 
-#include "analysis/compare.h"
-#include "analysis/compare_table.h"
-#include "analysis/report.h"
-#include "base/aside.h"
+#include "base/files/aside.h"
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/files.h"
+#include "base/stopwatch.h"
 #include "cli/child_process.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "kernels/device.h"
+#include "kernels/device/device.h"
+#include "report/compare.h"
+#include "report/compare_table.h"
+#include "report/report.h"
+#include "runs/run_folder.h"
+#include "runs/sweep.h"
 #include "train/progress.h"
-#include "train/run_folder.h"
 #include "train/signals.h"
-#include "train/sweep.h"
 
 namespace sluice {
 namespace {
@@ -125,7 +126,7 @@ class SweepRunner {
   struct Running {
     size_t number, slot;
     ChildProcess process;
-    Clock::time_point started;
+    Stopwatch watch;
   };
 
   // On a terminal, once a second: how far the running ones are.
@@ -200,7 +201,7 @@ class SweepRunner {
       running_.push_back({number, slot,
                           ChildProcess({"train", config.string(), "--out", run.folder.string()},
                                        slots_.environment(slot), log_of(run)),
-                          Clock::now()});
+                          Stopwatch()});
     } catch (...) {
       slots_.give_back(slot);
       throw;
@@ -217,7 +218,7 @@ class SweepRunner {
     if (!code) return false;
     slots_.give_back(running.slot);
     const SweepRun& run = sweep_.runs[running.number];
-    const std::string time = duration_text(std::chrono::duration<double>(Clock::now() - running.started).count());
+    const std::string time = duration_text(running.watch.seconds());
     if (*code == 0) {
       tell(running.number, fmt::format("done in {}{}", time, losses_of(run)));
     } else if (stop_requested() != 0) {
@@ -301,8 +302,8 @@ void check_sweep_folder(const Sweep& sweep) {
 }
 
 // The means over seeds, and the single runs of groups without a mean.
-ComparisonTable means_only(ComparisonTable table, const Comparison& comparison) {
-  std::erase_if(table.rows, [&](const ComparisonRow& row) {
+TextTable means_only(TextTable table, const Comparison& comparison) {
+  std::erase_if(table.rows, [&](const TextRow& row) {
     return !row.is_mean && comparison.groups[row.seed_group].members.size() > 1;
   });
   return table;
@@ -322,7 +323,7 @@ void write_results(const Sweep& sweep, std::set<size_t>& failed) {
   }
   if (records.empty()) return;
   const Comparison comparison = compare_runs(std::move(records));
-  const ComparisonTable table = make_table(comparison);
+  const TextTable table = make_table(comparison);
   write_file_atomic(sweep.folder / "table.md", to_markdown(table));
   write_json(to_json(comparison), sweep.folder / "summary.json");
   write_report(comparison, sweep.folder / "report.html");

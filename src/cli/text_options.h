@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "data/document_reader.h"
-#include "data/tokenizer.h"
+#include "data/text/document_reader.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace sluice {
 

@@ -6,29 +6,25 @@
 #include <fmt/format.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cstdio>
 #include <filesystem>
 #include <iostream>
 #include <memory>
 
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/files.h"
+#include "base/stopwatch.h"
 #include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "cli/text_options.h"
-#include "data/encode_corpus.h"
-#include "data/shard_text.h"
+#include "data/corpus/encode_corpus.h"
+#include "data/corpus/shard_text.h"
 #include "train/progress.h"
 
 namespace sluice {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 // ---- train ----------------------------------------------------------------------------------------------------------
 
@@ -57,7 +53,7 @@ void check_out(const TrainArguments& args) {
 
 void run_train(TrainArguments args) {
   check_out(args);
-  const auto start = Clock::now();
+  const Stopwatch watch;
   args.training.sample_bytes = uint64_t(args.sample_mb * 1e6);
   ReadingLine line;
   TrainedTokenizer trained = train_tokenizer(args.text.inputs, args.text.resolved(), args.training,
@@ -67,7 +63,7 @@ void run_train(TrainArguments args) {
   write_file_atomic(args.out, trained.file);
   const auto tokenizer = load_tokenizer(args.out, "--out");
   print_line("{}: {}, learned from {} of text{} in {}", args.out, tokenizer->name(), bytes_text(trained.sample_bytes),
-             trained.whole_text ? "" : " (a sample, see --sample-mb)", duration_text(seconds_since(start)));
+             trained.whole_text ? "" : " (a sample, see --sample-mb)", duration_text(watch.seconds()));
 }
 
 void add_train(CLI::App& app) {
@@ -124,14 +120,14 @@ void run_encode(const EncodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
   if (args.print == !args.shards.out.empty()) throw UserError("sluice tokenizer encode needs --out or --print, and not both");
   if (args.print) return print_tokens(args, *tokenizer);
-  const auto start = Clock::now();
+  const Stopwatch watch;
   ReadingLine line;
   ShardOptions shards = args.shards;
   shards.command = read_file("/proc/self/cmdline");
   const EncodedCorpus corpus = encode_corpus(args.text.inputs, args.text.resolved(), *tokenizer, shards,
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
-  const double seconds = seconds_since(start);
+  const double seconds = watch.seconds();
   if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
   print_text_notes(corpus.report, args.text);
   print_unknown(corpus.unknown, *tokenizer, corpus.first_unknown);

@@ -12,12 +12,12 @@
 #include <sstream>
 #include <thread>
 
+#include "base/config/sentence.h"
 #include "base/console.h"
-#include "base/files.h"
-#include "base/sentence.h"
+#include "base/files/files.h"
 #include "cli/commands.h"
-#include "kernels/device.h"
-#include "train/communicator_launch.h"
+#include "kernels/device/device.h"
+#include "ranks/communicator_launch.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 

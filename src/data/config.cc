@@ -4,11 +4,11 @@
 #include <fmt/ranges.h>
 
 #include "base/error.h"
-#include "data/bigram_backcopy.h"
-#include "data/random_tokens.h"
-#include "data/source_mixture.h"
-#include "data/token_shards.h"
-#include "data/tokenizer.h"
+#include "data/sources/bigram_backcopy.h"
+#include "data/sources/random_tokens.h"
+#include "data/sources/source_mixture.h"
+#include "data/sources/token_shards.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace sluice {
 

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "base/config.h"
-#include "data/source.h"
+#include "base/config/config.h"
+#include "data/sources/source.h"
 
 namespace sluice {
 

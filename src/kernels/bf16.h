@@ -4,7 +4,11 @@
 #include <cstdint>
 #include <cstring>
 
-#include "base/philox.h"  // SLUICE_HD
+#ifdef __CUDACC__
+#define SLUICE_HOST_DEVICE __host__ __device__ __forceinline__
+#else
+#define SLUICE_HOST_DEVICE inline
+#endif
 
 namespace sluice {
 
@@ -12,14 +16,14 @@ struct Bf16 {
   uint16_t bits;
 };
 
-SLUICE_HD float to_float(Bf16 x) {
+SLUICE_HOST_DEVICE float to_float(Bf16 x) {
   const uint32_t wide = uint32_t{x.bits} << 16;
   float out;
   std::memcpy(&out, &wide, 4);
   return out;
 }
 
-SLUICE_HD Bf16 to_bf16(float x) {
+SLUICE_HOST_DEVICE Bf16 to_bf16(float x) {
   uint32_t bits;
   std::memcpy(&bits, &x, 4);
   if ((bits & 0x7fffffffu) > 0x7f800000u) return {uint16_t(bits >> 16 | 0x40)};  // NaN stays NaN

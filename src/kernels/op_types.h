@@ -1,5 +1,4 @@
-// The choices and numbers that ops take besides tensors, apart from backend.h so that device code can read them: the CUDA
-// compiler does not accept all of what tensor.h includes.
+// The choices and numbers that ops take besides tensors.
 #pragma once
 
 #include <cstdint>

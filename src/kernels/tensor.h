@@ -1,14 +1,14 @@
 // Tensor: a non-owning view of a row-major array on one device.
 //
 // All dimensions but the last are contiguous rows; `stride` is the distance in elements between two rows, so that a
-// slice of columns (the queries inside a fused [N, 3C] buffer, one head of [N, C]) is a Tensor too.
+// slice of columns (the queries inside a fused [N, 3C] buffer, one head of [N, C]) is a Tensor too. The CUDA compiler reads
+// this file, so it includes little.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <string>
-
-#include "base/error.h"
 
 // Accessors are inlined in every build: kernels compiled for one instruction set must not leave a copy of them that the
 // linker could give to all callers (cmake/isa_kernels.cmake).
@@ -94,33 +94,10 @@ struct Tensor {
   }
 
   // Columns [first, first + count) of every row, as [rows, count].
-  Tensor columns(int64_t first, int64_t count) const {
-    check_le(first + count, cols(), "columns: slice beyond the row");
-    Tensor out = *this;
-    out.data = static_cast<char*>(data) + size_t(first) * size_of(dtype);
-    out.shape = {rows(), count};
-    return out;
-  }
+  Tensor columns(int64_t first, int64_t count) const;
   // Rows [first, first + count), as [count, cols].
-  Tensor row_range(int64_t first, int64_t count) const {
-    check_le(first + count, rows(), "row_range: slice beyond the tensor");
-    Tensor out = *this;
-    out.data = static_cast<char*>(data) + size_t(first * stride) * size_of(dtype);
-    out.shape = {count, cols()};
-    return out;
-  }
-  Tensor reshaped(Shape to) const {
-    check_eq(to.elements(), elements(), "reshaped: element count");
-    check(contiguous(), "reshaped: the tensor must be contiguous");
-    return Tensor(data, dtype, to);
-  }
+  Tensor row_range(int64_t first, int64_t count) const;
+  Tensor reshaped(Shape to) const;
 };
 
 }  // namespace sluice
-
-template <>
-struct fmt::formatter<sluice::Shape> : fmt::formatter<std::string> {
-  auto format(const sluice::Shape& shape, fmt::format_context& ctx) const {
-    return fmt::formatter<std::string>::format(shape.str(), ctx);
-  }
-};

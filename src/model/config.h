@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string>
 
-#include "base/config.h"
+#include "base/config/config.h"
 #include "model/attention/config.h"
 
 namespace sluice {

@@ -9,15 +9,15 @@ Decoder::Decoder(Transformer& model, int64_t sequences)
 
 Tensor Decoder::prefill(const int32_t* tokens, int64_t T) {
   cache_.clear();
-  return logits_of(model_.extend(tokens, cache_.sequences(), T, cache_));
+  return logits_of(model_.extend({tokens, nullptr, cache_.sequences(), T}, cache_));
 }
 
-Tensor Decoder::step(const int32_t* tokens) { return logits_of(model_.extend(tokens, cache_.sequences(), 1, cache_)); }
+Tensor Decoder::step(const int32_t* tokens) { return logits_of(model_.extend({tokens, nullptr, cache_.sequences(), 1}, cache_)); }
 
 Tensor Decoder::logits_of(const Pass& pass) {
   const Tensor logits = logits_.at(0, accumulator_of(model_.act()), {pass.B, model_.config().vocab_size});
   model_.for_last_logits(pass, [&](int64_t first, const Tensor& chunk) {
-    model_.backend().copy(logits.row_range(first, chunk.rows()), chunk);
+    model_.backend().run(Copy{logits.row_range(first, chunk.rows()), chunk});
   });
   return logits;
 }

@@ -24,7 +24,8 @@ class Head {
       const int64_t rows = std::min(chunk_rows_, normed.rows() - first);
       const Tensor logits = chunk(pass, rows);
       const Tensor weight = pass.params.weight(weight_);  // past the hook
-      pass.backend.matmul({.out = logits, .a = normed.row_range(first, rows), .b = weight, .transpose_b = true, .bias = {}});
+      pass.backend.run(
+          Matmul{.out = logits, .a = normed.row_range(first, rows), .b = weight, .transpose_b = true, .bias = {}});
       body(first, logits);
     }
   }

@@ -11,8 +11,9 @@ KeyValueCache::KeyValueCache(Backend& backend, const ModelConfig& config, DType 
     : backend_(backend),
       shape_{sequences, config.context, config.heads, config.kv_heads, config.head_size()},
       act_(act),
-      layer_bytes_(whole_lines(size_t(sequences * config.context * 2 * config.kv_heads * config.head_size()) * size_of(act))),
-      workspace_elements_(backend.attention_decode_workspace(shape_, act)),
+      layer_bytes_(
+          whole_lines(size_t(sequences * config.context * 2 * config.kv_heads * config.head_size()) * size_of(act))),
+      workspace_elements_(backend.workspace<AttentionDecode>({shape_, act})),
       arena_(backend, size_t(config.layers) * layer_bytes_ + size_t(workspace_elements_) * sizeof(float)) {}
 
 Tensor KeyValueCache::rows(int layer) const {
@@ -31,10 +32,10 @@ void KeyValueCache::store(int layer, const Tensor& k, const Tensor& v) const {
       Tensor out = cached.row_range(length_, 1);
       out.shape = x.shape;
       out.stride *= shape_.T;
-      return backend_.copy(out, x);
+      return backend_.run(Copy{out, x});
     }
     for (int64_t b = 0; b < shape_.B; ++b)
-      backend_.copy(cached.row_range(b * shape_.T + length_, T), x.row_range(b * T, T));
+      backend_.run(Copy{cached.row_range(b * shape_.T + length_, T), x.row_range(b * T, T)});
   };
   copy(keys(layer), k);
   copy(values(layer), v);

@@ -67,11 +67,11 @@ MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_
   for (const MemoryPlan::Buffer& one : plan.buffers())
     if (!buffer || bytes_of(one) > bytes_of(*buffer)) buffer = &one;
   if (parameter && (need.parameters > need.buffers || !buffer)) {
-    need.largest = fmt::format("parameter {} {}", parameter->name, parameter->shape);
+    need.largest = fmt::format("parameter {} {}", parameter->name, parameter->shape.str());
     need.largest_bytes = double(parameter->shape.elements()) * per_parameter;
     need.keys = keys_of_parameter(parameter->name, need.largest_bytes / double(need.parameters));
   } else if (buffer) {
-    need.largest = fmt::format("buffer {} {}", buffer->name, buffer->shape);
+    need.largest = fmt::format("buffer {} {}", buffer->name, buffer->shape.str());
     need.largest_bytes = bytes_of(*buffer);
     need.keys = keys_of_buffer(*buffer, batch_key);
   }

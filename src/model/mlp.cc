@@ -29,11 +29,10 @@ Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
 void Mlp::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   const Tensor pre = pass.view(pre_, {pass.N(), up_width_}), active = pass.view(active_, {pass.N(), hidden_});
   const LinearOperands up = pass.operands(x, up_);
-  MatmulArgs product = {
-      .out = pre, .a = up.x, .b = up.weight, .transpose_b = true, .bias = pass.params.value(up_bias_)};
+  Matmul product = {.out = pre, .a = up.x, .b = up.weight, .transpose_b = true, .bias = pass.params.value(up_bias_)};
   if (activation_) product.activated = active, product.activation = *activation_;
-  pass.backend.matmul(product);
-  if (!activation_) pass.backend.swiglu_forward(active, pre);
+  pass.backend.run(product);
+  if (!activation_) pass.backend.run(SwigluForward{active, pre});
   pass.linear(out, active, down_, down_bias_);
 }
 
@@ -43,13 +42,15 @@ void Mlp::recompute(const Pass& pass, const Tensor& x) const {
 
 void Mlp::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const {
   const Tensor pre = pass.view(pre_, {pass.N(), up_width_}), d_hidden = pass.view(d_hidden_, {pass.N(), hidden_});
-  pass.backend.matmul({.out = d_hidden, .a = d_out, .b = pass.params.weight(down_), .bias = {}});
+  pass.backend.run(Matmul{.out = d_hidden, .a = d_out, .b = pass.params.weight(down_), .bias = {}});
   // The activations were not kept: they come back in the pass that differentiates them, in place of what it has read. That
   // is the pre-activations; of swiglu their gradient, twice as wide, goes there, and the activations into d_hidden.
   Tensor active = pre, d_pre = d_hidden;
   if (!activation_) std::swap(active, d_pre);
-  if (activation_) pass.backend.activation_backward(*activation_, d_pre, d_hidden, pre, active);
-  else pass.backend.swiglu_backward(d_pre, d_hidden, pre, active);
+  if (activation_)
+    pass.backend.run(ActivationBackward{*activation_, d_pre, d_hidden, pre, active});
+  else
+    pass.backend.run(SwigluBackward{d_pre, d_hidden, pre, active});
   pass.linear_backward(Tensor{}, false, d_out, active, down_, down_bias_, workspace);
   pass.linear_backward(d_x, false, d_pre, x, up_, up_bias_, workspace);
 }

@@ -42,15 +42,16 @@ LinearOperands Pass::operands(const Tensor& x, ParamId weight) const {
 
 void Pass::linear(const Tensor& out, const Tensor& x, ParamId weight, ParamId bias) const {
   const LinearOperands in = operands(x, weight);
-  backend.matmul({.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = params.value(bias)});
+  backend.run(Matmul{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = params.value(bias)});
 }
 
 void Pass::linear_backward(const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x, ParamId weight,
                            ParamId bias, const Tensor& workspace) const {
-  if (d_x) backend.matmul({.out = d_x, .a = d_out, .b = params.weight(weight), .accumulate = add_to_d_x, .bias = {}});
-  backend.matmul(
-      {.out = params.grad(weight), .a = d_out, .b = x, .transpose_a = true, .accumulate = accumulate, .bias = {}});
-  if (bias) backend.bias_gradient(params.grad(bias), d_out, accumulate, workspace);
+  if (d_x)
+    backend.run(Matmul{.out = d_x, .a = d_out, .b = params.weight(weight), .accumulate = add_to_d_x, .bias = {}});
+  backend.run(Matmul{
+      .out = params.grad(weight), .a = d_out, .b = x, .transpose_a = true, .accumulate = accumulate, .bias = {}});
+  if (bias) backend.run(BiasGradient{params.grad(bias), d_out, accumulate, workspace});
 }
 
 }  // namespace sluice

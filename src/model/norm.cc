@@ -27,7 +27,7 @@ void NormLayer::forward(const Pass& pass, const Tensor& x, const Tensor& delta, 
   args.delta = delta;
   args.sum = sum;
   args.out = out;
-  pass.backend.norm_forward(args);
+  pass.backend.run(args);
 }
 
 void NormLayer::recompute(const Pass& pass, const Tensor& x, const Tensor& out) const {
@@ -45,7 +45,7 @@ void NormLayer::backward(const Pass& pass, const Tensor& d_x, bool add_to_d_x, c
   args.d_bias = pass.params.grad(bias_);
   args.accumulate = pass.accumulate;
   args.workspace = workspace;
-  pass.backend.norm_backward(args);
+  pass.backend.run(args);
 }
 
 }  // namespace sluice

@@ -93,18 +93,18 @@ void Params::initialise(Backend& backend, uint64_t seed) {
     const ParamSpec& spec = specs_[i];
     const Tensor out = value({int(i)});
     switch (spec.init.kind) {
-      case Init::Kind::kConstant: backend.fill(out, spec.init.value); break;
+      case Init::Kind::kConstant: backend.run(Fill{out, spec.init.value}); break;
       case Init::Kind::kUniform:
-        backend.random_uniform(out, seed, stream_of(spec.name), -spec.init.value, spec.init.value);
+        backend.run(RandomUniform{out, seed, stream_of(spec.name), -spec.init.value, spec.init.value});
         break;
-      case Init::Kind::kNormal: backend.random_normal(out, seed, stream_of(spec.name), 0, spec.init.value); break;
+      case Init::Kind::kNormal: backend.run(RandomNormal{out, seed, stream_of(spec.name), 0, spec.init.value}); break;
     }
   }
   refresh_compute_copy(backend);
 }
 
 void Params::refresh_compute_copy(Backend& backend) {
-  if (copies_.bytes()) backend.copy(all_copies(), all_values());
+  if (copies_.bytes()) backend.run(Copy{all_copies(), all_values()});
 }
 
 ParamId Params::find(const std::string& name) const {

@@ -58,14 +58,14 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   const bool delta_in_backward = options_.recompute == Recompute::kBlock || config_.parallel_residual;
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
   const int64_t widest = std::max({C, config_.mlp_up_width(), (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
-  workspace_ =
-      plan_.declare("workspace", "scratch", {backend_.norm_workspace(widest)}, DType::kF32, {time.head(), time.end()});
+  workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
+                             {time.head(), time.end()});
 
   params_.lay_out(options_.decayed, options_.bucket_multiple);
   if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
   if (!options_.allocate) return;
-  if (backend_.stream() == nullptr) require_memory(memory_need(), available_memory());
+  if (backend_.traits().host_memory) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
   params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
                                            : options_.passing_gradients ? Grads::kAside
@@ -133,14 +133,14 @@ void Transformer::fill_rope_table() {
   else fill_as(0.0f);
 }
 
-Pass Transformer::begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate,
-                             const int32_t* document_starts) {
-  check_le(B, options_.max_batch, "a micro-batch larger than planned");
-  check_le(T, config_.context, "a sequence longer than the context");
-  Pass pass{backend_, params_, plan_, arena_, B, T, accumulate, hook_};
-  upload(pass, tokens_, tokens);
-  if (document_starts) {
-    upload(pass, document_starts_, document_starts);
+Pass Transformer::begin_pass(const Batch& batch, bool accumulate) {
+  check_le(batch.B, options_.max_batch, "a micro-batch larger than planned");
+  check_le(batch.T, config_.context, "a sequence longer than the context");
+  Pass pass{backend_, params_, plan_, arena_, batch.B, batch.T, accumulate, hook_};
+  upload(pass, tokens_, batch.tokens);
+  if (batch.targets) upload(pass, targets_, batch.targets);
+  if (batch.document_starts) {
+    upload(pass, document_starts_, batch.document_starts);
     pass.first_key = per_token(pass, document_starts_);
   }
   return pass;
@@ -169,8 +169,7 @@ Tensor Transformer::positions(const Pass& pass) const {
 void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   Tensor x = blocks_.empty() ? final_residual(pass) : blocks_.front().input(pass);
-  backend_.embedding_forward(x, per_token(pass, tokens_), params_.value(token_embedding_),
-                             positions(pass), pass.T);
+  backend_.run(EmbeddingForward{x, per_token(pass, tokens_), params_.value(token_embedding_), positions(pass), pass.T});
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].forward(pass, x, layer > 0, shared);
     x = blocks_[layer].mid(pass);
@@ -195,8 +194,9 @@ std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pa
     add(block_bucket_[layer], [=, this, &pass] { blocks_[layer].backward(pass, d_residual, shared); });
   // A tied head has written the table's gradient already.
   add(0, [=, this, &pass] {
-    backend_.embedding_backward(params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
-                                per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head, pass.accumulate);
+    backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
+                                   per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
+                                   pass.accumulate});
   });
   return stretches;
 }
@@ -221,14 +221,12 @@ void Transformer::learn_with(GradientListener& listener, const Pass& pass, const
   listener.close(open);
 }
 
-double Transformer::forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                                     double grad_scale, bool accumulate, GradientListener* listener,
-                                     const int32_t* document_starts) {
+double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
-  const Pass pass = begin_pass(tokens, B, T, accumulate, document_starts);
+  const Pass pass = begin_pass(batch, accumulate);
   const Tensor losses = per_token(pass, losses_);
-  upload(pass, targets_, targets);
-  const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, B, T, grad_scale, accumulate, document_starts != nullptr);
+  const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, batch.B, batch.T, grad_scale, accumulate,
+                                      batch.document_starts != nullptr);
   const auto head_loss = [&] {
     const BlockScratch shared = scratch(pass);
     head_->loss(pass, losses, shared.d_normed, shared.normed, per_token(pass, targets_), grad_scale);
@@ -242,27 +240,22 @@ double Transformer::forward_backward(const int32_t* tokens, const int32_t* targe
       for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
     });
   }
-  return backend_.sum(losses);
+  return backend_.run(Sum{losses});
 }
 
-Tensor Transformer::compute_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                                   const int32_t* document_starts) {
-  const Pass pass = begin_pass(tokens, B, T, false, document_starts);
+Tensor Transformer::compute_losses(const Batch& batch) {
+  const Pass pass = begin_pass(batch);
   const Tensor losses = per_token(pass, losses_);
-  upload(pass, targets_, targets);
   run_forward(pass);
   head_->loss(pass, losses, Tensor{}, scratch(pass).normed, per_token(pass, targets_), 0);
   return losses;
 }
 
-double Transformer::loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                         const int32_t* document_starts) {
-  return backend_.sum(compute_losses(tokens, targets, B, T, document_starts));
-}
+double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
 
-std::vector<double> Transformer::token_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T) {
-  const Tensor losses = compute_losses(tokens, targets, B, T, nullptr);
-  std::vector<double> out(size_t(B * T));
+std::vector<double> Transformer::token_losses(const Batch& batch) {
+  const Tensor losses = compute_losses(batch);
+  std::vector<double> out(size_t(batch.B * batch.T));
   if (losses.dtype == DType::kF64) {
     backend_.download(out.data(), losses);
     return out;
@@ -273,13 +266,11 @@ std::vector<double> Transformer::token_losses(const int32_t* tokens, const int32
   return out;
 }
 
-double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                            PassObserver& observer, const int32_t* document_starts) {
+double Transformer::observe(const Batch& batch, double grad_scale, PassObserver& observer) {
   check(!hook_ || grad_scale == 0, "observe: gradients are those of the model without a hook");
-  Pass pass = begin_pass(tokens, B, T, false, document_starts);
+  Pass pass = begin_pass(batch);
   pass.observer = &observer;
   const Tensor losses = per_token(pass, losses_);
-  upload(pass, targets_, targets);
   run_forward(pass, [&](const Pass& now, int64_t layer) { observer.after_block(now, layer); });
   observer.after_forward(pass);
   const BlockScratch shared = scratch(pass);
@@ -287,25 +278,24 @@ double Transformer::observe(const int32_t* tokens, const int32_t* targets, int64
               grad_scale);
   if (grad_scale != 0)
     for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
-  return backend_.sum(losses);
+  return backend_.run(Sum{losses});
 }
 
-Pass Transformer::forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block,
-                          const int32_t* document_starts) {
-  const Pass pass = begin_pass(tokens, B, T, false, document_starts);
+Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
+  const Pass pass = begin_pass(batch);
   run_forward(pass, after_block);
   return pass;
 }
 
-Pass Transformer::extend(const int32_t* tokens, int64_t B, int64_t T, KeyValueCache& cache) {
-  check_eq(B, cache.sequences(), "extend: sequences");
-  check_le(cache.length() + T, cache.capacity(), "extend: tokens beyond the context");
-  check(T == 1 || cache.length() == 0, "extend: several tokens at once go into an empty cache only");
-  Pass pass = begin_pass(tokens, B, T, false, nullptr);
+Pass Transformer::extend(const Batch& batch, KeyValueCache& cache) {
+  check_eq(batch.B, cache.sequences(), "extend: sequences");
+  check_le(cache.length() + batch.T, cache.capacity(), "extend: tokens beyond the context");
+  check(batch.T == 1 || cache.length() == 0, "extend: several tokens at once go into an empty cache only");
+  Pass pass = begin_pass(batch);
   pass.cache = &cache;
   pass.first_position = cache.length();
   run_forward(pass);
-  cache.extend(T);
+  cache.extend(batch.T);
   return pass;
 }
 

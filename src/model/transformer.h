@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/batch.h"
 #include "model/block.h"
 #include "model/head.h"
 #include "model/key_value_cache.h"
@@ -38,25 +39,19 @@ class Transformer {
 
   void initialise(uint64_t seed) { params_.initialise(backend_, seed); }
 
-  // Forward and backward of one micro-batch; tokens and targets are host arrays [B, T]. The gradients of the sum of
-  // the B*T losses times grad_scale are written, or added with `accumulate`. Returns the sum of the losses.
-  // document_starts, here and below: a host array [B, T], at which position of its sequence each position's document
-  // starts; attention then stays within documents. Null: a sequence is one. Positions count through the sequence.
-  double forward_backward(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                          bool accumulate, GradientListener* listener = nullptr,
-                          const int32_t* document_starts = nullptr);
+  // Forward and backward of one micro-batch. The gradients of the sum of the B*T losses times grad_scale are written, or
+  // added with `accumulate`. Returns the sum of the losses.
+  double forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener = nullptr);
   // Sum of the losses of one micro-batch.
-  double loss(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-              const int32_t* document_starts = nullptr);
+  double loss(const Batch& batch);
   // Each position's loss, [B * T]; 0 where the target is negative.
-  std::vector<double> token_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T);
+  std::vector<double> token_losses(const Batch& batch);
   // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass, layer);
   // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
-  Pass forward(const int32_t* tokens, int64_t B, int64_t T, const AfterBlock& after_block = {},
-               const int32_t* document_starts = nullptr);
-  // Runs tokens, host [B, T], that follow those in the cache, which then holds them too: T = 1, or any into an empty one.
-  Pass extend(const int32_t* tokens, int64_t B, int64_t T, KeyValueCache& cache);
+  Pass forward(const Batch& batch, const AfterBlock& after_block = {});
+  // Runs tokens that follow those in the cache, which then holds them too: T = 1, or any into an empty one.
+  Pass extend(const Batch& batch, KeyValueCache& cache);
   // The logits of every sequence's last token, after forward() or extend(): as for_logits, with B rows in all.
   template <class Body>
   void for_last_logits(const Pass& pass, Body body) const {
@@ -69,8 +64,7 @@ class Transformer {
   void set_hook(LinearHook* hook) { hook_ = hook; }
   // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
   // forward_backward, the parameters' gradients are overwritten, and the sum of the losses returned.
-  double observe(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T, double grad_scale,
-                 PassObserver& observer, const int32_t* document_starts = nullptr);
+  double observe(const Batch& batch, double grad_scale, PassObserver& observer);
   // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {
@@ -94,9 +88,8 @@ class Transformer {
 
  private:
   // Uploads what every run reads.
-  Tensor compute_losses(const int32_t* tokens, const int32_t* targets, int64_t B, int64_t T,
-                        const int32_t* document_starts);  // [N]
-  Pass begin_pass(const int32_t* tokens, int64_t B, int64_t T, bool accumulate, const int32_t* document_starts);
+  Pass begin_pass(const Batch& batch, bool accumulate = false);
+  Tensor compute_losses(const Batch& batch);  // [N]
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
   // A part of the backward pass, between two changes of the bucket whose gradients it computes.

@@ -69,32 +69,18 @@ Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& r
       exchange_(backend, model_.params(), ranks, zero_of(experiment, ranks)),
       partition_(partition_of(experiment, ranks, model_.params())),
       optimizer_(make_optimizer(backend, model_.params(), exchange_, partition_, experiment.train.optimizer)),
-      inputs_(size_t(model_.max_batch() * experiment.model.context)),
-      targets_(inputs_.size()) {
+      micro_batches_(model_.max_batch()) {
   check_ranks(experiment.train, ranks.size());
-}
-
-template <class Body>
-void Learner::for_micro_batches(const DataSource& data, int64_t first_sequence, int64_t sequences, Body body) {
-  for (int64_t first = 0; first < sequences; first += model_.max_batch()) {
-    const int64_t count = std::min(model_.max_batch(), sequences - first);
-    data.fill(first_sequence + first, count, inputs_.data(), targets_.data());
-    if (data.masks_documents()) {
-      document_starts_.resize(inputs_.size());
-      data.fill_document_starts(first_sequence + first, count, document_starts_.data());
-    }
-    body(first, count, data.masks_documents() ? document_starts_.data() : nullptr);
-  }
 }
 
 Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence) {
   const double scale = 1.0 / double(tokens());
   double loss = 0;
-  for_micro_batches(data, first_sequence + ranks_.rank() * share_, share_, [&](int64_t first, int64_t count,
-                                                                                const int32_t* document_starts) {
-    exchange_.begin(first == 0, first + count == share_);
-    loss += scale * model_.forward_backward(inputs_.data(), targets_.data(), count, experiment_.model.context, scale,
-                                            first > 0, ranks_.size() > 1 ? &exchange_ : nullptr, document_starts);
+  int64_t done = 0;  // sequences
+  micro_batches_.for_each(data, first_sequence + ranks_.rank() * share_, share_, [&](const Batch& batch) {
+    exchange_.begin(done == 0, done + batch.B == share_);
+    loss += scale * model_.forward_backward(batch, scale, done > 0, ranks_.size() > 1 ? &exchange_ : nullptr);
+    done += batch.B;
     exchange_.finish();
     ranks_.settle();  // the limit is one micro-batch's
   });
@@ -129,15 +115,15 @@ double Learner::evaluate(const DataSource& data, int64_t sequences) {
   const int64_t T = experiment_.model.context, rank = ranks_.rank(), size = ranks_.size();
   const int64_t first = sequences * rank / size, end = sequences * (rank + 1) / size;
   double loss = 0;
-  for_micro_batches(data, first, end - first, [&](int64_t, int64_t count, const int32_t* document_starts) {
-    loss += model_.loss(inputs_.data(), targets_.data(), count, T, document_starts) / double(sequences * T);
-  });
+  micro_batches_.for_each(data, first, end - first,
+                          [&](const Batch& batch) { loss += model_.loss(batch) / double(sequences * T); });
   return ranks_.sum(loss);
 }
 
 bool Learner::is_sound() {
-  return ranks_.all(std::isfinite(backend_.sum_of_squares(model_.params().all_values())) &&
-                    std::isfinite(model_.loss(inputs_.data(), targets_.data(), 1, experiment_.model.context)));
+  const std::vector<int32_t> zeros(size_t(experiment_.model.context));
+  return ranks_.all(std::isfinite(backend_.run(SumOfSquares{model_.params().all_values()})) &&
+                    std::isfinite(model_.loss({zeros.data(), zeros.data(), 1, experiment_.model.context})));
 }
 
 size_t Learner::bytes() const {

@@ -9,11 +9,11 @@
 #include <memory>
 #include <vector>
 
-#include "data/source.h"
+#include "data/batches.h"
+#include "experiment/experiment.h"
 #include "model/transformer.h"
-#include "train/communicator.h"
-#include "train/experiment.h"
-#include "train/gradient_exchange.h"
+#include "ranks/communicator.h"
+#include "ranks/gradient_exchange.h"
 #include "train/optimizer.h"
 
 namespace sluice {
@@ -54,10 +54,6 @@ class Learner {
   size_t bytes() const;
 
  private:
-  // body(first, count, document_starts) for the micro-batches of `sequences`, with inputs_ and targets_ filled;
-  // document_starts is null where `data` does not mask documents.
-  template <class Body>
-  void for_micro_batches(const DataSource& data, int64_t first_sequence, int64_t sequences, Body body);
   void gather_parameters();
 
   Backend& backend_;
@@ -68,7 +64,7 @@ class Learner {
   GradientExchange exchange_;
   const Partition partition_;
   std::unique_ptr<Optimizer> optimizer_;
-  std::vector<int32_t> inputs_, targets_, document_starts_;
+  BatchReader micro_batches_;
 };
 
 }  // namespace sluice

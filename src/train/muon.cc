@@ -86,7 +86,7 @@ void Muon::update(double lr, double grad_scale) {
   // The schedule's factor holds for both.
   const bool apart = config_.adamw_lr > 0 && config_.lr > 0;
   const double adamw_lr = apart ? lr * (config_.adamw_lr / config_.lr) : lr;
-  for (const OptimizerRange& range : rest_) backend_.adamw_update(range, adamw_step(adamw_lr, grad_scale));
+  for (const OptimizerRange& range : rest_) backend_.run(AdamWUpdate{range, adamw_step(adamw_lr, grad_scale)});
 }
 
 void Muon::update_matrix(const Matrix& matrix, double lr, double grad_scale) {
@@ -97,19 +97,20 @@ void Muon::update_matrix(const Matrix& matrix, double lr, double grad_scale) {
   const size_t square_at = gram_at + size_t(largest_gram_) * size_of(act_);
   const Tensor gram = scratch_.at(gram_at, act_, {n, n}), square = scratch_.at(square_at, act_, {n, n});
   Tensor x = scratch_.at(0, act_, {R, C}), next = scratch_.at(next_at, act_, {R, C});
-  backend_.muon_momentum({matrix.grad, matrix.momentum, x, config_.muon_momentum, grad_scale});
+  backend_.run(MuonMomentum{matrix.grad, matrix.momentum, x, config_.muon_momentum, grad_scale});
   for (int step = 0; step < kSteps; ++step) {
-    backend_.matmul({.out = gram, .a = x, .b = x, .transpose_a = tall, .transpose_b = !tall, .bias = {}});
-    backend_.matmul({.out = square, .a = gram, .b = gram, .bias = {}});
-    backend_.matrix_sum({gram, gram, square, kA, kB, kC});
+    backend_.run(Matmul{.out = gram, .a = x, .b = x, .transpose_a = tall, .transpose_b = !tall, .bias = {}});
+    backend_.run(Matmul{.out = square, .a = gram, .b = gram, .bias = {}});
+    backend_.run(MatrixSum{gram, gram, square, kA, kB, kC});
     if (step == kSteps - 1) next = scratch_.at(next_at, acc, {R, C});
-    backend_.matmul({.out = next, .a = tall ? x : gram, .b = tall ? gram : x, .bias = {}});
+    backend_.run(Matmul{.out = next, .a = tall ? x : gram, .b = tall ? gram : x, .bias = {}});
     std::swap(x, next);
   }
   static_assert(kSteps % 2 == 1);  // the last product goes where there is room for the parameters' type
   OptimizerRange range = matrix.range;
   range.grad = x.reshaped({R * C});
-  backend_.sgd_update(range, {.lr = lr, .momentum = 0, .grad_scale = kRootMeanSquare * std::sqrt(double(std::max(R, C)))});
+  backend_.run(
+      SgdUpdate{range, {.lr = lr, .momentum = 0, .grad_scale = kRootMeanSquare * std::sqrt(double(std::max(R, C)))}});
 }
 
 }  // namespace sluice

@@ -75,7 +75,7 @@ class AdamW final : public ElementwiseOptimizer {
 
  private:
   void update_range(const OptimizerRange& range, double lr, double grad_scale) override {
-    backend_.adamw_update(range, adamw_step(lr, grad_scale));
+    backend_.run(AdamWUpdate{range, adamw_step(lr, grad_scale)});
   }
 };
 
@@ -85,7 +85,7 @@ class Sgd final : public ElementwiseOptimizer {
 
  private:
   void update_range(const OptimizerRange& range, double lr, double grad_scale) override {
-    backend_.sgd_update(range, {.lr = lr, .momentum = config_.momentum, .grad_scale = grad_scale});
+    backend_.run(SgdUpdate{range, {.lr = lr, .momentum = config_.momentum, .grad_scale = grad_scale}});
   }
 };
 

@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
-#include "train/experiment.h"
-#include "train/gradient_exchange.h"
-#include "train/partition.h"
+#include "experiment/experiment.h"
+#include "ranks/gradient_exchange.h"
+#include "ranks/partition.h"
 
 namespace sluice {
 

@@ -86,7 +86,7 @@ void StateTransfer::gather_slot(const Tensor& slot, std::byte* to) const {
     const Tensor whole = params().bucket_grads(int(i));
     const int64_t first = learner_.partition().pieces[i].flat - params().buckets()[i].begin;
     const Tensor piece = piece_of(slot, i);
-    backend_.copy(slice(whole, first, piece.elements()), piece);
+    backend_.run(Copy{slice(whole, first, piece.elements()), piece});
     ranks_.start_all_gather(whole);
     ranks_.finish();
     if (to != nullptr) backend_.download(to + size_t(params().buckets()[i].begin) * size_of(whole.dtype), whole);
@@ -107,7 +107,7 @@ void StateTransfer::scatter_slot(const Tensor& slot, const std::byte* from) cons
     ranks_.start_broadcast(whole);
     ranks_.finish();
     const Tensor piece = piece_of(slot, i);
-    backend_.copy(piece, slice(whole, first, piece.elements()));
+    backend_.run(Copy{piece, slice(whole, first, piece.elements())});
   }
 }
 

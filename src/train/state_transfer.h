@@ -5,8 +5,8 @@
 #include <cstddef>
 #include <vector>
 
+#include "runs/safetensors.h"
 #include "train/learner.h"
-#include "train/safetensors.h"
 
 namespace sluice {
 
@@ -27,7 +27,7 @@ class StateTransfer {
   void distribute(const HostState& state) const;
 
  private:
-  bool on_host() const { return backend_.stream() == nullptr; }
+  bool on_host() const { return backend_.traits().host_memory; }
   bool slots_in_place() const { return on_host() && !learner_.is_sharded(); }
   const Params& params() const { return learner_.model().params(); }
   Tensor bucket_of(const Tensor& flat, size_t bucket) const;

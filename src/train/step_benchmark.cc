@@ -3,21 +3,17 @@
 #include <sys/resource.h>
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <memory>
 
 #include "base/philox.h"
+#include "base/stopwatch.h"
 #include "train/learner.h"
 
 namespace sluice {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr int64_t kTimedSteps = 3;  // op by op, after those that are timed as a whole
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double median_of(std::vector<double> values) {
   std::sort(values.begin(), values.end());
@@ -32,7 +28,7 @@ void divide(std::map<Key, OpTime>& times, int64_t steps) {
   }
 }
 
-// The same product on buffers of its own. On a device, where waiting for one takes as long as a small product, in twenties.
+// The same product on buffers of its own, as many at once as the device asks for.
 double time_alone(Backend& backend, const MatmulShape& s) {
   const int64_t a_rows = s.transpose_a ? s.K : s.M, b_rows = s.transpose_b ? s.N : s.K;
   const auto bytes = [](int64_t rows, int64_t stride, DType type) { return size_t(rows * stride) * size_of(type); };
@@ -41,22 +37,22 @@ double time_alone(Backend& backend, const MatmulShape& s) {
   const auto view = [](const Arena& arena, DType type, int64_t rows, int64_t stride, int64_t cols) {
     return arena.at(0, type, {rows, stride}).columns(0, cols);
   };
-  backend.random_uniform(a.at(0, s.type, {a_rows, s.a_stride}), 1, uint64_t(Stream::kBench), -1, 1);
-  backend.random_uniform(b.at(0, s.type, {b_rows, s.b_stride}), 2, uint64_t(Stream::kBench), -1, 1);
-  const MatmulArgs args{.out = view(out, s.out_type, s.M, s.out_stride, s.N),
-                        .a = view(a, s.type, a_rows, s.a_stride, s.transpose_a ? s.M : s.K),
-                        .b = view(b, s.type, b_rows, s.b_stride, s.transpose_b ? s.K : s.N),
-                        .transpose_a = s.transpose_a,
-                        .transpose_b = s.transpose_b,
-                        .accumulate = s.accumulate,
-                        .bias = s.bias ? bias.at(0, DType::kF32, {s.N}) : Tensor{}};
-  const int repeats = backend.stream() != nullptr ? 20 : 1;
+  backend.run(RandomUniform{a.at(0, s.type, {a_rows, s.a_stride}), 1, uint64_t(Stream::kBench), -1, 1});
+  backend.run(RandomUniform{b.at(0, s.type, {b_rows, s.b_stride}), 2, uint64_t(Stream::kBench), -1, 1});
+  const Matmul args{.out = view(out, s.out_type, s.M, s.out_stride, s.N),
+                    .a = view(a, s.type, a_rows, s.a_stride, s.transpose_a ? s.M : s.K),
+                    .b = view(b, s.type, b_rows, s.b_stride, s.transpose_b ? s.K : s.N),
+                    .transpose_a = s.transpose_a,
+                    .transpose_b = s.transpose_b,
+                    .accumulate = s.accumulate,
+                    .bias = s.bias ? bias.at(0, DType::kF32, {s.N}) : Tensor{}};
+  const int repeats = backend.traits().launches_to_time;
   std::vector<double> times;
   for (int run = 0; run < 8; ++run) {
-    const auto start = Clock::now();
-    for (int i = 0; i < repeats; ++i) backend.matmul(args);
+    const Stopwatch watch;
+    for (int i = 0; i < repeats; ++i) backend.run(args);
     backend.synchronize();
-    if (run > 0) times.push_back(seconds_since(start) / repeats);
+    if (run > 0) times.push_back(watch.seconds() / repeats);
   }
   return median_of(times);
 }
@@ -105,9 +101,9 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
     };
     for (int64_t i = 0; i < warmup; ++i) step();
     for (int64_t i = 0; i < steps; ++i) {
-      const auto start = Clock::now();
+      const Stopwatch watch;
       step();
-      result.step_seconds.push_back(seconds_since(start));
+      result.step_seconds.push_back(watch.seconds());
     }
     timed.measure();
     step();  // what is measured one by one may run another way for the first time

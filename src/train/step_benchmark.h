@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "experiment/experiment.h"
 #include "kernels/timed_backend.h"
-#include "train/experiment.h"
 
 namespace sluice {
 

@@ -10,18 +10,15 @@
 #include <numbers>
 
 #include "base/build_info.h"
+#include "base/config/json_reader.h"
 #include "base/error.h"
-#include "base/files.h"
-#include "data/shard.h"
-#include "base/json_reader.h"
+#include "base/files/files.h"
+#include "base/stopwatch.h"
+#include "data/shards/shard.h"
 #include "train/signals.h"
 
 namespace sluice {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 Json guard_line(const char* action, int64_t step, const std::string& reason) {
   return {{"kind", "guard"}, {"step", step}, {"action", action}, {"reason", reason}};
@@ -72,7 +69,7 @@ Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData da
 }
 
 int Trainer::run(const ResumeOption& resume) {
-  started_ = Clock::now();
+  watch_.restart();
   started_text_ = fmt::format("{:%Y-%m-%dT%H:%M:%SZ}", fmt::gmtime(std::time(nullptr)));
   start(resume);
   if (files_) note_unused_vocabulary();
@@ -180,7 +177,7 @@ int Trainer::finish() {
 // ---- a step ---------------------------------------------------------------------------------------------------------
 
 Trainer::StepResult Trainer::train_step() {
-  const auto start = Clock::now();
+  const Stopwatch watch;
   StepResult result;
   try {
     result.gradients = learner_.differentiate(*data_.train, next_sequence_);
@@ -191,7 +188,7 @@ Trainer::StepResult Trainer::train_step() {
   next_sequence_ += experiment_.train.batch;
   result.lr = learning_rate(experiment_.train.schedule, experiment_.train.optimizer.lr, step_, experiment_.train.steps);
   result.verdict = guard_.judge(step_ + 1, result.gradients.loss, result.gradients.norm, has_checkpoint_);
-  result.seconds = seconds_since(start);
+  result.seconds = watch.seconds();
   return result;
 }
 
@@ -203,9 +200,9 @@ void Trainer::apply(const StepResult& result) {
     append(guard_line("skip", step_ + 1, result.verdict.reason));
     return;
   }
-  const auto start = Clock::now();
+  const Stopwatch watch;
   learner_.update(result.gradients, result.lr);
-  interval_seconds_ += seconds_since(start) + result.seconds;
+  interval_seconds_ += watch.seconds() + result.seconds;
   ++interval_steps_;
 }
 
@@ -392,7 +389,7 @@ void Trainer::write_checkpoint(const HostState& tensors) {
   state.config = config_;
   state.trainer = {{"updates", learner_.optimizer().updates()},
                    {"next_sequence", next_sequence_},
-                   {"seconds", seconds_before_ + seconds_since(started_)},
+                   {"seconds", seconds_before_ + watch_.seconds()},
                    {"data", data_identity_},
                    {"held_out", held_out_identity_},
                    {"guard", guard_.state()}};
@@ -422,7 +419,7 @@ void Trainer::write_info(const char* status) {
                      {"data", data_.train->describe()},
                      {"tokenizer", data_.train->tokenizer().name.empty() ? Json() : Json(data_.train->tokenizer().text())},
                      {"started", started_text_},
-                     {"seconds", seconds_before_ + seconds_since(started_)},
+                     {"seconds", seconds_before_ + watch_.seconds()},
                      {"planned_bytes", planned_bytes()},
                      {"steps_done", step_},
                      {"status", status}};

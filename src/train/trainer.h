@@ -8,16 +8,17 @@
 #include <optional>
 #include <string>
 
-#include "analysis/analyzer.h"
-#include "analysis/probe.h"
-#include "data/source.h"
-#include "train/checkpoint.h"
-#include "train/experiment.h"
-#include "train/guard.h"
+#include "base/stopwatch.h"
+#include "data/sources/source.h"
+#include "experiment/experiment.h"
+#include "experiment/guard.h"
+#include "measure/analyzer.h"
+#include "measure/probe.h"
+#include "runs/checkpoint.h"
+#include "runs/metrics_log.h"
+#include "runs/run_folder.h"
 #include "train/learner.h"
-#include "train/metrics_log.h"
 #include "train/progress.h"
-#include "train/run_folder.h"
 #include "train/state_transfer.h"
 
 namespace sluice {
@@ -126,7 +127,7 @@ class Trainer {
   double seconds_before_ = 0;    // of earlier runs
   double interval_seconds_ = 0;  // step time since the last train line
   int64_t interval_steps_ = 0;
-  std::chrono::steady_clock::time_point started_;
+  Stopwatch watch_;  // since run() began
   std::string started_text_;
 };
 

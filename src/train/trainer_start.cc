@@ -1,8 +1,8 @@
 // Where a run starts: at a checkpoint of its own, at another run's, or at step 0. See trainer.h.
 #include <spdlog/spdlog.h>
 
+#include "base/config/json_reader.h"
 #include "base/error.h"
-#include "base/json_reader.h"
 #include "train/trainer.h"
 
 namespace sluice {
@@ -51,7 +51,9 @@ std::optional<ResumePoint> Trainer::find_resume_point(const ResumeOption& resume
 // The state of one update rule is of no use to another.
 void Trainer::check_optimizer(const ResumePoint& point) const {
   if (point.optimizer == OptimizerState::kFresh || !has_optimizer_state(point.checkpoint)) return;
-  const std::string stored = point.checkpoint.state.config.at("train").at("optimizer").value("type", "adamw");
+  const JsonReader train(point.checkpoint.state.config, point.checkpoint.path.string() + "/state.json, config");
+  const JsonReader optimizer = train.object("train").object("optimizer");
+  const std::string stored = optimizer.has("type") ? optimizer.text("type") : "adamw";
   const std::string& wanted = experiment_.train.optimizer.type;
   if (stored == wanted) return;
   throw UserError("{} has the optimizer state of train.optimizer.type = \"{}\", but this config's is \"{}\": add "

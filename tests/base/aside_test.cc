@@ -1,5 +1,5 @@
 // Names aside: a leftover is removed when its process is known to be gone, and only then.
-#include "base/aside.h"
+#include "base/files/aside.h"
 
 #include <filesystem>
 #include <string>

@@ -1,5 +1,5 @@
 // Config fields: strict parsing, conditions, shorthands, the dump that reads back to itself, schema and reference.
-#include "base/config.h"
+#include "base/config/config.h"
 
 #include <string>
 #include <vector>

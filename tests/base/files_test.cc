@@ -1,5 +1,5 @@
 // Whole files: what is written is there, and what could not be written leaves no trace.
-#include "base/files.h"
+#include "base/files/files.h"
 
 #include <filesystem>
 #include <string>

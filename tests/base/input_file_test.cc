@@ -1,5 +1,5 @@
 // Only regular files are read, and no more of them than the limit; what a shell hands on may be a pipe.
-#include "base/input_file.h"
+#include "base/files/input_file.h"
 
 #include <gtest/gtest.h>
 

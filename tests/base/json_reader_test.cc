@@ -1,12 +1,13 @@
 // Every type in the place of every other gives a sentence of our own.
-#include "base/json_reader.h"
+#include "base/config/json_reader.h"
 
 #include <gtest/gtest.h>
 
 #include <chrono>
+#include <string>
 
+#include "base/config/json_text.h"
 #include "base/error_text.h"
-#include "base/json_text.h"
 #include "base/limits.h"
 
 namespace sluice {
@@ -64,6 +65,19 @@ TEST(JsonReader, KeysOfAllObjectsAreCounted) {
   EXPECT_EQ(
       user_error_of([&] { check_key_count(json, "f"); }),
       fmt::format("f: it has {} keys, but a config or sweep has at most {}", kMostConfigKeys + 1, kMostConfigKeys));
+}
+
+// A key of a group is kept with the group's own, which may be as long as a file.
+TEST(JsonReader, KeysAreCountedWithTheGroupsAroundThem) {
+  const auto grouped = [](size_t members, size_t length) {
+    Json group = Json::object();
+    for (size_t i = 0; i < members; ++i) group.get_ref<Json::object_t&>().emplace_back(fmt::format("{:04}", i), 1);
+    return Json{{"a", Json::array({Json{{std::string(length, 'g'), group}}})}};
+  };
+  EXPECT_EQ(user_error_of([&] { check_key_count(grouped(1, 8'000'000), "f"); }), "");
+  EXPECT_EQ(user_error_of([&] { check_key_count(grouped(1000, 20'000), "f"); }),
+            "f: its keys, each written with the groups that it lies in, have 20.0 MB, but those of a config or sweep have at "
+            "most 16.8 MB");
 }
 
 // A reader whose time grows with the square would take minutes for the larger one.

@@ -1,5 +1,5 @@
 // Strict JSON: one sentence with file, line and column for everything the grammar forbids.
-#include "base/json_text.h"
+#include "base/config/json_text.h"
 
 #include <string>
 #include <vector>

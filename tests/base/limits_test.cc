@@ -6,10 +6,10 @@
 #include <fstream>
 #include <string>
 
+#include "base/config/json_text.h"
 #include "base/error_text.h"
-#include "base/json_text.h"
 #include "base/source_folder.h"
-#include "data/document_reader.h"
+#include "data/text/document_reader.h"
 
 namespace sluice {
 namespace {
@@ -29,7 +29,8 @@ TEST(Limits, ThePageSaysWhatTheConstantsAre) {
   expect_contains(line_of_page("| any JSON"), {fmt::format("{} open brackets", kMaxJsonDepth)});
   expect_contains(line_of_page("| configs and their bases"), {mebibytes(kMostConfigBytes)});
   expect_contains(line_of_page("| configs |"),
-                  {fmt::format("{} files", kMostBases), fmt::format("{} keys", kMostConfigKeys)});
+                  {fmt::format("{} files", kMostBases), fmt::format("{} keys", kMostConfigKeys),
+                   mebibytes(kMostConfigPaths) + " of them"});
   expect_contains(line_of_page("| sweeps"), {fmt::format("{} keys", kMostConfigKeys),
                                              fmt::format("{} runs", kMostSweepRuns), mebibytes(kMostSweepBytes)});
   expect_contains(line_of_page("| `info.json`"), {mebibytes(kMostFigureBytes)});

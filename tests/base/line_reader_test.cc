@@ -1,5 +1,5 @@
 // Lines over the borders of pieces, and the limit.
-#include "base/line_reader.h"
+#include "base/files/line_reader.h"
 
 #include <gtest/gtest.h>
 

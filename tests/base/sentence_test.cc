@@ -1,5 +1,5 @@
 // Whatever is thrown becomes one sentence in our own words, of bounded length, with the right exit code.
-#include "base/sentence.h"
+#include "base/config/sentence.h"
 
 #include <gtest/gtest.h>
 
@@ -9,7 +9,7 @@
 #include <stdexcept>
 #include <system_error>
 
-#include "base/config.h"
+#include "base/config/config.h"
 #include "base/error.h"
 #include "base/error_text.h"
 #include "base/limits.h"

@@ -9,9 +9,9 @@
 #include <functional>
 #include <map>
 
-#include "base/json_text.h"
+#include "base/config/json_text.h"
 #include "kernels/cuda_under_test.h"
-#include "train/communicator_launch.h"
+#include "ranks/communicator_launch.h"
 #include "train/tiny_run.h"
 
 extern char** environ;

@@ -1,6 +1,6 @@
 // The Bigram-Backcopy generator against its definition (arXiv 2410.13835): the copying rule on every position, the
 // frequencies, the two published constants (25.5% triggers, best risk 2.23 nats), and reproducibility.
-#include "data/bigram_backcopy.h"
+#include "data/sources/bigram_backcopy.h"
 
 #include <algorithm>
 #include <cmath>

@@ -6,9 +6,9 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "data/bigram_backcopy.h"
 #include "data/llmc_shard.h"
-#include "data/random_tokens.h"
+#include "data/sources/bigram_backcopy.h"
+#include "data/sources/random_tokens.h"
 #include "data/temp_folder.h"
 
 namespace sluice {

@@ -7,12 +7,12 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/files.h"
 #include "base/source_folder.h"
+#include "data/corpus/tokenizer_trainer.h"
 #include "data/llmc_shard.h"
+#include "data/sources/token_shards.h"
 #include "data/temp_folder.h"
-#include "data/token_shards.h"
-#include "data/tokenizer_trainer.h"
 
 namespace sluice {
 namespace {

@@ -1,5 +1,5 @@
 // The text of a line of JSON: what is taken, what is at fault and how it is told.
-#include "data/json_line.h"
+#include "data/text/json_line.h"
 
 #include <gtest/gtest.h>
 

@@ -4,19 +4,19 @@
 
 #include <chrono>
 
+#include "base/config/json_text.h"
 #include "base/error.h"
-#include "base/files.h"
-#include "base/json_text.h"
+#include "base/files/files.h"
 #include "base/source_folder.h"
-#include "data/added_tokens.h"
-#include "data/expression_syntax.h"
-#include "data/nfc.h"
-#include "data/sentencepiece_model.h"
+#include "data/corpus/tokenizer_trainer.h"
+#include "data/splitting/added_tokens.h"
+#include "data/splitting/expression_syntax.h"
+#include "data/splitting/nfc.h"
+#include "data/splitting/text_pipeline.h"
 #include "data/temp_folder.h"
-#include "data/text_pipeline.h"
-#include "data/tokenizer.h"
-#include "data/tokenizer_trainer.h"
-#include "train/interchange/tokenizer_json.h"
+#include "data/tokenizers/sentencepiece_model.h"
+#include "data/tokenizers/tokenizer.h"
+#include "interchange/tokenizer_json.h"
 
 namespace sluice {
 namespace {

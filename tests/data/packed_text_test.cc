@@ -3,9 +3,9 @@
 
 #include "base/error.h"
 #include "base/utf8.h"
-#include "data/document_reader.h"
 #include "data/packed_text.h"
 #include "data/temp_folder.h"
+#include "data/text/document_reader.h"
 
 namespace sluice {
 namespace {

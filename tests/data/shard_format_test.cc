@@ -1,5 +1,5 @@
 // The shard formats' headers, and the writer: what is written is what is read, and nothing half-written looks whole.
-#include "data/shard_format.h"
+#include "data/shards/shard_format.h"
 
 #include <cstring>
 #include <filesystem>

@@ -1,5 +1,5 @@
 // A corpus whose naming was broken off: no reader takes a part of it for whole, and the rest is named later.
-#include "data/shard_naming.h"
+#include "data/shards/shard_naming.h"
 
 #include <filesystem>
 #include <string>
@@ -7,9 +7,9 @@
 
 #include <gtest/gtest.h>
 
-#include "base/aside.h"
 #include "base/error.h"
-#include "base/files.h"
+#include "base/files/aside.h"
+#include "base/files/files.h"
 #include "data/temp_folder.h"
 
 namespace sluice {

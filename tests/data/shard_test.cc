@@ -1,5 +1,5 @@
 // A shard whose file is cut or overwritten while it is open is an error with its name, and never a signal.
-#include "data/shard.h"
+#include "data/shards/shard.h"
 
 #include <chrono>
 #include <filesystem>
@@ -9,7 +9,7 @@
 
 #include <gtest/gtest.h>
 
-#include "base/files.h"
+#include "base/files/files.h"
 #include "data/llmc_shard.h"
 #include "data/temp_folder.h"
 

@@ -1,5 +1,5 @@
 // Mixtures: shares, order and epochs of several sources, from the number of a sequence alone.
-#include "data/source_mixture.h"
+#include "data/sources/source_mixture.h"
 
 #include <algorithm>
 #include <map>

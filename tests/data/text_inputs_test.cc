@@ -1,5 +1,5 @@
 // Which files a folder, a glob and a link name.
-#include "data/text_inputs.h"
+#include "data/text/text_inputs.h"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "base/glob.h"
+#include "base/files/glob.h"
 #include "data/temp_folder.h"
 
 namespace sluice {

@@ -5,18 +5,18 @@
 
 #include <gtest/gtest.h>
 
+#include "base/config/json_text.h"
 #include "base/error.h"
-#include "base/files.h"
-#include "base/json_text.h"
+#include "base/files/files.h"
 #include "base/source_folder.h"
-#include "data/document_reader.h"
-#include "data/encode_corpus.h"
+#include "data/corpus/encode_corpus.h"
+#include "data/corpus/shard_text.h"
+#include "data/corpus/text_sample.h"
+#include "data/corpus/tokenizer_trainer.h"
 #include "data/llmc_shard.h"
 #include "data/packed_text.h"
-#include "data/shard_text.h"
 #include "data/temp_folder.h"
-#include "data/text_sample.h"
-#include "data/tokenizer_trainer.h"
+#include "data/text/document_reader.h"
 
 namespace sluice {
 namespace {

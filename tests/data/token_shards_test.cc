@@ -1,5 +1,5 @@
 // Token shards: round trip, the order of windows, and one clear sentence for every way a shard can be wrong.
-#include "data/token_shards.h"
+#include "data/sources/token_shards.h"
 
 #include <algorithm>
 #include <cmath>
@@ -10,7 +10,7 @@
 
 #include "base/error.h"
 #include "data/llmc_shard.h"
-#include "data/permutation.h"
+#include "data/sources/permutation.h"
 #include "data/temp_folder.h"
 
 namespace sluice {

@@ -1,5 +1,5 @@
 // Tokenizers: text there and back, golden values for GPT-2's, the sentencepiece library as the oracle of its words.
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
@@ -9,15 +9,15 @@
 
 #include <gtest/gtest.h>
 
+#include "base/config/json_text.h"
 #include "base/error.h"
-#include "base/files.h"
-#include "base/json_text.h"
+#include "base/files/files.h"
 #include "base/source_folder.h"
 #include "base/utf8.h"
-#include "data/byte_pair_merges.h"
-#include "data/gpt2_split.h"
+#include "data/corpus/tokenizer_trainer.h"
+#include "data/splitting/gpt2_split.h"
 #include "data/temp_folder.h"
-#include "data/tokenizer_trainer.h"
+#include "data/tokenizers/byte_pair_merges.h"
 
 namespace sluice {
 namespace {

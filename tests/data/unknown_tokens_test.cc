@@ -8,9 +8,9 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
-#include "data/encode_corpus.h"
+#include "data/corpus/encode_corpus.h"
 #include "data/temp_folder.h"
-#include "data/tokenizer.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace sluice {
 namespace {

@@ -1,14 +1,15 @@
 // The config.json of a folder that the transformers library wrote; what is accepted must be a model that can be written as
 // a config again, and read.
-#include "base/json_text.h"
 #include "fuzz.h"
-#include "train/interchange/foreign_config.h"
+#include "interchange/foreign_config.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;
+  static MemoryFolder folder;
+  folder.put("config.json", std::string(reinterpret_cast<const char*>(data), size));
+  expect_user_errors([&] { read_foreign_model(folder.path(), 64, {"rope_scaling", "rope_parameters.factor", "transformer.h"}); });
   expect_user_errors([&] {
-    const Json json = parse_json(std::string(reinterpret_cast<const char*>(data), size), "fuzz");
-    const ForeignModel foreign = read_foreign_config(json, "fuzz", 0);
+    const ForeignModel foreign = read_foreign_model(folder.path(), 0);
     const bool only_read = foreign.architecture == Architecture::kOpt || foreign.architecture == Architecture::kGptNeoX;
     const Architecture architecture = only_read ? native_architecture(foreign.model) : foreign.architecture;
     const Json config = exported_config(architecture, foreign.model, "float32", nullptr, foreign.first_token);

@@ -1,16 +1,16 @@
-// A run's folder as `sluice compare` reads it: the input is its files, divided by zero bytes, in the order below; then the
-// table, the figures and the page's data.
-#include <filesystem>
+// Two runs' folders as `sluice compare` reads them: the input is their files, divided by zero bytes, in the order below;
+// then the table, the figures, the findings and the page's data.
 #include <string>
 #include <vector>
 
-#include <fcntl.h>
-
-#include "analysis/compare.h"
-#include "analysis/compare_table.h"
-#include "analysis/report.h"
-#include "base/files.h"
 #include "fuzz.h"
+#include "report/compare.h"
+#include "report/compare.h"
+#include "report/compare_table.h"
+#include "report/compare_table.h"
+#include "report/findings.h"
+#include "report/report.h"
+#include "report/report.h"
 
 namespace {
 
@@ -21,25 +21,22 @@ constexpr const char* kFiles[] = {"config.json",          "info.json",     "metr
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;
-  namespace fs = std::filesystem;
-  // In memory, and one for each process of the fuzzer.
-  static const fs::path folder = fs::path("/dev/shm") / ("sluice_fuzz_run_" + std::to_string(getpid()));
-  std::error_code ignored;
-  fs::create_directories(folder / "attention", ignored);
-  fs::create_directories(folder / "analysis", ignored);
-  std::string rest(reinterpret_cast<const char*>(data), size);
-  for (const char* name : kFiles) {
-    const size_t zero = rest.find('\0');
-    const std::string content = rest.substr(0, zero);
-    rest = zero == rest.npos ? "" : rest.substr(zero + 1);
-    fs::remove(folder / name, ignored);
-    if (content.empty()) continue;
-    File(folder / name, O_WRONLY | O_CREAT | O_TRUNC).write(content.data(), content.size());
+  static MemoryFolder folder;
+  Parts parts(data, size);
+  std::vector<std::string> runs;
+  for (const char* run : {"a", "b"}) {
+    if (runs.empty() || !parts.done()) runs.push_back((folder.path() / run).string());
+    for (const char* file : kFiles) folder.put(std::string(run) + "/" + file, parts.next());
   }
   expect_user_errors([&] {
-    const Comparison comparison = compare_runs({read_run(folder.string())});
-    to_text(make_table(comparison), 80);
+    std::vector<RunRecord> records;
+    for (const std::string& run : runs) records.push_back(read_run(run));
+    const Comparison comparison = compare_runs(std::move(records));
+    const ComparisonTable table = make_table(comparison);
+    to_text(table, 80);
+    to_markdown(table);
     to_json(comparison).dump(-1, ' ', false, Json::error_handler_t::replace);
+    find_findings(comparison);
     report_data(comparison).dump(-1, ' ', false, Json::error_handler_t::replace);
   });
   return 0;

@@ -1,5 +1,5 @@
 // A sentencepiece model: our reader of the file and the library's, and a text encoded with it.
-#include "data/tokenizer_files.h"
+#include "data/tokenizers/tokenizer_files.h"
 #include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,6 +1,6 @@
 // Text input: the first byte chooses the format; the rest is the file, compressed if it says so.
-#include "data/document_reader.h"
 #include "base/utf8.h"
+#include "data/text/document_reader.h"
 #include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -1,9 +1,9 @@
 // Tokenizers in JSON: a list of characters, a tokenizer.json, a tekken.json; or vocab.json and merges.txt, divided by a
 // zero byte; or a file of ranks. What GPT-2's rules are accepted for must keep text, others must give tokens that there
 // are.
+#include "base/config/json_text.h"
 #include "base/error.h"
-#include "base/json_text.h"
-#include "data/tokenizer_files.h"
+#include "data/tokenizers/tokenizer_files.h"
 #include "fuzz.h"
 
 namespace {

@@ -5,7 +5,7 @@
 
 The definitions are those of docs/analysis.md, written from explicit attention matrices, autograd and numpy, one head of
 one sequence at a time. The gradient that reaches a value is split by giving the attended values and the gate a copy of
-the values each. Models, initial values and tokens are those of make_golden.py. tests/analysis/analyzer_test.cc compares.
+the values each. Models, initial values and tokens are those of make_golden.py. tests/measure/analyzer_test.cc compares.
 """
 
 import json

@@ -5,6 +5,8 @@
 // is seen. AttentionShape is B, T, H, KV, D.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <limits>
 #include <string>
 
@@ -58,13 +60,6 @@ inline double distance(const Values& x, const Values& y) {
 // Uniform in [-1, 1).
 inline double random_unit(uint64_t stream, uint64_t i) {
   return 2 * double(uniform24(philox(11, stream, i).word[0])) - 1;
-}
-
-inline void poison(const TestBuffer& x) {
-  const Tensor t = x.tensor();
-  for (int64_t row = 0; row < t.rows(); ++row)
-    std::memset(static_cast<char*>(t.data) + size_t(row * t.stride) * size_of(t.dtype), 0xff,
-                size_t(t.cols()) * size_of(t.dtype));
 }
 
 struct AttentionCase {
@@ -184,11 +179,11 @@ struct AttentionCase {
     return args;
   }
   AttentionCase& forward(const IsaKernels& isa) {
-    isa.attention_forward(forward_args());
+    isa.run(forward_args());
     return *this;
   }
   AttentionCase& backward(const IsaKernels& isa, bool accumulate = false) {
-    isa.attention_backward(backward_args(accumulate));
+    isa.run(backward_args(accumulate));
     return *this;
   }
   void probe(const IsaKernels& isa) {
@@ -196,7 +191,7 @@ struct AttentionCase {
     args.forward = forward_args();
     args.sink_attention = sink_attention;
     args.sink_logit_gap = sink_logit_gap;
-    isa.attention_probe(args);
+    isa.run(args);
   }
 
   // Everything with a gradient.

@@ -9,7 +9,7 @@ TEST(AttentionDecode, IsTheLastRowOfThePlainFormula) {
   for_scores([](ScoreKind score) {
     for_kernels([&](const IsaKernels& isa, DType act) {
       for_decode_problems(score, act, [&](DecodeCase& problem) {
-        isa.attention_decode(problem.args());
+        isa.run(problem.args());
         problem.check_output();
       });
     });
@@ -21,7 +21,7 @@ TEST(AttentionDecode, ThreadsDoNotChangeABit) {
   for (const DType act : kActivationTypes)
     expect_same_with_any_threads([&] {
       DecodeCase problem(ScoreKind::kSoftmax, {1, 1100, 4, 2, 20}, Slot::kKeyValue, act, 1024);
-      available_isas().back()->attention_decode(problem.args());
+      available_isas().back()->run(problem.args());
       return std::vector<TestBuffer>{problem.out};
     });
 }
@@ -32,7 +32,7 @@ TEST(AttentionDecode, NaNComesThrough) {
       for (const int64_t part : {0, 1, 2}) {  // of q, k, v
         DecodeCase problem(score, {1, 70, 1, 1, 20}, Slot::kNone, act, 66);
         problem.spoil(part);
-        isa.attention_decode(problem.args());
+        isa.run(problem.args());
         EXPECT_TRUE(std::isnan(problem.out.at(7))) << "part " << part;
       }
     });
@@ -45,7 +45,7 @@ TEST(AttentionDecode, RefusesLengthsBeyondTheCache) {
     DecodeCase problem(ScoreKind::kSoftmax, {1, 4, 1, 1, 16}, Slot::kNone, DType::kF32, 4);
     AttentionDecode args = problem.args();
     args.length = length;
-    EXPECT_THROW(backend->attention_decode(args), std::logic_error) << length;
+    EXPECT_THROW(backend->run(args), std::logic_error) << length;
   }
 }
 

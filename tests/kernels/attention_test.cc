@@ -174,8 +174,8 @@ TEST(Attention, RefusesFirstKeysThatAreNotDocuments) {
     AttentionCase run(ScoreKind::kSoftmax, {2, 6, 1, 1, 16}, Slot::kNone, DType::kF32);
     run.randomise().pack_documents();
     run.first_key.set(position, value);
-    EXPECT_THROW(backend->attention_forward(run.forward_args()), std::logic_error) << position << ": " << value;
-    EXPECT_THROW(backend->attention_backward(run.backward_args()), std::logic_error) << position << ": " << value;
+    EXPECT_THROW(backend->run(run.forward_args()), std::logic_error) << position << ": " << value;
+    EXPECT_THROW(backend->run(run.backward_args()), std::logic_error) << position << ": " << value;
   };
   refused(3, 4);   // beyond the row itself
   refused(6, -1);  // before the sequence
@@ -188,10 +188,11 @@ TEST(Attention, TheSliceDoesNotMatter) {
     AttentionCase sliced(ScoreKind::kSoftmax, s, Slot::kNone, act);
     sliced.randomise().forward(isa);
     TestBuffer q(act, s.B * s.T, s.H * s.D), k(act, s.B * s.T, s.KV * s.D), v(k), out(q);
-    isa.copy(q, sliced.forward_args().q), isa.copy(k, sliced.forward_args().k), isa.copy(v, sliced.forward_args().v);
+    isa.run(Copy{q, sliced.forward_args().q}), isa.run(Copy{k, sliced.forward_args().k}),
+        isa.run(Copy{v, sliced.forward_args().v});
     AttentionForward packed = sliced.forward_args();
     packed.q = q, packed.k = k, packed.v = v, packed.out = out;
-    isa.attention_forward(packed);
+    isa.run(packed);
     EXPECT_EQ(values_of(out), values_of(sliced.out));
   });
 }

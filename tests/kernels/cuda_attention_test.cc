@@ -74,7 +74,8 @@ class DeviceBuffer {
 AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layout, bool accumulate = false) {
   AttentionCase out = problem;
   const auto [B, T, H, KV, D] = problem.spec.shape;
-  TestBuffer space(DType::kF32, 1, backend.attention_workspace(problem.spec.shape, problem.qkv.tensor().dtype));
+  TestBuffer space(DType::kF32, 1,
+                   backend.workspace<AttentionBackward>({problem.spec.shape, problem.qkv.tensor().dtype}));
   poison(space);
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
   const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias),
@@ -99,9 +100,9 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   args.d_k = d_qkv->columns(H * D, KV * D);
   args.d_v = d_qkv->columns((H + KV) * D, KV * D);
   args.workspace = *workspace;
-  backend.attention_forward(args.forward);
-  backend.attention_backward(args);
-  backend.attention_probe({args.forward, *sink_attention, *sink_logit_gap});
+  backend.run(args.forward);
+  backend.run(args);
+  backend.run(AttentionProbe{args.forward, *sink_attention, *sink_logit_gap});
   backend.synchronize();
 
   output->fetch(out.out), stats->fetch(out.stats), d_qkv->fetch(out.d_qkv), d_key_bias->fetch(out.d_key_bias);

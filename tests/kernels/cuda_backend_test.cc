@@ -58,8 +58,8 @@ TEST(CudaBackend, RecordedOpsRunEveryTime) {
     const auto op = [&](Backend& on, const Tensors& t) {
       for (int run = 0; run < runs; ++run)
         on.replay(fmt::format("{} runs", runs), [&] {
-          on.matmul({.out = t[0], .a = t[1], .b = t[2], .accumulate = true, .bias = t[3]});
-          on.activation_forward(Activation::kRelu, t[1], t[1]);
+          on.run(Matmul{.out = t[0], .a = t[1], .b = t[2], .accumulate = true, .bias = t[3]});
+          on.run(ActivationForward{Activation::kRelu, t[1], t[1]});
         });
     };
     const auto got = after(*backend, {sum, a, b, bias}, op), want = after(cpu_backend(), {sum, a, b, bias}, op);
@@ -73,10 +73,10 @@ TEST(CudaBackend, AFailedRecordLeavesTheBackendUsable) {
   Arena arena(*backend, 64);
   const Tensor x = arena.at(0, DType::kF32, {16});
   float values[16] = {};
-  backend->replay("key", [&] { backend->fill(x, 1); });
+  backend->replay("key", [&] { backend->run(Fill{x, 1}); });
   EXPECT_THROW(backend->replay("key", [&] { backend->download(values, x); }), std::logic_error);
-  backend->replay("key", [&] { backend->fill(x, 2); });
-  backend->replay("key", [&] { backend->fill(x, 2); });
+  backend->replay("key", [&] { backend->run(Fill{x, 2}); });
+  backend->replay("key", [&] { backend->run(Fill{x, 2}); });
   backend->download(values, x);
   EXPECT_EQ(values[7], 2);
 }
@@ -98,7 +98,7 @@ TEST(CudaBackend, HasNoF64) {
   SLUICE_SKIP_WITHOUT_CUDA();
   Arena arena(cuda_backend(), 64);
   const Tensor x = arena.at(0, DType::kF64, {8});
-  EXPECT_THROW(cuda_backend().activation_forward(Activation::kRelu, x, x), std::logic_error);
+  EXPECT_THROW(cuda_backend().run(ActivationForward{Activation::kRelu, x, x}), std::logic_error);
 }
 
 TEST(CudaBackend, ADeviceThatIsNotThereIsNamed) {

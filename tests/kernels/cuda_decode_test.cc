@@ -9,7 +9,7 @@ namespace {
 void run_on_device(DecodeCase& problem) {
   const AttentionDecode host = problem.args();
   const AttentionShape& s = host.spec.shape;
-  problem.workspace = TestBuffer(DType::kF32, 1, cuda_backend().attention_decode_workspace(s, host.q.dtype));
+  problem.workspace = TestBuffer(DType::kF32, 1, cuda_backend().workspace<AttentionDecode>({s, host.q.dtype}));
   poison(problem.workspace);
   const std::vector<TestBuffer> buffers = {problem.cache,           problem.q,           problem.problem.key_bias,
                                            problem.problem.value_bias, problem.problem.sink_logit, problem.out,
@@ -24,7 +24,7 @@ void run_on_device(DecodeCase& problem) {
     if (args.sink_logit) args.sink_logit = t[4];
     args.out = t[5];
     args.workspace = t[6];
-    backend.attention_decode(args);
+    backend.run(args);
   });
   for (const TestBuffer& buffer : results) EXPECT_TRUE(buffer.untouched());
   problem.out = results[5];

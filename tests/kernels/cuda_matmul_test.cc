@@ -52,7 +52,7 @@ void expect_product(const Types& types, const Sizes& sizes, const Choice& choice
   for (int64_t i = 0; i < out.size(); ++i) out.set(i, NAN);  // what was there may be anything
   if (choice.accumulate) out.randomise(4);
   expect_parity({out, activated, a, b, bias}, [&](Backend& backend, const Tensors& t) {
-    MatmulArgs args{.out = t[0],
+    Matmul args{.out = t[0],
                     .a = t[2],
                     .b = t[3],
                     .transpose_a = choice.transpose_a,
@@ -61,7 +61,7 @@ void expect_product(const Types& types, const Sizes& sizes, const Choice& choice
                     .activation = choice.activation};
     if (choice.bias) args.bias = t[4];
     if (choice.activated) args.activated = t[1];
-    backend.matmul(args);
+    backend.run(args);
   }, slack(types, sizes, choice));
 }
 
@@ -102,14 +102,14 @@ TEST(CudaMatmul, HeadsHaveProductsOfTheirOwn) {
       const Tensor none;
       for (const bool biased : {false, true})
         expect_op([&](Backend& on, const Tensors& t) {
-          on.head_matmul({{.out = t[3], .a = t[0], .b = t[1], .transpose_b = true, .bias = biased ? t[2] : none}, heads});
+          on.run(HeadMatmul{{.out = t[3], .a = t[0], .b = t[1], .transpose_b = true, .bias = biased ? t[2] : none}, heads});
         }, biased);
       expect_op([](Backend& on, const Tensors& t) {
-        on.head_matmul({{.out = t[4], .a = t[3], .b = t[1], .accumulate = true}, heads});
+        on.run(HeadMatmul{{.out = t[4], .a = t[3], .b = t[1], .accumulate = true}, heads});
       });
       for (const bool accumulate : {false, true})
         expect_op([&](Backend& on, const Tensors& t) {
-          on.head_matmul({{.out = t[5], .a = t[3], .b = t[0], .transpose_a = true, .accumulate = accumulate}, heads});
+          on.run(HeadMatmul{{.out = t[5], .a = t[3], .b = t[0], .transpose_a = true, .accumulate = accumulate}, heads});
         });
     }
   });
@@ -125,7 +125,7 @@ void expect_products_without_fusion(emulation::Fusion refused) {
           activated(dtype, 9, 16);
       a.randomise(1), b.randomise(2), bias.randomise(3);
       const DeviceOp op = [&](Backend& on, const Tensors& t) {
-        on.matmul({.out = t[0],
+        on.run(Matmul{.out = t[0],
                    .a = t[2],
                    .b = t[3],
                    .transpose_b = true,
@@ -144,7 +144,7 @@ void expect_products_without_fusion(emulation::Fusion refused) {
   TestBuffer x(DType::kF32, 9, 24), weight(DType::kF32, 6, 8), bias(DType::kF32, Shape{6}), logits(DType::kF32, 9, 6);
   x.randomise(1), weight.randomise(2), bias.randomise(3);
   const DeviceOp heads = [](Backend& on, const Tensors& t) {
-    on.head_matmul({{.out = t[0], .a = t[1], .b = t[2], .transpose_b = true, .bias = t[3]}, 3});
+    on.run(HeadMatmul{{.out = t[0], .a = t[1], .b = t[2], .transpose_b = true, .bias = t[3]}, 3});
   };
   const auto want = after(cpu_backend(), {logits, x, weight, bias}, heads);
   for (int run = 0; run < 2; ++run) {
@@ -166,7 +166,7 @@ TEST(CudaMatmul, NanComesThrough) {
     a.randomise(1), b.randomise(2);
     a.set(2 * 9 + 8, NAN);
     expect_parity(
-        {out, a, b}, [](Backend& on, const Tensors& t) { on.matmul({.out = t[0], .a = t[1], .b = t[2]}); }, 200);
+        {out, a, b}, [](Backend& on, const Tensors& t) { on.run(Matmul{.out = t[0], .a = t[1], .b = t[2]}); }, 200);
   });
 }
 

@@ -16,7 +16,7 @@ TEST(CudaParity, Fill) {
     for (int64_t gap : kGaps)
       for (double value : {0.0, -3.0, 1.5})
         expect_parity(
-            {TestBuffer(dtype, 5, 67, 67 + gap)}, [=](Backend& b, const Tensors& t) { b.fill(t[0], value); }, 0);
+            {TestBuffer(dtype, 5, 67, 67 + gap)}, [=](Backend& b, const Tensors& t) { b.run(Fill{t[0], value}); }, 0);
 }
 
 TEST(CudaParity, CopyConverts) {
@@ -28,7 +28,7 @@ TEST(CudaParity, CopyConverts) {
           TestBuffer x(from, N, C, C + gap), out(to, N, C, C + 2 * gap);
           x.randomise(1);
           x.set(0, from == to ? NAN : 1 + 0x1p-8);  // a tie
-          expect_parity({out, x}, [](Backend& b, const Tensors& t) { b.copy(t[0], t[1]); }, 0);
+          expect_parity({out, x}, [](Backend& b, const Tensors& t) { b.run(Copy{t[0], t[1]}); }, 0);
         }
 }
 
@@ -37,8 +37,8 @@ TEST(CudaParity, RandomNumbersAreTheSameBits) {
   for_device_types([](DType dtype) {
     const std::vector<TestBuffer> buffers = {TestBuffer(dtype, 7, 13, 20), TestBuffer(dtype, Shape{1001})};
     const DeviceOp op = [](Backend& b, const Tensors& t) {
-      b.random_uniform(t[0], 5, 6, -2, 3);
-      b.random_normal(t[1], 5, 7, 0.5, 0.02);
+      b.run(RandomUniform{t[0], 5, 6, -2, 3});
+      b.run(RandomNormal{t[1], 5, 7, 0.5, 0.02});
     };
     EXPECT_TRUE(after(cuda_backend(), buffers, op) == after(cpu_backend(), buffers, op));
   });
@@ -53,11 +53,11 @@ TEST(CudaParity, Activations) {
         for (int64_t gap : kGaps) {
           TestBuffer x(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap), out(dtype, N, C), d_x(dtype, N, C);
           x.randomise(1, 2), d_out.randomise(2);
-          expect_parity({x, out}, [=](Backend& b, const Tensors& t) { b.activation_forward(kind, t[1], t[0]); }, 100);
+          expect_parity({x, out}, [=](Backend& b, const Tensors& t) { b.run(ActivationForward{kind, t[1], t[0]}); }, 100);
           expect_parity({x, d_out, d_x},
-                        [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[2], t[1], t[0], {}); }, 400);
+                        [=](Backend& b, const Tensors& t) { b.run(ActivationBackward{kind, t[2], t[1], t[0], {}}); }, 400);
           expect_parity(
-              {x, d_out}, [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[1], t[1], t[0], t[0]); },
+              {x, d_out}, [=](Backend& b, const Tensors& t) { b.run(ActivationBackward{kind, t[1], t[1], t[0], t[0]}); },
               400);
         }
   });
@@ -71,7 +71,7 @@ TEST(CudaParity, ActivationsAtTheEnds) {
     for (int i = 0; i < 6; ++i) x.set(i, values[i]), d.set(i, 1);
     for (Activation kind : kActivations)
       expect_parity({x, out, d},
-                    [=](Backend& b, const Tensors& t) { b.activation_backward(kind, t[2], t[2], t[0], t[1]); }, 1);
+                    [=](Backend& b, const Tensors& t) { b.run(ActivationBackward{kind, t[2], t[2], t[0], t[1]}); }, 1);
   });
 }
 
@@ -83,9 +83,9 @@ TEST(CudaParity, Swiglu) {
       for (int64_t gap : kGaps) {
         TestBuffer x(dtype, N, 2 * F, 2 * F + gap), d_out(dtype, N, F, F + 2 * gap), out(dtype, N, F), d_x(dtype, N, 2 * F);
         x.randomise(1, 2), d_out.randomise(2);
-        expect_parity({x, out}, [](Backend& b, const Tensors& t) { b.swiglu_forward(t[1], t[0]); }, 1000);
-        expect_parity({x, d_out, d_x}, [](Backend& b, const Tensors& t) { b.swiglu_backward(t[2], t[1], t[0], {}); }, 1000);
-        expect_parity({x, d_out}, [](Backend& b, const Tensors& t) { b.swiglu_backward(t[0], t[1], t[0], t[1]); }, 1000);
+        expect_parity({x, out}, [](Backend& b, const Tensors& t) { b.run(SwigluForward{t[1], t[0]}); }, 1000);
+        expect_parity({x, d_out, d_x}, [](Backend& b, const Tensors& t) { b.run(SwigluBackward{t[2], t[1], t[0], {}}); }, 1000);
+        expect_parity({x, d_out}, [](Backend& b, const Tensors& t) { b.run(SwigluBackward{t[0], t[1], t[0], t[1]}); }, 1000);
       }
   });
 }
@@ -102,12 +102,12 @@ TEST(CudaParity, HeadNorms) {
         TestBuffer x(dtype, N, C, C + gap), out(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap), d_x(dtype, N, C);
         TestBuffer gain(DType::kF32, Shape{D}), d_gain = gain;
         x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4);
-        expect_parity({x, out, gain}, [](Backend& b, const Tensors& t) { b.head_norm_forward({1e-3, t[0], t[1], t[2]}); }, 400);
+        expect_parity({x, out, gain}, [](Backend& b, const Tensors& t) { b.run(HeadNormForward{1e-3, t[0], t[1], t[2]}); }, 400);
         for (bool in_place : {false, true})
           expect_parity({x, d_out, d_x, gain, d_gain}, [=, D = D](Backend& b, const Tensors& t) {
-            const Arena workspace(b, size_t(b.norm_workspace(D)) * sizeof(float));
-            b.head_norm_backward({{1e-3, t[0], {}, t[3]}, t[1], in_place ? t[1] : t[2], t[4], gap > 0,
-                                  workspace.at(0, DType::kF32, {b.norm_workspace(D)})});
+            const Arena workspace(b, size_t(b.workspace<NormBackward>({D})) * sizeof(float));
+            b.run(HeadNormBackward{{1e-3, t[0], {}, t[3]}, t[1], in_place ? t[1] : t[2], t[4], gap > 0,
+                                  workspace.at(0, DType::kF32, {b.workspace<NormBackward>({D})})});
           }, 4000 + 30 * double(N * H));
       }
   });
@@ -123,7 +123,7 @@ TEST(CudaParity, Rope) {
           TestBuffer x(dtype, B * T, H * D, H * D + gap), table(DType::kF32, T + 8, D);
           x.randomise(1), table.randomise(2);
           expect_parity({x, table}, [=, T = T](Backend& b, const Tensors& t) {
-            b.rope({.x = t[0], .table = t[1], .T = T, .first_position = gap, .inverse = inverse});
+            b.run(Rope{.x = t[0], .table = t[1], .T = T, .first_position = gap, .inverse = inverse});
           }, 100);
         }
   });
@@ -142,12 +142,12 @@ TEST(CudaParity, Gates) {
           TestBuffer d_out(dtype, N, C, C + gap), d_x(dtype, N, C, C + gap), d_logits(dtype, N, G, G + gap);
           x.randomise(1), logits.randomise(2, 2), d_out.randomise(3);
           const auto forward = [grain, H = H](const Tensors& t) { return GateForward{grain, H, t[0], t[1], t[2]}; };
-          expect_parity({x, logits, out}, [=](Backend& b, const Tensors& t) { b.gate_forward(forward(t)); }, 40);
+          expect_parity({x, logits, out}, [=](Backend& b, const Tensors& t) { b.run(forward(t)); }, 40);
           expect_parity({x, logits, out, d_out, d_x, d_logits},
-                        [=](Backend& b, const Tensors& t) { b.gate_backward({forward(t), t[3], t[4], t[5]}); },
+                        [=](Backend& b, const Tensors& t) { b.run(GateBackward{forward(t), t[3], t[4], t[5]}); },
                         double(D) * 10 + 40);
           expect_parity({x, logits, out, d_out, d_logits},
-                        [=](Backend& b, const Tensors& t) { b.gate_backward({forward(t), t[3], t[3], t[4]}); },
+                        [=](Backend& b, const Tensors& t) { b.run(GateBackward{forward(t), t[3], t[3], t[4]}); },
                         double(D) * 10 + 40);
         }
   });
@@ -161,7 +161,7 @@ TEST(CudaParity, GroupNorms) {
       for (int64_t gap : kGaps) {
         TestBuffer x(dtype, N, G * D, G * D + gap), out(DType::kF32, N, G, G + gap);
         x.randomise(1);
-        expect_parity({x, out}, [G = G](Backend& b, const Tensors& t) { b.group_norms(t[1], t[0], G); }, double(D));
+        expect_parity({x, out}, [G = G](Backend& b, const Tensors& t) { b.run(GroupNorms{t[1], t[0], G}); }, double(D));
       }
   });
 }
@@ -191,7 +191,7 @@ struct NormCase {
     return args;
   }
   void run(Backend& b, const Tensors& t, bool add, bool accumulate) const {
-    b.norm_forward(forward(t));
+    b.run(forward(t));
     NormBackward args;
     args.forward = forward(t);
     if (with_delta) args.forward.x = t[2], args.forward.delta = args.forward.sum = {};
@@ -202,10 +202,10 @@ struct NormCase {
     if (with_bias) args.d_bias = t[10];
     args.accumulate = accumulate;
     const int64_t C = args.d_x.cols();
-    const Arena workspace(b, size_t(b.norm_workspace(C)) * sizeof(float));
-    args.workspace = workspace.at(0, DType::kF32, {b.norm_workspace(C)});
-    b.norm_backward(args);
-    b.bias_gradient(t[4], t[7], accumulate, args.workspace);
+    const Arena workspace(b, size_t(b.workspace<NormBackward>({C})) * sizeof(float));
+    args.workspace = workspace.at(0, DType::kF32, {b.workspace<NormBackward>({C})});
+    b.run(args);
+    b.run(BiasGradient{t[4], t[7], accumulate, args.workspace});
   }
 };
 
@@ -251,8 +251,8 @@ TEST(CudaParity, BiasGradientOfSlices) {
         TestBuffer d_out(dtype, N, C + 9), d_bias(DType::kF32, Shape{C});
         d_out.randomise(1), d_bias.randomise(2);
         expect_parity({d_out, d_bias}, [=, C = C](Backend& b, const Tensors& t) {
-          const Arena workspace(b, size_t(b.norm_workspace(C)) * sizeof(float));
-          b.bias_gradient(t[1], t[0].columns(5, C), accumulate, workspace.at(0, DType::kF32, {b.norm_workspace(C)}));
+          const Arena workspace(b, size_t(b.workspace<NormBackward>({C})) * sizeof(float));
+          b.run(BiasGradient{t[1], t[0].columns(5, C), accumulate, workspace.at(0, DType::kF32, {b.workspace<NormBackward>({C})})});
         }, 2.0 * double(N));
       }
   });
@@ -272,7 +272,7 @@ TEST(CudaParity, Losses) {
           if (N > 4) logits.set(4 * V + V / 2, NAN), logits.set(2 * V, -INFINITY);
           if (N > 60) logits.set(60 * V + 3, INFINITY);
           expect_parity({losses, logits, targets}, [=](Backend& b, const Tensors& t) {
-            b.cross_entropy(t[0], t[1], t[2], grad_scale);
+            b.run(CrossEntropy{t[0], t[1], t[2], grad_scale});
           }, 100);
         }
   });
@@ -283,7 +283,7 @@ TEST(CudaParity, ATargetBeyondTheVocabularyGivesANan) {
   TestBuffer logits(DType::kF32, 2, 10), losses(DType::kF32, Shape{2}), targets(DType::kI32, Shape{2});
   targets.set(0, 10);
   const auto got = after(cuda_backend(), {losses, logits, targets},
-                         [](Backend& b, const Tensors& t) { b.cross_entropy(t[0], t[1], t[2], 1); });
+                         [](Backend& b, const Tensors& t) { b.run(CrossEntropy{t[0], t[1], t[2], 1}); });
   EXPECT_TRUE(std::isnan(got[0].at(0)));
   EXPECT_NEAR(got[0].at(1), std::log(10), 1e-6);
 }
@@ -303,10 +303,10 @@ TEST(CudaParity, Embedding) {
         act.randomise(1), tokens.randomise_indices(2, V), table.randomise(3), positions.randomise(4);
         d_table.randomise(5), d_positions.randomise(6);
         expect_parity({act, tokens, table, positions}, [=, T = T](Backend& b, const Tensors& t) {
-          b.embedding_forward(t[0], t[1], t[2], flags ? t[3] : Tensor{}, T);
+          b.run(EmbeddingForward{t[0], t[1], t[2], flags ? t[3] : Tensor{}, T});
         }, 8);
         expect_parity({d_table, d_positions, act, tokens}, [=, T = T](Backend& b, const Tensors& t) {
-          b.embedding_backward(t[0], flags ? t[1] : Tensor{}, t[2], t[3], T, flags & 1, flags & 2);
+          b.run(EmbeddingBackward{t[0], flags ? t[1] : Tensor{}, t[2], t[3], T, bool(flags & 1), bool(flags & 2)});
         }, 8.0 * double(N));
       }
   });
@@ -318,8 +318,8 @@ TEST(CudaParity, TokensBeyondTheTableAreHarmless) {
   table.randomise(1);
   tokens.set(0, 4), tokens.set(1, -1), tokens.set(2, 2);
   const auto got = after(cuda_backend(), {act, tokens, table, d_table}, [](Backend& b, const Tensors& t) {
-    b.embedding_forward(t[0], t[1], t[2], {}, 3);
-    b.embedding_backward(t[3], {}, t[0], t[1], 3, false, false);
+    b.run(EmbeddingForward{t[0], t[1], t[2], {}, 3});
+    b.run(EmbeddingBackward{t[3], {}, t[0], t[1], 3, false, false});
   });
   EXPECT_TRUE(std::isnan(got[0].at(0, 0)) && std::isnan(got[0].at(1, 4)));
   for (int64_t c = 0; c < 5; ++c) EXPECT_EQ(got[0].at(2, c), table.at(2, c));
@@ -350,12 +350,12 @@ TEST(CudaParity, Optimizers) {
           return out;
         };
         const auto adamw = [&](Backend& b, const Tensors& t) {
-          b.adamw_update(range(t, true, true), {1e-2, 0.9, 0.95, 1e-8, 3, 0.5});
+          b.run(AdamWUpdate{range(t, true, true), {1e-2, 0.9, 0.95, 1e-8, 3, 0.5}});
         };
         expect_parity(buffers, adamw, 8);
         for (double momentum : {0.0, 0.9})
           expect_parity(buffers, [&](Backend& b, const Tensors& t) {
-            b.sgd_update(range(t, momentum != 0, false), {1e-2, momentum, 0.5});
+            b.run(SgdUpdate{range(t, momentum != 0, false), {1e-2, momentum, 0.5}});
           }, 8);
       }
     }
@@ -369,13 +369,13 @@ TEST(CudaParity, Muon) {
       TestBuffer grad(DType::kF32, R, C), momentum = grad, out(dtype, R, C);
       grad.randomise(1), momentum.randomise(2);
       expect_parity({grad, momentum, out},
-                    [](Backend& b, const Tensors& t) { b.muon_momentum({t[0], t[1], t[2], 0.95, 0.5}); }, 32);
+                    [](Backend& b, const Tensors& t) { b.run(MuonMomentum{t[0], t[1], t[2], 0.95, 0.5}); }, 32);
     }
     for (int64_t n : {1, 20, 64, 257}) {
       TestBuffer x(dtype, n, n), y = x, out = x;
       x.randomise(1), y.randomise(2);
-      expect_parity({out, x, y}, [](Backend& b, const Tensors& t) { b.matrix_sum({t[0], t[1], t[2], 3.4, -4.8, 2}); }, 64);
-      expect_parity({x, y}, [](Backend& b, const Tensors& t) { b.matrix_sum({t[0], t[0], t[1], 3.4, -4.8, 2}); }, 64);
+      expect_parity({out, x, y}, [](Backend& b, const Tensors& t) { b.run(MatrixSum{t[0], t[1], t[2], 3.4, -4.8, 2}); }, 64);
+      expect_parity({x, y}, [](Backend& b, const Tensors& t) { b.run(MatrixSum{t[0], t[0], t[1], 3.4, -4.8, 2}); }, 64);
     }
   });
 }
@@ -390,14 +390,14 @@ TEST(CudaParity, Sums) {
       for (int64_t i = 0; i < n; ++i) size += std::fabs(x.at(i)), square_size += x.at(i) * x.at(i);
       for (int run : {0, 1})
         after(cuda_backend(), {x}, [&](Backend& b, const Tensors& t) {
-          sums[run] = b.sum(t[0].columns(n / 3, n - n / 3));
-          squares[run] = b.sum_of_squares(t[0]);
+          sums[run] = b.run(Sum{t[0].columns(n / 3, n - n / 3)});
+          squares[run] = b.run(SumOfSquares{t[0]});
         });
       EXPECT_EQ(sums[0], sums[1]);
       EXPECT_EQ(squares[0], squares[1]);
       after(cpu_backend(), {x}, [&](Backend& b, const Tensors& t) {  // blocks of 1024 are added up in fp32 there
-        EXPECT_NEAR(sums[0], b.sum(t[0].columns(n / 3, n - n / 3)), 1024 * 0x1p-24 * size);
-        EXPECT_NEAR(squares[0], b.sum_of_squares(t[0]), 1024 * 0x1p-24 * square_size);
+        EXPECT_NEAR(sums[0], b.run(Sum{t[0].columns(n / 3, n - n / 3)}), 1024 * 0x1p-24 * size);
+        EXPECT_NEAR(squares[0], b.run(SumOfSquares{t[0]}), 1024 * 0x1p-24 * square_size);
       });
     }
   });

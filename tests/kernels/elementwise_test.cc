@@ -32,7 +32,7 @@ TEST(Elementwise, CopyConvertsBetweenAllTypes) {
       for (int64_t gap : {0, 5}) {
         TestBuffer x(from, 19, 67, 67 + gap), out(to, 19, 67, 67 + gap);
         x.randomise(1);
-        isa.copy(out, x);
+        isa.run(Copy{out, x});
         for (int64_t i = 0; i < x.size(); ++i) {
           TestBuffer rounded(to, 1, 1);
           rounded.set(0, x.at(i));
@@ -48,7 +48,7 @@ TEST(Elementwise, Bf16RoundsToNearestEvenAndKeepsNonFinite) {
     TestBuffer x(DType::kF32, 1, 16), out(DType::kBF16, 1, 16);
     const double values[] = {1 + 0x1p-8, 1 + 3 * 0x1p-8, 1 + 0x1p-8 + 0x1p-20, NAN, INFINITY, -INFINITY, 3.4e38, -0.0};
     for (int i = 0; i < 8; ++i) x.set(i, values[i]);
-    isa->copy(out, x);
+    isa->run(Copy{out, x});
     EXPECT_EQ(out.at(0), 1.0);
     EXPECT_EQ(out.at(1), 1 + 0x1p-6);
     EXPECT_EQ(out.at(2), 1 + 0x1p-7);
@@ -67,8 +67,8 @@ TEST(Elementwise, ActivationsAndTheirGradients) {
         for (bool again : {false, true}) {
           TestBuffer x(dtype, N, C), out(dtype, N, C), d_out(dtype, N, C), d_x(dtype, N, C), out2(dtype, N, C);
           x.randomise(1, 2), d_out.randomise(2);
-          isa.activation_forward(kind, out, x);
-          isa.activation_backward(kind, d_x, d_out, x, again ? out2.tensor() : Tensor{});
+          isa.run(ActivationForward{kind, out, x});
+          isa.run(ActivationBackward{kind, d_x, d_out, x, again ? out2.tensor() : Tensor{}});
           for (int64_t i = 0; i < x.size(); ++i) {
             const double magnitude = 1 + std::fabs(x.at(i)), d = d_out.at(i);
             ASSERT_TRUE(near_value(out.at(i), activation(kind, x.at(i)), dtype, magnitude * magnitude, 8)) << x.at(i);
@@ -85,8 +85,8 @@ TEST(Elementwise, ActivationsWorkInPlaceAndOnSlices) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     TestBuffer x(dtype, 9, 21, 40), d_out(dtype, 9, 21, 30), d_x(dtype, 9, 21), out(dtype, 9, 21);
     x.randomise(1), d_out.randomise(2);
-    isa.activation_backward(Activation::kGelu, d_x, d_out, x, out);
-    isa.activation_backward(Activation::kGelu, d_out, d_out, x, x);
+    isa.run(ActivationBackward{Activation::kGelu, d_x, d_out, x, out});
+    isa.run(ActivationBackward{Activation::kGelu, d_out, d_out, x, x});
     for (int64_t i = 0; i < x.size(); ++i) {
       EXPECT_EQ(d_out.at(i), d_x.at(i));
       EXPECT_EQ(x.at(i), out.at(i));
@@ -101,8 +101,8 @@ TEST(Elementwise, ActivationsAtTheEnds) {
     const double values[] = {NAN, 100, -100, 0};
     for (Activation kind : kActivations) {
       for (int i = 0; i < 4; ++i) x.set(i, values[i]), d.set(i, 1);
-      isa.activation_forward(kind, out, x);
-      isa.activation_backward(kind, d, d, x, {});
+      isa.run(ActivationForward{kind, out, x});
+      isa.run(ActivationBackward{kind, d, d, x, {}});
       EXPECT_TRUE(std::isnan(out.at(0)));
       const bool squared = kind == Activation::kReluSquared;
       TestBuffer large(dtype, 1, 1);
@@ -124,7 +124,7 @@ TEST(Elementwise, GeluErfAllAlongTheLine) {
     constexpr int64_t kPoints = 4001;
     TestBuffer x(dtype, 1, kPoints), out(dtype, 1, kPoints);
     for (int64_t i = 0; i < kPoints; ++i) x.set(i, double(i - kPoints / 2) / 200);
-    isa.activation_forward(Activation::kGeluErf, out, x);
+    isa.run(ActivationForward{Activation::kGeluErf, out, x});
     const double bound = dtype == DType::kF64 ? 1e-15 : dtype == DType::kF32 ? 2e-7 : 0x1p-8;
     for (int64_t i = 0; i < kPoints; ++i) {
       const double expected = activation(Activation::kGeluErf, x.at(i));
@@ -140,8 +140,8 @@ TEST(Elementwise, SwigluAndItsGradients) {
       TestBuffer x(dtype, N, 2 * F, 2 * F + 5), d_out(dtype, N, F, F + 3), out(dtype, N, F), again(dtype, N, F, F + 1);
       TestBuffer d_x(dtype, N, 2 * F);
       x.randomise(1, 2), d_out.randomise(2);
-      isa.swiglu_forward(out, x);
-      isa.swiglu_backward(d_x, d_out, x, again);
+      isa.run(SwigluForward{out, x});
+      isa.run(SwigluBackward{d_x, d_out, x, again});
       for (int64_t n = 0; n < N; ++n)
         for (int64_t i = 0; i < F; ++i) {
           const double g = x.at(n, i), u = x.at(n, F + i), s = sigmoid(g), d = d_out.at(n, i);
@@ -153,7 +153,7 @@ TEST(Elementwise, SwigluAndItsGradients) {
         }
       EXPECT_TRUE(out.untouched() && again.untouched() && d_x.untouched());
       TestBuffer in_place = x, d = d_out;
-      isa.swiglu_backward(in_place, d, in_place, d);
+      isa.run(SwigluBackward{in_place, d, in_place, d});
       for (int64_t i = 0; i < d_x.size(); ++i) ASSERT_EQ(in_place.at(i), d_x.at(i));
       for (int64_t i = 0; i < d.size(); ++i) ASSERT_EQ(d.at(i), out.at(i));
       EXPECT_TRUE(in_place.untouched() && d.untouched());
@@ -165,9 +165,9 @@ TEST(Elementwise, SwigluGradientIsTheSlope) {
   for (const IsaKernels* isa : available_isas()) {
     TestBuffer x(DType::kF64, 3, 14), out(DType::kF64, 3, 7), d_out(DType::kF64, 3, 7), d_x(DType::kF64, 3, 14);
     x.randomise(1, 2), d_out.randomise(2);
-    isa->swiglu_backward(d_x, d_out, x, {});
+    isa->run(SwigluBackward{d_x, d_out, x, {}});
     const auto loss = [&] {
-      isa->swiglu_forward(out, x);
+      isa->run(SwigluForward{out, x});
       double total = 0;
       for (int64_t i = 0; i < out.size(); ++i) total += out.at(i) * d_out.at(i);
       return total;
@@ -193,8 +193,8 @@ TEST(Elementwise, GatesAndTheirGradients) {
       TestBuffer d_out(dtype, c.N, C, C + 3), d_x(dtype, c.N, C, C + 9), d_logits(dtype, c.N, c.logits(), c.logits() + 4);
       x.randomise(1), logits.randomise(2, 2), d_out.randomise(3);
       const GateForward forward{c.grain, c.H, x, logits, out};
-      isa.gate_forward(forward);
-      isa.gate_backward({forward, d_out, d_x, d_logits});
+      isa.run(forward);
+      isa.run(GateBackward{forward, d_out, d_x, d_logits});
       for (int64_t n = 0; n < c.N; ++n) {
         std::vector<double> want(size_t(c.logits()), 0.0), size(size_t(c.logits()), 0.0);
         for (int64_t i = 0; i < C; ++i) {
@@ -221,9 +221,9 @@ TEST(Elementwise, GateGradientIsTheSlope) {
       TestBuffer d_out(DType::kF64, c.N, 10), d_x(DType::kF64, c.N, 10), d_logits(DType::kF64, c.N, c.logits());
       x.randomise(1), logits.randomise(2), d_out.randomise(3);
       const GateForward forward{grain, c.H, x, logits, out};
-      isa->gate_backward({forward, d_out, d_x, d_logits});
+      isa->run(GateBackward{forward, d_out, d_x, d_logits});
       const auto loss = [&] {
-        isa->gate_forward(forward);
+        isa->run(forward);
         double total = 0;
         for (int64_t i = 0; i < out.size(); ++i) total += out.at(i) * d_out.at(i);
         return total;
@@ -239,9 +239,15 @@ TEST(Elementwise, ActivationGradientIsTheSlope) {
       TestBuffer x(DType::kF64, 1, 37), out(DType::kF64, 1, 37), d(DType::kF64, 1, 37);
       x.randomise(1, 2);
       for (int64_t i = 0; i < x.size(); ++i) d.set(i, 1);
-      isa->activation_backward(kind, d, d, x, {});
+      isa->run(ActivationBackward{kind, d, d, x, {}});
       for (int64_t i = 0; i < x.size(); ++i)
-        EXPECT_NEAR(d.at(i), slope(x, i, [&] { isa->activation_forward(kind, out, x); return out.at(i); }), 1e-8);
+        EXPECT_NEAR(d.at(i),
+                    slope(x, i,
+                          [&] {
+                            isa->run(ActivationForward{kind, out, x});
+                            return out.at(i);
+                          }),
+                    1e-8);
     }
 }
 
@@ -252,7 +258,7 @@ TEST(Elementwise, GroupNorms) {
     for (auto [N, G, D] : cases) {
       TestBuffer x(dtype, N, G * D, G * D + 3), out(acc, N, G);
       x.randomise(1);
-      isa.group_norms(out, x, G);
+      isa.run(GroupNorms{out, x, G});
       for (int64_t n = 0; n < N; ++n)
         for (int64_t g = 0; g < G; ++g) {
           double squares = 0;

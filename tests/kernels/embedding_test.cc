@@ -25,7 +25,7 @@ TEST(Embedding, Forward) {
     for (const Sizes& s : kSizes)
       for (bool with_positions : {false, true}) {
         EmbeddingCase t(dtype, s);
-        isa.embedding_forward(t.out, t.tokens, t.table, with_positions ? t.positions.tensor() : Tensor{}, s.T);
+        isa.run(EmbeddingForward{t.out, t.tokens, t.table, with_positions ? t.positions.tensor() : Tensor{}, s.T});
         for (int64_t n = 0; n < s.B * s.T; ++n)
           for (int64_t c = 0; c < s.C; ++c) {
             const double token = t.table.at(int64_t(t.tokens.at(n)), c), position = t.positions.at(n % s.T, c);
@@ -56,8 +56,8 @@ TEST(Embedding, Backward) {
             positions[size_t(n % s.T * s.C + c)] += t.out.at(n, c);
           }
         const TestBuffer before = t.positions;
-        isa.embedding_backward(t.table, with_positions ? t.positions.tensor() : Tensor{}, t.out, t.tokens, s.T,
-                               add_table, add_positions);
+        isa.run(EmbeddingBackward{t.table, with_positions ? t.positions.tensor() : Tensor{}, t.out, t.tokens, s.T,
+                                  add_table, add_positions});
         const double size = 4 * double(s.B * s.T);
         for (int64_t i = 0; i < t.table.size(); ++i)
           ASSERT_TRUE(near_value(t.table.at(i), table[size_t(i)], acc, size, 4)) << i;
@@ -75,7 +75,7 @@ TEST(Embedding, SameBitsWithAnyThreads) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     expect_same_with_any_threads([&] {
       EmbeddingCase t(dtype, {8, 32, 11, 130, 32});
-      isa.embedding_backward(t.table, t.positions, t.out, t.tokens, 32, false, true);
+      isa.run(EmbeddingBackward{t.table, t.positions, t.out, t.tokens, 32, false, true});
       return std::vector<TestBuffer>{t.table, t.positions};
     });
   });
@@ -86,8 +86,9 @@ TEST(Embedding, ATokenBeyondTheTableIsRefused) {
   for (double bad : {-1.0, 4.0}) {
     EmbeddingCase t(DType::kF32, {3, 5, 4, 7, 5});
     t.tokens.set(7, bad);
-    EXPECT_THROW(backend->embedding_forward(t.out, t.tokens, t.table, t.positions, 5), std::logic_error);
-    EXPECT_THROW(backend->embedding_backward(t.table, t.positions, t.out, t.tokens, 5, false, false), std::logic_error);
+    EXPECT_THROW(backend->run(EmbeddingForward{t.out, t.tokens, t.table, t.positions, 5}), std::logic_error);
+    EXPECT_THROW(backend->run(EmbeddingBackward{t.table, t.positions, t.out, t.tokens, 5, false, false}),
+                 std::logic_error);
   }
 }
 

@@ -24,8 +24,8 @@ TEST(Heads, NormAndItsGradients) {
         x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4), workspace.randomise(5);
         const TestBuffer before = d_gain;
         const HeadNormForward forward{kEpsilon, x, out, gain};
-        isa.head_norm_forward(forward);
-        isa.head_norm_backward({forward, d_out, d_x, d_gain, accumulate, workspace});
+        isa.run(forward);
+        isa.run(HeadNormBackward{forward, d_out, d_x, d_gain, accumulate, workspace});
         std::vector<double> want(size_t(c.D)), size(size_t(c.D));
         for (int64_t d = 0; d < c.D; ++d)
           want[size_t(d)] = accumulate ? before.at(d) : 0, size[size_t(d)] = std::fabs(want[size_t(d)]) + 1;
@@ -51,8 +51,8 @@ TEST(Heads, NormAndItsGradients) {
           ASSERT_TRUE(near_value(d_gain.at(d), want[size_t(d)], acc, size[size_t(d)], 30 + double(c.H * c.N) / 8));
         EXPECT_TRUE(out.untouched() && d_x.untouched() && d_gain.untouched() && workspace.untouched());
         TestBuffer in_place = x, d_in_place = d_out, again = d_gain;
-        isa.head_norm_forward({kEpsilon, in_place, in_place, gain});
-        isa.head_norm_backward({forward, d_in_place, d_in_place, again, false, workspace});
+        isa.run(HeadNormForward{kEpsilon, in_place, in_place, gain});
+        isa.run(HeadNormBackward{forward, d_in_place, d_in_place, again, false, workspace});
         for (int64_t i = 0; i < x.size(); ++i) {
           ASSERT_EQ(in_place.at(i), out.at(i));
           ASSERT_EQ(d_in_place.at(i), d_x.at(i));
@@ -67,9 +67,9 @@ TEST(Heads, NormGradientsAreTheSlopes) {
     TestBuffer gain(DType::kF64, Shape{5}), d_gain(DType::kF64, Shape{5}), workspace(DType::kF32, Shape{640});
     x.randomise(1), d_out.randomise(2), gain.randomise(3);
     const HeadNormForward forward{kEpsilon, x, out, gain};
-    isa->head_norm_backward({forward, d_out, d_x, d_gain, false, workspace});
+    isa->run(HeadNormBackward{forward, d_out, d_x, d_gain, false, workspace});
     const auto loss = [&] {
-      isa->head_norm_forward(forward);
+      isa->run(forward);
       double total = 0;
       for (int64_t i = 0; i < out.size(); ++i) total += out.at(i) * d_out.at(i);
       return total;
@@ -85,8 +85,8 @@ TEST(Heads, SameBitsWithAnyThreads) {
       TestBuffer x(dtype, 301, 96), d(dtype, 301, 96), gain(accumulator_of(dtype), Shape{32}), d_gain = gain;
       TestBuffer workspace(DType::kF32, Shape{kWorkspacePerColumn * 32});
       x.randomise(1), d.randomise(2), gain.randomise(3);
-      isa.head_norm_backward({{kEpsilon, x, {}, gain}, d, d, d_gain, false, workspace});
-      isa.head_norm_forward({kEpsilon, x, x, gain});
+      isa.run(HeadNormBackward{{kEpsilon, x, {}, gain}, d, d, d_gain, false, workspace});
+      isa.run(HeadNormForward{kEpsilon, x, x, gain});
       return std::vector<TestBuffer>{x, d, d_gain};
     });
   });
@@ -118,7 +118,7 @@ TEST(Heads, RopeTurnsPairs) {
           TestBuffer x(dtype, c.B * c.T, C, C + 5);
           x.randomise(1);
           const TestBuffer before = x, table = table_of(dtype, c.T + first, c.D);
-          isa.rope({.x = x, .table = table, .T = c.T, .first_position = first, .inverse = inverse});
+          isa.run(Rope{.x = x, .table = table, .T = c.T, .first_position = first, .inverse = inverse});
           for (int64_t n = 0; n < c.B * c.T; ++n)
             for (int64_t i = 0; i < C; ++i) {
               const int64_t d = i % c.D, pair = d % half, p = first + n % c.T;
@@ -140,7 +140,7 @@ TEST(Heads, RopedScoresDependOnDistances) {
     const TestBuffer table = table_of(DType::kF64, T, D);
     for (int64_t i = 0; i < T * D; ++i) q.set(i, std::sin(double(i % D))), k.set(i, std::cos(double(3 * (i % D))));
     const TestBuffer before = q;
-    for (const TestBuffer* x : {&q, &k}) isa->rope({.x = *x, .table = table, .T = T});
+    for (const TestBuffer* x : {&q, &k}) isa->run(Rope{.x = *x, .table = table, .T = T});
     const auto score = [&](int64_t a, int64_t b) {
       double dot = 0;
       for (int64_t i = 0; i < D; ++i) dot += q.at(a, i) * k.at(b, i);
@@ -149,7 +149,7 @@ TEST(Heads, RopedScoresDependOnDistances) {
     for (int64_t a = 1; a < T; ++a)
       for (int64_t b = 1; b < T; ++b) EXPECT_NEAR(score(a, b), score(a - 1, b - 1), 1e-14);
     EXPECT_GT(std::fabs(score(0, 5) - score(0, 0)), 0.1);
-    isa->rope({.x = q, .table = table, .T = T, .inverse = true});
+    isa->run(Rope{.x = q, .table = table, .T = T, .inverse = true});
     for (int64_t i = 0; i < T * D; ++i) EXPECT_NEAR(q.at(i), before.at(i), 1e-15);
   }
 }

@@ -11,7 +11,7 @@ struct LossCase {
     logits.randomise(1, scale);
     targets.randomise_indices(2, V);
   }
-  void run(const IsaKernels& isa, double grad_scale) { isa.cross_entropy(losses, logits, targets, grad_scale); }
+  void run(const IsaKernels& isa, double grad_scale) { isa.run(CrossEntropy{losses, logits, targets, grad_scale}); }
 };
 
 struct Row {
@@ -117,7 +117,7 @@ TEST(Loss, ATargetBeyondTheVocabularyIsRefused) {
   LossCase t(DType::kF32, 4, 10);
   t.targets.set(2, 10);
   const auto backend = make_cpu_backend();
-  EXPECT_THROW(backend->cross_entropy(t.losses, t.logits, t.targets, 1), std::logic_error);
+  EXPECT_THROW(backend->run(CrossEntropy{t.losses, t.logits, t.targets, 1}), std::logic_error);
 }
 
 }  // namespace

@@ -18,7 +18,7 @@ struct Types {
 const Types kTypes[] = {
     {DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32}, {DType::kF64, DType::kF64}};
 
-using Matmul = void (*)(const MatmulArgs&);
+using MatmulKernel = std::function<void(const Matmul&)>;
 
 struct Element {
   double value, magnitude;  // the sum, and that of its terms' sizes
@@ -44,15 +44,15 @@ class Product {
   }
 
   // (K + 2) roundings in the accumulator and one of the stored result.
-  void check(Matmul matmul) const {
+  void check(const MatmulKernel& matmul) const {
     TestBuffer out = out_;
-    MatmulArgs args{.out = out,
-                    .a = a_,
-                    .b = b_,
-                    .transpose_a = transpose_a_,
-                    .transpose_b = transpose_b_,
-                    .accumulate = accumulate_,
-                    .bias = {}};
+    Matmul args{.out = out,
+                .a = a_,
+                .b = b_,
+                .transpose_a = transpose_a_,
+                .transpose_b = transpose_b_,
+                .accumulate = accumulate_,
+                .bias = {}};
     if (with_bias_) args.bias = bias_;
     matmul(args);
     EXPECT_TRUE(out.untouched());
@@ -96,7 +96,7 @@ TEST(Matmul, IsThePlainSum) {
         product.check(cpu_matmul);
         for (const IsaKernels* isa : available_isas()) {
           SCOPED_TRACE(isa->name);
-          product.check(isa->matmul);
+          product.check([&](const Matmul& op) { isa->run(op); });
         }
       }
 }
@@ -106,7 +106,7 @@ TEST(Matmul, ThreadsDoNotChangeOurOwnKernel) {
     TestBuffer a(act, 130, 70), b(act, 70, 200), out(act, 130, 200);
     a.randomise(1), b.randomise(2);
     expect_same_with_any_threads([&] {
-      isa.matmul({.out = out, .a = a, .b = b, .bias = {}});
+      isa.run(Matmul{.out = out, .a = a, .b = b, .bias = {}});
       return out;
     });
   });
@@ -117,8 +117,9 @@ TEST(Matmul, NaNComesThrough) {
     TestBuffer a(act, 5, 9), b(act, 9, 6), out(act, 5, 6);
     a.randomise(1), b.randomise(2);
     a.set(2 * 9 + 8, std::nan(""));
-    const MatmulArgs args{.out = out, .a = a, .b = b, .bias = {}};
-    for (const Matmul matmul : {Matmul(cpu_matmul), isa_kernels().matmul}) {
+    const Matmul args{.out = out, .a = a, .b = b, .bias = {}};
+    for (const MatmulKernel& matmul :
+         {MatmulKernel(cpu_matmul), MatmulKernel([](const Matmul& op) { isa_kernels().run(op); })}) {
       matmul(args);
       for (int64_t i = 0; i < out.size(); ++i) EXPECT_EQ(std::isnan(out.at(i)), i / 6 == 2) << name_of(act) << " " << i;
     }
@@ -135,11 +136,11 @@ TEST(Matmul, HeadsReadTheirOwnSlices) {
   for (int64_t row = 0; row < heads * out; ++row)
     for (int64_t col = 0; col < heads * in; ++col)
       whole.set(row * heads * in + col, col / in == row / out ? weight.at(row * in + col % in) : 0);
-  backend->head_matmul({{.out = got, .a = x, .b = weight, .transpose_b = true, .bias = bias}, heads});
-  backend->matmul({.out = want, .a = x, .b = whole, .transpose_b = true, .bias = bias});
+  backend->run(HeadMatmul{{.out = got, .a = x, .b = weight, .transpose_b = true, .bias = bias}, heads});
+  backend->run(Matmul{.out = want, .a = x, .b = whole, .transpose_b = true, .bias = bias});
   for (int64_t i = 0; i < got.size(); ++i) EXPECT_NEAR(got.at(i), want.at(i), 1e-5) << i;
   TestBuffer narrow(DType::kF32, rows, heads * in - 1);
-  EXPECT_THROW(backend->head_matmul({{.out = got, .a = narrow, .b = weight, .transpose_b = true, .bias = {}}, heads}),
+  EXPECT_THROW(backend->run(HeadMatmul{{.out = got, .a = narrow, .b = weight, .transpose_b = true, .bias = {}}, heads}),
                std::logic_error);
 }
 

@@ -81,7 +81,7 @@ TEST(Norm, Forward) {
       for (int flags = 0; flags < 6; ++flags) {
         NormCase t(dtype, N, C, flags & 1, kKinds[flags / 2].second);
         t.kind = kKinds[flags / 2].first;
-        isa.norm_forward(t.forward());
+        isa.run(t.forward());
         for (int64_t n = 0; n < N; ++n) {
           const RowStats want = stats_of(t.input(), n, t.kind);
           ASSERT_TRUE(near_value(t.stats.at(n, 0), want.mean, accumulator_of(dtype), 8, 4));
@@ -103,10 +103,10 @@ TEST(Norm, Forward) {
 TEST(Norm, TheSumMayReplaceX) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     NormCase apart(dtype, 11, 37, true, true), in_place(dtype, 11, 37, true, true);
-    isa.norm_forward(apart.forward());
+    isa.run(apart.forward());
     NormForward args = in_place.forward();
     args.sum = args.x;
-    isa.norm_forward(args);
+    isa.run(args);
     EXPECT_TRUE(in_place.x == apart.sum);
     EXPECT_TRUE(in_place.out == apart.out);
   });
@@ -116,7 +116,7 @@ TEST(Norm, SurvivesALargeMean) {
   for (const IsaKernels* isa : available_isas()) {
     NormCase t(DType::kF32, 4, 768, false, false);
     for (int64_t i = 0; i < t.x.size(); ++i) t.x.set(i, t.x.at(i) + 1000);
-    isa->norm_forward(t.forward());
+    isa->run(t.forward());
     for (int64_t n = 0; n < 4; ++n) EXPECT_NEAR(t.stats.at(n, 1), stats_of(t.x, n, t.kind).rstd, 1e-5);
   }
 }
@@ -159,10 +159,10 @@ TEST(Norm, Backward) {
         NormCase t(dtype, N, C, flags & 1, kKinds[flags / 8].second);
         t.kind = kKinds[flags / 8].first;
         const bool add = flags & 2, accumulate = flags & 4;
-        isa.norm_forward(t.forward());
+        isa.run(t.forward());
         const Expected want = backward_of(t);
         const TestBuffer d_x = t.d_x, d_gain = t.d_gain, d_bias = t.d_bias;
-        isa.norm_backward(t.backward(add, accumulate));
+        isa.run(t.backward(add, accumulate));
         for (int64_t i = 0; i < t.x.size(); ++i) {
           const double before = add ? d_x.at(i) : 0;
           ASSERT_TRUE(near_value(t.d_x.at(i), want.d_x[size_t(i)] + before, dtype, want.size_x[size_t(i)] + 1, 40));
@@ -185,13 +185,13 @@ TEST(Norm, GradientsAreTheSlopes) {
       NormCase t(DType::kF64, 5, 19, false, with_bias);
       t.kind = kind;
       const auto loss = [&] {
-        isa->norm_forward(t.forward());
+        isa->run(t.forward());
         double total = 0;
         for (int64_t i = 0; i < t.out.size(); ++i) total += t.out.at(i) * t.d_out.at(i);
         return total;
       };
       loss();
-      isa->norm_backward(t.backward(false, false));
+      isa->run(t.backward(false, false));
       for (int64_t i = 0; i < t.x.size(); ++i) EXPECT_NEAR(t.d_x.at(i), slope(t.x, i, loss), 1e-8);
       for (int64_t c = 0; c < 19; ++c) {
         EXPECT_NEAR(t.d_gain.at(c), slope(t.gain, c, loss), 1e-8);
@@ -206,8 +206,8 @@ TEST(Norm, ANanSpoilsItsRowAndNoOther) {
     for (int64_t place : {0, 20, 32}) {
       NormCase t(dtype, 3, 33, false, true);
       t.x.set(33 + place, NAN);
-      isa.norm_forward(t.forward());
-      isa.norm_backward(t.backward(true, false));
+      isa.run(t.forward());
+      isa.run(t.backward(true, false));
       for (int64_t c = 0; c < 33; ++c) {
         EXPECT_FALSE(std::isnan(t.out.at(0, c)) || std::isnan(t.d_x.at(0, c)));
         EXPECT_TRUE(std::isnan(t.out.at(1, c)) && std::isnan(t.d_x.at(1, c)) && std::isnan(t.d_gain.at(c)));
@@ -225,7 +225,7 @@ TEST(Norm, BiasGradient) {
         TestBuffer d_out(dtype, N, C, C + 3), d_bias(acc, Shape{C}), workspace(DType::kF32, Shape{kWorkspacePerColumn * C});
         d_out.randomise(1), d_bias.randomise(2), workspace.randomise(3);
         const TestBuffer before = d_bias;
-        isa.bias_gradient(d_bias, d_out, accumulate, workspace);
+        isa.run(BiasGradient{d_bias, d_out, accumulate, workspace});
         for (int64_t c = 0; c < C; ++c) {
           double want = accumulate ? before.at(c) : 0, size = std::fabs(want);
           for (int64_t n = 0; n < N; ++n) want += d_out.at(n, c), size += std::fabs(d_out.at(n, c));
@@ -240,10 +240,10 @@ TEST(Norm, SameBitsWithAnyThreads) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     expect_same_with_any_threads([&] {
       NormCase t(dtype, 301, 129, true, true);
-      isa.norm_forward(t.forward());
-      isa.norm_backward(t.backward(true, true));
+      isa.run(t.forward());
+      isa.run(t.backward(true, true));
       TestBuffer d_bias(accumulator_of(dtype), Shape{129});
-      isa.bias_gradient(d_bias, t.d_out, false, t.workspace);
+      isa.run(BiasGradient{d_bias, t.d_out, false, t.workspace});
       return std::vector<TestBuffer>{t.out, t.sum, t.stats, t.d_x, t.d_gain, t.d_bias, d_bias};
     });
   });

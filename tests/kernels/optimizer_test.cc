@@ -42,7 +42,7 @@ TEST(Optimizer, AdamW) {
     for (int64_t i = 0; i < s.p.size(); ++i) p.push_back(s.p.at(i));
     for (int64_t t = 1; t <= 4; ++t) {
       s.g.randomise(10 + uint64_t(t));
-      isa.adamw_update(s.range(decay, true), {lr, beta1, beta2, epsilon, t, scale});
+      isa.run(AdamWUpdate{s.range(decay, true), {lr, beta1, beta2, epsilon, t, scale}});
       for (int64_t i = 0; i < s.p.size(); ++i) {
         const size_t k = size_t(i);
         const double g = s.g.at(i) * scale;
@@ -64,7 +64,7 @@ TEST(Optimizer, AdamW) {
 TEST(Optimizer, AdamWWithoutGradientOnlyDecays) {
   for_states([](const IsaKernels& isa, State& s) {
     const TestBuffer before = s.p;
-    isa.adamw_update(s.range(0.5, true), {0.1, 0.9, 0.999, 1e-8, 1, 1});
+    isa.run(AdamWUpdate{s.range(0.5, true), {0.1, 0.9, 0.999, 1e-8, 1, 1}});
     for (int64_t i = 0; i < s.p.size(); ++i)
       ASSERT_TRUE(near_value(s.p.at(i), before.at(i) * 0.95, s.p.tensor().dtype, std::fabs(before.at(i)), 2));
   });
@@ -80,7 +80,7 @@ TEST(Optimizer, SgdWithMomentum) {
       if (momentum == 0) range.first_moment = Tensor{};
       for (int64_t t = 1; t <= 3; ++t) {
         s.g.randomise(10 + uint64_t(t));
-        isa.sgd_update(range, {lr, momentum, scale});
+        isa.run(SgdUpdate{range, {lr, momentum, scale}});
         for (int64_t i = 0; i < s.p.size(); ++i) {
           const size_t k = size_t(i);
           m[k] = momentum * m[k] + scale * s.g.at(i) + decay * p[k];
@@ -102,7 +102,7 @@ TEST(Optimizer, MuonMomentum) {
       std::vector<double> m(size_t(R * C)), u(m.size());
       for (uint64_t t = 1; t <= 3; ++t) {
         grad.randomise(t);
-        isa.muon_momentum({grad, momentum, out, beta, scale});
+        isa.run(MuonMomentum{grad, momentum, out, beta, scale});
         double squares = 0;
         for (int64_t i = 0; i < R * C; ++i) {
           const size_t k = size_t(i);
@@ -126,10 +126,10 @@ TEST(Optimizer, MuonOfNoGradientStandsStill) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     TestBuffer grad(accumulator_of(dtype), 5, 9), momentum = grad, out(dtype, 5, 9);
     out.randomise(1);
-    isa.muon_momentum({grad, momentum, out, 0.95, 1});
+    isa.run(MuonMomentum{grad, momentum, out, 0.95, 1});
     for (int64_t i = 0; i < out.size(); ++i) EXPECT_EQ(out.at(i), 0);
     grad.set(7, NAN);
-    isa.muon_momentum({grad, momentum, out, 0.95, 1});
+    isa.run(MuonMomentum{grad, momentum, out, 0.95, 1});
     EXPECT_TRUE(std::isnan(out.at(0)) && std::isnan(out.at(44)));
   });
 }
@@ -142,7 +142,7 @@ TEST(Optimizer, MatrixSum) {
         x.randomise(1), y.randomise(2);
         const TestBuffer before_x = x, before_y = y;
         const TestBuffer& to = in_place == 0 ? out : in_place == 1 ? x : y;
-        isa.matrix_sum({to, x, y, 3, -2, 0.5});
+        isa.run(MatrixSum{to, x, y, 3, -2, 0.5});
         for (int64_t i = 0; i < n * n; ++i) {
           const double a = i / n == i % n ? 3 : 0, b = -2 * before_x.at(i), c = 0.5 * before_y.at(i);
           ASSERT_TRUE(near_value(to.at(i), a + b + c, dtype, a + std::fabs(b) + std::fabs(c), 4));
@@ -160,8 +160,8 @@ TEST(Optimizer, SumsAreAccurate) {
       long double sum = 0, squares = 0, size = 0;
       for (int64_t i = 0; i < n; ++i) sum += x.at(i), squares += x.at(i) * x.at(i), size += std::fabs(x.at(i));
       const double rounding = rounding_of(accumulator_of(dtype));
-      EXPECT_NEAR(isa.sum(x), double(sum), 8 * rounding * double(size));
-      EXPECT_NEAR(isa.sum_of_squares(x), double(squares), 8 * rounding * double(squares));
+      EXPECT_NEAR(isa.run(Sum{x}), double(sum), 8 * rounding * double(size));
+      EXPECT_NEAR(isa.run(SumOfSquares{x}), double(squares), 8 * rounding * double(squares));
     }
   });
 }
@@ -171,8 +171,8 @@ TEST(Optimizer, SumsPassNanOn) {
     for (int64_t place : {0, 1500, 5000}) {
       TestBuffer x(dtype, Shape{5001});
       x.set(place, NAN);
-      EXPECT_TRUE(std::isnan(isa.sum(x)));
-      EXPECT_TRUE(std::isnan(isa.sum_of_squares(x)));
+      EXPECT_TRUE(std::isnan(isa.run(Sum{x})));
+      EXPECT_TRUE(std::isnan(isa.run(SumOfSquares{x})));
     }
   });
 }
@@ -180,7 +180,7 @@ TEST(Optimizer, SumsPassNanOn) {
 TEST(Optimizer, SumsOfNothingAreZero) {
   for (const IsaKernels* isa : available_isas()) {
     float unused = 1;
-    EXPECT_EQ(isa->sum(Tensor(&unused, DType::kF32, Shape{0})), 0);
+    EXPECT_EQ(isa->run(Sum{Tensor(&unused, DType::kF32, Shape{0})}), 0);
   }
 }
 
@@ -188,17 +188,17 @@ TEST(Optimizer, SameBitsWithAnyThreads) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     TestBuffer x(dtype, Shape{100003});
     x.randomise(1);
-    expect_same_with_any_threads([&] { return std::make_pair(isa.sum(x), isa.sum_of_squares(x)); });
+    expect_same_with_any_threads([&] { return std::make_pair(isa.run(Sum{x}), isa.run(SumOfSquares{x})); });
     expect_same_with_any_threads([&] {
       State s(accumulator_of(dtype), 30001);
       s.g.randomise(2);
-      isa.adamw_update(s.range(0.1, true), {1e-3, 0.9, 0.999, 1e-8, 1, 1});
+      isa.run(AdamWUpdate{s.range(0.1, true), {1e-3, 0.9, 0.999, 1e-8, 1, 1}});
       return std::vector<TestBuffer>{s.p, s.m, s.v, s.copy};
     });
     expect_same_with_any_threads([&] {
       TestBuffer grad(accumulator_of(dtype), 301, 129), momentum = grad, out(dtype, 301, 129);
       grad.randomise(1);
-      isa.muon_momentum({grad, momentum, out, 0.95, 1});
+      isa.run(MuonMomentum{grad, momentum, out, 0.95, 1});
       return std::vector<TestBuffer>{momentum, out};
     });
   });

@@ -33,11 +33,11 @@ TEST(Quantize, EqualsTheDefinitionBitForBit) {
             x.randomise(1, step * levels / 4);
             for (int64_t i = 0; i < x.size(); i += 5) x.set(i, (double(i % 31) - 15.5) * 0.25);
             scale.set(0, step);
-            isa.fake_quantize({x, out, scale, -zero, levels - zero});
+            isa.run(FakeQuantize{x, out, scale, -zero, levels - zero});
             for (int64_t i = 0; i < x.size(); ++i)
               ASSERT_EQ(out.at(i), by_definition(act, x.at(i), scale.at(0), zero, levels)) << x.at(i) << " by " << step;
             EXPECT_TRUE(out.untouched());
-            isa.fake_quantize({x, x, scale, -zero, levels - zero});
+            isa.run(FakeQuantize{x, x, scale, -zero, levels - zero});
             for (int64_t i = 0; i < x.size(); ++i) ASSERT_EQ(x.at(i), out.at(i)) << "in place";
           }
   });
@@ -49,7 +49,7 @@ TEST(Quantize, EveryRowMayHaveItsOwnScale) {
       TestBuffer x(act, N, C), out(act, N, C), scale(accumulator_of(act), Shape{N});
       x.randomise(1);
       for (int64_t n = 0; n < N; ++n) scale.set(n, 0.01 * double(n + 1));
-      isa.fake_quantize({x, out, scale, -128, 127});
+      isa.run(FakeQuantize{x, out, scale, -128, 127});
       for (int64_t i = 0; i < x.size(); ++i)
         ASSERT_EQ(out.at(i), by_definition(act, x.at(i), scale.at(i / C), 128, 255)) << "row " << i / C;
     }
@@ -63,7 +63,7 @@ TEST(Quantize, HalvesGoToTheEvenNeighbourAndNonFiniteValuesAreNotHidden) {
     TestBuffer x(act, 1, 12), out(act, 1, 12), scale(accumulator_of(act), Shape{1});
     for (int i = 0; i < 12; ++i) x.set(i, values[i]);
     scale.set(0, 1);
-    isa.fake_quantize({x, out, scale, -10, 10});
+    isa.run(FakeQuantize{x, out, scale, -10, 10});
     for (int i = 0; i < 12; ++i)
       if (std::isnan(want[i])) EXPECT_TRUE(std::isnan(out.at(i)));
       else EXPECT_EQ(out.at(i), want[i]) << values[i];
@@ -78,7 +78,7 @@ TEST(Quantize, RangesOfRows) {
           TestBuffer x(act, N, C, C + gap), out(accumulator_of(act), N, 2);
           x.randomise(1);
           for (int64_t i = 0; i < x.size(); ++i) x.set(i, sign * (std::fabs(x.at(i)) + 1));
-          isa.row_ranges(out, x);
+          isa.run(RowRanges{out, x});
           for (int64_t n = 0; n < N; ++n) {
             double low = x.at(n, 0), high = low;
             for (int64_t c = 0; c < C; ++c) low = std::min(low, x.at(n, c)), high = std::max(high, x.at(n, c));
@@ -97,7 +97,7 @@ TEST(Quantize, ANonFiniteElementSpoilsItsRowsRangeAndNoOther) {
         TestBuffer x(act, 3, 37), out(accumulator_of(act), 3, 2);
         x.randomise(1);
         x.set(37 + place, bad);
-        isa.row_ranges(out, x);
+        isa.run(RowRanges{out, x});
         EXPECT_TRUE(std::isnan(out.at(1, 0)) && std::isnan(out.at(1, 1)));
         for (int64_t n : {0, 2}) EXPECT_TRUE(std::isfinite(out.at(n, 0)) && std::isfinite(out.at(n, 1)));
       }
@@ -107,12 +107,12 @@ TEST(Quantize, ANonFiniteElementSpoilsItsRowsRangeAndNoOther) {
 TEST(Quantize, WrongArgumentsAreBugsThatAreNamed) {
   TestBuffer x(DType::kF32, 4, 5), out(DType::kF32, 4, 5), ranges(DType::kF32, 4, 2), scale(DType::kF32, Shape{1});
   Backend& backend = cpu_backend();
-  EXPECT_THROW(backend.fake_quantize({x, out, TestBuffer(DType::kF32, Shape{3}), -1, 1}), std::logic_error);
-  EXPECT_THROW(backend.fake_quantize({x, out, {}, -1, 1}), std::logic_error);
-  EXPECT_THROW(backend.fake_quantize({x, TestBuffer(DType::kF32, 5, 4), scale, -1, 1}), std::logic_error);
-  EXPECT_THROW(backend.fake_quantize({x, out, scale, 1, 2}), std::logic_error);
-  EXPECT_THROW(backend.fake_quantize({x, out, scale, 0, 0x1p21}), std::logic_error);
-  EXPECT_THROW(backend.row_ranges(TestBuffer(DType::kF32, 4, 3), x), std::logic_error);
+  EXPECT_THROW(backend.run(FakeQuantize{x, out, TestBuffer(DType::kF32, Shape{3}), -1, 1}), std::logic_error);
+  EXPECT_THROW(backend.run(FakeQuantize{x, out, {}, -1, 1}), std::logic_error);
+  EXPECT_THROW(backend.run(FakeQuantize{x, TestBuffer(DType::kF32, 5, 4), scale, -1, 1}), std::logic_error);
+  EXPECT_THROW(backend.run(FakeQuantize{x, out, scale, 1, 2}), std::logic_error);
+  EXPECT_THROW(backend.run(FakeQuantize{x, out, scale, 0, 0x1p21}), std::logic_error);
+  EXPECT_THROW(backend.run(RowRanges{TestBuffer(DType::kF32, 4, 3), x}), std::logic_error);
 }
 
 // The device's arithmetic is the same, product by product: no slack.
@@ -127,10 +127,13 @@ TEST(CudaParity, FakeQuantize) {
           for (int64_t i = 0; i < x.size(); i += 7) x.set(i, 0.125 * double(i % 13));
           if (x.size() > 3) x.set(2, NAN), x.set(3, -INFINITY);
           for (int64_t n = 0; n < scale.size(); ++n) scale.set(n, n % 2 ? 0.25 : 0.0173);
-          expect_parity({x, out, scale}, [](Backend& b, const Tensors& t) {
-            b.fake_quantize({t[0], t[1], t[2], -5, 250});
-            b.fake_quantize({t[0], t[0], t[2], -7, 7});
-          }, 0);
+          expect_parity(
+              {x, out, scale},
+              [](Backend& b, const Tensors& t) {
+                b.run(FakeQuantize{t[0], t[1], t[2], -5, 250});
+                b.run(FakeQuantize{t[0], t[0], t[2], -7, 7});
+              },
+              0);
         }
   });
 }
@@ -144,7 +147,12 @@ TEST(CudaParity, RowRanges) {
         x.randomise(1);
         for (int64_t i = 0; i < x.size(); ++i) x.set(i, std::fabs(x.at(i)) + 1);
         if (N > 4) x.set(C + C / 2, NAN), x.set(2 * C, INFINITY);
-        expect_parity({x, out}, [](Backend& b, const Tensors& t) { b.row_ranges(t[1], t[0]); }, 0);
+        expect_parity(
+            {x, out},
+            [](Backend& b, const Tensors& t) {
+              b.run(RowRanges{t[1], t[0]});
+            },
+            0);
       }
   });
 }

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/philox.h"
+#include "kernels/backend.h"
 #include "kernels/bf16.h"
 #include "kernels/cpu/isa.h"
 
@@ -110,6 +111,14 @@ class TestBuffer {
   Tensor tensor_;
   int64_t stride_ = 0;
 };
+
+// Every element becomes NaN, or -1 where it is an integer.
+inline void poison(const TestBuffer& x) {
+  const Tensor t = x.tensor();
+  for (int64_t row = 0; row < t.rows(); ++row)
+    std::memset(static_cast<char*>(t.data) + size_t(row * t.stride) * size_of(t.dtype), 0xff,
+                size_t(t.cols()) * size_of(t.dtype));
+}
 
 // |got - want| within the rounding of `stored` and `steps` roundings of `magnitude` in the accumulator.
 inline ::testing::AssertionResult near_value(double got, double want, DType stored, double magnitude, double steps) {

@@ -61,10 +61,10 @@ Values whole_logits(Transformer& model) {
   const std::vector<int32_t> tokens = random_tokens();
   Backend& backend = model.backend();
   Values all;
-  model.for_logits(model.forward(tokens.data(), kBatch, kContext), [&](int64_t, const Tensor& chunk) {
+  model.for_logits(model.forward({tokens.data(), nullptr, kBatch, kContext}), [&](int64_t, const Tensor& chunk) {
     Arena arena(backend, size_t(chunk.elements()) * size_of(accumulator_of(model.act())));
     const Tensor wide = arena.at(0, accumulator_of(model.act()), chunk.shape);
-    backend.copy(wide, chunk);
+    backend.run(Copy{wide, chunk});
     const Values rows = values_of(wide);
     all.insert(all.end(), rows.begin(), rows.end());
   });

@@ -48,7 +48,7 @@ struct Outcome {
 Outcome run(Transformer& model) {
   const std::vector<int32_t> tokens = random_tokens(0), targets = random_tokens(1);
   Outcome out{logits_of(model, tokens, kBatch, kContext), 0};
-  out.loss = model.forward_backward(tokens.data(), targets.data(), kBatch, kContext, kScale, false);
+  out.loss = model.forward_backward({tokens.data(), targets.data(), kBatch, kContext}, kScale, false);
   return out;
 }
 
@@ -152,7 +152,7 @@ class SourceGate {
     values_ = plan_.declare("v", "test", {kRows, kWidth}, DType::kF64, kAlways);
     gated_ = plan_.declare("gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
     d_gated_ = plan_.declare("d_gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
-    workspace_ = plan_.declare("workspace", "test", {backend.norm_workspace(kWidth)}, DType::kF32, kAlways);
+    workspace_ = plan_.declare("workspace", "test", {backend.workspace<NormBackward>({kWidth})}, DType::kF32, kAlways);
     plan_.plan();
     params_.lay_out({});
     params_.allocate(backend, DType::kF64, Params::Grads::kOwn);

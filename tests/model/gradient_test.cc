@@ -64,7 +64,7 @@ class GradientCheck {
         tokens_(random_tokens(0, kBatch * T)),
         targets_(random_tokens(1, kBatch * T)),
         model_(scattered_model(backend, config, DType::kF64)) {
-    loss_ = model_.forward_backward(tokens_.data(), targets_.data(), kBatch, T_, 1, false, nullptr, starts(0));
+    loss_ = model_.forward_backward({tokens_.data(), targets_.data(), kBatch, T_, starts(0)}, 1, false);
   }
 
   void run() {
@@ -76,7 +76,7 @@ class GradientCheck {
 
  private:
   const int32_t* starts(int64_t b) const { return document_starts_.empty() ? nullptr : &document_starts_[size_t(b * T_)]; }
-  double loss() { return model_.loss(tokens_.data(), targets_.data(), kBatch, T_, starts(0)); }
+  double loss() { return model_.loss({tokens_.data(), targets_.data(), kBatch, T_, starts(0)}); }
 
   double difference(const Tensor& value, const Values& here, const Values& direction, double step) {
     const auto loss_at = [&](double by) {
@@ -117,8 +117,7 @@ class GradientCheck {
     for (const ParamSpec& spec : model_.params().specs()) whole.push_back(gradient(model_, spec.name));
     double sum = 0;
     for (int64_t b = 0; b < kBatch; ++b)
-      sum += model_.forward_backward(&tokens_[size_t(b * T_)], &targets_[size_t(b * T_)], 1, T_, 1, b > 0, nullptr,
-                                     starts(b));
+      sum += model_.forward_backward({&tokens_[size_t(b * T_)], &targets_[size_t(b * T_)], 1, T_, starts(b)}, 1, b > 0);
     EXPECT_NEAR(sum, loss_, 1e-12 * loss_);
     size_t i = 0;
     for (const ParamSpec& spec : model_.params().specs()) {

@@ -64,9 +64,9 @@ TEST(LinearHook, SeesEveryLinearLayerInOrderAndNothingElse) {
     model.initialise(1);
     Scaling hook(model, 1, 1);
     const Sample sample(18);
-    const double plain = model.loss(sample.tokens.data(), sample.targets.data(), 2, 9);
+    const double plain = model.loss({sample.tokens.data(), sample.targets.data(), 2, 9});
     model.set_hook(&hook);
-    EXPECT_EQ(model.loss(sample.tokens.data(), sample.targets.data(), 2, 9), plain);
+    EXPECT_EQ(model.loss({sample.tokens.data(), sample.targets.data(), 2, 9}), plain);
     std::vector<std::string> want;
     for (const std::string block : {"blocks.0.", "blocks.1."}) {
       want.push_back(block + "attention.qkv.weight");
@@ -75,7 +75,7 @@ TEST(LinearHook, SeesEveryLinearLayerInOrderAndNothingElse) {
     }
     EXPECT_EQ(hook.order, want);
     model.set_hook(nullptr);
-    EXPECT_EQ(model.loss(sample.tokens.data(), sample.targets.data(), 2, 9), plain);
+    EXPECT_EQ(model.loss({sample.tokens.data(), sample.targets.data(), 2, 9}), plain);
     EXPECT_EQ(hook.order, want);
   }
 }
@@ -91,7 +91,7 @@ TEST(LinearHook, ItsOperandsAreTheOnesMultiplied) {
     const auto loss = [&](double input, double weight) {
       Scaling hook(model, input, weight);
       model.set_hook(&hook);
-      const double out = model.loss(sample.tokens.data(), sample.targets.data(), 2, 9);
+      const double out = model.loss({sample.tokens.data(), sample.targets.data(), 2, 9});
       model.set_hook(nullptr);
       return out;
     };
@@ -110,7 +110,7 @@ TEST(LinearHook, HasNoGradients) {
   Scaling hook(model, 1, 1);
   model.set_hook(&hook);
   const Sample sample(18);
-  EXPECT_THROW(model.forward_backward(sample.tokens.data(), sample.targets.data(), 2, 9, 1, false), std::logic_error);
+  EXPECT_THROW(model.forward_backward({sample.tokens.data(), sample.targets.data(), 2, 9}, 1, false), std::logic_error);
 }
 
 }  // namespace

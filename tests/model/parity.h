@@ -77,7 +77,7 @@ inline Values gradient(const Transformer& model, const std::string& name) {
 // [B*T, V]
 inline Values logits_of(Transformer& model, const std::vector<int32_t>& tokens, int64_t B, int64_t T) {
   Values out;
-  model.for_logits(model.forward(tokens.data(), B, T), [&](int64_t, const Tensor& chunk) {
+  model.for_logits(model.forward({tokens.data(), nullptr, B, T}), [&](int64_t, const Tensor& chunk) {
     const Values rows = values_of(chunk);
     out.insert(out.end(), rows.begin(), rows.end());
   });

@@ -83,13 +83,13 @@ Values floats_of(const Tensor& x) {  // values_of, of bf16 too
 std::vector<Result> run(Transformer& model, uint64_t batch = 0) {
   const std::vector<int32_t> tokens = random_tokens(batch), targets = random_tokens(batch + 1);
   std::vector<Result> out = {{"logits", {}}};
-  model.for_logits(model.forward(tokens.data(), kBatch, kContext), [&](int64_t, const Tensor& chunk) {
+  model.for_logits(model.forward({tokens.data(), nullptr, kBatch, kContext}), [&](int64_t, const Tensor& chunk) {
     const Values rows = floats_of(chunk);
     out[0].values.insert(out[0].values.end(), rows.begin(), rows.end());
   });
   const double scale = 1.0 / double(kBatch * kContext);
   out.push_back(
-      {"loss", {scale * model.forward_backward(tokens.data(), targets.data(), kBatch, kContext, scale, false)}});
+      {"loss", {scale * model.forward_backward({tokens.data(), targets.data(), kBatch, kContext}, scale, false)}});
   for (const ParamSpec& spec : model.params().specs())
     out.push_back({"gradient of " + spec.name, gradient(model, spec.name)});
   return out;

@@ -143,7 +143,7 @@ class NotingListener final : public GradientListener {
  public:
   NotingListener(Backend& backend, Transformer& model) : backend_(backend), model_(model) {}
   void open(int bucket) override {
-    backend_.fill(model_.params().bucket_grads(bucket), NAN);
+    backend_.run(Fill{model_.params().bucket_grads(bucket), NAN});
     told += fmt::format("+{} ", bucket);
   }
   void close(int bucket) override { told += fmt::format("-{} ", bucket); }
@@ -171,7 +171,7 @@ TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
     for (int step = 0; step < 3; ++step) {
       for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = int32_t(i * 7 + size_t(step)) % 60, targets[i] = int32_t(i * 5) % 60;
       const auto gradients = [&](GradientListener* with) {
-        const double loss = model.forward_backward(tokens.data(), targets.data(), 2, T, 0.1, false, with);
+        const double loss = model.forward_backward({tokens.data(), targets.data(), 2, T}, 0.1, false, with);
         std::vector<float> out(1, float(loss));
         for (const ParamSpec& spec : model.params().specs()) {
           const Tensor gradient = model.params().grad(model.params().find(spec.name));

@@ -71,7 +71,7 @@ TEST(Documents, LogitsAreThoseOfEachDocumentAlone) {
     Transformer model(*backend, tiny_model(preset.name), {.act = DType::kF64, .max_batch = kBatch});
     model.initialise(5);
     Values packed, alone;
-    const Pass pass = model.forward(batch.inputs.data(), kBatch, kContext, {}, batch.starts.data());
+    const Pass pass = model.forward({batch.inputs.data(), nullptr, kBatch, kContext, batch.starts.data()});
     model.for_logits(pass, [&](int64_t, const Tensor& chunk) {
       const Values rows = values_of(chunk);
       packed.insert(packed.end(), rows.begin(), rows.end());
@@ -98,10 +98,10 @@ TEST(Documents, TheLearnerMasksThem) {
   const Batch batch;
   double sum = 0, whole = 0;
   batch.for_documents([&](int64_t first, int64_t count) {
-    sum += learner.model().loss(&batch.inputs[size_t(first)], &batch.targets[size_t(first)], 1, count);
+    sum += learner.model().loss({&batch.inputs[size_t(first)], &batch.targets[size_t(first)], 1, count});
   });
   for (int64_t b = 0; b < kBatch; ++b)
-    whole += learner.model().loss(&batch.inputs[size_t(b * kContext)], &batch.targets[size_t(b * kContext)], 1, kContext);
+    whole += learner.model().loss({&batch.inputs[size_t(b * kContext)], &batch.targets[size_t(b * kContext)], 1, kContext});
   const double tokens = double(kBatch * kContext);
   EXPECT_NEAR(learner.evaluate(PackedSource(), kBatch), sum / tokens, 1e-6);
   EXPECT_NEAR(learner.differentiate(PackedSource(), 0).loss, sum / tokens, 1e-6);

@@ -17,7 +17,7 @@ class OneUpdate {
   OneUpdate(Backend& backend, Params& params) : params_(params) {
     params_.lay_out({}, 16);
     params_.allocate(backend, DType::kF64, Params::Grads::kOwn);
-    backend.random_normal(params_.all_grads(), 3, 0, 0, 1);
+    backend.run(RandomNormal{params_.all_grads(), 3, 0, 0, 1});
     OptimizerConfig config;
     config.type = "muon";
     config.lr = kLr;

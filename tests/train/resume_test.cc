@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/config/json_text.h"
 #include "data/llmc_shard.h"
 #include "train/failures.h"
 #include "train/tiny_run.h"
@@ -265,6 +266,21 @@ TEST_F(Resume, ACheckpointOfAnotherModelIsRefused) {
       [&] { runs_.train("second", {"model.attention=sigmoid"}, runs_.path("first")); });
   EXPECT_NE(message.find("is of another model: model.attention"), std::string::npos) << message;
   EXPECT_TRUE(list_checkpoints(runs_.path("second/checkpoints")).empty());
+}
+
+// As another program, or a person, may have written it: with the right checksum.
+TEST_F(Resume, AStrangeOptimizerInACheckpointIsTold) {
+  ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
+  const std::string file = runs_.checkpoint("first", 7) + "/state.json";
+  for (const Json& strange : {Json("adamw"), Json(), Json{{"type", 5}}}) {
+    Json state = read_json_file(file);
+    state["config"]["train"]["optimizer"] = strange;
+    state.erase("xxh3");
+    state["xxh3"] = checksum_text(checksum_of(state.dump()));
+    write_file_atomic(file, state.dump());
+    const std::string message = message_of<UserError>([&] { runs_.train("second", {}, runs_.path("first")); });
+    EXPECT_NE(message.find("state.json, config: train.optimizer"), std::string::npos) << message;
+  }
 }
 
 TEST_F(Resume, OtherDataUnderTheSameNameIsNoticed) {

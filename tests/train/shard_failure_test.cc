@@ -2,7 +2,7 @@
 #include <gtest/gtest.h>
 
 #include "data/llmc_shard.h"
-#include "data/shard.h"
+#include "data/shards/shard.h"
 #include "train/tiny_run.h"
 
 namespace sluice {

@@ -48,12 +48,4 @@ struct AttentionDecodeWorkspace {
   }
 };
 
-// In f32 elements.
-inline int64_t cpu_attention_workspace(const AttentionShape& shape, DType act) {
-  return AttentionWorkspace(shape).total * int64_t(size_of(accumulator_of(act)) / sizeof(float));
-}
-inline int64_t cpu_attention_decode_workspace(const AttentionShape& shape, DType act) {
-  return AttentionDecodeWorkspace(shape).total * int64_t(size_of(accumulator_of(act)) / sizeof(float));
-}
-
 }  // namespace sluice

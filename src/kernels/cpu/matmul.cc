@@ -27,7 +27,7 @@ struct Key {
   auto operator<=>(const Key&) const = default;
 };
 
-Key key_of(const MatmulArgs& args) {
+Key key_of(const Matmul& args) {
   const int64_t K = args.transpose_a ? args.a.rows() : args.a.cols();
   return {{args.out.rows(), args.out.cols(), K, args.a.stride, args.b.stride, args.out.stride},
           {args.transpose_a, args.transpose_b, args.accumulate, bool(args.bias), uint8_t(args.a.dtype),
@@ -38,8 +38,8 @@ Key key_of(const MatmulArgs& args) {
 class Prepared {
  public:
   // Empty where oneDNN has no kernel for these types on this processor.
-  static std::optional<Prepared> make(const MatmulArgs& args, const Key& key);
-  void execute(const MatmulArgs& args);
+  static std::optional<Prepared> make(const Matmul& args, const Key& key);
+  void execute(const Matmul& args);
   const char* kernel() const { return kernel_.c_str(); }
 
  private:
@@ -75,7 +75,7 @@ void require_room_for_kernels() {
   throw RunError("oneDNN cannot compute {}: {} (status {})", product, error.what(), int(error.status));
 }
 
-std::optional<Prepared> Prepared::make(const MatmulArgs& args, const Key& key) {
+std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
   require_room_for_kernels();
   const auto [M, N, K, a_stride, b_stride, out_stride] = key.sizes;
   const auto strides = [](int64_t stride, bool transposed) {
@@ -109,7 +109,7 @@ std::optional<Prepared> Prepared::make(const MatmulArgs& args, const Key& key) {
   }
 }
 
-void Prepared::execute(const MatmulArgs& args) {
+void Prepared::execute(const Matmul& args) {
   a_.set_data_handle(args.a.data);
   b_.set_data_handle(args.b.data);
   out_.set_data_handle(args.out.data);
@@ -127,7 +127,7 @@ void Prepared::execute(const MatmulArgs& args) {
 }
 
 // The product for these arguments, prepared at its first use; null where oneDNN has none.
-Prepared* prepared(const MatmulArgs& args) {
+Prepared* prepared(const Matmul& args) {
   static std::mutex mutex;
   static std::map<Key, std::optional<Prepared>> cache;
   const Key key = key_of(args);
@@ -139,15 +139,15 @@ Prepared* prepared(const MatmulArgs& args) {
 
 }  // namespace
 
-void cpu_matmul(const MatmulArgs& args) {
+void cpu_matmul(const Matmul& args) {
   Prepared* product = args.a.dtype == DType::kF64 ? nullptr : prepared(args);
   if (product) product->execute(args);
-  else isa_kernels().matmul(args);
+  else isa_kernels().run(args);
 }
 
 const char* cpu_matmul_kernel(DType type) {
   constexpr int64_t n = 256;
-  MatmulArgs args{.out = Tensor(nullptr, type, {n, n}), .a = Tensor(nullptr, type, {n, n}), .b = Tensor(nullptr, type, {n, n}),
+  Matmul args{.out = Tensor(nullptr, type, {n, n}), .a = Tensor(nullptr, type, {n, n}), .b = Tensor(nullptr, type, {n, n}),
                   .bias = {}};
   Prepared* product = type == DType::kF64 ? nullptr : prepared(args);
   return product ? product->kernel() : "own";

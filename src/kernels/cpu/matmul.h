@@ -1,12 +1,12 @@
 // Matrix products on the CPU: oneDNN where it has a kernel for the types, else our own (isa/matmul.cc).
 #pragma once
 
-#include "kernels/backend.h"
+#include "kernels/ops.h"
 
 namespace sluice {
 
 // RunError where there is no memory for what oneDNN needs.
-void cpu_matmul(const MatmulArgs& args);
+void cpu_matmul(const Matmul& args);
 
 // About what oneDNN keeps for itself: the kernels that it generates for the products of a model, and the room in which they
 // work.

@@ -33,11 +33,11 @@
 
 #include <type_traits>
 
-#include "kernels/cuda/attention.h"
 #include "kernels/cuda/attention_fragments.cuh"
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/scores/registry.h"
+#include "kernels/ops/attention.h"
 
 namespace sluice::cuda {
 
@@ -56,18 +56,20 @@ struct AttentionProblem {
   __host__ __device__ int group() const { return H / KV; }
 };
 
-inline AttentionProblem problem_of(const AttentionForwardArgs& args, bool vectors) {
-  const AttentionShape& s = args.spec.shape;
-  const ScoreConstants& c = args.spec.constants;
-  return {int(s.B), int(s.T), int(s.H), int(s.KV), int(s.D), float(args.spec.scale), args.spec.score,
+// Of an AttentionForward or an AttentionDecode.
+template <class Op>
+AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors) {
+  const AttentionShape& s = op.spec.shape;
+  const ScoreConstants& c = op.spec.constants;
+  return {int(s.B), int(s.T), int(s.H), int(s.KV), int(s.D), float(op.spec.scale), op.spec.score,
           {float(c.bias), float(c.gamma), float(c.zeta), float(c.epsilon), c.bias_minus_log_length},
-          args.key_bias, args.value_bias, args.sink_logit, args.first_key, vectors};
+          floats(op.key_bias), floats(op.value_bias), floats(op.sink_logit), first_key.as<const int32_t>(), vectors};
 }
 
 // Whether rows of every head start at multiples of 16 bytes, and end there.
-template <class S, class... Views>
-bool allow_vectors(int64_t D, const Views&... views) {
-  return D % (16 / int64_t(sizeof(S))) == 0 && (vectorizable(views) && ...);
+template <class S, class... Tensors>
+bool allow_vectors(int64_t D, const Tensors&... tensors) {
+  return D % (16 / int64_t(sizeof(S))) == 0 && (vectorizable(view_of(tensors)) && ...);
 }
 
 // First element of row (b, t) of a head.

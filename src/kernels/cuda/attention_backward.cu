@@ -50,47 +50,51 @@ void sum_columns(float* out, const float* x, int64_t rows, int64_t stride, int64
 }
 
 template <class S>
-void backward(const AttentionBackwardArgs& args, cudaStream_t stream) {
-  const AttentionForwardArgs& in = args.forward;
+void backward(const AttentionBackward& op, cudaStream_t stream) {
+  const AttentionForward& in = op.forward;
   const AttentionShape& s = in.spec.shape;
   const Workspace layout(s, rows_of_block<S>(s.D));
   const bool vectors =
-      allow_vectors<S>(s.D, in.q, in.k, in.v, in.out, args.d_out, args.d_q, args.d_k, args.d_v);
-  const BackwardProblem<S> p{problem_of(in, vectors),
+      allow_vectors<S>(s.D, in.q, in.k, in.v, in.out, op.d_out, op.d_q, op.d_k, op.d_v);
+  float *workspace = floats(op.workspace), *stats = floats(in.stats);
+  const BackwardProblem<S> p{problem_of(in, in.first_key, vectors),
                              rows_of<const S>(in.q),
                              rows_of<const S>(in.k),
                              rows_of<const S>(in.v),
                              rows_of<const S>(in.out),
-                             rows_of<const S>(args.d_out),
-                             rows_of<S>(args.d_q),
-                             rows_of<S>(args.d_k),
-                             rows_of<S>(args.d_v),
-                             in.stats,
-                             in.stats + s.B * s.H * s.T,
-                             reinterpret_cast<float4*>(args.workspace),
-                             args.workspace + layout.bias_shares,
-                             args.workspace + layout.sink_shares,
+                             rows_of<const S>(op.d_out),
+                             rows_of<S>(op.d_q),
+                             rows_of<S>(op.d_k),
+                             rows_of<S>(op.d_v),
+                             stats,
+                             stats + s.B * s.H * s.T,
+                             reinterpret_cast<float4*>(workspace),
+                             workspace + layout.bias_shares,
+                             workspace + layout.sink_shares,
                              int(layout.padded_T)};
   backward_queries(p, stream);
   backward_keys(p, stream);
 
   const int64_t rows = s.B * (s.H / s.KV) * layout.blocks, columns = s.KV * s.D;
-  if (args.d_key_bias)
-    sum_columns(args.d_key_bias, p.bias_shares, rows, 2 * columns, columns, p.scale, args.accumulate, stream);
-  if (args.d_value_bias)
-    sum_columns(args.d_value_bias, p.bias_shares + columns, rows, 2 * columns, columns, 1, args.accumulate, stream);
-  if (args.d_sink_logit)
-    sum_columns(args.d_sink_logit, p.sink_shares, s.B * layout.blocks, s.H, s.H, 1, args.accumulate, stream);
+  if (float* to = floats(op.d_key_bias))
+    sum_columns(to, p.bias_shares, rows, 2 * columns, columns, p.scale, op.accumulate, stream);
+  if (float* to = floats(op.d_value_bias))
+    sum_columns(to, p.bias_shares + columns, rows, 2 * columns, columns, 1, op.accumulate, stream);
+  if (float* to = floats(op.d_sink_logit))
+    sum_columns(to, p.sink_shares, s.B * layout.blocks, s.H, s.H, 1, op.accumulate, stream);
 }
 
 }  // namespace
 
-void attention_backward(const AttentionBackwardArgs& args, cudaStream_t stream) {
-  with_element(args.forward.q.element, [&](auto element) { backward<decltype(element)>(args, stream); });
+template <>
+void on(const AttentionBackward& op, const Queue& queue) {
+  with_element(view_of(op.forward.q).element, [&](auto element) { backward<decltype(element)>(op, queue.stream); });
 }
 
-int64_t attention_workspace(const AttentionShape& shape, bool bf16) {
-  return Workspace(shape, bf16 ? rows_of_block<Bf16>(shape.D) : rows_of_block<float>(shape.D)).total;
+template <>
+int64_t workspace_for(const AttentionBackward::Sizes& sizes) {
+  const AttentionShape& s = sizes.shape;
+  return Workspace(s, sizes.act == DType::kBF16 ? rows_of_block<Bf16>(s.D) : rows_of_block<float>(s.D)).total;
 }
 
 }  // namespace sluice::cuda

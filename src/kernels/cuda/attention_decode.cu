@@ -1,4 +1,4 @@
-// Attention of one query a sequence over cached keys and values: a decoder's step (kernels/backend.h). The stages are
+// Attention of one query a sequence over cached keys and values: a decoder's step. The stages are
 // the CPU's (kernels/cpu/isa/attention_decode.cc): scores, rows, values, and the sum of the values' chunks, in order.
 //
 // What it costs is reading the cache once: length * 2 KV D elements a sequence and layer, which at 3.35 TB/s (H100) is
@@ -140,16 +140,14 @@ int64_t chunks_of(int64_t length) { return (length + kChunk - 1) / kChunk; }
 int64_t row_size(int64_t T) { return (T + 1 + 3) / 4 * 4; }
 
 template <class S>
-void decode(const AttentionDecodeArgs& args, cudaStream_t stream) {
-  const AttentionShape& s = args.spec.shape;
-  AttentionForwardArgs shared;
-  shared.spec = args.spec;
-  shared.key_bias = args.key_bias, shared.value_bias = args.value_bias, shared.sink_logit = args.sink_logit;
-  const int64_t row = row_size(s.T), chunks = chunks_of(args.length);
-  const DecodeProblem<S> p{problem_of(shared, allow_vectors<S>(s.D, args.q, args.k, args.v)),
-                           rows_of<const S>(args.q), rows_of<const S>(args.k), rows_of<const S>(args.v),
-                           rows_of<S>(args.out), int(args.length), int(row), int(chunks), args.workspace,
-                           args.workspace + s.B * s.H * row};
+void decode(const AttentionDecode& op, cudaStream_t stream) {
+  const AttentionShape& s = op.spec.shape;
+  const int64_t row = row_size(s.T), chunks = chunks_of(op.length);
+  float* workspace = floats(op.workspace);
+  const DecodeProblem<S> p{problem_of(op, {}, allow_vectors<S>(s.D, op.q, op.k, op.v)),
+                           rows_of<const S>(op.q), rows_of<const S>(op.k), rows_of<const S>(op.v),
+                           rows_of<S>(op.out), int(op.length), int(row), int(chunks), workspace,
+                           workspace + s.B * s.H * row};
   const dim3 tiles(unsigned(chunks), unsigned(s.B * s.KV)), heads(unsigned(s.B * s.H));
   with_class(p.D, [&](auto head_class) { launch(scores_kernel<S, head_class()>, tiles, dim3(kThreads), 0, stream, p); });
   ScoreFunctions::dispatch(p.score, [&](auto score) {
@@ -161,11 +159,14 @@ void decode(const AttentionDecodeArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-void attention_decode(const AttentionDecodeArgs& args, cudaStream_t stream) {
-  with_element(args.q.element, [&](auto element) { decode<decltype(element)>(args, stream); });
+template <>
+void on(const AttentionDecode& op, const Queue& queue) {
+  with_element(view_of(op.q).element, [&](auto element) { decode<decltype(element)>(op, queue.stream); });
 }
 
-int64_t attention_decode_workspace(const AttentionShape& s) {
+template <>
+int64_t workspace_for(const AttentionDecode::Sizes& sizes) {
+  const AttentionShape& s = sizes.shape;
   return s.B * s.H * (row_size(s.T) + chunks_of(s.T) * s.D);
 }
 

@@ -1,4 +1,4 @@
-// Causal attention, forward: O_i = sum_j p_ij v_j (kernels/backend.h, kernels/formulas/scores/score.h).
+// Causal attention, forward: O_i = sum_j p_ij v_j (kernels/ops/attention.h, kernels/formulas/scores/score.h).
 //
 // A block owns 64 or 128 queries of one head, the longest rows first, and walks over tiles of keys and values. Every
 // row keeps the reference m, its share of the normaliser l (summed over the quad at the end) and the unnormalised
@@ -239,10 +239,10 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
 }
 
 template <class S>
-void forward(const AttentionForwardArgs& args, cudaStream_t stream) {
-  const bool vectors = allow_vectors<S>(args.spec.shape.D, args.q, args.k, args.v, args.out);
-  const ForwardProblem<S> p{problem_of(args, vectors), rows_of<const S>(args.q), rows_of<const S>(args.k),
-                            rows_of<const S>(args.v),  rows_of<S>(args.out),     args.stats};
+void forward(const AttentionForward& op, cudaStream_t stream) {
+  const bool vectors = allow_vectors<S>(op.spec.shape.D, op.q, op.k, op.v, op.out);
+  const ForwardProblem<S> p{problem_of(op, op.first_key, vectors), rows_of<const S>(op.q), rows_of<const S>(op.k),
+                            rows_of<const S>(op.v),                rows_of<S>(op.out),     floats(op.stats)};
   with_formula_and_class(p, [&](auto formula, auto head_class) {
     using Tiling = ForwardTiling<S, head_class()>;
     const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;
@@ -253,8 +253,9 @@ void forward(const AttentionForwardArgs& args, cudaStream_t stream) {
 
 }  // namespace
 
-void attention_forward(const AttentionForwardArgs& args, cudaStream_t stream) {
-  with_element(args.q.element, [&](auto element) { forward<decltype(element)>(args, stream); });
+template <>
+void on(const AttentionForward& op, const Queue& queue) {
+  with_element(view_of(op.q).element, [&](auto element) { forward<decltype(element)>(op, queue.stream); });
 }
 
 }  // namespace sluice::cuda

@@ -1,5 +1,5 @@
 // The attention probe: per query row, the weight of the first key and how far its score stands above the others'
-// (kernels/backend.h). The tiles and products are the forward pass's; only scores are summed.
+// (kernels/ops/attention.h). The tiles and products are the forward pass's; only scores are summed.
 #include "kernels/cuda/attention.cuh"
 
 namespace sluice::cuda {
@@ -81,11 +81,11 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(float* scores, const 
 }
 
 template <class S>
-void probe(const AttentionProbeArgs& args, cudaStream_t stream) {
-  const AttentionForwardArgs& in = args.forward;
+void probe(const AttentionProbe& op, cudaStream_t stream) {
+  const AttentionForward& in = op.forward;
   const bool vectors = allow_vectors<S>(in.spec.shape.D, in.q, in.k);
-  const ProbeProblem<S> p{problem_of(in, vectors), rows_of<const S>(in.q), rows_of<const S>(in.k),
-                          args.sink_attention, args.sink_logit_gap};
+  const ProbeProblem<S> p{problem_of(in, in.first_key, vectors), rows_of<const S>(in.q), rows_of<const S>(in.k),
+                          floats(op.sink_attention), floats(op.sink_logit_gap)};
   with_class(p.D, [&](auto head_class) {
     using Tiling = ProbeTiling<S, head_class()>;
     const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;
@@ -95,14 +95,15 @@ void probe(const AttentionProbeArgs& args, cudaStream_t stream) {
   const int64_t rows = int64_t(p.B) * p.H * p.T;
   ScoreFunctions::dispatch(p.score, [&](auto score) {
     launch(weights_kernel<RowFormula<decltype(score)>>, dim3(unsigned((rows + kThreads - 1) / kThreads)),
-           dim3(kThreads), 0, stream, args.sink_attention, in.stats, rows, p.constants);
+           dim3(kThreads), 0, stream, floats(op.sink_attention), floats(in.stats), rows, p.constants);
   });
 }
 
 }  // namespace
 
-void attention_probe(const AttentionProbeArgs& args, cudaStream_t stream) {
-  with_element(args.forward.q.element, [&](auto element) { probe<decltype(element)>(args, stream); });
+template <>
+void on(const AttentionProbe& op, const Queue& queue) {
+  with_element(view_of(op.forward.q).element, [&](auto element) { probe<decltype(element)>(op, queue.stream); });
 }
 
 }  // namespace sluice::cuda

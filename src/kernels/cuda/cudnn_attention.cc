@@ -1,11 +1,12 @@
 // See cudnn_attention.h.
 #include "kernels/cuda/cudnn_attention.h"
 
+#include "base/error.h"
+
 #if SLUICE_WITH_CUDNN
 
 #include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstdlib>
 #include <map>
@@ -196,7 +197,7 @@ class LoadedCudnn final : public CudnnAttention {
                                 {kStats, args.stats.data}},
                       nullptr);
     const int64_t rows = B * H * T;
-    fill(args.stats.as<float>() + rows, 1, rows, rows, sizeof(float), std::bit_cast<uint32_t>(1.0f), stream_);
+    on(Fill{Tensor(args.stats.as<float>() + rows, DType::kF32, {rows}), 1}, Queue{stream_, nullptr});
   }
 
   void backward(const AttentionBackward& args) override {

@@ -9,7 +9,7 @@
 #include <memory>
 #include <string>
 
-#include "kernels/backend.h"
+#include "kernels/ops.h"
 #include "kernels/cuda/runtime.h"
 
 namespace sluice::cuda {
@@ -27,7 +27,7 @@ class CudnnAttention {
   // sizes on this GPU.
   virtual size_t workspace_bytes(const AttentionShape& shape) = 0;
 
-  // Arguments have been checked (kernels/checks.h). Work is put on the stream; the first call for a shape also prepares it.
+  // The ops have been checked. Work is put on the stream; the first call for a shape also prepares it.
   virtual void forward(const AttentionForward& args) = 0;
   virtual void backward(const AttentionBackward& args) = 0;
 };

@@ -1,12 +1,15 @@
 // Elementwise kernels: fill, copy with conversion, activations, SwiGLU. Each reads and writes every element once.
+#include <cstring>
+
 #include "kernels/cuda/packs.cuh"
 #include "kernels/formulas/activation.h"
+#include "kernels/ops/elementwise.h"
 
 namespace sluice::cuda {
 namespace {
 
 template <class T>
-struct Fill {
+struct FillRows {
   Rows<T> out;
   T value;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
@@ -15,7 +18,7 @@ struct Fill {
 };
 
 template <class To, class From>
-struct Copy {
+struct CopyRows {
   Rows<To> out;
   Rows<From> x;
   bool vector;
@@ -27,7 +30,7 @@ struct Copy {
 };
 
 template <class F, class S>
-struct ActivationForward {
+struct Activate {
   Rows<S> out, x;
   bool vector;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
@@ -40,7 +43,7 @@ struct ActivationForward {
 };
 
 template <class F, class S>
-struct ActivationBackward {
+struct ActivateBackward {
   Rows<S> d_x, d_out, x, out;  // out.data may be null
   bool vector;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
@@ -60,7 +63,7 @@ struct ActivationBackward {
 
 // x and d_x have twice the columns: `up` and `d_up` are their second halves.
 template <class S>
-struct SwigluForward {
+struct Swiglu {
   Rows<S> out, gate, up;
   bool vector;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
@@ -74,7 +77,7 @@ struct SwigluForward {
 };
 
 template <class S>
-struct SwigluBackward {
+struct SwigluGradient {
   Rows<S> d_gate, d_up, d_out, gate, up, out;  // out.data may be null
   bool vector;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
@@ -116,8 +119,21 @@ struct AddBiasAndActivate {
 };
 
 template <class T>
-void fill_as(void* out, int64_t rows, int64_t cols, int64_t stride, uint64_t bits, cudaStream_t stream) {
-  map(rows, cols, stride == cols, stream, Fill<T>{{static_cast<T*>(out), stride}, T(bits)});
+void fill_as(const Tensor& out, uint64_t bits, cudaStream_t stream) {
+  map(out.rows(), out.cols(), out.stride == out.cols(), stream, FillRows<T>{{out.as<T>(), out.stride}, T(bits)});
+}
+
+// The bits of one element.
+uint64_t bits_of(DType type, double value) {
+  uint64_t bits = 0;
+  const auto put = [&](auto x) { std::memcpy(&bits, &x, sizeof x); };
+  switch (type) {
+    case DType::kF32: put(float(value)); break;
+    case DType::kBF16: put(to_bf16(float(value))); break;
+    case DType::kF64: put(value); break;
+    case DType::kI32: put(int32_t(value)); break;
+  }
+  return bits;
 }
 
 // Calls body(F{}, S{}) with the activation's formula and the element type.
@@ -135,54 +151,63 @@ void with_activation_of(Activation kind, Element element, Body body) {
 
 }  // namespace
 
-void fill(void* out, int64_t rows, int64_t cols, int64_t stride, int element_bytes, uint64_t bits,
-          cudaStream_t stream) {
-  if (element_bytes == 2) fill_as<uint16_t>(out, rows, cols, stride, bits, stream);
-  else if (element_bytes == 4) fill_as<uint32_t>(out, rows, cols, stride, bits, stream);
-  else fill_as<uint64_t>(out, rows, cols, stride, bits, stream);
+template <>
+void on(const Fill& op, const Queue& queue) {
+  const uint64_t bits = bits_of(op.out.dtype, op.value);
+  if (size_of(op.out.dtype) == 2) fill_as<uint16_t>(op.out, bits, queue.stream);
+  else if (size_of(op.out.dtype) == 4) fill_as<uint32_t>(op.out, bits, queue.stream);
+  else fill_as<uint64_t>(op.out, bits, queue.stream);
 }
 
-void copy(const View& out, const View& x, cudaStream_t stream) {
+template <>
+void on(const Copy& op, const Queue& queue) {
+  const View out = view_of(op.out), x = view_of(op.x);
   with_element(out.element, [&](auto to) {
     with_element(x.element, [&](auto from) {
       using To = decltype(to);
       using From = decltype(from);
-      map(out.rows, out.cols, flat(out) && flat(x), stream,
-          Copy<To, From>{rows_of<To>(out), rows_of<From>(x), vectorizable(out) && vectorizable(x)});
+      map(out.rows, out.cols, flat(out) && flat(x), queue.stream,
+          CopyRows<To, From>{rows_of<To>(out), rows_of<From>(x), vectorizable(out) && vectorizable(x)});
     });
   });
 }
 
-void activation_forward(Activation kind, const View& out, const View& x, cudaStream_t stream) {
-  with_activation_of(kind, x.element, [&](auto formula, auto storage) {
+template <>
+void on(const ActivationForward& op, const Queue& queue) {
+  const View out = view_of(op.out), x = view_of(op.x);
+  with_activation_of(op.kind, x.element, [&](auto formula, auto storage) {
     using S = decltype(storage);
-    map(x.rows, x.cols, flat(out) && flat(x), stream,
-        ActivationForward<decltype(formula), S>{rows_of<S>(out), rows_of<S>(x), vectorizable(out) && vectorizable(x)});
+    map(x.rows, x.cols, flat(out) && flat(x), queue.stream,
+        Activate<decltype(formula), S>{rows_of<S>(out), rows_of<S>(x), vectorizable(out) && vectorizable(x)});
   });
 }
 
-void activation_backward(Activation kind, const View& d_x, const View& d_out, const View& x, const View& out,
-                         cudaStream_t stream) {
+template <>
+void on(const ActivationBackward& op, const Queue& queue) {
+  const View d_x = view_of(op.d_x), d_out = view_of(op.d_out), x = view_of(op.x), out = view_of(op.out);
   const bool vector = vectorizable(d_x) && vectorizable(d_out) && vectorizable(x) && vectorizable(out);
-  with_activation_of(kind, x.element, [&](auto formula, auto storage) {
+  with_activation_of(op.kind, x.element, [&](auto formula, auto storage) {
     using S = decltype(storage);
-    map(x.rows, x.cols, flat(d_x) && flat(d_out) && flat(x) && flat(out), stream,
-        ActivationBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out),
-                                                 vector});
+    map(x.rows, x.cols, flat(d_x) && flat(d_out) && flat(x) && flat(out), queue.stream,
+        ActivateBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out), vector});
   });
 }
 
-void swiglu_forward(const View& out, const View& x, cudaStream_t stream) {
+template <>
+void on(const SwigluForward& op, const Queue& queue) {
+  const View out = view_of(op.out), x = view_of(op.x);
   const View gate = column_range(x, 0, out.cols), up = column_range(x, out.cols, out.cols);
   with_element(out.element, [&](auto storage) {
     using S = decltype(storage);
-    map(out.rows, out.cols, false, stream,
-        SwigluForward<S>{rows_of<S>(out), rows_of<S>(gate), rows_of<S>(up),
-                         vectorizable(out) && vectorizable(gate) && vectorizable(up)});
+    map(out.rows, out.cols, false, queue.stream,
+        Swiglu<S>{rows_of<S>(out), rows_of<S>(gate), rows_of<S>(up),
+                  vectorizable(out) && vectorizable(gate) && vectorizable(up)});
   });
 }
 
-void swiglu_backward(const View& d_x, const View& d_out, const View& x, const View& out, cudaStream_t stream) {
+template <>
+void on(const SwigluBackward& op, const Queue& queue) {
+  const View d_x = view_of(op.d_x), d_out = view_of(op.d_out), x = view_of(op.x), out = view_of(op.out);
   const int64_t F = d_out.cols;
   const View gate = column_range(x, 0, F), up = column_range(x, F, F);
   const View d_gate = column_range(d_x, 0, F), d_up = column_range(d_x, F, F);
@@ -190,8 +215,8 @@ void swiglu_backward(const View& d_x, const View& d_out, const View& x, const Vi
                       vectorizable(d_out) && vectorizable(out);
   with_element(d_out.element, [&](auto storage) {
     using S = decltype(storage);
-    map(d_out.rows, F, false, stream,
-        SwigluBackward<S>{rows_of<S>(d_gate), rows_of<S>(d_up), rows_of<S>(d_out), rows_of<S>(gate), rows_of<S>(up),
+    map(d_out.rows, F, false, queue.stream,
+        SwigluGradient<S>{rows_of<S>(d_gate), rows_of<S>(d_up), rows_of<S>(d_out), rows_of<S>(gate), rows_of<S>(up),
                           rows_of<S>(out), vector});
   });
 }
@@ -208,7 +233,7 @@ void add_bias_and_activate(const View& out, const float* bias, const View& activ
 
 cudaError_t kernel_image_status() {
   cudaFuncAttributes attributes;
-  const cudaError_t error = cudaFuncGetAttributes(&attributes, map_kernel<Fill<uint32_t>>);
+  const cudaError_t error = cudaFuncGetAttributes(&attributes, map_kernel<FillRows<uint32_t>>);
   cudaGetLastError();  // a failure here is an answer, not a fault of the next call
   return error;
 }

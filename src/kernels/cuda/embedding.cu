@@ -13,6 +13,7 @@
 
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/ops/tokens.h"
 
 namespace sluice::cuda {
 namespace {
@@ -20,6 +21,7 @@ namespace {
 using Key = unsigned long long;  // token << 32 | place
 
 constexpr int kTile = 2048, kTileThreads = 256;
+constexpr int64_t kMaxTokens = int64_t{1} << 20;  // sorted at once
 constexpr Key kLast = ~Key{0};
 
 __device__ __forceinline__ int64_t token_of(Key key) { return int64_t(key >> 32); }
@@ -218,28 +220,15 @@ const Key* sorted_keys(const int32_t* tokens, int64_t N, Key* buffer, Key* other
   return buffer;
 }
 
-}  // namespace
-
-void embedding_forward(const View& out, const int32_t* tokens, const View& table, const float* positions, int64_t T,
-                       cudaStream_t stream) {
-  with_element(out.element, [&](auto storage) {
-    using S = decltype(storage);
-    const bool vector = vectorizable(out) && vectorizable(table) && vectorizable(positions) &&
-                        (!positions || out.cols % kPack == 0);
-    map(out.rows, out.cols, false, stream,
-        Embed<S>{rows_of<S>(out), rows_of<float>(table), tokens, positions, table.rows, out.cols, T, vector});
-  });
-}
-
-void embedding_backward_table(const View& d_table, const View& d_out, const int32_t* tokens, const Scratch& scratch,
-                              cudaStream_t stream) {
+// Adds to d_table; tokens outside the table are passed over. At most kMaxTokens rows.
+void add_to_table(const View& d_table, const View& d_out, const int32_t* tokens, const Queue& queue) {
   const int64_t N = d_out.rows, C = d_out.cols;
   if (N == 0) return;
-  Key* buffer = static_cast<Key*>(scratch.data);
-  const Key* keys = sorted_keys(tokens, N, buffer, buffer + kMaxTokens, stream);
+  Key* buffer = static_cast<Key*>(queue.scratch);
+  const Key* keys = sorted_keys(tokens, N, buffer, buffer + kMaxTokens, queue.stream);
 
   float* parts = reinterpret_cast<float*>(buffer + 2 * kMaxTokens);
-  const int64_t part_bytes = int64_t(scratch.bytes) - int64_t(2 * kMaxTokens * sizeof(Key));
+  const int64_t part_bytes = int64_t(kScratchBytes) - int64_t(2 * kMaxTokens * sizeof(Key));
   const int64_t most = std::clamp<int64_t>(part_bytes / (2 * C * int64_t(sizeof(float))), 1, 8192);  // chunks
   const int64_t length = (N + most * kWarp - 1) / (most * kWarp) * kWarp, chunks = (N + length - 1) / length;
   const Runs runs{keys, N, length, parts, parts + chunks * C, rows_of<float>(d_table), d_table.rows, C,
@@ -247,19 +236,48 @@ void embedding_backward_table(const View& d_table, const View& d_out, const int3
   const dim3 grid(unsigned((chunks + kRunWarps - 1) / kRunWarps), unsigned((C + kRunColumns - 1) / kRunColumns));
   with_element(d_out.element, [&](auto storage) {
     using S = decltype(storage);
-    launch(add_runs_kernel<S>, grid, dim3(kRunWarps * kWarp), 0, stream, runs, rows_of<S>(d_out), vectorizable(d_out));
+    launch(add_runs_kernel<S>, grid, dim3(kRunWarps * kWarp), 0, queue.stream, runs, rows_of<S>(d_out), vectorizable(d_out));
   });
-  launch(join_runs_kernel, grid, dim3(kRunWarps * kWarp), 0, stream, runs);
+  launch(join_runs_kernel, grid, dim3(kRunWarps * kWarp), 0, queue.stream, runs);
 }
 
-void embedding_backward_positions(const View& d_positions, const View& d_out, int64_t T, bool accumulate,
-                                  cudaStream_t stream) {
+void add_to_positions(const View& d_positions, const View& d_out, int64_t T, bool accumulate, cudaStream_t stream) {
   with_element(d_out.element, [&](auto storage) {
     using S = decltype(storage);
     map(d_positions.rows, d_positions.cols, false, stream,
         AddPositions<S>{rows_of<float>(d_positions), rows_of<S>(d_out), d_out.rows, T, accumulate,
                         vectorizable(d_positions) && vectorizable(d_out)});
   });
+}
+
+}  // namespace
+
+template <>
+void on(const EmbeddingForward& op, const Queue& queue) {
+  const View out = view_of(op.out), table = view_of(op.table);
+  const float* positions = floats(op.positions);
+  with_element(out.element, [&](auto storage) {
+    using S = decltype(storage);
+    const bool vector = vectorizable(out) && vectorizable(table) && vectorizable(positions) &&
+                        (!positions || out.cols % kPack == 0);
+    map(out.rows, out.cols, false, queue.stream,
+        Embed<S>{rows_of<S>(out), rows_of<float>(table), op.tokens.as<const int32_t>(), positions, table.rows, out.cols,
+                 op.T, vector});
+  });
+}
+
+template <>
+void on(const EmbeddingBackward& op, const Queue& queue) {
+  if (!op.accumulate_table) {
+    const cudaError_t error = cudaMemsetAsync(op.d_table.data, 0, op.d_table.bytes(), queue.stream);
+    if (error != cudaSuccess) throw LaunchError("cudaMemset", error);
+  }
+  const int64_t N = op.d_out.rows();
+  for (int64_t first = 0; first < N; first += kMaxTokens)
+    add_to_table(view_of(op.d_table), view_of(op.d_out.row_range(first, std::min(kMaxTokens, N - first))),
+                 op.tokens.as<const int32_t>() + first, queue);
+  if (op.d_positions)
+    add_to_positions(view_of(op.d_positions), view_of(op.d_out), op.T, op.accumulate_positions, queue.stream);
 }
 
 }  // namespace sluice::cuda

@@ -3,6 +3,7 @@
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/gate.h"
+#include "kernels/ops/elementwise.h"
 
 namespace sluice::cuda {
 namespace {
@@ -132,43 +133,47 @@ struct GroupNorm {
 
 }  // namespace
 
-void gate_forward(const GateArgs& args, const View& out, cudaStream_t stream) {
-  const View &x = args.x, &logits = args.logits;
+template <>
+void on(const GateForward& op, const Queue& queue) {
+  const View x = view_of(op.x), logits = view_of(op.logits), out = view_of(op.out);
   const bool one_row = flat(out) && flat(x) && flat(logits), vector = vectorizable(out) && vectorizable(x);
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
     const Rows<S> to = rows_of<S>(out), from = rows_of<S>(x), gates = rows_of<S>(logits);
-    if (args.grain == GateGrain::kElement)
-      map(x.rows, x.cols, one_row, stream, ElementGate<S>{to, from, gates, vector && vectorizable(logits)});
+    if (op.grain == GateGrain::kElement)
+      map(x.rows, x.cols, one_row, queue.stream, ElementGate<S>{to, from, gates, vector && vectorizable(logits)});
     else
-      map(x.rows, x.cols, one_row, stream, HeadGate<S>{to, from, gates, x.cols / args.heads, vector});
+      map(x.rows, x.cols, one_row, queue.stream, HeadGate<S>{to, from, gates, x.cols / op.heads, vector});
   });
 }
 
-void gate_backward(const GateArgs& args, const View& d_out, const View& d_x, const View& d_logits,
-                   cudaStream_t stream) {
-  const View &x = args.x, &logits = args.logits;
+template <>
+void on(const GateBackward& op, const Queue& queue) {
+  const View x = view_of(op.forward.x), logits = view_of(op.forward.logits), d_out = view_of(op.d_out);
+  const View d_x = view_of(op.d_x), d_logits = view_of(op.d_logits);
   const bool one_row = flat(d_out) && flat(d_x) && flat(x) && flat(logits) && flat(d_logits);
   const bool vector = vectorizable(d_out) && vectorizable(d_x) && vectorizable(x);
-  const int64_t D = x.cols / args.heads;
+  const int64_t heads = op.forward.heads, D = x.cols / heads;
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
     const Rows<S> to = rows_of<S>(d_x), to_logits = rows_of<S>(d_logits), from = rows_of<S>(d_out);
-    if (args.grain == GateGrain::kElement)
-      map(x.rows, x.cols, one_row, stream,
+    if (op.forward.grain == GateGrain::kElement)
+      map(x.rows, x.cols, one_row, queue.stream,
           ElementGateBackward<S>{to, to_logits, from, rows_of<S>(x), rows_of<S>(logits),
                                  vector && vectorizable(logits) && vectorizable(d_logits)});
     else
-      for_groups(x.rows, args.heads, D, stream,
+      for_groups(x.rows, heads, D, queue.stream,
                  HeadGateBackward<S>{to, to_logits, from, rows_of<S>(x), rows_of<S>(logits), vector && D % kPack == 0});
   });
 }
 
-void group_norms(const View& out, const View& x, int64_t groups, cudaStream_t stream) {
-  const int64_t D = x.cols / groups;
+template <>
+void on(const GroupNorms& op, const Queue& queue) {
+  const View out = view_of(op.out), x = view_of(op.x);
+  const int64_t D = x.cols / op.groups;
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
-    for_groups(x.rows, groups, D, stream,
+    for_groups(x.rows, op.groups, D, queue.stream,
                GroupNorm<S>{rows_of<float>(out), rows_of<S>(x), vectorizable(x) && D % kPack == 0});
   });
 }

@@ -10,9 +10,22 @@
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/norm.h"
 #include "kernels/formulas/rope.h"
+#include "kernels/ops/attention.h"
+#include "kernels/ops/norm.h"
 
 namespace sluice::cuda {
 namespace {
+
+struct HeadNormArgs {
+  View x;
+  const float* gain;  // [D]
+  int64_t D;
+  float epsilon;
+};
+
+HeadNormArgs args_of(const HeadNormForward& op) {
+  return {view_of(op.x), floats(op.gain), op.gain.elements(), float(op.epsilon)};
+}
 
 constexpr int kLanes = 8, kTeams = 32, kThreads = kTeams * kLanes, kPackColumns = kLanes * kPack;
 
@@ -156,39 +169,46 @@ struct Turn {
 
 }  // namespace
 
-void head_norm_forward(const HeadNormArgs& args, const View& out, cudaStream_t stream) {
+template <>
+void on(const HeadNormForward& op, const Queue& queue) {
+  const HeadNormArgs args = args_of(op);
+  const View out = view_of(op.out);
   const int64_t heads = args.x.cols / args.D, blocks = (args.x.rows * heads + kTeams - 1) / kTeams;
   if (blocks == 0) return;
   const bool vector = vectorizable(args.x) && vectorizable(out) && vectorizable(args.gain) && args.D % kPack == 0;
   with_head(args, [&](auto storage, auto packs) {
     using S = decltype(storage);
-    launch(head_norm_kernel<S, packs.value>, dim3(unsigned(blocks)), dim3(kThreads), 0, stream, args, rows_of<S>(out),
+    launch(head_norm_kernel<S, packs.value>, dim3(unsigned(blocks)), dim3(kThreads), 0, queue.stream, args, rows_of<S>(out),
            heads, vector);
   });
 }
 
-void head_norm_backward(const HeadNormArgs& args, const View& d_out, const View& d_x, float* d_gain, bool accumulate,
-                        float* workspace, cudaStream_t stream) {
+template <>
+void on(const HeadNormBackward& op, const Queue& queue) {
+  const HeadNormArgs args = args_of(op.forward);
+  const View d_out = view_of(op.d_out), d_x = view_of(op.d_x);
+  float* workspace = floats(op.workspace);
   const int64_t heads = args.x.cols / args.D;
   const int64_t chunks = std::clamp<int64_t>((args.x.rows * heads + kTeams - 1) / kTeams, 1, kRowChunks);
   const bool vector = vectorizable(args.x) && vectorizable(d_out) && vectorizable(d_x) && vectorizable(args.gain) &&
                       args.D % kPack == 0;
   with_head(args, [&](auto storage, auto packs) {
     using S = decltype(storage);
-    launch(head_norm_backward_kernel<S, packs.value>, dim3(unsigned(chunks)), dim3(kThreads), 0, stream, args,
+    launch(head_norm_backward_kernel<S, packs.value>, dim3(unsigned(chunks)), dim3(kThreads), 0, queue.stream, args,
            rows_of<S>(d_out), rows_of<S>(d_x), workspace, heads, vector);
   });
-  add_chunks(d_gain, nullptr, workspace, args.D, chunks, args.D, accumulate, stream);
+  add_chunks(floats(op.d_gain), nullptr, workspace, args.D, chunks, args.D, op.accumulate, queue.stream);
 }
 
-void rope(const RopeArgs& args, cudaStream_t stream) {
-  const View &x = args.x, &table = args.table;
+template <>
+void on(const Rope& op, const Queue& queue) {
+  const View x = view_of(op.x), table = view_of(op.table);
   const int64_t half = table.cols / 2, heads = x.cols / table.cols, packs = (half + kPack - 1) / kPack;
   const bool vector = vectorizable(x) && vectorizable(table) && half % kPack == 0;
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
-    map(x.rows, heads * packs * kPack, false, stream,
-        Turn<S>{rows_of<S>(x), rows_of<float>(table), half, packs, args.T, args.first_position, args.inverse, vector});
+    map(x.rows, heads * packs * kPack, false, queue.stream,
+        Turn<S>{rows_of<S>(x), rows_of<float>(table), half, packs, op.T, op.first_position, op.inverse, vector});
   });
 }
 

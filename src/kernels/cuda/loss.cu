@@ -7,6 +7,7 @@
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/math.h"
+#include "kernels/ops/tokens.h"
 
 namespace sluice::cuda {
 namespace {
@@ -102,20 +103,22 @@ __global__ void __launch_bounds__(kThreads) cross_entropy_kernel(float* losses, 
 }
 
 template <class S, int kThreads>
-void run(float* losses, const View& logits, const int32_t* targets, double grad_scale, cudaStream_t stream) {
-  launch(cross_entropy_kernel<S, kThreads>, dim3(unsigned(logits.rows)), dim3(kThreads), 0, stream, losses,
-         rows_of<S>(logits), targets, logits.cols, grad_scale, vectorizable(logits));
+void run(const CrossEntropy& op, const View& logits, cudaStream_t stream) {
+  launch(cross_entropy_kernel<S, kThreads>, dim3(unsigned(logits.rows)), dim3(kThreads), 0, stream, floats(op.losses),
+         rows_of<S>(logits), op.targets.as<const int32_t>(), logits.cols, op.grad_scale, vectorizable(logits));
 }
 
 }  // namespace
 
-void cross_entropy(float* losses, const View& logits, const int32_t* targets, double grad_scale, cudaStream_t stream) {
+template <>
+void on(const CrossEntropy& op, const Queue& queue) {
+  const View logits = view_of(op.logits);
   if (logits.rows == 0) return;
   with_element(logits.element, [&](auto storage) {
     using S = decltype(storage);
-    if (logits.cols <= 512) run<S, 32>(losses, logits, targets, grad_scale, stream);
-    else if (logits.cols <= 16384) run<S, 256>(losses, logits, targets, grad_scale, stream);
-    else run<S, 512>(losses, logits, targets, grad_scale, stream);
+    if (logits.cols <= 512) run<S, 32>(op, logits, queue.stream);
+    else if (logits.cols <= 16384) run<S, 256>(op, logits, queue.stream);
+    else run<S, 512>(op, logits, queue.stream);
   });
 }
 

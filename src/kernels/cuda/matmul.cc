@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <array>
 
-#include "kernels/cuda/views.h"
+#include "base/error.h"
+#include "kernels/cuda/kernels.h"
 
 namespace sluice::cuda {
 namespace {
@@ -20,7 +21,7 @@ uint32_t alignment_of(const void* data, DType type = DType::kF32, int64_t step =
 }
 
 // Whether cuBLASLt can read the bias where it is: it must have the result's type, and 16-byte loads must be able to.
-bool bias_is_ready(const MatmulArgs& args) {
+bool bias_is_ready(const Matmul& args) {
   return args.out.dtype == args.bias.dtype && alignment_of(args.bias.data) >= 16;
 }
 
@@ -86,17 +87,17 @@ class Description {
 }  // namespace
 
 // What of the product's tail cuBLASLt is to do. With gelu it writes activation(C) as its result and C beside it.
-struct Matmul::Fusion {
+struct MatrixProducts::Fusion {
   bool bias = false, gelu = false;
 };
 
 // The product is the first of `count`; the next one's tensors lie so many elements further.
-struct Matmul::Batch {
+struct MatrixProducts::Batch {
   int32_t count = 1;
   int64_t a = 0, b = 0, out = 0;
 };
 
-struct Matmul::Key {
+struct MatrixProducts::Key {
   std::array<int64_t, 11> sizes;      // M, N, K, strides of a, b, out, activated, the batch
   std::array<uint8_t, 7> flags;       // transpose a, b, accumulate, fused bias, fused gelu, types of a and out
   std::array<uint32_t, 5> alignments;  // of a, b, out, activated, bias
@@ -104,10 +105,10 @@ struct Matmul::Key {
 };
 
 // A product with its algorithm; running it only sets pointers.
-class Matmul::Plan {
+class MatrixProducts::Plan {
  public:
   // `bias` as cuBLASLt is to read it, or null.
-  Plan(const MatmulArgs& args, const Batch& batch, const Fusion& fusion, const void* bias)
+  Plan(const Matmul& args, const Batch& batch, const Fusion& fusion, const void* bias)
       : fusion_(fusion),
         batch_(batch),
         a_(args.a, batch.count, batch.a),
@@ -124,7 +125,7 @@ class Matmul::Plan {
   }
 
   // Whether cuBLASLt has an algorithm.
-  bool find_algorithm(cublasLtHandle_t handle, const MatmulArgs& args) {
+  bool find_algorithm(cublasLtHandle_t handle, const Matmul& args) {
     const void* result = fusion_.gelu ? args.activated.data : args.out.data;
     Preference preference;
     preference.set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t{kWorkspace});
@@ -142,7 +143,7 @@ class Matmul::Plan {
     return status == CUBLAS_STATUS_SUCCESS && count > 0 && found.state == CUBLAS_STATUS_SUCCESS;
   }
 
-  cublasStatus_t run(cublasLtHandle_t handle, const MatmulArgs& args, const void* bias, const DeviceBuffer& workspace,
+  cublasStatus_t run(cublasLtHandle_t handle, const Matmul& args, const void* bias, const DeviceBuffer& workspace,
                      cudaStream_t stream) const {
     set_pointers(args, bias);
     const float alpha = 1, beta = args.accumulate ? 1 : 0;
@@ -152,7 +153,7 @@ class Matmul::Plan {
   }
 
  private:
-  void set_pointers(const MatmulArgs& args, const void* bias) const {
+  void set_pointers(const Matmul& args, const void* bias) const {
     if (fusion_.bias) desc_.set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, bias);
     if (fusion_.gelu) desc_.set(CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER, args.out.data);
   }
@@ -164,24 +165,24 @@ class Matmul::Plan {
   cublasLtMatmulAlgo_t algorithm_{};
 };
 
-Matmul::Matmul(const Stream& stream) : stream_(stream), workspace_(kWorkspace), bias_(kBiasBytes) {
+MatrixProducts::MatrixProducts(const Stream& stream) : stream_(stream), workspace_(kWorkspace), bias_(kBiasBytes) {
   check(cublasLtCreate(&handle_), "cublasLtCreate");
 }
 
-Matmul::~Matmul() {
+MatrixProducts::~MatrixProducts() {
   plans_.clear();
   cublasLtDestroy(handle_);
 }
 
 // Until its next use the copy is this product's: there is one stream.
-const void* Matmul::prepared_bias(const MatmulArgs& args) {
+const void* MatrixProducts::prepared_bias(const Matmul& args) {
   if (bias_is_ready(args)) return args.bias.data;
   const Tensor rounded(bias_.data(), args.out.dtype, {args.bias.elements()});
-  copy(view_of(rounded), view_of(args.bias.reshaped({args.bias.elements()})), stream_);
+  on(Copy{rounded, args.bias.reshaped({args.bias.elements()})}, Queue{stream_, nullptr});
   return rounded.data;
 }
 
-std::unique_ptr<Matmul::Plan>& Matmul::plan(const MatmulArgs& args, const Batch& batch, const Fusion& fusion) {
+std::unique_ptr<MatrixProducts::Plan>& MatrixProducts::plan(const Matmul& args, const Batch& batch, const Fusion& fusion) {
   const Tensor none;
   const Tensor& activated = fusion.gelu ? args.activated : none;
   const void* bias = !fusion.bias ? nullptr : bias_is_ready(args) ? args.bias.data : bias_.data();
@@ -201,7 +202,7 @@ std::unique_ptr<Matmul::Plan>& Matmul::plan(const MatmulArgs& args, const Batch&
 
 // False where cuBLASLt has no algorithm for it, or one that it refuses to run: nothing was computed. Only a product's first
 // run can be refused, which is never part of a recorded graph.
-bool Matmul::run_fused(const MatmulArgs& args, const Batch& batch, const Fusion& fusion) {
+bool MatrixProducts::run_fused(const Matmul& args, const Batch& batch, const Fusion& fusion) {
   std::unique_ptr<Plan>& chosen = plan(args, batch, fusion);
   if (!chosen) return false;
   const void* bias = fusion.bias ? prepared_bias(args) : nullptr;
@@ -212,7 +213,7 @@ bool Matmul::run_fused(const MatmulArgs& args, const Batch& batch, const Fusion&
   return false;
 }
 
-void Matmul::run(const MatmulArgs& args) {
+void MatrixProducts::run(const Matmul& args) {
   const bool bf16 = args.out.dtype == DType::kBF16;
   const bool bias = args.bias && args.bias.bytes() <= kBiasBytes;
   // gelu's second result must have rows a multiple of 8 apart that start at 16 bytes. In fp32 our own is more exact.
@@ -222,8 +223,8 @@ void Matmul::run(const MatmulArgs& args) {
   const auto ran = std::find_if(candidates.begin(), candidates.end(),
                                 [&](const Fusion& candidate) { return run_fused(args, {}, candidate); });
   if (ran == candidates.end())
-    throw RunError("cuBLAS has no product for C {} {} = A {} {} B {}", name_of(args.out.dtype), args.out.shape,
-                   name_of(args.a.dtype), args.a.shape, args.b.shape);
+    throw RunError("cuBLAS has no product for C {} {} = A {} {} B {}", name_of(args.out.dtype), args.out.shape.str(),
+                   name_of(args.a.dtype), args.a.shape.str(), args.b.shape.str());
 
   const bool bias_left = args.bias && !ran->bias, activation_left = args.activated && !ran->gelu;
   if (bias_left || activation_left)
@@ -231,8 +232,8 @@ void Matmul::run(const MatmulArgs& args) {
                           activation_left ? view_of(args.activated) : View{}, args.activation, stream_);
 }
 
-void Matmul::run(const HeadMatmul& args) {
-  const MatmulArgs first = args.of_head(0), last = args.of_head(args.heads - 1);
+void MatrixProducts::run(const HeadMatmul& args) {
+  const Matmul first = args.of_head(0), last = args.of_head(args.heads - 1);
   const auto step = [&](const Tensor& from, const Tensor& to) {
     const int64_t bytes = to.as<char>() - from.as<char>();
     return args.heads > 1 ? bytes / (args.heads - 1) / int64_t(size_of(from.dtype)) : 0;

@@ -5,25 +5,24 @@
 // the type of the result, so for bf16 results it is rounded first, like the weights.
 //
 // The algorithm for a shape is cuBLASLt's first proposal, asked for once; where it refuses to run that, the product goes on
-// with less fused. Proposals that add up in an order that may
-// change are ruled out, so the same product gives the same bits.
+// with less fused. Proposals that add up in an order that may change are ruled out, so the same product gives the same bits.
 #pragma once
 
 #include <map>
 #include <memory>
 
-#include "kernels/backend.h"
+#include "kernels/ops.h"
 #include "kernels/cuda/runtime.h"
 
 namespace sluice::cuda {
 
-class Matmul {
+class MatrixProducts {
  public:
-  explicit Matmul(const Stream& stream);
-  ~Matmul();
+  explicit MatrixProducts(const Stream& stream);
+  ~MatrixProducts();
 
-  // Arguments have been checked (kernels/checks.h).
-  void run(const MatmulArgs& args);
+  // The ops have been checked.
+  void run(const Matmul& args);
   void run(const HeadMatmul& args);  // as one batched product, or where cuBLASLt has none one by one
 
  private:
@@ -32,9 +31,9 @@ class Matmul {
   struct Key;
   class Plan;
 
-  std::unique_ptr<Plan>& plan(const MatmulArgs& args, const Batch& batch, const Fusion& fusion);
-  bool run_fused(const MatmulArgs& args, const Batch& batch, const Fusion& fusion);
-  const void* prepared_bias(const MatmulArgs& args);
+  std::unique_ptr<Plan>& plan(const Matmul& args, const Batch& batch, const Fusion& fusion);
+  bool run_fused(const Matmul& args, const Batch& batch, const Fusion& fusion);
+  const void* prepared_bias(const Matmul& args);
 
   const Stream& stream_;
   cublasLtHandle_t handle_ = nullptr;

@@ -13,9 +13,27 @@
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/norm.h"
+#include "kernels/ops/norm.h"
 
 namespace sluice::cuda {
 namespace {
+
+struct NormForwardArgs {
+  Norm kind;
+  View x, delta, sum, out;
+  const float *gain, *bias;  // [C]; bias may be null
+  float* stats;              // [N, 2]
+  float epsilon;
+};
+
+struct NormBackwardArgs {
+  Norm kind;
+  View x, d_out, d_x;
+  const float *gain, *stats;
+  bool add_to_d_x, accumulate;
+  float *d_gain, *d_bias;    // d_bias may be null
+  float* workspace;
+};
 
 // The team of a row: kWarps warps whose threads hold kPacks packs each.
 template <int kWarpsOf, int kPacksOf>
@@ -262,7 +280,10 @@ void add_chunks(float* first_out, float* second_out, const float* partial, int64
          chunks, C, accumulate);
 }
 
-void norm_forward(const NormForwardArgs& args, cudaStream_t stream) {
+template <>
+void on(const NormForward& op, const Queue& queue) {
+  const NormForwardArgs args = {op.kind,          view_of(op.x),    view_of(op.delta), view_of(op.sum), view_of(op.out),
+                                floats(op.gain), floats(op.bias), floats(op.stats),  float(op.epsilon)};
   if (args.x.rows == 0) return;
   const bool vector = vectorizable(args.x) && vectorizable(args.delta) && vectorizable(args.sum) &&
                       vectorizable(args.out) && vectorizable(args.gain) && vectorizable(args.bias);
@@ -271,12 +292,16 @@ void norm_forward(const NormForwardArgs& args, cudaStream_t stream) {
       using T = decltype(team);
       const int64_t blocks = (args.x.rows + T::kForwardTeams - 1) / T::kForwardTeams;
       launch(norm_forward_kernel<decltype(storage), T>, dim3(unsigned(blocks)), dim3(T::kForwardTeams * T::kThreads), 0,
-             stream, args, vector);
+             queue.stream, args, vector);
     });
   });
 }
 
-void norm_backward(const NormBackwardArgs& args, cudaStream_t stream) {
+template <>
+void on(const NormBackward& op, const Queue& queue) {
+  const NormBackwardArgs args = {op.forward.kind,        view_of(op.forward.x),    view_of(op.d_out),   view_of(op.d_x),
+                                 floats(op.forward.gain), floats(op.forward.stats), op.add_to_d_x,       op.accumulate,
+                                 floats(op.d_gain),       floats(op.d_bias),        floats(op.workspace)};
   const bool vector =
       vectorizable(args.x) && vectorizable(args.d_out) && vectorizable(args.d_x) && vectorizable(args.gain);
   const int64_t C = args.x.cols, chunks = chunks_of(args.x.rows, kRowChunks);
@@ -284,20 +309,28 @@ void norm_backward(const NormBackwardArgs& args, cudaStream_t stream) {
     with_team(C, [&](auto team) {
       using T = decltype(team);
       launch(norm_backward_kernel<decltype(storage), T>, dim3(unsigned(chunks)), dim3(T::kBackwardTeams * T::kThreads),
-             0, stream, args, vector);
+             0, queue.stream, args, vector);
     });
   });
-  add_chunks(args.d_gain, args.d_bias, args.workspace, 2 * C, chunks, C, args.accumulate, stream);
+  add_chunks(args.d_gain, args.d_bias, args.workspace, 2 * C, chunks, C, args.accumulate, queue.stream);
 }
 
-void bias_gradient(float* d_bias, const View& d_out, bool accumulate, float* workspace, cudaStream_t stream) {
+template <>
+void on(const BiasGradient& op, const Queue& queue) {
+  const View d_out = view_of(op.d_out);
+  float* workspace = floats(op.workspace);
   const int64_t C = d_out.cols, groups = (C + kColumns - 1) / kColumns;
   const int64_t chunks = chunks_of(d_out.rows, std::clamp<int64_t>(1024 / groups, 1, kRowChunks));
   with_element(d_out.element, [&](auto storage) {
     launch(column_sums_kernel<decltype(storage)>, dim3(unsigned(groups), unsigned(chunks)), dim3(kColumnWarps * kWarp),
-           0, stream, d_out, workspace, vectorizable(d_out));
+           0, queue.stream, d_out, workspace, vectorizable(d_out));
   });
-  add_chunks(d_bias, nullptr, workspace, C, chunks, C, accumulate, stream);
+  add_chunks(floats(op.d_bias), nullptr, workspace, C, chunks, C, op.accumulate, queue.stream);
+}
+
+template <>
+int64_t workspace_for(const RowSums& sizes) {
+  return kRowChunks * 2 * sizes.C;
 }
 
 }  // namespace sluice::cuda

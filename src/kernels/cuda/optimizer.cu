@@ -9,6 +9,7 @@
 
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/ops/optimizer.h"
 
 namespace sluice::cuda {
 namespace {
@@ -53,9 +54,9 @@ struct Sgd {
   }
 };
 
-bool vectorizable(const ParameterRange& range) {
-  return aligned(range.param) && aligned(range.grad) && aligned(range.first_moment) && aligned(range.second_moment) &&
-         aligned(range.compute_copy);
+bool vectorizable(const OptimizerRange& range) {
+  return aligned(range.param.data) && aligned(range.grad.data) && aligned(range.first_moment.data) &&
+         aligned(range.second_moment.data) && aligned(range.compute_copy.data);
 }
 
 constexpr int kSumThreads = 512;
@@ -155,39 +156,48 @@ struct AddMatrices {
 
 }  // namespace
 
-void adamw_update(const ParameterRange& range, const AdamWStep& step, cudaStream_t stream) {
-  map(1, range.n, true, stream,
-      AdamW{range.param, range.first_moment, range.second_moment, range.grad, static_cast<Bf16*>(range.compute_copy),
-            adamw_factors<float>(step, range.weight_decay), vectorizable(range)});
+template <>
+void on(const AdamWUpdate& op, const Queue& queue) {
+  const OptimizerRange& range = op.range;
+  map(1, range.param.elements(), true, queue.stream,
+      AdamW{floats(range.param), floats(range.first_moment), floats(range.second_moment), floats(range.grad),
+            range.compute_copy.as<Bf16>(), adamw_factors<float>(op.step, range.weight_decay), vectorizable(range)});
 }
 
-void sgd_update(const ParameterRange& range, const SgdStep& step, cudaStream_t stream) {
-  map(1, range.n, true, stream,
-      Sgd{range.param, range.first_moment, range.grad, static_cast<Bf16*>(range.compute_copy),
-          sgd_factors<float>(step, range.weight_decay), vectorizable(range)});
+template <>
+void on(const SgdUpdate& op, const Queue& queue) {
+  const OptimizerRange& range = op.range;
+  map(1, range.param.elements(), true, queue.stream,
+      Sgd{floats(range.param), floats(range.first_moment), floats(range.grad), range.compute_copy.as<Bf16>(),
+          sgd_factors<float>(op.step, range.weight_decay), vectorizable(range)});
 }
 
-void muon_momentum(const MuonMomentumArgs& args, cudaStream_t stream) {
-  const int64_t n = args.out.rows * args.out.cols, blocks = sum_blocks(n);
-  const bool vector = aligned(args.grad) && aligned(args.momentum);
-  const MuonFactors<float> factors = muon_factors<float>(args.beta, args.grad_scale);
-  double* scale = args.scratch + kSumBlocks;
-  launch(muon_momentum_kernel, dim3(unsigned(blocks)), dim3(kSumThreads), 0, stream, args.momentum, args.grad, factors,
-         args.scratch, n, vector);
-  launch(inverse_norm_kernel, dim3(1), dim3(kSumThreads), 0, stream, args.scratch, int(blocks), scale);
-  with_element(args.out.element, [&](auto storage) {
+template <>
+void on(const MuonMomentum& op, const Queue& queue) {
+  const View out = view_of(op.out);
+  float *grad = floats(op.grad), *momentum = floats(op.momentum);
+  const int64_t n = out.rows * out.cols, blocks = sum_blocks(n);
+  const bool vector = aligned(grad) && aligned(momentum);
+  const MuonFactors<float> factors = muon_factors<float>(op.beta, op.grad_scale);
+  double *partial = static_cast<double*>(queue.scratch), *scale = partial + kSumBlocks;
+  launch(muon_momentum_kernel, dim3(unsigned(blocks)), dim3(kSumThreads), 0, queue.stream, momentum, grad, factors, partial,
+         n, vector);
+  launch(inverse_norm_kernel, dim3(1), dim3(kSumThreads), 0, queue.stream, partial, int(blocks), scale);
+  with_element(out.element, [&](auto storage) {
     using S = decltype(storage);
-    map(1, n, true, stream,
-        MuonDirection<S>{rows_of<S>(args.out), args.momentum, args.grad, factors, scale, vector && aligned(args.out.data)});
+    map(1, n, true, queue.stream,
+        MuonDirection<S>{rows_of<S>(out), momentum, grad, factors, scale, vector && aligned(out.data)});
   });
 }
 
-void matrix_sum(const View& out, const View& x, const View& y, double a, double b, double c, cudaStream_t stream) {
+template <>
+void on(const MatrixSum& op, const Queue& queue) {
+  const View out = view_of(op.out), x = view_of(op.x), y = view_of(op.y);
   const bool vector = cuda::vectorizable(out) && cuda::vectorizable(x) && cuda::vectorizable(y);
   with_element(out.element, [&](auto storage) {
     using S = decltype(storage);
-    map(out.rows, out.cols, false, stream,
-        AddMatrices<S>{rows_of<S>(out), rows_of<S>(x), rows_of<S>(y), float(a), float(b), float(c), vector});
+    map(out.rows, out.cols, false, queue.stream,
+        AddMatrices<S>{rows_of<S>(out), rows_of<S>(x), rows_of<S>(y), float(op.a), float(op.b), float(op.c), vector});
   });
 }
 

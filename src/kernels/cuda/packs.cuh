@@ -119,6 +119,10 @@ template <class S>
 __host__ __device__ __forceinline__ Rows<S> rows_of(const View& view) {
   return {static_cast<S*>(view.data), view.stride};
 }
+template <class S>
+Rows<S> rows_of(const Tensor& t) {
+  return {t.as<S>(), t.stride};
+}
 
 // --- host side
 

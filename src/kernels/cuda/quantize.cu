@@ -3,6 +3,7 @@
 
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
+#include "kernels/ops/quantize.h"
 
 namespace sluice::cuda {
 namespace {
@@ -62,23 +63,27 @@ __global__ void __launch_bounds__(kRangeThreads) row_ranges_kernel(float* out, R
 
 }  // namespace
 
-void fake_quantize(const FakeQuantizeArgs& args, cudaStream_t stream) {
-  const View &x = args.x, &out = args.out;
+template <>
+void on(const FakeQuantize& op, const Queue& queue) {
+  const View x = view_of(op.x), out = view_of(op.out);
+  const bool per_row = op.scale.elements() > 1;
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
-    map(x.rows, x.cols, !args.per_row && flat(x) && flat(out), stream,
-        QuantizeRows<S>{rows_of<S>(out), rows_of<S>(x), args.scale, args.per_row, vectorizable(x) && vectorizable(out),
-                        args.low, args.high});
+    map(x.rows, x.cols, !per_row && flat(x) && flat(out), queue.stream,
+        QuantizeRows<S>{rows_of<S>(out), rows_of<S>(x), floats(op.scale), per_row, vectorizable(x) && vectorizable(out),
+                        float(op.low), float(op.high)});
   });
 }
 
-void row_ranges(float* out, const View& x, cudaStream_t stream) {
+template <>
+void on(const RowRanges& op, const Queue& queue) {
+  const View x = view_of(op.x);
   const int64_t blocks = (x.rows * kWarp + kRangeThreads - 1) / kRangeThreads;
   if (blocks == 0) return;
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
-    launch(row_ranges_kernel<S>, dim3(unsigned(blocks)), dim3(kRangeThreads), 0, stream, out, rows_of<S>(x), x.rows,
-           x.cols, vectorizable(x));
+    launch(row_ranges_kernel<S>, dim3(unsigned(blocks)), dim3(kRangeThreads), 0, queue.stream, floats(op.out),
+           rows_of<S>(x), x.rows, x.cols, vectorizable(x));
   });
 }
 

@@ -4,8 +4,6 @@
 
 #include <cmath>
 
-#include "base/philox.h"  // SLUICE_HD
-
 #ifdef __CUDACC__
 #define SLUICE_FORMULA __host__ __device__ __forceinline__
 #else

@@ -39,13 +39,13 @@ void Gate::compute(const Pass& pass, const Tensor& x, const Tensor& v) const {
   const Tensor out = logits(pass), bias = pass.params.value(bias_);
   if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? v : x, weight_, bias_);
   const LinearOperands in = pass.operands(x, weight_);
-  pass.backend.head_matmul({{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
+  pass.backend.run(HeadMatmul{{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
 }
 
 void Gate::apply(const Pass& pass, const Tensor& out, const Tensor& in) const {
   GateForward args = arguments(pass, in);
   args.out = out;
-  pass.backend.gate_forward(args);
+  pass.backend.run(args);
 }
 
 void Gate::backward(const Pass& pass, const Tensor& d_in, const Tensor& d_out, const Tensor& in) const {
@@ -54,22 +54,22 @@ void Gate::backward(const Pass& pass, const Tensor& d_in, const Tensor& d_out, c
   args.d_out = d_out;
   args.d_x = d_in;
   args.d_logits = pass.view(d_logits_, {pass.N(), columns_});
-  pass.backend.gate_backward(args);
+  pass.backend.run(args);
 }
 
 void Gate::backward_input(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
   const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
   if (reads_ != Reads::kHiddenHead) return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
-  pass.backend.head_matmul(
-      {{.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
-  pass.backend.head_matmul({{.out = pass.params.grad(weight_),
-                             .a = d_logits,
-                             .b = read,
-                             .transpose_a = true,
-                             .accumulate = pass.accumulate,
-                             .bias = {}},
-                            groups_});
-  if (bias_) pass.backend.bias_gradient(pass.params.grad(bias_), d_logits, pass.accumulate, workspace);
+  pass.backend.run(HeadMatmul{
+      {.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
+  pass.backend.run(HeadMatmul{{.out = pass.params.grad(weight_),
+                               .a = d_logits,
+                               .b = read,
+                               .transpose_a = true,
+                               .accumulate = pass.accumulate,
+                               .bias = {}},
+                              groups_});
+  if (bias_) pass.backend.run(BiasGradient{pass.params.grad(bias_), d_logits, pass.accumulate, workspace});
 }
 
 }  // namespace sluice

@@ -55,8 +55,9 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
   if (gate_ && gate_->at_source()) gated_values_ = kept(".gated_values", {N, KV * D});
   if (gate_ && !gate_->at_source()) gated_ = kept(".gated", {N, H * D});
   stats_ = d.attention_activation(layer, name + ".stats", "statistics", {2, d.max_batch, H, model.context}, d.acc());
-  attention_workspace_ = d.plan.declare(name + ".workspace", "scratch",
-                                        {d.backend.attention_workspace(spec_.shape, d.act)}, DType::kF32, {back, back});
+  attention_workspace_ =
+      d.plan.declare(name + ".workspace", "scratch", {d.backend.workspace<AttentionBackward>({spec_.shape, d.act})},
+                     DType::kF32, {back, back});
 }
 
 Tensor AttentionLayer::qkv(const Pass& pass) const {
@@ -99,11 +100,11 @@ Tensor AttentionLayer::gated(const Pass& pass) const {
 // Rotary positions of queries and keys, which lie side by side. The learned key of a bias slot has neither norm nor position.
 void AttentionLayer::turn(const Pass& pass, const Tensor& heads, bool inverse) const {
   if (!rope_table_) return;
-  pass.backend.rope({.x = heads,
-                     .table = pass.view(rope_table_, pass.plan.buffer(rope_table_).shape),
-                     .T = pass.T,
-                     .first_position = pass.first_position,
-                     .inverse = inverse});
+  pass.backend.run(Rope{.x = heads,
+                        .table = pass.view(rope_table_, pass.plan.buffer(rope_table_).shape),
+                        .T = pass.T,
+                        .first_position = pass.first_position,
+                        .inverse = inverse});
 }
 
 void AttentionLayer::prepare_heads(const Pass& pass) const {
@@ -111,10 +112,10 @@ void AttentionLayer::prepare_heads(const Pass& pass) const {
   const Tensor to = heads(pass);
   if (normed_) {
     const auto normalise = [&](ParamId gain, int64_t first, int64_t count) {
-      pass.backend.head_norm_forward({.epsilon = epsilon_,
-                                      .x = qkv(pass).columns(first, count),
-                                      .out = to.columns(first, count),
-                                      .gain = pass.params.value(gain)});
+      pass.backend.run(HeadNormForward{.epsilon = epsilon_,
+                                       .x = qkv(pass).columns(first, count),
+                                       .out = to.columns(first, count),
+                                       .gain = pass.params.value(gain)});
     };
     normalise(q_gain_, 0, H * D);
     normalise(k_gain_, H * D, KV * D);
@@ -128,13 +129,15 @@ void AttentionLayer::prepare_heads_backward(const Pass& pass, const Tensor& d_he
   if (!normed_) return;
   const auto differentiate = [&](ParamId gain, int64_t first, int64_t count) {
     const Tensor d = d_heads.columns(first, count);
-    pass.backend.head_norm_backward(
-        {.forward = {.epsilon = epsilon_, .x = qkv(pass).columns(first, count), .out = {}, .gain = pass.params.value(gain)},
-         .d_out = d,
-         .d_x = d,
-         .d_gain = pass.params.grad(gain),
-         .accumulate = pass.accumulate,
-         .workspace = workspace});
+    pass.backend.run(HeadNormBackward{.forward = {.epsilon = epsilon_,
+                                                  .x = qkv(pass).columns(first, count),
+                                                  .out = {},
+                                                  .gain = pass.params.value(gain)},
+                                      .d_out = d,
+                                      .d_x = d,
+                                      .d_gain = pass.params.grad(gain),
+                                      .accumulate = pass.accumulate,
+                                      .workspace = workspace});
   };
   differentiate(q_gain_, 0, H * D);
   differentiate(k_gain_, H * D, KV * D);
@@ -143,7 +146,7 @@ void AttentionLayer::prepare_heads_backward(const Pass& pass, const Tensor& d_he
 // Keys and values go into the cache as they are attended to: turned, gated at the source.
 void AttentionLayer::attend(const Pass& pass, const AttentionForward& args) const {
   if (pass.cache) pass.cache->store(layer_, args.k, args.v);
-  if (!pass.cache || pass.first_position == 0) return pass.backend.attention_forward(args);
+  if (!pass.cache || pass.first_position == 0) return pass.backend.run(args);
   AttentionDecode step;
   step.spec = args.spec;
   step.spec.shape.T = pass.cache->capacity();
@@ -156,7 +159,7 @@ void AttentionLayer::attend(const Pass& pass, const AttentionForward& args) cons
   step.sink_logit = args.sink_logit;
   step.out = args.out;
   step.workspace = pass.cache->workspace();
-  pass.backend.attention_decode(step);
+  pass.backend.run(step);
 }
 
 void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
@@ -198,7 +201,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   if (normed_) prepare_heads(pass);
   pass.linear_backward(args.d_out, false, d_out, gated(pass), output_, output_bias_, workspace);
   if (gated_) gate_->backward(pass, args.d_out, args.d_out, args.forward.out);
-  pass.backend.attention_backward(args);
+  pass.backend.run(args);
   prepare_heads_backward(pass, d_qkv.columns(0, (H + KV) * D), workspace);
   if (gated_values_) gate_->backward(pass, d_values, d_values, values(pass));
   if (gate_ && gate_->reads_values()) {

@@ -3,7 +3,7 @@
 
     python3 tests/golden/transformers/make.py [CASE ...]        (needs torch, transformers and safetensors)
 
-tests/train/interchange_test.cc imports every folder and compares; README.md in the folder above tells how the tools are
+tests/interchange/interchange_test.cc imports every folder and compares; README.md in the folder above tells how the tools are
 installed. Weights are random, and large enough that a wrong activation or a missing bias shows. A folder's
 logits.safetensors holds tokens [T] and their logits [T, V] in fp32, computed from the weights as they were stored.
 """

@@ -332,10 +332,11 @@ class Backward {
 
 }  // namespace
 
-void attention_backward(const AttentionBackward& args) {
-  with_storage(args.forward.q.dtype, [&](auto storage) {
-    ScoreFunctions::dispatch(args.forward.spec.score, [&](auto score) {
-      Backward<decltype(storage), decltype(score)>(args).run();
+template <>
+void on(const AttentionBackward& op) {
+  with_storage(op.forward.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(op.forward.spec.score, [&](auto score) {
+      Backward<decltype(storage), decltype(score)>(op).run();
     });
   });
 }

@@ -144,10 +144,11 @@ class Decode {
 
 }  // namespace
 
-void attention_decode(const AttentionDecode& args) {
-  with_storage(args.q.dtype, [&](auto storage) {
-    ScoreFunctions::dispatch(args.spec.score,
-                             [&](auto score) { Decode<decltype(storage), decltype(score)>(args).run(); });
+template <>
+void on(const AttentionDecode& op) {
+  with_storage(op.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(op.spec.score,
+                             [&](auto score) { Decode<decltype(storage), decltype(score)>(op).run(); });
   });
 }
 

@@ -269,19 +269,21 @@ void for_query_blocks(const AttentionForward& args, Body body) {
 
 }  // namespace
 
-void attention_forward(const AttentionForward& args) {
-  with_storage(args.q.dtype, [&](auto storage) {
-    ScoreFunctions::dispatch(args.spec.score, [&](auto score) {
-      for_query_blocks<decltype(storage)>(args, [](auto& queries) { queries.template forward<decltype(score)>(); });
+template <>
+void on(const AttentionForward& op) {
+  with_storage(op.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(op.spec.score, [&](auto score) {
+      for_query_blocks<decltype(storage)>(op, [](auto& queries) { queries.template forward<decltype(score)>(); });
     });
   });
 }
 
-void attention_probe(const AttentionProbe& args) {
-  with_storage(args.forward.q.dtype, [&](auto storage) {
-    ScoreFunctions::dispatch(args.forward.spec.score, [&](auto score) {
-      for_query_blocks<decltype(storage)>(args.forward,
-                                          [&](auto& queries) { queries.template probe<decltype(score)>(args); });
+template <>
+void on(const AttentionProbe& op) {
+  with_storage(op.forward.q.dtype, [&](auto storage) {
+    ScoreFunctions::dispatch(op.forward.spec.score, [&](auto score) {
+      for_query_blocks<decltype(storage)>(op.forward,
+                                          [&](auto& queries) { queries.template probe<decltype(score)>(op); });
     });
   });
 }

@@ -123,7 +123,9 @@ SLUICE_INLINE bool flat(const Tensor& t) { return t.stride == t.cols() || t.rows
 
 }  // namespace
 
-void copy(const Tensor& out, const Tensor& x) {
+template <>
+void on(const Copy& op) {
+  const Tensor &out = op.out, &x = op.x;
   with_storage(out.dtype, [&](auto to_tag) {
     with_storage(x.dtype, [&](auto from_tag) {
       using To = decltype(to_tag);
@@ -135,9 +137,11 @@ void copy(const Tensor& out, const Tensor& x) {
   });
 }
 
-void activation_forward(Activation kind, const Tensor& out, const Tensor& x) {
+template <>
+void on(const ActivationForward& op) {
+  const Tensor &out = op.out, &x = op.x;
   with_storage(out.dtype, [&](auto tag) {
-    with_activation(kind, [&](auto f) {
+    with_activation(op.kind, [&](auto f) {
       using S = decltype(tag);
       for_spans(out.rows(), out.cols(), flat(out) && flat(x), [&](int64_t row, int64_t first, int64_t n) {
         activation_forward_span<decltype(f)>(row_of<S>(out, row) + first, row_of<S>(x, row) + first, n);
@@ -146,11 +150,13 @@ void activation_forward(Activation kind, const Tensor& out, const Tensor& x) {
   });
 }
 
-void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+template <>
+void on(const ActivationBackward& op) {
+  const Tensor &d_x = op.d_x, &d_out = op.d_out, &x = op.x, &out = op.out;
   const bool has_out = out.data != nullptr;
   const bool is_flat = flat(d_x) && flat(d_out) && flat(x) && (!has_out || flat(out));
   with_storage(d_x.dtype, [&](auto tag) {
-    with_activation(kind, [&](auto f) {
+    with_activation(op.kind, [&](auto f) {
       using S = decltype(tag);
       using F = decltype(f);
       for_spans(d_x.rows(), d_x.cols(), is_flat, [&](int64_t row, int64_t first, int64_t n) {
@@ -163,7 +169,9 @@ void activation_backward(Activation kind, const Tensor& d_x, const Tensor& d_out
   });
 }
 
-void swiglu_forward(const Tensor& out, const Tensor& x) {
+template <>
+void on(const SwigluForward& op) {
+  const Tensor &out = op.out, &x = op.x;
   const int64_t N = out.rows(), F = out.cols();
   with_storage(out.dtype, [&](auto tag) {
     using S = decltype(tag);
@@ -171,7 +179,9 @@ void swiglu_forward(const Tensor& out, const Tensor& x) {
   });
 }
 
-void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& out) {
+template <>
+void on(const SwigluBackward& op) {
+  const Tensor &d_x = op.d_x, &d_out = op.d_out, &x = op.x, &out = op.out;
   const int64_t N = d_out.rows(), F = d_out.cols();
   with_storage(d_out.dtype, [&](auto tag) {
     using S = decltype(tag);
@@ -181,38 +191,42 @@ void swiglu_backward(const Tensor& d_x, const Tensor& d_out, const Tensor& x, co
   });
 }
 
-void gate_forward(const GateForward& args) {
-  const int64_t N = args.x.rows(), C = args.x.cols(), H = args.heads;
-  with_storage(args.x.dtype, [&](auto tag) {
+template <>
+void on(const GateForward& op) {
+  const int64_t N = op.x.rows(), C = op.x.cols(), H = op.heads;
+  with_storage(op.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     for_rows(N, C, [&](int64_t n) {
-      S* out = row_of<S>(args.out, n);
-      const S *x = row_of<S>(args.x, n), *logits = row_of<S>(args.logits, n);
-      if (args.grain == GateGrain::kHead) gate_head_row(out, x, logits, H, C / H);
+      S* out = row_of<S>(op.out, n);
+      const S *x = row_of<S>(op.x, n), *logits = row_of<S>(op.logits, n);
+      if (op.grain == GateGrain::kHead) gate_head_row(out, x, logits, H, C / H);
       else gate_element_row(out, x, logits, C);
     });
   });
 }
 
-void gate_backward(const GateBackward& args) {
-  const GateForward& forward = args.forward;
+template <>
+void on(const GateBackward& op) {
+  const GateForward& forward = op.forward;
   const int64_t N = forward.x.rows(), C = forward.x.cols(), H = forward.heads;
   with_storage(forward.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     for_rows(N, C, [&](int64_t n) {
-      S *d_x = row_of<S>(args.d_x, n), *d_logits = row_of<S>(args.d_logits, n);
-      const S *d_out = row_of<S>(args.d_out, n), *x = row_of<S>(forward.x, n), *logits = row_of<S>(forward.logits, n);
+      S *d_x = row_of<S>(op.d_x, n), *d_logits = row_of<S>(op.d_logits, n);
+      const S *d_out = row_of<S>(op.d_out, n), *x = row_of<S>(forward.x, n), *logits = row_of<S>(forward.logits, n);
       if (forward.grain == GateGrain::kHead) gate_head_backward_row(d_x, d_logits, d_out, x, logits, H, C / H);
       else gate_element_backward_row(d_x, d_logits, d_out, x, logits, C);
     });
   });
 }
 
-void group_norms(const Tensor& out, const Tensor& x, int64_t groups) {
+template <>
+void on(const GroupNorms& op) {
+  const Tensor &out = op.out, &x = op.x;
   const int64_t N = x.rows(), C = x.cols();
   with_storage(x.dtype, [&](auto tag) {
     using S = decltype(tag);
-    for_rows(N, C, [&](int64_t n) { group_norms_row(row_of<Acc<S>>(out, n), row_of<S>(x, n), groups, C / groups); });
+    for_rows(N, C, [&](int64_t n) { group_norms_row(row_of<Acc<S>>(out, n), row_of<S>(x, n), op.groups, C / op.groups); });
   });
 }
 

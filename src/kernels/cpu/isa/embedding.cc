@@ -34,24 +34,27 @@ void clear(const Tensor& t) {
 
 }  // namespace
 
-void embedding_forward(const Tensor& out, const Tensor& tokens, const Tensor& table, const Tensor& positions, int64_t T) {
+template <>
+void on(const EmbeddingForward& op) {
+  const Tensor &out = op.out, &tokens = op.tokens, &table = op.table, &positions = op.positions;
   const int64_t N = out.rows(), C = out.cols();
   const int32_t* token = static_cast<const int32_t*>(tokens.data);
   with_storage(out.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
     for_rows(N, C, [&](int64_t n) {
-      const A* position = positions.data ? row_of<A>(positions, n % T) : nullptr;
+      const A* position = positions.data ? row_of<A>(positions, n % op.T) : nullptr;
       embed_row(row_of<S>(out, n), row_of<A>(table, token[n]), position, C);
     });
   });
 }
 
-void embedding_backward(const Tensor& d_table, const Tensor& d_positions, const Tensor& d_out, const Tensor& tokens,
-                        int64_t T, bool accumulate_table, bool accumulate_positions) {
+template <>
+void on(const EmbeddingBackward& op) {
+  const Tensor &d_table = op.d_table, &d_positions = op.d_positions, &d_out = op.d_out, &tokens = op.tokens;
   const int64_t N = d_out.rows(), C = d_out.cols();
-  if (!accumulate_table) clear(d_table);
-  if (d_positions.data && !accumulate_positions) clear(d_positions);
+  if (!op.accumulate_table) clear(d_table);
+  if (d_positions.data && !op.accumulate_positions) clear(d_positions);
   // Whole cache lines, so that two threads never write to the same one.
   const int64_t width = (C + omp_get_max_threads() - 1) / omp_get_max_threads();
   const int64_t tile = (width + 15) / 16 * 16, tiles = (C + tile - 1) / tile;
@@ -63,7 +66,7 @@ void embedding_backward(const Tensor& d_table, const Tensor& d_positions, const 
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = t * tile, count = min_of(tile, C - first);
       for (int64_t n = 0; n < N; ++n) {
-        A* position = d_positions.data ? row_of<A>(d_positions, n % T) + first : nullptr;
+        A* position = d_positions.data ? row_of<A>(d_positions, n % op.T) + first : nullptr;
         scatter_row(row_of<A>(d_table, token[n]) + first, position, row_of<S>(d_out, n) + first, count);
       }
     }

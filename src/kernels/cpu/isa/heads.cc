@@ -67,44 +67,47 @@ void rope_row(S* x, const Acc<S>* cosines, bool inverse, int64_t heads, int64_t 
 
 }  // namespace
 
-void head_norm_forward(const HeadNormForward& args) {
-  const int64_t N = args.x.rows(), C = args.x.cols(), D = args.gain.elements();
-  with_storage(args.x.dtype, [&](auto tag) {
+template <>
+void on(const HeadNormForward& op) {
+  const int64_t N = op.x.rows(), C = op.x.cols(), D = op.gain.elements();
+  with_storage(op.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
-    const A* gain = static_cast<const A*>(args.gain.data);
+    const A* gain = static_cast<const A*>(op.gain.data);
     for_rows(N, C, [&](int64_t n) {
-      head_norm_row(row_of<S>(args.out, n), row_of<S>(args.x, n), gain, A(args.epsilon), C / D, D);
+      head_norm_row(row_of<S>(op.out, n), row_of<S>(op.x, n), gain, A(op.epsilon), C / D, D);
     });
   });
 }
 
-void head_norm_backward(const HeadNormBackward& args) {
-  const HeadNormForward& forward = args.forward;
+template <>
+void on(const HeadNormBackward& op) {
+  const HeadNormForward& forward = op.forward;
   const int64_t N = forward.x.rows(), C = forward.x.cols(), D = forward.gain.elements();
   with_storage(forward.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
     const A* gain = static_cast<const A*>(forward.gain.data);
-    A* partial = static_cast<A*>(args.workspace.data);  // [chunk][D]
+    A* partial = static_cast<A*>(op.workspace.data);  // [chunk][D]
     for_row_chunks(N, C, [&](int64_t chunk, int64_t first, int64_t end) {
       A* d_gain = partial + chunk * D;
       __builtin_memset(d_gain, 0, size_t(D) * sizeof(A));
       for (int64_t n = first; n < end; ++n)
-        head_norm_backward_row(row_of<S>(args.d_x, n), row_of<S>(args.d_out, n), row_of<S>(forward.x, n), gain, d_gain,
+        head_norm_backward_row(row_of<S>(op.d_x, n), row_of<S>(op.d_out, n), row_of<S>(forward.x, n), gain, d_gain,
                                A(forward.epsilon), C / D, D);
     });
-    combine_chunks(static_cast<A*>(args.d_gain.data), partial, D, row_chunks(N), D, args.accumulate);
+    combine_chunks(static_cast<A*>(op.d_gain.data), partial, D, row_chunks(N), D, op.accumulate);
   });
 }
 
-void rope(const Rope& args) {
-  const int64_t N = args.x.rows(), C = args.x.cols(), D = args.table.cols();
-  with_storage(args.x.dtype, [&](auto tag) {
+template <>
+void on(const Rope& op) {
+  const int64_t N = op.x.rows(), C = op.x.cols(), D = op.table.cols();
+  with_storage(op.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     for_rows(N, C, [&](int64_t n) {
-      const Acc<S>* angles = row_of<Acc<S>>(args.table, args.first_position + n % args.T);
-      rope_row(row_of<S>(args.x, n), angles, args.inverse, C / D, D / 2);
+      const Acc<S>* angles = row_of<Acc<S>>(op.table, op.first_position + n % op.T);
+      rope_row(row_of<S>(op.x, n), angles, op.inverse, C / D, D / 2);
     });
   });
 }

@@ -78,13 +78,15 @@ Acc<S> cross_entropy_row(S* x, int64_t V, int32_t target, double grad_scale) {
 
 }  // namespace
 
-void cross_entropy(const Tensor& losses, const Tensor& logits, const Tensor& targets, double grad_scale) {
+template <>
+void on(const CrossEntropy& op) {
+  const Tensor &losses = op.losses, &logits = op.logits, &targets = op.targets;
   const int64_t N = logits.rows(), V = logits.cols();
   const int32_t* target = static_cast<const int32_t*>(targets.data);
   with_storage(logits.dtype, [&](auto tag) {
     using S = decltype(tag);
     Acc<S>* loss = static_cast<Acc<S>*>(losses.data);
-    for_rows(N, V, [&](int64_t n) { loss[n] = cross_entropy_row(row_of<S>(logits, n), V, target[n], grad_scale); });
+    for_rows(N, V, [&](int64_t n) { loss[n] = cross_entropy_row(row_of<S>(logits, n), V, target[n], op.grad_scale); });
   });
 }
 

@@ -36,7 +36,7 @@ void copy_block(const Operand<S>& x, int64_t row, int64_t col, int64_t rows, int
 }
 
 template <class S, class Out>
-void store_block(const MatmulArgs& args, const Acc<S>* block, int64_t row, int64_t col, int64_t M, int64_t N) {
+void store_block(const Matmul& args, const Acc<S>* block, int64_t row, int64_t col, int64_t M, int64_t N) {
   for (int64_t i = 0; i < min_of(kBlock, M - row); ++i) {
     Out* out = args.out.as<Out>() + (row + i) * args.out.stride + col;
     for_vectors<Acc<S>>(min_of(kBlock, N - col), [&](int64_t j, int64_t n) {
@@ -49,7 +49,7 @@ void store_block(const MatmulArgs& args, const Acc<S>* block, int64_t row, int64
 }
 
 template <class S>
-void run(const MatmulArgs& args) {
+void run(const Matmul& args) {
   using A = Acc<S>;
   const int64_t M = args.out.rows(), N = args.out.cols(), K = args.transpose_a ? args.a.rows() : args.a.cols();
   const Operand<S> a = operand<S>(args.a, args.transpose_a), b = operand<S>(args.b, args.transpose_b);
@@ -70,8 +70,9 @@ void run(const MatmulArgs& args) {
 
 }  // namespace
 
-void matmul(const MatmulArgs& args) {
-  with_storage(args.a.dtype, [&](auto storage) { run<decltype(storage)>(args); });
+template <>
+void on(const Matmul& op) {
+  with_storage(op.a.dtype, [&](auto storage) { run<decltype(storage)>(op); });
 }
 
 }  // namespace sluice::SLUICE_ISA

@@ -95,30 +95,34 @@ void norm_backward_of(const NormBackward& args) {
 
 }  // namespace
 
-void norm_forward(const NormForward& args) {
-  const int64_t N = args.x.rows(), C = args.x.cols();
-  with_storage(args.x.dtype, [&](auto tag) {
+template <>
+void on(const NormForward& op) {
+  const int64_t N = op.x.rows(), C = op.x.cols();
+  with_storage(op.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
-    const A *gain = static_cast<const A*>(args.gain.data), *bias = static_cast<const A*>(args.bias.data);
+    const A *gain = static_cast<const A*>(op.gain.data), *bias = static_cast<const A*>(op.bias.data);
     for_rows(N, C, [&](int64_t n) {
-      const S* x = row_of<S>(args.x, n);
-      if (args.delta.data) {
-        S* sum = row_of<S>(args.sum, n);
-        add_rows(sum, x, row_of<S>(args.delta, n), C);
+      const S* x = row_of<S>(op.x, n);
+      if (op.delta.data) {
+        S* sum = row_of<S>(op.sum, n);
+        add_rows(sum, x, row_of<S>(op.delta, n), C);
         x = sum;
       }
-      norm_row(args.kind, row_of<S>(args.out, n), static_cast<A*>(args.stats.data) + 2 * n, x, gain, bias, A(args.epsilon),
+      norm_row(op.kind, row_of<S>(op.out, n), static_cast<A*>(op.stats.data) + 2 * n, x, gain, bias, A(op.epsilon),
                C);
     });
   });
 }
 
-void norm_backward(const NormBackward& args) {
-  with_storage(args.d_out.dtype, [&](auto tag) { norm_backward_of<decltype(tag)>(args); });
+template <>
+void on(const NormBackward& op) {
+  with_storage(op.d_out.dtype, [&](auto tag) { norm_backward_of<decltype(tag)>(op); });
 }
 
-void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, const Tensor& workspace) {
+template <>
+void on(const BiasGradient& op) {
+  const Tensor &d_bias = op.d_bias, &d_out = op.d_out, &workspace = op.workspace;
   const int64_t N = d_out.rows(), C = d_out.cols();
   with_storage(d_out.dtype, [&](auto tag) {
     using S = decltype(tag);
@@ -128,7 +132,7 @@ void bias_gradient(const Tensor& d_bias, const Tensor& d_out, bool accumulate, c
       __builtin_memset(partial + chunk * C, 0, size_t(C) * sizeof(A));
       for (int64_t n = first; n < end; ++n) accumulate_row(partial + chunk * C, row_of<S>(d_out, n), C);
     });
-    combine_chunks(static_cast<A*>(d_bias.data), partial, C, row_chunks(N), C, accumulate);
+    combine_chunks(static_cast<A*>(d_bias.data), partial, C, row_chunks(N), C, op.accumulate);
   });
 }
 

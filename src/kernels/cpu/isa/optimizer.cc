@@ -126,10 +126,12 @@ SLUICE_INLINE void with_parameter_type(DType type, Body body) {
 
 }  // namespace
 
-void adamw_update(const OptimizerRange& range, const AdamWStep& step) {
+template <>
+void on(const AdamWUpdate& op) {
+  const OptimizerRange& range = op.range;
   with_parameter_type(range.param.dtype, [&](auto tag) {
     using A = decltype(tag);
-    const AdamWFactors<A> factors = adamw_factors<A>(step, range.weight_decay);
+    const AdamWFactors<A> factors = adamw_factors<A>(op.step, range.weight_decay);
     for_spans(1, range.param.elements(), true, [&](int64_t, int64_t i, int64_t n) {
       adamw_span(at<A>(range.param, i), at<A>(range.grad, i), at<A>(range.first_moment, i),
                  at<A>(range.second_moment, i), at<Bf16>(range.compute_copy, i), factors, n);
@@ -137,10 +139,12 @@ void adamw_update(const OptimizerRange& range, const AdamWStep& step) {
   });
 }
 
-void sgd_update(const OptimizerRange& range, const SgdStep& step) {
+template <>
+void on(const SgdUpdate& op) {
+  const OptimizerRange& range = op.range;
   with_parameter_type(range.param.dtype, [&](auto tag) {
     using A = decltype(tag);
-    const SgdFactors<A> factors = sgd_factors<A>(step, range.weight_decay);
+    const SgdFactors<A> factors = sgd_factors<A>(op.step, range.weight_decay);
     for_spans(1, range.param.elements(), true, [&](int64_t, int64_t i, int64_t n) {
       sgd_span(at<A>(range.param, i), at<A>(range.grad, i), at<A>(range.first_moment, i),
                at<Bf16>(range.compute_copy, i), factors, n);
@@ -148,36 +152,38 @@ void sgd_update(const OptimizerRange& range, const SgdStep& step) {
   });
 }
 
-void muon_momentum(const MuonMomentum& args) {
-  const int64_t n = args.out.elements(), blocks = (n + kBlock - 1) / kBlock, chunks = min_of(kChunks, blocks);
-  with_storage(args.out.dtype, [&](auto tag) {
+template <>
+void on(const MuonMomentum& op) {
+  const int64_t n = op.out.elements(), blocks = (n + kBlock - 1) / kBlock, chunks = min_of(kChunks, blocks);
+  with_storage(op.out.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
-    const MuonFactors<A> factors = muon_factors<A>(args.beta, args.grad_scale);
+    const MuonFactors<A> factors = muon_factors<A>(op.beta, op.grad_scale);
     double partial[kChunks];
 #pragma omp parallel for schedule(static) if (n >= kParallelElements)
     for (int64_t chunk = 0; chunk < chunks; ++chunk) {
       const int64_t first = blocks * chunk / chunks * kBlock, end = min_of(n, blocks * (chunk + 1) / chunks * kBlock);
-      partial[chunk] = muon_chunk(at<A>(args.momentum, first), at<A>(args.grad, first), factors, end - first);
+      partial[chunk] = muon_chunk(at<A>(op.momentum, first), at<A>(op.grad, first), factors, end - first);
     }
     double squares = 0;
     for (int64_t chunk = 0; chunk < chunks; ++chunk) squares += partial[chunk];
     const A scale = A(inverse_norm(squares));
     for_spans(1, n, true, [&](int64_t, int64_t i, int64_t count) {
-      muon_direction_span(at<S>(args.out, i), at<A>(args.momentum, i), at<A>(args.grad, i), factors, scale, count);
+      muon_direction_span(at<S>(op.out, i), at<A>(op.momentum, i), at<A>(op.grad, i), factors, scale, count);
     });
   });
 }
 
-void matrix_sum(const MatrixSum& args) {
-  const int64_t n = args.out.rows();
-  with_storage(args.out.dtype, [&](auto tag) {
+template <>
+void on(const MatrixSum& op) {
+  const int64_t n = op.out.rows();
+  with_storage(op.out.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
-    const A a = A(args.a), b = A(args.b), c = A(args.c);
+    const A a = A(op.a), b = A(op.b), c = A(op.c);
     for_rows(n, n, [&](int64_t row) {
-      const S *x = row_of<S>(args.x, row), *y = row_of<S>(args.y, row);
-      S* out = row_of<S>(args.out, row);
+      const S *x = row_of<S>(op.x, row), *y = row_of<S>(op.y, row);
+      S* out = row_of<S>(op.out, row);
       const A diagonal = a + b * load_one(x + row) + c * load_one(y + row);  // before `out`, which may be x or y
       matrix_sum_row(out, x, y, b, c, n);
       store_one(out + row, diagonal);
@@ -185,7 +191,14 @@ void matrix_sum(const MatrixSum& args) {
   });
 }
 
-double sum_of_squares(const Tensor& x) { return reduce<Square>(x); }
-double sum(const Tensor& x) { return reduce<Value>(x); }
+template <>
+void on(const Sum& op) {
+  *op.result = reduce<Value>(op.x);
+}
+
+template <>
+void on(const SumOfSquares& op) {
+  *op.result = reduce<Square>(op.x);
+}
 
 }  // namespace sluice::SLUICE_ISA

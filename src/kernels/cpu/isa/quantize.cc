@@ -38,22 +38,25 @@ void range_of_row(Acc<S>* out, const S* x, int64_t n) {
 
 }  // namespace
 
-void fake_quantize(const FakeQuantize& args) {
-  const Tensor &x = args.x, &out = args.out;
-  const bool per_row = args.scale.elements() > 1;
+template <>
+void on(const FakeQuantize& op) {
+  const Tensor &x = op.x, &out = op.out;
+  const bool per_row = op.scale.elements() > 1;
   const bool flat = !per_row && x.stride == x.cols() && out.stride == out.cols();
   with_storage(x.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
-    const A* scale = static_cast<const A*>(args.scale.data);
+    const A* scale = static_cast<const A*>(op.scale.data);
     for_spans(x.rows(), x.cols(), flat, [&](int64_t row, int64_t first, int64_t n) {
-      const auto grid = quantization_grid<A>(scale[per_row ? row : 0], A(args.low), A(args.high));
+      const auto grid = quantization_grid<A>(scale[per_row ? row : 0], A(op.low), A(op.high));
       fake_quantize_span(row_of<S>(out, row) + first, row_of<S>(x, row) + first, grid, n);
     });
   });
 }
 
-void row_ranges(const Tensor& out, const Tensor& x) {
+template <>
+void on(const RowRanges& op) {
+  const Tensor &out = op.out, &x = op.x;
   with_storage(x.dtype, [&](auto tag) {
     using S = decltype(tag);
     for_rows(x.rows(), x.cols(), [&](int64_t n) { range_of_row(row_of<Acc<S>>(out, n), row_of<S>(x, n), x.cols()); });

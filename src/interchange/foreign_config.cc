@@ -1,0 +1,251 @@
+// See foreign_config.h.
+#include "interchange/foreign_config.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+#include <vector>
+
+#include "base/config/json_text.h"
+#include "base/error.h"
+#include "experiment/experiment.h"
+#include "interchange/config_reader.h"
+#include "interchange/foreign_families.h"
+
+namespace sluice {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+// The names of transformers for model.mlp.
+constexpr std::array<std::pair<const char*, const char*>, 4> kActivations = {
+    {{"gelu", "gelu_new"}, {"gelu_erf", "gelu"}, {"relu", "relu"}, {"relu_squared", "relu2"}}};
+
+std::string activation_name(const std::string& mlp) {
+  for (const auto& [ours, theirs] : kActivations)
+    if (mlp == ours) return theirs;
+  return "";
+}
+
+bool has_plain_attention(const AttentionConfig& attention) {
+  return attention.score.type == "softmax" && !attention.gate.present() && !attention.key_bias &&
+         !attention.key_value_bias;
+}
+
+// ---- writing --------------------------------------------------------------------------------------------------------
+
+Json gpt2_config(const ModelConfig& model) {
+  return {{"architectures", {"GPT2LMHeadModel"}},
+          {"model_type", "gpt2"},
+          {"vocab_size", model.vocab_size},
+          {"n_positions", model.context},
+          {"n_embd", model.width},
+          {"n_layer", model.layers},
+          {"n_head", model.heads},
+          {"n_inner", model.mlp_width},
+          {"activation_function", activation_name(model.mlp)},
+          {"layer_norm_epsilon", model.norm_epsilon},
+          {"initializer_range", model.init_std},
+          {"resid_pdrop", 0.0},
+          {"embd_pdrop", 0.0},
+          {"attn_pdrop", 0.0},
+          {"tie_word_embeddings", model.tied_head}};
+}
+
+Json rope_parameters(const ModelConfig& model) {
+  const RopeScalingConfig& scaling = model.rope_scaling;
+  Json out = {{"rope_theta", model.rope_theta}, {"rope_type", scaling.type == "none" ? "default" : scaling.type}};
+  if (scaling.type != "none") out["factor"] = scaling.factor;
+  if (scaling.type != "llama3") return out;
+  out["low_freq_factor"] = scaling.low_freq_factor;
+  out["high_freq_factor"] = scaling.high_freq_factor;
+  out["original_max_position_embeddings"] = scaling.original_context;
+  return out;
+}
+
+// rope_theta is and rope_scaling are where version 4 of the library looks, and rope_parameters is where version 5 does.
+Json llama_config(Architecture architecture, const ModelConfig& model) {
+  const char* kind = architecture == Architecture::kQwen3   ? "Qwen3ForCausalLM"
+                     : architecture == Architecture::kQwen2 ? "Qwen2ForCausalLM"
+                                                            : "LlamaForCausalLM";
+  Json config = {{"architectures", {kind}},
+                 {"model_type", name_of(architecture)},
+                 {"vocab_size", model.vocab_size},
+                 {"max_position_embeddings", model.context},
+                 {"hidden_size", model.width},
+                 {"intermediate_size", model.mlp_width},
+                 {"num_hidden_layers", model.layers},
+                 {"num_attention_heads", model.heads},
+                 {"num_key_value_heads", model.kv_heads},
+                 {"head_dim", model.head_size()},
+                 {"hidden_act", "silu"},
+                 {"rms_norm_eps", model.norm_epsilon},
+                 {"rope_theta", model.rope_theta},
+                 {"rope_parameters", rope_parameters(model)},
+                 {"initializer_range", model.init_std},
+                 {"attention_dropout", 0.0},
+                 {"tie_word_embeddings", model.tied_head}};
+  if (model.rope_scaling.type != "none") config["rope_scaling"] = config["rope_parameters"];
+  if (architecture != Architecture::kQwen2) config["attention_bias"] = model.qkv_bias();
+  if (architecture == Architecture::kLlama) config["mlp_bias"] = model.bias;
+  return config;
+}
+
+// What the Python file reads is sluice_model; the sizes beside it are for programs that only look.
+Json sluice_config(const ModelConfig& model) {
+  return {
+      {"architectures", {"SluiceForCausalLM"}},
+      {"model_type", "sluice"},
+      {"auto_map",
+       {{"AutoConfig", "modeling_sluice.SluiceConfig"},
+        {"AutoModel", "modeling_sluice.SluiceModel"},
+        {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
+      {"sluice_model", model_group(model)},
+      {"vocab_size", model.vocab_size},
+      {"max_position_embeddings", model.context},
+      {"hidden_size", model.width},
+      {"num_hidden_layers", model.layers},
+      {"num_attention_heads", model.heads},
+      {"num_key_value_heads", model.kv_heads},
+      {"tie_word_embeddings", model.tied_head}};
+}
+
+// ---- reading --------------------------------------------------------------------------------------------------------
+
+// Takes the field `name` out of the config, "a.b" for field b of the object a. Returns "name = value", or "" where it is not.
+std::string take_out(Json& config, const std::string& name) {
+  const auto found = config.find(name);
+  if (found != config.end()) {
+    std::string text = fmt::format("{} = {}", name, json_excerpt(*found));
+    config.erase(found);
+    return text;
+  }
+  const size_t dot = name.find('.');
+  if (dot == name.npos || !config.contains(name.substr(0, dot)) || !config[name.substr(0, dot)].is_object()) return "";
+  const std::string text = take_out(config[name.substr(0, dot)], name.substr(dot + 1));
+  return text.empty() ? "" : name.substr(0, dot + 1) + text;
+}
+
+ModelConfig parse_model(const Json& json, const std::string& file) {
+  ModelConfig model;
+  Fields fields;
+  model.describe(fields);
+  try {
+    fields.parse(json, "model");
+    model.resolve();
+  } catch (const UserError& error) {
+    throw UserError("{} describes a model that Sluice cannot have: {}", file, error.what());
+  }
+  return model;
+}
+
+}  // namespace
+
+const char* name_of(Architecture architecture) {
+  switch (architecture) {
+    case Architecture::kGpt2: return "gpt2";
+    case Architecture::kLlama: return "llama";
+    case Architecture::kQwen2: return "qwen2";
+    case Architecture::kQwen3: return "qwen3";
+    case Architecture::kOpt: return "opt";
+    case Architecture::kGptNeoX: return "gpt_neox";
+    case Architecture::kSluice: return "sluice";
+  }
+  return "?";
+}
+
+Architecture native_architecture(const ModelConfig& model) {
+  if (!has_plain_attention(model.attention) || model.parallel_residual) return Architecture::kSluice;
+  const bool queries = model.qkv_bias(), output = model.attention_output_bias();
+  if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&
+      model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&
+      !activation_name(model.mlp).empty())
+    return Architecture::kGpt2;
+  if (model.norm != "rmsnorm" || model.position != "rope" || model.mlp != "swiglu" ||
+      model.turned_features() != model.head_size())
+    return Architecture::kSluice;
+  if (model.qk_norm) return !model.bias && queries == output ? Architecture::kQwen3 : Architecture::kSluice;
+  if (queries == output) return Architecture::kLlama;
+  // Qwen2's class knows no size of a head but width / heads.
+  return !model.bias && model.heads * model.head_size() == model.width ? Architecture::kQwen2 : Architecture::kSluice;
+}
+
+Json model_group(ModelConfig model) {
+  Fields fields;
+  model.describe(fields);
+  return fields.dump();
+}
+
+constexpr const char* kFirstTokenKey = "sluice_first_token";  // transformers keeps keys that it does not know
+
+Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
+                     const Tokenizer* tokenizer, int64_t first_token) {
+  Json config = architecture == Architecture::kGpt2     ? gpt2_config(model)
+                : architecture == Architecture::kSluice ? sluice_config(model)
+                                                        : llama_config(architecture, model);
+  config["torch_dtype"] = stored_type;
+  config["use_cache"] = true;
+  // Left out, the first two would be the library's defaults for the architecture.
+  const auto id = [](int32_t token) { return token < 0 ? Json() : Json(token); };
+  config["bos_token_id"] = id(tokenizer ? tokenizer->end_of_text() : -1);
+  config["eos_token_id"] = id(tokenizer ? tokenizer->ends_text() : -1);
+  config["pad_token_id"] = nullptr;
+  if (first_token >= 0) config[kFirstTokenKey] = first_token;
+  return config;
+}
+
+ForeignModel read_foreign_config(const Json& stored, const std::string& file, int64_t context,
+                                 const std::vector<std::string>& ignore, Nulls nulls) {
+  if (!stored.is_object()) throw UserError("{} is no JSON object", file);
+  Json config = stored;
+  std::vector<std::string> ignored, tensors;
+  for (const std::string& name : ignore) {
+    std::string text = take_out(config, name);
+    if (text.empty()) tensors.push_back(name);
+    else ignored.push_back(std::move(text));
+  }
+  auto [architecture, json] = read_family(ConfigReader(config, file, nulls == Nulls::kAreDoubtful), context);
+  ForeignModel out{architecture, parse_model(json, file), 0, -1, std::move(ignored), std::move(tensors)};
+  out.positions = out.model.context;
+  if (const auto first = config.find(kFirstTokenKey); first != config.end()) {
+    if (!first->is_number_unsigned() || first->get<uint64_t>() >= uint64_t(out.model.vocab_size))
+      throw UserError("{}: {} is {}, which is no token of the model", file, kFirstTokenKey, first->dump());
+    out.first_token = first->get<int64_t>();
+  }
+  if (context == 0) return out;
+  if (out.model.position == "learned" && context > out.positions) {
+    throw UserError(
+        "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
+        file, out.positions);
+  }
+  if (out.model.attention.score.alpha > 0 && context != out.positions) {
+    throw UserError("--context {}: the clipped softmax of {} has gamma = -alpha / context, which another context would change; "
+                    "leave --context out", context, file);
+  }
+  json["context"] = context;
+  out.model = parse_model(json, "--context " + std::to_string(context));
+  return out;
+}
+
+// Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
+ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
+  if (!fs::exists(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::is_directory(folder)) throw UserError("{} is a file, and a model's folder is asked for", folder.string());
+  const char* adapter = "adapter_config.json";
+  if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
+    throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
+                    "leave it out with --ignore {}", folder.string(), adapter, adapter);
+  const std::string file = (folder / "config.json").string();
+  const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
+  if (is_resolved_config(config)) throw UserError("{} is a run of Sluice's already, and needs no import", folder.string());
+  Nulls nulls = Nulls::kAreNulls;
+  try {
+    read_json_file(file);
+  } catch (const UserError&) {
+    nulls = Nulls::kAreDoubtful;
+  }
+  return read_foreign_config(config, file, context, ignore, nulls);
+}
+
+}  // namespace sluice

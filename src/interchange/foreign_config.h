@@ -1,0 +1,59 @@
+// The architectures of the transformers library that a model can be written as and read from, and their config.json.
+//
+//   gpt2     learned positions, LayerNorm, GELU (tanh), biases, softmax
+//   llama    RoPE, RMSNorm, SwiGLU, shared key/value heads (arXiv 2302.13971); read from Mistral's folders as well
+//   qwen2    that with biases of queries, keys and values (arXiv 2412.15115)
+//   qwen3    that with QK-norm (arXiv 2505.09388)
+//   opt      as gpt2 with other names, and two rows before the learned positions (arXiv 2205.01068); only read
+//   gpt_neox LayerNorm, RoPE of a part of each head, parallel residual (arXiv 2204.06745; Pythia 2304.01373); only read
+//   sluice   every model of this program, by the Python file that the export writes beside the weights
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "base/config/config.h"
+#include "data/tokenizers/tokenizer.h"
+#include "model/config.h"
+
+namespace sluice {
+
+enum class Architecture { kGpt2, kLlama, kQwen2, kQwen3, kOpt, kGptNeoX, kSluice };
+
+const char* name_of(Architecture architecture);  // "gpt2"
+
+// The one that transformers has itself and that computes what the model does, else kSluice.
+Architecture native_architecture(const ModelConfig& model);
+
+Json model_group(ModelConfig model);  // as in a resolved config
+
+// config.json. `stored_type` is the weights' type as PyTorch names it: "float32"; without a tokenizer
+// the tokens that begin and end a text are null.
+Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
+                     const Tokenizer* tokenizer, int64_t first_token);
+
+struct ForeignModel {
+  Architecture architecture = Architecture::kSluice;
+  ModelConfig model;
+  int64_t positions = 0;     // that the folder's model has
+  int64_t first_token = -1;  // that opened every window in training (data.first_token), as Sluice's exports tell
+  std::vector<std::string> ignored;         // "key = value" of the fields that were to be ignored and are there
+  std::vector<std::string> ignored_tensors; // what else was to be ignored: tensors, if anything
+};
+
+// What a file that is no strict JSON leaves in doubt: its nulls may stand for NaN or an infinity.
+enum class Nulls { kAreNulls, kAreDoubtful };
+
+// Reads a config.json; `file` is its name in messages. `context` above 0 takes the place of the model's own, and may be
+// shorter only where positions are learned. Fields in `ignore` ("rope_scaling", "rope_parameters.factor") are as if they
+// were not there. UserError names the field that Sluice cannot follow, or does not know.
+ForeignModel read_foreign_config(const Json& config, const std::string& file, int64_t context,
+                                 const std::vector<std::string>& ignore = {}, Nulls nulls = Nulls::kAreNulls);
+
+// The same of the config.json in a folder.
+ForeignModel read_foreign_model(const std::filesystem::path& folder, int64_t context,
+                                const std::vector<std::string>& ignore = {});
+
+}  // namespace sluice

@@ -1,0 +1,159 @@
+// See tokenizer_files.h.
+#include "interchange/tokenizer_files.h"
+
+#include <array>
+#include <optional>
+#include <vector>
+
+#include "base/config/config.h"
+#include "base/config/json_reader.h"
+#include "base/config/json_text.h"
+#include "base/error.h"
+#include "base/files/files.h"
+#include "base/limits.h"
+#include "interchange/tokenizer_json.h"
+
+namespace sluice {
+namespace {
+
+namespace fs = std::filesystem;
+using PieceType = SentencePieceModel::PieceType;
+
+// What AutoTokenizer and load_tokenizer look for.
+constexpr std::array kFiles = {
+    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
+    "merges.txt",     "added_tokens.json",     "tekken.json"};
+
+void write_json(const fs::path& path, const Json& json) {
+  write_file_atomic(path, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void add_note(std::string& note, const std::string& sentence) { note += (note.empty() ? "" : "; ") + sentence; }
+
+// `given` is the tokenizer_config.json that came with the tokenizer, or null: what does not change tokens is kept.
+void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, int64_t context, Json given) {
+  Json config = given.is_object() ? std::move(given) : Json::object();
+  for (const char* key : {"add_prefix_space", "add_bos_token", "add_eos_token", "auto_map", "errors"}) config.erase(key);
+  config["tokenizer_class"] = "PreTrainedTokenizerFast";
+  config["model_max_length"] = context;
+  config["clean_up_tokenization_spaces"] = false;
+  // The name of a special token in a text is text, as Sluice has it.
+  config["split_special_tokens"] = true;
+  config["model_input_names"] = {"input_ids", "attention_mask"};
+  const auto name = [&](int32_t token) { return std::string(tokenizer.token_bytes(token)); };
+  if (const int32_t start = tokenizer.end_of_text(); start >= 0) config["bos_token"] = name(start);
+  if (const int32_t end = tokenizer.ends_text(); end >= 0) config["eos_token"] = config["pad_token"] = name(end);
+  write_json(folder / "tokenizer_config.json", config);
+}
+
+// Whether transformers can be told how the model treats text; else why not, in words.
+std::optional<std::string> fault_of(const SentencePieceModel& model) {
+  if (model.changes_text || model.blank_is_suffix || !model.escapes_blanks)
+    return fmt::format("changes text before it is encoded ({})", model.normalization_rule);
+  for (const auto& piece : model.pieces) {
+    if (piece.type == PieceType::kUserDefined)
+      return fmt::format("has symbols of its user (\"{}\"), which transformers would divide texts at", piece.text);
+    if (piece.type == PieceType::kUnused && model.model_type == 2)
+      return fmt::format("has pieces that are not used (\"{}\")", piece.text);
+  }
+  return std::nullopt;
+}
+
+// Null where the library cannot have the tokenizer.
+Json sentencepiece_files(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder,
+                         std::string& note) {
+  const fs::path path = fs::is_directory(path_or_name) ? fs::path(path_or_name) / "tokenizer.model" : fs::path(path_or_name);
+  const std::string bytes = read_file(path);
+  const SentencePieceModel model = parse_sentencepiece_model(bytes, path_or_name, "--tokenizer");
+  write_file_atomic(folder / "tokenizer.model", bytes);
+  if (const auto fault = fault_of(model)) {
+    add_note(note, fmt::format("{} {}: only its tokenizer.model is in the folder, and what transformers makes of it must be "
+                               "checked", tokenizer.name(), *fault));
+    return nullptr;
+  }
+  if (const auto name = unspellable_name(model)) {
+    add_note(note, fmt::format("transformers takes \"{}\" in a text for the token, because not all its characters have tokens",
+                               *name));
+  }
+  return sentencepiece_json(model);
+}
+
+Json read_tokenizer_json(const fs::path& path) { return read_json_file(path, kMostTokenizerBytes, "a tokenizer"); }
+
+// The tokens of added_tokens.json; those that a text gives are not special.
+Json added_tokens(const fs::path& path, const Tokenizer& tokenizer) {
+  Json out = Json::array();
+  if (!fs::exists(path)) return out;
+  const Json listed = read_tokenizer_json(path);  // items() refers to it
+  for (const auto& [name, id] : listed.items()) {
+    if (!id.is_number_integer()) throw UserError("{}: the id of \"{}\" is {}", path.string(), excerpt(name, kMostQuoted), shown(id));
+    std::vector<int32_t> tokens;
+    tokenizer.encode(name, tokens);
+    out.push_back(added_token(id.get<int64_t>(), name, tokens != std::vector<int32_t>{id.get<int32_t>()}));
+  }
+  return out;
+}
+
+// A tokenizer.json that the tokenizer was read from, or that says what GPT-2's two files say.
+Json library_files(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder, Json& config) {
+  const fs::path path(path_or_name);
+  if (!fs::is_directory(path)) return read_tokenizer_json(path);
+  if (fs::exists(path / "tokenizer_config.json")) config = read_json_file(path / "tokenizer_config.json");
+  const bool pair = fs::exists(path / "vocab.json") && fs::exists(path / "merges.txt");
+  for (const char* name : {"vocab.json", "merges.txt"})
+    if (pair) write_file_atomic(folder / name, read_file(path / name));
+  if (fs::exists(path / "tokenizer.json")) return read_tokenizer_json(path / "tokenizer.json");
+  return gpt2_tokenizer_json(read_tokenizer_json(path / "vocab.json"), read_file(path / "merges.txt"),
+                             added_tokens(path / "added_tokens.json", tokenizer));
+}
+
+// Ranks of tiktoken and tekken.json, which the library cannot read.
+void copy_as_it_is(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder, std::string& note) {
+  fs::path path = path_or_name;
+  if (fs::is_directory(path)) path /= fs::exists(path / "tokenizer.model") ? "tokenizer.model" : "tekken.json";
+  write_file_atomic(folder / path.filename(), read_file(path));
+  add_note(note, fmt::format("there is no tokenizer.json for {}: its own file is in the folder, and AutoTokenizer cannot load it",
+                             tokenizer.name()));
+}
+
+}  // namespace
+
+bool copy_tokenizer_files(const fs::path& folder, const fs::path& to) {
+  bool any = false;
+  for (const char* name : kFiles) {
+    if (!fs::exists(folder / name)) continue;
+    if (!any) create_folders(to);
+    any = true;
+    write_file_atomic(to / name, read_file(folder / name));
+  }
+  return any;
+}
+
+std::string write_tokenizer_files(const std::string& path_or_name, const Tokenizer& tokenizer,
+                                  const TokenizerFileOptions& options, const fs::path& folder) {
+  const std::string type = tokenizer.type();
+  std::string note;
+  Json json, given_config;
+  if (tokenizer.has_library_files()) {
+    json = library_files(path_or_name, tokenizer, folder, given_config);
+  } else if (type == "sentencepiece") {
+    json = sentencepiece_files(path_or_name, tokenizer, folder, note);
+  } else if (type == "bytes") {
+    json = bytes_tokenizer_json(tokenizer);
+  } else if (type == "characters") {
+    json = characters_tokenizer_json(tokenizer);
+    add_note(note, "transformers leaves characters without a token out of a text, where Sluice refuses the text");
+  } else {
+    copy_as_it_is(path_or_name, tokenizer, folder, note);
+  }
+  if (json.is_null()) return note;
+  if (options.first_token >= 0 && !put_before_texts(json, options.first_token)) {
+    add_note(note, fmt::format("data.first_token {} is no token of {}: put it before each text yourself", options.first_token,
+                               tokenizer.name()));
+  }
+  write_json(folder / "tokenizer.json", json);
+  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config));
+  return note;
+}
+
+}  // namespace sluice

@@ -1,0 +1,112 @@
+#include "kernels/ops/attention.h"
+
+#include "kernels/ops/check.h"
+
+namespace sluice {
+namespace {
+
+void check_shape(const OpCheck& op, const AttentionShape& s) {
+  op.require(s.B > 0 && s.T > 0 && s.H > 0 && s.KV > 0 && s.D > 0, "every size must be positive");
+  op.require(s.H % s.KV == 0, "key/value heads must divide heads");
+  op.require(s.D <= kMaxHeadSize, "a head has at most 256 features");
+}
+
+// The parameters that attention reads: of an AttentionForward or an AttentionDecode.
+template <class Args>
+void check_attention_parameters(const OpCheck& op, const Args& args, DType acc) {
+  const AttentionShape& s = args.spec.shape;
+  op.flat("key_bias", args.key_bias, acc, s.KV * s.D, Presence::kOptional);
+  op.flat("value_bias", args.value_bias, acc, s.KV * s.D, Presence::kOptional);
+  if (args.value_bias) op.require_present("key_bias", args.key_bias);
+  const bool sink = args.spec.score == ScoreKind::kSinkLogit;
+  if (!sink) op.absent("sink_logit", args.sink_logit, "only the score sink_logit has one");
+  op.flat("sink_logit", args.sink_logit, acc, s.H, required_if(sink));
+}
+
+void check_attention(const OpCheck& op, const AttentionForward& args) {
+  const AttentionShape& s = args.spec.shape;
+  const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
+  check_shape(op, s);
+  const int64_t N = s.B * s.T;
+  op.matrix("q", args.q, act, N, s.H * s.D);
+  op.matrix("k", args.k, act, N, s.KV * s.D);
+  op.matrix("v", args.v, act, N, s.KV * s.D);
+  op.matrix("out", args.out, act, N, s.H * s.D);
+  op.flat("stats", args.stats, acc, s.B * s.H * s.T * 2);
+  op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
+  check_attention_parameters(op, args, acc);
+}
+
+// A row must see itself, and rows further down no earlier keys: the kernels leave out tiles by that.
+void check_first_keys(const char* op, const AttentionForward& args) {
+  if (!args.first_key) return;
+  const int64_t T = args.spec.shape.T;
+  const int32_t* first = args.first_key.as<int32_t>();
+  for (int64_t n = 0; n < args.first_key.elements(); ++n) {
+    const int64_t i = n % T;
+    if (first[n] < (i > 0 ? first[n - 1] : 0) || first[n] > i)
+      throw std::logic_error(fmt::format("{}: first_key[{}] is {}, at position {} of a sequence", op, n, first[n], i));
+  }
+}
+
+}  // namespace
+
+void Rope::check() const {
+  const OpCheck op(kName);
+  const DType act = op.activation_type("x", x);
+  op.require_present("table", table);
+  const int64_t D = table.cols();
+  op.require(D > 0 && D % 2 == 0 && x.cols() % D == 0, "the table's columns, an even number, must divide those of x");
+  op.matrix("x", x, act, x.rows(), x.cols());
+  op.matrix("table", table, accumulator_of(act), table.rows(), D, Layout::kContiguous);
+  op.require(T > 0 && x.rows() % T == 0, "T must divide the rows of x");
+  op.require(first_position >= 0, "positions count from 0");
+  if (first_position + T > table.rows())
+    op.fail("table", table, fmt::format("at least {} rows", first_position + T));
+}
+
+void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }
+
+void AttentionForward::check_values() const { check_first_keys(kName, *this); }
+
+void AttentionBackward::check() const {
+  const OpCheck op(kName);
+  check_attention(op, forward);
+  const AttentionShape& s = forward.spec.shape;
+  const DType act = forward.q.dtype, acc = accumulator_of(act);
+  op.matrix("d_out", d_out, act, s.B * s.T, s.H * s.D);
+  op.matrix("d_q", d_q, act, s.B * s.T, s.H * s.D);
+  op.matrix("d_k", d_k, act, s.B * s.T, s.KV * s.D);
+  op.matrix("d_v", d_v, act, s.B * s.T, s.KV * s.D);
+  op.flat("d_key_bias", d_key_bias, acc, s.KV * s.D, required_if(bool(forward.key_bias)));
+  op.flat("d_value_bias", d_value_bias, acc, s.KV * s.D, required_if(bool(forward.value_bias)));
+  op.flat("d_sink_logit", d_sink_logit, acc, s.H, required_if(bool(forward.sink_logit)));
+}
+
+void AttentionBackward::check_values() const { check_first_keys(kName, forward); }
+
+void AttentionProbe::check() const {
+  const OpCheck op(kName);
+  check_attention(op, forward);
+  const AttentionShape& s = forward.spec.shape;
+  const DType acc = accumulator_of(forward.q.dtype);
+  op.flat("sink_attention", sink_attention, acc, s.B * s.H * s.T);
+  op.flat("sink_logit_gap", sink_logit_gap, acc, s.B * s.H * s.T);
+}
+
+void AttentionProbe::check_values() const { check_first_keys(kName, forward); }
+
+void AttentionDecode::check() const {
+  const OpCheck op(kName);
+  const AttentionShape& s = spec.shape;
+  const DType act = op.activation_type("q", q), acc = accumulator_of(act);
+  check_shape(op, s);
+  op.require(length >= 1 && length <= s.T, "length must be from 1 to the cache's rows");
+  op.matrix("q", q, act, s.B, s.H * s.D);
+  op.matrix("k", k, act, s.B * s.T, s.KV * s.D);
+  op.matrix("v", v, act, s.B * s.T, s.KV * s.D);
+  op.matrix("out", out, act, s.B, s.H * s.D);
+  check_attention_parameters(op, *this, acc);
+}
+
+}  // namespace sluice

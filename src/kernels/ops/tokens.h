@@ -1,0 +1,43 @@
+// The two ends of a model: tokens become rows, and logits become losses. Conventions: kernels/ops.h.
+#pragma once
+
+#include "kernels/tensor.h"
+
+namespace sluice {
+
+// out[n] = table[tokens[n]] + positions[n % T]
+struct EmbeddingForward {
+  static constexpr const char* kName = "embedding_forward";
+  Tensor out;                    // [N, C] act, strided
+  Tensor tokens;                 // [N] i32
+  Tensor table;                  // [V, C] acc
+  Tensor positions;              // [>= T, C] acc, or absent
+  int64_t T = 0;
+  void check() const;
+  void check_values() const;
+};
+
+struct EmbeddingBackward {
+  static constexpr const char* kName = "embedding_backward";
+  Tensor d_table, d_positions;   // like table and positions
+  Tensor d_out;                  // [N, C] act, strided
+  Tensor tokens;                 // [N] i32
+  int64_t T = 0;
+  bool accumulate_table = false, accumulate_positions = false;
+  void check() const;
+  void check_values() const;
+};
+
+// losses[n] = -log softmax(logits[n])[targets[n]]; where `grad_scale` is not 0 the logits become their gradient times
+// grad_scale, in place.
+struct CrossEntropy {
+  static constexpr const char* kName = "cross_entropy";
+  Tensor losses;                 // [N] acc
+  Tensor logits;                 // [N, V] act, strided
+  Tensor targets;                // [N] i32; negative: ignored, loss 0
+  double grad_scale = 0;
+  void check() const;
+  void check_values() const;
+};
+
+}  // namespace sluice

@@ -1,0 +1,255 @@
+#include "measure/analyzer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/error.h"
+#include "measure/analyzer_sums.h"
+#include "measure/attention_weights.h"
+#include "measure/host_copy.h"
+
+namespace sluice {
+namespace {
+
+constexpr double kClosed = 0.1;  // a gate below it counts as closed
+
+double opening(double logit) { return 1.0 / (1.0 + std::exp(-logit)); }
+
+void add_to(std::vector<double>& sums, int64_t at, double x) { sums[size_t(at)] += x; }
+
+double dot(const float* a, const float* b, int64_t n) {
+  double sum = 0;
+  for (int64_t i = 0; i < n; ++i) sum += double(a[i]) * b[i];
+  return sum;
+}
+
+}  // namespace
+
+Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions options)
+    : model_(model), source_(source), options_(std::move(options)),
+      sequences_(source.sequences_per_epoch() > 0 ? std::min(source.sequences_per_epoch(), options_.sequences)
+                                                  : options_.sequences),
+      T_(source.context()), L_(model.config().layers),
+      H_(model.config().heads), KV_(model.config().kv_heads), D_(model.config().head_size()),
+      normalised_(is_normalised(model.config().attention.score.kind())), batches_(model.max_batch()) {
+  check_le(int64_t{2}, T_, "an analysis needs two positions");
+  check_le(T_, model.config().context, "an analysis of sequences longer than the context");
+  check(!options_.thresholds.empty() && std::is_sorted(options_.thresholds.begin(), options_.thresholds.end()),
+        "thresholds of sink rates: some, increasing");
+  strongest_.resize(size_t(L_ * model.max_batch() * H_));
+}
+
+Analyzer::~Analyzer() = default;
+
+Analyzer::HeadSums& Analyzer::head(int64_t layer, int64_t h) { return heads_[size_t(layer * H_ + h)]; }
+const Analyzer::HeadSums& Analyzer::head(int64_t layer, int64_t h) const { return heads_[size_t(layer * H_ + h)]; }
+
+void Analyzer::clear() {
+  const size_t T = size_t(T_), thresholds = options_.thresholds.size();
+  const int64_t P = std::min(options_.map_positions, T_);
+  HeadSums empty;
+  empty.sinks.assign(thresholds, std::vector<int64_t>(size_t(sink_candidates(T_))));
+  empty.any.resize(thresholds);
+  for (auto* curve : {&empty.share, &empty.mass, &empty.value_norm, &empty.gate_curve, &empty.gradient_curve,
+                      &empty.gate_gradient_curve})
+    curve->resize(T);
+  empty.map.resize(size_t(P * P));
+  heads_.assign(size_t(L_ * H_), empty);
+  layers_.assign(size_t(L_), {});
+  residual_norm_.assign(size_t(L_ + 1), std::vector<double>(T));
+  loss_ = 0;
+}
+
+Analysis Analyzer::run(int64_t step) {
+  clear();
+  const double scale = options_.gradients ? 1.0 / double(T_) : 0;
+  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
+    batch_ = batch;
+    loss_ += model_.observe(batch, scale, *this) / double(T_);
+  });
+  return result(step);
+}
+
+// ---- what a block computed ------------------------------------------------------------------------------------------
+
+void Analyzer::after_block(const Pass& pass, int64_t layer) {
+  const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
+  add_residual(pass, layer, model_.blocks()[size_t(layer)].input(pass));
+  add_attention(pass, layer);
+  add_values(pass, layer);
+  if (attention.gate()) add_gates(pass, layer);
+
+  const Tensor output = model_.scratch(pass).normed;
+  attention.output(pass, output);
+  const std::vector<float> host = host_copy(model_.backend(), output);
+  const size_t size = host.size() / size_t(pass.B);
+  for (int64_t b = 0; b < pass.B; ++b) {
+    const ElementStatistics found = element_statistics({host.data() + size_t(b) * size, size});
+    layers_[size_t(layer)].output_norm.add(found.infinity_norm);
+    layers_[size_t(layer)].output_kurtosis.add(found.kurtosis);
+  }
+}
+
+void Analyzer::after_forward(const Pass& pass) { add_residual(pass, L_, model_.final_residual(pass)); }
+
+// `index` 0 is the embedding's output, index l + 1 that of block l.
+void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& residual) {
+  const int64_t C = model_.config().width;
+  const std::vector<float> host = host_copy(model_.backend(), residual);
+  for (int64_t n = 0; n < pass.N(); ++n) {
+    const double size = norm({host.data() + n * C, size_t(C)});
+    add_to(residual_norm_[size_t(index)], n % T_, size);
+    if (index > 0) layers_[size_t(index - 1)].residual.add(n % T_ == 0, size);
+  }
+  if (index == 0) return;
+  LayerSums& sums = layers_[size_t(index - 1)];
+  for (int64_t b = 0; b < pass.B; ++b) {
+    const ElementStatistics found = element_statistics({host.data() + b * T_ * C, size_t(T_ * C)});
+    sums.residual_infinity.add(found.infinity_norm);
+    sums.residual_kurtosis.add(found.kurtosis);
+    sums.over_median.add(found.infinity_norm / found.median_magnitude);
+    if (!(found.infinity_norm > sums.largest || std::isnan(found.infinity_norm))) continue;
+    sums.largest = found.infinity_norm;
+    sums.position = found.largest / C;
+    sums.feature = found.largest % C;
+  }
+}
+
+void Analyzer::add_attention(const Pass& pass, int64_t layer) {
+  Backend& backend = model_.backend();
+  const AttentionForward run = model_.blocks()[size_t(layer)].attention().attention(pass);
+  const std::vector<float> q = host_copy(backend, run.q), k = host_copy(backend, run.k);
+  const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
+  const std::vector<float> sinks = run.sink_logit ? host_copy(backend, run.sink_logit) : std::vector<float>{};
+#pragma omp parallel for schedule(static, 1)
+  for (int64_t h = 0; h < H_; ++h) {
+    const int64_t kv = h / (H_ / KV_);
+    for (int64_t b = 0; b < pass.B; ++b) {
+      const HeadWeights weights = head_weights({.spec = run.spec,
+                                                .q = q.data() + (b * T_ * H_ + h) * D_,
+                                                .q_stride = H_ * D_,
+                                                .k = k.data() + (b * T_ * KV_ + kv) * D_,
+                                                .k_stride = KV_ * D_,
+                                                .key_bias = bias.empty() ? nullptr : bias.data() + kv * D_,
+                                                .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(h)]),
+                                                .first_key = run.first_key ? batch_.document_starts + b * T_ : nullptr},
+                                               T_);
+      add_weights(head(layer, h), weights, strongest(layer, b, h));
+    }
+  }
+}
+
+void Analyzer::add_weights(HeadSums& sums, const HeadWeights& weights, int64_t& strongest) const {
+  std::vector<double> shares(static_cast<size_t>(T_));
+  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
+  for (int64_t k = 0; k < T_; ++k) {
+    shares[size_t(k)] /= double(T_ - k);
+    add_to(sums.share, k, shares[size_t(k)]);
+  }
+  add_shares(sums, shares, strongest);
+}
+
+// Adds row i's shares to `shares`.
+void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, int64_t i, std::vector<double>& shares) const {
+  const double* row = weights.rows.data() + i * T_;
+  const double on_bias = weights.key_bias.empty() ? 0 : weights.key_bias[size_t(i)];
+  double on_tokens = 0, mass = 0;
+  for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
+  const double whole = normalised_ ? 1 : on_tokens + std::fabs(on_bias);
+  const double unit = whole > 0 ? 1 / whole : whole == 0 ? 0 : kNoNumber;  // a row of zeros has no shares; a NaN stays
+  const int64_t P = std::min(options_.map_positions, T_);
+  double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
+  for (int64_t j = 0; j <= i; ++j) {
+    const double share = std::fabs(row[j]) * unit;
+    add_to(shares, j, share);
+    add_to(sums.mass, j, row[j]);
+    if (i < P) add_to(sums.map, i * P + j, share);
+    const double p = std::fabs(row[j]) / on_tokens;
+    if (p > 0) entropy -= p * std::log(p);
+  }
+  sums.row_mass.add(mass);
+  if (!weights.key_bias.empty()) sums.bias_share.add(std::fabs(on_bias) * unit);
+  if (i == 0 || on_tokens == 0) return;  // the first row has no choice
+  sums.entropy.add(entropy);
+  sums.relative_entropy.add(entropy / std::log(double(i + 1)));
+}
+
+// One sequence's mean shares by position: what counts as a sink.
+void Analyzer::add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const {
+  sums.undefined |= std::any_of(shares.begin(), shares.end(), [](double share) { return std::isnan(share); });
+  const auto end = shares.begin() + sink_candidates(T_);
+  const auto most = std::max_element(shares.begin(), end);
+  strongest = most - shares.begin();
+  sums.largest_share.add(*most);
+  for (size_t e = 0; e < options_.thresholds.size(); ++e) {
+    const double threshold = options_.thresholds[e];
+    for (auto at = shares.begin(); at != end; ++at) sums.sinks[e][size_t(at - shares.begin())] += *at > threshold;
+    sums.any[e] += *most > threshold;
+  }
+}
+
+void Analyzer::add_values(const Pass& pass, int64_t layer) {
+  const std::vector<float> values = host_copy(model_.backend(), model_.blocks()[size_t(layer)].attention().values(pass));
+  for (int64_t h = 0; h < H_; ++h) {
+    HeadSums& sums = head(layer, h);
+    for (int64_t n = 0; n < pass.N(); ++n) {
+      const double size = norm({values.data() + (n * KV_ + h / (H_ / KV_)) * D_, size_t(D_)});
+      add_to(sums.value_norm, n % T_, size);
+      sums.value.add(n % T_ == 0, size);
+      sums.value_largest.add(n % T_ == strongest(layer, n / T_, h), size);
+    }
+  }
+}
+
+// At the source, query heads that share a value share its gate.
+void Analyzer::add_gates(const Pass& pass, int64_t layer) {
+  const Gate& gate = *model_.blocks()[size_t(layer)].attention().gate();
+  const std::vector<float> logits = host_copy(model_.backend(), gate.logits(pass));
+  const int64_t columns = gate.columns() / gate.groups();
+  for (int64_t h = 0; h < H_; ++h) {
+    HeadSums& sums = head(layer, h);
+    const int64_t group = h / (H_ / gate.groups());
+    for (int64_t n = 0; n < pass.N(); ++n)
+      for (int64_t c = 0; c < columns; ++c) {
+        const double open = opening(logits[size_t(n * gate.columns() + group * columns + c)]);
+        sums.gate.add(open);
+        sums.gate_closed.add(open < kClosed ? 1 : 0);
+        add_to(sums.gate_curve, n % T_, open / double(columns));
+        if (n % T_ == 0) sums.gate_first.add(open);
+        if (n % T_ == strongest(layer, n / T_, h)) sums.gate_largest.add(open);
+      }
+  }
+}
+
+// ---- the gradient of the values -------------------------------------------------------------------------------------
+
+void Analyzer::value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) {
+  std::vector<float> gradient = host_copy(model_.backend(), d_values);
+  if (!whole) {
+    content_ = std::move(gradient);
+    return;
+  }
+  const std::vector<float> values = host_copy(model_.backend(), model_.blocks()[size_t(layer)].attention().values(pass));
+  std::vector<float> gate_path = gradient;
+  for (size_t i = 0; i < content_.size(); ++i) gate_path[i] -= content_[i];
+  for (int64_t h = 0; h < H_; ++h) {
+    HeadSums& sums = head(layer, h);
+    for (int64_t n = 0; n < pass.N(); ++n) {
+      const int64_t t = n % T_, at = (n * KV_ + h / (H_ / KV_)) * D_;
+      const auto size_of_part = [&](const std::vector<float>& part) { return norm({part.data() + at, size_t(D_)}); };
+      const double size = size_of_part(gradient), value = size_of_part(values);
+      add_to(sums.gradient_curve, t, size);
+      sums.gradient.add(t == 0, size);
+      sums.gradient_largest.add(t == strongest(layer, n / T_, h), size);
+      if (value > 0) sums.radial.add(t == 0, dot(gradient.data() + at, values.data() + at, D_) / value);
+      if (content_.empty()) continue;
+      const double through_gate = size_of_part(gate_path);
+      add_to(sums.gate_gradient_curve, t, through_gate);
+      sums.gate_path.add(t == 0, through_gate);
+      sums.content.add(t == 0, size_of_part(content_));
+    }
+  }
+  content_.clear();
+}
+
+}  // namespace sluice

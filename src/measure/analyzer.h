@@ -1,0 +1,84 @@
+// The full probe: every figure of analysis.h, measured on held-out sequences in one forward and backward pass.
+//
+// Attention weights are computed again on the host, in double precision and one head of one sequence at a time, so memory
+// does not grow with the number of sequences or heads. What the device keeps (queries, keys, values, gates, the residual
+// stream, gradients of values) is copied layer by layer while it is there.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "data/batches.h"
+#include "measure/analysis.h"
+#include "model/transformer.h"
+
+namespace sluice {
+
+struct HeadWeights;
+
+// Tokens of a sequence, where nobody says otherwise (arXiv 2410.10781).
+inline int64_t analysis_length(int64_t context) { return std::min<int64_t>(64, context); }
+
+struct AnalysisOptions {
+  int64_t sequences = 100;                           // or as many as the source has
+  std::vector<double> thresholds = {0.1, 0.2, 0.3};  // increasing; of the sink rates
+  bool gradients = true;                             // needs a model with gradients, which it overwrites
+  int64_t map_positions = 32;                        // of the mean attention maps; 0: none
+};
+
+class Analyzer final : private PassObserver {
+ public:
+  // On sequences of source.context() tokens, from 2 to the model's context. Model and source must outlive it.
+  Analyzer(Transformer& model, const DataSource& source, AnalysisOptions options);
+  ~Analyzer() override;
+
+  Analysis run(int64_t step);
+
+ private:
+  struct HeadSums;
+  struct LayerSums;
+
+  void after_block(const Pass& pass, int64_t layer) override;
+  void after_forward(const Pass& pass) override;
+  void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) override;
+
+  void clear();
+  void add_attention(const Pass& pass, int64_t layer);
+  void add_weights(HeadSums& sums, const HeadWeights& weights, int64_t& strongest) const;
+  void add_row(HeadSums& sums, const HeadWeights& weights, int64_t i, std::vector<double>& shares) const;
+  void add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const;
+  void add_values(const Pass& pass, int64_t layer);
+  void add_gates(const Pass& pass, int64_t layer);
+  void add_residual(const Pass& pass, int64_t index, const Tensor& residual);
+
+  Analysis result(int64_t step) const;
+  HeadFigures head_figures(int64_t layer, int64_t head) const;
+  LayerFigures layer_figures(int64_t layer) const;
+  ModelFigures model_figures(const Analysis& analysis) const;
+  std::vector<SinkRates> sink_rates(const std::vector<const HeadSums*>& heads) const;
+  HeadCurves head_curves(int64_t layer, int64_t head) const;
+
+  HeadSums& head(int64_t layer, int64_t h);
+  const HeadSums& head(int64_t layer, int64_t h) const;
+  int64_t& strongest(int64_t layer, int64_t b, int64_t h) {
+    return strongest_[size_t((layer * model_.max_batch() + b) * H_ + h)];
+  }
+
+  Transformer& model_;
+  const DataSource& source_;
+  const AnalysisOptions options_;
+  const int64_t sequences_;
+  const int64_t T_, L_, H_, KV_, D_;
+  const bool normalised_;
+  std::vector<HeadSums> heads_;       // [L, H]
+  std::vector<LayerSums> layers_;     // [L]
+  std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
+  double loss_ = 0;                   // sum over sequences of their mean losses
+  // Of the micro-batch that is running.
+  BatchReader batches_;
+  Batch batch_;
+  std::vector<int64_t> strongest_;    // [L, max batch, H]: the position of each sequence's largest sink
+  std::vector<float> content_;        // [N, KV*D]: a layer's gradient before the gate's path is added; empty without one
+};
+
+}  // namespace sluice

@@ -1,0 +1,25 @@
+#include "measure/host_copy.h"
+
+#include "kernels/bf16.h"
+
+namespace sluice {
+
+std::vector<float> host_copy(Backend& backend, const Tensor& tensor) {
+  const size_t n = size_t(tensor.elements());
+  std::vector<float> out(n);
+  if (tensor.dtype == DType::kF32) {
+    backend.download(out.data(), tensor);
+  } else if (tensor.dtype == DType::kBF16) {
+    std::vector<Bf16> raw(n);
+    backend.download(raw.data(), tensor);
+    for (size_t i = 0; i < n; ++i) out[i] = to_float(raw[i]);
+  } else {
+    check(tensor.dtype == DType::kF64, "host_copy: a tensor of numbers");
+    std::vector<double> raw(n);
+    backend.download(raw.data(), tensor);
+    for (size_t i = 0; i < n; ++i) out[i] = float(raw[i]);
+  }
+  return out;
+}
+
+}  // namespace sluice

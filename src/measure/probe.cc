@@ -1,0 +1,269 @@
+#include "measure/probe.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/statistics.h"
+#include "measure/attention_weights.h"
+#include "measure/host_copy.h"
+
+namespace sluice {
+namespace {
+
+struct HeadSums {
+  Mean sink_attention;
+  std::vector<Mean> gap_by_token;
+  SinkAndRest value, wo_value;
+  Mean gate, gate_closed, gate_sink;
+};
+
+// -log of the softmax of a row of logits, for all entries.
+void negative_log_softmax(const float* logits, int64_t V, std::vector<double>& out) {
+  const double top = *std::max_element(logits, logits + V);
+  double total = 0;
+  for (int64_t v = 0; v < V; ++v) total += std::exp(logits[v] - top);
+  const double log_total = top + std::log(total);
+  for (int64_t v = 0; v < V; ++v) out[size_t(v)] = log_total - logits[v];
+}
+
+double opening(float logit) { return 1.0 / (1.0 + std::exp(-double(logit))); }
+
+// What the gate of one query head lets through at the first `positions` positions: the mean over its columns. At the
+// source, query heads that share a value share its gate.
+std::vector<double> gate_openings(Backend& backend, const Tensor& logits, int64_t group, int64_t groups,
+                                  int64_t positions) {
+  const int64_t columns = logits.cols() / groups;
+  const Tensor part = logits.columns(group * columns, columns).row_range(0, positions);
+  const std::vector<float> host = host_copy(backend, part);
+  std::vector<double> out(static_cast<size_t>(positions));
+  for (size_t i = 0; i < host.size(); ++i) out[i / size_t(columns)] += opening(host[i]) / double(columns);
+  return out;
+}
+
+}  // namespace
+
+struct Prober::Sums {
+  std::vector<std::vector<HeadSums>> heads;  // [layer][head]
+  std::vector<SinkAndRest> residual;         // [layer]
+  Mean backcopy, bigram;
+};
+
+Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
+    : model_(model), source_(source), task_(dynamic_cast<const BigramBackcopy*>(&source)), sequences_(sequences),
+      batches_(model.max_batch()) {
+  const ModelConfig& config = model.config();
+  const int64_t N = model.max_batch() * config.context;
+  arena_ = Arena(model.backend(), size_t(2 * N * config.heads) * size_of(accumulator_of(model.act())));
+}
+
+Tensor Prober::buffer(size_t offset_elements, Shape shape) const {
+  const DType acc = accumulator_of(model_.act());
+  return arena_.at(offset_elements * size_of(acc), acc, shape);
+}
+
+ProbeResult Prober::run() {
+  const ModelConfig& config = model_.config();
+  Sums sums;
+  HeadSums empty;
+  empty.gap_by_token.resize(size_t(config.vocab_size));
+  sums.heads.assign(size_t(config.layers), std::vector<HeadSums>(size_t(config.heads), empty));
+  sums.residual.resize(size_t(config.layers));
+  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
+    batch_ = batch;
+    run_micro_batch(sums);
+  });
+  return result(sums);
+}
+
+void Prober::run_micro_batch(Sums& sums) {
+  const auto probe_layer = [&](const Pass& now, int64_t layer) {
+    probe_attention(now, layer, sums);
+    probe_values(now, layer, sums);
+    if (model_.blocks()[size_t(layer)].attention().gate()) probe_gate(now, layer, sums);
+  };
+  const Pass pass = model_.forward(batch_, probe_layer);
+  if (task_) probe_risk(pass, sums);
+  for (int64_t layer = 0; layer < model_.config().layers; ++layer) probe_residual(pass, layer, sums);
+}
+
+void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
+  const bool last = layer + 1 == model_.config().layers;
+  const Tensor output = last ? model_.final_residual(pass) : model_.blocks()[size_t(layer) + 1].input(pass);
+  const Tensor norms = buffer(0, {pass.N(), 1});
+  model_.backend().run(GroupNorms{norms, output, 1});
+  const std::vector<float> host = host_copy(model_.backend(), norms);
+  for (int64_t n = 0; n < pass.N(); ++n) sums.residual[size_t(layer)].add(position(pass, n) == 0, host[size_t(n)]);
+}
+
+void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
+  const int64_t H = model_.config().heads, rows = pass.B * H * pass.T;
+  AttentionProbe args;
+  args.forward = model_.blocks()[size_t(layer)].attention().attention(pass);
+  args.sink_attention = buffer(0, {pass.B, H, pass.T});
+  args.sink_logit_gap = buffer(size_t(rows), {pass.B, H, pass.T});
+  model_.backend().run(args);
+  const std::vector<float> sink = host_copy(model_.backend(), args.sink_attention);
+  const std::vector<float> gap = host_copy(model_.backend(), args.sink_logit_gap);
+  for (int64_t row = 0; row < rows; ++row) {
+    const int64_t h = row / pass.T % H, n = row / (pass.T * H) * pass.T + row % pass.T;
+    const int32_t token = batch_.tokens[n];
+    if (task_ && task_->is_trigger(token)) continue;
+    HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
+    head.sink_attention.add(sink[size_t(row)]);
+    if (position(pass, n) >= 2) head.gap_by_token[size_t(token)].add(gap[size_t(row)]);
+  }
+}
+
+void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
+  const ModelConfig& config = model_.config();
+  const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
+  const int64_t KV = config.kv_heads, D = config.head_size(), group = config.heads / KV;
+  const Tensor values = attention.values(pass);
+  const Tensor norms = buffer(0, {pass.N(), KV});
+  model_.backend().run(GroupNorms{norms, values, KV});
+  const std::vector<float> raw = host_copy(model_.backend(), norms);
+  const Tensor through = model_.scratch(pass).normed;  // [N, C]
+  for (int64_t h = 0; h < config.heads; ++h) {
+    HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
+    model_.backend().run(Matmul{.out = through,
+                                .a = values.columns(h / group * D, D),
+                                .b = attention.output_weight(pass).columns(h * D, D),
+                                .transpose_b = true,
+                                .bias = {}});
+    const Tensor wo_norms = buffer(0, {pass.N(), 1});
+    model_.backend().run(GroupNorms{wo_norms, through, 1});
+    const std::vector<float> wo = host_copy(model_.backend(), wo_norms);
+    for (int64_t n = 0; n < pass.N(); ++n) {
+      head.value.add(position(pass, n) == 0, raw[size_t(n * KV + h / group)]);
+      head.wo_value.add(position(pass, n) == 0, wo[size_t(n)]);
+    }
+  }
+}
+
+void Prober::probe_gate(const Pass& pass, int64_t layer, Sums& sums) {
+  const Gate& gate = *model_.blocks()[size_t(layer)].attention().gate();
+  const std::vector<float> logits = host_copy(model_.backend(), gate.logits(pass));
+  const int64_t columns = gate.columns(), per_group = columns / gate.groups();
+  for (int64_t n = 0; n < pass.N(); ++n)
+    for (int64_t c = 0; c < columns; ++c) {
+      const double open = opening(logits[size_t(n * columns + c)]);
+      HeadSums& head = sums.heads[size_t(layer)][size_t(c / per_group)];
+      head.gate.add(open);
+      head.gate_closed.add(open < 0.1 ? 1.0 : 0.0);
+      if (position(pass, n) == 0) head.gate_sink.add(open);
+    }
+}
+
+void Prober::probe_risk(const Pass& pass, Sums& sums) {
+  const int64_t V = model_.config().vocab_size;
+  std::vector<double> loss(static_cast<size_t>(V));
+  model_.for_logits(pass, [&](int64_t first, const Tensor& chunk) {
+    const std::vector<float> logits = host_copy(model_.backend(), chunk);
+    for (int64_t row = 0; row < chunk.rows(); ++row) {
+      negative_log_softmax(logits.data() + row * V, V, loss);
+      const size_t n = size_t(first + row);
+      if (task_->is_trigger(batch_.tokens[n])) {
+        sums.backcopy.add(loss[size_t(batch_.targets[n])]);  // the next token is certain
+        continue;
+      }
+      const auto truth = task_->next_distribution(batch_.tokens[n]);
+      double risk = 0;
+      for (size_t v = 0; v < truth.size(); ++v)
+        if (truth[v] > 0) risk += truth[v] * loss[v];
+      sums.bigram.add(risk);
+    }
+  });
+}
+
+ProbeResult Prober::result(const Sums& sums) const {
+  ProbeResult out;
+  for (size_t layer = 0; layer < sums.heads.size(); ++layer) {
+    const auto& gate = model_.blocks()[layer].attention().gate();
+    for (size_t h = 0; h < sums.heads[layer].size(); ++h) {
+      const HeadSums& head = sums.heads[layer][h];
+      Mean gap, gap_of_queries;
+      for (const Mean& token : head.gap_by_token) {
+        if (token.count) gap.add(token.value());
+        gap_of_queries.sum += token.sum;
+        gap_of_queries.count += token.count;
+      }
+      out.heads.push_back({.layer = int64_t(layer),
+                           .head = int64_t(h),
+                           .sink_attention = head.sink_attention.value(),
+                           .sink_logit_gap = gap.value(),
+                           .sink_logit_gap_queries = gap_of_queries.value(),
+                           .value_norm_sink = head.value.sink.value(),
+                           .value_norm_rest = head.value.rest.value(),
+                           .wo_value_norm_sink = head.wo_value.sink.value(),
+                           .wo_value_norm_rest = head.wo_value.rest.value(),
+                           .residual_norm_sink = sums.residual[layer].sink.value(),
+                           .residual_norm_rest = sums.residual[layer].rest.value()});
+      if (gate && int64_t(h) < gate->groups())
+        out.gates.push_back({.layer = int64_t(layer),
+                             .head = int64_t(h),
+                             .mean = head.gate.value(),
+                             .closed_share = head.gate_closed.value(),
+                             .mean_sink = head.gate_sink.value()});
+    }
+  }
+  if (task_) out.risk = RiskProbe{std::nullopt, sums.bigram.value()};
+  if (task_ && sums.backcopy.count) out.risk->backcopy = sums.backcopy.value();
+  return out;
+}
+
+std::vector<Json> ProbeResult::lines(int64_t step) const {
+  std::vector<Json> out;
+  for (const HeadProbe& h : heads)
+    out.push_back({{"kind", "probe"},
+                   {"step", step},
+                   {"layer", h.layer},
+                   {"head", h.head},
+                   {"sink_attention", h.sink_attention},
+                   {"sink_logit_gap", h.sink_logit_gap},
+                   {"sink_logit_gap_queries", h.sink_logit_gap_queries},
+                   {"value_norm_sink", h.value_norm_sink},
+                   {"value_norm_rest", h.value_norm_rest},
+                   {"wo_value_norm_sink", h.wo_value_norm_sink},
+                   {"wo_value_norm_rest", h.wo_value_norm_rest},
+                   {"residual_norm_sink", h.residual_norm_sink},
+                   {"residual_norm_rest", h.residual_norm_rest}});
+  for (const GateProbe& g : gates)
+    out.push_back({{"kind", "gate"},
+                   {"step", step},
+                   {"layer", g.layer},
+                   {"head", g.head},
+                   {"mean", g.mean},
+                   {"closed_share", g.closed_share},
+                   {"mean_sink", g.mean_sink}});
+  if (!risk) return out;
+  Json line = {{"kind", "risk"}, {"step", step}};
+  if (risk->backcopy) line["backcopy"] = *risk->backcopy;
+  line["bigram"] = risk->bigram;
+  out.push_back(std::move(line));
+  return out;
+}
+
+Json Prober::attention_map(int64_t step, int64_t positions) {
+  const int64_t T = model_.config().context, shown = std::min(positions, T);
+  batch_ = batches_.read(source_, 0, 1);
+  Json tokens = Json::array(), maps = Json::array();
+  for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(batch_.tokens[t]));
+  const auto add_maps = [&](const Pass& pass, int64_t layer) {
+    const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
+    const std::optional<Gate>& gate = attention.gate();
+    for (int64_t head = 0; head < model_.config().heads; ++head) {
+      Json map = {{"layer", layer},
+                  {"head", head},
+                  {"weights", attention_weights(model_.backend(), attention.attention(pass), head, shown)}};
+      if (gate) {
+        const int64_t group = head / (model_.config().heads / gate->groups());
+        map["gate"] = gate_openings(model_.backend(), gate->logits(pass), group, gate->groups(), shown);
+      }
+      maps.push_back(std::move(map));
+    }
+  };
+  model_.forward(batch_, add_maps);
+  return {{"step", step}, {"tokens", tokens}, {"maps", maps}};
+}
+
+}  // namespace sluice
