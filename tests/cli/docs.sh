@@ -33,6 +33,10 @@ cat > "$folder/README.md" << 'END'
 [up](../outside.md) <img src="gone.svg"> `SRC/base/gone.cc` `[no](link.md)` `other/a.h`
 
 [reference]: DOCS/gone.md
+
+A [link that goes
+on](DOCS/gone.md) and `code that
+goes on`.
 ```cpp SRC/base/a.h
 int a();
 ...
@@ -55,12 +59,13 @@ scripts/check_links "$folder" > "$folder/out" || status=$?
 cat > "$folder/expected" << 'END'
 README.md:1: DOCS/gone.png is not there
 README.md:1: DOCS/page.md#thrice has no heading #thrice
-README.md:2: SRC/base/gone.cc is not there
-README.md:2: other/a.h is not there
 README.md:2: ../outside.md lies outside the project
 README.md:2: gone.svg is not there
+README.md:2: other/a.h is not there
+README.md:2: SRC/base/gone.cc is not there
 README.md:4: DOCS/gone.md is not there
-README.md:10: quotes SRC/base/a.h, which has no line "int a();" (or not there)
+README.md:6: DOCS/gone.md is not there
+README.md:14: quotes SRC/base/a.h, which has no line "int a();" (or not there)
 SRC/base/b.h:1: DOCS/gone.md is not there
 SRC/base/b.h:1: SRC/base/gone.h is not there
 END
