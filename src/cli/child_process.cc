@@ -1,4 +1,4 @@
-// Starting and ending a child. Between fork and exec only what is async-signal-safe may be called: all text is made before.
+// A child started and ended. Between fork and exec only what is async-signal-safe may be called: text is made before.
 #include "cli/child_process.h"
 
 #include <cerrno>
