@@ -20,7 +20,7 @@ scripts/check_links || fail "see above"
 
 mkdir -p "$folder/docs" "$folder/src/base" "$folder/build"
 printf 'int a();\nint b();\n  int c();\n' > "$folder/src/base/a.h"
-echo '// DOCS/gone.md and SRC/base/gone.h, but DOCS/page.md and SRC/base/a.h' > "$folder/src/base/b.h"
+echo '// DOCS/gone.md and SRC/base/gone.h, but DOCS/page.md, SRC/base/a.h, base/a.h; other/a.h' > "$folder/src/base/b.h"
 cp "$folder/src/base/b.h" "$folder/build/c.h"
 cat > "$folder/docs/page.md" << 'END'
 # A page: `code` & [link](../README.md)
@@ -67,6 +67,7 @@ README.md:4: DOCS/gone.md is not there
 README.md:6: DOCS/gone.md is not there
 README.md:14: quotes SRC/base/a.h, which has no line "int a();" (or not there)
 SRC/base/b.h:1: DOCS/gone.md is not there
+SRC/base/b.h:1: other/a.h is not there
 SRC/base/b.h:1: SRC/base/gone.h is not there
 END
 named "$folder/expected"
