@@ -8,6 +8,7 @@
 
 #include "base/config/json_text.h"
 #include "base/error.h"
+#include "experiment/experiment.h"
 #include "interchange/config_reader.h"
 #include "interchange/foreign_families.h"
 
@@ -225,13 +226,15 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
 
 // Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
 ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
-  if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::exists(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::is_directory(folder)) throw UserError("{} is a file, and a model's folder is asked for", folder.string());
   const char* adapter = "adapter_config.json";
   if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
     throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
                     "leave it out with --ignore {}", folder.string(), adapter, adapter);
   const std::string file = (folder / "config.json").string();
   const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
+  if (is_resolved_config(config)) throw UserError("{} is a run of Sluice's already, and needs no import", folder.string());
   Nulls nulls = Nulls::kAreNulls;
   try {
     read_json_file(file);

@@ -214,7 +214,8 @@ ProbeResult Prober::result(const Sums& sums) const {
                              .mean_sink = head.gate_sink.value()});
     }
   }
-  if (task_) out.risk = RiskProbe{sums.backcopy.value(), sums.bigram.value()};
+  if (task_) out.risk = RiskProbe{std::nullopt, sums.bigram.value()};
+  if (task_ && sums.backcopy.count) out.risk->backcopy = sums.backcopy.value();
   return out;
 }
 
@@ -243,7 +244,11 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
                    {"mean", g.mean},
                    {"closed_share", g.closed_share},
                    {"mean_sink", g.mean_sink}});
-  if (risk) out.push_back({{"kind", "risk"}, {"step", step}, {"backcopy", risk->backcopy}, {"bigram", risk->bigram}});
+  if (!risk) return out;
+  Json line = {{"kind", "risk"}, {"step", step}};
+  if (risk->backcopy) line["backcopy"] = *risk->backcopy;
+  line["bigram"] = risk->bigram;
+  out.push_back(std::move(line));
   return out;
 }
 

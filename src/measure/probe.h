@@ -36,7 +36,8 @@ struct GateProbe {
 };
 
 struct RiskProbe {
-  double backcopy = 0, bigram = 0;
+  std::optional<double> backcopy;  // none where the sequences have no trigger
+  double bigram = 0;
 };
 
 struct ProbeResult {

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/machine_memory.h"
+#include "kernels/cpu/matmul.h"
 
 namespace sluice {
 namespace {
@@ -80,7 +81,9 @@ MemoryNeed Transformer::memory_need() const {
   double bytes = double(size_of(acc)) + options_.state_per_parameter;
   if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
   if (options_.act != acc) bytes += double(size_of(options_.act));
-  return sluice::memory_need(params_, plan_, bytes, options_.batch_key);
+  MemoryNeed need = sluice::memory_need(params_, plan_, bytes, options_.batch_key);
+  if (backend_.stream() == nullptr) need.kernels = kPreparedProductBytes;
+  return need;
 }
 
 void Transformer::begin_bucket() {

@@ -65,6 +65,8 @@ bool has_kind(const Json& value, Kind kind) {
 }
 
 void check_kind(const Json& value, Kind kind, const std::string& path) {
+  if (kind == Kind::kInteger && value.is_number_float() && std::abs(value.get<double>()) > 0x1p53)
+    throw UserError("{} is {}, which does not fit in a 64-bit integer", path, value.dump());
   if (!has_kind(value, kind)) throw UserError("{} must be {}, got {}", path, expected(kind), shown(value));
 }
 
@@ -92,7 +94,7 @@ void check_choice(const Field& field, const Json& value, const std::string& path
   const auto& word = value.get_ref<const std::string&>();
   if (scan_utf8(word).valid != word.size()) throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
   if (field.choices.empty() || std::count(field.choices.begin(), field.choices.end(), word) > 0) return;
-  const std::string near = nearest(word, field.choices);
+  const std::string near = meant(word, field.choices);
   throw UserError("{} is \"{}\", but must be one of {}{}", path, excerpt(word, kMostQuoted), quoted_list(field.choices),
                   near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
 }

@@ -170,6 +170,8 @@ class Fields {
 
 // The candidate with the smallest edit distance to `word`; empty if none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
+// The choice that other programs call so ("gpu" for "cuda"), else the nearest.
+std::string meant(const std::string& word, const std::vector<std::string>& choices);
 
 // The JSON Schema of a whole config file: schema() with the keys "base" and "$schema" that a file may have.
 Json file_schema(const Fields& fields);

@@ -51,4 +51,13 @@ std::string nearest(const std::string& word, const std::vector<std::string>& can
   return best.empty() ? containing : best;
 }
 
+std::string meant(const std::string& word, const std::vector<std::string>& choices) {
+  constexpr std::pair<const char*, const char*> kOtherWords[] = {
+      {"gpu", "cuda"}, {"nvidia", "cuda"}, {"float32", "fp32"}, {"float", "fp32"}, {"bfloat16", "bf16"}};
+  for (const auto& [other, ours] : kOtherWords) {
+    if (lower(word) == other && std::count(choices.begin(), choices.end(), ours) > 0) return ours;
+  }
+  return nearest(word, choices);
+}
+
 }  // namespace sluice
