@@ -4,6 +4,7 @@
 
 #include "base/error.h"
 #include "base/files/files.h"
+#include "base/number_text.h"
 
 namespace sluice {
 namespace {
