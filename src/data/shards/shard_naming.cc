@@ -50,8 +50,7 @@ void give_names(const fs::path& folder, const std::string& stem, size_t count) {
   sync_folder(parent.empty() ? fs::path(".") : parent);
   const fs::path done = name_aside(stem);
   rename_durably(folder, done);
-  std::error_code ignored;
-  fs::remove_all(done, ignored);
+  remove_quietly(done);
 }
 
 }  // namespace
