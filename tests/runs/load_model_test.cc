@@ -28,7 +28,7 @@ class LoadModelTest : public testing::Test {
                                     loaded.experiment.seed);
     std::vector<int32_t> inputs(size_t(sequences * config.context)), targets(inputs.size());
     source->fill(0, sequences, inputs.data(), targets.data());
-    return loaded.model->loss(inputs.data(), targets.data(), sequences, config.context) /
+    return loaded.model->loss({inputs.data(), targets.data(), sequences, config.context}) /
            double(sequences * config.context);
   }
 
