@@ -1,4 +1,4 @@
-// See console.h.
+// What a terminal must not be given, how wide text is there, and writing that may fail (console.h).
 #include "base/console.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See output.h.
+// Where results may be written, so that no input and no part of a run is written over (output.h).
 #include "cli/output.h"
 
 #include <fcntl.h>

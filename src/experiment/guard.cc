@@ -1,4 +1,4 @@
-// See guard.h.
+// What makes a step bad, and what follows: skip, roll back, stop (guard.h).
 #include "experiment/guard.h"
 
 #include <cmath>

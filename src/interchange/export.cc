@@ -1,4 +1,4 @@
-// See export.h.
+// The folder is written aside, file by file, and renamed (export.h).
 #include "interchange/export.h"
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// See foreign_config.h.
+// config.json written for each architecture, and the architecture that one names (foreign_config.h).
 #include "interchange/foreign_config.h"
 
 #include <algorithm>

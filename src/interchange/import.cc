@@ -1,4 +1,4 @@
-// See import.h.
+// Config, weights and tokenizer of a folder checked against each other, and written as a run (import.h).
 #include "interchange/import.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See model_card.h.
+// The page put together from what the run left beside its checkpoints (model_card.h).
 #include "interchange/model_card.h"
 
 #include <algorithm>

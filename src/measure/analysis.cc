@@ -1,3 +1,4 @@
+// The lists of figures, and analyses as JSON: whole files and lines of metrics (analysis.h).
 #include "measure/analysis.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See memory_need.h.
+// The sizes of a model's plan against the machine's memory, and which keys would make them smaller (memory_need.h).
 #include "model/memory_need.h"
 
 #include <fmt/ranges.h>

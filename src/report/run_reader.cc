@@ -1,4 +1,4 @@
-// The run folder's layout is in docs/architecture.md; see run_reader.h for what is forgiven and what is an error.
+// The run folder's layout is in docs/commands.md; see run_reader.h for what is forgiven and what is an error.
 #include "report/run_reader.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See checkpoint.h.
+// Names, state.json and its checksums; writing aside, reading back, finding the newest whole one (checkpoint.h).
 #include "runs/checkpoint.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See model_tokenizer.h.
+// Which tokenizer a model has: its config's, info.json's or --tokenizer's, if it is that of its training.
 #include "runs/model_tokenizer.h"
 
 #include "base/console.h"

@@ -1,4 +1,4 @@
-// See run_folder.h.
+// Locking, refusing, moving away, in an order that a kill at any place cannot spoil (run_folder.h).
 #include "runs/run_folder.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See safetensors.h.
+// Headers written and read, within their limits, and the tensors behind them (safetensors.h).
 #include "runs/safetensors.h"
 
 #include <algorithm>

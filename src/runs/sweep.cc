@@ -1,4 +1,4 @@
-// See sweep.h.
+// A sweep's file read, checked, and made the configs of its runs (sweep.h).
 #include "runs/sweep.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See config_layers.h.
+// Layers laid over each other key by key; a key without use is told with both places (config_layers.h).
 #include "base/config/config_layers.h"
 
 #include <algorithm>

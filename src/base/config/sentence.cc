@@ -1,4 +1,4 @@
-// See sentence.h.
+// The words for each kind of exception, cut to their length (sentence.h).
 #include "base/config/sentence.h"
 
 #include <filesystem>

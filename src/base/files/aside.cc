@@ -1,4 +1,4 @@
-// See aside.h.
+// Names made and read, and whether their owner still lives (aside.h).
 #include "base/files/aside.h"
 
 #include <atomic>

@@ -1,4 +1,4 @@
-// See files.h. Plain POSIX calls, each checked.
+// Writing whole files: plain POSIX calls, each checked.
 #include "base/files/files.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See encode_corpus.h.
+// Documents in batches, encoded side by side, written in order, aside until all are whole (encode_corpus.h).
 #include "data/corpus/encode_corpus.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See shard.h.
+// Reading with pread, what tells that a file was written to meanwhile, and where documents start (shard.h).
 #include "data/shards/shard.h"
 
 #include <cerrno>

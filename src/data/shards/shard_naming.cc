@@ -1,4 +1,4 @@
-// See shard_naming.h.
+// Renames all or none: a note of what is to be named, and what is left of an earlier command (shard_naming.h).
 #include "data/shards/shard_naming.h"
 
 #include <system_error>

@@ -1,4 +1,4 @@
-// See document_reader.h.
+// Documents by file, separator line or line of JSON: found, checked, and refused with their place (document_reader.h).
 #include "data/text/document_reader.h"
 
 #include <algorithm>

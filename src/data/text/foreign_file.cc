@@ -1,4 +1,4 @@
-// See foreign_file.h.
+// The first bytes of other kinds of file, and how they are told from text (foreign_file.h).
 #include "data/text/foreign_file.h"
 
 #include <fmt/format.h>

@@ -30,7 +30,7 @@ struct CorePart {
   const char* summary;
   std::unique_ptr<CoreOptions> (*options)();
   std::unique_ptr<Core> (*make)(const LayerPlace& place, const CoreOptions& options);
-  bool in_python;       // train/interchange/modeling_sluice.py computes it too; a model with others cannot be exported
+  bool in_python;       // interchange/modeling_sluice.py computes it too; a model with others cannot be exported
   const char* example;  // JSON: what a model says to have it; tests of all parts begin with it
 };
 
