@@ -163,12 +163,10 @@ void Experiment::check_attention_backend() const {
     if (!holds)
       throw UserError("train.attention_backend = \"cudnn\" needs {}, but {}: change that, or set it to \"own\"", what, found);
   };
-  const AttentionConfig& attention = model.attention;
   need(device != "cpu", "a GPU", "device is cpu");
   need(train.precision == "bf16", "train.precision = \"bf16\"", "it is " + train.precision);
-  need(attention.score.type == "softmax", "the score function softmax", "model.attention's is " + attention.score.type);
-  need(!attention.key_bias && !attention.key_value_bias, "attention without a bias slot",
-       "model.attention has " + std::string(attention.key_bias ? "key_bias" : "key_value_bias"));
+  for (const AttentionConfig* attention : model.attention.kinds())
+    if (const auto unmet = attention->core_options().unmet_by_fused_softmax()) need(false, unmet->needs, unmet->found);
   need(!data.document_mask, "data.document_mask = false", "it is true");
   need(model.head_size() % 8 == 0, "heads of a multiple of 8 features",
        fmt::format("model.width / model.heads is {}", model.head_size()));

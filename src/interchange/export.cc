@@ -124,12 +124,21 @@ Json generation_config(const Tokenizer* tokenizer) {
 
 void write_json(const fs::path& path, const Json& json) { write_file_atomic(path, json.dump(2) + "\n"); }
 
+// What the Python beside the weights does not compute must not be written as if it did.
+void check_exportable(const ModelConfig& model) {
+  for (const AttentionConfig* attention : model.attention.kinds())
+    if (const std::string part = attention->part_without_python(); !part.empty())
+      throw UserError("model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
+                      "exported", part);
+}
+
 }  // namespace
 
 ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& model, const fs::path& folder,
                                const ExportOptions& options) {
   if (options.logits > model.context)
     throw UserError("--logits {}: the model's context is {} tokens", options.logits, model.context);
+  check_exportable(model);
   const SafetensorsFile file = model_file(checkpoint);
   const std::vector<ParamSpec> parameters = parameters_of(model);
   check_weights(file, parameters);

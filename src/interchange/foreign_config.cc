@@ -28,11 +28,6 @@ std::string activation_name(const std::string& mlp) {
   return "";
 }
 
-bool has_plain_attention(const AttentionConfig& attention) {
-  return attention.score.type == "softmax" && !attention.gate.present() && !attention.key_bias &&
-         !attention.key_value_bias;
-}
-
 // ---- writing --------------------------------------------------------------------------------------------------------
 
 Json gpt2_config(const ModelConfig& model) {
@@ -156,7 +151,7 @@ const char* name_of(Architecture architecture) {
 }
 
 Architecture native_architecture(const ModelConfig& model) {
-  if (!has_plain_attention(model.attention) || model.parallel_residual) return Architecture::kSluice;
+  if (!model.attention.is_plain() || model.parallel_residual) return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&
       model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&
@@ -219,9 +214,10 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
         "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
         file, out.positions);
   }
-  if (out.model.attention.score.alpha > 0 && context != out.positions) {
-    throw UserError("--context {}: the clipped softmax of {} has gamma = -alpha / context, which another context would change; "
-                    "leave --context out", context, file);
+  for (const AttentionConfig* attention : out.model.attention.kinds()) {
+    const std::string tied = attention->core_options().tied_to_context();
+    if (!tied.empty() && context != out.positions)
+      throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file, tied);
   }
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));

@@ -2,6 +2,8 @@
 // the last kLossWindow logged) and the speed (median of all but the first line, which carries the warm-up).
 #include "report/compare.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -434,12 +436,19 @@ Comparison compare_runs(std::vector<RunRecord> runs) {
   return out;
 }
 
+// Of a pattern over the layers, where all its gates are.
 std::string gate_site(const RunRecord& run) {
-  const Json::json_pointer gate_path("/model/attention/gate");
-  if (!run.config.contains(gate_path)) return "";
-  const Json& gate = run.config.at(gate_path);
-  if (!gate.is_object() || text_at(gate, "reads", "none") == "none") return "";
-  return text_at(gate, "site", "");
+  const Json::json_pointer path("/model/attention");
+  if (!run.config.contains(path)) return "";
+  const Json& attention = run.config.at(path);
+  std::set<std::string> sites;
+  const auto look = [&](const Json& layer) {
+    if (!layer.is_object() || !layer.contains("gate") || !layer["gate"].is_object()) return;
+    if (text_at(layer["gate"], "reads", "none") != "none") sites.insert(text_at(layer["gate"], "site", ""));
+  };
+  if (!attention.is_array()) look(attention);
+  else for (const Json& layer : attention) look(layer);
+  return fmt::format("{}", fmt::join(sites, " and "));
 }
 
 Json to_json(const Comparison& comparison) {

@@ -223,6 +223,16 @@ TEST(Compare, TellsRunsOfOneNameApart) {
   EXPECT_EQ(comparison.rows[2].label, "vga seed 2 (" + third + ")");
 }
 
+// Of layers that differ every gate counts.
+TEST(Compare, KnowsTheSitesOfAPattern) {
+  RunBuilder build;
+  const std::string plain = build.add("vga", 1, 0.1, kOutputGate), mixed = build.add("mixed", 1, 0.1, kOutputGate);
+  build.write("mixed", "config.json", R"({"name": "mixed", "seed": 1, "model": {"context": 4, "attention": [
+      {"repeat": 1, "gate": {"reads": "value", "site": "output"}}, {"repeat": 2, "gate": {"reads": "none"}},
+      {"repeat": 1, "gate": {"reads": "hidden", "site": "source"}}]}, "data": {"type": "bigram_backcopy"}})");
+  EXPECT_EQ(count_warnings(compare_paths({mixed, plain}), "gate.site output and source (mixed); output (vga)"), 1u);
+}
+
 TEST(Compare, WarnsOnceOfGatesAtDifferentSites) {
   RunBuilder build;
   const std::string output = build.add("vga", 1, 0.1, kOutputGate), source = build.add("src", 1, 0.1, kSourceGate);

@@ -18,6 +18,8 @@ namespace {
 
 using Kind = Field::Kind;
 
+constexpr size_t kMostElements = 1000;  // of a list in the place of an object: as many as there are layers
+
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
 std::string quoted_list(const std::vector<std::string>& words) {
@@ -330,11 +332,15 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
     throw UserError("{} applies only when {}{} is {}, but it is {}", path, group, field.when_key,
                     any_of_text(field.when_values), find(field.when_key)->get().dump());
   }
-  if (field.kind == Kind::kGroup) return field.group->parse(value, path);
-  if (field.kind == Kind::kGroupList) {
-    check_kind(value, field.kind, path);
+  const bool list = field.parse_list && (value.is_array() || field.kind == Kind::kGroupList);
+  if (list) {
+    check_kind(value, Kind::kGroupList, path);
+    if (field.element && (value.empty() || value.size() > kMostElements))
+      throw UserError("{} is a list of {} elements: give one object, or a list of 1 to {}", path, value.size(), kMostElements);
     return field.parse_list(value, path);
   }
+  if (field.element) field.parse_list(Json::array(), path);
+  if (field.kind == Kind::kGroup) return field.group->parse(value, path);
   check_value(field, value, path);
   field.set(value);
 }
@@ -375,7 +381,9 @@ std::string Fields::find_below(const std::string& name) const {
 Json Fields::dump() const {
   Json json = Json::object();
   for (const auto& field : fields_) {
-    if (applies(*field)) json[field->name] = field->get();
+    if (!applies(*field)) continue;
+    Json value = field->get();
+    if (field->written_as_default || value != field->default_value) json[field->name] = std::move(value);
   }
   return json;
 }

@@ -149,6 +149,12 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
     config = Json{{"type", config}};
     if (string_place) places_[join(path, "type")] = string_place.mapped();
   }
+  if (config.is_array() && takes_list(path) && type_in(top).empty()) {
+    if (top.empty()) return;
+    const std::string* there = place_of(path);
+    throw UserError("{} is a list ({}), and {} ({}) does not say of which in it: give the whole list, or a type in its place",
+                    path, there ? *there : "its default", join(path, top.begin().key()), place);
+  }
   if (!config.is_object()) {
     forget(path);
     config = Json::object();
@@ -183,6 +189,11 @@ void ConfigLayers::forget(const std::string& path) {
 bool ConfigLayers::is_typed_group(const std::string& path) const {
   const Field* field = fields_.find_path(path);
   return field && field->kind == Field::Kind::kGroup && field->group->accepts_string();
+}
+
+bool ConfigLayers::takes_list(const std::string& path) const {
+  const Field* field = fields_.find_path(path);
+  return field && field->element;
 }
 
 // ---- another type ---------------------------------------------------------------------------------------------------
