@@ -18,6 +18,8 @@ namespace {
 
 using Kind = Field::Kind;
 
+constexpr size_t kMostElements = 1000;  // of a list in the place of an object: as many as there are layers
+
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
 std::string quoted_list(const std::vector<std::string>& words) {
@@ -63,6 +65,8 @@ bool has_kind(const Json& value, Kind kind) {
 }
 
 void check_kind(const Json& value, Kind kind, const std::string& path) {
+  if (kind == Kind::kInteger && value.is_number_float() && std::abs(value.get<double>()) > 0x1p53)
+    throw UserError("{} is {}, which does not fit in a 64-bit integer", path, value.dump());
   if (!has_kind(value, kind)) throw UserError("{} must be {}, got {}", path, expected(kind), shown(value));
 }
 
@@ -90,7 +94,7 @@ void check_choice(const Field& field, const Json& value, const std::string& path
   const auto& word = value.get_ref<const std::string&>();
   if (scan_utf8(word).valid != word.size()) throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
   if (field.choices.empty() || std::count(field.choices.begin(), field.choices.end(), word) > 0) return;
-  const std::string near = nearest(word, field.choices);
+  const std::string near = meant(word, field.choices);
   throw UserError("{} is \"{}\", but must be one of {}{}", path, excerpt(word, kMostQuoted), quoted_list(field.choices),
                   near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
 }
@@ -122,47 +126,7 @@ std::string any_of_text(const std::vector<std::string>& values) {
 // A value that may decide whether siblings apply, as the text that Field::when_values holds.
 std::string as_text(const Json& value) { return value.is_string() ? value.get<std::string>() : value.dump(); }
 
-// Edits between two words: insert, delete, replace, swap neighbours (optimal string alignment).
-size_t edit_distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> before, last(b.size() + 1), row(b.size() + 1);
-  for (size_t j = 0; j <= b.size(); ++j) last[j] = j;
-  for (size_t i = 1; i <= a.size(); ++i) {
-    row[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      row[j] = std::min({last[j] + 1, row[j - 1] + 1, last[j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)});
-      const bool swapped = i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1];
-      if (swapped) row[j] = std::min(row[j], before[j - 2] + 1);
-    }
-    before = std::exchange(last, row);
-  }
-  return last[b.size()];
-}
-
-std::string lower(std::string word) {
-  for (char& c : word) c = c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
-  return word;
-}
-
 }  // namespace
-
-std::string nearest(const std::string& word, const std::vector<std::string>& candidates) {
-  if (word.size() > kMostQuoted) return "";  // no real word is as long, and the distance takes time
-  const std::string wanted = lower(word);
-  std::string best, containing;
-  size_t best_distance = std::numeric_limits<size_t>::max();
-  for (const std::string& candidate : candidates) {
-    const std::string real = lower(candidate);
-    const size_t distance = edit_distance(wanted, real);
-    // About a third of a word may be wrong: two letters of "heads", none of "lr".
-    if (distance <= (std::max(wanted.size(), real.size()) + 1) / 3 && distance < best_distance) {
-      best = candidate, best_distance = distance;
-    }
-    const size_t shorter = std::min(wanted.size(), real.size());
-    const bool inside = wanted.find(real) != std::string::npos || real.find(wanted) != std::string::npos;
-    if (containing.empty() && shorter >= 4 && inside) containing = candidate;  // "batch_size" and "batch"
-  }
-  return best.empty() ? containing : best;
-}
 
 // ---- Field ---------------------------------------------------------------------------------------------------------
 
@@ -318,11 +282,15 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
     throw UserError("{} applies only when {}{} is {}, but it is {}", path, group, field.when_key,
                     any_of_text(field.when_values), find(field.when_key)->get().dump());
   }
-  if (field.kind == Kind::kGroup) return field.group->parse(value, path);
-  if (field.kind == Kind::kGroupList) {
-    check_kind(value, field.kind, path);
+  const bool list = field.parse_list && (value.is_array() || field.kind == Kind::kGroupList);
+  if (list) {
+    check_kind(value, Kind::kGroupList, path);
+    if (field.element && (value.empty() || value.size() > kMostElements))
+      throw UserError("{} is a list of {} elements: give one object, or a list of 1 to {}", path, value.size(), kMostElements);
     return field.parse_list(value, path);
   }
+  if (field.element) field.parse_list(Json::array(), path);
+  if (field.kind == Kind::kGroup) return field.group->parse(value, path);
   check_value(field, value, path);
   field.set(value);
 }
@@ -363,7 +331,9 @@ std::string Fields::find_below(const std::string& name) const {
 Json Fields::dump() const {
   Json json = Json::object();
   for (const auto& field : fields_) {
-    if (applies(*field)) json[field->name] = field->get();
+    if (!applies(*field)) continue;
+    Json value = field->get();
+    if (value != field->unwritten) json[field->name] = std::move(value);
   }
   return json;
 }
