@@ -7,21 +7,16 @@ find_package(nlohmann_json CONFIG REQUIRED)
 find_package(fmt CONFIG REQUIRED)
 set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
     -Wno-unknown-pragmas)
-file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
-# A config is described by the parts of the model that it is for.
-file(GLOB_RECURSE described CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/model/*.cc")
-list(APPEND fuzz_sources ${described} "${CMAKE_SOURCE_DIR}/src/kernels/arena.cc" "${CMAKE_SOURCE_DIR}/src/kernels/host_copy.cc"
-     "${CMAKE_SOURCE_DIR}/src/experiment/experiment.cc" "${CMAKE_SOURCE_DIR}/src/experiment/guard.cc"
-     "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc" "${CMAKE_SOURCE_DIR}/src/runs/safetensors.cc"
-     "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_folder.cc"
-     "${CMAKE_SOURCE_DIR}/src/runs/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/runs/metrics_log.cc"
-     "${CMAKE_SOURCE_DIR}/src/experiment/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/interchange/config_reader.cc"
-     "${CMAKE_SOURCE_DIR}/src/interchange/foreign_families.cc"
-     "${CMAKE_SOURCE_DIR}/src/interchange/foreign_config.cc"
-     "${CMAKE_SOURCE_DIR}/src/interchange/weight_folder.cc" "${CMAKE_SOURCE_DIR}/src/report/run_reader.cc"
-     "${CMAKE_SOURCE_DIR}/src/report/compare.cc" "${CMAKE_SOURCE_DIR}/src/report/compare_table.cc"
-     "${CMAKE_SOURCE_DIR}/src/report/findings.cc" "${CMAKE_SOURCE_DIR}/src/report/report_data.cc"
-     "${CMAKE_SOURCE_DIR}/src/measure/analysis.cc" "${CMAKE_SOURCE_DIR}/src/measure/hellaswag_file.cc")
+# A config is described by the parts of the model that it is for, and those name the ops that they run.
+file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc"
+     "${CMAKE_SOURCE_DIR}/src/model/*.cc" "${CMAKE_SOURCE_DIR}/src/kernels/ops/*.cc")
+file(GLOB fuzz_kernels CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/*.cc")
+set(readers experiment/experiment experiment/experiment_difference experiment/guard experiment/schedule runs/checkpoint
+    runs/safetensors runs/sweep interchange/config_reader interchange/foreign_config interchange/foreign_families
+    interchange/weight_folder report/compare report/compare_table report/findings report/report_data report/run_reader
+    measure/hellaswag_file)
+list(TRANSFORM readers REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/src/\\1.cc")
+list(APPEND fuzz_sources ${fuzz_kernels} ${readers})
 add_library(sluice_fuzzed STATIC ${fuzz_sources})
 target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/tests/fuzz")
 target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)
