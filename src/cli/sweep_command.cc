@@ -17,7 +17,7 @@
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
-#include "cli/sweep_runner.h"
+#include "cli/sweep/sweep_runner.h"
 #include "report/compare.h"
 #include "report/compare_table.h"
 #include "report/report.h"

@@ -1,5 +1,5 @@
 // Which runs go on, which wait, and what is said of them (sweep_runner.h).
-#include "cli/sweep_runner.h"
+#include "cli/sweep/sweep_runner.h"
 
 #include <omp.h>
 #include <unistd.h>

@@ -15,7 +15,7 @@
 
 #include "base/console.h"
 #include "base/stopwatch.h"
-#include "cli/child_process.h"
+#include "cli/sweep/child_process.h"
 #include "runs/sweep.h"
 
 namespace sluice {
