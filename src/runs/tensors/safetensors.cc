@@ -249,7 +249,7 @@ void SafetensorsFile::check_target(const NamedTensor& target) const {
   const StoredTensor* stored = find(target.name);
   if (stored == nullptr) {
     throw UserError("{} has no tensor {} {}; the checkpoint is of another model", path().string(), target.name,
-                    target.tensor.shape);
+                    target.tensor.shape.str());
   }
   if (stored->shape != target.tensor.shape) {
     throw UserError("{}: tensor {} is {}, but {} is expected; the checkpoint is of another model", path().string(),
@@ -267,7 +267,7 @@ void SafetensorsFile::check_others(std::span<const NamedTensor> targets) const {
   for (const StoredTensor& stored : tensors_) {
     if (wanted.contains(stored.name)) continue;
     throw UserError("{} has a tensor {} {} that is not expected; the checkpoint is of another model", path().string(),
-                    stored.name, stored.shape);
+                    stored.name, stored.shape.str());
   }
 }
 
