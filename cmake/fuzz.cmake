@@ -18,6 +18,7 @@ list(APPEND fuzz_sources ${described} ${stored} "${CMAKE_SOURCE_DIR}/src/kernels
      "${CMAKE_SOURCE_DIR}/src/experiment/experiment.cc" "${CMAKE_SOURCE_DIR}/src/experiment/guard.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc"
      "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/metrics_log.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/trainer_state.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/interchange/config_reader.cc"
      "${CMAKE_SOURCE_DIR}/src/interchange/foreign_families.cc"
      "${CMAKE_SOURCE_DIR}/src/interchange/foreign_config.cc"
