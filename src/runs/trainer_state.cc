@@ -35,14 +35,13 @@ void TrainerState::describe(Fields& fields) {
   fields.add_group("guard", guard, "what the guard has counted");
   fields.add("measured", measured, "measurements of the last step that were done when its data failed")
       .range(0, INFINITY)
-      .not_written_as_default();
+      .not_written_as(kAllMeasured);
 }
 
 Json TrainerState::json() const {
-  TrainerState written;  // described while it has the default values
+  TrainerState written = *this;
   Fields fields;
   written.describe(fields);
-  written = *this;
   Json json = fields.dump();
   if (data.empty()) json.erase("data"), json.erase("held_out");
   return json;

@@ -86,6 +86,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
   Analysis analysis;
   analysis.step = 5;
   analysis.has_gradients = true;
+  analysis.there = {Needs::kWeights | Needs::kGradient};
   for (const auto& field : model_fields()) analysis.model.*field.member = 2.5;
   RunBuilder build;
   const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");

@@ -235,7 +235,7 @@ Json Fields::dump() const {
   for (const auto& field : fields_) {
     if (!applies(*field)) continue;
     Json value = field->get();
-    if (field->written_as_default || value != field->default_value) json[field->name] = std::move(value);
+    if (value != field->unwritten) json[field->name] = std::move(value);
   }
   return json;
 }
