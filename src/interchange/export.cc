@@ -13,7 +13,7 @@
 #include "interchange/tokenizer_files.h"
 #include "kernels/backend.h"
 #include "kernels/bf16.h"
-#include "runs/finite_weights.h"
+#include "runs/tensors/finite_weights.h"
 #include "runs/load_model.h"
 
 namespace sluice {
