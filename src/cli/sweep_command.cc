@@ -257,13 +257,22 @@ class SweepRunner {
 
 bool is_run_folder(const fs::path& folder) { return is_run_config(folder / "config.json"); }
 
+// Nothing, or what a process leaves that is killed while it writes.
+bool is_as_begun(const fs::path& folder) {
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (!is_name_aside(entry->path().filename().string())) return false;
+  }
+  return !error;
+}
+
 // What lies there before a sweep has been begun: runs of this one or others, what a start leaves that was killed at once, and
 // the empty files into which a shell sends our own output.
 bool may_lie_beside(const fs::path& entry) {
   std::error_code unknown;
   const std::string name = entry.filename().string();
   if (fs::is_directory(entry, unknown))
-    return is_run_folder(entry) || ((name == "configs" || name == "logs") && fs::is_empty(entry, unknown)) || is_name_aside(name);
+    return is_run_folder(entry) || ((name == "configs" || name == "logs") && is_as_begun(entry)) || is_name_aside(name);
   return fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0;
 }
 

@@ -184,8 +184,9 @@ void check_folder_name(const std::string& name, const std::string& key) {
   const auto refuse = [&](const std::string& why) {
     throw UserError("{} is \"{}\", but it names a folder and {}", key, excerpt(name, kMostQuoted), why);
   };
-  if (name == "." || name == "..") refuse("must not lead to another one");
-  if (name.find('/') != std::string::npos) refuse("must have no / (--out takes a path)");
+  const std::string_view text = name;
+  if (text == "." || text == "..") refuse("must not lead to another one");
+  if (text.find('/') != std::string_view::npos) refuse("must have no / (--out takes a path)");
   if (name.size() > kLongest) refuse(fmt::format("may have at most {} bytes, not {}", kLongest, name.size()));
   if (scan_utf8(name).valid != name.size()) refuse("must be valid UTF-8");
   for (std::string_view rest = name; !rest.empty();) {

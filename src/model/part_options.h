@@ -40,6 +40,7 @@ class Held {
   explicit operator bool() const { return bool(options_); }
   Options* operator->() { return options_.get(); }
   const Options* operator->() const { return options_.get(); }
+  Options* get() { return options_.get(); }
   const Options* get() const { return options_.get(); }
 
  private:

@@ -84,7 +84,7 @@ MemoryNeed Transformer::memory_need() const {
   if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
   if (options_.act != acc) bytes += double(size_of(options_.act));
   MemoryNeed need = sluice::memory_need(params_, plan_, bytes, options_.batch_key);
-  if (backend_.stream() == nullptr) need.kernels = kPreparedProductBytes;
+  if (backend_.traits().host_memory) need.kernels = kPreparedProductBytes;
   return need;
 }
 

@@ -348,7 +348,7 @@ bool is_float(const std::string& type) { return type == "F32" || type == "F16" |
 void SafetensorsFile::read_floats(const StoredTensor& stored, int64_t first, int64_t count, float* destination) const {
   if (!is_float(stored.type)) {
     throw UserError("{}: tensor {} {} is {}, but F32, F16, BF16 or F64 is expected", path().string(), stored.name,
-                    stored.shape, stored.type);
+                    stored.shape.str(), stored.type);
   }
   const int64_t rows = stored.shape.rank() > 1 ? stored.shape.rows() : stored.shape.elements();
   check(first >= 0 && count >= 0 && first + count <= rows, "read_floats: rows beyond the tensor");
@@ -372,7 +372,7 @@ void SafetensorsFile::check_target(const NamedTensor& target) const {
   const StoredTensor* stored = find(target.name);
   if (stored == nullptr) {
     throw UserError("{} has no tensor {} {}; the checkpoint is of another model", path().string(), target.name,
-                    target.tensor.shape);
+                    target.tensor.shape.str());
   }
   if (stored->shape != target.tensor.shape) {
     throw UserError("{}: tensor {} is {}, but {} is expected; the checkpoint is of another model", path().string(),
@@ -390,7 +390,7 @@ void SafetensorsFile::check_others(std::span<const NamedTensor> targets) const {
   for (const StoredTensor& stored : tensors_) {
     if (wanted.contains(stored.name)) continue;
     throw UserError("{} has a tensor {} {} that is not expected; the checkpoint is of another model", path().string(),
-                    stored.name, stored.shape);
+                    stored.name, stored.shape.str());
   }
 }
 

@@ -362,7 +362,14 @@ std::string FolderWriter::with_target(std::string text) const {
 
 void FolderWriter::finish() {
   sync_folder(aside_);
-  rename_durably(aside_, target_);
+  std::error_code none;
+  const bool was_empty = fs::is_directory(target_, none);
+  try {
+    rename_durably(aside_, target_);
+  } catch (...) {
+    if (was_empty && !fs::exists(aside_, none) && move_quietly(target_, aside_)) fs::create_directory(target_, none);
+    throw;
+  }
   finished_ = true;
 }
 

@@ -151,8 +151,9 @@ Detour detour_of(const FileOrigin& origin, const std::string& reader) {
   Detour out{"", "sluice"};
   for (size_t i = 1; i < words.size(); ++i) {
     const bool stands = !origin.path.empty() && stands_for(words[i], words[i - 1], origin, reader);
-    if (!stands || out.inputs.empty()) out.command += " " + (stands ? std::string("-") : shell_word(words[i]));
-    if (stands) out.inputs += (out.inputs.empty() ? "" : " ") + shell_word(words[i]);
+    const std::string word = shell_word(words[i]);
+    if (!stands || out.inputs.empty()) out.command += fmt::format(" {}", stands ? "-" : word);
+    if (stands) out.inputs += fmt::format("{}{}", out.inputs.empty() ? "" : " ", word);
   }
   const bool found = origin.path.empty() ? words.size() > 1 : !out.inputs.empty();
   return found ? out : Detour{origin.path.empty() ? "" : shell_word(origin.path), "sluice ... -"};
