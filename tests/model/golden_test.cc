@@ -13,7 +13,7 @@
 #include "base/source_folder.h"
 #include "model/golden_random.h"
 #include "model/parity.h"
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 #include "train/optimizer.h"
 
 namespace sluice {

@@ -188,7 +188,7 @@ TEST(Compare, RunsOfOneSeedAreNotTwoSeeds) {
   ASSERT_EQ(three.groups.size(), 2u);
   EXPECT_EQ(three.groups[0].members, (std::vector<size_t>{0, 2}));
   EXPECT_EQ(three.groups[1].members, (std::vector<size_t>{1}));
-  const ComparisonTable table = make_table(three);
+  const TextTable table = make_table(three);
   EXPECT_TRUE(table.rows.back().is_mean && table.rows.back().label.ends_with(", 2 seeds")) << table.rows.back().label;
 }
 
