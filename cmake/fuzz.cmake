@@ -9,6 +9,7 @@ set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-re
     -Wno-unknown-pragmas)
 file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
 list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
+     "${CMAKE_SOURCE_DIR}/src/model/attention/score_config.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/experiment.cc" "${CMAKE_SOURCE_DIR}/src/experiment/guard.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc" "${CMAKE_SOURCE_DIR}/src/runs/safetensors.cc"
      "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_folder.cc"

@@ -218,10 +218,9 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
         "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
         file, out.positions);
   }
-  if (out.model.attention.score.alpha > 0 && context != out.positions) {
-    throw UserError("--context {}: the clipped softmax of {} has gamma = -alpha / context, which another context would change; "
-                    "leave --context out", context, file);
-  }
+  const std::string tied = out.model.attention.score.tied_to_context();
+  if (!tied.empty() && context != out.positions)
+    throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file, tied);
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));
   return out;

@@ -120,7 +120,7 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
   const AttentionForward run = model_.blocks()[size_t(layer)].attention().attention(pass);
   const std::vector<float> q = host_copy(backend, run.q), k = host_copy(backend, run.k);
   const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
-  const std::vector<float> sinks = run.sink_logit ? host_copy(backend, run.sink_logit) : std::vector<float>{};
+  const LearnedOnHost learned(backend, run.learned);
 #pragma omp parallel for schedule(static, 1)
   for (int64_t h = 0; h < H_; ++h) {
     const int64_t kv = h / (H_ / KV_);
@@ -131,7 +131,7 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
                                                 .k = k.data() + (b * T_ * KV_ + kv) * D_,
                                                 .k_stride = KV_ * D_,
                                                 .key_bias = bias.empty() ? nullptr : bias.data() + kv * D_,
-                                                .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(h)]),
+                                                .learned = learned.of(h),
                                                 .first_key = run.first_key ? batch_.document_starts + b * T_ : nullptr},
                                                T_);
       add_weights(head(layer, h), weights, strongest(layer, b, h));

@@ -8,8 +8,9 @@ namespace {
 
 // Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its weight.
 template <class Score>
-void row_weights(double* scores, int64_t count, double* slot, double sink, const ScoreValues<double>& constants) {
-  RowStart<double> row = Score::template start<double>(double(count - 1), sink, constants);
+void row_weights(double* scores, int64_t count, double* slot, const HeadScores& in) {
+  const auto constants = constants_of<Score, double>(in.spec);
+  RowStart<double> row = Score::template start<double>(double(count - 1), in.learned, constants);
   const auto absorb = [&](double s) {
     if (Score::kRunningMax && s > row.reference) {
       row.mass *= exp_of(row.reference - s);
@@ -37,8 +38,6 @@ std::vector<double> transposed(const float* k, int64_t stride, int64_t positions
 HeadWeights head_weights(const HeadScores& in, int64_t positions) {
   const AttentionSpec& spec = in.spec;
   const int64_t D = spec.shape.D;
-  const ScoreValues<double> constants{spec.constants.bias, spec.constants.gamma, spec.constants.zeta,
-                                      spec.constants.epsilon, spec.constants.bias_minus_log_length};
   const std::vector<double> keys = transposed(in.k, in.k_stride, positions, D);
   HeadWeights out;
   out.rows.resize(size_t(positions * positions));
@@ -55,9 +54,21 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
     }
     double* slot = in.key_bias ? &out.key_bias[size_t(i)] : nullptr;
     ScoreFunctions::dispatch(spec.score, [&](auto score) {
-      row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in.sink_logit, constants);
+      row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in);
     });
   }
+  return out;
+}
+
+LearnedOnHost::LearnedOnHost(Backend& backend, const LearnedTensors& learned) {
+  for (int i = 0; i < kMostLearned; ++i)
+    if (learned.at[i]) values_[i] = host_copy(backend, learned.at[i]);
+}
+
+LearnedOfHead<double> LearnedOnHost::of(int64_t head) const {
+  LearnedOfHead<double> out{};
+  for (int i = 0; i < kMostLearned; ++i)
+    if (!values_[i].empty()) out.at[i] = double(values_[i][size_t(head)]);
   return out;
 }
 
@@ -68,7 +79,6 @@ std::vector<std::vector<double>> attention_weights(Backend& backend, const Atten
   const std::vector<float> q = host_copy(backend, run.q.columns(head * D, D).row_range(0, positions));
   const std::vector<float> k = host_copy(backend, run.k.columns(kv * D, D).row_range(0, positions));
   const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
-  const std::vector<float> sinks = run.sink_logit ? host_copy(backend, run.sink_logit) : std::vector<float>{};
   std::vector<int32_t> first_keys(size_t(run.first_key ? positions : 0));
   if (run.first_key)
     backend.download(first_keys.data(), run.first_key.reshaped({run.first_key.elements(), 1}).row_range(0, positions));
@@ -78,7 +88,7 @@ std::vector<std::vector<double>> attention_weights(Backend& backend, const Atten
                                             .k = k.data(),
                                             .k_stride = D,
                                             .key_bias = bias.empty() ? nullptr : bias.data() + kv * D,
-                                            .sink_logit = sinks.empty() ? 0 : double(sinks[size_t(head)]),
+                                            .learned = LearnedOnHost(backend, run.learned).of(head),
                                             .first_key = run.first_key ? first_keys.data() : nullptr},
                                            positions);
   std::vector<std::vector<double>> rows;
@@ -91,7 +101,7 @@ std::vector<std::vector<double>> attention_weights(Backend& backend, const Atten
 
 bool is_normalised(ScoreKind kind) {
   bool out = true;
-  ScoreFunctions::dispatch(kind, [&](auto score) { out = decltype(score)::kNeedsDelta; });
+  ScoreFunctions::dispatch(kind, [&](auto score) { out = decltype(score)::kNormalised; });
   return out;
 }
 

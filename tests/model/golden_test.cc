@@ -66,7 +66,10 @@ std::vector<GoldenCase> model_cases() {
 std::vector<GoldenCase> attention_cases() {
   std::vector<GoldenCase> out;
   const Json shared = case_list("attention");
-  for (const auto& [name, changes] : shared["variants"].items()) {
+  Json variants = shared["variants"];
+  for (const std::string& score : score_names())
+    if (!variants.contains(score)) variants[score] = {{"attention", score}};
+  for (const auto& [name, changes] : variants.items()) {
     Json one = shared;
     one["model"].update(changes);
     out.emplace_back("attention_" + name, one);

@@ -2,45 +2,12 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "kernels/formulas/scores/registry.h"
 
 namespace sluice {
-
-std::vector<std::string> score_names() {
-  std::vector<std::string> names;
-  ScoreFunctions::for_each([&](auto score) { names.push_back(score.kName); });
-  return names;
-}
-
-void ScoreConfig::describe(Fields& f) {
-  f.add("type", type, "the score function: how a row of scores becomes attention weights").one_of(score_names());
-  f.add("bias", bias, "added to every score").range(-1e4, 1e4).when("type", {"sigmoid"});
-  f.add("minus_log_length", minus_log_length, "also subtract log(i + 1) in row i").when("type", {"sigmoid"});
-  f.add("gamma", gamma, "lower end of the stretched range; below 0 small weights become exactly 0")
-      .range(-10, 0)
-      .when("type", {"clipped_softmax"});
-  f.add("alpha", alpha, "above 0: gamma is -alpha / model.context instead").range(0, 1e4).when("type", {"clipped_softmax"});
-  f.add("zeta", zeta, "upper end of the stretched range").range(1, 10).when("type", {"clipped_softmax"});
-  f.add("epsilon", epsilon, "added to the denominator").range(1e-30, 1).when("type", {"softpick"});
-}
-
-ScoreKind ScoreConfig::kind() const {
-  ScoreKind found = ScoreKind::kCount;
-  ScoreFunctions::for_each([&](auto score) {
-    if (type == score.kName) found = score.kKind;
-  });
-  check(found != ScoreKind::kCount, "an unregistered score function passed the config check");
-  return found;
-}
-
-ScoreConstants ScoreConfig::constants(int64_t context) const {
-  return {.bias = bias,
-          .bias_minus_log_length = minus_log_length,
-          .gamma = alpha > 0 ? -alpha / double(context) : gamma,
-          .zeta = zeta,
-          .epsilon = epsilon};
-}
 
 void GateConfig::describe(Fields& f) {
   f.add("reads", reads,
@@ -75,7 +42,7 @@ void AttentionConfig::describe(Fields& f) {
 void AttentionConfig::resolve(int64_t heads, int64_t kv_heads) {
   if (key_bias && key_value_bias)
     throw UserError("model.attention.key_bias and key_value_bias are both on: choose one (the second learns the value too)");
-  if (key_bias && (score.type == "sigmoid" || score.type == "relu"))
+  if (key_bias && !score.normalised())
     throw UserError("model.attention.key_bias does nothing with model.attention.score.type = {}: no weight depends on another "
                     "key there, and its value is zero (key_value_bias learns a value too)", score.type);
   if (gate.present() && gate.reads == "hidden_head" && gate.site == "source" && kv_heads != heads)
@@ -83,8 +50,11 @@ void AttentionConfig::resolve(int64_t heads, int64_t kv_heads) {
                     heads, kv_heads);
 }
 
-const std::vector<AttentionPreset>& attention_presets() {
-  static const std::vector<AttentionPreset> presets = {
+namespace {
+
+// Those that are more than a score function, and those whose words differ from the score's own.
+std::vector<AttentionPreset> named_presets() {
+  return {
       {"softmax", "arXiv 1706.03762", "the baseline", R"({"score": {"type": "softmax"}})"},
       {"input_gated", "arXiv 2510.09017", "a gate per head that reads the layer's input",
        R"({"gate": {"reads": "hidden", "site": "output", "grain": "head"}})"},
@@ -106,6 +76,21 @@ const std::vector<AttentionPreset>& attention_presets() {
       {"key_bias", "arXiv 2410.10781", "softmax with one extra learned key whose value is zero", R"({"key_bias": true})"},
       {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value", R"({"key_value_bias": true})"},
   };
+}
+
+}  // namespace
+
+// Every score function is a preset.
+const std::vector<AttentionPreset>& attention_presets() {
+  static const std::vector<AttentionPreset> presets = [] {
+    std::vector<AttentionPreset> list = named_presets();
+    ScoreFunctions::for_each([&](auto score) {
+      const std::string name = score.kName;
+      if (std::any_of(list.begin(), list.end(), [&](const AttentionPreset& preset) { return preset.name == name; })) return;
+      list.push_back({score.kName, score.kSource, score.kFormula, fmt::format(R"({{"score": {{"type": "{}"}}}})", name)});
+    });
+    return list;
+  }();
   return presets;
 }
 

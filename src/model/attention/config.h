@@ -6,23 +6,9 @@
 #include <vector>
 
 #include "base/config/config.h"
-#include "kernels/attention_types.h"
+#include "model/attention/score_config.h"
 
 namespace sluice {
-
-struct ScoreConfig {
-  std::string type = "softmax";
-  double bias = 0;
-  bool minus_log_length = false;
-  double gamma = -0.03;
-  double alpha = 0;
-  double zeta = 1;
-  double epsilon = 1e-8;
-
-  void describe(Fields& fields);
-  ScoreKind kind() const;
-  ScoreConstants constants(int64_t context) const;
-};
 
 // g = sigmoid(input Wg (+ b)), scaling either every value before it is summed (source) or every head's result (output).
 struct GateConfig {
@@ -51,7 +37,7 @@ struct AttentionPreset {
   const char* name;
   const char* source;
   const char* summary;
-  const char* parts;  // JSON
+  std::string parts;  // JSON
 };
 
 // Every preset: the single list that configs, schema, tests and docs iterate. "custom" stands for parts spelled out.
@@ -59,8 +45,5 @@ const std::vector<AttentionPreset>& attention_presets();
 
 // Rewrites what a user may write for `attention` into score, gate and biases. UserError on an unknown preset.
 Json expand_attention(const Json& json, const std::string& path);
-
-// The names of all score functions, in registry order.
-std::vector<std::string> score_names();
 
 }  // namespace sluice

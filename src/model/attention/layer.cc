@@ -2,7 +2,6 @@
 
 #include <cmath>
 
-#include "kernels/formulas/scores/registry.h"
 #include "model/key_value_cache.h"
 
 namespace sluice {
@@ -30,8 +29,8 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
     key_bias_ = d.params.declare(name + ".key_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
   if (attention.key_value_bias)
     value_bias_ = d.params.declare(name + ".value_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
-  if (spec_.score == ScoreKind::kSinkLogit)
-    sink_logit_ = d.params.declare(name + ".sink_logit", {H}, Init::constant(0), DecayGroup::kVector);
+  for (size_t i = 0; const LearnedPerHead& learned : attention.score.learned())
+    learned_[i++] = d.params.declare(name + "." + learned.name, {H}, Init::constant(learned.initial), DecayGroup::kVector);
   if (attention.gate.present()) gate_.emplace(d, name + ".gate", layer);
 
   const auto kept = [&](const char* what, Shape shape) {
@@ -86,7 +85,7 @@ AttentionForward AttentionLayer::attention(const Pass& pass) const {
   args.v = gated_values_ ? pass.view(gated_values_, {pass.N(), KV * D}) : values(pass);
   args.key_bias = pass.params.value(key_bias_);
   args.value_bias = pass.params.value(value_bias_);
-  args.sink_logit = pass.params.value(sink_logit_);
+  for (int i = 0; i < kMostLearned; ++i) args.learned.at[i] = pass.params.value(learned_[i]);
   args.first_key = pass.first_key;
   args.out = pass.view(heads_out_, {pass.N(), H * D});
   args.stats = pass.view(stats_, {2, pass.B, H, pass.T});
@@ -156,7 +155,7 @@ void AttentionLayer::attend(const Pass& pass, const AttentionForward& args) cons
   step.v = pass.cache->values(layer_);
   step.key_bias = args.key_bias;
   step.value_bias = args.value_bias;
-  step.sink_logit = args.sink_logit;
+  step.learned = args.learned;
   step.out = args.out;
   step.workspace = pass.cache->workspace();
   pass.backend.run(step);
@@ -194,7 +193,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   args.d_v = d_values;
   args.d_key_bias = pass.params.grad(key_bias_);
   args.d_value_bias = pass.params.grad(value_bias_);
-  args.d_sink_logit = pass.params.grad(sink_logit_);
+  for (int i = 0; i < kMostLearned; ++i) args.d_learned.at[i] = pass.params.grad(learned_[i]);
   args.accumulate = pass.accumulate;
   args.workspace = pass.view(attention_workspace_, {pass.plan.buffer(attention_workspace_).shape.elements()});
 

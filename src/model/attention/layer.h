@@ -36,7 +36,8 @@ class AttentionLayer {
 
   int layer_;
   AttentionSpec spec_;
-  ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_, sink_logit_;
+  ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_;
+  ParamId learned_[kMostLearned];      // [H]: what the score function learns
   std::optional<Gate> gate_;
   double epsilon_;                     // of the norms of queries and keys
   ParamId q_gain_, k_gain_;            // [D]; absent without qk_norm
