@@ -8,8 +8,9 @@ find_package(fmt CONFIG REQUIRED)
 set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-recover=all -fno-omit-frame-pointer -O1 -g1
     -Wno-unknown-pragmas)
 file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
-list(APPEND fuzz_sources "${CMAKE_SOURCE_DIR}/src/model/config.cc" "${CMAKE_SOURCE_DIR}/src/model/attention/config.cc"
-     "${CMAKE_SOURCE_DIR}/src/model/attention/score_config.cc"
+# A config is described by the parts of the model that it is for.
+file(GLOB_RECURSE described CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/model/*.cc")
+list(APPEND fuzz_sources ${described} "${CMAKE_SOURCE_DIR}/src/kernels/arena.cc" "${CMAKE_SOURCE_DIR}/src/kernels/host_copy.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/experiment.cc" "${CMAKE_SOURCE_DIR}/src/experiment/guard.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc" "${CMAKE_SOURCE_DIR}/src/runs/safetensors.cc"
      "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_folder.cc"

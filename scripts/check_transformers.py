@@ -187,6 +187,8 @@ def sluice_models(program):
         "rope_scaling": {"type": "llama3", "factor": 4.0, "original_context": 64}, "attention_bias": "qkv",
         "mlp": "gelu_erf", "attention": "vga",
     }
+    pattern = ["vga", {"type": "sink_logit", "key_bias": True}, {"type": "gated_attention", "site": "source", "repeat": 2}]
+    models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
     models["llama (native), untied, biases"] = {**LLAMA, "tied_head": False, "bias": True}

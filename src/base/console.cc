@@ -1,7 +1,8 @@
-// See console.h.
+// What a terminal must not be given, how wide text is there, and writing that may fail (console.h).
 #include "base/console.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cerrno>
 #include <charconv>
 #include <cstdio>
@@ -164,6 +165,19 @@ void tell_line(const std::string& line) noexcept {
   } catch (const std::exception&) {  // no memory for a copy
     put_on_console(STDERR_FILENO, "out of memory\n");
   }
+}
+
+std::vector<std::string>& command_words() {
+  static std::vector<std::string> words;
+  return words;
+}
+
+std::string shell_word(const std::string& word) {
+  const auto is_plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_@%+=:,./-", c); };
+  if (!word.empty() && std::all_of(word.begin(), word.end(), is_plain)) return word;
+  std::string quoted = "'";
+  for (const char c : word) quoted += c == '\'' ? std::string("'\\''") : std::string(1, c);
+  return quoted + "'";
 }
 
 void show_live_line(int descriptor, std::string_view line) noexcept {

@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 namespace sluice {
 
@@ -40,6 +41,11 @@ template <class... Args>
 void tell(fmt::format_string<Args...> text, Args&&... args) {
   tell_line(fmt::format(text, std::forward<Args>(args)...));
 }
+
+// The words that this process was started with, for messages that say how to start it otherwise; main() sets them.
+std::vector<std::string>& command_words();
+// A word as a shell takes it, in quotes where it needs them.
+std::string shell_word(const std::string& word);
 
 // A line that is rewritten in place, cut to the terminal's width; nothing where the descriptor is no terminal.
 void show_live_line(int descriptor, std::string_view line) noexcept;

@@ -1,4 +1,4 @@
-// See machine_memory.h.
+// What /proc, control groups and ulimit leave (machine_memory.h).
 #include "base/machine_memory.h"
 
 #include <sys/resource.h>

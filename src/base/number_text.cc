@@ -1,4 +1,4 @@
-// See number_text.h.
+// Rounding to digits, and the spellings of it (number_text.h).
 #include "base/number_text.h"
 
 #include <fmt/format.h>

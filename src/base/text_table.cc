@@ -1,4 +1,4 @@
-// See text_table.h.
+// Columns fitted beside the labels, aligned or as Markdown (text_table.h).
 #include "base/text_table.h"
 
 #include <algorithm>

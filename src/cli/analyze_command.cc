@@ -80,7 +80,9 @@ Json as_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses
 
 void analyze(AnalyzeArguments args) {
   std::sort(args.thresholds.begin(), args.thresholds.end());
-  check_output_file("--json", args.json);
+  std::vector<std::string> read = args.data;
+  read.push_back(args.tokenizer);
+  check_output_file("--json", args.json, read);
   const std::vector<fs::path> checkpoints = checkpoints_of(args);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   std::vector<Analysis> analyses;

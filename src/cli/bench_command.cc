@@ -1,6 +1,7 @@
 // sluice bench CONFIG [--set k=v ...] [--steps N] [--json FILE]
 #include <fmt/format.h>
 
+#include <filesystem>
 #include <memory>
 
 #include "cli/commands.h"
@@ -19,7 +20,12 @@ struct BenchArguments {
 };
 
 void bench(const BenchArguments& args) {
-  check_output_file("--json", args.json);
+  std::vector<std::string> read;
+  std::error_code unknown;
+  if (std::filesystem::is_regular_file(args.config, unknown)) {
+    for (const ConfigFile& file : read_config_files(args.config)) read.push_back(file.path);
+  }
+  check_output_file("--json", args.json, read);
   const Experiment experiment = load_experiment(args.config, args.overrides);
   const std::unique_ptr<Backend> backend = make_backend(experiment.device, 0, experiment.train.attention_backend);
   print_line("{}", backend->describe());

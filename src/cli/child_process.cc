@@ -1,4 +1,4 @@
-// See child_process.h. Between fork and exec only what is async-signal-safe may be called: all text is made before.
+// A child started and ended. Between fork and exec only what is async-signal-safe may be called: text is made before.
 #include "cli/child_process.h"
 
 #include <cerrno>

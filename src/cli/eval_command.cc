@@ -85,7 +85,9 @@ void print_hellaswag(const HellaSwagResult& result) {
 
 void run_eval(const EvalArguments& args) {
   if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
-  check_output_file("--json", args.json);
+  std::vector<std::string> read = args.text.inputs;
+  read.insert(read.end(), {args.hellaswag, args.tokenizer});
+  check_output_file("--json", args.json, read);
   std::vector<HellaSwagExample> examples;
   if (!args.hellaswag.empty()) examples = read_hellaswag(args.hellaswag, args.limit);
   const std::unique_ptr<Backend> backend = make_backend(args.device);

@@ -121,6 +121,7 @@ int& exit_code() {
 
 int main(int argc, char** argv) {
   sluice::open_closed_streams();
+  sluice::command_words().assign(argv, argv + argc);
   std::signal(SIGXFSZ, SIG_IGN);  // a limit on file sizes is a failed write, which is told, and not the process's death
   try {
     return sluice::run(argc, argv);

@@ -1,4 +1,4 @@
-// See output.h.
+// Where results may be written, so that no input and no part of a run is written over (output.h).
 #include "cli/output.h"
 
 #include <fcntl.h>
@@ -11,7 +11,9 @@
 
 #include "base/error.h"
 #include "base/files/files.h"
+#include "base/files/glob.h"
 #include "base/files/input_file.h"
+#include "runs/run_folder.h"
 
 namespace sluice {
 
@@ -41,13 +43,45 @@ bool is_precious(const fs::path& file) {
   return std::count(std::begin(kNames), std::end(kNames), name) > 0 || std::count(std::begin(kEndings), std::end(kEndings), ending) > 0;
 }
 
+// Maps, analyses and checkpoints of a run, its quantization.json, and a sweep's configs.
+bool is_part_of_run(const fs::path& file) {
+  const fs::path folder = fs::absolute(file).lexically_normal().parent_path(), above = folder.parent_path();
+  std::error_code unknown;
+  const auto is_run = [&](const fs::path& path) { return fs::exists(path / "config.json", unknown); };
+  const std::string within = folder.filename().string();
+  if (within == "attention" || within == "analysis" || within == "checkpoints") return is_run(above);
+  return (within == "configs" && is_run_config(file)) || (file.filename() == "quantization.json" && is_run(folder));
+}
+
+bool is_within(const fs::path& file, const fs::path& folder) {
+  std::error_code error;
+  const fs::path below = fs::weakly_canonical(file, error).lexically_relative(fs::weakly_canonical(folder, error));
+  return !error && !below.empty() && *below.begin() != "..";
+}
+
+// The input that the file, which is there, is or lies in; empty if it is none.
+std::string input_at(const fs::path& file, const std::vector<std::string>& inputs) {
+  std::error_code error;
+  for (const std::string& input : inputs) {
+    if (input.empty() || input == "-") continue;
+    const bool glob = looks_like_glob(input) && !fs::exists(input, error);
+    for (const std::string& name : glob ? expand_glob(input, "") : std::vector<std::string>{input}) {
+      if (fs::equivalent(file, name, error) || (fs::is_directory(name, error) && is_within(file, name))) return input;
+    }
+  }
+  return "";
+}
+
 }  // namespace
 
-void check_output_file(const std::string& option, const fs::path& path) {
-  std::error_code unknown;
-  if (is_precious(path) && fs::exists(path, unknown))
-    throw UserError("{} {}: this is no file of figures, and would be overwritten; name another", option, path.string());
+void check_output_file(const std::string& option, const fs::path& path, const std::vector<std::string>& inputs) {
   if (path.empty() || path == "-" || is_stream(path)) return;
+  std::error_code unknown;
+  const bool is_there = fs::is_regular_file(path, unknown);
+  if (is_there && (is_precious(path) || is_part_of_run(path)))
+    throw UserError("{} {}: this is no file of figures, and would be overwritten; name another", option, path.string());
+  if (const std::string input = is_there ? input_at(path, inputs) : ""; !input.empty())
+    throw UserError("{} {}: this file is read ({}), and would be overwritten; name another", option, path.string(), input);
   std::error_code error;
   if (!path.has_filename() || fs::is_directory(path, error))
     throw UserError("{} {}: this is a folder; name a file", option, path.string());

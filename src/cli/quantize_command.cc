@@ -56,14 +56,17 @@ Json with_sources(const QuantizationReport& report, const LoadedModel& loaded, c
 }
 
 void quantize(QuantizeArguments args) {
-  check_output_file("--json", args.json);
+  std::vector<std::string> read = args.data;
+  read.insert(read.end(), args.calibration_data.begin(), args.calibration_data.end());
+  read.push_back(args.tokenizer);
+  check_output_file("--json", args.json, read);
   args.options.mse_weights = args.weights == "mse";
   if (args.activations == "percentile") args.options.percentile = args.percentile;
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = DType::kF32});
   print_notes(loaded.damaged);
   const std::filesystem::path run = args.save ? run_of(loaded.checkpoint) : "";
-  if (args.save) check_output_file("--save", run / "quantization.json");
+  if (args.save) check_output_folder("--save", run);
   const int64_t context = loaded.experiment.model.context;
   const auto held_out = open_run_data(loaded, Split::kHeldOut, {args.data, "--data", args.tokenizer}, context);
   const auto calibration =

@@ -4,6 +4,7 @@
 // fails does not keep the others from being trained. In the sweep's folder: a folder a run, configs/ and logs/ with a file
 // a run, and at the end report.html, table.md and summary.json.
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <omp.h>
 #include <unistd.h>
 
@@ -15,6 +16,7 @@
 #include <sstream>
 #include <thread>
 
+#include "base/files/aside.h"
 #include "base/error.h"
 #include "base/files/files.h"
 #include "base/stopwatch.h"
@@ -253,8 +255,39 @@ class SweepRunner {
   Clock::time_point shown_;
 };
 
+bool is_run_folder(const fs::path& folder) { return is_run_config(folder / "config.json"); }
+
+// What lies there before a sweep has been begun: runs of this one or others, what a start leaves that was killed at once, and
+// the empty files into which a shell sends our own output.
+bool may_lie_beside(const fs::path& entry) {
+  std::error_code unknown;
+  const std::string name = entry.filename().string();
+  if (fs::is_directory(entry, unknown))
+    return is_run_folder(entry) || ((name == "configs" || name == "logs") && fs::is_empty(entry, unknown)) || is_name_aside(name);
+  return fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0;
+}
+
+void refuse_foreign_folder(const fs::path& folder) {
+  std::vector<std::string> others;
+  std::error_code error;
+  for (fs::directory_iterator entry(folder, error), end; !error && entry != end; entry.increment(error)) {
+    if (!may_lie_beside(entry->path())) others.push_back(entry->path().filename().string());
+  }
+  if (others.empty()) return;
+  std::sort(others.begin(), others.end());
+  constexpr size_t kMost = 4;
+  const size_t shown = std::min(others.size(), kMost);
+  throw UserError("{} is not empty and holds no sweep of Sluice's (in it: {}{}); name another folder with --out", folder.string(),
+                  fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "), others.size() > shown ? ", ..." : "");
+}
+
 // What a sweep would write over must be an earlier sweep's: its configs are resolved ones.
 void check_sweep_folder(const Sweep& sweep) {
+  std::error_code unknown;
+  if (fs::exists(sweep.folder, unknown) && !fs::is_directory(sweep.folder, unknown))
+    throw UserError("{} is a file, but a sweep needs a folder; name another with --out", sweep.folder.string());
+  if (is_run_folder(sweep.folder))
+    throw UserError("{} is a run's folder, and a sweep has one of its own; name another with --out", sweep.folder.string());
   std::vector<fs::path> targets = {"report.html", "table.md", "summary.json"};
   for (const SweepRun& run : sweep.runs) targets.push_back(fs::path("configs") / (run.name + ".json"));
   bool is_sweep = false;
@@ -265,6 +298,7 @@ void check_sweep_folder(const Sweep& sweep) {
     if (!fs::exists(path) || (is_sweep && (target.parent_path().empty() || is_run_config(path)))) continue;
     throw UserError("{} is there, but not of a sweep; name another folder with --out, or move it away", path.string());
   }
+  if (!is_sweep) refuse_foreign_folder(sweep.folder);
 }
 
 // The means over seeds, and the single runs of groups without a mean.
@@ -305,8 +339,8 @@ void run_sweep(const SweepArguments& args) {
     for (const SweepRun& run : sweep.runs) print_line("{}{}", run.folder.string(), is_trained(run) ? "  done" : "");
     return;
   }
-  for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
   check_sweep_folder(sweep);
+  for (const SweepRun& run : sweep.runs) is_trained(run);  // a folder that holds something else is told of at once
   say("{} runs in {}, {} at a time", sweep.runs.size(), sweep.folder.string(), args.jobs);
   SweepRunner runner(sweep, args.jobs);
   const int signal = runner.run();

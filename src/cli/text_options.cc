@@ -1,4 +1,4 @@
-// See text_options.h.
+// Options of commands that read text, their notes, and the line of how far they are (text_options.h).
 #include "cli/text_options.h"
 
 #include <fmt/format.h>

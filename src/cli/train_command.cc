@@ -88,7 +88,7 @@ bool runs_on_cpu(const Experiment& experiment) {
 }
 
 Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
-  Setup setup{load_experiment(args.config, args.overrides), {}, args.out, {}};
+  Setup setup{load_experiment(args.config, args.overrides, args.out), {}, args.out, {}};
   check_ranks(setup.experiment.train, ranks.size());
   if (runs_on_cpu(setup.experiment)) check_memory(setup.experiment, ranks);
   if (setup.out.empty()) setup.out = "runs/" + setup.experiment.name;

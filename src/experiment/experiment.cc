@@ -163,12 +163,10 @@ void Experiment::check_attention_backend() const {
     if (!holds)
       throw UserError("train.attention_backend = \"cudnn\" needs {}, but {}: change that, or set it to \"own\"", what, found);
   };
-  const AttentionConfig& attention = model.attention;
   need(device != "cpu", "a GPU", "device is cpu");
   need(train.precision == "bf16", "train.precision = \"bf16\"", "it is " + train.precision);
-  need(attention.score.type == "softmax", "the score function softmax", "model.attention's is " + attention.score.type);
-  need(!attention.key_bias && !attention.key_value_bias, "attention without a bias slot",
-       "model.attention has " + std::string(attention.key_bias ? "key_bias" : "key_value_bias"));
+  for (const AttentionConfig* attention : model.attention.kinds())
+    if (const auto unmet = attention->core_options().unmet_by_fused_softmax()) need(false, unmet->needs, unmet->found);
   need(!data.document_mask, "data.document_mask = false", "it is true");
   need(model.head_size() % 8 == 0, "heads of a multiple of 8 features",
        fmt::format("model.width / model.heads is {}", model.head_size()));
@@ -186,8 +184,9 @@ void check_folder_name(const std::string& name, const std::string& key) {
   const auto refuse = [&](const std::string& why) {
     throw UserError("{} is \"{}\", but it names a folder and {}", key, excerpt(name, kMostQuoted), why);
   };
-  if (name == "." || name == "..") refuse("must not lead to another one");
-  if (name.find('/') != std::string::npos) refuse("must have no / (--out takes a path)");
+  const std::string_view text = name;
+  if (text == "." || text == "..") refuse("must not lead to another one");
+  if (text.find('/') != std::string_view::npos) refuse("must have no / (--out takes a path)");
   if (name.size() > kLongest) refuse(fmt::format("may have at most {} bytes, not {}", kLongest, name.size()));
   if (scan_utf8(name).valid != name.size()) refuse("must be valid UTF-8");
   for (std::string_view rest = name; !rest.empty();) {
@@ -195,6 +194,17 @@ void check_folder_name(const std::string& name, const std::string& key) {
     if (character < 0x20 || (character >= 0x7F && character < 0xA0))
       throw UserError("{} has the control character U+{:04X}, but it names a folder", key, uint32_t(character));
   }
+}
+
+bool is_resolved_config(const Json& json) {
+  for (const char* key : {"name", "seed", "device"}) {
+    if (!json.is_object() || !json.contains(key)) return false;
+  }
+  for (const char* key : {"model", "data", "train", "log"}) {
+    const auto group = json.find(key);
+    if (group == json.end() || !group->is_object()) return false;
+  }
+  return json.at("train").contains("steps");
 }
 
 Experiment parse_experiment(const Json& json) {
@@ -221,9 +231,55 @@ Experiment ExperimentLayers::parse() const {
   }
 }
 
-Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides) {
+void ExperimentLayers::add_files(const std::string& path) {
+  std::vector<ConfigFile> files = read_config_files(path);
+  for (ConfigFile& file : files) {
+    if (&file != &files.back() && is_resolved_config(file.json)) file.json.erase("name");
+    add(file.json, file.path);
+  }
+}
+
+namespace {
+
+namespace fs = std::filesystem;
+
+// A folder in the place of a config, or nothing, as of a variable that is not set.
+void refuse_no_file(const std::string& path) {
+  if (path.empty()) throw UserError("a config is asked for, but its path is empty");
+  std::error_code unknown;
+  if (!fs::is_directory(path, unknown)) return;
+  const std::string config = (fs::path(path) / "config.json").string();
+  if (fs::exists(fs::path(path) / "state.json", unknown))
+    throw UserError("{} is a checkpoint, and a config is asked for; a run begins from it with sluice train CONFIG --resume {} --out DIR",
+                    path, path);
+  if (!fs::exists(config, unknown)) throw UserError("{} is a folder, and a config is asked for, which is a JSON file", path);
+  throw UserError("{} is a run's folder, and a config is asked for, such as {}; to go on with the run: sluice train {} --out {}", path,
+                  config, config, path);
+}
+
+// The name of the folder `out`, where the run whose config.json this is lies elsewhere; empty where it is the same, or where
+// the folder cannot give a name.
+std::string name_of_other_run(const fs::path& config, const std::string& out) {
+  std::error_code unknown;
+  const fs::path folder = (fs::absolute(out) / "").lexically_normal().parent_path();
+  if (out.empty() || fs::equivalent(fs::absolute(config).parent_path(), folder, unknown)) return "";
+  try {
+    check_folder_name(folder.filename().string(), "name");
+  } catch (const UserError&) {
+    return "";
+  }
+  return folder.filename().string();
+}
+
+}  // namespace
+
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides, const std::string& out) {
+  refuse_no_file(path);
   ExperimentLayers layers;
   layers.add_files(path);
+  if (is_resolved_config(layers.json()) && fs::path(path).filename() == "config.json") {
+    if (const std::string name = name_of_other_run(path, out); !name.empty()) layers.json()["name"] = name;
+  }
   if (layers.json().contains("variants"))
     throw UserError("{} is a sweep, not a config: sluice sweep {} trains it", path, path);
   layers.add_overrides(overrides);

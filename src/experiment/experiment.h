@@ -81,6 +81,10 @@ struct Experiment {
   DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
 };
 
+// Whether it is a config that this program has resolved: it has all that every one of them has, and what a person writes
+// hardly ever has.
+bool is_resolved_config(const Json& json);
+
 // What names a folder must not lead out of the one it lies in, nor write to a terminal. UserError that begins with `key`.
 void check_folder_name(const std::string& name, const std::string& key);
 
@@ -91,6 +95,8 @@ Experiment parse_experiment(const Json& json);
 class ExperimentLayers : public ConfigLayers {
  public:
   ExperimentLayers();
+  // A config file and its bases. A run's own name, of its config.json, is not inherited: another run has another.
+  void add_files(const std::string& path);
   Experiment parse() const;  // UserError on the first thing that is wrong
 
  private:
@@ -105,7 +111,8 @@ class ExperimentLayers : public ConfigLayers {
 };
 
 // Reads a config file with its bases, applies "a.b=value" overrides, parses and resolves. Without a "name" the file's is
-// taken. UserError on the first thing that is wrong.
-Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides);
+// taken. The config.json of a run begins a run of another name where `out`, the new run's folder, is another than its own:
+// that folder's, unless a name is set. UserError on the first thing that is wrong.
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides, const std::string& out = "");
 
 }  // namespace sluice

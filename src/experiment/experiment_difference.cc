@@ -1,4 +1,4 @@
-// See experiment_difference.h.
+// Two configs walked through side by side, but for the keys that may change (experiment_difference.h).
 #include "experiment/experiment_difference.h"
 
 #include <algorithm>

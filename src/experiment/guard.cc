@@ -1,4 +1,4 @@
-// See guard.h.
+// What makes a step bad, and what follows: skip, roll back, stop (guard.h).
 #include "experiment/guard.h"
 
 #include <cmath>
@@ -12,12 +12,10 @@ namespace sluice {
 
 namespace {
 
-constexpr const char* kPlace = "the guard's state";
-
-std::deque<double> window_of(const Json& state) {
+std::deque<double> window_of(const Json& state, const std::string& place) {
   std::deque<double> out;
-  for (const Json& loss : JsonReader(state, kPlace).list("window")) {
-    if (!loss.is_number()) throw UserError("{}: window must be a list of numbers, but has {}", kPlace, shown(loss));
+  for (const Json& loss : JsonReader(state, place).list("window")) {
+    if (!loss.is_number()) throw UserError("{}: window must be a list of numbers, but has {}", place, shown(loss));
     out.push_back(loss.get<double>());
   }
   return out;
@@ -98,14 +96,14 @@ Json Guard::state() const {
           {"window", std::vector<double>(window_.begin(), window_.end())}};
 }
 
-void Guard::restore(const Json& state) {
-  rewind(state);
-  const JsonReader counts(state, kPlace);
+void Guard::restore(const Json& state, const std::string& place) {
+  rewind(state, place);
+  const JsonReader counts(state, place);
   skipped_ = counts.integer("skipped", 0);
   skipped_in_a_row_ = counts.integer("skipped_in_a_row", 0);
   rolled_back_ = counts.integer("rolled_back", 0);
 }
 
-void Guard::rewind(const Json& state) { window_ = window_of(state); }
+void Guard::rewind(const Json& state, const std::string& place) { window_ = window_of(state, place); }
 
 }  // namespace sluice

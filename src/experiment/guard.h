@@ -45,8 +45,10 @@ class Guard {
   int64_t rolled_back() const { return rolled_back_; }  // times
 
   Json state() const;                 // for state.json
-  void restore(const Json& state);    // resume: everything. UserError if it is not a guard's state
-  void rewind(const Json& state);     // roll-back: the window of the checkpoint's time; the counts go on
+  // Resume: everything. UserError if it is not a guard's state, which begins with `place`.
+  void restore(const Json& state, const std::string& place);
+  // Roll-back: the window of the checkpoint's time; the counts go on. UserError likewise.
+  void rewind(const Json& state, const std::string& place);
 
  private:
   std::string what_is_wrong(double loss, double gradient_norm) const;  // empty: nothing

@@ -1,4 +1,4 @@
-// See schedule.h.
+// Warm-up, the way down of each schedule, and the checks of their lengths (schedule.h).
 #include "experiment/schedule.h"
 
 #include <algorithm>

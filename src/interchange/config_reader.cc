@@ -1,4 +1,4 @@
-// See config_reader.h.
+// Reads with their types, and the list of what nobody has read (config_reader.h).
 #include "interchange/config_reader.h"
 
 #include <cmath>

@@ -1,4 +1,4 @@
-// See export.h.
+// The folder is written aside, file by file, and renamed (export.h).
 #include "interchange/export.h"
 
 #include <cmath>
@@ -124,12 +124,21 @@ Json generation_config(const Tokenizer* tokenizer) {
 
 void write_json(const fs::path& path, const Json& json) { write_file_atomic(path, json.dump(2) + "\n"); }
 
+// What the Python beside the weights does not compute must not be written as if it did.
+void check_exportable(const ModelConfig& model) {
+  for (const AttentionConfig* attention : model.attention.kinds())
+    if (const std::string part = attention->part_without_python(); !part.empty())
+      throw UserError("model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
+                      "exported", part);
+}
+
 }  // namespace
 
 ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& model, const fs::path& folder,
                                const ExportOptions& options) {
   if (options.logits > model.context)
     throw UserError("--logits {}: the model's context is {} tokens", options.logits, model.context);
+  check_exportable(model);
   const SafetensorsFile file = model_file(checkpoint);
   const std::vector<ParamSpec> parameters = parameters_of(model);
   check_weights(file, parameters);
@@ -139,22 +148,21 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
   ExportResult result;
   result.architecture = architecture;
   for (const ParamSpec& spec : parameters) result.parameters += spec.shape.elements();
-  result.bytes = write_weights(writer.path() / "model.safetensors", file, tensor_parts(architecture, model, parameters),
-                               options.type);
-  const Tokenizer* tokenizer = options.tokenizer;
-  if (tokenizer) {
-    const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};
-    result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, writer.path());
-    result.has_tokenizer = fs::exists(writer.path() / "tokenizer.json");
-  }
-  write_json(writer.path() / "config.json",
-             exported_config(architecture, model, options.type, tokenizer, options.first_token));
-  write_json(writer.path() / "generation_config.json", generation_config(tokenizer));
-  write_file_atomic(writer.path() / "README.md", model_card(checkpoint, model, result, options));
-  if (architecture == Architecture::kSluice)
-    write_file_atomic(writer.path() / "modeling_sluice.py", assets::modeling_sluice_py);
-  if (options.logits > 0) write_logits(writer.path() / "logits.safetensors", checkpoint, options.logits);
-  writer.finish();
+  writer.finish_with([&](const fs::path& made) {
+    result.bytes =
+        write_weights(made / "model.safetensors", file, tensor_parts(architecture, model, parameters), options.type);
+    const Tokenizer* tokenizer = options.tokenizer;
+    if (tokenizer) {
+      const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};
+      result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, made);
+      result.has_tokenizer = fs::exists(made / "tokenizer.json");
+    }
+    write_json(made / "config.json", exported_config(architecture, model, options.type, tokenizer, options.first_token));
+    write_json(made / "generation_config.json", generation_config(tokenizer));
+    write_file_atomic(made / "README.md", model_card(checkpoint, model, result, options));
+    if (architecture == Architecture::kSluice) write_file_atomic(made / "modeling_sluice.py", assets::modeling_sluice_py);
+    if (options.logits > 0) write_logits(made / "logits.safetensors", checkpoint, options.logits);
+  });
   return result;
 }
 

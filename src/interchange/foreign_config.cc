@@ -8,6 +8,7 @@
 
 #include "base/config/json_text.h"
 #include "base/error.h"
+#include "experiment/experiment.h"
 #include "interchange/config_reader.h"
 #include "interchange/foreign_families.h"
 
@@ -25,11 +26,6 @@ std::string activation_name(const std::string& mlp) {
   for (const auto& [ours, theirs] : kActivations)
     if (mlp == ours) return theirs;
   return "";
-}
-
-bool has_plain_attention(const AttentionConfig& attention) {
-  return attention.score.type == "softmax" && !attention.gate.present() && !attention.key_bias &&
-         !attention.key_value_bias;
 }
 
 // ---- writing --------------------------------------------------------------------------------------------------------
@@ -155,7 +151,7 @@ const char* name_of(Architecture architecture) {
 }
 
 Architecture native_architecture(const ModelConfig& model) {
-  if (!has_plain_attention(model.attention) || model.parallel_residual) return Architecture::kSluice;
+  if (!model.attention.is_plain() || model.parallel_residual) return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&
       model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&
@@ -218,9 +214,11 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
         "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
         file, out.positions);
   }
-  const std::string tied = out.model.attention.score.tied_to_context();
-  if (!tied.empty() && context != out.positions)
-    throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file, tied);
+  for (const AttentionConfig* attention : out.model.attention.kinds()) {
+    const std::string tied = attention->core_options().tied_to_context();
+    if (!tied.empty() && context != out.positions)
+      throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file, tied);
+  }
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));
   return out;
@@ -228,13 +226,15 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
 
 // Python writes NaN and Infinity, which are no JSON, into fields that mostly matter to nobody.
 ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const std::vector<std::string>& ignore) {
-  if (!fs::is_directory(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::exists(folder)) throw UserError("{}: no such folder", folder.string());
+  if (!fs::is_directory(folder)) throw UserError("{} is a file, and a model's folder is asked for", folder.string());
   const char* adapter = "adapter_config.json";
   if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
     throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
                     "leave it out with --ignore {}", folder.string(), adapter, adapter);
   const std::string file = (folder / "config.json").string();
   const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
+  if (is_resolved_config(config)) throw UserError("{} is a run of Sluice's already, and needs no import", folder.string());
   Nulls nulls = Nulls::kAreNulls;
   try {
     read_json_file(file);

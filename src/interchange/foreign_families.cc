@@ -1,4 +1,4 @@
-// See foreign_families.h.
+// A function for each family that reads its fields, and refuses what Sluice does not compute (foreign_families.h).
 #include "interchange/foreign_families.h"
 
 #include <fmt/ranges.h>

@@ -1,4 +1,4 @@
-// See import.h.
+// Config, weights and tokenizer of a folder checked against each other, and written as a run (import.h).
 #include "interchange/import.h"
 
 #include <algorithm>
@@ -186,11 +186,12 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
   result.finite = values.finite();
   for (const NamedTensor& named : values.tensors()) result.parameters += named.tensor.elements();
 
-  CheckpointState state = first_state(experiment);
-  write_file_atomic(writer.path() / "config.json", state.config.dump(2) + "\n");
-  result.has_tokenizer = copy_tokenizer_files(folder, writer.path() / "tokenizer");
-  CheckpointStore(writer.path() / "checkpoints", 0).save(std::move(state), values.tensors(), {});
-  writer.finish();
+  writer.finish_with([&](const fs::path& run) {
+    CheckpointState state = first_state(experiment);
+    write_file_atomic(run / "config.json", state.config.dump(2) + "\n");
+    result.has_tokenizer = copy_tokenizer_files(folder, run / "tokenizer");
+    CheckpointStore(run / "checkpoints", 0).save(std::move(state), values.tensors(), {});
+  });
   return result;
 }
 

@@ -1,9 +1,10 @@
-// See model_card.h.
+// The page put together from what the run left beside its checkpoints (model_card.h).
 #include "interchange/model_card.h"
 
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/config/json_text.h"
@@ -100,17 +101,15 @@ Figures figures_of(const Checkpoint& checkpoint) {
 
 // ---- the page -------------------------------------------------------------------------------------------------------
 
-std::string attention_text(const AttentionConfig& attention) {
-  std::string text = attention.type;
-  for (const AttentionPreset& preset : attention_presets())
-    if (attention.type == preset.name) text += fmt::format(": {} ({})", preset.summary, preset.source);
-  text += fmt::format("; score {}", attention.score.type);
-  if (attention.gate.present())
-    text += fmt::format(", gate: reads {}, acts at the {}, one a{}", attention.gate.reads, attention.gate.site,
-                        attention.gate.grain == "head" ? " head" : "n element");
-  if (attention.key_bias) text += ", a learned key more";
-  if (attention.key_value_bias) text += ", a learned key and value more";
-  return text;
+std::string attention_text(const AttentionPattern& attention) {
+  std::string text;
+  for (const AttentionConfig* one : attention.kinds()) {
+    text += (text.empty() ? "" : "; then ") + one->type;
+    for (const AttentionPreset& preset : attention_presets())
+      if (one->type == preset.name) text += fmt::format(": {} ({})", preset.summary, preset.source);
+    text += "; " + one->text();
+  }
+  return attention.runs.empty() ? text : fmt::format("{} (over the layers, again and again): {}", attention.name(), text);
 }
 
 std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, const ExportResult& result,
@@ -178,9 +177,12 @@ std::string model_card(const Checkpoint& checkpoint, const ModelConfig& model, c
   const Json& config = checkpoint.state.config;
   const std::string name = on_one_line(config.value("name", "model"));
   std::string text = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- sluice\n";
-  text += fmt::format("- {}\n# license: yours to choose, for example apache-2.0\n---\n\n# {}\n\n", model.attention.type, name);
+  std::set<std::string> kinds;
+  for (const AttentionConfig* one : model.attention.kinds()) kinds.insert(one->type);
+  for (const std::string& kind : kinds) text += fmt::format("- {}\n", kind);
+  text += fmt::format("# license: yours to choose, for example apache-2.0\n---\n\n# {}\n\n", name);
   text += fmt::format("A causal language model ({}) with {} attention, exported by Sluice.\n\n", name_of(result.architecture),
-                      model.attention.type);
+                      model.attention.name());
   text += describe(checkpoint, model, result, options) + "\n" + usage(model, result, options);
   text += "\n## Config\n\n```json\n" + public_config(config).dump(2) + "\n```\n";
   return text;

@@ -11,7 +11,7 @@ Beside what causal models of transformers return there are, for output_attention
   slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
               key_value_bias, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
-              values; None for models without a gate
+              values; None for layers without a gate
 hidden_states are the embeddings, then what each block leaves in the residual stream; as everywhere in transformers the
 last one has passed the final norm.
 """
@@ -35,7 +35,7 @@ MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size mlp_width norm norm_epsilon mlp position rope_theta "
     "rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
-ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias"}
+ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "repeat"}
 
 
 class SluiceConfig(PretrainedConfig):
@@ -158,12 +158,23 @@ def visible_keys(attention_mask, places, B, S):
 # ---- attention -----------------------------------------------------------------------------------------------------
 
 
+def attention_runs(model):
+    """What model.attention says: one object for all layers, or a list that is laid over them."""
+    return model["attention"] if isinstance(model["attention"], list) else [model["attention"]]
+
+
+def attention_of(model, layer):
+    """Each element of the list is there `repeat` times; after the last comes the first again."""
+    layers = [run for run in attention_runs(model) for _ in range(run.get("repeat", 1))]
+    return layers[layer % len(layers)]
+
+
 class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
         self.config, self.layer = config, layer
         self.model = model = config.sluice_model
-        self.options = options = model["attention"]
+        self.options = options = attention_of(model, layer)
         C, H, KV = model["width"], model["heads"], model["kv_heads"]
         self.D = D = head_size(model)
         biases = model.get("attention_bias", "model")
@@ -299,7 +310,7 @@ class SluicePreTrainedModel(PreTrainedModel):
 
     @property
     def _supports_sdpa(self):  # torch's fused attention is softmax; a gate and a key more do not matter to it
-        return self.config.sluice_model["attention"]["score"]["type"] == "softmax"
+        return all(run["score"]["type"] == "softmax" for run in attention_runs(self.config.sluice_model))
 
 
 def refuse(arguments):
@@ -315,7 +326,8 @@ class SluiceModel(SluicePreTrainedModel):
     def __init__(self, config):
         super().__init__(config)
         self.description = model = config.sluice_model
-        unknown = sorted(set(model) - MODEL_KEYS) + sorted(set(model["attention"]) - ATTENTION_KEYS)
+        keys = {key for run in attention_runs(model) for key in run}
+        unknown = sorted(set(model) - MODEL_KEYS) + sorted(keys - ATTENTION_KEYS)
         if unknown:
             raise ValueError(f"config.json: sluice_model has {', '.join(unknown)}, which this modeling_sluice.py does not know")
         embedding = {"token": nn.Embedding(config.vocab_size, model["width"])}
@@ -391,7 +403,7 @@ class SluiceModel(SluicePreTrainedModel):
             CACHE: cache if use_cache else None,
             "hidden_states": tuple(states) if output_hidden_states else None,
             "attentions": tuple(attentions) if output_attentions else None,
-            "gates": tuple(gates) if output_gates and gates[0] is not None else None,
+            "gates": tuple(gates) if output_gates and any(gate is not None for gate in gates) else None,
             "slots": tuple(slots) if output_attentions else None,
         }
 

@@ -1,4 +1,4 @@
-// See stored_tensors.h.
+// The naming under which most of a family's tensors are there (stored_tensors.h).
 #include "interchange/stored_tensors.h"
 
 #include <fmt/ranges.h>

@@ -1,4 +1,4 @@
-// See tensor_parts.h.
+// A function for each family that lists its tensors (tensor_parts.h).
 #include "interchange/tensor_parts.h"
 
 #include <algorithm>

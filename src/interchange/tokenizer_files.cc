@@ -1,4 +1,4 @@
-// See tokenizer_files.h.
+// Which files a tokenizer becomes or brings along, and what of it the library cannot have (tokenizer_files.h).
 #include "interchange/tokenizer_files.h"
 
 #include <array>

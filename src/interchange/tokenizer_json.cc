@@ -1,4 +1,4 @@
-// See tokenizer_json.h.
+// Normalizer, pre-tokenizer, model and decoder in the library's words, for each kind of tokenizer (tokenizer_json.h).
 #include "interchange/tokenizer_json.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See weight_folder.h.
+// model.safetensors or the files of an index, opened and searched by name (weight_folder.h).
 #include "interchange/weight_folder.h"
 
 #include <set>

@@ -1,4 +1,4 @@
-// See arena.h. The planner is the greedy one of "Efficient Memory Management for Deep Neural Net Inference" (Pisarchyk &
+// The planner is the greedy one of "Efficient Memory Management for Deep Neural Net Inference" (Pisarchyk &
 // Lee 2020), "by size": big buffers first, each into the lowest gap that is free over its whole lifetime.
 #include "kernels/arena.h"
 

@@ -3,7 +3,8 @@
 //
 // Each list of figures is one table of fields (key, tensor, meaning, member): JSON, metrics lines, schema of the output
 // and documentation iterate it, so a figure that is added is there everywhere. A figure that does not exist for a model (a
-// gate's, without a gate) is left out; one that exists but is no number (0/0, a run that diverged) is null.
+// gate's, without a gate) is left out; one that exists but is no number (0/0, a run that diverged) is null. Layers may
+// differ: a head has the figures of its layer, the model those that some layer has, of the heads that have them.
 #pragma once
 
 #include <filesystem>
@@ -66,8 +67,10 @@ struct ModelFigures {
   double content_gradient_ratio = kNoNumber, gate_gradient_ratio = kNoNumber;
 };
 
-// What a figure takes to exist.
-enum class Needs { kNothing, kGate, kBiasKey, kGradient, kGatePath };
+// What a figure takes to exist, of a layer; several where it takes all of them.
+enum class Needs : unsigned { kNothing = 0, kWeights = 1, kGate = 2, kBiasKey = 4, kGradient = 8, kGatePath = 16 };
+constexpr Needs operator|(Needs a, Needs b) { return Needs(unsigned(a) | unsigned(b)); }
+constexpr bool holds(Needs all, Needs some) { return (unsigned(all) & unsigned(some)) == unsigned(some); }
 
 template <class Figures>
 struct FigureField {
@@ -94,18 +97,22 @@ struct HeadCurves {
 
 struct Analysis {
   int64_t step = 0;
-  std::string attention;      // the preset's name
+  std::string attention;      // the preset's name, or a pattern's: "vga, softmax*3"
   std::string data;           // the source, described
   std::string precision;      // of activations and gradients: "fp32", "bf16", "fp64"
   int64_t sequences = 0, length = 0;
-  bool has_gate = false, has_bias_key = false, has_gradients = false, has_gate_path = false, normalised = true;
+  std::vector<Needs> there;   // of each layer
+  bool has_gradients = false;
+  bool normalised = true;     // the weights of every layer that has some: see WeightsView
   ModelFigures model;
   std::vector<LayerFigures> layers;
   std::vector<HeadFigures> heads;
   std::vector<std::vector<double>> residual_norm;  // [L + 1, T]: the embedding's output, then each block's
   std::vector<HeadCurves> curves;                  // one a head
 
-  bool has(Needs needs) const;
+  bool has(Needs needs, int64_t layer) const { return holds(there[size_t(layer)], needs); }
+  bool has(Needs needs) const;                          // in some layer
+  std::vector<int64_t> layers_without_weights() const;  // whose core's results are no weighted sums
   // Everything; curves and maps rounded to four digits.
   Json json() const;
   // As lines of metrics.jsonl: kinds analysis, analysis_layer and analysis_head.

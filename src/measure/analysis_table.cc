@@ -1,6 +1,6 @@
 #include "measure/analysis_table.h"
 
-#include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <cmath>
@@ -88,20 +88,23 @@ class FigureTable {
       check(field != fields.end(), "a column of a figure that does not exist");
       if (!analysis.has(field->needs)) continue;
       table_.columns.push_back({column.group, column.title});
-      members_.push_back(field->member);
+      fields_.push_back(&*field);
     }
   }
-  void add(std::string label, const Figures& figures) {
+  // A row of an analysis with the same columns, or of one of its layers.
+  template <class... Layer>
+  void add(std::string label, const Figures& figures, const Analysis& analysis, Layer... layer) {
     TextRow row;
     row.label = std::move(label);
-    for (const auto member : members_) row.cells.push_back(number(figures.*member));
+    for (const auto* field : fields_)
+      row.cells.push_back(analysis.has(field->needs, layer...) ? number(figures.*(field->member)) : "");
     table_.rows.push_back(std::move(row));
   }
   std::string text(size_t max_width) const { return to_text(table_, max_width); }
 
  private:
   TextTable table_;
-  std::vector<double Figures::*> members_;
+  std::vector<const FigureField<Figures>*> fields_;
 };
 
 std::string sink_text(const Analysis& analysis, size_t max_width) {
@@ -123,6 +126,8 @@ std::string notes(const Analysis& analysis) {
       "first: position 0; rest: mean of the other positions; sink: mean attention above {} (last threshold)\n"
       "attention output: after the output projection; residual: a block's output; v: values before any gate\n",
       analysis.model.sinks.back().threshold);
+  if (const auto layers = analysis.layers_without_weights(); !layers.empty())
+    out += fmt::format("layers {} have no attention weights, and so no figure of them\n", fmt::join(layers, ", "));
   if (analysis.has_gradients)
     out += "dL/dv: L is a sequence's mean loss; by mass: the ratio divided by that of the attention received\n";
   return out;
@@ -133,17 +138,18 @@ std::string notes(const Analysis& analysis) {
 std::string analysis_text(const std::vector<Analysis>& analyses, size_t max_width) {
   const Analysis& last = analyses.back();
   FigureTable model("step", kModelColumns, model_fields(), last);
-  for (const Analysis& analysis : analyses) model.add(fmt::format("{}", analysis.step), analysis.model);
+  for (const Analysis& analysis : analyses) model.add(fmt::format("{}", analysis.step), analysis.model, analysis);
   FigureTable layers("layer", kLayerColumns, layer_fields(), last);
-  for (const LayerFigures& layer : last.layers) layers.add(fmt::format("{}", layer.layer), layer);
+  for (const LayerFigures& layer : last.layers) layers.add(fmt::format("{}", layer.layer), layer, last, layer.layer);
   FigureTable heads("head", kHeadColumns, head_fields(), last);
-  for (const HeadFigures& head : last.heads) heads.add(fmt::format("L{}H{}", head.layer, head.head), head);
+  for (const HeadFigures& head : last.heads) heads.add(fmt::format("L{}H{}", head.layer, head.head), head, last, head.layer);
 
   std::string out = fmt::format("{} attention, {} sequences of {} tokens, {}\n{}\n\n", last.attention, last.sequences,
                                 last.length, last.precision, last.data);
   out += model.text(max_width) + "\n";
   if (analyses.size() > 1) out += fmt::format("of step {}:\n\n", last.step);
-  return out + sink_text(last, max_width) + "\n" + layers.text(max_width) + "\n" + heads.text(max_width) + "\n" +
+  if (last.has(Needs::kWeights)) out += sink_text(last, max_width) + "\n";
+  return out + layers.text(max_width) + "\n" + heads.text(max_width) + "\n" +
          notes(last);
 }
 

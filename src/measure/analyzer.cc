@@ -4,16 +4,13 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "kernels/host_copy.h"
 #include "measure/analyzer_sums.h"
-#include "measure/attention_weights.h"
-#include "measure/host_copy.h"
 
 namespace sluice {
 namespace {
 
 constexpr double kClosed = 0.1;  // a gate below it counts as closed
-
-double opening(double logit) { return 1.0 / (1.0 + std::exp(-logit)); }
 
 void add_to(std::vector<double>& sums, int64_t at, double x) { sums[size_t(at)] += x; }
 
@@ -29,9 +26,7 @@ Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions
     : model_(model), source_(source), options_(std::move(options)),
       sequences_(source.sequences_per_epoch() > 0 ? std::min(source.sequences_per_epoch(), options_.sequences)
                                                   : options_.sequences),
-      T_(source.context()), L_(model.config().layers),
-      H_(model.config().heads), KV_(model.config().kv_heads), D_(model.config().head_size()),
-      normalised_(is_normalised(model.config().attention.score.kind())), batches_(model.max_batch()) {
+      T_(source.context()), L_(model.config().layers), H_(model.config().heads), batches_(model.max_batch()) {
   check_le(int64_t{2}, T_, "an analysis needs two positions");
   check_le(T_, model.config().context, "an analysis of sequences longer than the context");
   check(!options_.thresholds.empty() && std::is_sorted(options_.thresholds.begin(), options_.thresholds.end()),
@@ -64,7 +59,6 @@ Analysis Analyzer::run(int64_t step) {
   clear();
   const double scale = options_.gradients ? 1.0 / double(T_) : 0;
   batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
-    batch_ = batch;
     loss_ += model_.observe(batch, scale, *this) / double(T_);
   });
   return result(step);
@@ -73,14 +67,13 @@ Analysis Analyzer::run(int64_t step) {
 // ---- what a block computed ------------------------------------------------------------------------------------------
 
 void Analyzer::after_block(const Pass& pass, int64_t layer) {
-  const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
   add_residual(pass, layer, model_.blocks()[size_t(layer)].input(pass));
   add_attention(pass, layer);
   add_values(pass, layer);
-  if (attention.gate()) add_gates(pass, layer);
+  add_gates(pass, layer);
 
   const Tensor output = model_.scratch(pass).normed;
-  attention.output(pass, output);
+  attention(layer).output(pass, output);
   const std::vector<float> host = host_copy(model_.backend(), output);
   const size_t size = host.size() / size_t(pass.B);
   for (int64_t b = 0; b < pass.B; ++b) {
@@ -116,32 +109,18 @@ void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& resid
 }
 
 void Analyzer::add_attention(const Pass& pass, int64_t layer) {
-  Backend& backend = model_.backend();
-  const AttentionForward run = model_.blocks()[size_t(layer)].attention().attention(pass);
-  const std::vector<float> q = host_copy(backend, run.q), k = host_copy(backend, run.k);
-  const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
-  const LearnedOnHost learned(backend, run.learned);
+  const WeightsView* view = attention(layer).weights();
+  if (!view) return;
+  const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));
 #pragma omp parallel for schedule(static, 1)
-  for (int64_t h = 0; h < H_; ++h) {
-    const int64_t kv = h / (H_ / KV_);
-    for (int64_t b = 0; b < pass.B; ++b) {
-      const HeadWeights weights = head_weights({.spec = run.spec,
-                                                .q = q.data() + (b * T_ * H_ + h) * D_,
-                                                .q_stride = H_ * D_,
-                                                .k = k.data() + (b * T_ * KV_ + kv) * D_,
-                                                .k_stride = KV_ * D_,
-                                                .key_bias = bias.empty() ? nullptr : bias.data() + kv * D_,
-                                                .learned = learned.of(h),
-                                                .first_key = run.first_key ? batch_.document_starts + b * T_ : nullptr},
-                                               T_);
-      add_weights(head(layer, h), weights, strongest(layer, b, h));
-    }
-  }
+  for (int64_t h = 0; h < H_; ++h)
+    for (int64_t b = 0; b < pass.B; ++b)
+      add_weights(head(layer, h), weights->of(b, h, T_), view->normalised(), strongest(layer, b, h));
 }
 
-void Analyzer::add_weights(HeadSums& sums, const HeadWeights& weights, int64_t& strongest) const {
+void Analyzer::add_weights(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t& strongest) const {
   std::vector<double> shares(static_cast<size_t>(T_));
-  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
+  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, normalised, i, shares);
   for (int64_t k = 0; k < T_; ++k) {
     shares[size_t(k)] /= double(T_ - k);
     add_to(sums.share, k, shares[size_t(k)]);
@@ -150,12 +129,13 @@ void Analyzer::add_weights(HeadSums& sums, const HeadWeights& weights, int64_t& 
 }
 
 // Adds row i's shares to `shares`.
-void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, int64_t i, std::vector<double>& shares) const {
+void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t i,
+                       std::vector<double>& shares) const {
   const double* row = weights.rows.data() + i * T_;
   const double on_bias = weights.key_bias.empty() ? 0 : weights.key_bias[size_t(i)];
   double on_tokens = 0, mass = 0;
   for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
-  const double whole = normalised_ ? 1 : on_tokens + std::fabs(on_bias);
+  const double whole = normalised ? 1 : on_tokens + std::fabs(on_bias);
   const double unit = whole > 0 ? 1 / whole : whole == 0 ? 0 : kNoNumber;  // a row of zeros has no shares; a NaN stays
   const int64_t P = std::min(options_.map_positions, T_);
   double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
@@ -189,11 +169,12 @@ void Analyzer::add_shares(HeadSums& sums, const std::vector<double>& shares, int
 }
 
 void Analyzer::add_values(const Pass& pass, int64_t layer) {
-  const std::vector<float> values = host_copy(model_.backend(), model_.blocks()[size_t(layer)].attention().values(pass));
+  const auto [H, KV, D_qk, D] = attention(layer).sizes();
+  const std::vector<float> values = host_copy(model_.backend(), attention(layer).values(pass));
   for (int64_t h = 0; h < H_; ++h) {
     HeadSums& sums = head(layer, h);
     for (int64_t n = 0; n < pass.N(); ++n) {
-      const double size = norm({values.data() + (n * KV_ + h / (H_ / KV_)) * D_, size_t(D_)});
+      const double size = norm({values.data() + (n * KV + h / (H_ / KV)) * D, size_t(D)});
       add_to(sums.value_norm, n % T_, size);
       sums.value.add(n % T_ == 0, size);
       sums.value_largest.add(n % T_ == strongest(layer, n / T_, h), size);
@@ -203,15 +184,16 @@ void Analyzer::add_values(const Pass& pass, int64_t layer) {
 
 // At the source, query heads that share a value share its gate.
 void Analyzer::add_gates(const Pass& pass, int64_t layer) {
-  const Gate& gate = *model_.blocks()[size_t(layer)].attention().gate();
-  const std::vector<float> logits = host_copy(model_.backend(), gate.logits(pass));
-  const int64_t columns = gate.columns() / gate.groups();
+  const Stage* opener = attention(layer).opener();
+  if (!opener) return;
+  const std::vector<double> openings = opener->openings(pass);
+  const int64_t groups = opener->opening_groups(), all = int64_t(openings.size()) / pass.N(), columns = all / groups;
   for (int64_t h = 0; h < H_; ++h) {
     HeadSums& sums = head(layer, h);
-    const int64_t group = h / (H_ / gate.groups());
+    const int64_t group = h / (H_ / groups);
     for (int64_t n = 0; n < pass.N(); ++n)
       for (int64_t c = 0; c < columns; ++c) {
-        const double open = opening(logits[size_t(n * gate.columns() + group * columns + c)]);
+        const double open = openings[size_t(n * all + group * columns + c)];
         sums.gate.add(open);
         sums.gate_closed.add(open < kClosed ? 1 : 0);
         add_to(sums.gate_curve, n % T_, open / double(columns));
@@ -229,19 +211,20 @@ void Analyzer::value_gradient(const Pass& pass, int64_t layer, const Tensor& d_v
     content_ = std::move(gradient);
     return;
   }
-  const std::vector<float> values = host_copy(model_.backend(), model_.blocks()[size_t(layer)].attention().values(pass));
+  const auto [H, KV, D_qk, D] = attention(layer).sizes();
+  const std::vector<float> values = host_copy(model_.backend(), attention(layer).values(pass));
   std::vector<float> gate_path = gradient;
   for (size_t i = 0; i < content_.size(); ++i) gate_path[i] -= content_[i];
   for (int64_t h = 0; h < H_; ++h) {
     HeadSums& sums = head(layer, h);
     for (int64_t n = 0; n < pass.N(); ++n) {
-      const int64_t t = n % T_, at = (n * KV_ + h / (H_ / KV_)) * D_;
-      const auto size_of_part = [&](const std::vector<float>& part) { return norm({part.data() + at, size_t(D_)}); };
+      const int64_t t = n % T_, at = (n * KV + h / (H_ / KV)) * D;
+      const auto size_of_part = [&](const std::vector<float>& part) { return norm({part.data() + at, size_t(D)}); };
       const double size = size_of_part(gradient), value = size_of_part(values);
       add_to(sums.gradient_curve, t, size);
       sums.gradient.add(t == 0, size);
       sums.gradient_largest.add(t == strongest(layer, n / T_, h), size);
-      if (value > 0) sums.radial.add(t == 0, dot(gradient.data() + at, values.data() + at, D_) / value);
+      if (value > 0) sums.radial.add(t == 0, dot(gradient.data() + at, values.data() + at, D) / value);
       if (content_.empty()) continue;
       const double through_gate = size_of_part(gate_path);
       add_to(sums.gate_gradient_curve, t, through_gate);

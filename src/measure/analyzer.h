@@ -44,8 +44,8 @@ class Analyzer final : private PassObserver {
 
   void clear();
   void add_attention(const Pass& pass, int64_t layer);
-  void add_weights(HeadSums& sums, const HeadWeights& weights, int64_t& strongest) const;
-  void add_row(HeadSums& sums, const HeadWeights& weights, int64_t i, std::vector<double>& shares) const;
+  void add_weights(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t& strongest) const;
+  void add_row(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t i, std::vector<double>& shares) const;
   void add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const;
   void add_values(const Pass& pass, int64_t layer);
   void add_gates(const Pass& pass, int64_t layer);
@@ -58,6 +58,8 @@ class Analyzer final : private PassObserver {
   std::vector<SinkRates> sink_rates(const std::vector<const HeadSums*>& heads) const;
   HeadCurves head_curves(int64_t layer, int64_t head) const;
 
+  const AttentionLayer& attention(int64_t layer) const { return model_.blocks()[size_t(layer)].attention(); }
+  Needs there(int64_t layer) const;  // what a layer has that figures may need
   HeadSums& head(int64_t layer, int64_t h);
   const HeadSums& head(int64_t layer, int64_t h) const;
   int64_t& strongest(int64_t layer, int64_t b, int64_t h) {
@@ -68,17 +70,15 @@ class Analyzer final : private PassObserver {
   const DataSource& source_;
   const AnalysisOptions options_;
   const int64_t sequences_;
-  const int64_t T_, L_, H_, KV_, D_;
-  const bool normalised_;
+  const int64_t T_, L_, H_;
   std::vector<HeadSums> heads_;       // [L, H]
   std::vector<LayerSums> layers_;     // [L]
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
   double loss_ = 0;                   // sum over sequences of their mean losses
   // Of the micro-batch that is running.
   BatchReader batches_;
-  Batch batch_;
   std::vector<int64_t> strongest_;    // [L, max batch, H]: the position of each sequence's largest sink
-  std::vector<float> content_;        // [N, KV*D]: a layer's gradient before the gate's path is added; empty without one
+  std::vector<float> content_;        // [N, H_kv D_v]: a layer's gradient before the gate's path is added; empty without one
 };
 
 }  // namespace sluice

@@ -13,7 +13,7 @@ std::vector<double> divided(std::vector<double> sums, double by) {
   return sums;
 }
 
-// The mean of a figure over heads or layers.
+// The mean of a figure over layers.
 template <class Figures>
 double mean_of(const std::vector<Figures>& all, double Figures::*member) {
   Mean mean;
@@ -31,24 +31,46 @@ double largest_of(const std::vector<Figures>& all, double Figures::*member) {
   return out;
 }
 
+// The mean of a figure over the heads that have it.
+double mean_over_heads(const Analysis& analysis, double HeadFigures::*member) {
+  const auto& fields = head_fields();
+  const auto field = std::find_if(fields.begin(), fields.end(), [&](const auto& one) { return one.member == member; });
+  Mean mean;
+  for (const HeadFigures& head : analysis.heads)
+    if (analysis.has(field->needs, head.layer)) mean.add(head.*member);
+  return mean.value();
+}
+
 }  // namespace
 
+Needs Analyzer::there(int64_t layer) const {
+  const AttentionLayer& attention = this->attention(layer);
+  const WeightsView* weights = attention.weights();
+  Needs out = Needs::kNothing;
+  const auto has = [&](bool present, Needs what) {
+    if (present) out = out | what;
+  };
+  has(weights, Needs::kWeights);
+  has(weights && weights->has_bias_key(), Needs::kBiasKey);
+  has(attention.opener(), Needs::kGate);
+  has(options_.gradients, Needs::kGradient);
+  has(options_.gradients && attention.reads_values(), Needs::kGatePath);
+  return out;
+}
+
 Analysis Analyzer::result(int64_t step) const {
-  const auto& gate = model_.blocks().front().attention().gate();
-  const AttentionConfig& attention = model_.config().attention;
   Analysis out;
   out.step = step;
-  out.attention = attention.type;
+  out.attention = model_.config().attention.name();
   out.data = source_.describe();
   out.precision = model_.act() == DType::kBF16 ? "bf16" : model_.act() == DType::kF32 ? "fp32" : "fp64";
   out.sequences = sequences_;
   out.length = T_;
-  out.has_gate = bool(gate);
-  out.has_bias_key = attention.key_bias || attention.key_value_bias;
   out.has_gradients = options_.gradients;
-  out.has_gate_path = gate && gate->reads_values();
-  out.normalised = normalised_;
   for (int64_t layer = 0; layer < L_; ++layer) {
+    out.there.push_back(there(layer));
+    const WeightsView* weights = attention(layer).weights();
+    if (weights && !weights->normalised()) out.normalised = false;
     out.layers.push_back(layer_figures(layer));
     for (int64_t h = 0; h < H_; ++h) {
       out.heads.push_back(head_figures(layer, h));
@@ -105,7 +127,7 @@ HeadFigures Analyzer::head_figures(int64_t layer, int64_t h) const {
   out.gate_largest = sums.gate_largest.value();
 
   // A value that several query heads share receives the attention of all of them.
-  const int64_t group = H_ / KV_;
+  const int64_t group = H_ / attention(layer).sizes().H_kv;
   SinkAndRest mass;
   for (int64_t t = 0; t < T_; ++t) {
     double received = 0;
@@ -150,10 +172,11 @@ LayerFigures Analyzer::layer_figures(int64_t layer) const {
 }
 
 ModelFigures Analyzer::model_figures(const Analysis& analysis) const {
-  const auto over_heads = [&](double HeadFigures::*member) { return mean_of(analysis.heads, member); };
+  const auto over_heads = [&](double HeadFigures::*member) { return mean_over_heads(analysis, member); };
   const auto over_layers = [&](double LayerFigures::*member) { return mean_of(analysis.layers, member); };
-  std::vector<const HeadSums*> all;
-  for (const HeadSums& sums : heads_) all.push_back(&sums);
+  std::vector<const HeadSums*> all;  // those that have weights
+  for (int64_t layer = 0; layer < L_; ++layer)
+    for (int64_t h = 0; h < H_ && analysis.has(Needs::kWeights, layer); ++h) all.push_back(&head(layer, h));
   ModelFigures out;
   out.loss = loss_ / double(sequences_);
   out.perplexity = std::exp(out.loss);
@@ -191,17 +214,16 @@ ModelFigures Analyzer::model_figures(const Analysis& analysis) const {
 HeadCurves Analyzer::head_curves(int64_t layer, int64_t h) const {
   const HeadSums& sums = head(layer, h);
   const double sequences = double(sequences_);
-  const auto& gate = model_.blocks()[size_t(layer)].attention().gate();
+  const Needs has = there(layer);
   HeadCurves out;
   out.layer = layer;
   out.head = h;
-  out.attention = divided(sums.share, sequences);
+  if (holds(has, Needs::kWeights)) out.attention = divided(sums.share, sequences);
   out.value_norm = divided(sums.value_norm, sequences);
-  if (gate) out.gate = divided(sums.gate_curve, sequences);
+  if (holds(has, Needs::kGate)) out.gate = divided(sums.gate_curve, sequences);
   if (options_.gradients) out.value_gradient = divided(sums.gradient_curve, sequences);
-  if (options_.gradients && gate && gate->reads_values())
-    out.gate_gradient = divided(sums.gate_gradient_curve, sequences);
-  const int64_t P = std::min(options_.map_positions, T_);
+  if (holds(has, Needs::kGatePath)) out.gate_gradient = divided(sums.gate_gradient_curve, sequences);
+  const int64_t P = holds(has, Needs::kWeights) ? std::min(options_.map_positions, T_) : 0;
   for (int64_t i = 0; i < P; ++i) {
     const auto row = sums.map.begin() + i * P;
     out.map.push_back(divided({row, row + i + 1}, sequences));

@@ -1,4 +1,4 @@
-// See hellaswag_file.h.
+// Examples line by line, each checked (hellaswag_file.h).
 #include "measure/hellaswag_file.h"
 
 #include <charconv>

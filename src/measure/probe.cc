@@ -4,8 +4,7 @@
 #include <cmath>
 
 #include "base/statistics.h"
-#include "measure/attention_weights.h"
-#include "measure/host_copy.h"
+#include "kernels/host_copy.h"
 
 namespace sluice {
 namespace {
@@ -26,18 +25,26 @@ void negative_log_softmax(const float* logits, int64_t V, std::vector<double>& o
   for (int64_t v = 0; v < V; ++v) out[size_t(v)] = log_total - logits[v];
 }
 
-double opening(float logit) { return 1.0 / (1.0 + std::exp(-double(logit))); }
-
-// What the gate of one query head lets through at the first `positions` positions: the mean over its columns. At the
-// source, query heads that share a value share its gate.
-std::vector<double> gate_openings(Backend& backend, const Tensor& logits, int64_t group, int64_t groups,
+// What is let through to one query head at the first `positions` positions: the mean over its columns. At the source, query
+// heads that share a value share its gate.
+std::vector<double> head_openings(const std::vector<double>& openings, int64_t columns, int64_t group, int64_t groups,
                                   int64_t positions) {
-  const int64_t columns = logits.cols() / groups;
-  const Tensor part = logits.columns(group * columns, columns).row_range(0, positions);
-  const std::vector<float> host = host_copy(backend, part);
+  const int64_t per_group = columns / groups;
   std::vector<double> out(static_cast<size_t>(positions));
-  for (size_t i = 0; i < host.size(); ++i) out[i / size_t(columns)] += opening(host[i]) / double(columns);
+  for (int64_t i = 0; i < positions; ++i)
+    for (int64_t c = 0; c < per_group; ++c)
+      out[size_t(i)] += openings[size_t(i * columns + group * per_group + c)] / double(per_group);
   return out;
+}
+
+// Rows i < positions: the weights of query i on keys 0 .. i. A key bias takes part in them and is not shown.
+std::vector<std::vector<double>> rows_of(const HeadWeights& weights, int64_t positions) {
+  std::vector<std::vector<double>> rows;
+  for (int64_t i = 0; i < positions; ++i) {
+    const double* row = weights.rows.data() + i * positions;
+    rows.emplace_back(row, row + i + 1);
+  }
+  return rows;
 }
 
 }  // namespace
@@ -79,7 +86,7 @@ void Prober::run_micro_batch(Sums& sums) {
   const auto probe_layer = [&](const Pass& now, int64_t layer) {
     probe_attention(now, layer, sums);
     probe_values(now, layer, sums);
-    if (model_.blocks()[size_t(layer)].attention().gate()) probe_gate(now, layer, sums);
+    probe_gate(now, layer, sums);
   };
   const Pass pass = model_.forward(batch_, probe_layer);
   if (task_) probe_risk(pass, sums);
@@ -96,14 +103,13 @@ void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
 }
 
 void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
+  const WeightsView* weights = attention(layer).weights();
+  if (!weights) return;
   const int64_t H = model_.config().heads, rows = pass.B * H * pass.T;
-  AttentionProbe args;
-  args.forward = model_.blocks()[size_t(layer)].attention().attention(pass);
-  args.sink_attention = buffer(0, {pass.B, H, pass.T});
-  args.sink_logit_gap = buffer(size_t(rows), {pass.B, H, pass.T});
-  model_.backend().run(args);
-  const std::vector<float> sink = host_copy(model_.backend(), args.sink_attention);
-  const std::vector<float> gap = host_copy(model_.backend(), args.sink_logit_gap);
+  const Tensor first_weight = buffer(0, {pass.B, H, pass.T}), first_gap = buffer(size_t(rows), {pass.B, H, pass.T});
+  weights->probe(pass, attention(layer).heads(pass), first_weight, first_gap);
+  const std::vector<float> sink = host_copy(model_.backend(), first_weight);
+  const std::vector<float> gap = host_copy(model_.backend(), first_gap);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t h = row / pass.T % H, n = row / (pass.T * H) * pass.T + row % pass.T;
     const int32_t token = batch_.tokens[n];
@@ -116,9 +122,9 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
 
 void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
   const ModelConfig& config = model_.config();
-  const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
-  const int64_t KV = config.kv_heads, D = config.head_size(), group = config.heads / KV;
-  const Tensor values = attention.values(pass);
+  const auto [H, KV, D_qk, D] = attention(layer).sizes();
+  const int64_t group = config.heads / KV;
+  const Tensor values = attention(layer).values(pass);
   const Tensor norms = buffer(0, {pass.N(), KV});
   model_.backend().run(GroupNorms{norms, values, KV});
   const std::vector<float> raw = host_copy(model_.backend(), norms);
@@ -127,7 +133,7 @@ void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
     model_.backend().run(Matmul{.out = through,
                                 .a = values.columns(h / group * D, D),
-                                .b = attention.output_weight(pass).columns(h * D, D),
+                                .b = attention(layer).output_weight(pass).columns(h * D, D),
                                 .transpose_b = true,
                                 .bias = {}});
     const Tensor wo_norms = buffer(0, {pass.N(), 1});
@@ -141,12 +147,13 @@ void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
 }
 
 void Prober::probe_gate(const Pass& pass, int64_t layer, Sums& sums) {
-  const Gate& gate = *model_.blocks()[size_t(layer)].attention().gate();
-  const std::vector<float> logits = host_copy(model_.backend(), gate.logits(pass));
-  const int64_t columns = gate.columns(), per_group = columns / gate.groups();
+  const Stage* opener = attention(layer).opener();
+  if (!opener) return;
+  const std::vector<double> openings = opener->openings(pass);
+  const int64_t columns = int64_t(openings.size()) / pass.N(), per_group = columns / opener->opening_groups();
   for (int64_t n = 0; n < pass.N(); ++n)
     for (int64_t c = 0; c < columns; ++c) {
-      const double open = opening(logits[size_t(n * columns + c)]);
+      const double open = openings[size_t(n * columns + c)];
       HeadSums& head = sums.heads[size_t(layer)][size_t(c / per_group)];
       head.gate.add(open);
       head.gate_closed.add(open < 0.1 ? 1.0 : 0.0);
@@ -178,7 +185,7 @@ void Prober::probe_risk(const Pass& pass, Sums& sums) {
 ProbeResult Prober::result(const Sums& sums) const {
   ProbeResult out;
   for (size_t layer = 0; layer < sums.heads.size(); ++layer) {
-    const auto& gate = model_.blocks()[layer].attention().gate();
+    const Stage* opener = attention(int64_t(layer)).opener();
     for (size_t h = 0; h < sums.heads[layer].size(); ++h) {
       const HeadSums& head = sums.heads[layer][h];
       Mean gap, gap_of_queries;
@@ -189,6 +196,7 @@ ProbeResult Prober::result(const Sums& sums) const {
       }
       out.heads.push_back({.layer = int64_t(layer),
                            .head = int64_t(h),
+                           .has_weights = attention(int64_t(layer)).weights() != nullptr,
                            .sink_attention = head.sink_attention.value(),
                            .sink_logit_gap = gap.value(),
                            .sink_logit_gap_queries = gap_of_queries.value(),
@@ -198,7 +206,7 @@ ProbeResult Prober::result(const Sums& sums) const {
                            .wo_value_norm_rest = head.wo_value.rest.value(),
                            .residual_norm_sink = sums.residual[layer].sink.value(),
                            .residual_norm_rest = sums.residual[layer].rest.value()});
-      if (gate && int64_t(h) < gate->groups())
+      if (opener && int64_t(h) < opener->opening_groups())
         out.gates.push_back({.layer = int64_t(layer),
                              .head = int64_t(h),
                              .mean = head.gate.value(),
@@ -206,26 +214,28 @@ ProbeResult Prober::result(const Sums& sums) const {
                              .mean_sink = head.gate_sink.value()});
     }
   }
-  if (task_) out.risk = RiskProbe{sums.backcopy.value(), sums.bigram.value()};
+  if (task_) out.risk = RiskProbe{std::nullopt, sums.bigram.value()};
+  if (task_ && sums.backcopy.count) out.risk->backcopy = sums.backcopy.value();
   return out;
 }
 
 std::vector<Json> ProbeResult::lines(int64_t step) const {
   std::vector<Json> out;
-  for (const HeadProbe& h : heads)
-    out.push_back({{"kind", "probe"},
-                   {"step", step},
-                   {"layer", h.layer},
-                   {"head", h.head},
-                   {"sink_attention", h.sink_attention},
-                   {"sink_logit_gap", h.sink_logit_gap},
-                   {"sink_logit_gap_queries", h.sink_logit_gap_queries},
-                   {"value_norm_sink", h.value_norm_sink},
-                   {"value_norm_rest", h.value_norm_rest},
-                   {"wo_value_norm_sink", h.wo_value_norm_sink},
-                   {"wo_value_norm_rest", h.wo_value_norm_rest},
-                   {"residual_norm_sink", h.residual_norm_sink},
-                   {"residual_norm_rest", h.residual_norm_rest}});
+  for (const HeadProbe& h : heads) {
+    Json line = {{"kind", "probe"}, {"step", step}, {"layer", h.layer}, {"head", h.head}};
+    if (h.has_weights) {
+      line["sink_attention"] = h.sink_attention;
+      line["sink_logit_gap"] = h.sink_logit_gap;
+      line["sink_logit_gap_queries"] = h.sink_logit_gap_queries;
+    }
+    line["value_norm_sink"] = h.value_norm_sink;
+    line["value_norm_rest"] = h.value_norm_rest;
+    line["wo_value_norm_sink"] = h.wo_value_norm_sink;
+    line["wo_value_norm_rest"] = h.wo_value_norm_rest;
+    line["residual_norm_sink"] = h.residual_norm_sink;
+    line["residual_norm_rest"] = h.residual_norm_rest;
+    out.push_back(std::move(line));
+  }
   for (const GateProbe& g : gates)
     out.push_back({{"kind", "gate"},
                    {"step", step},
@@ -234,7 +244,11 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
                    {"mean", g.mean},
                    {"closed_share", g.closed_share},
                    {"mean_sink", g.mean_sink}});
-  if (risk) out.push_back({{"kind", "risk"}, {"step", step}, {"backcopy", risk->backcopy}, {"bigram", risk->bigram}});
+  if (!risk) return out;
+  Json line = {{"kind", "risk"}, {"step", step}};
+  if (risk->backcopy) line["backcopy"] = *risk->backcopy;
+  line["bigram"] = risk->bigram;
+  out.push_back(std::move(line));
   return out;
 }
 
@@ -244,15 +258,16 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
   Json tokens = Json::array(), maps = Json::array();
   for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(batch_.tokens[t]));
   const auto add_maps = [&](const Pass& pass, int64_t layer) {
-    const AttentionLayer& attention = model_.blocks()[size_t(layer)].attention();
-    const std::optional<Gate>& gate = attention.gate();
+    const WeightsView* view = attention(layer).weights();
+    if (!view) return;
+    const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));
+    const Stage* opener = attention(layer).opener();
+    const std::vector<double> openings = opener ? opener->openings(pass) : std::vector<double>{};
     for (int64_t head = 0; head < model_.config().heads; ++head) {
-      Json map = {{"layer", layer},
-                  {"head", head},
-                  {"weights", attention_weights(model_.backend(), attention.attention(pass), head, shown)}};
-      if (gate) {
-        const int64_t group = head / (model_.config().heads / gate->groups());
-        map["gate"] = gate_openings(model_.backend(), gate->logits(pass), group, gate->groups(), shown);
+      Json map = {{"layer", layer}, {"head", head}, {"weights", rows_of(weights->of(0, head, shown), shown)}};
+      if (opener) {
+        const int64_t groups = opener->opening_groups(), columns = int64_t(openings.size()) / pass.N();
+        map["gate"] = head_openings(openings, columns, head / (model_.config().heads / groups), groups, shown);
       }
       maps.push_back(std::move(map));
     }

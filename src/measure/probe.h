@@ -23,6 +23,7 @@ namespace sluice {
 
 struct HeadProbe {
   int64_t layer = 0, head = 0;
+  bool has_weights = true;  // of its core; else the three figures of weights are absent
   double sink_attention = 0, sink_logit_gap = 0, sink_logit_gap_queries = 0;
   double value_norm_sink = 0, value_norm_rest = 0;
   double wo_value_norm_sink = 0, wo_value_norm_rest = 0;
@@ -35,7 +36,8 @@ struct GateProbe {
 };
 
 struct RiskProbe {
-  double backcopy = 0, bigram = 0;
+  std::optional<double> backcopy;  // none where the sequences have no trigger
+  double bigram = 0;
 };
 
 struct ProbeResult {
@@ -55,13 +57,14 @@ class Prober {
 
   ProbeResult run();
   // Attention weights of the first `positions` positions of one held-out sequence, every layer and head, in the form
-  // of attention/step_*.json; with a gate also its opening at each position.
+  // of attention/step_*.json; with a gate also its opening at each position. Layers without weights have no maps.
   Json attention_map(int64_t step, int64_t positions);
 
   size_t bytes() const { return arena_.bytes(); }
 
  private:
   struct Sums;
+  const AttentionLayer& attention(int64_t layer) const { return model_.blocks()[size_t(layer)].attention(); }
   Tensor buffer(size_t offset_elements, Shape shape) const;
   // Of token n of the pass, within its document.
   int64_t position(const Pass& pass, int64_t n) const {

@@ -5,7 +5,7 @@
 #include <numeric>
 
 #include "base/error.h"
-#include "measure/host_copy.h"
+#include "kernels/host_copy.h"
 
 namespace sluice {
 namespace {

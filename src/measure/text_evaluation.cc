@@ -1,4 +1,4 @@
-// See text_evaluation.h.
+// Windows over documents for perplexity, and endings compared for HellaSwag (text_evaluation.h).
 #include "measure/text_evaluation.h"
 
 #include <algorithm>

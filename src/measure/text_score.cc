@@ -1,4 +1,4 @@
-// See text_score.h. Texts of like length run together; behind its end a text is padded, which attention to the past does
+// Texts of like length run together; behind its end a text is padded, which attention to the past does
 // not see and which is not scored.
 #include "measure/text_score.h"
 

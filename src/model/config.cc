@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "base/error.h"
+#include "kernels/attention_types.h"
 
 namespace sluice {
 
@@ -85,8 +86,10 @@ void ModelConfig::describe(Fields& f) {
         "projections into the residual stream divided by sqrt(2 layers))")
       .one_of({"pytorch", "gpt2"});
   f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
-  f.add_group("attention", attention, "the attention part: a preset's name, a preset with changes, or the parts",
-              expand_attention);
+  f.add_group_or_list("attention", attention.all, attention.runs,
+                      "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
+                      "laid over the layers one after the other, from the first again where they end before the last layer",
+                      expand_attention);
 }
 
 void ModelConfig::resolve() {
@@ -100,11 +103,8 @@ void ModelConfig::resolve() {
   if (head_size() > kMaxHeadSize)
     throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
                     width, heads, head_size(), kMaxHeadSize);
-  if (attention.gate.reads == "hidden_head" && heads * head_size() != width)
-    throw UserError("model.attention.gate.reads = hidden_head cuts the width into one slice for each head, but model.heads * "
-                    "model.head_size = {} * {} is not model.width = {}", heads, head_size(), width);
   if (position == "rope") resolve_rope();
-  attention.resolve(heads, kv_heads);
+  attention.resolve(*this);
 }
 
 void ModelConfig::resolve_rope() const {

@@ -43,12 +43,14 @@ struct ModelConfig {
   bool tied_head = true;
   std::string init = "gpt2";
   double init_std = 0.02;
-  AttentionConfig attention;
+  AttentionPattern attention;
 
   void describe(Fields& fields);
   // Fills what was left to be derived and checks what several keys decide together. UserError.
   void resolve();
 
+  // What the output projection reads: H heads, whose values are as wide as their keys.
+  HeadSizes head_sizes() const { return {heads, kv_heads, head_size(), head_size()}; }
   int64_t head_size() const { return head_features > 0 ? head_features : width / heads; }
   bool qkv_bias() const { return attention_bias == "model" ? bias : attention_bias != "none"; }
   bool attention_output_bias() const { return attention_bias == "model" ? bias : attention_bias == "all"; }

@@ -4,15 +4,15 @@ namespace sluice {
 
 Decoder::Decoder(Transformer& model, int64_t sequences)
     : model_(model),
-      cache_(model.backend(), model.config(), model.act(), sequences),
+      state_(model.backend(), model.states(), sequences, model.config().context),
       logits_(model.backend(), size_t(sequences * model.config().vocab_size) * size_of(accumulator_of(model.act()))) {}
 
 Tensor Decoder::prefill(const int32_t* tokens, int64_t T) {
-  cache_.clear();
-  return logits_of(model_.extend({tokens, nullptr, cache_.sequences(), T}, cache_));
+  state_.clear();
+  return logits_of(model_.extend({tokens, nullptr, state_.sequences(), T}, state_));
 }
 
-Tensor Decoder::step(const int32_t* tokens) { return logits_of(model_.extend({tokens, nullptr, cache_.sequences(), 1}, cache_)); }
+Tensor Decoder::step(const int32_t* tokens) { return logits_of(model_.extend({tokens, nullptr, state_.sequences(), 1}, state_)); }
 
 Tensor Decoder::logits_of(const Pass& pass) {
   const Tensor logits = logits_.at(0, accumulator_of(model_.act()), {pass.B, model_.config().vocab_size});

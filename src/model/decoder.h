@@ -1,5 +1,5 @@
-// Writing token by token with a key/value cache: a step costs one token's products and the reading of the cache, not the
-// sequence again. What it computes is what Transformer::forward over the whole sequence does, but for rounding.
+// Writing token by token: a step costs one token's products and the reading of what the parts keep of the tokens before it
+// (DecoderState), not the sequence again. What it computes is what Transformer::forward over the whole sequence does, but for rounding.
 //
 //   Decoder decoder(model, B);
 //   Tensor logits = decoder.prefill(prompt, T);            // [B, V], of the prompts' last tokens
@@ -12,7 +12,7 @@ namespace sluice {
 
 class Decoder {
  public:
-  // Allocates the cache. `sequences` is at most the model's max_batch; the model must outlive the decoder.
+  // Allocates the state. `sequences` is at most the model's max_batch; the model must outlive the decoder.
   Decoder(Transformer& model, int64_t sequences);
 
   // Both return the logits that follow every sequence's last token, [B, V] in the accumulator's type, on the device; they
@@ -20,15 +20,15 @@ class Decoder {
   Tensor prefill(const int32_t* tokens, int64_t T);  // [B, T], 1 <= T <= context: starts anew
   Tensor step(const int32_t* tokens);                // [B]; length() < context
 
-  int64_t sequences() const { return cache_.sequences(); }
-  int64_t length() const { return cache_.length(); }
-  size_t bytes() const { return cache_.bytes() + logits_.bytes(); }
+  int64_t sequences() const { return state_.sequences(); }
+  int64_t length() const { return state_.length(); }
+  size_t bytes() const { return state_.bytes() + logits_.bytes(); }
 
  private:
   Tensor logits_of(const Pass& pass);
 
   Transformer& model_;
-  KeyValueCache cache_;
+  DecoderState state_;
   Arena logits_;
 };
 

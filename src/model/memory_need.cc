@@ -1,4 +1,4 @@
-// See memory_need.h.
+// The sizes of a model's plan against the machine's memory, and which keys would make them smaller (memory_need.h).
 #include "model/memory_need.h"
 
 #include <fmt/ranges.h>
@@ -82,9 +82,10 @@ void require_memory(const MemoryNeed& need, uint64_t available, int processes) {
   if (available == 0 || double(need.bytes()) * processes <= double(available)) return;
   const std::string each = processes > 1 ? fmt::format(" for each of {} processes", processes) : "";
   throw UserError(
-      "this needs {:.2f} GiB of memory{} ({:.2f} for parameters, {:.2f} for the buffers of a step), but {:.2f} GiB "
+      "this needs {:.2f} GiB of memory{} ({:.2f} for parameters, {:.2f} for the buffers of a step{}), but {:.2f} GiB "
       "are available: the largest is the {} with {:.2f} GiB; lower {}",
       gibibytes(double(need.bytes())), each, gibibytes(double(need.parameters)), gibibytes(double(need.buffers)),
+      need.kernels > 0 ? fmt::format(", {:.2f} for kernels", gibibytes(double(need.kernels))) : "",
       gibibytes(double(available)), need.largest, gibibytes(need.largest_bytes), need.keys);
 }
 

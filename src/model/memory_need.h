@@ -12,10 +12,11 @@ namespace sluice {
 
 struct MemoryNeed {
   uint64_t parameters = 0, buffers = 0;  // bytes: what has the parameters' sizes; what a step computes
+  uint64_t kernels = 0;                  // what generates kernels keeps for itself
   std::string largest;                   // "block_0.mlp.hidden [8192,3072]", in the larger of the two
   double largest_bytes = 0;
   std::string keys;                      // that set its size: "train.micro_batch, model.context or model.mlp_width"
-  uint64_t bytes() const { return parameters + buffers; }
+  uint64_t bytes() const { return parameters + buffers + kernels; }
 };
 
 // `per_parameter`: bytes of a parameter with its gradient, state and copies. `batch_key` says what sets the sequences of a

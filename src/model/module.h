@@ -9,6 +9,7 @@
 #include "kernels/arena.h"
 #include "kernels/backend.h"
 #include "model/config.h"
+#include "model/decoder_state.h"
 #include "model/params.h"
 
 namespace sluice {
@@ -42,6 +43,7 @@ struct Declarations {
   Timeline timeline;
   Params& params;
   MemoryPlan& plan;
+  StatePlan& states;  // what a decoder keeps of the tokens so far
   Recompute recompute = Recompute::kNone;
   BufferId rope_table = {};  // [context, D], see Rope; absent without rotary positions
 
@@ -101,8 +103,6 @@ class PassObserver {
   virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
 };
 
-class KeyValueCache;
-
 // One run over a micro-batch of B sequences of T tokens.
 struct Pass {
   Backend& backend;
@@ -114,7 +114,7 @@ struct Pass {
   LinearHook* hook = nullptr;
   PassObserver* observer = nullptr;
   Tensor first_key = {};    // [N] i32, absent without document masking: see AttentionForward
-  const KeyValueCache* cache = nullptr;  // decoding: the tokens follow those whose keys and values it holds
+  const DecoderState* state = nullptr;   // decoding: the tokens follow those that it holds
   int64_t first_position = 0;            // of the tokens in their sequences: how many these are
 
   int64_t N() const { return B * T; }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/machine_memory.h"
+#include "kernels/cpu/matmul.h"
 
 namespace sluice {
 namespace {
@@ -18,7 +19,7 @@ int64_t next_id() {
 
 Declarations Transformer::declarations() {
   return {config_, backend_, options_.act,      options_.max_batch, Timeline{int(config_.layers)},
-          params_, plan_,    options_.recompute, rope_table_};
+          params_, plan_,    states_,           options_.recompute, rope_table_};
 }
 
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
@@ -56,7 +57,8 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   normed_ = plan_.declare("normed", "scratch", {N, C}, options_.act, always);
   const bool delta_in_backward = options_.recompute == Recompute::kBlock || config_.parallel_residual;
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
-  const int64_t widest = std::max({C, config_.mlp_up_width(), (config_.heads + 2 * config_.kv_heads) * config_.head_size()});
+  int64_t widest = std::max(C, config_.mlp_up_width());
+  for (const Block& block : blocks_) widest = std::max(widest, block.attention().sizes().projected_columns());
   workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
                              {time.head(), time.end()});
 
@@ -79,7 +81,9 @@ MemoryNeed Transformer::memory_need() const {
   double bytes = double(size_of(acc)) + options_.state_per_parameter;
   if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
   if (options_.act != acc) bytes += double(size_of(options_.act));
-  return sluice::memory_need(params_, plan_, bytes, options_.batch_key);
+  MemoryNeed need = sluice::memory_need(params_, plan_, bytes, options_.batch_key);
+  if (backend_.stream() == nullptr) need.kernels = kPreparedProductBytes;
+  return need;
 }
 
 void Transformer::begin_bucket() {
@@ -284,15 +288,15 @@ Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
   return pass;
 }
 
-Pass Transformer::extend(const Batch& batch, KeyValueCache& cache) {
-  check_eq(batch.B, cache.sequences(), "extend: sequences");
-  check_le(cache.length() + batch.T, cache.capacity(), "extend: tokens beyond the context");
-  check(batch.T == 1 || cache.length() == 0, "extend: several tokens at once go into an empty cache only");
+Pass Transformer::extend(const Batch& batch, DecoderState& state) {
+  check_eq(batch.B, state.sequences(), "extend: sequences");
+  check_le(state.length() + batch.T, state.capacity(), "extend: tokens beyond the context");
+  check(batch.T == 1 || state.length() == 0, "extend: several tokens at once go into an empty state only");
   Pass pass = begin_pass(batch);
-  pass.cache = &cache;
-  pass.first_position = cache.length();
+  pass.state = &state;
+  pass.first_position = state.length();
   run_forward(pass);
-  cache.extend(batch.T);
+  state.extend(batch.T);
   return pass;
 }
 

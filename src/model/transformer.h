@@ -10,7 +10,6 @@
 #include "base/batch.h"
 #include "model/block.h"
 #include "model/head.h"
-#include "model/key_value_cache.h"
 #include "model/memory_need.h"
 
 namespace sluice {
@@ -50,8 +49,8 @@ class Transformer {
   // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
   Pass forward(const Batch& batch, const AfterBlock& after_block = {});
-  // Runs tokens that follow those in the cache, which then holds them too: T = 1, or any into an empty one.
-  Pass extend(const Batch& batch, KeyValueCache& cache);
+  // Runs tokens that follow those in the state, which then holds them too: T = 1, or any into an empty one.
+  Pass extend(const Batch& batch, DecoderState& state);
   // The logits of every sequence's last token, after forward() or extend(): as for_logits, with B rows in all.
   template <class Body>
   void for_last_logits(const Pass& pass, Body body) const {
@@ -76,6 +75,7 @@ class Transformer {
   Params& params() { return params_; }
   const Params& params() const { return params_; }
   const MemoryPlan& plan() const { return plan_; }
+  const StatePlan& states() const { return states_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t max_batch() const { return options_.max_batch; }
   MemoryNeed memory_need() const;  // also where nothing was allocated
@@ -118,6 +118,7 @@ class Transformer {
   LinearHook* hook_ = nullptr;
   Params params_;
   MemoryPlan plan_;
+  StatePlan states_;
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_;

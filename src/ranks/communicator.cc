@@ -1,4 +1,4 @@
-// See communicator.h: what all kinds share, and the rank that is alone.
+// What all kinds of communicator share, and the rank that is alone.
 #include "ranks/communicator.h"
 
 #include <algorithm>

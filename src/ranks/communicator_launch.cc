@@ -1,4 +1,4 @@
-// See communicator_launch.h.
+// What variables of MPI, Slurm and torchrun say, and the ranks that follow (communicator_launch.h).
 #include "ranks/communicator_launch.h"
 
 #include <omp.h>

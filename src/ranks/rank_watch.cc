@@ -1,4 +1,4 @@
-// See rank_watch.h.
+// The states of this host's ranks, read from /proc by a thread while nothing else may wait (rank_watch.h).
 #include "ranks/rank_watch.h"
 
 #include <unistd.h>

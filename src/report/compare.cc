@@ -2,6 +2,8 @@
 // the last kLossWindow logged) and the speed (median of all but the first line, which carries the warm-up).
 #include "report/compare.h"
 
+#include <fmt/ranges.h>
+
 #include <algorithm>
 #include <cmath>
 #include <functional>
@@ -172,18 +174,27 @@ std::string common_label(const std::vector<std::string>& names) {
   return common.empty() ? names.front() : common;
 }
 
+// A second run of one seed says nothing about seeds, and is in a group of its own, or with others of their second.
 std::vector<SeedGroup> group_by_seed(const std::vector<RunRecord>& runs) {
+  struct Known {
+    Json config;
+    std::set<std::string> seeds;
+  };
   std::vector<SeedGroup> groups;
-  std::vector<Json> keys;
+  std::vector<Known> known;
   for (size_t i = 0; i < runs.size(); ++i) {
     Json key = runs[i].config;
+    const std::string seed = key.contains("seed") ? key.at("seed").dump() : "";
     for (const char* own : {"seed", "name", "output"}) key.erase(own);
-    // Without a config nothing is known to be equal.
-    const auto found = runs[i].config.empty() ? keys.end() : std::find(keys.begin(), keys.end(), key);
-    if (found != keys.end()) {
-      groups[size_t(found - keys.begin())].members.push_back(i);
+    // Without a config, or a seed, nothing is known to be equal.
+    const auto found = seed.empty() ? known.end() : std::find_if(known.begin(), known.end(), [&](const Known& group) {
+      return !group.seeds.contains(seed) && group.config == key;
+    });
+    if (found != known.end()) {
+      groups[size_t(found - known.begin())].members.push_back(i);
+      found->seeds.insert(seed);
     } else {
-      keys.push_back(std::move(key));
+      known.push_back({std::move(key), {seed}});
       groups.push_back({{}, {i}, {}});
     }
   }
@@ -285,7 +296,7 @@ void warn_of_measurements(const Comparison& comparison, std::vector<std::string>
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
     const RunRecord& run = comparison.runs[i];
     const auto check_step = [&](const char* what, int64_t step) {
-      if (step == run.last_step()) return;
+      if (step == run.last_step() || run.last_step() < 0) return;
       out.push_back(fmt::format("{}: {} is of step {}, the run's last is {}", comparison.rows[i].label, what, step,
                                 run.last_step()));
     };
@@ -301,7 +312,7 @@ std::vector<std::string> find_warnings(const Comparison& comparison) {
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
     const RunRecord& run = comparison.runs[i];
     const std::string& label = comparison.rows[i].label;
-    last_steps.insert(run.last_step());
+    if (run.last_step() >= 0) last_steps.insert(run.last_step());
     for (const std::string& note : run.notes) out.push_back(fmt::format("{}: {}", label, note));
     const std::string status = text_at(run.info, "status", "done");
     if (status != "done") out.push_back(fmt::format("{}: not finished (status: {})", label, status));
@@ -351,7 +362,7 @@ Json with_fields(Json address, const FinalFields& fields) {
 }
 
 Json run_json(const RunRecord& run, const RunSummary& row) {
-  Json out = {{"name", row.label}, {"path", run.path}, {"last_step", run.last_step()}};
+  Json out = {{"name", row.label}, {"path", run.path}, {"last_step", run.last_step() < 0 ? Json() : Json(run.last_step())}};
   if (run.config.contains("seed")) out["seed"] = run.config.at("seed");
   out["summary"] = values_json(row.values);
   if (row.head) out["summary_head"] = {{"layer", row.head->layer}, {"head", row.head->head}};
@@ -425,12 +436,19 @@ Comparison compare_runs(std::vector<RunRecord> runs) {
   return out;
 }
 
+// Of a pattern over the layers, where all its gates are.
 std::string gate_site(const RunRecord& run) {
-  const Json::json_pointer gate_path("/model/attention/gate");
-  if (!run.config.contains(gate_path)) return "";
-  const Json& gate = run.config.at(gate_path);
-  if (!gate.is_object() || text_at(gate, "reads", "none") == "none") return "";
-  return text_at(gate, "site", "");
+  const Json::json_pointer path("/model/attention");
+  if (!run.config.contains(path)) return "";
+  const Json& attention = run.config.at(path);
+  std::set<std::string> sites;
+  const auto look = [&](const Json& layer) {
+    if (!layer.is_object() || !layer.contains("gate") || !layer["gate"].is_object()) return;
+    if (text_at(layer["gate"], "reads", "none") != "none") sites.insert(text_at(layer["gate"], "site", ""));
+  };
+  if (!attention.is_array()) look(attention);
+  else for (const Json& layer : attention) look(layer);
+  return fmt::format("{}", fmt::join(sites, " and "));
 }
 
 Json to_json(const Comparison& comparison) {

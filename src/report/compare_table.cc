@@ -1,4 +1,4 @@
-// See compare_table.h. Formatting only: every figure comes from compare.h.
+// The comparison as a table, formatting only: every figure comes from compare.h.
 #include "report/compare_table.h"
 
 #include <fmt/format.h>

@@ -1,4 +1,4 @@
-// The run folder's layout is in docs/architecture.md; see run_reader.h for what is forgiven and what is an error.
+// The run folder's layout is in docs/commands.md; see run_reader.h for what is forgiven and what is an error.
 #include "report/run_reader.h"
 
 #include <algorithm>
@@ -38,13 +38,6 @@ bool looks_like_run(const fs::path& folder) {
   return fs::is_regular_file(folder / "config.json") || fs::is_regular_file(folder / "metrics.jsonl");
 }
 
-void require_run_folder(const std::string& path) {
-  if (!fs::exists(path)) throw UserError("{}: no such run folder", path);
-  if (!fs::is_directory(path)) throw UserError("{}: not a run folder but a file", path);
-  if (!looks_like_run(path))
-    throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it)", path);
-}
-
 // Nothing where the file is missing. UserError if it is none, is too large, or is not one JSON object.
 std::optional<Json> read_json(const fs::path& file) {
   std::error_code error;
@@ -64,6 +57,22 @@ std::optional<Json> try_read_json(const fs::path& file, std::string& problem) {
     problem = fmt::format("malformed ({})", error.what());
     return std::nullopt;
   }
+}
+
+// Of a model of the transformers library.
+bool is_foreign_config(const fs::path& file) {
+  std::string problem;
+  const std::optional<Json> json = try_read_json(file, problem);
+  return json && (json->contains("model_type") || json->contains("architectures"));
+}
+
+void require_run_folder(const std::string& path) {
+  if (!fs::exists(path)) throw UserError("{}: no such run folder", path);
+  if (!fs::is_directory(path)) throw UserError("{}: not a run folder but a file", path);
+  if (!looks_like_run(path))
+    throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it)", path);
+  if (!is_run(path) && is_foreign_config(fs::path(path) / "config.json"))
+    throw UserError("{}: not a run folder, but a model of the transformers library, which becomes one with sluice import", path);
 }
 
 void read_config(RunRecord& run) {

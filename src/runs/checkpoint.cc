@@ -1,4 +1,4 @@
-// See checkpoint.h.
+// Names, state.json and its checksums; writing aside, reading back, finding the newest whole one (checkpoint.h).
 #include "runs/checkpoint.h"
 
 #include <algorithm>
@@ -264,12 +264,15 @@ std::optional<Checkpoint> find_newest_whole(const fs::path& folder, std::vector<
 Checkpoint open_checkpoint(const fs::path& path, std::vector<std::string>& damaged) {
   const fs::path clean = without_slash(path);
   if (!fs::exists(clean)) throw UserError("{}: no such folder", clean.string());
+  if (!fs::is_directory(clean)) throw UserError("{} is a file, and a run's folder or a checkpoint's is asked for", clean.string());
   if (is_checkpoint_folder(clean)) return verify_checkpoint(clean);
   const fs::path inner = clean / "checkpoints";
   const fs::path folder = fs::is_directory(inner) ? inner : clean;
   if (auto found = find_newest_whole(folder, damaged)) return std::move(*found);
-  throw UserError("{}: no checkpoint in it (it should be a run folder with checkpoints/step_..., or one checkpoint)",
-                  clean.string());
+  const bool foreign = fs::exists(clean / "config.json") && (fs::exists(clean / "model.safetensors") ||
+                                                             fs::exists(clean / "model.safetensors.index.json"));
+  throw UserError("{}: no checkpoint in it (it should be a run folder with checkpoints/step_..., or one checkpoint){}",
+                  clean.string(), foreign ? "; a model of the transformers library becomes a run with sluice import" : "");
 }
 
 SafetensorsFile model_file(const Checkpoint& checkpoint) { return SafetensorsFile(checkpoint.path / kModelFile); }
@@ -300,7 +303,7 @@ CheckpointStore::CheckpointStore(fs::path folder, int64_t keep)
     : folder_(without_slash(folder)), keep_(keep) {
   create_folders(folder_);
   put_back_formers();
-  remove_leftovers(folder_);
+  remove_all_aside(folder_);  // the run's lock is held
 }
 
 // Where names cannot be swapped (replace_durably), a save that was killed may have left the checkpoint that it was to
@@ -320,9 +323,7 @@ void CheckpointStore::put_back_formers() const {
       continue;
     }
     const fs::path aside = name_aside(path_of(former->first.first));
-    std::error_code failed;
-    fs::rename(former->second, aside, failed);
-    if (!failed) fs::remove_all(aside, failed);
+    if (move_quietly(former->second, aside)) remove_quietly(aside);
   }
 }
 
@@ -341,8 +342,7 @@ fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTenso
     replace_durably(aside, target);
   } catch (const std::exception& error) {
     const std::string cause = error.what();
-    std::error_code ignored;
-    if (!aside.empty()) fs::remove_all(aside, ignored);
+    if (!aside.empty()) remove_quietly(aside);
     const uint64_t needed = safetensors_bytes(model) + safetensors_bytes(optimizer);
     throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; {} checkpoints are as "
                    "they were",
@@ -378,9 +378,7 @@ void CheckpointStore::set_latest(int64_t step) const {
 // Renamed first, so that a kill in the middle leaves a leftover and not a damaged checkpoint.
 void CheckpointStore::remove(int64_t step) const {
   const fs::path aside = name_aside(path_of(step));
-  std::error_code error;
-  fs::rename(path_of(step), aside, error);
-  if (!error) fs::remove_all(aside, error);
+  if (move_quietly(path_of(step), aside)) remove_quietly(aside);
 }
 
 // What cannot be removed stays: the new checkpoint is safe, and the next save tries again.

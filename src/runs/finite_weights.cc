@@ -1,4 +1,4 @@
-// See finite_weights.h.
+// Weights that are not finite, counted and put into a sentence (finite_weights.h).
 #include "runs/finite_weights.h"
 
 #include <fmt/format.h>

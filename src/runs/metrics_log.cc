@@ -1,4 +1,4 @@
-// See metrics_log.h.
+// Appending, syncing, and cutting back to a checkpoint's position (metrics_log.h).
 #include "runs/metrics_log.h"
 
 #include <algorithm>

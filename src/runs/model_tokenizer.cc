@@ -1,8 +1,11 @@
-// See model_tokenizer.h.
+// Which tokenizer a model has: its config's, info.json's or --tokenizer's, if it is that of its training.
 #include "runs/model_tokenizer.h"
 
+#include "base/console.h"
+#include "base/config/json_reader.h"
 #include "base/config/json_text.h"
 #include "base/error.h"
+#include "base/limits.h"
 #include "data/sources/source.h"
 
 namespace sluice {
@@ -14,10 +17,16 @@ namespace {
 // What the run's info.json says about the tokenizer of its data; empty where nothing does.
 std::string trained_with(const fs::path& checkpoint) {
   const fs::path info = checkpoint.parent_path().parent_path() / "info.json";
-  if (!fs::exists(info)) return "";
-  const Json json = read_json_file(info.string());
-  const auto found = json.is_object() ? json.find("tokenizer") : json.end();
-  return json.is_object() && found != json.end() && found->is_string() ? found->get<std::string>() : "";
+  std::error_code unknown;
+  if (!fs::exists(info, unknown)) return "";
+  try {
+    const Json json = read_json_file(info.string(), kMostFigureBytes, "a run's file");
+    const JsonReader reader(json, info.string());
+    return reader.has("tokenizer") && !reader.value("tokenizer").is_null() ? reader.text("tokenizer") : "";
+  } catch (const std::exception& error) {  // all that is needed is there
+    tell("note: {}; whether this is the tokenizer that the model was trained with cannot be told", error.what());
+    return "";
+  }
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// See run_data.h.
+// The run's own shards or others, cut as the measurement wants them (run_data.h).
 #include "runs/run_data.h"
 
 #include "base/error.h"

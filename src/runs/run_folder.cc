@@ -1,4 +1,4 @@
-// See run_folder.h.
+// Locking, refusing, moving away, in an order that a kill at any place cannot spoil (run_folder.h).
 #include "runs/run_folder.h"
 
 #include <algorithm>
@@ -20,6 +20,7 @@
 #include "base/files/aside.h"
 #include "base/files/input_file.h"
 #include "base/limits.h"
+#include "experiment/experiment.h"
 #include "runs/checkpoint.h"
 
 namespace sluice {
@@ -33,6 +34,13 @@ namespace {
 constexpr std::array kRunEntries = {"checkpoints", "origin.json", "metrics.jsonl", "attention", "analysis", "log.txt",
                                     "info.json",   "config.json"};
 constexpr std::string_view kMoving = ".moving";  // old1.moving, until it has all of them
+
+// A link that leads nowhere is there too.
+bool is_there(const fs::path& path) {
+  std::error_code unknown;
+  return fs::exists(fs::symlink_status(path, unknown));
+}
+
 std::string steps_text(const std::vector<int64_t>& steps) {
   constexpr size_t kMost = 6;
   if (steps.size() == 1) return fmt::format("a checkpoint at step {}", steps[0]);
@@ -44,7 +52,7 @@ std::string steps_text(const std::vector<int64_t>& steps) {
 fs::path free_old_folder(const fs::path& run) {
   int number = 1;
   const auto name = [&] { return run / fmt::format("old{}", number); };
-  while (fs::exists(name()) || fs::exists(name().string() + std::string(kMoving))) ++number;
+  while (is_there(name()) || is_there(name().string() + std::string(kMoving))) ++number;
   return name();
 }
 
@@ -71,18 +79,6 @@ bool is_being_moved(const fs::path& run) {
     if (is_old_folder(name) && name.ends_with(kMoving)) return true;
   }
   return false;
-}
-
-// Every resolved config has these, and what a person writes has hardly ever all of them.
-bool is_resolved_config(const Json& json) {
-  for (const char* key : {"name", "seed", "device"}) {
-    if (!json.is_object() || !json.contains(key)) return false;
-  }
-  for (const char* key : {"model", "data", "train", "log"}) {
-    const auto group = json.find(key);
-    if (group == json.end() || !group->is_object()) return false;
-  }
-  return json.at("train").contains("steps");
 }
 
 // nullopt: no such file, or no JSON in it.
@@ -121,7 +117,7 @@ bool is_beginning(const fs::path& entry) {
   const bool is_ours = std::find(kRunEntries.begin(), kRunEntries.end(), name) != kRunEntries.end();
   // Where the shell has sent our own output into the folder.
   if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0) return true;
-  return (is_folder && is_old_folder(name)) || is_leftover(name);
+  return (is_folder && is_old_folder(name)) || is_name_aside(name);
 }
 
 // Whether `path` is the run itself, or among its checkpoints. A run that was moved to old1 is another one.
@@ -158,10 +154,11 @@ bool is_run_config(const fs::path& file) {
 }
 
 std::optional<std::string> training_process(const fs::path& run) {
-  const int descriptor = open((run / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+  const int descriptor =
+      uninterrupted([&] { return open((run / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); });
   if (descriptor < 0) return std::nullopt;
   const File lock(run / "lock", File::Opened{descriptor});
-  if (flock(descriptor, LOCK_SH | LOCK_NB) == 0 || errno != EWOULDBLOCK) return std::nullopt;
+  if (uninterrupted([&] { return flock(descriptor, LOCK_SH | LOCK_NB); }) == 0 || errno != EWOULDBLOCK) return std::nullopt;
   std::string owner(20, '\0');
   owner.resize(lock.read_at(0, owner.data(), owner.size()));
   return owner;
@@ -178,6 +175,7 @@ RunFolder::RunFolder(const fs::path& path, const Json& config, const ResumeOptio
   finish_move();
   if (never) move_aside();
   else check_experiment(config);
+  if (!never) check_checkpoints_are_there();
   begin_from_other(resume);
   // A run that is longer than it is asked to be stays what it is, unless it is taken back.
   const auto steps = config.value(Json::json_pointer("/train/steps"), std::numeric_limits<int64_t>::max());
@@ -223,7 +221,7 @@ void RunFolder::check_is_run(bool never) const {
   }
   constexpr size_t kMost = 4;
   const size_t shown = std::min(others.size(), kMost);
-  throw UserError("{} is not empty and holds no run of Sluice's (there is {}{}); name another folder with --out", path_.string(),
+  throw UserError("{} is not empty and holds no run of Sluice's (in it: {}{}); name another folder with --out", path_.string(),
                   fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "), others.size() > shown ? ", ..." : "");
 }
 
@@ -290,7 +288,7 @@ void RunFolder::finish_move() {
 }
 
 void RunFolder::move_aside() {
-  const bool any = std::any_of(kRunEntries.begin(), kRunEntries.end(), [&](const char* name) { return fs::exists(path_ / name); });
+  const bool any = std::any_of(kRunEntries.begin(), kRunEntries.end(), [&](const char* name) { return is_there(path_ / name); });
   if (!any) return;
   const fs::path moving = free_old_folder(path_).string() + std::string(kMoving);
   create_folders(moving);
@@ -301,14 +299,14 @@ void RunFolder::move_aside() {
 
 void RunFolder::move_entries(const fs::path& to) {
   for (const char* name : kRunEntries) {
-    if (fs::exists(fs::symlink_status(path_ / name)) && !fs::exists(to / name)) rename_durably(path_ / name, to / name);
+    if (is_there(path_ / name) && !is_there(to / name)) rename_durably(path_ / name, to / name);
   }
 }
 
 void RunFolder::name_moved(const fs::path& from) {
   std::string name = from.string();
   name.resize(name.size() - kMoving.size());
-  const fs::path to = fs::exists(name) ? free_old_folder(path_) : fs::path(name);
+  const fs::path to = is_there(name) ? free_old_folder(path_) : fs::path(name);
   rename_durably(from, to);
   moved_to_ = to;
 }
@@ -390,6 +388,24 @@ Json RunFolder::stored_config() const {
                     path_.string(), contents(), free_old_folder(path_).string());
   }
   return Json();
+}
+
+// To start over would drop the metrics of steps that were saved once: the checkpoints may lie on a disk that is not mounted.
+void RunFolder::check_checkpoints_are_there() const {
+  std::error_code unknown;
+  const fs::path folder = checkpoints_folder();
+  const std::string over = fmt::format("start over with --resume never (what is there moves to {})", free_old_folder(path_).string());
+  if (fs::is_symlink(folder, unknown) && !fs::exists(folder, unknown)) {
+    throw UserError("{} is a link to {}, where nothing is now; put that back, or {}", folder.string(),
+                    fs::read_symlink(folder, unknown).string(), over);
+  }
+  if (has_checkpoints() || !has_results()) return;
+  const auto info = json_in(info_file());
+  if (!info || !info->is_object() || !info->contains("steps_done") || !info->contains("status")) return;
+  const Json &steps = (*info)["steps_done"], &status = (*info)["status"];
+  if (!steps.is_number_integer() || steps.get<int64_t>() <= 0 || status == "failed") return;
+  throw UserError("{} has the results of {} steps, but no checkpoint of them any more; put {} back, or {}", path_.string(),
+                  steps.get<int64_t>(), folder.string(), over);
 }
 
 // Only a checkpoint tells what the data were.

@@ -72,6 +72,7 @@ class RunFolder {
   void name_moved(const std::filesystem::path& from);
   void begin_from_other(const ResumeOption& resume);
   void check_experiment(const Json& config) const;
+  void check_checkpoints_are_there() const;
   Json stored_config() const;
   bool has_checkpoints() const;
   bool has_results() const;

@@ -1,4 +1,4 @@
-// See safetensors.h.
+// Headers written and read, within their limits, and the tensors behind them (safetensors.h).
 #include "runs/safetensors.h"
 
 #include <algorithm>
@@ -348,7 +348,7 @@ bool is_float(const std::string& type) { return type == "F32" || type == "F16" |
 void SafetensorsFile::read_floats(const StoredTensor& stored, int64_t first, int64_t count, float* destination) const {
   if (!is_float(stored.type)) {
     throw UserError("{}: tensor {} {} is {}, but F32, F16, BF16 or F64 is expected", path().string(), stored.name,
-                    stored.shape, stored.type);
+                    stored.shape.str(), stored.type);
   }
   const int64_t rows = stored.shape.rank() > 1 ? stored.shape.rows() : stored.shape.elements();
   check(first >= 0 && count >= 0 && first + count <= rows, "read_floats: rows beyond the tensor");

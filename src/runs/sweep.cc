@@ -1,4 +1,4 @@
-// See sweep.h.
+// A sweep's file read, checked, and made the configs of its runs (sweep.h).
 #include "runs/sweep.h"
 
 #include <algorithm>
@@ -172,10 +172,14 @@ bool is_trained(const SweepRun& run) {
                     run.folder.string(), found->key, found->stored.dump(), found->current.dump());
   }
   if (!fs::exists(info)) return false;
-  const Json json = read_json_file(info.string());
-  const JsonReader state(json, info.string());
-  return state.has("status") && state.text("status") == "done" && state.has("steps_done") &&
-         state.integer("steps_done", 0) >= run.config.at("train").at("steps").get<int64_t>();
+  try {
+    const Json json = read_json_file(info.string(), kMostFigureBytes, "a run's file");
+    const JsonReader state(json, info.string());
+    return state.has("status") && state.text("status") == "done" && state.has("steps_done") &&
+           state.integer("steps_done", 0) >= run.config.at("train").at("steps").get<int64_t>();
+  } catch (const UserError&) {  // the run goes on from its checkpoints, and writes it again
+    return false;
+  }
 }
 
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// See signals.h.
+// The thread that waits for stop signals, and what it does with the first and the second (signals.h).
 #include "train/signals.h"
 
 #include <pthread.h>

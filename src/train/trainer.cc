@@ -24,6 +24,13 @@ Json guard_line(const char* action, int64_t step, const std::string& reason) {
   return {{"kind", "guard"}, {"step", step}, {"action", action}, {"reason", reason}};
 }
 
+// For a person, of a risk line.
+std::string risks_text(const Json& line) {
+  const std::string bigram = fmt::format("bigram risk {:.4g} nats", line.at("bigram").get<double>());
+  if (!line.contains("backcopy")) return fmt::format("; {} (no triggers)", bigram);
+  return fmt::format("; backcopy risk {:.2g}, {}", line.at("backcopy").get<double>(), bigram);
+}
+
 bool needs_held_out(const LogConfig& log) { return log.eval_every > 0 || log.probe_every > 0 || log.map_positions > 0; }
 
 }  // namespace
@@ -228,8 +235,9 @@ void Trainer::roll_back(const std::string& reason) {
   const Json then = load(checkpoint ? &*checkpoint : nullptr);
   next_sequence_ = sequence;
   seconds_before_ = seconds;
-  guard_.restore(guard);
-  guard_.rewind(then.at("guard"));
+  const std::string place = "the guard's state";  // which load() has read already
+  guard_.restore(guard, place);
+  guard_.rewind(then.at("guard"), place);
   if (files_) {
     for (const auto& name : files_->checkpoints.set_aside_after(step_)) spdlog::warn("it was set aside as {}", name.string());
     files_->metrics.truncate_to(checkpoint->state.metrics);
@@ -259,7 +267,7 @@ Json Trainer::load(const Checkpoint* checkpoint, OptimizerState optimizer) {
   learner_.optimizer().set_updates(trainer.integer("updates", 0));
   next_sequence_ = trainer.integer("next_sequence", 0);
   seconds_before_ = trainer.number("seconds");
-  guard_.restore(trainer.value("guard"));
+  guard_.restore(trainer.value("guard"), then.at("place").get<std::string>() + ".guard");
   measured_ = trainer.has("measured") ? int(std::min<int64_t>(trainer.integer("measured", 0), kAllMeasured)) : kAllMeasured;
   return then.at("trainer");
 }
@@ -324,9 +332,7 @@ void Trainer::probe() {
   if (prober_) {
     for (const Json& line : prober_->run().lines(step_)) {
       append(line);
-      if (line["kind"] == "risk")
-        outcome_ = fmt::format("; backcopy risk {:.2g}, bigram risk {:.4g} nats", line["backcopy"].get<double>(),
-                               line["bigram"].get<double>());
+      if (line["kind"] == "risk") outcome_ = risks_text(line);
     }
     files_->metrics.flush();
   }

@@ -38,7 +38,13 @@ std::optional<ResumePoint> Trainer::find_resume_point(const ResumeOption& resume
   else check_optimizer(*point);
   check_same_data(*point, "data", "trained", data_identity_);
   if (point->own && !held_out_identity_.empty()) check_same_data(*point, "held_out", "evaluated", held_out_identity_);
-  if (!point->own) folder.note_origin(*point);
+  if (point->own) return point;
+  const int64_t step = point->checkpoint.state.step;
+  if (step >= experiment_.train.steps) {
+    throw UserError("{} is of step {}, and train.steps is {}: a run that begins from it has nothing to train; raise train.steps", where,
+                    step, experiment_.train.steps);
+  }
+  folder.note_origin(*point);
   return point;
 }
 

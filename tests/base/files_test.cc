@@ -7,6 +7,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include "base/error.h"
 #include "data/temp_folder.h"
@@ -19,6 +20,75 @@ namespace fs = std::filesystem;
 
 size_t entries(const std::string& folder) {
   return size_t(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+}
+
+// While one lives no file or folder can be opened, so that names can be given but not synced.
+class NoDescriptors {
+ public:
+  NoDescriptors() {
+    getrlimit(RLIMIT_NOFILE, &former_);
+    rlimit none = former_;
+    none.rlim_cur = 0;
+    setrlimit(RLIMIT_NOFILE, &none);
+  }
+  ~NoDescriptors() { setrlimit(RLIMIT_NOFILE, &former_); }
+
+ private:
+  rlimit former_{};
+};
+
+TEST(Files, ANameThatCannotBeSyncedIsTakenBack) {
+  const TempFolder folder;
+  fs::create_directory(folder.file("new"));
+  fs::create_directory(folder.file("old"));
+  folder.write("new/a", "new");
+  folder.write("old/b", "old");
+  {
+    const NoDescriptors none;
+    EXPECT_THROW(rename_durably(folder.file("new"), folder.file("free")), RunError);
+  }
+  EXPECT_FALSE(fs::exists(folder.file("free")));
+  {
+    const NoDescriptors none;
+    EXPECT_THROW(replace_durably(folder.file("new"), folder.file("old")), RunError);
+  }
+  EXPECT_EQ(read_file(folder.file("new/a")), "new");
+  EXPECT_EQ(read_file(folder.file("old/b")), "old");
+  EXPECT_EQ(entries(folder.file("")), 2u);
+}
+
+TEST(Files, WhatIsMovedQuietlyReplacesNothing) {
+  const TempFolder folder;
+  folder.write("a", "a");
+  folder.write("b", "b");
+  fs::create_symlink("nowhere", folder.file("link"));
+  EXPECT_FALSE(move_quietly(folder.file("a"), folder.file("b")));
+  EXPECT_FALSE(move_quietly(folder.file("a"), folder.file("link")));
+  EXPECT_FALSE(move_quietly(folder.file("missing"), folder.file("c")));
+  EXPECT_EQ(read_file(folder.file("b")), "b");
+  EXPECT_TRUE(move_quietly(folder.file("a"), folder.file("c")));
+  EXPECT_EQ(read_file(folder.file("c")), "a");
+}
+
+// The folder's own name while it is written has been given by nobody, and says nothing to anybody.
+TEST(Files, MessagesOfAFolderHaveItsName) {
+  const TempFolder folder;
+  const std::string target = folder.file("a");
+  FolderWriter writer(target);
+  const auto message = [&](const auto& error) {
+    return message_of<std::exception>([&] {
+      writer.finish_with([&](const fs::path& path) { throw error(path / "file"); });
+    });
+  };
+  const std::string wanted = "cannot write " + target + "/file";
+  EXPECT_EQ(message([](const fs::path& path) { return RunError("cannot write {}", path.string()); }), wanted);
+  EXPECT_EQ(message([](const fs::path& path) { return UserError("cannot write {}", path.string()); }), wanted);
+  const auto full = std::make_error_code(std::errc::no_space_on_device);
+  EXPECT_EQ(message([&](const fs::path& path) { return fs::filesystem_error("x", path, full); }),
+            "cannot use " + target + "/file: No space left on device");
+  EXPECT_FALSE(fs::exists(target));
+  writer.finish_with([](const fs::path& path) { write_file_atomic(path / "file", "text"); });
+  EXPECT_EQ(read_file(target + "/file"), "text");
 }
 
 TEST(Files, AtomicWriteReplacesTheWholeFile) {

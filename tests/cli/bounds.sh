@@ -127,6 +127,8 @@ accepts config <(cat "$folder/tiny.json")
 { printf '{"k0": 0' && seq -f ', "k%.0f": 0' 300000 | tr -d '\n' && printf '}'; } > "$folder/keys.json"
 refuses 'keys.json: it has 300001 keys, but a config or sweep has at most 10000' config "$folder/keys.json"
 refuses 'keys.json: it has 300001 keys' sweep "$folder/keys.json"
+{ printf '{"name": "x", ' && tail -c +2 "$folder/keys.json"; } | broken keys config.json
+refuses 'keys/config.json: it has 300002 keys, but a config or sweep has at most 10000' compare "$folder/keys" "$folder/run"
 { printf '{"' && repeat a 5000000 && printf '": 1}'; } > "$folder/long.json"
 refuses 'unknown config key a+\.\.\.; the config has "name"' config "$folder/long.json"
 { printf '{"model": "' && repeat b 5000000 && printf '"}'; } > "$folder/long.json"

@@ -76,4 +76,17 @@ status=0
 # The tokenizer itself says what to do.
 status=0
 "$SLUICE" tokenizer encode "$folder/b.parquet" --tokenizer bytes --print 2> "$folder/err" || status=$?
-[[ $status -eq 2 ]] && grep -qF "\`scripts/from_parquet $folder/b.parquet | sluice ... -\`" "$folder/err" || fail "$(cat "$folder/err")"
+line="scripts/from_parquet $folder/b.parquet | sluice tokenizer encode - --tokenizer bytes --print"
+[[ $status -eq 2 ]] && grep -qF "\`$line\`" "$folder/err" || fail "$(cat "$folder/err")"
+
+# The line that it names does it, for all files of a folder, whatever they are called.
+mkdir "$folder/two words"
+cp "$folder/a.parquet" "$folder/b.parquet" "$folder/two words"
+status=0
+"$SLUICE" tokenizer encode "$folder/two words" --tokenizer bytes --out "$folder/whole/" 2> "$folder/err" || status=$?
+line=$(sed -n 's/.*`\(.*\)`.*/\1/p' "$folder/err")
+[[ $status -eq 2 && $line == scripts/from_parquet* ]] || fail "a folder of Parquet files: $(cat "$folder/err")"
+sluice() { "$SLUICE" "$@"; }
+eval "$python $line" > /dev/null 2> "$folder/err" || fail "$line: $(cat "$folder/err")"
+"$SLUICE" tokenizer decode "$folder/whole/tokens_00000.bin" --tokenizer bytes --separator -- > "$folder/text.out"
+[[ $(grep -c '^--$' "$folder/text.out") -eq 5003 ]] || fail "$line: not all documents came through"

@@ -77,6 +77,7 @@ grep -q '2 of 6 runs failed; the same command tries them again' "$folder/err" ||
 
 # ---- a run that cannot be started
 mkdir -p "$folder/stuck/logs/softmax-s1.txt"
+cp -r "$folder/pair/configs" "$folder/stuck"
 status=0
 sweep "$folder/pair.json" --out "$folder/stuck" || status=$?
 [[ $status -eq 1 ]] || fail "a run that cannot be started: exit code $status"
@@ -94,6 +95,32 @@ sweep "$folder/pair.json" --out "$folder/stuck" || status=$?
 grep -q 'softmax-s2 is not in the report: ' "$folder/out" || fail "it is not told of: $(cat "$folder/out")"
 grep -q '1 of 4 runs failed' "$folder/err" || fail "$(cat "$folder/err")"
 grep -q 'softmax-s1' "$folder/stuck/table.md" || fail "the others are not in the report"
+
+# ---- a folder that holds something else
+refused() {  # refused PATTERN FOLDER: nothing is written there
+  find "$2" -exec ls -ld --time-style=full-iso {} + > "$folder/before"
+  status=0
+  sweep "$folder/pair.json" --out "$2" || status=$?
+  [[ $status -eq 2 ]] && grep -q "$1" "$folder/err" || fail "a sweep in $2: exit code $status, $(cat "$folder/err")"
+  find "$2" -exec ls -ld --time-style=full-iso {} + | cmp - "$folder/before" || fail "a refused sweep wrote in $2"
+}
+mkdir -p "$folder/thesis/configs" "$folder/paper"
+echo '{"mine": 1}' > "$folder/thesis/configs/a.json"
+echo mine > "$folder/paper/chapter.tex"
+refused 'is not empty and holds no sweep of Sluice.s (in it: configs)' "$folder/thesis"
+refused 'is not empty and holds no sweep of Sluice.s (in it: chapter.tex)' "$folder/paper"
+refused "alone is a run's folder, and a sweep has one of its own" "$folder/alone"
+status=0
+sweep "$folder/pair.json" --out "$folder/paper/chapter.tex" || status=$?
+[[ $status -eq 2 ]] && grep -q 'chapter.tex is a file, but a sweep needs a folder' "$folder/err" || fail "a file: $(cat "$folder/err")"
+
+# ---- among other runs, and in a folder that a start left which was killed at once; a malformed info.json is written again
+mkdir -p "$folder/mixed/configs" "$folder/mixed/logs"
+cp -r "$folder/alone" "$folder/mixed/other"
+cp -r "$folder/pair/vga-s1" "$folder/mixed"
+echo '{"status": ' > "$folder/mixed/vga-s1/info.json"
+sweep "$folder/pair.json" --out "$folder/mixed" > "$folder/mixed/out.txt" || fail "a sweep among other runs: $(cat "$folder/err")"
+grep -q '"status": "done"' "$folder/mixed/vga-s1/info.json" || fail "the malformed info.json stays"
 
 # ---- wrong input
 status=0

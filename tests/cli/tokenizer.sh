@@ -89,7 +89,7 @@ mkfifo "$folder/pipe"
   < "$folder/pipe" > /dev/null 2>&1 &
 encoder=$!
 exec 9> "$folder/pipe"
-for _ in $(seq 200); do cat "$folder/text"; done >&9
+for _ in $(seq $((12000000 / $(wc -c < "$folder/text")))); do cat "$folder/text"; done >&9  # more than is read at once
 for _ in $(seq 600); do
   [[ -z $(find "$folder/killed" -name '00001.unfinished*' 2> /dev/null) ]] || break
   sleep 0.1

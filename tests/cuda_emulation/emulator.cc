@@ -1,4 +1,4 @@
-// See emulator.h. A fiber is a stack and a saved stack pointer; switching saves the registers that a call preserves.
+// A fiber is a stack and a saved stack pointer; switching saves the registers that a call preserves.
 #include "emulator.h"
 
 #include <algorithm>

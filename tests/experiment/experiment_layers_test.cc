@@ -1,10 +1,12 @@
 // Configs in layers: what is given is never dropped without a word, whichever layer and order it comes in.
+#include <filesystem>
 #include <string>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "base/error_text.h"
+#include "data/temp_folder.h"
 #include "experiment/experiment.h"
 
 namespace sluice {
@@ -164,6 +166,53 @@ TEST(ExperimentLayers, AStringIsTakenAsItStands) {
   EXPECT_NE(error_of({"{}"}, {"name="}), "");
   EXPECT_EQ(resolved({"{}"}, {"train.steps=1e2"})["train"]["steps"], 100);
   EXPECT_EQ(resolved({R"({"model":{"norm":"rmsnorm"}})"}, {"model.norm=null"})["model"]["norm"], "layernorm");
+}
+
+TEST(ExperimentLayers, AValueThatIsNoJsonIsToldWithItsPlaceInTheOption) {
+  EXPECT_EQ(error_of({"{}"}, {"train.steps=[1"}),
+            "--set train.steps: the value \"[1\" is not valid JSON at character 3: the text ends too early (a bracket or a quote is "
+            "not closed)");
+  expect_contains(error_of({"{}"}, {"train.optimizer={\"lr\":\n1,}"}), {"--set train.optimizer: the value", "at line 2, character 3"});
+  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.lr=1e400"}), "--set train.optimizer.lr=1e400: this number is too large for a double");
+  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.lr=-1e400"}), "--set train.optimizer.lr=-1e400: this number is too large for a double");
+  EXPECT_EQ(resolved({"{}"}, {"name=1e400"})["name"], "1e400") << "a name may be anything";
+}
+
+TEST(ExperimentLayers, WordsOfOtherProgramsAreUnderstood) {
+  expect_contains(error_of({"{}"}, {"device=gpu"}), {"did you mean \"cuda\"?"});
+  expect_contains(error_of({"{}"}, {"train.precision=bfloat16"}), {"did you mean \"bf16\"?"});
+}
+
+// The config.json of a run as the base of another, or given itself: the new run is not called as the old one.
+TEST(ExperimentLayers, ARunsOwnNameIsNotInherited) {
+  const TempFolder folder;
+  std::filesystem::create_directories(folder.file("a"));
+  folder.write("a/config.json", resolved({R"({"name":"a","seed":3})"}).dump());
+  folder.write("named.json", R"({"name":"given"})");
+  folder.write("of_run.json", R"({"base":"a/config.json"})");
+  folder.write("of_named.json", R"({"base":"named.json"})");
+  const auto name = [&](const char* file, const std::vector<std::string>& set = {}, const std::string& out = "") {
+    return load_experiment(folder.file(file), set, out).name;
+  };
+  EXPECT_EQ(name("of_run.json"), "of_run");
+  EXPECT_EQ(load_experiment(folder.file("of_run.json"), {}).seed, 3u);
+  EXPECT_EQ(name("of_named.json"), "given");
+  EXPECT_EQ(name("a/config.json"), "a");
+  EXPECT_EQ(name("a/config.json", {}, folder.file("a/")), "a");
+  EXPECT_EQ(name("a/config.json", {}, folder.file("b/")), "b");
+  EXPECT_EQ(name("a/config.json", {"name=c"}, folder.file("b")), "c");
+  EXPECT_EQ(name("named.json", {}, folder.file("b")), "given");
+}
+
+TEST(ExperimentLayers, AFolderIsNoConfig) {
+  const TempFolder folder;
+  std::filesystem::create_directories(folder.file("a/checkpoints/step_00000001"));
+  const auto problem = [&](const std::string& path) { return user_error_of([&] { load_experiment(path, {}); }); };
+  EXPECT_EQ(problem(folder.file("a")), folder.file("a") + " is a folder, and a config is asked for, which is a JSON file");
+  folder.write("a/config.json", "{}");
+  folder.write("a/checkpoints/step_00000001/state.json", "{}");
+  expect_contains(problem(folder.file("a")), {"is a run's folder", "sluice train " + folder.file("a/config.json") + " --out " + folder.file("a")});
+  expect_contains(problem(folder.file("a/checkpoints/step_00000001")), {"is a checkpoint", "--resume"});
 }
 
 TEST(ExperimentLayers, RefusesWhatIsNoAssignment) {

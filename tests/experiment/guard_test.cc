@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "data/temp_folder.h"
 
 namespace sluice {
 namespace {
@@ -110,7 +111,7 @@ TEST(Guard, RestoredItDecidesAsBefore) {
   for (const double loss : {1.0, 1.1, 0.9, 1.0 / 3}) judge(guard, loss);
   judge(guard, kNaN);
   Guard restored(config_of(2, 1, 5));
-  restored.restore(Json::parse(guard.state().dump()));
+  restored.restore(Json::parse(guard.state().dump()), "it");
   EXPECT_EQ(restored.state(), guard.state());
   for (const double loss : {9.0, kNaN, 1.0, 1.05, 9.0}) EXPECT_EQ(judge(restored, loss), judge(guard, loss)) << loss;
   EXPECT_EQ(restored.state(), guard.state());
@@ -122,7 +123,7 @@ TEST(Guard, RewindKeepsTheCounts) {
   const Json checkpoint = guard.state();
   judge(guard, 1.5), judge(guard, kNaN);
   ASSERT_EQ(judge(guard, kNaN), Action::kRollBack);
-  guard.rewind(checkpoint);
+  guard.rewind(checkpoint, "it");
   EXPECT_EQ(guard.rolled_back(), 1) << "or a run could roll back for ever";
   EXPECT_EQ(guard.skipped(), 1);
   EXPECT_EQ(guard.state().at("window"), checkpoint.at("window"));
@@ -132,11 +133,12 @@ TEST(Guard, ADamagedStateIsNoticed) {
   Guard guard{GuardConfig()};
   Json state = guard.state();
   state["skipped"] = "many";
-  EXPECT_THROW(guard.restore(state), UserError);
+  EXPECT_THROW(guard.restore(state, "it"), UserError);
   state = guard.state();
   state["window"] = {1.0, nullptr};
-  EXPECT_THROW(guard.restore(state), UserError);
-  EXPECT_THROW(guard.restore(Json::object()), UserError);
+  EXPECT_THROW(guard.restore(state, "it"), UserError);
+  EXPECT_EQ(message_of<UserError>([&] { guard.restore(Json::object(), "a/state.json, trainer.guard"); }),
+            "a/state.json, trainer.guard: window is missing; it must be a list");
 }
 
 }  // namespace

@@ -48,7 +48,7 @@ void use(const Checkpoint& checkpoint) {
   const JsonReader trainer(state.trainer, "trainer");
   trainer.integer("updates", 0);
   trainer.number("seconds");
-  Guard(GuardConfig{}).restore(trainer.value("guard"));
+  Guard(GuardConfig{}).restore(trainer.value("guard"), "guard");
 }
 
 }  // namespace

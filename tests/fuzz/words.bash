@@ -11,18 +11,19 @@ json_words() {
 strings_in() { grep -ohE '"[][A-Za-z0-9_.|<>/ -]{1,40}"' "$@" | grep -v "\.h\"$" | sort -u | sed 's/^"\(.*\)"$/"\\"\1\\""/'; }
 
 words_of() {
-  local code=src/train
   case $1 in
     config) json_words && strings_in docs/config.schema.json && printf '"%s"\n' '\"base\":\"base.json\"' 'model.attention=' 'train.steps=' ;;
     sweep)
-      json_words && strings_in docs/config.schema.json $code/sweep.cc
+      json_words && strings_in docs/config.schema.json src/runs/sweep.cc
       printf '"%s"\n' '\"base\":\"base.json\"' '\"status\":\"done\"' '\"steps_done\":' '\"seeds\":[1,2,3]' ;;
-    state) json_words && strings_in docs/config.schema.json $code/checkpoint.cc $code/trainer.cc $code/guard.cc && printf '"\\"right\\""\n' ;;
-    foreign_config) json_words && strings_in $code/interchange/foreign_*.cc ;;
-    run_folder) json_words && strings_in src/analysis/{run_reader,compare,findings,report_data}.cc ;;
-    safetensors) json_words && strings_in $code/safetensors.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
+    state)
+      json_words && strings_in docs/config.schema.json src/runs/checkpoint.cc src/train/trainer.cc src/experiment/guard.cc &&
+        printf '"\\"right\\""\n' ;;
+    foreign_config) json_words && strings_in src/interchange/foreign_*.cc ;;
+    run_folder) json_words && strings_in src/report/{run_reader,compare,findings,report_data}.cc ;;
+    safetensors) json_words && strings_in src/runs/safetensors.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
     weight_index) json_words && printf '"%s"\n' '\"weight_map\":{' '\"a\"' '\"b\"' '\"model-1.safetensors\"' '\"model-2.safetensors\"' '..' / ;;
-    tokenizer_json | sentencepiece) json_words && strings_in src/data/*tokenizer*.cc src/data/{text_pipeline,sentencepiece_json,added_tokens}.cc ;;
+    tokenizer_json | sentencepiece) json_words && strings_in src/data/tokenizers/*.cc src/data/splitting/{text_pipeline,added_tokens}.cc ;;
     expression)
       printf '"%s"\n' '\\p{L}' '\\p{N}' '\\p{Lu}' '\\P{M}' '\\s' '\\S' '\\w' '\\d' '\\b' '\\R' '\\X' '\\h' '\\u0041' '\\x{1F389}' '(?i:' '(?:' '(?=' \
           '(?!' '(?<=' '(?<!' '(?>' '(?<n>' '(?i)' '(?m)' '(?s)' '|' '*' '+' '?' '++' '*+' '?+' '*?' '+?' '{1,3}' '{2,}' '{1,3}+' '^' '$' '.' '[^' \

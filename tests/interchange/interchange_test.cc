@@ -117,6 +117,7 @@ std::vector<Variant> variants() {
   out.push_back({"head_size", {{"head_size", 12}}});
   out.push_back({"gelu_erf_parallel", {{"mlp", "gelu_erf"}, {"parallel_residual", true}}});
   out.push_back({"some_biases", {{"bias", false}, {"attention_bias", "qkv"}}});
+  out.push_back({"pattern", {{"attention", {"vga", {{"type", "sink_logit"}, {"repeat", 2}}}}, {"layers", 4}}});
   out.push_back({"part_rope", {{"position", "rope"}, {"rotary_features", 4}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}});
   return out;
 }

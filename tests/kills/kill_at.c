@@ -1,12 +1,15 @@
 // A library to preload: ends a process by SIGKILL right before its N-th call that changes something in a folder, and in
-// the middle of it where that call writes.
+// the middle of it where that call writes. Or lets that call fail.
 //
-//   KILL_FOLDER=/path KILL_COUNTER=FILE KILL_AT=N LD_PRELOAD=kill_at.so PROGRAM ...
+//   KILL_FOLDER=/path KILL_COUNTER=FILE KILL_AT=N [KILL_ERROR=NUMBER [KILL_LASTS=1]] LD_PRELOAD=kill_at.so PROGRAM ...
 //
 // FILE has four bytes, the number of calls so far; a program's children count on in it. With KILL_AT=0 it only counts.
-// Calls are counted whose path is relative or lies in KILL_FOLDER, or whose descriptor is of a file or folder in it.
+// Calls are counted whose path is relative or lies in KILL_FOLDER, or whose descriptor is of a file or folder in it. With
+// KILL_ERROR the call does nothing and fails with that errno value, and with KILL_LASTS so do all after it; calls that read
+// count too. With KILL_NO_SWAP the file system can neither swap two names nor refuse to replace one.
 #define _GNU_SOURCE
 #include <dlfcn.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
@@ -20,7 +23,7 @@
 #include <unistd.h>
 
 static int* counter;
-static int kill_at;
+static int kill_at, error, lasts;
 static const char* folder;
 
 __attribute__((constructor)) static void start(void) {
@@ -29,6 +32,8 @@ __attribute__((constructor)) static void start(void) {
   folder = getenv("KILL_FOLDER");
   if (!file || !number || !folder) return;
   kill_at = atoi(number);
+  error = getenv("KILL_ERROR") ? atoi(getenv("KILL_ERROR")) : 0;
+  lasts = getenv("KILL_LASTS") != NULL;
   int (*real)(const char*, int, ...) = (int (*)(const char*, int, ...))dlsym(RTLD_NEXT, "open");
   const int descriptor = real(file, O_RDWR | O_CLOEXEC);
   if (descriptor < 0) return;
@@ -38,11 +43,19 @@ __attribute__((constructor)) static void start(void) {
 }
 
 // Whether this call is the one.
-static int is_due(void) { return counter && __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST) == kill_at; }
-static void end(void) { kill(getpid(), SIGKILL); }
-static void point(void) {
-  if (is_due()) end();
+static int is_due(void) {
+  if (!counter) return 0;
+  const int count = __atomic_add_fetch(counter, 1, __ATOMIC_SEQ_CST);
+  return lasts ? kill_at > 0 && count >= kill_at : count == kill_at;
 }
+// Does not return where the process is to be killed.
+static int end(void) {
+  if (!error) kill(getpid(), SIGKILL);
+  errno = error;
+  return -1;
+}
+#define POINT(concerned) \
+  if ((concerned) && is_due()) return end()
 
 static int concerns(const char* path) {
   return counter && path && (path[0] != '/' || strncmp(path, folder, strlen(folder)) == 0);
@@ -72,7 +85,7 @@ static int concerns_open(int descriptor, int for_writing) {
     va_start(list, flags);                                              \
     const mode_t mode = (flags & O_CREAT) ? va_arg(list, mode_t) : 0;   \
     va_end(list);                                                       \
-    if ((flags & (O_CREAT | O_TRUNC)) && concerns(path)) point();       \
+    POINT((error || (flags & (O_CREAT | O_TRUNC))) && concerns(path));  \
     return real(path, flags, mode);                                     \
   }
 OPEN(open)
@@ -81,7 +94,7 @@ OPEN(open64)
 #define BY_PATH(name)                       \
   int name(const char* path) {              \
     REAL(int, name, const char*);           \
-    if (concerns(path)) point();            \
+    POINT(concerns(path));                  \
     return real(path);                      \
   }
 BY_PATH(unlink)
@@ -90,41 +103,72 @@ BY_PATH(remove)
 
 int mkdir(const char* path, mode_t mode) {
   REAL(int, mkdir, const char*, mode_t);
-  if (concerns(path)) point();
+  POINT(concerns(path));
   return real(path, mode);
 }
 
 int rename(const char* from, const char* to) {
   REAL(int, rename, const char*, const char*);
-  if (concerns(to)) point();
+  POINT(concerns(to));
   return real(from, to);
 }
 
 int renameat2(int from_folder, const char* from, int to_folder, const char* to, unsigned flags) {
   REAL(int, renameat2, int, const char*, int, const char*, unsigned);
-  if (concerns(to)) point();
+  if (flags && getenv("KILL_NO_SWAP")) {
+    errno = EINVAL;
+    return -1;
+  }
+  POINT(concerns(to));
   return real(from_folder, from, to_folder, to, flags);
 }
 
 int unlinkat(int in, const char* path, int flags) {
   REAL(int, unlinkat, int, const char*, int);
-  if (in == AT_FDCWD ? concerns(path) : concerns_open(in, 0)) point();
+  POINT(in == AT_FDCWD ? concerns(path) : concerns_open(in, 0));
   return real(in, path, flags);
 }
 
-#define BY_DESCRIPTOR(name, writing)                        \
-  int name(int descriptor) {                                \
-    REAL(int, name, int);                                   \
-    if (concerns_open(descriptor, writing)) point();        \
-    return real(descriptor);                                \
+int fsync(int descriptor) {
+  REAL(int, fsync, int);
+  POINT(concerns_open(descriptor, 0));
+  return real(descriptor);
+}
+
+// What cannot be closed without an error is closed all the same.
+int close(int descriptor) {
+  REAL(int, close, int);
+  const int due = concerns_open(descriptor, 1) && is_due();
+  if (due && !error) end();
+  const int result = real(descriptor);
+  return due ? end() : result;
+}
+
+int flock(int descriptor, int operation) {
+  REAL(int, flock, int, int);
+  POINT(error && concerns_open(descriptor, 0));
+  return real(descriptor, operation);
+}
+
+ssize_t read(int descriptor, void* data, size_t bytes) {
+  REAL(ssize_t, read, int, void*, size_t);
+  POINT(error && concerns_open(descriptor, 0));
+  return real(descriptor, data, bytes);
+}
+
+#define PREAD(name, type)                                                     \
+  ssize_t name(int descriptor, void* data, size_t bytes, type offset) {       \
+    REAL(ssize_t, name, int, void*, size_t, type);                            \
+    POINT(error && concerns_open(descriptor, 0));                             \
+    return real(descriptor, data, bytes, offset);                             \
   }
-BY_DESCRIPTOR(fsync, 0)
-BY_DESCRIPTOR(close, 1)
+PREAD(pread, off_t)
+PREAD(pread64, off64_t)
 
 #define TRUNCATE(name, type)                                \
   int name(int descriptor, type length) {                   \
     REAL(int, name, int, type);                             \
-    if (concerns_open(descriptor, 1)) point();              \
+    POINT(concerns_open(descriptor, 1));                    \
     return real(descriptor, length);                        \
   }
 TRUNCATE(ftruncate, off_t)
@@ -134,8 +178,8 @@ TRUNCATE(ftruncate64, off64_t)
 ssize_t write(int descriptor, const void* data, size_t bytes) {
   REAL(ssize_t, write, int, const void*, size_t);
   if (concerns_open(descriptor, 1) && is_due()) {
-    (void)!real(descriptor, data, bytes / 2);
-    end();
+    if (!error) (void)!real(descriptor, data, bytes / 2);
+    return end();
   }
   return real(descriptor, data, bytes);
 }
@@ -144,8 +188,8 @@ ssize_t write(int descriptor, const void* data, size_t bytes) {
   ssize_t name(int descriptor, const void* data, size_t bytes, type offset) {       \
     REAL(ssize_t, name, int, const void*, size_t, type);                            \
     if (concerns_open(descriptor, 1) && is_due()) {                                 \
-      (void)!real(descriptor, data, bytes / 2, offset);                             \
-      end();                                                                        \
+      if (!error) (void)!real(descriptor, data, bytes / 2, offset);                 \
+      return end();                                                                 \
     }                                                                               \
     return real(descriptor, data, bytes, offset);                                   \
   }

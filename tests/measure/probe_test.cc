@@ -196,10 +196,25 @@ TEST_F(ProbeTest, RisksAndResidualNormsAreByDefinition) {
       bigram.add(risk);
     }
   });
-  EXPECT_NEAR(result.risk->backcopy, backcopy.value(), kTolerance);
+  EXPECT_NEAR(result.risk->backcopy.value(), backcopy.value(), kTolerance);
   EXPECT_NEAR(result.risk->bigram, bigram.value(), kTolerance);
   EXPECT_NEAR(result.heads[0].residual_norm_sink, sink.value(), kTolerance);
   EXPECT_NEAR(result.heads[0].residual_norm_rest, rest.value(), kTolerance);
+}
+
+// A mean over nothing is no risk of 0.
+TEST_F(ProbeTest, WithoutTriggersThereIsNoBackcopyRisk) {
+  DataConfig without;
+  without.triggers = 0;
+  const auto source = make_source(without, Split::kHeldOut, kContext, kVocab, 3);
+  const ProbeResult result = Prober(model_, *source, 4).run();
+  ASSERT_TRUE(result.risk.has_value());
+  EXPECT_FALSE(result.risk->backcopy.has_value());
+  EXPECT_GT(result.risk->bigram, 0);
+  const Json line = result.lines(5).back();
+  EXPECT_EQ(line.at("kind"), "risk");
+  EXPECT_FALSE(line.contains("backcopy"));
+  EXPECT_TRUE(line.contains("bigram"));
 }
 
 }  // namespace

@@ -2,12 +2,15 @@
 #include <gtest/gtest.h>
 
 #include "base/error.h"
+#include "base/error_text.h"
+#include "model/attention/cores/tiles_options.h"
+#include "model/attention/stages/gate.h"
 #include "model/config.h"
 
 namespace sluice {
 namespace {
 
-AttentionConfig parsed(const char* attention) {
+ModelConfig parsed_model(const char* attention) {
   ModelConfig config;
   Fields fields;
   config.describe(fields);
@@ -15,21 +18,39 @@ AttentionConfig parsed(const char* attention) {
   json["attention"] = Json::parse(attention);
   fields.parse(json, "model");
   config.resolve();
-  return config.attention;
+  return config;
+}
+
+// What one layer has.
+struct Parsed {
+  std::string type;
+  ScoreConfig score;
+  GateConfig gate;
+};
+
+Parsed parsed(const char* attention) {
+  const AttentionConfig config = parsed_model(attention).attention.all;
+  return {config.type, config.options<TilesOptions>().score, config.options<GateOptions>().gate};
+}
+
+std::string refusal(const char* attention) {
+  return user_error_of([&] { parsed_model(attention); });
 }
 
 TEST(AttentionConfig, APresetIsItsParts) {
   for (const AttentionPreset& preset : attention_presets()) {
-    const AttentionConfig config = parsed(("\"" + std::string(preset.name) + "\"").c_str());
+    const Parsed config = parsed(("\"" + std::string(preset.name) + "\"").c_str());
     const Json parts = Json::parse(preset.parts);
     EXPECT_EQ(config.type, preset.name);
-    if (parts.contains("score")) { EXPECT_EQ(config.score.type, parts["score"]["type"]) << preset.name; }
-    EXPECT_EQ(config.gate.present(), parts.contains("gate")) << preset.name;
+    if (parts.contains("score")) {
+      EXPECT_EQ(config.score.type, parts["score"]["type"]) << preset.name;
+    }
+    EXPECT_EQ(config.gate.reads != "none", parts.contains("gate")) << preset.name;
   }
 }
 
 TEST(AttentionConfig, AConstantOfThePresetsScoreCanBeChanged) {
-  const AttentionConfig sigmoid = parsed(R"({"type": "sigmoid", "score": {"bias": -1}})");
+  const Parsed sigmoid = parsed(R"({"type": "sigmoid", "score": {"bias": -1}})");
   EXPECT_EQ(sigmoid.score.type, "sigmoid");
   EXPECT_EQ(sigmoid.score.of<Sigmoid>().bias, -1);
   EXPECT_EQ(parsed(R"({"type": "clipped_softmax", "score": {"alpha": 4}})").score.of<ClippedSoftmax>().alpha, 4);
@@ -38,14 +59,14 @@ TEST(AttentionConfig, AConstantOfThePresetsScoreCanBeChanged) {
 }
 
 TEST(AttentionConfig, AnotherScoreReplacesThePresetsAndKeepsItsGate) {
-  const AttentionConfig config = parsed(R"({"type": "vga", "score": "sigmoid"})");
+  const Parsed config = parsed(R"({"type": "vga", "score": "sigmoid"})");
   EXPECT_EQ(config.score.type, "sigmoid");
   EXPECT_EQ(config.gate.reads, "value");
   EXPECT_EQ(parsed(R"({"type": "clipped_softmax", "score": {"type": "softmax"}})").score.type, "softmax");
 }
 
 TEST(AttentionConfig, ShortcutsReachTheGate) {
-  const AttentionConfig config = parsed(R"({"type": "vga", "site": "source", "gate": {"grain": "element"}})");
+  const Parsed config = parsed(R"({"type": "vga", "site": "source", "gate": {"grain": "element"}})");
   EXPECT_EQ(config.gate.site, "source");
   EXPECT_EQ(config.gate.grain, "element");
   EXPECT_EQ(config.gate.reads, "value");
@@ -61,6 +82,71 @@ TEST(AttentionConfig, NonsenseIsRefused) {
     if (score.kNormalised) EXPECT_NO_THROW(parsed(attention.dump().c_str())) << score.kName;
     else EXPECT_THROW(parsed(attention.dump().c_str()), UserError) << score.kName;
   });
+}
+
+// Configs, checkpoints and exported folders of before stay as they are.
+TEST(AttentionConfig, PartsThatAModelDoesNotHaveLeaveNoTrace) {
+  ModelConfig config = parsed_model(R"("vga")");
+  Fields fields;
+  config.describe(fields);
+  const Json dump = fields.dump()["attention"];
+  EXPECT_EQ(dump.dump(), R"({"type":"vga","score":{"type":"softmax"},"key_bias":false,"key_value_bias":false,)"
+                         R"("gate":{"reads":"value","site":"output","grain":"head","bias":false,"opening":0.5}})");
+}
+
+// ---- a pattern over the layers -------------------------------------------------------------------------------------------
+
+std::vector<std::string> types_of(const ModelConfig& config) {
+  std::vector<std::string> out;
+  for (int64_t layer = 0; layer < config.layers; ++layer) out.push_back(config.attention.of(layer).type);
+  return out;
+}
+
+TEST(AttentionPattern, IsLaidOverTheLayersAgainAndAgain) {
+  const ModelConfig config = parsed_model(R"(["vga", {"type": "softmax", "repeat": 3}, {"key_bias": true}])");
+  const std::vector<std::string> once = {"vga", "softmax", "softmax", "softmax", "custom"};
+  std::vector<std::string> want;
+  for (size_t layer = 0; layer < 12; ++layer) want.push_back(once[layer % 5]);
+  EXPECT_EQ(types_of(config), want);
+  EXPECT_EQ(config.attention.name(), "vga, softmax*3, custom");
+  EXPECT_TRUE(config.attention.of(4).options<TilesOptions>().key_bias);
+}
+
+TEST(AttentionPattern, IsDumpedResolvedAndReadsBack) {
+  ModelConfig config =
+      parsed_model(R"(["vga", {"site": "source", "reads": "hidden", "repeat": 2, "score": "sigmoid"}])");
+  Fields fields;
+  config.describe(fields);
+  const Json dump = fields.dump()["attention"];
+  ASSERT_TRUE(dump.is_array());
+  EXPECT_EQ(dump[0]["repeat"], 1);
+  EXPECT_EQ(dump[0]["gate"]["reads"], "value");
+  EXPECT_EQ(dump[1]["gate"]["site"], "source");
+  EXPECT_EQ(dump[1]["score"]["type"], "sigmoid");
+  ModelConfig again = parsed_model(dump.dump().c_str());
+  Fields fields_again;
+  again.describe(fields_again);
+  EXPECT_EQ(fields_again.dump()["attention"].dump(), dump.dump());
+}
+
+TEST(AttentionPattern, OfOneElementIsThatOfAllLayers) {
+  EXPECT_EQ(types_of(parsed_model(R"(["vga"])")), std::vector<std::string>(12, "vga"));
+}
+
+TEST(AttentionPattern, NonsenseIsRefusedWithItsPlace) {
+  expect_contains(refusal(R"([])"), {"model.attention is a list of 0 elements"});
+  expect_contains(refusal(R"(["vga", "vgaa"])"), {"model.attention[1]", "\"vgaa\"", "did you mean \"vga\"?"});
+  expect_contains(refusal(R"(["vga", {"type": "softmax", "site": "source"}])"),
+                  {"model.attention[1].gate.site applies only"});
+  expect_contains(refusal(R"([{"type": "vga", "repeats": 2}])"),
+                  {"unknown config key model.attention[0].repeats", "did you mean model.attention[0].repeat?"});
+  expect_contains(refusal(R"([{"repeat": 0}])"), {"model.attention[0].repeat is 0"});
+  expect_contains(refusal(R"(["vga", 3])"), {"model.attention[1] must be an object, got 3"});
+  expect_contains(refusal(R"({"type": "vga", "repeat": 2})"), {"unknown config key model.attention.repeat"});
+  expect_contains(refusal(R"(["relu", {"key_bias": true, "score": "relu"}])"),
+                  {"model.attention[1].key_bias does nothing"});
+  expect_contains(refusal(R"([{"type": "vga", "repeat": 12}, "softmax"])"),
+                  {"model.attention[1] would begin at layer 12, but model.layers = 12 are taken"});
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 
 #include "base/config/json_text.h"
 #include "base/source_folder.h"
+#include "model/attention/score_config.h"
 #include "model/golden_random.h"
 #include "model/parity.h"
 #include "runs/safetensors.h"

@@ -1,154 +1,21 @@
-// Whole models in f64: the gradient of every parameter against finite differences of the loss, for every preset, every
-// combination of gate parts and the model's other choices; and micro-batches against one batch.
-//
-// As in attention_gradient_test.cc, differences are taken along a random direction over a whole parameter, which no
-// wrong element escapes. ReLUs and clips have kinks that a step may cross: where the difference disagrees it is taken
-// again with a smaller step, which is rarer to cross and no help to a wrong gradient.
-#include <gtest/gtest.h>
+// Gradients of whole models (gradient_check.h) for every preset, every combination of gate parts and the model's other
+// choices.
+#include "model/gradient_check.h"
 
-#include "base/philox.h"
-#include "model/parity.h"
+#include "model/attention/cores/tiles_options.h"
 
 namespace sluice {
 namespace {
 
-using namespace parity;
-
-constexpr int64_t kBatch = 2, kVocab = 11;
-
-struct GradientCase {
-  std::string name;
-  Json changes;  // of the model
-};
-
-ModelConfig small_model(const Json& changes) {
-  Json json = {{"vocab_size", kVocab},  {"context", 3},       {"layers", 2},      {"heads", 2},
-               {"width", 12},           {"mlp_width", 16},    {"mlp", "gelu"},    {"bias", true},
-               {"position", "learned"}, {"tied_head", false}, {"init", "pytorch"}};
-  json.update(changes);
-  return model_config(json);
-}
-
-double random_in(double bound, uint64_t stream, uint64_t i) {
-  return bound * (2 * double(uniform24(philox(17, stream, i).word[0])) - 1);
-}
-
-// What starts at 0 or 1 (gains, biases, sink logits) is moved away from there.
-Transformer scattered_model(Backend& backend, const ModelConfig& config, DType act) {
-  Transformer model(backend, config, {.act = act, .max_batch = kBatch});
-  model.initialise(5);
-  uint64_t stream = 100;
-  for (const ParamSpec& spec : model.params().specs()) {
-    Values values = parameter(model, spec.name);
-    for (size_t i = 0; i < values.size(); ++i) values[i] += random_in(0.3, stream, i);
-    assign(model.params().value(named(model, spec.name)), values);
-    ++stream;
-  }
-  model.params().refresh_compute_copy(backend);
-  return model;
-}
-
-std::vector<int32_t> random_tokens(uint64_t stream, int64_t count) {
-  std::vector<int32_t> out(static_cast<size_t>(count));
-  for (size_t i = 0; i < out.size(); ++i) out[i] = int32_t(philox(3, stream, i).word[0] % kVocab);
-  return out;
-}
-
-// A model, a batch of [kBatch, T] and the gradients of the losses' sum.
-class GradientCheck {
- public:
-  // `document_starts` [kBatch, T], or empty.
-  GradientCheck(Backend& backend, const ModelConfig& config, int64_t T, std::vector<int32_t> document_starts = {})
-      : T_(T),
-        document_starts_(std::move(document_starts)),
-        tokens_(random_tokens(0, kBatch * T)),
-        targets_(random_tokens(1, kBatch * T)),
-        model_(scattered_model(backend, config, DType::kF64)) {
-    loss_ = model_.forward_backward({tokens_.data(), targets_.data(), kBatch, T_, starts(0)}, 1, false);
-  }
-
-  void run() {
-    EXPECT_EQ(loss(), loss_) << "loss() and forward_backward()";
-    check_micro_batches();
-    uint64_t stream = 300;
-    for (const ParamSpec& spec : model_.params().specs()) check_parameter(spec.name, stream++);
-  }
-
- private:
-  const int32_t* starts(int64_t b) const { return document_starts_.empty() ? nullptr : &document_starts_[size_t(b * T_)]; }
-  double loss() { return model_.loss({tokens_.data(), targets_.data(), kBatch, T_, starts(0)}); }
-
-  double difference(const Tensor& value, const Values& here, const Values& direction, double step) {
-    const auto loss_at = [&](double by) {
-      Values moved = here;
-      for (size_t i = 0; i < here.size(); ++i) moved[i] += by * direction[i];
-      assign(value, moved);
-      return loss();
-    };
-    const double above = loss_at(step), below = loss_at(-step);
-    assign(value, here);
-    return (above - below) / (2 * step);
-  }
-
-  void check_parameter(const std::string& name, uint64_t stream) {
-    const Tensor value = model_.params().value(named(model_, name));
-    const Values here = values_of(value), slope = gradient(model_, name);
-    Values direction(slope.size()), products(slope.size());
-    double expected = 0;
-    for (size_t i = 0; i < slope.size(); ++i) {
-      const double r = random_in(0.5, stream, i);
-      direction[i] = r + std::copysign(0.5, r);  // no element is left out
-      products[i] = slope[i] * direction[i];
-      expected += products[i];
-    }
-    for (const double step : {1e-5, 2e-6, 4e-7}) {
-      // Truncation and rounding of the slope, then of the loss over the step.
-      const double bound = 1e-6 * norm_of(products) + 4e-16 * double(kBatch * T_) / step;
-      const double found = difference(value, here, direction, step);
-      if (std::fabs(found - expected) <= bound) return;
-      if (step < 1e-6)
-        ADD_FAILURE() << name << ": the gradient says " << expected << ", the losses " << found << ", bound " << bound;
-    }
-  }
-
-  // Sequence by sequence, added up, as gradient accumulation does.
-  void check_micro_batches() {
-    std::vector<Values> whole;
-    for (const ParamSpec& spec : model_.params().specs()) whole.push_back(gradient(model_, spec.name));
-    double sum = 0;
-    for (int64_t b = 0; b < kBatch; ++b)
-      sum += model_.forward_backward({&tokens_[size_t(b * T_)], &targets_[size_t(b * T_)], 1, T_, starts(b)}, 1, b > 0);
-    EXPECT_NEAR(sum, loss_, 1e-12 * loss_);
-    size_t i = 0;
-    for (const ParamSpec& spec : model_.params().specs()) {
-      const Values parts = gradient(model_, spec.name);
-      Values difference = parts;
-      for (size_t j = 0; j < parts.size(); ++j) difference[j] -= whole[i][j];
-      EXPECT_LE(norm_of(difference), 1e-12 * (norm_of(whole[i]) + 1)) << spec.name;
-      ++i;
-    }
-  }
-
-  int64_t T_;
-  std::vector<int32_t> document_starts_, tokens_, targets_;
-  Transformer model_;
-  double loss_;
-};
-
-void check_model(const Json& changes, int64_t T = 0) {
-  SCOPED_TRACE(changes.dump() + (T ? fmt::format(", {} tokens", T) : ""));
-  const auto backend = make_cpu_backend();
-  const ModelConfig config = small_model(changes);
-  GradientCheck(*backend, config, T ? T : config.context).run();
-}
+using namespace parity::gradients;
 
 // ---- every preset ------------------------------------------------------------------------------------------------
 
 TEST(ModelGradient, EveryPreset) {
   for (const AttentionPreset& preset : attention_presets()) {
-    for (const int64_t context : {1, 3}) check_model({{"attention", preset.name}, {"context", context}});
-    check_model({{"attention", preset.name}, {"kv_heads", 1}, {"mlp", "relu"}, {"bias", false}});
-    check_model({{"attention", preset.name},
+    for (const int64_t context : {1, 3}) check_gradients({{"attention", preset.name}, {"context", context}});
+    check_gradients({{"attention", preset.name}, {"kv_heads", 1}, {"mlp", "relu"}, {"bias", false}});
+    check_gradients({{"attention", preset.name},
                  {"kv_heads", 1},
                  {"norm", "rmsnorm"},
                  {"position", "rope"},
@@ -161,7 +28,7 @@ TEST(ModelGradient, EveryPreset) {
 // More than one tile of queries and keys; the smallest model, for speed.
 TEST(ModelGradient, EveryPresetOverMoreThanATile) {
   for (const AttentionPreset& preset : attention_presets())
-    check_model({{"attention", preset.name}, {"context", 65}, {"layers", 1}, {"width", 8}, {"mlp_width", 8}});
+    check_gradients({{"attention", preset.name}, {"context", 65}, {"layers", 1}, {"width", 8}, {"mlp_width", 8}});
 }
 
 // ---- every gate --------------------------------------------------------------------------------------------------
@@ -172,7 +39,7 @@ TEST(ModelGradient, EveryGate) {
     for (const char* site : {"source", "output"})
       for (const char* grain : {"head", "element"}) {
         const bool shared = std::string(reads) != "hidden_head" || std::string(site) != "source";  // needs own values
-        check_model(
+        check_gradients(
             {{"attention", {{"gate", {{"reads", reads}, {"site", site}, {"grain", grain}, {"bias", which % 2 == 0}}}}},
              {"kv_heads", shared && which % 3 > 0 ? 1 : 2}});
         ++which;
@@ -182,7 +49,7 @@ TEST(ModelGradient, EveryGate) {
 // Every score function under a gate at the source, with a bias slot and shared values: all of attention at once.
 TEST(ModelGradient, EveryScoreWithEveryPart) {
   for (const std::string& score : score_names())
-    check_model(
+    check_gradients(
         {{"attention", {{"type", "vga"}, {"site", "source"}, {"score", {{"type", score}}}, {"key_value_bias", true}}},
          {"kv_heads", 1},
          {"context", 5}});
@@ -194,7 +61,7 @@ TEST(ModelGradient, TheModelsChoices) {
   for (const int heads : {1, 2})
     for (const char* position : {"learned", "rope", "none"})
       for (const bool tied : {false, true})
-        check_model({{"heads", heads},
+        check_gradients({{"heads", heads},
                      {"position", position},
                      {"tied_head", tied},
                      {"bias", heads == 1},
@@ -206,21 +73,21 @@ TEST(ModelGradient, TheModelsChoices) {
 TEST(ModelGradient, EveryMlpAndNorm) {
   for (const char* mlp : {"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"})
     for (const char* norm : {"layernorm", "rmsnorm"})
-      check_model({{"mlp", mlp}, {"norm", norm}, {"qk_norm", norm[0] == 'l'}});
+      check_gradients({{"mlp", mlp}, {"norm", norm}, {"qk_norm", norm[0] == 'l'}});
 }
 
 // What only published families have: see docs/transformers.md.
 TEST(ModelGradient, PartsOfPublishedFamilies) {
   const Json llama3 = {{"type", "llama3"}, {"factor", 4.0}, {"low_freq_factor", 0.2}, {"high_freq_factor", 0.8}, {"original_context", 4}};
   for (const char* attention : {"softmax", "vga", "key_value_bias"}) {
-    check_model({{"head_size", 10}, {"kv_heads", 1}, {"position", "rope"}, {"rope_theta", 10.0}, {"rope_scaling", llama3},
+    check_gradients({{"head_size", 10}, {"kv_heads", 1}, {"position", "rope"}, {"rope_theta", 10.0}, {"rope_scaling", llama3},
                  {"qk_norm", true}, {"attention", attention}});
-    check_model({{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"attention", attention}});
-    check_model({{"parallel_residual", true}, {"norm", "rmsnorm"}, {"mlp", "swiglu"}, {"tied_head", true}, {"attention", attention}});
+    check_gradients({{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"attention", attention}});
+    check_gradients({{"parallel_residual", true}, {"norm", "rmsnorm"}, {"mlp", "swiglu"}, {"tied_head", true}, {"attention", attention}});
   }
   for (const bool bias : {false, true})
     for (const char* attention_bias : {"none", "qkv", "all"})
-      check_model({{"bias", bias}, {"attention_bias", attention_bias}});
+      check_gradients({{"bias", bias}, {"attention_bias", attention_bias}});
 }
 
 TEST(ModelGradient, PackedDocuments) {
@@ -233,7 +100,7 @@ TEST(ModelGradient, PackedDocuments) {
 }
 
 // Positions beyond the sequence get a gradient of zero.
-TEST(ModelGradient, ASequenceShorterThanTheContext) { check_model({{"context", 9}}, 4); }
+TEST(ModelGradient, ASequenceShorterThanTheContext) { check_gradients({{"context", 9}}, 4); }
 
 }  // namespace
 }  // namespace sluice

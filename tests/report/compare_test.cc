@@ -176,6 +176,33 @@ TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {
   EXPECT_EQ(cell(table, 3, "sink", "attention"), "0.20 ± 0.14");
 }
 
+// A second run of one seed says nothing about seeds.
+TEST(Compare, RunsOfOneSeedAreNotTwoSeeds) {
+  RunBuilder build;
+  const std::string first = build.add("a", 1, 0.1), again = build.add("again", 1, 0.1), other = build.add("b", 2, 0.3);
+  const Comparison two = compare_paths({first, again});
+  EXPECT_EQ(two.groups.size(), 2u);
+  EXPECT_EQ(make_table(two).rows.size(), 2u) << "no mean";
+  const Comparison three = compare_paths({first, again, other});
+  ASSERT_EQ(three.groups.size(), 2u);
+  EXPECT_EQ(three.groups[0].members, (std::vector<size_t>{0, 2}));
+  EXPECT_EQ(three.groups[1].members, (std::vector<size_t>{1}));
+  const ComparisonTable table = make_table(three);
+  EXPECT_TRUE(table.rows.back().is_mean && table.rows.back().label.ends_with(", 2 seeds")) << table.rows.back().label;
+}
+
+TEST(Compare, ARunWithoutMetricsHasNoLastStep) {
+  RunBuilder build;
+  const Comparison comparison = compare_paths({build.add("a", 1, 0.1), build.write("b", "config.json", R"({"name":"b","seed":2})")});
+  for (const std::string& warning : comparison.warnings) EXPECT_EQ(warning.find("-1"), std::string::npos) << warning;
+  EXPECT_TRUE(std::none_of(comparison.warnings.begin(), comparison.warnings.end(), [](const std::string& warning) {
+    return warning.find("end at different steps") != std::string::npos;
+  }));
+  const Json json = to_json(comparison);
+  EXPECT_EQ(json["runs"][0]["last_step"], 20);
+  EXPECT_TRUE(json["runs"][1]["last_step"].is_null());
+}
+
 TEST(Compare, DoesNotGroupOtherDifferencesOrUnknownConfigs) {
   RunBuilder build;
   const std::string no_config = "{\"kind\":\"train\",\"step\":1,\"loss\":2}\n";
@@ -194,6 +221,16 @@ TEST(Compare, TellsRunsOfOneNameApart) {
   EXPECT_EQ(comparison.rows[0].label, "vga seed 1");
   EXPECT_EQ(comparison.rows[1].label, "vga seed 2 (" + second + ")");
   EXPECT_EQ(comparison.rows[2].label, "vga seed 2 (" + third + ")");
+}
+
+// Of layers that differ every gate counts.
+TEST(Compare, KnowsTheSitesOfAPattern) {
+  RunBuilder build;
+  const std::string plain = build.add("vga", 1, 0.1, kOutputGate), mixed = build.add("mixed", 1, 0.1, kOutputGate);
+  build.write("mixed", "config.json", R"({"name": "mixed", "seed": 1, "model": {"context": 4, "attention": [
+      {"repeat": 1, "gate": {"reads": "value", "site": "output"}}, {"repeat": 2, "gate": {"reads": "none"}},
+      {"repeat": 1, "gate": {"reads": "hidden", "site": "source"}}]}, "data": {"type": "bigram_backcopy"}})");
+  EXPECT_EQ(count_warnings(compare_paths({mixed, plain}), "gate.site output and source (mixed); output (vga)"), 1u);
 }
 
 TEST(Compare, WarnsOnceOfGatesAtDifferentSites) {

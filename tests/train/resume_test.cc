@@ -166,14 +166,46 @@ TEST_F(Resume, AForkWithoutItsFirstCheckpointBeginsThereAgain) {
   ASSERT_EQ(runs_.train("whole", {}, runs_.path("first")), 0);
   ASSERT_EQ(runs_.train("killed", {}, runs_.path("first")), 0);
   EXPECT_EQ(runs_.json("killed", "origin.json")["checkpoint"], runs_.checkpoint("first", 7));
-  fs::remove_all(runs_.path("killed/checkpoints"));
+  const auto lose_what_comes_later = [&] {
+    fs::remove_all(runs_.path("killed/checkpoints"));
+    fs::remove(runs_.path("killed/info.json"));
+  };
+  lose_what_comes_later();
   ASSERT_EQ(runs_.train("killed", {}), 0);
   expect_equal("whole", "killed");
   ASSERT_EQ(runs_.train("killed", {}, runs_.path("first")), 0) << "the same command goes on";
-  fs::remove_all(runs_.path("killed/checkpoints"));
+  lose_what_comes_later();
   fs::remove_all(runs_.path("first"));
   const std::string message = message_of<UserError>([&] { runs_.train("killed", {}); });
   EXPECT_NE(message.find("was begun from"), std::string::npos) << message;
+}
+
+TEST_F(Resume, AForkPastItsEndIsRefused) {
+  ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
+  for (const char* steps : {"train.steps=7", "train.steps=5"}) {
+    const std::string message = message_of<UserError>([&] { runs_.train("second", {steps}, runs_.path("first")); });
+    EXPECT_NE(message.find("is of step 7, and train.steps is"), std::string::npos) << message;
+    EXPECT_FALSE(fs::exists(runs_.path("second/metrics.jsonl")) || fs::exists(runs_.path("second/attention")));
+  }
+  EXPECT_EQ(runs_.train("second", {"train.steps=8"}, runs_.path("first")), 0);
+}
+
+// Their disk may not be mounted: to start over would drop the metrics.
+TEST_F(Resume, CheckpointsThatAreGoneAreNoReasonToStartOver) {
+  ASSERT_EQ(runs_.train("a", {}), 0);
+  const std::string metrics = runs_.file("a", "metrics.jsonl");
+  const auto message = [&](const char* resume) { return message_of<UserError>([&] { runs_.train("a", {}, resume); }); };
+  fs::rename(runs_.path("a/checkpoints"), runs_.path("elsewhere"));
+  EXPECT_NE(message("auto").find("has the results of 12 steps, but no checkpoint of them any more"), std::string::npos);
+  fs::create_directory_symlink(runs_.path("missing"), runs_.path("a/checkpoints"));
+  EXPECT_NE(message("auto").find("a/checkpoints is a link to " + runs_.path("missing") + ", where nothing is now"), std::string::npos);
+  EXPECT_EQ(runs_.file("a", "metrics.jsonl"), metrics);
+  fs::rename(runs_.path("elsewhere"), runs_.path("missing"));
+  EXPECT_EQ(runs_.train("a", {}), 0) << "mounted again";
+  fs::rename(runs_.path("missing"), runs_.path("elsewhere"));
+  EXPECT_EQ(runs_.train("a", {}, "never"), 0);
+  EXPECT_TRUE(fs::is_symlink(runs_.path("a/old1/checkpoints"))) << "the link is moved too";
+  EXPECT_EQ(runs_.file("a/old1", "metrics.jsonl"), metrics);
 }
 
 TEST_F(Resume, AForkMayBeginWithAFreshOptimizer) {

@@ -18,6 +18,8 @@ namespace {
 
 using Kind = Field::Kind;
 
+constexpr size_t kMostElements = 1000;  // of a list in the place of an object: as many as there are layers
+
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 
 std::string quoted_list(const std::vector<std::string>& words) {
@@ -63,6 +65,8 @@ bool has_kind(const Json& value, Kind kind) {
 }
 
 void check_kind(const Json& value, Kind kind, const std::string& path) {
+  if (kind == Kind::kInteger && value.is_number_float() && std::abs(value.get<double>()) > 0x1p53)
+    throw UserError("{} is {}, which does not fit in a 64-bit integer", path, value.dump());
   if (!has_kind(value, kind)) throw UserError("{} must be {}, got {}", path, expected(kind), shown(value));
 }
 
@@ -86,11 +90,26 @@ void check_limits(const Field& field, const Json& value, const std::string& path
   if (!low_ok || !high_ok) throw UserError("{} is {}, but must be {}", path, value.dump(), limits(field));
 }
 
+std::string lower(std::string word) {
+  for (char& c : word) c = c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
+  return word;
+}
+
+// What other programs call a choice, else one that is spelt nearly so.
+std::string meant(const std::string& word, const std::vector<std::string>& choices) {
+  constexpr std::pair<const char*, const char*> kOtherWords[] = {
+      {"gpu", "cuda"}, {"nvidia", "cuda"}, {"float32", "fp32"}, {"float", "fp32"}, {"bfloat16", "bf16"}};
+  for (const auto& [other, ours] : kOtherWords) {
+    if (lower(word) == other && std::count(choices.begin(), choices.end(), ours) > 0) return ours;
+  }
+  return nearest(word, choices);
+}
+
 void check_choice(const Field& field, const Json& value, const std::string& path) {
   const auto& word = value.get_ref<const std::string&>();
   if (scan_utf8(word).valid != word.size()) throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
   if (field.choices.empty() || std::count(field.choices.begin(), field.choices.end(), word) > 0) return;
-  const std::string near = nearest(word, field.choices);
+  const std::string near = meant(word, field.choices);
   throw UserError("{} is \"{}\", but must be one of {}{}", path, excerpt(word, kMostQuoted), quoted_list(field.choices),
                   near.empty() ? "" : fmt::format("; did you mean \"{}\"?", near));
 }
@@ -136,11 +155,6 @@ size_t edit_distance(const std::string& a, const std::string& b) {
     before = std::exchange(last, row);
   }
   return last[b.size()];
-}
-
-std::string lower(std::string word) {
-  for (char& c : word) c = c >= 'A' && c <= 'Z' ? char(c - 'A' + 'a') : c;
-  return word;
 }
 
 }  // namespace
@@ -318,11 +332,15 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
     throw UserError("{} applies only when {}{} is {}, but it is {}", path, group, field.when_key,
                     any_of_text(field.when_values), find(field.when_key)->get().dump());
   }
-  if (field.kind == Kind::kGroup) return field.group->parse(value, path);
-  if (field.kind == Kind::kGroupList) {
-    check_kind(value, field.kind, path);
+  const bool list = field.parse_list && (value.is_array() || field.kind == Kind::kGroupList);
+  if (list) {
+    check_kind(value, Kind::kGroupList, path);
+    if (field.element && (value.empty() || value.size() > kMostElements))
+      throw UserError("{} is a list of {} elements: give one object, or a list of 1 to {}", path, value.size(), kMostElements);
     return field.parse_list(value, path);
   }
+  if (field.element) field.parse_list(Json::array(), path);
+  if (field.kind == Kind::kGroup) return field.group->parse(value, path);
   check_value(field, value, path);
   field.set(value);
 }
@@ -363,7 +381,9 @@ std::string Fields::find_below(const std::string& name) const {
 Json Fields::dump() const {
   Json json = Json::object();
   for (const auto& field : fields_) {
-    if (applies(*field)) json[field->name] = field->get();
+    if (!applies(*field)) continue;
+    Json value = field->get();
+    if (field->written_as_default || value != field->default_value) json[field->name] = std::move(value);
   }
   return json;
 }

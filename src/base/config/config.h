@@ -40,7 +40,10 @@ struct Field {
   std::function<void(const Json&)> set;     // the value's type has been checked
   std::function<Json()> get;
   std::shared_ptr<Fields> group;            // kGroup; of kGroupList those of an element, with its default values
-  std::function<void(const Json&, const std::string& path)> parse_list;  // kGroupList only
+  // kGroupList, and kGroup where a list of such objects may stand in its place.
+  std::function<void(const Json&, const std::string& path)> parse_list;
+  std::shared_ptr<Fields> element;          // kGroup with parse_list: an element's fields
+  bool written_as_default = true;           // whether a dump has it also where it is the default
 
   Field& range(double low, double high);    // low <= value <= high; either may be infinite
   Field& above(double low);                 // low < value
@@ -48,10 +51,13 @@ struct Field {
   Field& one_of(std::vector<std::string> values);
   Field& exactly(size_t elements);          // the length of a list
   Field& when(std::string key, std::vector<std::string> values);
+  Field& not_written_as_default() { return written_as_default = false, *this; }
 };
 
 class Fields {
  public:
+  using Expand = std::function<Json(const Json&, const std::string& path)>;
+
   Field& add(std::string name, int64_t& value, std::string help);
   Field& add(std::string name, uint64_t& value, std::string help);
   Field& add(std::string name, double& value, std::string help);
@@ -65,8 +71,7 @@ class Fields {
   // {"type": string}) with no keys but fields, declared shortcuts and "type". Its result must expand to itself, so
   // that a dump can be read again.
   template <class Config>
-  Field& add_group(std::string name, Config& config, std::string help,
-                   std::function<Json(const Json&, const std::string& path)> expand = nullptr) {
+  Field& add_group(std::string name, Config& config, std::string help, Expand expand = nullptr) {
     auto inner = std::make_shared<Fields>();
     config.describe(*inner);
     inner->expand_ = std::move(expand);
@@ -76,27 +81,19 @@ class Fields {
   // A list of objects, each with the fields of Config. Where a file names the list it replaces it whole.
   template <class Config>
   Field& add_list(std::string name, std::vector<Config>& configs, std::string help) {
-    auto element = std::make_shared<std::pair<Config, Fields>>();
-    element->first.describe(element->second);
-    const auto parse = [&configs](const Json& list, const std::string& path) {
-      std::vector<Config> read(list.size());
-      for (size_t i = 0; i < read.size(); ++i) {
-        Fields fields;
-        read[i].describe(fields);
-        fields.parse(list[i], path + "[" + std::to_string(i) + "]");
-      }
-      configs = std::move(read);
-    };
-    const auto dump = [&configs] {
-      Json list = Json::array();
-      for (Config& config : configs) {
-        Fields fields;
-        config.describe(fields);
-        list.push_back(fields.dump());
-      }
-      return list;
-    };
-    return push_list(std::move(name), std::move(help), {element, &element->second}, parse, dump);
+    return push_list(std::move(name), std::move(help), element_fields<Config>(nullptr), parse_into(configs, nullptr),
+                     dump_of(configs));
+  }
+
+  // A nested object as in add_group; or a list of such objects, each with the fields of Element, which has those of Config
+  // and more. One of the two is written, and the other then is as it was made.
+  template <class Config, class Element>
+  Field& add_group_or_list(std::string name, Config& config, std::vector<Element>& configs, std::string help, Expand expand) {
+    Field& field = add_group(std::move(name), config, std::move(help), expand);
+    field.element = element_fields<Element>(expand);
+    field.parse_list = parse_into(configs, expand);
+    field.get = [&configs, one = field.get, list = dump_of(configs)] { return configs.empty() ? one() : list(); };
+    return field;
   }
 
   // Reads `json` into the bound members; one that is not named keeps its value. `path` names the place in messages
@@ -115,10 +112,44 @@ class Fields {
   void add_shortcut(std::string name, Json schema, std::string help);
 
  private:
+  // An element's fields, bound to one with the default values.
+  template <class Config>
+  static std::shared_ptr<Fields> element_fields(Expand expand) {
+    auto element = std::make_shared<std::pair<Config, Fields>>();
+    element->first.describe(element->second);
+    element->second.expand_ = std::move(expand);
+    return {element, &element->second};
+  }
+  template <class Config>
+  static std::function<void(const Json&, const std::string&)> parse_into(std::vector<Config>& configs, Expand expand) {
+    return [&configs, expand](const Json& list, const std::string& path) {
+      std::vector<Config> read(list.size());
+      for (size_t i = 0; i < read.size(); ++i) {
+        Fields fields;
+        read[i].describe(fields);
+        fields.expand_ = expand;
+        fields.parse(list[i], path + "[" + std::to_string(i) + "]");
+      }
+      configs = std::move(read);
+    };
+  }
+  template <class Config>
+  static std::function<Json()> dump_of(std::vector<Config>& configs) {
+    return [&configs] {
+      Json list = Json::array();
+      for (Config& config : configs) {
+        Fields fields;
+        config.describe(fields);
+        list.push_back(fields.dump());
+      }
+      return list;
+    };
+  }
   Field& push(Field field);
   Field& push_group(std::string name, std::string help, std::shared_ptr<Fields> inner);
   Field& push_list(std::string name, std::string help, std::shared_ptr<Fields> element,
                    std::function<void(const Json&, const std::string&)> parse, std::function<Json()> dump);
+  std::string more_keys(const Fields& group, const std::string& path) const;
   bool applies(const Field& field) const;
   const Json* shortcut_schema(const std::string& name) const;
   void check_keys(const Json& json, const std::string& path, bool expanded) const;
@@ -134,7 +165,7 @@ class Fields {
     Json schema;
   };
   std::vector<Shortcut> shortcuts_;
-  std::function<Json(const Json&, const std::string&)> expand_;
+  Expand expand_;
 };
 
 // The candidate with the smallest edit distance to `word`; empty if none is near.

@@ -1,8 +1,10 @@
-// See config_layers.h.
+// Layers laid over each other key by key; a key without use is told with both places (config_layers.h).
 #include "base/config/config_layers.h"
 
 #include <algorithm>
 #include <cctype>
+#include <cmath>
+#include <cstdlib>
 #include <limits>
 #include <set>
 #include <utility>
@@ -72,16 +74,27 @@ Assignment parsed(const std::string& text) {
   return {key, text.substr(equals + 1)};
 }
 
+// A number beyond a double, such as 1e400.
+bool is_too_large(const std::string& text) {
+  const size_t sign = text.starts_with('-') ? 1 : 0;
+  if (text.size() == sign || text[sign] < '0' || text[sign] > '9') return false;
+  char* end = nullptr;
+  return std::isinf(std::strtod(text.c_str(), &end)) && *end == '\0';
+}
+
 // What looks like the start of JSON must be JSON; anything else may be a plain word.
-Json override_value(const Field* field, const std::string& text, const std::string& place) {
+Json override_value(const Field* field, const std::string& key, const std::string& text, const std::string& place) {
   const bool quoted = !text.empty() && text[0] == '"';
   const bool takes_back = text == "null" && field && !field->choices.empty();  // no choice is called so
   if (field && field->kind == Field::Kind::kString && !quoted && !takes_back) return text;
   try {
     return parse_json(text, place);
-  } catch (const UserError&) {
-    if (quoted || (!text.empty() && (text[0] == '{' || text[0] == '['))) throw;
-    return text;
+  } catch (const JsonError& error) {
+    if (is_too_large(text)) throw UserError("{}: {}", place, error.why());
+    if (!quoted && (text.empty() || (text[0] != '{' && text[0] != '['))) return text;
+    const std::string line = error.line() > 1 ? fmt::format("line {}, ", error.line()) : "";
+    throw UserError("--set {}: the value \"{}\" is not valid JSON at {}character {}: {}", key, excerpt(text, kMostQuoted), line,
+                    error.column(), error.why());
   }
 }
 
@@ -103,7 +116,7 @@ void ConfigLayers::add_overrides(const std::vector<std::string>& assignments) {
   for (const std::string& text : assignments) {
     const Assignment one = parsed(text);
     const std::string place = "--set " + text;
-    Json value = override_value(fields_.find_path(one.key), one.value, place);
+    Json value = override_value(fields_.find_path(one.key), one.key, one.value, place);
     const bool shorthand = value.is_string() && is_typed_group(one.key);
     const std::string root = shorthand ? join(one.key, "type") : one.key;
     each_leaf(value, root, [&](const std::string& key, const Json& leaf) {
@@ -135,6 +148,12 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
     const auto string_place = places_.extract(path);
     config = Json{{"type", config}};
     if (string_place) places_[join(path, "type")] = string_place.mapped();
+  }
+  if (config.is_array() && takes_list(path) && type_in(top).empty()) {
+    if (top.empty()) return;
+    const std::string* there = place_of(path);
+    throw UserError("{} is a list ({}), and {} ({}) does not say of which in it: give the whole list, or a type in its place",
+                    path, there ? *there : "its default", join(path, top.begin().key()), place);
   }
   if (!config.is_object()) {
     forget(path);
@@ -170,6 +189,11 @@ void ConfigLayers::forget(const std::string& path) {
 bool ConfigLayers::is_typed_group(const std::string& path) const {
   const Field* field = fields_.find_path(path);
   return field && field->kind == Field::Kind::kGroup && field->group->accepts_string();
+}
+
+bool ConfigLayers::takes_list(const std::string& path) const {
+  const Field* field = fields_.find_path(path);
+  return field && field->element;
 }
 
 // ---- another type ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 // A config put together from layers: the files of a "base" chain, what a sweep changes, and --set on top.
 //
 // Objects merge key by key, anything else is replaced; null takes a key back, as in JSON Merge Patch (RFC 7396). A bare
-// string for a group with a "type" is short for {"type": string}. Where a layer names another type than the layers below
+// string for a group with a "type" is short for {"type": string}; a list in a group's place is one value. Where a layer names another type than the layers below
 // it, their keys stay if the new type has them. What cannot stay is an error that names both places, never dropped; only
 // keys that say what the old type says by itself go with it.
 #pragma once
@@ -50,6 +50,7 @@ class ConfigLayers {
   void replace(Json& config, const Json& top, const std::string& path, const std::string& place);
   void forget(const std::string& path);
   bool is_typed_group(const std::string& path) const;
+  bool takes_list(const std::string& path) const;  // where an object may stand
   void change_type(Json& config, const std::string& type, const std::string& path, const std::string& place);
   void check_may_stay(const Change& change, const Values& alone, const Values& kept) const;
   bool selects(const std::string& key) const;

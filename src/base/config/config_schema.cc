@@ -73,6 +73,16 @@ Json condition_values(const Field& field, const Field& sibling) {
   return values;
 }
 
+// What `one` allows, or a list of `element`.
+Json or_list(Json one, Json element) {
+  Json list{{"type", "array"}, {"items", std::move(element)}, {"minItems", 1}, {"maxItems", 1000}};
+  if (one.contains("anyOf")) {
+    one["anyOf"].push_back(std::move(list));
+    return one;
+  }
+  return {{"anyOf", {std::move(one), std::move(list)}}};
+}
+
 std::string escaped(std::string text) {
   for (size_t at = 0; (at = text.find('|', at)) != std::string::npos; at += 2) text.insert(at, "\\");
   return text;
@@ -122,7 +132,7 @@ std::string field_row(const Field& field, const std::string& path) {
   }
   if (field.group) {
     help += fmt::format("; see `{}` below", path);
-    return row(field.name, type_name(field.kind), "", "", help);
+    return row(field.name, field.element ? "object, or a list of these" : type_name(field.kind), "", "", help);
   }
   return row(field.name, type_name(field.kind), fmt::format("`{}`", field.default_value.dump()), limits_cell(field),
              help);
@@ -136,6 +146,7 @@ Json Fields::schema() const {
   for (const auto& field : fields_) {
     Json schema = field->group ? field->group->group_schema() : value_schema(*field);
     if (field->kind == Kind::kGroupList) schema = {{"type", "array"}, {"items", std::move(schema)}};
+    if (field->element) schema = or_list(std::move(schema), field->element->group_schema());
     if (field->kind != Kind::kGroup) schema["default"] = field->default_value;
     properties[field->name] = described(std::move(schema), field->help);
     if (field->when_key.empty()) continue;
@@ -173,7 +184,17 @@ std::string Fields::reference(const std::string& path) const {
   if (!path.empty() && accepts_string()) text += fmt::format("\nA bare string is short for `{{\"type\": string}}`.\n");
   for (const auto& field : fields_) {
     if (field->group) text += "\n" + field->group->reference(path_of(*field));
+    if (field->element) text += "\n" + field->element->more_keys(*field->group, path_of(*field));
   }
+  return text;
+}
+
+// What the element of a list has that an object in its place has not.
+std::string Fields::more_keys(const Fields& group, const std::string& path) const {
+  std::string text = fmt::format("An element of a list at `{}` may be a bare string too, and has besides these keys:\n\n", path);
+  text += "| Key | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n";
+  for (const auto& field : fields_)
+    if (!group.find(field->name)) text += field_row(*field, path + "[]." + field->name);
   return text;
 }
 

@@ -1,4 +1,4 @@
-// See json_reader.h.
+// The sentences for values of another type than they should have (json_reader.h).
 #include "base/config/json_reader.h"
 
 #include <utility>

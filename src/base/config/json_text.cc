@@ -255,7 +255,7 @@ class Builder : public nlohmann::json_sax<Json> {
  private:
   [[noreturn]] void fail(size_t offset, const std::string& why) const {
     const Place place = place_(offset);
-    throw UserError("{}:{}:{}: not valid JSON: {}", name_, place.line, place.column, why);
+    throw JsonError(name_, place.line, place.column, why);
   }
 
   Json* insert(Json value) {
@@ -310,7 +310,7 @@ Json build(const std::string& text, const std::string& name, std::function<Place
 Json parse_json(const std::string& text, const std::string& name, const JsonOptions& options) {
   try {
     return build(text, name, [&](size_t offset) { return place_of(text, offset); });
-  } catch (const UserError&) {  // rare, so nothing is looked for in texts that are JSON
+  } catch (const JsonError&) {  // rare, so nothing is looked for in texts that are JSON
     if (!options.non_finite && !options.replace_surrogates) throw;
   }
   const Lenient lenient(text, options);

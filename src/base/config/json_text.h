@@ -5,6 +5,7 @@
 #include <string>
 
 #include "base/config/config.h"
+#include "base/error.h"
 
 namespace sluice {
 
@@ -16,7 +17,21 @@ struct JsonOptions {
   bool replace_surrogates = false;  // an escaped half of a surrogate pair is read as U+FFFD
 };
 
-// `name` is the file (or the option) in messages: "configs/a.json:3:7: ...". Throws UserError.
+// "NAME:LINE:COLUMN: not valid JSON: WHY".
+class JsonError : public UserError {
+ public:
+  JsonError(const std::string& name, size_t line, size_t column, std::string why)
+      : UserError("{}:{}:{}: not valid JSON: {}", name, line, column, why), line_(line), column_(column), why_(std::move(why)) {}
+  size_t line() const { return line_; }
+  size_t column() const { return column_; }
+  const std::string& why() const { return why_; }
+
+ private:
+  size_t line_, column_;
+  std::string why_;
+};
+
+// `name` is the file in messages: "configs/a.json:3:7: ...". Throws JsonError.
 Json parse_json(const std::string& text, const std::string& name, const JsonOptions& options = {});
 
 // A file of up to `most_bytes`, or a pipe that a shell hands on. UserError where it cannot be read; `what` names the kind of

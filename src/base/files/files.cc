@@ -1,8 +1,7 @@
-// See files.h. Plain POSIX calls, each checked.
+// Writing whole files: plain POSIX calls, each checked.
 #include "base/files/files.h"
 
 #include <algorithm>
-#include <cerrno>
 #include <cstdio>
 #include <cstring>
 #include <system_error>
@@ -31,14 +30,6 @@ constexpr size_t kReadBuffer = 1 << 20;
 fs::path folder_of(const fs::path& path) {
   const fs::path parent = path.parent_path();
   return parent.empty() ? fs::path(".") : parent;
-}
-
-// A call that a signal has interrupted has done nothing, and is made again.
-template <class Call>
-int again(const Call& call) {
-  int result = call();
-  while (result < 0 && errno == EINTR) result = call();
-  return result;
 }
 
 }  // namespace
@@ -90,7 +81,7 @@ uint64_t checksum_of_file(const fs::path& path) {
 // ---- File -----------------------------------------------------------------------------------------------------------
 
 File::File(fs::path path, int flags) : path_(std::move(path)) {
-  descriptor_ = again([&] { return open(path_.c_str(), flags | O_CLOEXEC, 0666); });
+  descriptor_ = uninterrupted([&] { return open(path_.c_str(), flags | O_CLOEXEC, 0666); });
   if (descriptor_ < 0) throw_file_error((flags & O_ACCMODE) == O_RDONLY ? "open" : "write", path_, errno);
 }
 
@@ -153,12 +144,12 @@ size_t File::read_at(uint64_t offset, void* data, size_t bytes) const {
 }
 
 void File::truncate(uint64_t bytes) {
-  if (again([&] { return ftruncate(descriptor_, off_t(bytes)); }) != 0) throw_file_error("cut", path_, errno);
+  if (uninterrupted([&] { return ftruncate(descriptor_, off_t(bytes)); }) != 0) throw_file_error("cut", path_, errno);
 }
 
 void File::sync() {
   // Pipes and some special files have nothing to sync and say EINVAL.
-  if (again([&] { return fsync(descriptor_); }) != 0 && errno != EINVAL) throw_file_error("sync", path_, errno);
+  if (uninterrupted([&] { return fsync(descriptor_); }) != 0 && errno != EINVAL) throw_file_error("sync", path_, errno);
 }
 
 void File::close() {
@@ -176,9 +167,7 @@ FileWriter::FileWriter(File file, fs::path place) : file_(std::move(file)), plac
 }
 
 FileWriter::~FileWriter() {
-  if (finished_) return;
-  std::error_code ignored;
-  fs::remove(place_, ignored);
+  if (!finished_) remove_quietly(place_);
 }
 
 void FileWriter::write(const void* data, size_t bytes) {
@@ -222,8 +211,7 @@ void write_file_atomic(const fs::path& path, std::string_view bytes) {
   try {
     rename_durably(aside, path);
   } catch (...) {
-    std::error_code ignored;
-    fs::remove(aside, ignored);
+    remove_quietly(aside);
     throw;
   }
 }
@@ -242,27 +230,36 @@ void write_named_file(const fs::path& path, std::string_view bytes) {
 }
 
 void rename_durably(const fs::path& from, const fs::path& to) {
-  if (again([&] { return rename(from.c_str(), to.c_str()); }) != 0) {
+  std::error_code unknown;
+  const bool was_free = !fs::exists(fs::symlink_status(to, unknown));
+  if (uninterrupted([&] { return rename(from.c_str(), to.c_str()); }) != 0) {
     throw_file_error("rename", fmt::format("{} to {}", from.string(), to.string()), errno);
   }
-  sync_folder(folder_of(to));
-  if (folder_of(from) != folder_of(to)) sync_folder(folder_of(from));
+  try {
+    sync_folder(folder_of(to));
+    if (folder_of(from) != folder_of(to)) sync_folder(folder_of(from));
+  } catch (...) {
+    if (was_free) move_quietly(to, from);
+    throw;
+  }
+}
+
+bool move_quietly(const fs::path& from, const fs::path& to) {
+  const auto move = [&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); };
+  if (uninterrupted(move) == 0) return true;
+  if (errno != EINVAL && errno != ENOSYS) return false;
+  std::error_code unknown;  // a file system that cannot do both at once
+  return !fs::exists(fs::symlink_status(to, unknown)) && uninterrupted([&] { return rename(from.c_str(), to.c_str()); }) == 0;
+}
+
+bool remove_quietly(const fs::path& path) {
+  std::error_code error;
+  do fs::remove_all(path, error);
+  while (error == std::errc::interrupted);
+  return !error;
 }
 
 namespace {
-
-// False where the file system cannot do that. If only the sync fails they are swapped back.
-bool swap_durably(const fs::path& from, const fs::path& to) {
-  const auto swap = [&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE); };
-  if (again(swap) != 0) return false;
-  try {
-    sync_folder(folder_of(to));
-  } catch (...) {
-    again(swap);
-    throw;
-  }
-  return true;
-}
 
 // A free name for what has the name `to`. It is no leftover's name: until `to` is there again it may be all there is.
 fs::path name_of_former(const fs::path& to) {
@@ -273,36 +270,43 @@ fs::path name_of_former(const fs::path& to) {
   return former;
 }
 
+// False where the file system cannot do that. If only the sync fails they are swapped back.
+bool swap_durably(const fs::path& from, const fs::path& to) {
+  const auto swap = [&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_EXCHANGE); };
+  if (uninterrupted(swap) != 0) return false;
+  try {
+    sync_folder(folder_of(to));
+  } catch (...) {
+    // If not even that can be done, the former one must not stay under the name that whoever failed removes.
+    if (uninterrupted(swap) != 0) move_quietly(from, name_of_former(to));
+    throw;
+  }
+  return true;
+}
+
 // In two steps, which are undone as far as they went if one fails. Returns where the former one lies.
 fs::path replace_in_two_steps(const fs::path& from, const fs::path& to) {
   const fs::path former = name_of_former(to);
+  rename_durably(to, former);  // undoes itself
   try {
-    rename_durably(to, former);
     rename_durably(from, to);
-  } catch (...) {
-    std::error_code ignored;
-    if (!fs::exists(former, ignored)) throw;
-    if (fs::exists(to, ignored)) fs::rename(to, from, ignored);
-    fs::rename(former, to, ignored);
-    throw;
+  } catch (const std::exception& error) {
+    if (move_quietly(former, to)) throw;
+    throw RunError("{}; what had that name is {} now", error.what(), former.string());
   }
   const fs::path aside = name_aside(to);  // so that a kill while it is removed leaves a leftover
-  std::error_code failed;
-  fs::rename(former, aside, failed);
-  return failed ? former : aside;
+  return move_quietly(former, aside) ? aside : former;
 }
 
 }  // namespace
 
 void replace_durably(const fs::path& from, const fs::path& to) {
   if (!fs::exists(to)) return rename_durably(from, to);
-  const fs::path former = swap_durably(from, to) ? from : replace_in_two_steps(from, to);
-  std::error_code ignored;
-  fs::remove_all(former, ignored);
+  remove_quietly(swap_durably(from, to) ? from : replace_in_two_steps(from, to));
 }
 
 bool rename_to_free(const fs::path& from, const fs::path& to) {
-  if (again([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); }) == 0) return true;
+  if (uninterrupted([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); }) == 0) return true;
   std::error_code ignored;
   if (errno == EEXIST || fs::exists(fs::symlink_status(to, ignored))) return false;
   rename_durably(from, to);  // a file system that cannot do both at once
@@ -347,9 +351,13 @@ FolderWriter::FolderWriter(fs::path target) : target_(named_path(std::move(targe
 }
 
 FolderWriter::~FolderWriter() {
-  if (finished_) return;
-  std::error_code ignored;
-  fs::remove_all(aside_, ignored);
+  if (!finished_) remove_quietly(aside_);
+}
+
+std::string FolderWriter::with_target(std::string text) const {
+  const std::string name = aside_.string(), target = target_.string();
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + target.size())) text.replace(at, name.size(), target);
+  return text;
 }
 
 void FolderWriter::finish() {

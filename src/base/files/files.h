@@ -6,6 +6,7 @@
 // (full, limit, input/output) a RunError; both name the path and the system's reason.
 #pragma once
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <filesystem>
@@ -15,6 +16,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/error.h"
+
 struct XXH3_state_s;
 
 namespace sluice {
@@ -23,6 +26,14 @@ namespace sluice {
 [[noreturn]] void throw_file_error(const char* action, const std::filesystem::path& path, int error);
 // Whether the user mends that errno value by naming another place or changing permissions.
 bool is_about_the_place(int error);
+
+// A call that a signal has interrupted has done nothing, and is made again.
+template <class Call>
+int uninterrupted(const Call& call) {
+  int result = call();
+  while (result < 0 && errno == EINTR) result = call();
+  return result;
+}
 
 class Checksum {
  public:
@@ -107,8 +118,13 @@ void write_file_atomic(const std::filesystem::path& path, std::string_view bytes
 // The same for a file that the user has named: a link is followed, and a pipe or a device is written to.
 void write_named_file(const std::filesystem::path& path, std::string_view bytes);
 
-// Renames, and syncs the folder (or both folders) so that the new name survives a power cut.
+// Renames, and syncs the folder (or both folders) so that the new name survives a power cut. Where nothing had the name
+// `to`, a sync that fails takes the new name back.
 void rename_durably(const std::filesystem::path& from, const std::filesystem::path& to);
+
+// For what is tidied up, or undone because of another failure: false where it cannot be done. Nothing is replaced.
+bool move_quietly(const std::filesystem::path& from, const std::filesystem::path& to);
+bool remove_quietly(const std::filesystem::path& path);
 
 // What replace_durably adds to the name of what it replaces, where two names cannot be swapped.
 inline constexpr const char* kFormer = ".former";
@@ -134,8 +150,24 @@ class FolderWriter {
 
   const std::filesystem::path& path() const { return aside_; }
   void finish();
+  // Calls fill(path()), then finish(). In what it throws the target's name stands for that of path(), which nobody has given.
+  template <class Fill>
+  void finish_with(const Fill& fill) {
+    try {
+      fill(std::as_const(aside_));
+      finish();
+    } catch (const UserError& error) {
+      throw UserError("{}", with_target(error.what()));
+    } catch (const RunError& error) {
+      throw RunError("{}", with_target(error.what()));
+    } catch (const std::filesystem::filesystem_error& error) {
+      throw_file_error("use", with_target(error.path1().string()), error.code().value());
+    }
+  }
 
  private:
+  std::string with_target(std::string text) const;
+
   std::filesystem::path target_, aside_;
   bool finished_ = false;
 };

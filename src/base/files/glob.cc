@@ -1,4 +1,4 @@
-// See glob.h.
+// The system's glob(), with folders that exist taken literally and unreadable ones told (glob.h).
 #include "base/files/glob.h"
 
 #include <glob.h>

@@ -1,4 +1,4 @@
-// See input_file.h.
+// Opens a file and looks what kind it is before anything is read (input_file.h).
 #include "base/files/input_file.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See line_reader.h.
+// Lines cut out of a growing buffer, and a file as pieces (line_reader.h).
 #include "base/files/line_reader.h"
 
 #include <utility>

@@ -1,4 +1,4 @@
-// See encode_corpus.h.
+// Documents in batches, encoded side by side, written in order, aside until all are whole (encode_corpus.h).
 #include "data/corpus/encode_corpus.h"
 
 #include <algorithm>
@@ -53,8 +53,7 @@ class ShardRow {
   // Unfinished shards are of no use.
   ~ShardRow() {
     writer_.reset();
-    std::error_code ignored;
-    if (!folder_.empty()) fs::remove_all(folder_, ignored);  // named, it is not there any more
+    if (!folder_.empty()) remove_quietly(folder_);  // named, it is not there any more
   }
 
   // The note of a corpus that only lacked its names when its command was killed; null without one.

@@ -1,4 +1,4 @@
-// See shard_text.h.
+// A shard document by document, with the separators that its text had (shard_text.h).
 #include "data/corpus/shard_text.h"
 
 #include <algorithm>

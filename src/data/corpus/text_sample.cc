@@ -1,4 +1,4 @@
-// See text_sample.h.
+// Lines kept by a draw for each, so that every line of the stream has the same chance (text_sample.h).
 #include "data/corpus/text_sample.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See tokenizer_trainer.h. The sentencepiece options keep text as it is: identity normalisation, no blank before the
+// The sentencepiece options keep text as it is: identity normalisation, no blank before the
 // text, bytes for what has no piece of its own; runs of blanks may be pieces, digits stand alone.
 #include "data/corpus/tokenizer_trainer.h"
 

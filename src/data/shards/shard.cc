@@ -1,4 +1,4 @@
-// See shard.h.
+// Reading with pread, what tells that a file was written to meanwhile, and where documents start (shard.h).
 #include "data/shards/shard.h"
 
 #include <cerrno>
@@ -22,14 +22,15 @@ constexpr size_t kFingerprintEdge = 1 << 16; // bytes at each end that the finge
 
 // A corpus may have more shards than a process may have open files by default.
 int open_for_reading(const char* path) {
-  const int file = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);  // a pipe is not waited for
+  const auto open_once = [&] { return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); };  // a pipe is not waited for
+  const int file = uninterrupted(open_once);
   rlimit limit{};
   if (file >= 0 || errno != EMFILE || getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) {
     return file;
   }
   limit.rlim_cur = limit.rlim_max;
   if (setrlimit(RLIMIT_NOFILE, &limit) != 0) errno = EMFILE;
-  else return open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+  else return uninterrupted(open_once);
   return -1;
 }
 

@@ -1,4 +1,4 @@
-// See shard_format.h. Headers are copied out of the bytes field by field, so nothing depends on alignment.
+// Headers read and written. They are copied out of the bytes field by field, so nothing depends on alignment.
 #include "data/shards/shard_format.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See shard_naming.h.
+// Renames all or none: a note of what is to be named, and what is left of an earlier command (shard_naming.h).
 #include "data/shards/shard_naming.h"
 
 #include <system_error>
@@ -50,8 +50,7 @@ void give_names(const fs::path& folder, const std::string& stem, size_t count) {
   sync_folder(parent.empty() ? fs::path(".") : parent);
   const fs::path done = name_aside(stem);
   rename_durably(folder, done);
-  std::error_code ignored;
-  fs::remove_all(done, ignored);
+  remove_quietly(done);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// See bigram_backcopy.h. A token takes one random word, looked up in the cumulative table of the token before it.
+// Sequences of the task: a token takes one random word, looked up in the cumulative table of the token before it.
 #include "data/sources/bigram_backcopy.h"
 
 #include <algorithm>

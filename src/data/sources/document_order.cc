@@ -1,4 +1,4 @@
-// See document_order.h.
+// One pass over the lengths of all documents for an epoch, and a table from which places are found (document_order.h).
 #include "data/sources/document_order.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See random_tokens.h.
+// Tokens drawn by position (random_tokens.h).
 #include "data/sources/random_tokens.h"
 
 #include <fmt/format.h>

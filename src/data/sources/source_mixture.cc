@@ -1,4 +1,4 @@
-// See source_mixture.h.
+// Which source sequence n is from, by shares that are spread evenly (source_mixture.h).
 #include "data/sources/source_mixture.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See token_shards.h.
+// Which window is sequence n: orders of windows and documents, and reading them (token_shards.h).
 #include "data/sources/token_shards.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See added_tokens.h. The sorted texts are their own index: those that go on like the text are a range that every
+// The sorted texts are their own index: those that go on like the text are a range that every
 // further byte narrows, which needs no memory beyond the texts and a step for each byte of a token that is nearly
 // there.
 #include "data/splitting/added_tokens.h"

@@ -1,4 +1,4 @@
-// See byte_level.h.
+// The alphabet of bytes as characters, and the way back (byte_level.h).
 #include "data/splitting/byte_level.h"
 
 #include <array>

@@ -1,4 +1,4 @@
-// See expression.h.
+// Expressions compiled and matched by PCRE2, with its limits, and characters that it does not know yet (expression.h).
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include "data/splitting/expression.h"
 

@@ -1,4 +1,4 @@
-// See expression_syntax.h. Where the dialects differ from PCRE2:
+// Where the dialects differ from PCRE2:
 //
 //   \s            White_Space; PCRE2 counts U+180E, too
 //   \w            letters, marks, decimal and letter numbers, connectors, other alphabetic characters

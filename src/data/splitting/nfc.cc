@@ -1,5 +1,5 @@
-// See nfc.h. The library's tables are those of Unicode 9: marks that came later are neither sorted nor composed. So a
-// text is normalized in the parts between such marks.
+// The tables of the library `tokenizers` are those of Unicode 9: marks that came later are neither sorted nor composed.
+// So a text is normalized in the parts between such marks.
 #include "data/splitting/nfc.h"
 
 #include <utf8proc.h>

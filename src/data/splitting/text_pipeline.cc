@@ -1,4 +1,4 @@
-// See text_pipeline.h.
+// The steps of normalizing and dividing a text, one after the other (text_pipeline.h).
 #include "data/splitting/text_pipeline.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See decompress.h. What is taken is what `zstd -t` and Python's gzip take: frames or members behind each other, empty
+// What is taken is what `zstd -t` and Python's gzip take: frames or members behind each other, empty
 // ones among them, zstd's skippable frames anywhere, and zeros behind a gzip member (padding).
 #include "data/text/decompress.h"
 

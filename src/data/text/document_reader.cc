@@ -1,4 +1,4 @@
-// See document_reader.h.
+// Documents by file, separator line or line of JSON: found, checked, and refused with their place (document_reader.h).
 #include "data/text/document_reader.h"
 
 #include <algorithm>
@@ -117,11 +117,11 @@ bool DocumentReader::begins_as_json_lines() {
   if (whole && (object || named) && is_json_object(line)) return true;
   if (!object && !list) return false;
   if (list) {
-    throw UserError("{} begins as a list of JSON values, not as JSON lines: `{} | sluice ... -` reads its objects, "
+    throw UserError("{} begins as a list of JSON values, not as JSON lines: `{}` reads its objects, "
                     "--format text takes the file as plain text", file_->name(), piped(file_->origin(), "jq -c '.[]'"));
   }
   throw UserError("{} begins as JSON, but its first line is not one whole object: if it is one object over several lines "
-                  "`{} | sluice ... -` reads it; --format jsonl takes each line as JSON, --format text the file as plain text",
+                  "`{}` reads it; --format jsonl takes each line as JSON, --format text the file as plain text",
                   file_->name(), piped(file_->origin(), "jq -c ."));
 }
 

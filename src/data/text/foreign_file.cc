@@ -1,9 +1,13 @@
-// See foreign_file.h.
+// The first bytes of other kinds of file, and how they are told from text (foreign_file.h).
 #include "data/text/foreign_file.h"
 
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <filesystem>
+#include <vector>
+
+#include "base/console.h"
 
 namespace sluice {
 namespace {
@@ -121,16 +125,47 @@ std::string refusal(const FileOrigin& origin, const std::string& what, const std
 }
 
 std::string detour(const FileOrigin& origin, const std::string& what, const std::string& reader) {
-  return fmt::format("{} is {}, which is not read as it is: `{} | sluice ... -` reads it", origin.name, what,
-                     piped(origin, reader));
+  return fmt::format("{} is {}, which is not read as it is: `{}` reads it", origin.name, what, piped(origin, reader));
+}
+
+// What goes through the pipe, and the command behind it.
+struct Detour {
+  std::string inputs, command;
+};
+
+constexpr std::string_view kFromParquet = "scripts/from_parquet";
+
+// Whether the word, behind `former`, stands for the file: it is its name; or for a reader of many files the folder in which
+// it lies, or another file of its kind.
+bool stands_for(const std::string& word, const std::string& former, const FileOrigin& origin, const std::string& reader) {
+  namespace fs = std::filesystem;
+  if (word == origin.path) return true;
+  if (reader != kFromParquet || !origin.unpacked_by.empty() || former.starts_with("--")) return false;
+  std::error_code error;
+  if (fs::is_directory(word, error)) return origin.path.starts_with((fs::path(word) / "").string());
+  return fs::path(word).extension() == fs::path(origin.path).extension() && fs::is_regular_file(word, error);
+}
+
+Detour detour_of(const FileOrigin& origin, const std::string& reader) {
+  const std::vector<std::string>& words = command_words();
+  Detour out{"", "sluice"};
+  for (size_t i = 1; i < words.size(); ++i) {
+    const bool stands = !origin.path.empty() && stands_for(words[i], words[i - 1], origin, reader);
+    const std::string word = shell_word(words[i]);
+    if (!stands || out.inputs.empty()) out.command += fmt::format(" {}", stands ? "-" : word);
+    if (stands) out.inputs += fmt::format("{}{}", out.inputs.empty() ? "" : " ", word);
+  }
+  const bool found = origin.path.empty() ? words.size() > 1 : !out.inputs.empty();
+  return found ? out : Detour{origin.path.empty() ? "" : shell_word(origin.path), "sluice ... -"};
 }
 
 }  // namespace
 
 std::string piped(const FileOrigin& origin, const std::string& reader) {
-  if (origin.path.empty()) return reader;
-  if (origin.unpacked_by.empty()) return fmt::format("{} {}", reader, origin.path);
-  return fmt::format("{} {} | {}", origin.unpacked_by, origin.path, reader);
+  const Detour detour = detour_of(origin, reader);
+  if (detour.inputs.empty()) return fmt::format("{} | {}", reader, detour.command);
+  if (origin.unpacked_by.empty()) return fmt::format("{} {} | {}", reader, detour.inputs, detour.command);
+  return fmt::format("{} {} | {} | {}", origin.unpacked_by, detour.inputs, reader, detour.command);
 }
 
 std::string foreign_file(std::string_view opening, const FileOrigin& origin) {

@@ -1,4 +1,4 @@
-// See json_line.h. The JSON library builds the whole value and refuses what is to be passed over here, so the line is
+// The JSON library builds the whole value and refuses what is to be passed over here, so the line is
 // scanned by hand, without recursion but along the field's own keys.
 #include "data/text/json_line.h"
 

@@ -1,4 +1,4 @@
-// See text_file.h.
+// A file's first bytes say how it is packed; from then on it is a stream of text (text_file.h).
 #include "data/text/text_file.h"
 
 #include <fcntl.h>

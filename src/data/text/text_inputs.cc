@@ -1,4 +1,4 @@
-// See text_inputs.h.
+// Files, folders and globs as one list, without what comes twice by a link (text_inputs.h).
 #include "data/text/text_inputs.h"
 
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-// See byte_pair_merges.h. Tokens are a linked list over the places of the first symbols; candidates wait in a heap and
+// Tokens are a linked list over the places of the first symbols; candidates wait in a heap and
 // are dropped when a neighbour has changed meanwhile.
 #include "data/tokenizers/byte_pair_merges.h"
 

@@ -1,4 +1,4 @@
-// See byte_pair_tokenizer.h.
+// Words to tokens by merges, with a cache in front, and tokens to bytes (byte_pair_tokenizer.h).
 #include "data/tokenizers/byte_pair_tokenizer.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See byte_pair_vocabulary.h.
+// The checks of a vocabulary and its merges, and their tables (byte_pair_vocabulary.h).
 #include "data/tokenizers/byte_pair_vocabulary.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See sentencepiece_model.h. The wire format: a varint of (field number * 8 + wire type), then a varint (type 0), eight
+// The wire format: a varint of (field number * 8 + wire type), then a varint (type 0), eight
 // bytes (1), a varint of a length and as many bytes (2), or four bytes (5).
 #include "data/tokenizers/sentencepiece_model.h"
 

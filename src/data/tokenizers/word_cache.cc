@@ -1,4 +1,4 @@
-// See word_cache.h: open addressing with linear probing, at most half full.
+// The cache's table: open addressing with linear probing, at most half full.
 #include "data/tokenizers/word_cache.h"
 
 #include <xxhash.h>

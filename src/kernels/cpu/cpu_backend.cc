@@ -1,4 +1,4 @@
-// See cpu_backend.h.
+// What is no kernel of an instruction set: memory, copies and sizes of workspaces (cpu_backend.h).
 #include "kernels/cpu/cpu_backend.h"
 
 #include <omp.h>

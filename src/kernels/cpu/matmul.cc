@@ -1,11 +1,14 @@
 #include "kernels/cpu/matmul.h"
 
+#include <sys/mman.h>
+
 #include <array>
 #include <map>
 #include <mutex>
 #include <oneapi/dnnl/dnnl.hpp>
 #include <optional>
 
+#include "base/error.h"
 #include "kernels/cpu/isa.h"
 
 namespace sluice {
@@ -55,7 +58,25 @@ dnnl::stream& stream() {
   return cpu;
 }
 
+// oneDNN generates its kernels in pieces of 256 KiB, some 60 for a training run, and dereferences null where there is no
+// memory for one (seen with 2.6.3): hence a look beforehand.
+void require_room_for_kernels() {
+  void* const room = mmap(nullptr, kPreparedProductBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (room == MAP_FAILED)
+    throw RunError("out of memory: to prepare a matrix product takes up to {} MiB, which the machine or its limit (ulimit -v) "
+                   "does not give", kPreparedProductBytes >> 20);
+  munmap(room, kPreparedProductBytes);
+}
+
+[[noreturn]] void throw_in_words(const dnnl::error& error, const Key& key) {
+  const std::string product = fmt::format("the matrix product [{0},{2}] x [{2},{1}]", key.sizes[0], key.sizes[1], key.sizes[2]);
+  if (error.status == dnnl_out_of_memory)
+    throw RunError("out of memory: {} needs more than the machine or its limit (ulimit -v) gives", product);
+  throw RunError("oneDNN cannot compute {}: {} (status {})", product, error.what(), int(error.status));
+}
+
 std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
+  require_room_for_kernels();
   const auto [M, N, K, a_stride, b_stride, out_stride] = key.sizes;
   const auto strides = [](int64_t stride, bool transposed) {
     return transposed ? memory::dims{1, stride} : memory::dims{stride, 1};
@@ -84,7 +105,7 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
     return prepared;
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) return std::nullopt;
-    throw;
+    throw_in_words(error, key);
   }
 }
 
@@ -97,8 +118,12 @@ void Prepared::execute(const Matmul& args) {
     bias_.set_data_handle(args.bias.data);
     arguments.emplace(DNNL_ARG_BIAS, bias_);
   }
-  primitive_.execute(stream(), arguments);
-  stream().wait();
+  try {
+    primitive_.execute(stream(), arguments);
+    stream().wait();
+  } catch (const dnnl::error& error) {
+    throw_in_words(error, key_of(args));
+  }
 }
 
 // The product for these arguments, prepared at its first use; null where oneDNN has none.

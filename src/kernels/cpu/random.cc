@@ -1,4 +1,4 @@
-// See random.h.
+// Random numbers by position, in blocks of four that threads share out (random.h).
 #include "kernels/cpu/random.h"
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// See cudnn_attention.h.
+// cuDNN's attention: the library is loaded, a graph is prepared for each shape, and run (cudnn_attention.h).
 #include "kernels/cuda/cudnn_attention.h"
 
 #include "base/error.h"

@@ -1,4 +1,4 @@
-// See graphs.h.
+// The first call of a key runs its ops, the second records them, later ones launch the graph (graphs.h).
 #include "kernels/cuda/graphs.h"
 
 namespace sluice::cuda {

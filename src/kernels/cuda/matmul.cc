@@ -1,4 +1,4 @@
-// See matmul.h.
+// Products as cuBLASLt wants them: column-major views, epilogues, a plan for each shape (matmul.h).
 #include "kernels/cuda/matmul.h"
 
 #include <algorithm>

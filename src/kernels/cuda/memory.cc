@@ -1,4 +1,4 @@
-// See memory.h.
+// Blocks on the device, and copies by way of a pinned buffer (memory.h).
 #include "kernels/cuda/memory.h"
 
 #include <algorithm>

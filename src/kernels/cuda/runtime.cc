@@ -1,4 +1,4 @@
-// See runtime.h and, for the devices, cuda_backend.h.
+// Errors of CUDA in words, why a device cannot be used, and the list of devices (cuda_backend.h).
 #include "kernels/cuda/runtime.h"
 
 #include "kernels/cuda/cuda_backend.h"

@@ -1,36 +1,66 @@
-// The attention part as data: projections -> score function -> gate -> output projection, and the presets that name
-// published points of this space.
+// model.attention: the parts of an attention layer as data, the presets that name published combinations of them, and a
+// pattern where layers differ.
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "base/config/config.h"
-#include "model/attention/score_config.h"
+#include "model/attention/options.h"
 
 namespace sluice {
 
-// g = sigmoid(input Wg (+ b)), scaling either every value before it is summed (source) or every head's result (output).
-struct GateConfig {
-  std::string reads = "none";
-  std::string site = "output";
-  std::string grain = "head";
-  bool bias = false;
-  double opening = 0.5;  // with a bias: the gate's value when its input is zero, at the start
+struct CorePart;
+
+// One layer's. Its keys are those of the chosen core and of every stage in the lists of attention/parts.h.
+class AttentionConfig {
+ public:
+  AttentionConfig();
+
+  std::string type = "softmax";  // the preset's name
+  std::string core = "tiles";
 
   void describe(Fields& fields);
-  bool present() const { return reads != "none"; }
+  // UserError; `path` is where it stands: "model.attention", "model.attention[1]".
+  void resolve(const ModelConfig& model, const std::string& path) const;
+
+  const CorePart& core_part() const;
+  const CoreOptions& core_options() const;
+  const StageOptions* stage_options(size_t index) const { return stages_[index].get(); }  // null: the part has none
+  // The first stage's or the core's options of this type.
+  template <class Options>
+  const Options& options() const;
+
+  std::vector<const StageOptions*> stages() const;  // those present
+  bool is_plain() const { return core_options().is_plain() && stages().empty(); }
+  std::string text() const;  // of the parts, for people
+  // The part that the exported Python does not compute; "" where it computes all.
+  std::string part_without_python() const;
+
+ private:
+  std::vector<Held<CoreOptions>> cores_;    // as in attention_cores()
+  std::vector<Held<StageOptions>> stages_;  // as in attention_stages()
 };
 
-struct AttentionConfig {
-  std::string type = "softmax";
-  ScoreConfig score;
-  GateConfig gate;
-  bool key_bias = false;
-  bool key_value_bias = false;
+// An element of a pattern: so many layers one after the other.
+class AttentionRun : public AttentionConfig {
+ public:
+  int64_t repeat = 1;
 
   void describe(Fields& fields);
-  void resolve(int64_t heads, int64_t kv_heads);
+};
+
+// Each layer's attention: `all`, or where there are runs these one after the other, from the first again where they end
+// before the last layer.
+struct AttentionPattern {
+  AttentionConfig all;
+  std::vector<AttentionRun> runs;
+
+  const AttentionConfig& of(int64_t layer) const;
+  std::vector<const AttentionConfig*> kinds() const;  // all, or the runs
+  std::string name() const;                           // "vga", or "vga, softmax*3"
+  bool is_plain() const;
+  void resolve(const ModelConfig& model) const;
 };
 
 struct AttentionPreset {
@@ -43,7 +73,14 @@ struct AttentionPreset {
 // Every preset: the single list that configs, schema, tests and docs iterate. "custom" stands for parts spelled out.
 const std::vector<AttentionPreset>& attention_presets();
 
-// Rewrites what a user may write for `attention` into score, gate and biases. UserError on an unknown preset.
+// Rewrites what a user may write for one layer's attention into its parts. UserError on an unknown preset.
 Json expand_attention(const Json& json, const std::string& path);
+
+template <class Options>
+const Options& AttentionConfig::options() const {
+  for (const auto& stage : stages_)
+    if (const auto* found = dynamic_cast<const Options*>(stage.get())) return *found;
+  return dynamic_cast<const Options&>(core_options());
+}
 
 }  // namespace sluice

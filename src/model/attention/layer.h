@@ -1,12 +1,24 @@
-// The attention layer: projections -> score function -> gate -> output projection.
+// The attention layer, a chain: projections -> stages before the core -> the core -> stages after it -> output
+// projection.
+//
+//   queries, keys --[head_norm, rope]--+
+//                                      +-- core -- results --[gate]-- output
+//   values -----------[gate]-----------+
+//
+// Which parts there are the lists of parts.h say; which a layer has says its element of model.attention. Each part owns
+// its parameters, buffers and decoder state.
 #pragma once
 
-#include <optional>
+#include <memory>
+#include <vector>
 
-#include "model/attention/gate.h"
-#include "model/module.h"
+#include "model/attention/core.h"
+#include "model/attention/projections.h"
+#include "model/attention/stage.h"
 
 namespace sluice {
+
+struct AttentionConfig;
 
 class AttentionLayer {
  public:
@@ -16,37 +28,41 @@ class AttentionLayer {
   // The last product of a forward run, again: what the block adds to the residual stream.
   void output(const Pass& pass, const Tensor& out) const;
   // x is the input again; d_x is overwritten.
-  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
+  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                const Tensor& workspace) const;
 
-  // --- what probes look at, after a forward run
-  AttentionForward attention(const Pass& pass) const;   // q, k, v as attended to, stats
-  Tensor values(const Pass& pass) const;                // [N, KV*D], before any gate
-  Tensor output_weight(const Pass& pass) const { return pass.params.weight(output_); }  // [C, H*D]
-  const std::optional<Gate>& gate() const { return gate_; }
+  const HeadSizes& sizes() const { return projections_.sizes(); }
+
+  // --- what instruments look at, after a forward run
+  Heads heads(const Pass& pass) const;                                                       // as the core takes them
+  Tensor values(const Pass& pass) const { return projections_.values(pass); }                // before any stage
+  Tensor output_weight(const Pass& pass) const { return projections_.output_weight(pass); }  // [C, H D_v]
+  const WeightsView* weights() const;  // null: results are no weighted sums of values
+  const Stage* opener() const;         // the first stage with openings for heads of the model; null: there is none
+  bool reads_values() const;           // whether a stage does, beside the core
 
  private:
-  Tensor gated(const Pass& pass) const;
-  void attend(const Pass& pass, const AttentionForward& args) const;
-  Tensor qkv(const Pass& pass) const;
-  Tensor heads(const Pass& pass) const;  // [N, (H + KV) D]: queries and keys as attention takes them, from column 0 on
-  void prepare_heads(const Pass& pass) const;
-  void prepare_heads_backward(const Pass& pass, const Tensor& d_heads, const Tensor& workspace) const;
-  void turn(const Pass& pass, const Tensor& heads, bool inverse) const;
-  void show_gradient(const Pass& pass, const Tensor& d_values, bool whole) const;
+  using Stages = std::vector<std::unique_ptr<Stage>>;
+
+  void make_parts(const Declarations& d, const std::string& name, const AttentionConfig& config);
+  Stages& stages_at(Stage::Seat seat);
+  template <class F>
+  void for_each_stage(F f) const {
+    for (const Stages* stages : {&on_queries_and_keys_, &on_values_, &on_results_})
+      for (const auto& stage : *stages) f(*stage);
+  }
+  StageReads reads(const Pass& pass, const Tensor& x) const { return {x, values(pass)}; }
+  Tensor results(const Pass& pass) const;   // what the output projection reads
+  Heads gradients(const Pass& pass) const;  // of what the core is given
+  void run_again(const Pass& pass, const Tensor& x) const;
+  void show_gradient(const Pass& pass, bool whole) const;
 
   int layer_;
-  AttentionSpec spec_;
-  ParamId qkv_, qkv_bias_, output_, output_bias_, key_bias_, value_bias_;
-  ParamId learned_[kMostLearned];      // [H]: what the score function learns
-  std::optional<Gate> gate_;
-  double epsilon_;                     // of the norms of queries and keys
-  ParamId q_gain_, k_gain_;            // [D]; absent without qk_norm
-  BufferId qkv_buffer_, d_qkv_;        // [N, (H + 2 KV) D]; without qk_norm rope turns queries and keys in place
-  BufferId normed_;                    // [N, (H + KV) D]: with qk_norm, queries and keys normalised and turned
-  BufferId rope_table_;                // [context, D]
-  BufferId gated_values_;              // [N, KV*D], site source
-  BufferId heads_out_, gated_, d_heads_;  // [N, H*D]
-  BufferId stats_, attention_workspace_;
+  Projections projections_;
+  Stages on_queries_and_keys_, on_values_, on_results_;
+  std::unique_ptr<Core> core_;
+  BufferId results_, d_results_;    // of the core [N, H_q D_v]; the gradient of what the output projection reads
+  int64_t heads_, output_columns_;  // that the output projection reads
 };
 
 }  // namespace sluice

@@ -6,7 +6,7 @@ namespace sluice {
 
 std::vector<std::string> score_names() {
   std::vector<std::string> names;
-  ScoreFunctions::for_each([&](auto score) { names.push_back(score.kName); });
+  ScoreFunctions::for_each([&](auto score) { names.emplace_back(score.kName); });
   return names;
 }
 

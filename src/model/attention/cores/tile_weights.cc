@@ -1,12 +1,13 @@
-#include "measure/attention_weights.h"
+#include "model/attention/cores/tile_weights.h"
 
 #include "kernels/formulas/scores/registry.h"
-#include "measure/host_copy.h"
+#include "kernels/host_copy.h"
 
 namespace sluice {
 namespace {
 
-// Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its weight.
+// Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its
+// weight.
 template <class Score>
 void row_weights(double* scores, int64_t count, double* slot, const HeadScores& in) {
   const auto constants = constants_of<Score, double>(in.spec);
@@ -60,43 +61,53 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
   return out;
 }
 
-LearnedOnHost::LearnedOnHost(Backend& backend, const LearnedTensors& learned) {
-  for (int i = 0; i < kMostLearned; ++i)
-    if (learned.at[i]) values_[i] = host_copy(backend, learned.at[i]);
-}
+namespace {
 
-LearnedOfHead<double> LearnedOnHost::of(int64_t head) const {
-  LearnedOfHead<double> out{};
-  for (int i = 0; i < kMostLearned; ++i)
-    if (!values_[i].empty()) out.at[i] = double(values_[i][size_t(head)]);
-  return out;
-}
-
-std::vector<std::vector<double>> attention_weights(Backend& backend, const AttentionForward& run, int64_t head,
-                                                   int64_t positions) {
-  const AttentionSpec& spec = run.spec;
-  const int64_t D = spec.shape.D, kv = head / (spec.shape.H / spec.shape.KV);
-  const std::vector<float> q = host_copy(backend, run.q.columns(head * D, D).row_range(0, positions));
-  const std::vector<float> k = host_copy(backend, run.k.columns(kv * D, D).row_range(0, positions));
-  const std::vector<float> bias = run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{};
-  std::vector<int32_t> first_keys(size_t(run.first_key ? positions : 0));
-  if (run.first_key)
-    backend.download(first_keys.data(), run.first_key.reshaped({run.first_key.elements(), 1}).row_range(0, positions));
-  const HeadWeights weights = head_weights({.spec = spec,
-                                            .q = q.data(),
-                                            .q_stride = D,
-                                            .k = k.data(),
-                                            .k_stride = D,
-                                            .key_bias = bias.empty() ? nullptr : bias.data() + kv * D,
-                                            .learned = LearnedOnHost(backend, run.learned).of(head),
-                                            .first_key = run.first_key ? first_keys.data() : nullptr},
-                                           positions);
-  std::vector<std::vector<double>> rows;
-  for (int64_t i = 0; i < positions; ++i) {
-    const double* row = weights.rows.data() + i * positions;
-    rows.emplace_back(row, row + i + 1);
+class HostTileWeights final : public HostWeights {
+ public:
+  HostTileWeights(Backend& backend, const AttentionForward& run)
+      : spec_(run.spec),
+        q_(host_copy(backend, run.q)),
+        k_(host_copy(backend, run.k)),
+        key_bias_(run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{}),
+        first_key_(size_t(run.first_key ? run.first_key.elements() : 0)) {
+    if (run.first_key) backend.download(first_key_.data(), run.first_key);
+    for (int i = 0; i < kMostLearned; ++i)
+      if (run.learned.at[i]) learned_[i] = host_copy(backend, run.learned.at[i]);
   }
-  return rows;
+
+  HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
+    const auto& [B, T, H, KV, D] = spec_.shape;
+    const int64_t kv = head / (H / KV);
+    return head_weights({.spec = spec_,
+                         .q = q_.data() + (sequence * T * H + head) * D,
+                         .q_stride = H * D,
+                         .k = k_.data() + (sequence * T * KV + kv) * D,
+                         .k_stride = KV * D,
+                         .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
+                         .learned = learned_of(head),
+                         .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T},
+                        positions);
+  }
+
+ private:
+  LearnedOfHead<double> learned_of(int64_t head) const {
+    LearnedOfHead<double> out{};
+    for (int i = 0; i < kMostLearned; ++i)
+      if (!learned_[i].empty()) out.at[i] = double(learned_[i][size_t(head)]);
+    return out;
+  }
+
+  AttentionSpec spec_;
+  std::vector<float> q_, k_, key_bias_;
+  std::vector<float> learned_[kMostLearned];  // [H], or empty
+  std::vector<int32_t> first_key_;  // [N]
+};
+
+}  // namespace
+
+std::unique_ptr<HostWeights> read_tile_weights(Backend& backend, const AttentionForward& run) {
+  return std::make_unique<HostTileWeights>(backend, run);
 }
 
 bool is_normalised(ScoreKind kind) {

@@ -4,6 +4,8 @@
 #include <gtest/gtest.h>
 
 #include "base/philox.h"
+#include "model/attention/cores/tiles_options.h"
+#include "model/attention/stages/gate.h"
 #include "model/parity.h"
 
 namespace sluice {
@@ -147,10 +149,11 @@ class SourceGate {
   explicit SourceGate(Backend& backend)
       : backend_(backend),
         config_(tiny_model({{"type", "vga"}, {"site", "source"}})),
-        declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_},
-        gate_(declarations_, "gate", 0) {
+        declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_,
+                      states_},
+        gate_({declarations_, "layer", 0, config_.head_sizes(), config_.head_sizes()},
+              config_.attention.all.options<GateOptions>().gate) {
     values_ = plan_.declare("v", "test", {kRows, kWidth}, DType::kF64, kAlways);
-    gated_ = plan_.declare("gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
     d_gated_ = plan_.declare("d_gated", "test", {kRows, kWidth}, DType::kF64, kAlways);
     workspace_ = plan_.declare("workspace", "test", {backend.workspace<NormBackward>({kWidth})}, DType::kF32, kAlways);
     plan_.plan();
@@ -160,22 +163,22 @@ class SourceGate {
     arena_ = Arena(backend, plan_.total_bytes());
   }
 
-  Values weight() const { return values_of(params_.value(params_.find("gate.weight"))); }  // [heads, C]
+  Values weight() const { return values_of(params_.value(params_.find("layer.gate.weight"))); }  // [heads, C]
 
   // [N, C]: g(v) v of every row
   Values forward(const Values& v) {
     const Pass pass = make_pass();
     assign(at(values_), v);
-    gate_.compute(pass, Tensor{}, at(values_));
-    gate_.apply(pass, at(gated_), at(values_));
-    return values_of(at(gated_));
+    gate_.forward(pass, at(values_), {Tensor{}, at(values_)});
+    return values_of(gate_.result(pass, at(values_)));
   }
   // The gradient at v of the sum of d_out times forward(v), after that call.
   Values backward(const Values& d_out) {
     const Pass pass = make_pass();
     assign(at(d_gated_), d_out);
-    gate_.backward(pass, at(d_gated_), at(d_gated_), at(values_));
-    gate_.backward_input(pass, at(d_gated_), at(values_), pass.view(workspace_, plan_.buffer(workspace_).shape));
+    const Tensor workspace = pass.view(workspace_, plan_.buffer(workspace_).shape);
+    gate_.backward(pass, at(d_gated_), at(values_), workspace);
+    gate_.backward_values(pass, at(d_gated_), at(values_), workspace);
     return values_of(at(d_gated_));
   }
 
@@ -191,10 +194,11 @@ class SourceGate {
   ModelConfig config_;
   Params params_;
   MemoryPlan plan_;
+  StatePlan states_;
   Arena arena_;
   Declarations declarations_;
   Gate gate_;
-  BufferId values_, gated_, d_gated_, workspace_;
+  BufferId values_, d_gated_, workspace_;
 };
 
 // The Jacobian [C, C] of all heads' gated values in one token's values: row (h, r) is g_h e_(h,r) + g_h (1 - g_h)

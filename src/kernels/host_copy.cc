@@ -1,4 +1,4 @@
-#include "measure/host_copy.h"
+#include "kernels/host_copy.h"
 
 #include "kernels/bf16.h"
 

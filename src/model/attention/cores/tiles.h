@@ -1,0 +1,44 @@
+// Dot-product attention in tiles, with any score function of kernels/formulas/scores:
+//
+//   s_ij = q_i . k_j / sqrt(D),  a_i = score(s_i0 .. s_ii),  O_i = sum over j <= i of a_ij v_j
+//
+// Its parameters: with key_bias one more key [H_kv, D] that every query sees, with key_value_bias a value for it, with
+// the score sink_logit a logit [H_q]. A decoder keeps rows of keys and values for it.
+#pragma once
+
+#include "kernels/backend.h"
+#include "model/attention/core.h"
+#include "model/attention/parts.h"
+
+namespace sluice {
+
+struct TilesOptions;
+
+class Tiles final : public Core, private WeightsView {
+ public:
+  Tiles(const LayerPlace& place, const TilesOptions& options);
+
+  void forward(const Pass& pass, const Heads& heads) const override;
+  void backward(const Pass& pass, const Heads& heads, const Heads& d) const override;
+  void extend(const Pass& pass, const Heads& heads) const override;
+  const WeightsView* weights() const override { return this; }
+
+ private:
+  bool normalised() const override;
+  bool has_bias_key() const override { return bool(key_bias_); }
+  void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
+  std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
+
+  AttentionForward arguments(const Pass& pass, const Heads& heads) const;
+
+  HeadSizes sizes_;
+  AttentionSpec spec_;
+  ParamId key_bias_, value_bias_;
+  ParamId learned_[kMostLearned];  // [H_q]: what the score function learns
+  BufferId stats_, workspace_;
+  StateId rows_;  // [context, H_kv (D_qk + D_v)]: keys, then values, as they are attended to
+};
+
+CorePart tiles_core();
+
+}  // namespace sluice

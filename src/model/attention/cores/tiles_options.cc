@@ -1,0 +1,40 @@
+#include "model/attention/cores/tiles_options.h"
+
+#include "base/error.h"
+
+namespace sluice {
+
+void TilesOptions::describe(Fields& f) {
+  f.add_group("score", score, "the score function");
+  f.add("key_bias", key_bias, "one extra learned key per head whose value is zero");
+  f.add("key_value_bias", key_value_bias, "one extra learned key and value per head");
+}
+
+void TilesOptions::resolve(const ModelConfig& /*model*/, const std::string& path) const {
+  if (key_bias && key_value_bias)
+    throw UserError("{}.key_bias and key_value_bias are both on: choose one (the second learns the value too)", path);
+  if (key_bias && !score.normalised())
+    throw UserError(
+        "{}.key_bias does nothing with {}.score.type = {}: no weight depends on another key there, and its value "
+        "is zero (key_value_bias learns a value too)",
+        path, path, score.type);
+}
+
+std::string TilesOptions::text() const {
+  std::string text = "score " + score.type;
+  if (key_bias) text += ", a learned key more";
+  if (key_value_bias) text += ", a learned key and value more";
+  return text;
+}
+
+std::optional<Unmet> TilesOptions::unmet_by_fused_softmax() const {
+  if (score.type != "softmax") return Unmet{"the score function softmax", "model.attention's is " + score.type};
+  if (has_bias_key())
+    return Unmet{"attention without a bias slot",
+                 "model.attention has " + std::string(key_bias ? "key_bias" : "key_value_bias")};
+  return std::nullopt;
+}
+
+std::string TilesOptions::tied_to_context() const { return score.tied_to_context(); }
+
+}  // namespace sluice

@@ -1,0 +1,27 @@
+// What a user may say of tiled attention: the score function with its constants, and a learned key.
+#pragma once
+
+#include <string>
+
+#include "model/attention/options.h"
+#include "model/attention/score_config.h"
+
+namespace sluice {
+
+struct TilesOptions final : CoreOptions {
+  ScoreConfig score;
+  bool key_bias = false;
+  bool key_value_bias = false;
+
+  std::unique_ptr<CoreOptions> clone() const override { return std::make_unique<TilesOptions>(*this); }
+  void describe(Fields& attention) override;
+  void resolve(const ModelConfig& model, const std::string& path) const override;
+  std::string text() const override;
+  bool is_plain() const override { return score.type == "softmax" && !has_bias_key(); }
+  std::optional<Unmet> unmet_by_fused_softmax() const override;
+  std::string tied_to_context() const override;
+
+  bool has_bias_key() const { return key_bias || key_value_bias; }
+};
+
+}  // namespace sluice

@@ -1,0 +1,162 @@
+#include "model/attention/stages/gate.h"
+
+#include <cmath>
+
+#include "base/error.h"
+#include "kernels/host_copy.h"
+
+namespace sluice {
+
+// ---- options --------------------------------------------------------------------------------------------------------
+
+void GateConfig::describe(Fields& f) {
+  f.add("reads", reads,
+        "what the gate reads: none (no gate), hidden (the layer's input, all features), hidden_head (the head's own "
+        "slice of "
+        "it), value (the value states of all heads)")
+      .one_of({"none", "hidden", "hidden_head", "value"});
+  const std::vector<std::string> gated = {"hidden", "hidden_head", "value"};
+  f.add("site", site,
+        "what it scales: every value before the sum (source), or the head's result at its own row (output)")
+      .one_of({"source", "output"})
+      .when("reads", gated);
+  f.add("grain", grain, "one gate per head or one per element").one_of({"head", "element"}).when("reads", gated);
+  f.add("bias", bias, "a learned bias").when("reads", gated);
+  f.add("opening", opening, "with a bias: the gate's initial value for an input of zero")
+      .above(0)
+      .below(1)
+      .when("reads", gated);
+}
+
+void GateOptions::describe(Fields& f) {
+  GateConfig defaults;
+  Fields fields;
+  defaults.describe(fields);
+  const Json schema = fields.schema();
+  f.add_group("gate", gate, "the gate");
+  for (const std::string& name : shortcuts())
+    f.add_shortcut(name, schema["properties"][name], fmt::format("short for gate.{}", name));
+}
+
+void GateOptions::resolve(const ModelConfig& model, const std::string& path) const {
+  if (gate.reads != "hidden_head") return;
+  if (model.heads * model.head_size() != model.width)
+    throw UserError(
+        "{}.gate.reads = hidden_head cuts the width into one slice for each head, but model.heads * "
+        "model.head_size = {} * {} is not model.width = {}",
+        path, model.heads, model.head_size(), model.width);
+  if (gate.site == "source" && model.kv_heads != model.heads)
+    throw UserError("{}.gate.reads = hidden_head with site = source needs model.kv_heads = model.heads ({}), not {}",
+                    path, model.heads, model.kv_heads);
+}
+
+std::string GateOptions::text() const {
+  return fmt::format("gate: reads {}, acts at the {}, one a{}", gate.reads, gate.site,
+                     gate.grain == "head" ? " head" : "n element");
+}
+
+// ---- the stage ------------------------------------------------------------------------------------------------------
+
+Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
+  const Declarations& d = place.d;
+  const HeadSizes& sizes = place.sizes;
+  const std::string name = place.name + ".gate";
+  reads_ = gate.reads == "value" ? Reads::kValue : gate.reads == "hidden_head" ? Reads::kHiddenHead : Reads::kHidden;
+  at_source_ = gate.site == "source";
+  grain_ = gate.grain == "head" ? GateGrain::kHead : GateGrain::kElement;
+  groups_ = at_source_ ? sizes.H_kv : sizes.H_q;
+  columns_ = groups_ * (grain_ == GateGrain::kHead ? 1 : sizes.D_v);
+  const int64_t inputs = reads_ == Reads::kValue        ? place.projected.value_columns()
+                         : reads_ == Reads::kHiddenHead ? sizes.D_v
+                                                        : d.config.width;
+  weight_ = d.linear(name, columns_, inputs);
+  if (gate.bias)
+    bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(std::log(gate.opening / (1 - gate.opening))),
+                             DecayGroup::kVector);
+  const int back = d.timeline.attention_backward(place.layer);
+  const Shape shape = {d.max_tokens(), columns_};
+  logits_ = d.attention_activation(place.layer, name + ".logits", "activations", shape, d.act);
+  d_logits_ = d.plan.declare(name + ".d_logits", "scratch", shape, d.act, {back, back});
+  result_ = d.attention_activation(place.layer, place.name + (at_source_ ? ".gated_values" : ".gated"), "activations",
+                                   {d.max_tokens(), groups_ * sizes.D_v}, d.act);
+}
+
+GateForward Gate::arguments(const Pass& pass, const Tensor& in) const {
+  GateForward args;
+  args.grain = grain_;
+  args.heads = groups_;
+  args.x = in;
+  args.logits = logits(pass);
+  return args;
+}
+
+void Gate::compute_logits(const Pass& pass, const StageReads& reads) const {
+  const Tensor out = logits(pass), bias = pass.params.value(bias_);
+  if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? reads.v : reads.x, weight_, bias_);
+  const LinearOperands in = pass.operands(reads.x, weight_);
+  pass.backend.run(HeadMatmul{{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
+}
+
+void Gate::forward(const Pass& pass, const Tensor& in, const StageReads& reads) const {
+  compute_logits(pass, reads);
+  GateForward args = arguments(pass, in);
+  args.out = result(pass, in);
+  pass.backend.run(args);
+}
+
+Tensor Gate::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& /*workspace*/) const {
+  GateBackward args;
+  args.forward = arguments(pass, in);
+  args.d_out = d_result;
+  args.d_x = d_result;
+  args.d_logits = pass.view(d_logits_, {pass.N(), columns_});
+  pass.backend.run(args);
+  return d_result;
+}
+
+void Gate::backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v, const Tensor& workspace) const {
+  if (reads_values()) backward_read(pass, d_v, v, workspace);
+}
+
+void Gate::backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const {
+  if (!reads_values()) backward_read(pass, d_x, x, workspace);
+}
+
+void Gate::backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
+  const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
+  if (reads_ != Reads::kHiddenHead)
+    return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
+  pass.backend.run(HeadMatmul{
+      {.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
+  pass.backend.run(HeadMatmul{{.out = pass.params.grad(weight_),
+                               .a = d_logits,
+                               .b = read,
+                               .transpose_a = true,
+                               .accumulate = pass.accumulate,
+                               .bias = {}},
+                              groups_});
+  if (bias_) pass.backend.run(BiasGradient{pass.params.grad(bias_), d_logits, pass.accumulate, workspace});
+}
+
+std::vector<double> Gate::openings(const Pass& pass) const {
+  std::vector<double> out;
+  for (const float logit : host_copy(pass.backend, logits(pass))) out.push_back(1.0 / (1.0 + std::exp(-double(logit))));
+  return out;
+}
+
+// ---- in the list ----------------------------------------------------------------------------------------------------
+
+StagePart gate_stage() {
+  return {.name = "gate",
+          .summary = "scales values or results by a sigmoid of what it reads",
+          .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<GateOptions>(); },
+          .make = [](const LayerPlace& place, const StageOptions* options) -> std::unique_ptr<Stage> {
+            if (!options->present()) return nullptr;
+            return std::make_unique<Gate>(place, static_cast<const GateOptions*>(options)->gate);
+          },
+          .in_python = true,
+          .example = R"({"attention": {"reads": "value"}})",
+          .always_written = true};
+}
+
+}  // namespace sluice

@@ -1,0 +1,68 @@
+// The gate of an attention layer: g = sigmoid(input W_g^T (+ b)), scaling either every value before it is summed (site
+// source) or every head's result (site output).
+//
+// Grain `head` at site `output` has one gate per query head; at site `source` one per key/value head, because it scales
+// values. With input `hidden_head` each head has its own small matrix over its slice of the input.
+#pragma once
+
+#include "kernels/backend.h"
+#include "model/attention/parts.h"
+#include "model/attention/stage.h"
+
+namespace sluice {
+
+struct GateConfig {
+  std::string reads = "none";
+  std::string site = "output";
+  std::string grain = "head";
+  bool bias = false;
+  double opening = 0.5;  // with a bias: the gate's value when its input is zero, at the start
+
+  void describe(Fields& fields);
+};
+
+struct GateOptions final : StageOptions {
+  GateConfig gate;
+
+  std::unique_ptr<StageOptions> clone() const override { return std::make_unique<GateOptions>(*this); }
+  void describe(Fields& attention) override;
+  void resolve(const ModelConfig& model, const std::string& path) const override;
+  std::string text() const override;
+  bool present() const override { return gate.reads != "none"; }
+  std::vector<std::string> shortcuts() const override { return {"reads", "site", "grain", "bias", "opening"}; }
+};
+
+class Gate final : public Stage {
+ public:
+  Gate(const LayerPlace& place, const GateConfig& gate);
+
+  Seat seat() const override { return at_source_ ? Seat::kValues : Seat::kResults; }
+  Tensor result(const Pass& pass, const Tensor& in) const override { return pass.view(result_, in.shape); }
+  void forward(const Pass& pass, const Tensor& in, const StageReads& reads) const override;
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& workspace) const override;
+  bool reads_values() const override { return reads_ == Reads::kValue; }
+  void backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v, const Tensor& workspace) const override;
+  void backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const override;
+  int64_t opening_groups() const override { return groups_; }
+  std::vector<double> openings(const Pass& pass) const override;
+
+ private:
+  enum class Reads { kHidden, kHiddenHead, kValue };
+  GateForward arguments(const Pass& pass, const Tensor& in) const;
+  void compute_logits(const Pass& pass, const StageReads& reads) const;
+  // d_read += the gradient through the logits; `read` is what they were computed from.
+  void backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const;
+  Tensor logits(const Pass& pass) const { return pass.view(logits_, {pass.N(), columns_}); }
+
+  Reads reads_;
+  bool at_source_;
+  GateGrain grain_;
+  int64_t groups_, columns_;  // heads that are gated; of the logits
+  ParamId weight_, bias_;
+  BufferId logits_, d_logits_;
+  BufferId result_;  // [N, groups D]
+};
+
+StagePart gate_stage();
+
+}  // namespace sluice

@@ -1,0 +1,42 @@
+// The weights of a core whose results are weighted sums of values, for instruments.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "model/attention/heads.h"
+
+namespace sluice {
+
+struct Pass;
+
+// One head of one sequence.
+struct HeadWeights {
+  std::vector<double> rows;      // [T, T], zeros above the diagonal and on keys that a row does not see
+  std::vector<double> key_bias;  // [T]: the weight on a key that is no token; empty without one
+};
+
+// What a run's weights are computed from, in host memory. Threads may read it at once.
+class HostWeights {
+ public:
+  virtual ~HostWeights() = default;
+  // Of the first `positions` queries on their keys.
+  virtual HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const = 0;
+};
+
+class WeightsView {
+ public:
+  virtual ~WeightsView() = default;
+  // Whether a row's weights are shares of one whole. Where each weight depends on its own score alone, figures that
+  // speak of shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
+  virtual bool normalised() const = 0;
+  virtual bool has_bias_key() const = 0;  // a key that is no token
+  // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first key that it sees,
+  // and that key's score less the mean of the scores between it and the row's own; 0 where there are none.
+  virtual void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight,
+                     const Tensor& first_gap) const = 0;
+  // After a forward run, while its queries and keys are there.
+  virtual std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const = 0;
+};
+
+}  // namespace sluice

@@ -1,0 +1,195 @@
+// Every core and every stage in the lists of attention/parts.h, by the example that its entry gives, alone and with the
+// others: gradients, recomputation, decoding. Two parts that stand in no list of the project's (foreign_parts.h) are
+// tested with them: what a part needs it gets without another file's knowing it.
+#include <gtest/gtest.h>
+
+#include "base/error_text.h"
+#include "model/attention/stages/gate.h"
+#include "model/decoder_check.h"
+#include "model/foreign_parts.h"
+#include "model/gradient_check.h"
+
+namespace sluice {
+namespace {
+
+using namespace parity;
+
+class AttentionParts : public testing::Test {
+ protected:
+  const ListedCore core_{foreign::running_sum()};
+  const ListedStage stage_{foreign::pair_difference()};
+};
+
+void lay_over(Json& config, const Json& more) {
+  for (const auto& [key, value] : more.items()) {
+    if (value.is_object() && config.contains(key))
+      config[key].update(value);
+    else
+      config[key] = value;
+  }
+}
+
+// What a model says to have this core and these stages; nothing where they do not go together.
+std::optional<Json> model_with(const CorePart& core, const std::vector<StagePart>& stages) {
+  Json changes = Json::parse(core.example);
+  for (const StagePart& stage : stages) lay_over(changes, Json::parse(stage.example));
+  if (!user_error_of([&] { gradients::small_model(changes); }).empty()) return std::nullopt;
+  return changes;
+}
+
+// Calls check(changes): each core alone, with each stage, and with all stages.
+template <class Check>
+void for_each_combination(Check check) {
+  int combinations = 0;
+  const auto use = [&](const CorePart& core, const std::vector<StagePart>& stages) {
+    const std::optional<Json> changes = model_with(core, stages);
+    if (!changes) return;
+    SCOPED_TRACE(changes->dump());
+    ++combinations;
+    check(*changes);
+  };
+  for (const CorePart& core : attention_cores()) {
+    use(core, {});
+    for (const StagePart& stage : attention_stages()) use(core, {stage});
+    use(core, attention_stages());
+  }
+  // Only running_sum refuses something: qk_norm, alone and among all.
+  EXPECT_EQ(combinations, int(attention_cores().size() * (attention_stages().size() + 2)) - 2);
+}
+
+TEST_F(AttentionParts, HaveTheGradientsThatTheirLossesSay) {
+  for_each_combination([](Json changes) {
+    gradients::check_gradients(changes);
+    changes["kv_heads"] = 1;
+    gradients::check_gradients(changes);
+  });
+}
+
+TEST_F(AttentionParts, KeepDocumentsApart) {
+  for_each_combination([](Json changes) {
+    changes["context"] = 6;
+    const auto backend = make_cpu_backend();
+    gradients::GradientCheck(*backend, gradients::small_model(changes), 6, {0, 0, 0, 3, 3, 3, 0, 1, 1, 1, 1, 5}).run();
+  });
+}
+
+TEST_F(AttentionParts, DecodeWhatTheyCompute) {
+  for_each_combination([](const Json& changes) { decoding::check_decoding(changes, {DType::kF32}); });
+}
+
+// Bits of the loss and of every gradient of a step.
+std::vector<Values> step(const ModelConfig& config, Recompute recompute) {
+  const auto backend = make_cpu_backend();
+  Transformer model(*backend, config, {.max_batch = 2, .recompute = recompute});
+  model.initialise(5);
+  const std::vector<int32_t> tokens = gradients::random_tokens(0, 2 * config.context);
+  const std::vector<int32_t> targets = gradients::random_tokens(1, 2 * config.context);
+  std::vector<Values> out;
+  out.push_back({model.forward_backward({tokens.data(), targets.data(), 2, config.context}, 1, false)});
+  for (const ParamSpec& spec : model.params().specs()) out.push_back(gradient(model, spec.name));
+  return out;
+}
+
+TEST_F(AttentionParts, AreTheSameBitsWhenTheyRunAgain) {
+  for_each_combination([](Json changes) {
+    changes["context"] = 7;
+    const ModelConfig config = gradients::small_model(changes);
+    const auto want = step(config, Recompute::kNone);
+    EXPECT_EQ(step(config, Recompute::kMlp), want);
+    EXPECT_EQ(step(config, Recompute::kBlock), want);
+  });
+}
+
+TEST_F(AttentionParts, LeaveNoTraceInTheConfigOfAModelWithoutThem) {
+  ModelConfig config = gradients::small_model({{"attention", "vga"}});
+  Fields fields;
+  config.describe(fields);
+  const Json dump = fields.dump()["attention"];
+  for (const char* key : {"core", "sum_scale", "pair_difference"}) EXPECT_FALSE(dump.contains(key)) << key;
+  EXPECT_EQ(config.attention.all.part_without_python(), "");
+}
+
+TEST_F(AttentionParts, HaveTheirKeysInModelAttentionAndNoOthers) {
+  const ModelConfig config = gradients::small_model({{"attention", {{"core", "running_sum"}, {"sum_scale", 2.0}}}});
+  EXPECT_EQ(config.attention.all.options<foreign::RunningSumOptions>().scale, 2);
+  EXPECT_EQ(config.attention.all.part_without_python(), "running_sum");
+  const auto refusal = [](const Json& attention) {
+    return user_error_of([&] { gradients::small_model({{"attention", attention}}); });
+  };
+  expect_contains(refusal({{"sum_scale", 2.0}}),
+                  {"model.attention.sum_scale applies only when model.attention.core is", "running_sum"});
+  expect_contains(refusal({{"core", "running_sum"}, {"score", "relu"}}),
+                  {"model.attention.score applies only when", "\"tiles\""});
+  expect_contains(refusal({{"core", "tile"}}), {"model.attention.core is \"tile\"", "did you mean \"tiles\"?"});
+}
+
+TEST_F(AttentionParts, ProjectTheHeadsThatAStageAsksFor) {
+  const auto backend = make_cpu_backend();
+  const auto qkv = [&](const Json& attention) {
+    const Transformer model(*backend, gradients::small_model({{"attention", attention}, {"kv_heads", 1}}),
+                            {.allocate = false});
+    const ParamId id = model.params().find("blocks.0.attention.qkv.weight");
+    return model.params().specs()[size_t(id.index)].shape[0];
+  };
+  EXPECT_EQ(qkv({{"type", "softmax"}}), (2 + 1 + 1) * 6);
+  EXPECT_EQ(qkv({{"pair_difference", true}}), (4 + 1 + 1) * 6);
+}
+
+// A core that takes values of another width than keys is still to come: who asks for one is told, by the core.
+TEST_F(AttentionParts, OfTilesRefuseValuesOfAnotherWidthThanKeys) {
+  struct WideValues final : StageOptions {
+    std::unique_ptr<StageOptions> clone() const override { return std::make_unique<WideValues>(*this); }
+    void describe(Fields&) override {}
+    std::string text() const override { return ""; }
+    bool present() const override { return true; }
+    HeadSizes asks(const HeadSizes& handed_on) const override {
+      HeadSizes asked = handed_on;
+      asked.D_v *= 2;
+      return asked;
+    }
+  };
+  const ListedStage wide(
+      {.name = "wide_values",
+       .summary = "",
+       .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<WideValues>(); },
+       .make = [](const LayerPlace&, const StageOptions*) -> std::unique_ptr<Stage> { return nullptr; },
+       .in_python = false,
+       .example = "{}"});
+  const auto backend = make_cpu_backend();
+  expect_contains(
+      user_error_of([&] { Transformer(*backend, gradients::small_model(Json::object()), {.allocate = false}); }),
+      {"model.attention.core = tiles needs values as wide as queries and keys", "6 features", "12 of its value"});
+}
+
+// Layers of different kinds, in turn.
+TEST_F(AttentionParts, MayDifferFromLayerToLayer) {
+  for (const Json& attention :
+       {Json::parse(R"(["vga", "softmax"])"), Json::parse(R"([{"core": "running_sum"}, {"type": "relu"}])"),
+        Json::parse(R"(["key_value_bias", {"type": "vga", "site": "source", "pair_difference": true}])")}) {
+    gradients::check_gradients({{"attention", attention}, {"layers", 3}});
+    decoding::check_decoding({{"attention", attention}, {"layers", 3}}, {DType::kF32});
+    const ModelConfig config = gradients::small_model({{"attention", attention}, {"layers", 3}, {"qk_norm", false}});
+    EXPECT_EQ(step(config, Recompute::kBlock), step(config, Recompute::kNone));
+  }
+}
+
+// A layer of a pattern starts with the weights that it has where all layers are of its kind.
+TEST_F(AttentionParts, StartEqualInAPatternAndAlone) {
+  const auto backend = make_cpu_backend();
+  const auto weights = [&](const Json& attention) {
+    Transformer model(*backend, gradients::small_model({{"attention", attention}}), {});
+    model.initialise(5);
+    std::map<std::string, Values> out;
+    for (const ParamSpec& spec : model.params().specs()) out[spec.name] = parameter(model, spec.name);
+    return out;
+  };
+  const auto mixed = weights({"vga", "sink_logit"}), vga = weights("vga"), sink = weights("sink_logit");
+  for (const auto& [name, values] : mixed)
+    EXPECT_EQ(values, (name.starts_with("blocks.1.") ? sink : vga).at(name)) << name;
+  EXPECT_TRUE(mixed.contains("blocks.0.attention.gate.weight"));
+  EXPECT_FALSE(mixed.contains("blocks.1.attention.gate.weight"));
+  EXPECT_TRUE(mixed.contains("blocks.1.attention.sink_logit"));
+}
+
+}  // namespace
+}  // namespace sluice
