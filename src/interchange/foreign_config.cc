@@ -1,4 +1,4 @@
-// config.json written for each architecture, and the architecture that one names (foreign_config.h).
+// See foreign_config.h.
 #include "interchange/foreign_config.h"
 
 #include <algorithm>
