@@ -74,7 +74,7 @@ fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTenso
     replaces = fs::exists(target);
     replace_durably(aside, target);
   } catch (const std::exception& error) {
-    const std::string cause = error.what();
+    const std::string cause = named_as_target(error.what(), aside, target);
     if (!aside.empty()) remove_quietly(aside);
     const uint64_t needed = safetensors_bytes(model) + safetensors_bytes(optimizer);
     throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; {} checkpoints are as "

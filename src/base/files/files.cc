@@ -184,9 +184,7 @@ FolderWriter::~FolderWriter() {
 }
 
 std::string FolderWriter::with_target(std::string text) const {
-  const std::string name = aside_.string(), target = target_.string();
-  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + target.size())) text.replace(at, name.size(), target);
-  return text;
+  return named_as_target(std::move(text), aside_, target_);
 }
 
 void FolderWriter::finish() {
