@@ -10,16 +10,20 @@ set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-re
 file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc")
 # A config is described by the parts of the model that it is for.
 file(GLOB_RECURSE described CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/model/*.cc")
-list(APPEND fuzz_sources ${described} "${CMAKE_SOURCE_DIR}/src/kernels/arena.cc" "${CMAKE_SOURCE_DIR}/src/kernels/host_copy.cc"
+file(GLOB stored CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/runs/run_*.cc" "${CMAKE_SOURCE_DIR}/src/runs/checkpoint*.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/tensors/*.cc" "${CMAKE_SOURCE_DIR}/src/report/*_reader.cc"
+     "${CMAKE_SOURCE_DIR}/src/report/compar*.cc")
+list(FILTER stored EXCLUDE REGEX "/run_data.cc$")
+list(APPEND fuzz_sources ${described} ${stored} "${CMAKE_SOURCE_DIR}/src/kernels/arena.cc" "${CMAKE_SOURCE_DIR}/src/kernels/host_copy.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/experiment.cc" "${CMAKE_SOURCE_DIR}/src/experiment/guard.cc"
-     "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc" "${CMAKE_SOURCE_DIR}/src/runs/safetensors.cc"
-     "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_folder.cc"
-     "${CMAKE_SOURCE_DIR}/src/runs/checkpoint.cc" "${CMAKE_SOURCE_DIR}/src/runs/metrics_log.cc"
+     "${CMAKE_SOURCE_DIR}/src/experiment/schedule.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/sweep.cc" "${CMAKE_SOURCE_DIR}/src/runs/metrics_log.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/trainer_state.cc"
      "${CMAKE_SOURCE_DIR}/src/experiment/experiment_difference.cc" "${CMAKE_SOURCE_DIR}/src/interchange/config_reader.cc"
      "${CMAKE_SOURCE_DIR}/src/interchange/foreign_families.cc"
      "${CMAKE_SOURCE_DIR}/src/interchange/foreign_config.cc"
-     "${CMAKE_SOURCE_DIR}/src/interchange/weight_folder.cc" "${CMAKE_SOURCE_DIR}/src/report/run_reader.cc"
-     "${CMAKE_SOURCE_DIR}/src/report/compare.cc" "${CMAKE_SOURCE_DIR}/src/report/compare_table.cc"
+     "${CMAKE_SOURCE_DIR}/src/interchange/weight_folder.cc" "${CMAKE_SOURCE_DIR}/src/report/run_files.cc"
+     "${CMAKE_SOURCE_DIR}/src/report/summary.cc"
      "${CMAKE_SOURCE_DIR}/src/report/findings.cc" "${CMAKE_SOURCE_DIR}/src/report/report_data.cc"
      "${CMAKE_SOURCE_DIR}/src/measure/analysis.cc" "${CMAKE_SOURCE_DIR}/src/measure/hellaswag_file.cc")
 add_library(sluice_fuzzed STATIC ${fuzz_sources})

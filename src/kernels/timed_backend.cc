@@ -1,11 +1,9 @@
 #include "kernels/timed_backend.h"
 
-#include <chrono>
+#include "base/stopwatch.h"
 
 namespace sluice {
 namespace {
-
-using Clock = std::chrono::steady_clock;
 
 MatmulShape shape_of(const Matmul& args) {
   return {.M = args.out.rows(),
@@ -31,13 +29,13 @@ std::string MatmulShape::str() const {
 
 // How long it took.
 double TimedBackend::timed(const char* name, const std::function<void()>& work) {
-  const auto start = Clock::now();
+  const Stopwatch watch;
   work();
   if (!measuring_) return 0;
   inner_.synchronize();
+  const double seconds = watch.seconds();
   OpTime& time = ops_[name];
   ++time.calls;
-  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
   time.seconds += seconds;
   return seconds;
 }

@@ -129,6 +129,15 @@ refuses 'keys.json: it has 300001 keys, but a config or sweep has at most 10000'
 refuses 'keys.json: it has 300001 keys' sweep "$folder/keys.json"
 { printf '{"name": "x", ' && tail -c +2 "$folder/keys.json"; } | broken keys config.json
 refuses 'keys/config.json: it has 300002 keys, but a config or sweep has at most 10000' compare "$folder/keys" "$folder/run"
+{
+  printf '{"step": 20, "sequences": 1, "length": 0, "summary": {}, "layers": [], "heads": [], "residual_norm": [[]],'
+  printf ' "curves": [{"layer": 0, "head": 0'
+  seq -f ', "k%.0f": []' 300000 | tr -d '\n'
+  printf '}]}'
+} | broken curves of_others
+mkdir -p "$folder/curves/analysis"
+mv "$folder/curves/of_others" "$folder/curves/analysis/step_00000020.json"
+accepts compare "$folder/curves"
 { printf '{"' && repeat a 5000000 && printf '": 1}'; } > "$folder/long.json"
 refuses 'unknown config key a+\.\.\.; the config has "name"' config "$folder/long.json"
 { printf '{"model": "' && repeat b 5000000 && printf '"}'; } > "$folder/long.json"

@@ -177,3 +177,21 @@ ended "a rank stopped before its start"
 grep -q 'sluice: rank 1 (process [0-9]*) of 2 is stopped, at the start: no answer within 2 s' "$folder/err" ||
   fail "the rank stopped before its start is not named: $(cat "$folder/err")"
 [[ ! -e $folder/start ]] || fail "a run that did not start leaves a folder"
+
+# A rank that is stopped when all is done, while the others wait for it in the MPI library's own end.
+if command -v "${CC:-cc}" > /dev/null && ! grep -q asan <(ldd "$SLUICE"); then
+  printf '#include <signal.h>\nint PMPI_Finalize(void);\nint MPI_Finalize(void) { raise(SIGSTOP); return PMPI_Finalize(); }\n' > "$folder/stop.c"
+  "${CC:-cc}" -shared -fPIC -o "$folder/stop.so" "$folder/stop.c"
+  for rank in 0 1; do
+    plain=("$SLUICE" train "$folder/tiny.json" --out "$folder/end$rank" --set train.rank_timeout=1 --set train.steps=2)
+    stops=(env "LD_PRELOAD=$folder/stop.so" "${plain[@]}")
+    if [[ $rank -eq 0 ]]; then both=(-n 1 "${stops[@]}" : -n 1 "${plain[@]}"); else both=(-n 1 "${plain[@]}" : -n 1 "${stops[@]}"); fi
+    "${launch[@]}" "${both[@]}" > "$folder/out" 2> "$folder/err" &
+    launcher=$! pid_of=()
+    ended "a rank $rank that is stopped at the end"
+    [[ $status -eq 1 ]] || fail "a rank $rank that is stopped at the end: exit code $status: $(cat "$folder/err")"
+    grep -q "sluice: rank $rank (process [0-9]*) of 2 is stopped, at the end: no answer within 1" "$folder/err" ||
+      fail "the rank $rank that is stopped at the end is not named: $(cat "$folder/err")"
+    grep -q '"status": "done"' "$folder/end$rank/info.json" || fail "what was done before is not kept"
+  done
+fi

@@ -17,11 +17,11 @@ words_of() {
       json_words && strings_in docs/config.schema.json src/runs/sweep.cc
       printf '"%s"\n' '\"base\":\"base.json\"' '\"status\":\"done\"' '\"steps_done\":' '\"seeds\":[1,2,3]' ;;
     state)
-      json_words && strings_in docs/config.schema.json src/runs/checkpoint.cc src/train/trainer.cc src/experiment/guard.cc &&
+      json_words && strings_in docs/config.schema.json src/runs/checkpoint_files.cc src/runs/trainer_state.cc src/experiment/guard.cc &&
         printf '"\\"right\\""\n' ;;
     foreign_config) json_words && strings_in src/interchange/foreign_*.cc ;;
-    run_folder) json_words && strings_in src/report/{run_reader,compare,findings,report_data}.cc ;;
-    safetensors) json_words && strings_in src/runs/safetensors.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
+    run_folder) json_words && strings_in src/report/*.cc ;;
+    safetensors) json_words && strings_in src/runs/tensors/safetensors.cc src/runs/tensors/element_types.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
     weight_index) json_words && printf '"%s"\n' '\"weight_map\":{' '\"a\"' '\"b\"' '\"model-1.safetensors\"' '\"model-2.safetensors\"' '..' / ;;
     tokenizer_json | sentencepiece) json_words && strings_in src/data/tokenizers/*.cc src/data/splitting/{text_pipeline,added_tokens}.cc ;;
     expression)

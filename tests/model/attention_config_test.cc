@@ -141,7 +141,7 @@ TEST(AttentionPattern, NonsenseIsRefusedWithItsPlace) {
   expect_contains(refusal(R"([{"type": "vga", "repeats": 2}])"),
                   {"unknown config key model.attention[0].repeats", "did you mean model.attention[0].repeat?"});
   expect_contains(refusal(R"([{"repeat": 0}])"), {"model.attention[0].repeat is 0"});
-  expect_contains(refusal(R"(["vga", 3])"), {"model.attention[1] must be an object, got 3"});
+  expect_contains(refusal(R"(["vga", 3])"), {"model.attention[1] must be an object, got the number 3"});
   expect_contains(refusal(R"({"type": "vga", "repeat": 2})"), {"unknown config key model.attention.repeat"});
   expect_contains(refusal(R"(["relu", {"key_bias": true, "score": "relu"}])"),
                   {"model.attention[1].key_bias does nothing"});

@@ -14,7 +14,7 @@
 #include "model/attention/score_config.h"
 #include "model/golden_random.h"
 #include "model/parity.h"
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 #include "train/optimizer.h"
 
 namespace sluice {

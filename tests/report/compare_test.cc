@@ -86,6 +86,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
   Analysis analysis;
   analysis.step = 5;
   analysis.has_gradients = true;
+  analysis.there = {Needs::kWeights | Needs::kGradient};
   for (const auto& field : model_fields()) analysis.model.*field.member = 2.5;
   RunBuilder build;
   const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");
@@ -187,7 +188,7 @@ TEST(Compare, RunsOfOneSeedAreNotTwoSeeds) {
   ASSERT_EQ(three.groups.size(), 2u);
   EXPECT_EQ(three.groups[0].members, (std::vector<size_t>{0, 2}));
   EXPECT_EQ(three.groups[1].members, (std::vector<size_t>{1}));
-  const ComparisonTable table = make_table(three);
+  const TextTable table = make_table(three);
   EXPECT_TRUE(table.rows.back().is_mean && table.rows.back().label.ends_with(", 2 seeds")) << table.rows.back().label;
 }
 

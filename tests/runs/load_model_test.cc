@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "data/batches.h"
 #include "train/failures.h"
 #include "train/tiny_run.h"
 
@@ -26,10 +27,8 @@ class LoadModelTest : public testing::Test {
     const ModelConfig& config = loaded.experiment.model;
     const auto source = make_source(loaded.experiment.data, Split::kHeldOut, config.context, config.vocab_size,
                                     loaded.experiment.seed);
-    std::vector<int32_t> inputs(size_t(sequences * config.context)), targets(inputs.size());
-    source->fill(0, sequences, inputs.data(), targets.data());
-    return loaded.model->loss(inputs.data(), targets.data(), sequences, config.context) /
-           double(sequences * config.context);
+    BatchReader batches(sequences);
+    return loaded.model->loss(batches.read(*source, 0, sequences)) / double(sequences * config.context);
   }
 
   TinyRuns runs_;

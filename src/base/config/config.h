@@ -43,7 +43,7 @@ struct Field {
   // kGroupList, and kGroup where a list of such objects may stand in its place.
   std::function<void(const Json&, const std::string& path)> parse_list;
   std::shared_ptr<Fields> element;          // kGroup with parse_list: an element's fields
-  bool written_as_default = true;           // whether a dump has it also where it is the default
+  std::optional<Json> unwritten;            // a value with which a dump does not have it
 
   Field& range(double low, double high);    // low <= value <= high; either may be infinite
   Field& above(double low);                 // low < value
@@ -51,7 +51,7 @@ struct Field {
   Field& one_of(std::vector<std::string> values);
   Field& exactly(size_t elements);          // the length of a list
   Field& when(std::string key, std::vector<std::string> values);
-  Field& not_written_as_default() { return written_as_default = false, *this; }
+  Field& not_written_as(Json value) { return unwritten = std::move(value), *this; }
 };
 
 class Fields {
@@ -170,6 +170,8 @@ class Fields {
 
 // The candidate with the smallest edit distance to `word`; empty if none is near.
 std::string nearest(const std::string& word, const std::vector<std::string>& candidates);
+// The choice that other programs call so ("gpu" for "cuda"), else the nearest.
+std::string meant(const std::string& word, const std::vector<std::string>& choices);
 
 // The JSON Schema of a whole config file: schema() with the keys "base" and "$schema" that a file may have.
 Json file_schema(const Fields& fields);

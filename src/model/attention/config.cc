@@ -38,6 +38,17 @@ void for_added(Fields& f, Describe describe, Change change) {
   for (size_t i = before; i < f.list().size(); ++i) change(*f.list()[i]);
 }
 
+void describe_stage(const StagePart& part, StageOptions& options, Fields& f) {
+  Fields defaults;
+  const auto fresh = part.options();
+  fresh->describe(defaults);
+  for_added(
+      f, [&] { options.describe(f); },
+      [&](Field& field) {
+        if (!part.always_written) field.not_written_as(defaults.find(field.name)->default_value);
+      });
+}
+
 }  // namespace
 
 // ---- one layer's ----------------------------------------------------------------------------------------------------
@@ -53,21 +64,17 @@ AttentionConfig::AttentionConfig() {
 void AttentionConfig::describe(Fields& f) {
   f.add("type", type, "the preset this starts from; the other keys change it. custom: softmax without a gate")
       .one_of(preset_names());
-  f.add("core", core, "how tokens mix: " + core_summaries()).one_of(core_names()).not_written_as_default();
+  f.add("core", core, "how tokens mix: " + core_summaries())
+      .one_of(core_names())
+      .not_written_as(attention_cores().front().name);
   for (size_t i = 0; i < cores_.size(); ++i)
     for_added(
         f, [&] { cores_[i]->describe(f); },
         [&](Field& field) {
           if (field.when_key.empty()) field.when("core", {attention_cores()[i].name});
         });
-  for (size_t i = 0; i < stages_.size(); ++i) {
-    if (!stages_[i]) continue;
-    for_added(
-        f, [&] { stages_[i]->describe(f); },
-        [&](Field& field) {
-          if (!attention_stages()[i].always_written) field.not_written_as_default();
-        });
-  }
+  for (size_t i = 0; i < stages_.size(); ++i)
+    if (stages_[i]) describe_stage(attention_stages()[i], *stages_[i].get(), f);
 }
 
 const CorePart& AttentionConfig::core_part() const {
