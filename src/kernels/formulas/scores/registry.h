@@ -9,10 +9,12 @@
 #include "kernels/formulas/scores/softmax_plus_one.h"
 #include "kernels/formulas/scores/softpick.h"
 #include "kernels/formulas/scores/score_list.h"
+#include "kernels/formulas/scores/taylor2.h"
 
 namespace sluice {
 
-using ScoreFunctions = ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick>;
+using ScoreFunctions =
+    ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick, Taylor2>;
 
 // The place of a function in the list.
 template <class Score>
