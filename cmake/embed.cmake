@@ -1,7 +1,9 @@
 # Files as string constants of the program.
 #
-#   sluice_embed(target NAME file symbol)    adds to `target` a generated source that defines
-#                                            sluice::assets::<symbol>, a std::string_view of the file's bytes
+#   sluice_embed(target NAME file symbol [JOINED file ...])
+#                                            adds to `target` a generated source that defines
+#                                            sluice::assets::<symbol>, a std::string_view of the file's bytes; the files
+#                                            JOINED take the place of its line "# {...}"
 #   sluice_embed_assets(target)              the report page's files, Chart.js included, and the export's Python file
 #
 # The same file, run as a script (cmake -P), writes one such source; it runs again when the embedded file changes.
@@ -9,6 +11,19 @@
 
 if(CMAKE_SCRIPT_MODE_FILE)
   file(READ "${INPUT}" content)
+  if(JOINED)
+    string(REPLACE "|" ";" JOINED "${JOINED}")
+    set(parts "")
+    foreach(file IN LISTS JOINED)
+      file(READ "${file}" part)
+      string(APPEND parts "${part}\n\n")
+    endforeach()
+    string(REGEX MATCH "# {[^}\n]*}\n\n\n" place "${content}")
+    if(NOT place)
+      message(FATAL_ERROR "${INPUT} has no line where other files are to be joined")
+    endif()
+    string(REPLACE "${place}" "${parts}" content "${content}")
+  endif()
   string(FIND "${content}" ")_sluice_\"" collision)
   if(NOT collision EQUAL -1)
     message(FATAL_ERROR "${INPUT} contains the raw string's end mark")
@@ -25,12 +40,14 @@ endif()
 set(SLUICE_EMBED_SCRIPT "${CMAKE_CURRENT_LIST_FILE}")
 
 function(sluice_embed target name file symbol)
+  cmake_parse_arguments(PARSE_ARGV 4 embed "" "" "JOINED")
+  string(REPLACE ";" "|" joined "${embed_JOINED}")
   set(output "${CMAKE_CURRENT_BINARY_DIR}/embedded/${symbol}.cc")
   add_custom_command(
     OUTPUT "${output}"
     COMMAND "${CMAKE_COMMAND}" "-DINPUT=${file}" "-DOUTPUT=${output}" "-DNAME=${name}" "-DSYMBOL=${symbol}"
-            -P "${SLUICE_EMBED_SCRIPT}"
-    DEPENDS "${file}" "${SLUICE_EMBED_SCRIPT}"
+            "-DJOINED=${joined}" -P "${SLUICE_EMBED_SCRIPT}"
+    DEPENDS "${file}" ${embed_JOINED} "${SLUICE_EMBED_SCRIPT}"
     COMMENT "Embedding ${name}"
     VERBATIM)
   target_sources(${target} PRIVATE "${output}")
@@ -43,6 +60,10 @@ function(sluice_embed_assets target)
     string(REPLACE "." "_" symbol "${name}")
     sluice_embed(${target} ${name} "${folder}/${name}" ${symbol})
   endforeach()
+  # Of the score functions score.py comes first: it says what the others are.
+  set(scores "${PROJECT_SOURCE_DIR}/src/kernels/formulas/scores")
+  file(GLOB score_files CONFIGURE_DEPENDS "${scores}/*.py")
+  list(REMOVE_ITEM score_files "${scores}/score.py")
   sluice_embed(${target} modeling_sluice.py "${PROJECT_SOURCE_DIR}/src/interchange/modeling_sluice.py"
-               modeling_sluice_py)
+               modeling_sluice_py JOINED "${scores}/score.py" ${score_files})
 endfunction()

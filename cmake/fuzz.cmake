@@ -10,13 +10,15 @@ set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-re
 # A config is described by the parts of the model that it is for, and those name the ops that they run.
 file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc"
      "${CMAKE_SOURCE_DIR}/src/model/*.cc" "${CMAKE_SOURCE_DIR}/src/kernels/ops/*.cc")
-file(GLOB fuzz_kernels CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/*.cc")
-set(readers experiment/experiment experiment/experiment_difference experiment/guard experiment/schedule runs/checkpoint
-    runs/safetensors runs/sweep interchange/config_reader interchange/foreign_config interchange/foreign_families
-    interchange/weight_folder report/compare report/compare_table report/findings report/report_data report/run_reader
-    measure/hellaswag_file)
+file(GLOB stored CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/*.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_*.cc"
+     "${CMAKE_SOURCE_DIR}/src/runs/checkpoint*.cc" "${CMAKE_SOURCE_DIR}/src/runs/tensors/*.cc"
+     "${CMAKE_SOURCE_DIR}/src/report/*_reader.cc" "${CMAKE_SOURCE_DIR}/src/report/compar*.cc")
+list(FILTER stored EXCLUDE REGEX "/run_data.cc$")
+set(readers experiment/experiment experiment/experiment_difference experiment/guard experiment/schedule runs/sweep
+    runs/metrics_log runs/trainer_state interchange/config_reader interchange/foreign_config interchange/foreign_families
+    interchange/weight_folder report/run_files report/summary report/findings report/report_data measure/hellaswag_file)
 list(TRANSFORM readers REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/src/\\1.cc")
-list(APPEND fuzz_sources ${fuzz_kernels} ${readers})
+list(APPEND fuzz_sources ${stored} ${readers})
 add_library(sluice_fuzzed STATIC ${fuzz_sources})
 target_include_directories(sluice_fuzzed PUBLIC "${CMAKE_SOURCE_DIR}/src" "${CMAKE_SOURCE_DIR}/tests/fuzz")
 target_compile_options(sluice_fuzzed PUBLIC ${fuzz_flags} PRIVATE -fsanitize=fuzzer-no-link)

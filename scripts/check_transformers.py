@@ -13,7 +13,7 @@ also run on a batch that is padded on the left. A few exports go through all tha
 (exported_behaviour.py): generation with every kind of cache, beams, padded batches, the Trainer, outputs, saving. Last,
 tokenizers of every kind are trained on this repository's documents and exported: both must make the same tokens of these,
 of odd text and of text that spells the names of special tokens. --quick leaves out the models of some size, --smoke all but
-the behaviour and the tokenizers. Exit code 1 if anything differs.
+the behaviour, the tokenizers and a small model with each score function. Exit code 1 if anything differs.
 """
 
 import argparse
@@ -144,21 +144,35 @@ BASE = {
 LLAMA = {"norm": "rmsnorm", "position": "rope", "mlp": "swiglu", "bias": False, "mlp_width": 80}
 
 
+def object_of(schema):
+    """The part of a group's schema that says what it is as an object."""
+    options = schema["oneOf"] if "oneOf" in schema else schema.get("anyOf", [schema])
+    return next(option for option in options if "properties" in option)["properties"]
+
+
+def model_schema(program):
+    return json.loads(run(program, "config", "--schema"))["properties"]["model"]["properties"]
+
+
+def score_models(program):
+    """name -> changes of the model, one for each score function."""
+    scores = object_of(object_of(model_schema(program)["attention"])["score"])["type"]["enum"]
+    return {f"score {name}": {"attention": {"score": {"type": name}}} for name in scores}
+
+
 def sluice_models(program):
     """name -> changes of the model."""
-    schema = json.loads(run(program, "config", "--schema"))["properties"]["model"]["properties"]
-    attention = schema["attention"]
-    options = attention["oneOf"] if "oneOf" in attention else attention.get("anyOf", [attention])
-    presets = next(option for option in options if "properties" in option)["properties"]["type"]["enum"]
+    schema = model_schema(program)
+    presets = object_of(schema["attention"])["type"]["enum"]
     models = {f"preset {name}": {"attention": name} for name in presets if name != "custom"}
     gates = itertools.product(("hidden", "hidden_head", "value"), ("source", "output"), ("head", "element"))
     for reads, site, grain in gates:
         gate = {"reads": reads, "site": site, "grain": grain, "bias": grain == "head"}
         shared = {} if reads == "hidden_head" and site == "source" else {"kv_heads": 2}
         models[f"gate {reads}, {site}, {grain}"] = {"attention": {"gate": gate}, **shared}
-    for score in ("sigmoid", "relu", "softpick", "clipped_softmax", "sink_logit"):
-        changes = {"score": {"type": score}, "key_value_bias": True, "gate": {"reads": "value", "site": "source"}}
-        models[f"{score}, key_value_bias, gate at the source"] = {"attention": changes}
+    for name, plain in score_models(program).items():
+        changes = {**plain["attention"], "key_value_bias": True, "gate": {"reads": "value", "site": "source"}}
+        models[f"{name}, key_value_bias, gate at the source"] = {"attention": changes}
     models["sigmoid, bias -1, minus_log_length"] = {
         "attention": {"score": {"type": "sigmoid", "bias": -1.0, "minus_log_length": True}}
     }
@@ -294,6 +308,21 @@ def check_behaviour(program, changes, work, trainer):
     return exported_behaviour.faults_of(lambda *parts: run(program, *parts), work / "exported", run_folder, work, trainer)
 
 
+def check_scores(program, args, wrong):
+    """Every score function, in logits alone."""
+    for name, changes in score_models(program).items():
+        if args.only not in name:
+            continue
+        with tempfile.TemporaryDirectory(prefix="check_transformers_") as folder:
+            work = Path(folder)
+            run(program, "export", train(program, work, {**changes, "norm": "rmsnorm"}), work / "exported", "--logits", TOKENS)
+            stored = load_file(work / "exported" / "logits.safetensors")
+            found = difference(load(work / "exported"), stored["tokens"].long(), stored["logits"])
+        print(f"{name}: largest difference {found:.1e}", flush=True)
+        if not found <= BOUND:
+            wrong.append(name)
+
+
 def check_models(program, args, wrong):
     """Prints the table of models; the largest difference."""
     worst = 0.0
@@ -366,7 +395,7 @@ def main():
     parser.add_argument("--sluice", default="build/release/sluice", type=Path)
     parser.add_argument("--only", default="", help="only what has this in its name")
     parser.add_argument("--quick", action="store_true", help="without the models of some size")
-    parser.add_argument("--smoke", action="store_true", help="only the behaviour of a few exports, and tokenizers")
+    parser.add_argument("--smoke", action="store_true", help="only each score function, the behaviour of a few exports, and tokenizers")
     args = parser.parse_args()
     program = args.sluice.resolve()
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -377,7 +406,9 @@ def main():
 
     print(f"transformers {transformers.__version__}, torch {torch.__version__}, {run(program, '--version').strip()}\n")
     wrong = []
-    if not args.smoke:
+    if args.smoke:
+        check_scores(program, args, wrong)
+    else:
         check_models(program, args, wrong)
     check_behaviours(program, args, wrong)
     check_tokenizers(program, args, wrong)

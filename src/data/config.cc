@@ -76,6 +76,65 @@ void WeightedShards::describe(Fields& fields) {
       .below(1e9);
 }
 
+namespace {
+
+// Which shards.
+void describe_shards(DataConfig& config, Fields& fields) {
+  fields
+      .add("train_shards", config.train_shards,
+           "files or globs of token shards to train on: Sluice's (`sluice tokenizer encode`) or llm.c's")
+      .when("type", {"tokens"});
+  fields.add("validation_shards", config.validation_shards, "files or globs of token shards to evaluate on, always read in order")
+      .when("type", {"tokens"});
+  fields
+      .add_list("sources", config.sources,
+                "several sources to train on instead of train_shards, mixed by sequence in proportion to their weights; "
+                "each goes through its own epochs")
+      .when("type", {"tokens"});
+  fields
+      .add("tokenizer", config.tokenizer,
+           "the tokenizer that made the shards, as for `sluice tokenizer encode`; shards of another one are refused, and "
+           "evaluations know the bytes of their text. Empty: shards say by themselves what they are")
+      .when("type", {"tokens"});
+  fields
+      .add("shard_format", config.shard_format,
+           "auto: the shards' headers tell; uint16, uint32: files without header are tokens of this width alone (nanoGPT's "
+           "have uint16), and those with one are known all the same")
+      .one_of(kShardFormatNames)
+      .when("type", {"tokens"});
+}
+
+// How they are read.
+void describe_reading(DataConfig& config, Fields& fields) {
+  fields
+      .add("shuffle", config.shuffle,
+           "the order of the training data, drawn anew each epoch: windows (of each shard's text as it stands), documents "
+           "(shuffled and packed one behind the other before windows are cut and shuffled), or none (plain order)")
+      .one_of({"windows", "documents", "none"})
+      .when("type", {"tokens"});
+  fields
+      .add("document_mask", config.document_mask,
+           "attention does not reach back across the start of a document, in training and in evaluations")
+      .when("type", {"tokens"});
+  fields
+      .add("document_token", config.document_token,
+           "the token that opens a document in shards that do not list their documents (llm.c's, nanoGPT's); -1: the "
+           "tokenizer's end of text")
+      .range(-1, (1 << 24) - 1)
+      .when("type", {"tokens"});
+  fields
+      .add("first_token", config.first_token,
+           "a token that every sequence begins with, before its text: the fixed first token with which sinks emerge "
+           "sooner (arXiv 2410.10781); -1: none")
+      .range(-1, (1 << 24) - 1)
+      .when("type", {"tokens"});
+  fields
+      .add("verify", config.verify, "read all shards once before training, and compare their checksums")
+      .when("type", {"tokens"});
+}
+
+}  // namespace
+
 void DataConfig::describe(Fields& fields) {
   fields
       .add("type", type,
@@ -89,53 +148,8 @@ void DataConfig::describe(Fields& fields) {
       .add("statistics", statistics,
            "a text file whose character bigrams are counted; empty: the built-in counts of tiny-shakespeare")
       .when("type", {"bigram_backcopy"});
-  fields
-      .add("train_shards", train_shards,
-           "files or globs of token shards to train on: Sluice's (`sluice tokenizer encode`) or llm.c's")
-      .when("type", {"tokens"});
-  fields.add("validation_shards", validation_shards, "files or globs of token shards to evaluate on, always read in order")
-      .when("type", {"tokens"});
-  fields
-      .add_list("sources", sources,
-                "several sources to train on instead of train_shards, mixed by sequence in proportion to their weights; "
-                "each goes through its own epochs")
-      .when("type", {"tokens"});
-  fields
-      .add("tokenizer", tokenizer,
-           "the tokenizer that made the shards, as for `sluice tokenizer encode`; shards of another one are refused, and "
-           "evaluations know the bytes of their text. Empty: shards say by themselves what they are")
-      .when("type", {"tokens"});
-  fields
-      .add("shard_format", shard_format,
-           "auto: the shards' headers tell; uint16, uint32: files without header are tokens of this width alone (nanoGPT's "
-           "have uint16), and those with one are known all the same")
-      .one_of(kShardFormatNames)
-      .when("type", {"tokens"});
-  fields
-      .add("shuffle", shuffle,
-           "the order of the training data, drawn anew each epoch: windows (of each shard's text as it stands), documents "
-           "(shuffled and packed one behind the other before windows are cut and shuffled), or none (plain order)")
-      .one_of({"windows", "documents", "none"})
-      .when("type", {"tokens"});
-  fields
-      .add("document_mask", document_mask,
-           "attention does not reach back across the start of a document, in training and in evaluations")
-      .when("type", {"tokens"});
-  fields
-      .add("document_token", document_token,
-           "the token that opens a document in shards that do not list their documents (llm.c's, nanoGPT's); -1: the "
-           "tokenizer's end of text")
-      .range(-1, (1 << 24) - 1)
-      .when("type", {"tokens"});
-  fields
-      .add("first_token", first_token,
-           "a token that every sequence begins with, before its text: the fixed first token with which sinks emerge "
-           "sooner (arXiv 2410.10781); -1: none")
-      .range(-1, (1 << 24) - 1)
-      .when("type", {"tokens"});
-  fields
-      .add("verify", verify, "read all shards once before training, and compare their checksums")
-      .when("type", {"tokens"});
+  describe_shards(*this, fields);
+  describe_reading(*this, fields);
 }
 
 std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,

@@ -12,8 +12,8 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <string>
+#include <vector>
 
 #include "base/config/config.h"
 
@@ -26,6 +26,15 @@ struct GuardConfig {
   int64_t spike_window = 128;   // losses
 
   void describe(Fields& fields);
+};
+
+// What it has counted, and the good losses of its window, the oldest first.
+struct GuardState {
+  int64_t skipped = 0, skipped_in_a_row = 0, rolled_back = 0;
+  std::vector<double> window;
+
+  void describe(Fields& fields);
+  bool operator==(const GuardState&) const = default;
 };
 
 class Guard {
@@ -41,22 +50,20 @@ class Guard {
   // To be called once a step, before the update. Without a checkpoint to go back to, kStop comes in place of kRollBack.
   Verdict judge(int64_t step, double loss, double gradient_norm, bool has_checkpoint);
 
-  int64_t skipped() const { return skipped_; }          // steps, in all
-  int64_t rolled_back() const { return rolled_back_; }  // times
+  int64_t skipped() const { return state_.skipped; }          // steps, in all
+  int64_t rolled_back() const { return state_.rolled_back; }  // times
 
-  Json state() const;                 // for state.json
-  // Resume: everything. UserError if it is not a guard's state, which begins with `place`.
-  void restore(const Json& state, const std::string& place);
-  // Roll-back: the window of the checkpoint's time; the counts go on. UserError likewise.
-  void rewind(const Json& state, const std::string& place);
+  const GuardState& state() const { return state_; }
+  void restore(const GuardState& state) { state_ = state; }  // resume: everything
+  // Roll-back: the window of the checkpoint's time; the counts go on.
+  void rewind(const GuardState& then) { state_.window = then.window; }
 
  private:
   std::string what_is_wrong(double loss, double gradient_norm) const;  // empty: nothing
   Verdict escalate(int64_t step, const std::string& problem, bool has_checkpoint);
 
   GuardConfig config_;
-  int64_t skipped_ = 0, skipped_in_a_row_ = 0, rolled_back_ = 0;
-  std::deque<double> window_;
+  GuardState state_;
 };
 
 }  // namespace sluice

@@ -13,8 +13,9 @@
 #include "interchange/tokenizer_files.h"
 #include "kernels/backend.h"
 #include "kernels/bf16.h"
-#include "runs/finite_weights.h"
+#include "model/residual/parts.h"
 #include "runs/load_model.h"
+#include "runs/tensors/finite_weights.h"
 
 namespace sluice {
 
@@ -130,6 +131,9 @@ void check_exportable(const ModelConfig& model) {
     if (const std::string part = attention->part_without_python(); !part.empty())
       throw UserError("model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
                       "exported", part);
+  if (!model.residual.part().in_python)
+    throw UserError("model.residual is {}, which the exported Python does not compute: such a model cannot be exported",
+                    model.residual.type);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// config.json written for each architecture, and the architecture that one names (foreign_config.h).
+// See foreign_config.h.
 #include "interchange/foreign_config.h"
 
 #include <algorithm>
@@ -151,7 +151,7 @@ const char* name_of(Architecture architecture) {
 }
 
 Architecture native_architecture(const ModelConfig& model) {
-  if (!model.attention.is_plain() || model.parallel_residual) return Architecture::kSluice;
+  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual) return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&
       model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&

@@ -10,12 +10,12 @@
 #include "base/config/json_text.h"
 #include "base/error.h"
 #include "base/files/files.h"
-#include "experiment/guard.h"
 #include "interchange/stored_tensors.h"
 #include "interchange/tensor_parts.h"
 #include "interchange/tokenizer_files.h"
 #include "interchange/weight_folder.h"
 #include "runs/checkpoint.h"
+#include "runs/trainer_state.h"
 
 namespace sluice {
 namespace {
@@ -162,8 +162,7 @@ class HostParameters {
 CheckpointState first_state(Experiment& experiment) {
   CheckpointState state;
   state.config = experiment.dump();
-  state.trainer = {
-      {"updates", 0}, {"next_sequence", 0}, {"seconds", 0.0}, {"guard", Guard(experiment.train.guard).state()}};
+  state.trainer = TrainerState().json();
   return state;
 }
 

@@ -5,7 +5,7 @@
 
 #include "experiment/experiment.h"
 #include "interchange/foreign_config.h"
-#include "runs/finite_weights.h"
+#include "runs/tensors/finite_weights.h"
 
 namespace sluice {
 

@@ -9,13 +9,14 @@ Beside what causal models of transformers return there are, for output_attention
   attentions  a layer [B, H, T, S]: the weights that values are summed with. What a row lacks to 1 went nowhere (sigmoid,
               relu, softpick, clipped_softmax) or into a slot:
   slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
-              key_value_bias, then the constant of softmax_plus_one or the learned logit of sink_logit
+              key_value_bias, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
               values; None for layers without a gate
 hidden_states are the embeddings, then what each block leaves in the residual stream; as everywhere in transformers the
 last one has passed the final norm.
 """
 
+import collections
 import dataclasses
 import math
 
@@ -151,6 +152,9 @@ def visible_keys(attention_mask, places, B, S):
     return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
+# {kernels/formulas/scores/*.py}
+
+
 # ---- attention -----------------------------------------------------------------------------------------------------
 
 
@@ -163,36 +167,6 @@ def attention_of(model, layer):
     """Each element of the list is there `repeat` times; after the last comes the first again."""
     layers = [run for run in attention_runs(model) for _ in range(run.get("repeat", 1))]
     return layers[layer % len(layers)]
-
-
-def attention_weights(s, visible, length, score, sink_logit, context):
-    """Scores s [B, H, T, S] to attention weights, and the weight [B, H, T, 1] of a sink that is no key, or None.
-    `visible` [B, 1, T, S] says which keys a row sees, `length` [B, 1, T, 1] how many tokens these are."""
-    kind = score["type"]
-    if kind == "sigmoid":
-        s = s + score["bias"]
-        if score["minus_log_length"]:
-            s = s - length.log()
-        return torch.sigmoid(s) * visible, None
-    if kind == "relu":
-        return torch.relu(s) / length * visible, None
-    if kind == "softpick":
-        top = s.masked_fill(~visible, 0).amax(-1, keepdim=True).clamp(min=0)  # all terms are divided by e^top
-        terms = (torch.exp(s - top) - torch.exp(-top)) * visible
-        return torch.relu(terms) / (terms.abs().sum(-1, keepdim=True) + score["epsilon"] * torch.exp(-top)), None
-    s = s.masked_fill(~visible, -math.inf)
-    if kind in ("softmax_plus_one", "sink_logit"):
-        sink = s.new_zeros(s.shape[1]) if kind == "softmax_plus_one" else sink_logit.to(s.dtype)
-        column = sink.view(1, -1, 1, 1).expand(s.shape[0], -1, s.shape[2], 1)
-        weights = torch.softmax(torch.cat([column, s], dim=-1), dim=-1)
-        return weights[..., 1:], weights[..., :1]
-    weights = torch.softmax(s, dim=-1)
-    if kind == "clipped_softmax":
-        gamma = -score["alpha"] / context if score["alpha"] > 0 else score["gamma"]
-        return ((score["zeta"] - gamma) * weights + gamma).clamp(0, 1) * visible, None
-    if kind != "softmax":
-        raise ValueError(f"unknown score function {kind}")
-    return weights, None
 
 
 class Attention(nn.Module):
@@ -214,8 +188,11 @@ class Attention(nn.Module):
             self.key_bias = nn.Parameter(torch.zeros(KV, D))
         if options["key_value_bias"]:
             self.value_bias = nn.Parameter(torch.zeros(KV, D))
-        if options["score"]["type"] == "sink_logit":
-            self.sink_logit = nn.Parameter(torch.zeros(H))
+        if options["score"]["type"] not in SCORES:
+            raise ValueError(f"unknown score function {options['score']['type']}")
+        self.score = SCORES[options["score"]["type"]]
+        for name, initial in self.score.learned.items():
+            self.register_parameter(name, nn.Parameter(torch.full((H,), initial)))
         gate = options["gate"]
         self.site = gate["site"] if gate["reads"] != "none" else None
         if self.site:
@@ -247,12 +224,12 @@ class Attention(nn.Module):
         """Results [B, H, T, D], the weights of the tokens and those of the slots."""
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(self.D)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        weights, sink = attention_weights(
-            scores, visible, length.to(scores.dtype), self.options["score"], getattr(self, "sink_logit", None),
-            self.model["context"],
+        learned = {name: getattr(self, name) for name in self.score.learned}
+        weights, sinks = self.score.weigh(
+            scores, visible, length.to(scores.dtype), self.options["score"], learned, self.model["context"]
         )
         extra = int(self.has_key_bias)
-        slots = weights[..., :extra] if sink is None else torch.cat([weights[..., :extra], sink], dim=-1)
+        slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
 
     def forward(self, x, turn, visible, places, cache, wants_weights):

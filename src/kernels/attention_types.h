@@ -5,18 +5,19 @@
 
 namespace sluice {
 
-// The score functions in the order of the registry (kernels/formulas/scores/registry.h).
-enum class ScoreKind : uint8_t {
-  kSoftmax, kSoftmaxPlusOne, kSinkLogit, kSigmoid, kRelu, kClippedSoftmax, kSoftpick, kCount
+// A score function, by its place in the list (kernels/formulas/scores/registry.h): softmax is the first.
+enum class ScoreKind : uint8_t { kSoftmax };
+
+// The constants of a score function in its own form, Score::Constants<double>: a block that whoever hands it on need not
+// understand (pack_constants, constants_of in kernels/formulas/scores/score.h). Zeros for a function that has none.
+struct ScoreConstants {
+  alignas(8) unsigned char bytes[32] = {};
 };
 
-// Constants of a score function; each function reads its own.
-struct ScoreConstants {
-  double bias = 0;                   // sigmoid: added to every score
-  bool bias_minus_log_length = false;  // sigmoid: also adds -log(i + 1) at row i
-  double gamma = 0, zeta = 1;        // clipped_softmax: the stretch
-  double epsilon = 1e-8;             // softpick: added to the denominator
-};
+// A score function may learn up to so many numbers for each head.
+inline constexpr int kMostLearned = 2;
+// What the i-th of them is called; null where the function learns fewer.
+const char* learned_name(ScoreKind kind, int i);
 
 inline constexpr int64_t kMaxHeadSize = 256;
 

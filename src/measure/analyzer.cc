@@ -67,7 +67,7 @@ Analysis Analyzer::run(int64_t step) {
 // ---- what a block computed ------------------------------------------------------------------------------------------
 
 void Analyzer::after_block(const Pass& pass, int64_t layer) {
-  add_residual(pass, layer, model_.blocks()[size_t(layer)].input(pass));
+  add_residual(pass, layer, model_.stream_before(pass, layer));
   add_attention(pass, layer);
   add_values(pass, layer);
   add_gates(pass, layer);
@@ -83,7 +83,7 @@ void Analyzer::after_block(const Pass& pass, int64_t layer) {
   }
 }
 
-void Analyzer::after_forward(const Pass& pass) { add_residual(pass, L_, model_.final_residual(pass)); }
+void Analyzer::after_forward(const Pass& pass) { add_residual(pass, L_, model_.stream_before(pass, L_)); }
 
 // `index` 0 is the embedding's output, index l + 1 that of block l.
 void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& residual) {

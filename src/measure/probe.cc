@@ -94,8 +94,7 @@ void Prober::run_micro_batch(Sums& sums) {
 }
 
 void Prober::probe_residual(const Pass& pass, int64_t layer, Sums& sums) {
-  const bool last = layer + 1 == model_.config().layers;
-  const Tensor output = last ? model_.final_residual(pass) : model_.blocks()[size_t(layer) + 1].input(pass);
+  const Tensor output = model_.stream_before(pass, layer + 1);
   const Tensor norms = buffer(0, {pass.N(), 1});
   model_.backend().run(GroupNorms{norms, output, 1});
   const std::vector<float> host = host_copy(model_.backend(), norms);

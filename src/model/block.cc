@@ -17,72 +17,79 @@ NormLayer second_norm(const Declarations& d, int layer) {
   return {d, block_name(layer) + ".norm2", {now, now}, {back, last}, d.recompute == Recompute::kBlock};
 }
 
-// The next block, or the final norm, reads it one tick later.
-BufferId declare_mid(const Declarations& d, int layer) {
-  const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
-  const Shape shape = {d.max_tokens(), d.config.width};
-  if (d.config.parallel_residual)  // no norm of this block reads it
-    return d.plan.declare(block_name(layer) + ".mid", "residual", shape, d.act, {now, now + 1});
-  return d.activation(block_name(layer) + ".mid", "residual", shape, d.act, {now, now + 1}, {back, back},
-                      d.recompute == Recompute::kBlock);
+// The layer's part of the residual is declared before the layer's own.
+Residual* declared(Residual& residual, const Declarations& d, int layer) {
+  residual.declare(d, d.timeline.attention_sublayer(layer));
+  residual.declare(d, d.timeline.mlp_sublayer(layer));
+  return &residual;
 }
 
 }  // namespace
 
-Block::Block(const Declarations& d, int layer)
-    : width_(d.config.width), parallel_(d.config.parallel_residual), recompute_(d.recompute),
-      input_(d.plan.declare(block_name(layer) + ".input", "residual", {d.max_tokens(), d.config.width}, d.act,
-                            {layer == 0 ? d.timeline.embedding() : d.timeline.attention(layer),
-                             d.timeline.attention_backward(layer)})),
-      mid_(declare_mid(d, layer)),
+Block::Block(const Declarations& d, int layer, Residual& residual)
+    : residual_(declared(residual, d, layer)),
+      attends_(d.timeline.attention_sublayer(layer)),
+      mlps_(d.timeline.mlp_sublayer(layer)),
+      parallel_(d.config.parallel_residual),
+      recompute_(d.recompute),
       norm1_(first_norm(d, layer)),
       attention_(d, block_name(layer) + ".attention", layer),
       norm2_(second_norm(d, layer)),
       mlp_(d, block_name(layer) + ".mlp", layer) {}
 
-Tensor Block::input(const Pass& pass) const { return pass.view(input_, {pass.N(), width_}); }
-Tensor Block::mid(const Pass& pass) const { return pass.view(mid_, {pass.N(), width_}); }
-
-void Block::forward(const Pass& pass, const Tensor& x, bool add_delta, const BlockScratch& scratch) const {
-  const Tensor in = input(pass);
-  norm1_.forward(pass, x, add_delta ? scratch.delta : Tensor{}, add_delta ? in : Tensor{}, scratch.normed);
-  attention_.forward(pass, scratch.normed, scratch.delta);
-  norm2_.forward(pass, in, scratch.delta, mid(pass), scratch.normed);
-  // Of that a parallel block wants the sum alone; output and statistics are those of its input.
-  if (parallel_) norm2_.forward(pass, in, Tensor{}, Tensor{}, scratch.normed);
-  mlp_.forward(pass, scratch.normed, scratch.delta);
+void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
+  norm1_.forward(pass, residual_->input(pass, attends_), scratch.normed);
+  attention_.forward(pass, scratch.normed, residual_->output(pass, attends_));
+  residual_->add(pass, attends_);
+  if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.forward(pass, in, scratch.normed);
+  // Of that a parallel block wants the sum alone; output and statistics are those of what attention has read.
+  if (parallel_) norm2_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
+  mlp_.forward(pass, scratch.normed, residual_->output(pass, mlps_));
+  residual_->add(pass, mlps_);
 }
 
 // What the backward pass needs and the forward pass did not keep; leaves the second norm's output in scratch.normed.
-void Block::recompute(const Pass& pass, const BlockScratch& scratch) const {
-  if (recompute_ == Recompute::kBlock) {
-    norm1_.recompute(pass, input(pass), scratch.normed);
-    attention_.forward(pass, scratch.normed, scratch.delta);
-    if (!parallel_) norm2_.forward(pass, input(pass), scratch.delta, mid(pass), scratch.normed);
+// Returns what that has normalised.
+Tensor Block::recompute(const Pass& pass, const BlockScratch& scratch) const {
+  const bool again = recompute_ == Recompute::kBlock;
+  if (again) {
+    norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
+    attention_.forward(pass, scratch.normed, residual_->output(pass, attends_));
+    residual_->add(pass, attends_);
+    if (!parallel_) norm2_.forward(pass, residual_->input(pass, mlps_), scratch.normed);
   }
-  if (parallel_ || recompute_ != Recompute::kBlock) norm2_.recompute(pass, mlp_reads(pass), scratch.normed);
+  const Tensor x = residual_->stream_at(pass, parallel_ ? attends_ : mlps_);
+  if (parallel_ || !again) norm2_.recompute(pass, x, scratch.normed);
   if (recompute_ != Recompute::kNone) mlp_.recompute(pass, scratch.normed);
+  return x;
 }
 
-void Block::backward(const Pass& pass, const Tensor& d_residual, const BlockScratch& scratch) const {
-  recompute(pass, scratch);
-  if (parallel_) return backward_parallel(pass, d_residual, scratch);
-  mlp_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
-  norm2_.backward(pass, d_residual, true, scratch.d_normed, mid(pass), scratch.workspace);
+void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
+  const Tensor mlp_x = recompute(pass, scratch);
+  mlp_.backward(pass, scratch.d_normed, residual_->d_output(pass, mlps_), scratch.normed, scratch.workspace);
+  if (parallel_) return backward_parallel(pass, mlp_x, scratch);
+  const Residual::Slope mlp_slope = residual_->d_input(pass, mlps_);
+  norm2_.backward(pass, mlp_slope.d_stream, mlp_slope.add, scratch.d_normed, mlp_x, scratch.workspace);
+  residual_->backward(pass, mlps_, mlp_slope.d_stream);
 
-  norm1_.recompute(pass, input(pass), scratch.normed);
-  attention_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
-  norm1_.backward(pass, d_residual, true, scratch.d_normed, input(pass), scratch.workspace);
+  const Tensor x = residual_->stream_at(pass, attends_);
+  norm1_.recompute(pass, x, scratch.normed);
+  attention_.backward(pass, scratch.d_normed, residual_->d_output(pass, attends_), scratch.normed, scratch.workspace);
+  const Residual::Slope slope = residual_->d_input(pass, attends_);
+  norm1_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
+  residual_->backward(pass, attends_, slope.d_stream);
 }
 
-// Both parts are given the gradient at the block's output, so that neither norm may add to it before both have run.
-void Block::backward_parallel(const Pass& pass, const Tensor& d_residual, const BlockScratch& scratch) const {
+// Neither norm may add to the stream's gradient before both parts have seen that of what they put out. `x` is what both
+// have read, and scratch.d_normed the gradient at the second norm's output.
+void Block::backward_parallel(const Pass& pass, const Tensor& x, const BlockScratch& scratch) const {
   const Tensor& d_attention_normed = scratch.delta;
-  mlp_.backward(pass, scratch.d_normed, d_residual, scratch.normed, scratch.workspace);
-  norm1_.recompute(pass, input(pass), scratch.normed);
-  attention_.backward(pass, d_attention_normed, d_residual, scratch.normed, scratch.workspace);
-  norm2_.backward(pass, d_residual, true, scratch.d_normed, input(pass), scratch.workspace);
-  norm1_.backward(pass, d_residual, true, d_attention_normed, input(pass), scratch.workspace);
+  norm1_.recompute(pass, x, scratch.normed);
+  attention_.backward(pass, d_attention_normed, residual_->d_output(pass, attends_), scratch.normed, scratch.workspace);
+  const Residual::Slope slope = residual_->d_input(pass, attends_);
+  norm2_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
+  norm1_.backward(pass, slope.d_stream, true, d_attention_normed, x, scratch.workspace);
+  residual_->backward(pass, attends_, slope.d_stream);
 }
 
 }  // namespace sluice

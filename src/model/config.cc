@@ -86,6 +86,8 @@ void ModelConfig::describe(Fields& f) {
         "projections into the residual stream divided by sqrt(2 layers))")
       .one_of({"pytorch", "gpt2"});
   f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
+  f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
+      .not_written_as(Json{{"type", ResidualConfig().type}});
   f.add_group_or_list("attention", attention.all, attention.runs,
                       "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
                       "laid over the layers one after the other, from the first again where they end before the last layer",
@@ -105,6 +107,7 @@ void ModelConfig::resolve() {
                     width, heads, head_size(), kMaxHeadSize);
   if (position == "rope") resolve_rope();
   attention.resolve(*this);
+  residual.resolve(*this);
 }
 
 void ModelConfig::resolve_rope() const {

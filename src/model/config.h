@@ -6,6 +6,7 @@
 
 #include "base/config/config.h"
 #include "model/attention/config.h"
+#include "model/residual/config.h"
 
 namespace sluice {
 
@@ -43,6 +44,7 @@ struct ModelConfig {
   bool tied_head = true;
   std::string init = "gpt2";
   double init_std = 0.02;
+  ResidualConfig residual;
   AttentionPattern attention;
 
   void describe(Fields& fields);

@@ -25,6 +25,13 @@ struct Timeline {
   int attention_backward(int layer) const { return 2 * head() - attention(layer); }
   int embedding_backward() const { return 2 * head(); }
   int end() const { return embedding_backward(); }
+
+  // Sublayers are counted in the same order: attention and MLP of every layer, then the head.
+  int attention_sublayer(int layer) const { return 2 * layer; }
+  int mlp_sublayer(int layer) const { return 2 * layer + 1; }
+  int head_sublayer() const { return 2 * layers; }
+  int forward(int sublayer) const { return 1 + sublayer; }
+  int backward(int sublayer) const { return 2 * head() - forward(sublayer); }
 };
 
 // What the backward pass computes again instead of keeping it from the forward pass (arXiv 1604.06174), besides norms and

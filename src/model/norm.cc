@@ -22,16 +22,16 @@ NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
   return args;
 }
 
-void NormLayer::forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum, const Tensor& out) const {
-  NormForward args = arguments(pass, x);
-  args.delta = delta;
-  args.sum = sum;
+void NormLayer::forward(const Pass& pass, const NormInput& in, const Tensor& out) const {
+  NormForward args = arguments(pass, in.x);
+  args.delta = in.delta;
+  args.sum = in.sum;
   args.out = out;
   pass.backend.run(args);
 }
 
 void NormLayer::recompute(const Pass& pass, const Tensor& x, const Tensor& out) const {
-  forward(pass, x, Tensor{}, Tensor{}, out);
+  forward(pass, {.x = x}, out);
 }
 
 void NormLayer::backward(const Pass& pass, const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x,

@@ -5,13 +5,20 @@
 
 namespace sluice {
 
+// What a norm is given: x + delta, all [N, C].
+struct NormInput {
+  Tensor x = {};
+  Tensor delta = {};  // absent where x is whole
+  Tensor sum = {};    // where the norm leaves x + delta; absent with delta
+};
+
 class NormLayer {
  public:
   // The statistics live from the forward's to the backward's ticks, or are recomputed with what they belong to.
   NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward, bool recomputed);
 
-  // sum = x + delta (delta may be absent, and then sum is x), out = norm(sum).  all [N, C]
-  void forward(const Pass& pass, const Tensor& x, const Tensor& delta, const Tensor& sum, const Tensor& out) const;
+  // out = norm(x + delta)  [N, C]
+  void forward(const Pass& pass, const NormInput& in, const Tensor& out) const;
   // out = norm(x) once more, for a backward pass that did not keep it.
   void recompute(const Pass& pass, const Tensor& x, const Tensor& out) const;
   // d_x (+)= gradient at the norm's input; x is the sum.

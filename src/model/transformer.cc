@@ -6,6 +6,7 @@
 
 #include "base/machine_memory.h"
 #include "kernels/cpu/matmul.h"
+#include "model/residual/parts.h"
 
 namespace sluice {
 namespace {
@@ -42,21 +43,22 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
   document_starts_ = plan_.declare("document_starts", "batch", {N}, DType::kI32, always);
+  residual_ = config_.residual.part().make(d, config_.residual.options());
   if (options_.bucket_parameters > 0) params_.begin_bucket();
   for (int layer = 0; layer < int(config_.layers); ++layer) {
     begin_bucket();
-    blocks_.emplace_back(d, layer);
+    blocks_.emplace_back(d, layer, *residual_);
     block_bucket_.push_back(params_.last_bucket());
   }
   begin_bucket();
   head_.emplace(d, config_.tied_head ? token_embedding_ : ParamId{});
   head_bucket_ = params_.last_bucket();
-  final_residual_ = plan_.declare("final_residual", "residual", {N, C}, options_.act, {time.head(), time.head()});
-  d_residual_ = plan_.declare("d_residual", "gradients", {N, C}, options_.act, {time.head(), time.end()});
+  residual_->declare(d, time.head_sublayer());
   d_normed_ = plan_.declare("d_normed", "gradients", {N, C}, options_.act, {time.head(), time.end()});
   normed_ = plan_.declare("normed", "scratch", {N, C}, options_.act, always);
   const bool delta_in_backward = options_.recompute == Recompute::kBlock || config_.parallel_residual;
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
+  residual_->set_scratch(delta_);
   int64_t widest = std::max(C, config_.mlp_up_width());
   for (const Block& block : blocks_) widest = std::max(widest, block.attention().sizes().projected_columns());
   workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
@@ -153,8 +155,8 @@ BlockScratch Transformer::scratch(const Pass& pass) const {
           pass.view(workspace_, plan_.buffer(workspace_).shape)};
 }
 
-Tensor Transformer::final_residual(const Pass& pass) const {
-  return pass.view(final_residual_, {pass.N(), config_.width});
+Tensor Transformer::stream_before(const Pass& pass, int64_t layer) const {
+  return residual_->stream_at(pass, timeline().attention_sublayer(int(layer)));
 }
 
 void Transformer::upload(const Pass& pass, BufferId buffer, const int32_t* from) {
@@ -169,14 +171,13 @@ Tensor Transformer::positions(const Pass& pass) const {
 
 void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
-  Tensor x = blocks_.empty() ? final_residual(pass) : blocks_.front().input(pass);
-  backend_.run(EmbeddingForward{x, per_token(pass, tokens_), params_.value(token_embedding_), positions(pass), pass.T});
+  backend_.run(EmbeddingForward{residual_->start(pass), per_token(pass, tokens_), params_.value(token_embedding_),
+                                positions(pass), pass.T});
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
-    blocks_[layer].forward(pass, x, layer > 0, shared);
-    x = blocks_[layer].mid(pass);
+    blocks_[layer].forward(pass, shared);
     if (after_block) after_block(pass, int64_t(layer));
   }
-  head_->norm().forward(pass, x, shared.delta, final_residual(pass), shared.normed);
+  head_->norm().forward(pass, residual_->input(pass, timeline().head_sublayer()), shared.normed);
 }
 
 // The arguments are kept by value: the stretches run after this returns.
@@ -187,16 +188,19 @@ std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pa
     stretches.back().ops.push_back(std::move(ops));
   };
   const BlockScratch shared = scratch(pass);
-  const Tensor d_residual = pass.view(d_residual_, {pass.N(), config_.width});
   add(head_bucket_, [=, this, &pass] {
-    head_->norm().backward(pass, d_residual, false, shared.d_normed, final_residual(pass), shared.workspace);
+    const int head = timeline().head_sublayer();
+    const Residual::Slope slope = residual_->d_input(pass, head);
+    head_->norm().backward(pass, slope.d_stream, slope.add, shared.d_normed, residual_->stream_at(pass, head),
+                           shared.workspace);
+    residual_->backward(pass, head, slope.d_stream);
   });
   for (size_t layer = blocks_.size(); layer-- > 0;)
-    add(block_bucket_[layer], [=, this, &pass] { blocks_[layer].backward(pass, d_residual, shared); });
+    add(block_bucket_[layer], [=, this, &pass] { blocks_[layer].backward(pass, shared); });
   // A tied head has written the table's gradient already.
   add(0, [=, this, &pass] {
-    backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_), d_residual,
-                                   per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
+    backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_),
+                                   residual_->d_start(pass), per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
                                    pass.accumulate});
   });
   return stretches;

@@ -11,6 +11,7 @@
 #include "model/block.h"
 #include "model/head.h"
 #include "model/memory_need.h"
+#include "model/residual/residual.h"
 
 namespace sluice {
 
@@ -82,14 +83,16 @@ class Transformer {
   DType act() const { return options_.act; }
   size_t arena_bytes() const { return arena_.bytes(); }
 
-  // The residual stream after the last block, [N, C]; valid after forward().
-  Tensor final_residual(const Pass& pass) const;
+  // The residual stream that a block reads, [N, C], or of layer L the head; valid after forward(), until asked for
+  // another's.
+  Tensor stream_before(const Pass& pass, int64_t layer) const;
   BlockScratch scratch(const Pass& pass) const;
 
  private:
   // Uploads what every run reads.
   Pass begin_pass(const Batch& batch, bool accumulate = false);
   Tensor compute_losses(const Batch& batch);  // [N]
+  Timeline timeline() const { return {int(config_.layers)}; }
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
   // A part of the backward pass, between two changes of the bucket whose gradients it computes.
@@ -123,8 +126,8 @@ class Transformer {
 
   ParamId token_embedding_, position_embedding_;
   BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
-  BufferId final_residual_, d_residual_;
   BufferId normed_, delta_, d_normed_, workspace_;
+  std::unique_ptr<Residual> residual_;
   std::vector<Block> blocks_;
   std::optional<Head> head_;
   std::vector<int> block_bucket_;

@@ -140,6 +140,12 @@ class PatientWait {
   double former_;
 };
 
+// While rank 0 alone does something.
+inline void wait_for_root(Communicator& ranks) {
+  const PatientWait patience(ranks);
+  ranks.barrier();
+}
+
 // A rank alone. All exchanges leave their tensors as they are.
 std::unique_ptr<Communicator> make_one_rank();
 Communicator& one_rank();  // the same one for everybody who asks

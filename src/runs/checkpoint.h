@@ -21,7 +21,7 @@
 
 #include "base/config/config.h"
 #include "runs/metrics_log.h"
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 
 namespace sluice {
 

@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "base/error.h"
-#include "runs/finite_weights.h"
+#include "runs/tensors/finite_weights.h"
 
 namespace sluice {
 namespace {

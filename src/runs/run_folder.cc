@@ -2,7 +2,6 @@
 #include "runs/run_folder.h"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <limits>
@@ -18,10 +17,9 @@
 #include "base/config/json_text.h"
 #include "base/error.h"
 #include "base/files/aside.h"
-#include "base/files/input_file.h"
-#include "base/limits.h"
 #include "experiment/experiment.h"
 #include "runs/checkpoint.h"
+#include "runs/run_entries.h"
 
 namespace sluice {
 
@@ -29,95 +27,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// What a run consists of; nothing else in the folder is touched. In the order in which they are moved away: what is left of
-// a move that was broken off has no checkpoints that another config could go on from.
-constexpr std::array kRunEntries = {"checkpoints", "origin.json", "metrics.jsonl", "attention", "analysis", "log.txt",
-                                    "info.json",   "config.json"};
-constexpr std::string_view kMoving = ".moving";  // old1.moving, until it has all of them
-
-// A link that leads nowhere is there too.
-bool is_there(const fs::path& path) {
-  std::error_code unknown;
-  return fs::exists(fs::symlink_status(path, unknown));
-}
-
 std::string steps_text(const std::vector<int64_t>& steps) {
   constexpr size_t kMost = 6;
   if (steps.size() == 1) return fmt::format("a checkpoint at step {}", steps[0]);
   if (steps.size() <= kMost) return fmt::format("checkpoints at steps {}", fmt::join(steps, ", "));
   return fmt::format("{} checkpoints from step {} to {}", steps.size(), steps.front(), steps.back());
-}
-
-// Where a former run of the folder would go.
-fs::path free_old_folder(const fs::path& run) {
-  int number = 1;
-  const auto name = [&] { return run / fmt::format("old{}", number); };
-  while (is_there(name()) || is_there(name().string() + std::string(kMoving))) ++number;
-  return name();
-}
-
-// old1, old2, ..., or one that is being moved.
-bool is_old_folder(std::string name) {
-  if (!name.starts_with("old")) return false;
-  if (name.ends_with(kMoving)) name.resize(name.size() - kMoving.size());
-  return name.size() > 3 && name.find_first_not_of("0123456789", 3) == name.npos;
-}
-
-std::vector<fs::path> entries_of(const fs::path& folder) {
-  std::vector<fs::path> entries;
-  std::error_code error;
-  fs::directory_iterator entry(folder, error);
-  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) entries.push_back(entry->path());
-  if (error) throw_file_error("read the folder", folder, error.value());
-  return entries;
-}
-
-// A start over that was broken off.
-bool is_being_moved(const fs::path& run) {
-  for (const fs::path& entry : entries_of(run)) {
-    const std::string name = entry.filename().string();
-    if (is_old_folder(name) && name.ends_with(kMoving)) return true;
-  }
-  return false;
-}
-
-// nullopt: no such file, or no JSON in it.
-std::optional<Json> json_in(const fs::path& file) {
-  std::error_code unknown;
-  if (!fs::is_regular_file(file, unknown)) return std::nullopt;
-  const std::string text = read_regular_file(file, kMostConfigBytes, "a file of a run");
-  try {
-    return parse_json(text, file.string());
-  } catch (const UserError&) {
-    return std::nullopt;
-  }
-}
-
-bool is_own_info(const fs::path& file) {
-  const auto info = json_in(file);
-  return info && info->is_object() && info->contains("steps_done") && info->contains("status");
-}
-
-// Empty, or the number of a process.
-bool is_own_lock(const fs::path& file) {
-  constexpr uintmax_t kMostDigits = 20;
-  std::error_code unknown;
-  if (!fs::is_regular_file(fs::symlink_status(file, unknown))) return false;
-  const uintmax_t size = fs::file_size(file, unknown);
-  return !unknown && size <= kMostDigits && read_file(file).find_first_not_of("0123456789") == std::string::npos;
-}
-
-// What a start leaves that was killed before its config.json, or between the two halves of starting over.
-bool is_beginning(const fs::path& entry) {
-  const std::string name = entry.filename().string();
-  std::error_code unknown;
-  const bool is_folder = fs::is_directory(fs::symlink_status(entry, unknown));
-  if (name == "lock") return is_own_lock(entry);
-  if (name == "origin.json") return true;
-  const bool is_ours = std::find(kRunEntries.begin(), kRunEntries.end(), name) != kRunEntries.end();
-  // Where the shell has sent our own output into the folder.
-  if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0) return true;
-  return (is_folder && is_old_folder(name)) || is_name_aside(name);
 }
 
 // Whether `path` is the run itself, or among its checkpoints. A run that was moved to old1 is another one.

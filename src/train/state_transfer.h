@@ -5,7 +5,7 @@
 #include <cstddef>
 #include <vector>
 
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 #include "train/learner.h"
 
 namespace sluice {

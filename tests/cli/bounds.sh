@@ -89,7 +89,7 @@ refuses "index.json:1:.*$deep" import "$folder/hf_deep" --out "$folder/new"
 mkfifo "$folder/pipe"
 for kind in pipe gpt2; do
   what=$([[ $kind == pipe ]] && echo 'it is a named pipe, but must be a file' || echo 'it is a folder, but must be a file')
-  refuses "$kind: $what" config "$folder/$kind"
+  refuses "$kind(: it is a named pipe, but must be a file| is a folder, and a config is asked for)" config "$folder/$kind"
   refuses "$kind: $what" sweep "$folder/$kind"
   refuses "$kind: $what" train "$folder/tiny.json" --out "$folder/new" --set data.statistics="$folder/$kind"
   refuses "$kind is not a file" analyze "$folder/run" --data "$folder/$kind"

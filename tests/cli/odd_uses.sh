@@ -106,7 +106,7 @@ for size in $(seq 40000 3000 190000); do
   if [[ $status -eq 127 ]]; then continue; fi  # the system cannot even load the program
   starts=$((starts + 1))
   [[ $status -le 2 ]] || fail "with $size kB: exit code $status: $(cat "$folder/err")"
-  [[ $status -eq 0 ]] || grep -qE '^sluice: .*(memory|refuses)|libgomp' "$folder/err" || fail "with $size kB: $(cat "$folder/err")"
+  [[ $status -eq 0 ]] || grep -qE '^sluice: .*(memory|ulimit|refuses)|libgomp' "$folder/err" || fail "with $size kB: $(cat "$folder/err")"
   rm -rf "$folder/memory"
 done
 [[ $starts -ge 10 ]] || fail "only $starts limits were tried"

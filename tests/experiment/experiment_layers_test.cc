@@ -229,6 +229,10 @@ TEST(ExperimentLayers, ErrorsNameThePlaceOfTheirKeys) {
             "1.json: unknown config key train.stepz; did you mean train.steps?");
   EXPECT_EQ(error_of({R"({"sed":1})"}), "1.json: unknown config key sed; did you mean seed?");
   EXPECT_EQ(error_of({"{}"}, {"train.steps=-1"}), "train.steps is -1, but must be at least 0");
+  // A key behind an index begins with a dot, as it stands in the message.
+  const std::string pattern = error_of({R"({"model":{"attention":["softmax",{"score":{"type":"nope"}}]}})"});
+  EXPECT_NE(pattern.find("model.attention[1]"), std::string::npos) << pattern;
+  EXPECT_NE(pattern.find("nope"), std::string::npos) << pattern;
   std::string many;
   for (int i = 0; i < 20000; ++i) many += fmt::format("{}\"k{}\":1", i ? "," : "", i);
   expect_contains(error_of({"{\"model\":{" + many + "}}"}), {"1.json: it has 20001 keys", "10000"});

@@ -3,7 +3,7 @@
 #include <vector>
 
 #include "fuzz.h"
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;

@@ -2,13 +2,12 @@
 // and those of the two files where it says "right". Then all that a resume and a load look at.
 #include <array>
 
-#include "base/config/json_reader.h"
 #include "base/config/json_text.h"
 #include "experiment/experiment.h"
 #include "experiment/experiment_difference.h"
-#include "experiment/guard.h"
 #include "fuzz.h"
 #include "runs/checkpoint.h"
+#include "runs/trainer_state.h"
 
 namespace {
 
@@ -45,10 +44,8 @@ void use(const Checkpoint& checkpoint) {
   std::array<float, 2> values{};
   const NamedTensor weights[] = {{"w", Tensor(values.data(), DType::kF32, {2})}};
   load_checkpoint(checkpoint, weights, weights);
-  const JsonReader trainer(state.trainer, "trainer");
-  trainer.integer("updates", 0);
-  trainer.number("seconds");
-  Guard(GuardConfig{}).restore(trainer.value("guard"), "guard");
+  const TrainerState trainer = TrainerState::read(state.trainer, "trainer");
+  check(TrainerState::read(trainer.json(), "trainer").json() == trainer.json(), "a trainer's state is not read as it was written");
 }
 
 }  // namespace

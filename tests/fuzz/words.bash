@@ -21,10 +21,10 @@ words_of() {
     sweep)
       json_words && strings_of config.schema.json sweep.cc
       printf '"%s"\n' '\"base\":\"base.json\"' '\"status\":\"done\"' '\"steps_done\":' '\"seeds\":[1,2,3]' ;;
-    state) json_words && strings_of config.schema.json checkpoint.cc trainer.cc guard.cc && printf '"\\"right\\""\n' ;;
+    state) json_words && strings_of config.schema.json 'checkpoint*.cc' trainer_state.cc guard.cc && printf '"\\"right\\""\n' ;;
     foreign_config) json_words && strings_of 'foreign_*.cc' ;;
-    run_folder) json_words && strings_of {run_reader,compare,findings,report_data}.cc ;;
-    safetensors) json_words && strings_of safetensors.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
+    run_folder) json_words && strings_of '*_reader.cc' run_files.cc 'compar*.cc' summary.cc findings.cc report_data.cc ;;
+    safetensors) json_words && strings_of safetensors.cc element_types.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
     weight_index) json_words && printf '"%s"\n' '\"weight_map\":{' '\"a\"' '\"b\"' '\"model-1.safetensors\"' '\"model-2.safetensors\"' '..' / ;;
     tokenizer_json | sentencepiece) json_words && strings_of '*tokenizer*.cc' {text_pipeline,sentencepiece_json,added_tokens}.cc ;;
     expression)

@@ -4,10 +4,11 @@
     python3 tests/golden/make_golden.py [CASE ...]        (needs torch and numpy; any version of the last years will do)
 
 The model below is written from the definitions, with explicit [T, T] attention matrices and autograd, and shares
-nothing with the C++ sources. Initial values, tokens and the signs of the sketches are regenerated from Philox4x32-10
+nothing with the C++ sources; the score functions are those of exported models (src/kernels/formulas/scores/*.py). Initial values, tokens and the signs of the sketches are regenerated from Philox4x32-10
 and so need not be stored. README.md in this folder says what the files hold.
 """
 
+import collections
 import json
 import math
 import struct
@@ -78,8 +79,20 @@ PRESETS = {
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
 }
-for score in ("softmax_plus_one", "sink_logit", "sigmoid", "relu", "clipped_softmax", "softpick"):
-    PRESETS[score] = {"score": {"type": score}}
+
+
+def score_functions():
+    """name -> the function with its constants and what it learns, as score.py says."""
+    folder = HERE.parents[1] / "src" / "kernels" / "formulas" / "scores"
+    space = {"torch": torch, "F": F, "math": math, "collections": collections}
+    for path in [folder / "score.py", *sorted(set(folder.glob("*.py")) - {folder / "score.py"})]:
+        exec(compile(path.read_text(), path, "exec"), space)
+    return space["SCORES"]
+
+
+SCORES = score_functions()
+for name in SCORES:
+    PRESETS.setdefault(name, {"score": {"type": name}})
 
 
 def complete(model):
@@ -92,9 +105,8 @@ def complete(model):
     for key in list(given):
         if key in gate:
             gate[key] = given.pop(key)
-    score = {"type": "softmax", "bias": 0.0, "minus_log_length": False}
-    score.update({"gamma": -0.03, "alpha": 0.0, "zeta": 1.0, "epsilon": 1e-8})
-    score.update(given.pop("score", preset.get("score", {})))
+    score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
+    score = {**SCORES[score["type"]].constants, **score}
     attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
     return {**m, "attention": attention, "head_size": m["width"] // m["heads"]}
 
@@ -134,8 +146,8 @@ def declare(m):
             out[block + "attention.key_bias"] = ((KV, D), "normal", 0.02, "vector")
         if a["key_value_bias"]:
             out[block + "attention.value_bias"] = ((KV, D), "normal", 0.02, "vector")
-        if a["score"]["type"] == "sink_logit":
-            out[block + "attention.sink_logit"] = ((H,), "constant", 0, "vector")
+        for name, initial in SCORES[a["score"]["type"]].learned.items():
+            out[block + "attention." + name] = ((H,), "constant", initial, "vector")
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
             rows = heads * (D if gate["grain"] == "element" else 1)
@@ -172,29 +184,13 @@ def initial_values(m, seed, scatter):
 # ---- the model -----------------------------------------------------------------------------------------------------
 
 
-def attention_weights(s, visible, score, sink_logit, context):
+def attention_weights(p, prefix, s, visible, m):
     """Rows of scores [B, H, T, keys] to attention weights; `visible` [T, keys] says which keys a row sees."""
-    kind = score["type"]
+    options = m["attention"]["score"]
+    score = SCORES[options["type"]]
     length = torch.arange(1, s.shape[2] + 1, dtype=torch.float64).reshape(-1, 1)  # i + 1, a bias slot not counted
-    if kind == "sigmoid":
-        s = s + score["bias"] - (torch.log(length) if score["minus_log_length"] else 0)
-        return torch.sigmoid(s) * visible
-    if kind == "relu":
-        return torch.relu(s) / length * visible
-    s = s.masked_fill(~visible, -math.inf)
-    if kind == "softpick":
-        e = torch.expm1(s.masked_fill(~visible, 0))
-        return torch.relu(e) / (e.abs().sum(-1, keepdim=True) + score["epsilon"])
-    if kind == "softmax_plus_one" or kind == "sink_logit":
-        extra = torch.zeros(s.shape[1], dtype=torch.float64) if kind == "softmax_plus_one" else sink_logit
-        column = extra.reshape(1, -1, 1, 1).expand(s.shape[0], -1, s.shape[2], 1)
-        return torch.softmax(torch.cat([s, column], dim=-1), dim=-1)[..., :-1]
-    p = torch.softmax(s, dim=-1)
-    if kind == "clipped_softmax":
-        gamma = -score["alpha"] / context if score["alpha"] > 0 else score["gamma"]
-        return torch.clamp((score["zeta"] - gamma) * p + gamma, 0, 1) * visible
-    assert kind == "softmax"
-    return p
+    learned = {name: p[prefix + name] for name in score.learned}
+    return score.weigh(s, visible[None, None], length, options, learned, m["context"])[0]
 
 
 def gate_values(p, prefix, m, heads, x, v):
@@ -250,7 +246,7 @@ def attention(p, prefix, m, x):
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
     s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
-    weights = attention_weights(s, visible, a["score"], p.get(prefix + "sink_logit"), m["context"])
+    weights = attention_weights(p, prefix, s, visible, m)
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v) * out
@@ -429,7 +425,8 @@ def main():
     cases = json.loads((HERE / "cases.json").read_text())
     shared = cases["attention"]
     todo = {case["name"]: case for case in cases["models"]}
-    for name, changes in shared["variants"].items():
+    variants = {name: {"attention": name} for name in SCORES} | shared["variants"]
+    for name, changes in variants.items():
         todo["attention_" + name] = {**shared, "model": {**shared["model"], **changes}}
     unknown = set(sys.argv[1:]) - set(todo)
     if unknown:

@@ -68,7 +68,7 @@ def attention(p, prefix, m, x, seen):
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)
     s = torch.einsum("bihd,bjhd->bhij", q.reshape(B, T, H, D), keys[:, :, shared]) / math.sqrt(D)
-    weights = attention_weights(s, visible, a["score"], p.get(prefix + "sink_logit"), m["context"])
+    weights = attention_weights(p, prefix, s, visible, m)
     seen["weights"] = weights[..., 1:] if extra else weights
     seen["bias_weights"] = weights[..., 0] if extra else None
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])

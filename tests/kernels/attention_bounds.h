@@ -20,33 +20,14 @@ inline constexpr uint64_t kMovedRuns = 3;
 
 inline const IsaKernels& widest() { return *available_isas().back(); }
 
-// The largest gap, as a ratio, between neighbours among the softmax weights in [0.005, 0.5]; its middle.
-inline double widest_gap(const AttentionCase& problem) {
-  AttentionCase softmax = problem;
-  softmax.spec.score = ScoreKind::kSoftmax;
-  const AttentionReference reference(softmax);
-  Values weights = {0.005, 0.5};
-  reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
-    for (const double p : reference.row(b, h, i).weights)
-      if (p > 0.005 && p < 0.5) weights.push_back(p);
-  });
-  std::sort(weights.begin(), weights.end());
-  double ratio = 1, middle = 0.05;
-  for (size_t i = 1; i < weights.size(); ++i)
-    if (weights[i] / weights[i - 1] > ratio)
-      ratio = weights[i] / weights[i - 1], middle = std::sqrt(weights[i] * weights[i - 1]);
-  return middle;
-}
-
 // Inputs at which the score function is smooth.
 inline AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, Slot slot, DType act, bool unusual) {
   AttentionCase out(score, shape, slot, act);
   out.randomise_off_kinks();
   if (!unusual) return out;
-  out.spec.constants = kUnusual;
-  if (score != ScoreKind::kClippedSoftmax) return out;
-  const double kink = widest_gap(out);  // weights below it are clipped to 0
-  out.spec.constants.gamma = -kink * kUnusual.zeta / (1 - kink);
+  out.use_unusual_constants();
+  const ScoreReference reference = reference_of(score);
+  if (reference.avoid_kinks) reference.avoid_kinks(out);
   return out;
 }
 
@@ -88,8 +69,9 @@ inline void move(TestBuffer& x, double by, uint64_t stream) {
 inline std::vector<Result> moved_results(const AttentionCase& problem, const Roundings& roundings, uint64_t seed) {
   uint64_t stream = 40 + 16 * seed;
   AttentionCase run = problem.in_f64();
-  for (TestBuffer* x : {&run.qkv, &run.key_bias, &run.value_bias, &run.sink_logit, &run.d_out})
+  for (TestBuffer* x : {&run.qkv, &run.key_bias, &run.value_bias, &run.d_out})
     move(*x, roundings.arithmetic, stream++);
+  for (TestBuffer& x : run.learned) move(x, roundings.arithmetic, stream++);
   run.forward(widest());
   const Values out = values_of(run.out);
   move(run.stats, roundings.arithmetic, stream++);

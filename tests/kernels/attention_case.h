@@ -7,23 +7,18 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <limits>
 #include <string>
 
 #include "kernels/cpu/attention_workspace.h"
-#include "kernels/formulas/scores/registry.h"
+#include "kernels/score_reference.h"
 #include "kernels/test_buffer.h"
 
 namespace sluice {
 
-using Values = std::vector<double>;
-
 enum class Slot { kNone, kKey, kKeyValue };  // key_bias and value_bias
 inline constexpr Slot kSlots[] = {Slot::kNone, Slot::kKey, Slot::kKeyValue};
-
-// Constants other than the defaults, for all score functions at once: each reads its own.
-inline constexpr ScoreConstants kUnusual = {
-    .bias = -0.7, .bias_minus_log_length = true, .gamma = -0.04, .zeta = 1.1, .epsilon = 0.125};
 
 // Columns of an input and of the buffer its gradient goes to.
 struct AttentionPart {
@@ -67,10 +62,11 @@ struct AttentionCase {
   Slot slot;
   bool documents = false;                                   // pack_documents() was called
   TestBuffer first_key;                                     // [B, T] i32
-  TestBuffer qkv, key_bias, value_bias, sink_logit, d_out;  // inputs
+  TestBuffer qkv, key_bias, value_bias, d_out;              // inputs
   TestBuffer out, stats;                                    // results
-  TestBuffer d_qkv, d_key_bias, d_value_bias, d_sink_logit, workspace;
+  TestBuffer d_qkv, d_key_bias, d_value_bias, workspace;
   TestBuffer sink_attention, sink_logit_gap;
+  std::vector<TestBuffer> learned, d_learned;               // [1, H] each: what the score function learns
 
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
@@ -78,21 +74,22 @@ struct AttentionCase {
         qkv(act, s.B * s.T, (s.H + 2 * s.KV) * s.D, (s.H + 2 * s.KV) * s.D + 5),
         key_bias(accumulator_of(act), s.KV, s.D),
         value_bias(key_bias),
-        sink_logit(accumulator_of(act), 1, s.H),
         d_out(act, s.B * s.T, s.H * s.D, s.H * s.D + 2),
         out(act, s.B * s.T, s.H * s.D, s.H * s.D + 3),
         stats(accumulator_of(act), {2, s.B, s.H, s.T}),
         d_qkv(qkv),
         d_key_bias(key_bias),
         d_value_bias(key_bias),
-        d_sink_logit(sink_logit),
         workspace(accumulator_of(act), 1, AttentionWorkspace(s).total),
         sink_attention(accumulator_of(act), {s.B, s.H, s.T}),
-        sink_logit_gap(sink_attention) {
-    spec = {.shape = s, .score = score, .constants = {}, .scale = 1 / std::sqrt(double(s.D))};
-    for (const TestBuffer* result : {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &d_sink_logit, &workspace,
-                                     &sink_attention, &sink_logit_gap})
+        sink_logit_gap(sink_attention),
+        learned(learned_count(score), TestBuffer(accumulator_of(act), 1, s.H)),
+        d_learned(learned) {
+    spec = {.shape = s, .score = score, .constants = default_constants(score), .scale = 1 / std::sqrt(double(s.D))};
+    for (const TestBuffer* result : {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &workspace, &sink_attention,
+                                     &sink_logit_gap})
       poison(*result);
+    for (const TestBuffer& result : d_learned) poison(result);
   }
 
   // Sequences of several documents: of one token, within a tile, and over tiles' edges, so that there are tiles which a
@@ -112,7 +109,8 @@ struct AttentionCase {
 
   // Scores of deviation `spread`.
   AttentionCase& randomise(double spread = 1.5) {
-    qkv.randomise(1), key_bias.randomise(2), value_bias.randomise(3), sink_logit.randomise(4), d_out.randomise(5);
+    qkv.randomise(1), key_bias.randomise(2), value_bias.randomise(3), d_out.randomise(5);
+    for (size_t i = 0; i < learned.size(); ++i) learned[i].randomise(i == 0 ? 4 : 5 + i);
     scale_queries(spread);
     return *this;
   }
@@ -140,13 +138,22 @@ struct AttentionCase {
     for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
                                    {&wide.key_bias, &key_bias},
                                    {&wide.value_bias, &value_bias},
-                                   {&wide.sink_logit, &sink_logit},
                                    {&wide.d_out, &d_out}})
       for (int64_t i = 0; i < from->size(); ++i) to->set(i, from->at(i));
+    for (size_t which = 0; which < learned.size(); ++which)
+      for (int64_t i = 0; i < learned[which].size(); ++i) wide.learned[which].set(i, learned[which].at(i));
     return wide;
   }
 
-  bool has_sink_logit() const { return spec.score == ScoreKind::kSinkLogit; }
+  AttentionCase& use_unusual_constants() {
+    spec.constants = reference_of(spec.score).unusual;
+    return *this;
+  }
+  LearnedOfHead<double> learned_of_head(int64_t h) const {
+    LearnedOfHead<double> out{};
+    for (size_t i = 0; i < learned.size(); ++i) out.at[i] = learned[i].at(h);
+    return out;
+  }
 
   AttentionForward forward_args() const {
     const auto [B, T, H, KV, D] = spec.shape;
@@ -157,7 +164,7 @@ struct AttentionCase {
     args.v = qkv.tensor().columns((H + KV) * D, KV * D);
     if (slot != Slot::kNone) args.key_bias = key_bias;
     if (slot == Slot::kKeyValue) args.value_bias = value_bias;
-    if (has_sink_logit()) args.sink_logit = sink_logit;
+    for (size_t i = 0; i < learned.size(); ++i) args.learned.at[i] = learned[i];
     if (documents) args.first_key = first_key;
     args.out = out;
     args.stats = stats;
@@ -173,7 +180,7 @@ struct AttentionCase {
     args.d_v = d_qkv.tensor().columns((H + KV) * D, KV * D);
     if (args.forward.key_bias) args.d_key_bias = d_key_bias;
     if (args.forward.value_bias) args.d_value_bias = d_value_bias;
-    if (args.forward.sink_logit) args.d_sink_logit = d_sink_logit;
+    for (size_t i = 0; i < learned.size(); ++i) args.d_learned.at[i] = d_learned[i];
     args.accumulate = accumulate;
     args.workspace = workspace;
     return args;
@@ -201,14 +208,16 @@ struct AttentionCase {
         {"q", &qkv, &d_qkv, 0, H * D}, {"k", &qkv, &d_qkv, H * D, KV * D}, {"v", &qkv, &d_qkv, (H + KV) * D, KV * D}};
     if (slot != Slot::kNone) out.push_back({"key_bias", &key_bias, &d_key_bias, 0, D});
     if (slot == Slot::kKeyValue) out.push_back({"value_bias", &value_bias, &d_value_bias, 0, D});
-    if (has_sink_logit()) out.push_back({"sink_logit", &sink_logit, &d_sink_logit, 0, H});
+    for (size_t i = 0; i < learned.size(); ++i)
+      out.push_back({learned_name(spec.score, int(i)), &learned[i], &d_learned[i], 0, H});
     return out;
   }
   bool untouched() const {
-    for (const TestBuffer* b : {&first_key, &qkv, &key_bias, &value_bias, &sink_logit, &d_out, &out, &stats, &d_qkv, &d_key_bias,
-                                &d_value_bias, &d_sink_logit, &workspace, &sink_attention, &sink_logit_gap})
+    for (const TestBuffer* b : {&first_key, &qkv, &key_bias, &value_bias, &d_out, &out, &stats, &d_qkv, &d_key_bias,
+                                &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
       if (!b->untouched()) return false;
-    return true;
+    return std::all_of(learned.begin(), learned.end(), [](const TestBuffer& b) { return b.untouched(); }) &&
+           std::all_of(d_learned.begin(), d_learned.end(), [](const TestBuffer& b) { return b.untouched(); });
   }
 
  private:
@@ -222,7 +231,7 @@ template <class Test>
 void for_scores(Test test) {
   ScoreFunctions::for_each([&](auto score) {
     SCOPED_TRACE(score.kName);
-    test(score.kKind);
+    test(kind_of<decltype(score)>);
   });
 }
 

@@ -1,43 +1,18 @@
 // Causal attention the plain way, in double: for every row the scores of all keys, the weights by the published formula
-// without any shift, then the sum of values. Nothing here calls the score functions under test: a new one needs its
-// formula in `reference_weights`, and every test of attention fails until it has one.
+// without any shift, then the sum of values. Nothing here calls the score functions under test; their formulas the plain way
+// are in score_references_helper.cc.
 #pragma once
 
-#include <stdexcept>
+#include <tuple>
 
 #include "kernels/attention_case.h"
 
 namespace sluice {
 
-// p_j from the scores s_j of a row that sees `length` positions; `sink` is the head's learned logit. The exponents here
-// stay below e^709.
-inline Values reference_weights(ScoreKind kind, const Values& s, double length, double sink, const ScoreConstants& c) {
-  Values p(s.size());
-  double exponentials = 0, magnitudes = 0;
-  for (const double score : s) exponentials += std::exp(score), magnitudes += std::fabs(std::expm1(score));
-  for (size_t j = 0; j < s.size(); ++j) {
-    const double e = std::exp(s[j]);
-    switch (kind) {
-      case ScoreKind::kSoftmax: p[j] = e / exponentials; break;
-      case ScoreKind::kSoftmaxPlusOne: p[j] = e / (1 + exponentials); break;
-      case ScoreKind::kSinkLogit: p[j] = e / (std::exp(sink) + exponentials); break;
-      case ScoreKind::kSigmoid:
-        p[j] = 1 / (1 + std::exp(-(s[j] + c.bias - (c.bias_minus_log_length ? std::log(length) : 0))));
-        break;
-      case ScoreKind::kRelu: p[j] = s[j] > 0 ? s[j] / length : 0; break;
-      case ScoreKind::kClippedSoftmax:
-        p[j] = std::fmin(1, std::fmax(0, (c.zeta - c.gamma) * e / exponentials + c.gamma));
-        break;
-      case ScoreKind::kSoftpick: p[j] = s[j] > 0 ? std::expm1(s[j]) / (magnitudes + c.epsilon) : 0; break;
-      case ScoreKind::kCount: throw std::logic_error("reference_weights: write down the formula of the new score here");
-    }
-  }
-  return p;
-}
-
 // The weights of one row: the bias slot's first, where there is one, then those of the keys from the row's first on.
 struct ReferenceRow {
   Values scores, weights, sizes;  // sizes: scale * sum_d |q_d k_d|, what rounding errors of a score are measured by
+  double reference = 0, inverse = 0;  // m, and 1 / the normaliser
 };
 
 class AttentionReference {
@@ -49,7 +24,9 @@ class AttentionReference {
         qkv_(values_of(problem.qkv)),
         key_bias_(values_of(problem.key_bias)),
         value_bias_(values_of(problem.value_bias)),
-        sink_logit_(values_of(problem.sink_logit)) {}
+        score_(reference_of(spec_.score)) {
+    for (int64_t h = 0; h < spec_.shape.H; ++h) learned_.push_back(problem.learned_of_head(h));
+  }
 
   // The first key of row i: that of its document.
   int64_t first_key(int64_t b, int64_t i) const { return int64_t(first_keys_[size_t(b * spec_.shape.T + i)]); }
@@ -68,10 +45,13 @@ class AttentionReference {
     };
     if (slot_ != Slot::kNone) add(&key_bias_[size_t(group(h) * spec_.shape.D)]);
     for (int64_t j = first; j <= i; ++j) add(key(b, h, j));
-    out.weights = reference_weights(spec_.score, out.scores, double(i - first + 1), sink_logit_[size_t(h)],
-                                    spec_.constants);
+    const ScoreRow row{out.scores, double(i - first + 1), learned_[size_t(h)], spec_.constants};
+    out.weights = score_.weights(row);
+    std::tie(out.reference, out.inverse) = score_.stats(row);
     return out;
   }
+
+  double stretch() const { return score_.stretch(spec_.constants); }
 
   // O_i [D]
   Values output(int64_t b, int64_t h, int64_t i, const ReferenceRow& row) const {
@@ -118,7 +98,9 @@ class AttentionReference {
 
   AttentionSpec spec_;
   Slot slot_;
-  Values first_keys_, qkv_, key_bias_, value_bias_, sink_logit_;
+  Values first_keys_, qkv_, key_bias_, value_bias_;
+  std::vector<LearnedOfHead<double>> learned_;
+  ScoreReference score_;
 };
 
 }  // namespace sluice

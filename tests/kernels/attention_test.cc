@@ -22,7 +22,7 @@ void for_problems(Test test) {
         SCOPED_TRACE(describe(shape, slot));
         AttentionCase problem(score, shape, slot, DType::kF64);
         problem.randomise();
-        if ((unusual = !unusual)) problem.spec.constants = kUnusual;
+        if ((unusual = !unusual)) problem.use_unusual_constants();
         with_and_without_documents(problem, test);
       }
   });
@@ -35,31 +35,6 @@ double largest_difference(const Values& x, const Values& y) {
     if (!(difference <= worst)) worst = difference;  // NaN stays
   }
   return worst;
-}
-
-// The row's reference m and 1 / its normaliser, as each score function defines them.
-std::pair<double, double> expected_stats(const AttentionSpec& spec, const Values& s, double length, double sink) {
-  const double largest = *std::max_element(s.begin(), s.end());
-  const auto normaliser = [&](double m, double start) {
-    for (const double score : s) start += std::exp(score - m);
-    return std::pair{m, 1 / start};
-  };
-  switch (spec.score) {
-    case ScoreKind::kSoftmax:
-    case ScoreKind::kClippedSoftmax: return normaliser(largest, 0);
-    case ScoreKind::kSoftmaxPlusOne: return normaliser(std::max(0.0, largest), std::exp(-std::max(0.0, largest)));
-    case ScoreKind::kSinkLogit: return normaliser(std::max(sink, largest), std::exp(sink - std::max(sink, largest)));
-    case ScoreKind::kSigmoid: return {spec.constants.bias_minus_log_length ? std::log(length) : 0.0, 1};
-    case ScoreKind::kRelu: return {0, 1 / length};
-    case ScoreKind::kSoftpick: {
-      const double m = std::max(0.0, largest);
-      double sum = spec.constants.epsilon;
-      for (const double score : s) sum += std::fabs(std::expm1(score));
-      return {m, std::exp(m) / sum};
-    }
-    case ScoreKind::kCount: break;
-  }
-  throw std::logic_error("expected_stats: write down the new score's reference and normaliser here");
 }
 
 TEST(Attention, ForwardIsThePlainFormula) {
@@ -79,13 +54,12 @@ TEST(Attention, ForwardIsThePlainFormula) {
 TEST(Attention, StatsAreTheRowsReferenceAndInverseNormaliser) {
   for_problems([](AttentionCase& problem) {
     const AttentionReference reference(problem);
-    const Values sink = values_of(problem.sink_logit);
     problem.forward(*available_isas().back());
     int64_t row = 0;
     reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
-      const auto [m, inverse] = expected_stats(problem.spec, reference.row(b, h, i).scores,
-                                               double(i - reference.first_key(b, i) + 1), sink[size_t(h)]);
-      EXPECT_NEAR(problem.stats.at(row), m, kTight) << "row " << row;
+      const ReferenceRow expected = reference.row(b, h, i);
+      const double inverse = expected.inverse;
+      EXPECT_NEAR(problem.stats.at(row), expected.reference, kTight) << "row " << row;
       EXPECT_NEAR(problem.stats.at(problem.stats.size() / 2 + row), inverse, kTight * inverse) << "row " << row;
       ++row;
     });
@@ -121,7 +95,7 @@ AttentionCase alone(const AttentionCase& packed, int64_t b, int64_t first, int64
   shape.B = 1, shape.T = end - first;
   AttentionCase out(packed.spec.score, shape, packed.slot, packed.qkv.tensor().dtype);
   out.spec.constants = packed.spec.constants;
-  out.key_bias = packed.key_bias, out.value_bias = packed.value_bias, out.sink_logit = packed.sink_logit;
+  out.key_bias = packed.key_bias, out.value_bias = packed.value_bias, out.learned = packed.learned;
   const int64_t start = b * packed.spec.shape.T + first;
   for (auto [to, from] : {std::pair{&out.qkv, &packed.qkv}, {&out.d_out, &packed.d_out}})
     for (int64_t i = 0; i < to->size(); ++i) to->set(i, from->at(start * to->tensor().cols() + i));
@@ -137,7 +111,7 @@ TEST(Attention, PackedDocumentsAreDocumentsAlone) {
       SCOPED_TRACE(describe(s, slot));
       AttentionCase packed(score, s, slot, DType::kF64);
       packed.randomise().pack_documents();
-      packed.spec.constants = kUnusual;
+      packed.use_unusual_constants();
       const IsaKernels& isa = *available_isas().back();
       packed.forward(isa).backward(isa);
       std::vector<Values> sums;
@@ -246,7 +220,7 @@ void check_extreme_rows(const AttentionCase& run) {
     const Values expected = reference.output(b, h, i, row);
     double mass = 0;
     for (const double p : row.weights) mass += p;
-    if (run.spec.score == ScoreKind::kClippedSoftmax) mass = run.spec.constants.zeta - run.spec.constants.gamma;
+    mass = std::max(mass, reference.stretch());
     const double size = *std::max_element(row.sizes.begin(), row.sizes.end());
     const double bound = (2 * double(s.D + 2) * size + double(i) + 6) * u * mass * largest_value;
     for (int64_t d = 0; d < s.D; ++d)
@@ -266,7 +240,7 @@ TEST(Attention, ScoresOf80) {
         for (const DType act : {DType::kF32, DType::kF64}) {
           SCOPED_TRACE(fmt::format("{} {} slot {}", isa->name, name_of(act), int(slot)));
           AttentionCase run = extreme_case(score, slot, act, 80);
-          if (slot != Slot::kNone) run.spec.constants = kUnusual;
+          if (slot != Slot::kNone) run.use_unusual_constants();
           check_extreme_rows(run.forward(*isa));
         }
   });
@@ -281,9 +255,7 @@ TEST(Attention, HugeScoresStayFinite) {
         for (const TestBuffer* x :
              {&run.out, &run.stats, &run.d_qkv, &run.d_key_bias, &run.d_value_bias, &run.sink_attention})
           EXPECT_TRUE(all_finite(*x)) << "scores of " << size;
-        if (run.has_sink_logit()) {
-          EXPECT_TRUE(all_finite(run.d_sink_logit)) << "scores of " << size;
-        }
+        for (const TestBuffer& x : run.d_learned) EXPECT_TRUE(all_finite(x)) << "scores of " << size;
       }
     });
   });

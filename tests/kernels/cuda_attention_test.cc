@@ -80,9 +80,9 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
   const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias),
              value_bias = put(out.value_bias),
-             sink_logit = put(out.sink_logit), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
+             d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
              d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
-             d_sink_logit = put(out.d_sink_logit), sink_attention = put(out.sink_attention),
+             sink_attention = put(out.sink_attention),
              sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
 
   AttentionBackward args = problem.backward_args(accumulate);
@@ -91,7 +91,11 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   args.forward.v = qkv->columns((H + KV) * D, KV * D);
   if (args.forward.key_bias) args.forward.key_bias = *key_bias, args.d_key_bias = *d_key_bias;
   if (args.forward.value_bias) args.forward.value_bias = *value_bias, args.d_value_bias = *d_value_bias;
-  if (args.forward.sink_logit) args.forward.sink_logit = *sink_logit, args.d_sink_logit = *d_sink_logit;
+  std::vector<std::unique_ptr<DeviceBuffer>> learned, d_learned;
+  for (size_t i = 0; i < out.learned.size(); ++i) {
+    args.forward.learned.at[i] = *learned.emplace_back(put(out.learned[i]));
+    args.d_learned.at[i] = *d_learned.emplace_back(put(out.d_learned[i]));
+  }
   if (args.forward.first_key) args.forward.first_key = *first_key;
   args.forward.out = *output;
   args.forward.stats = *stats;
@@ -106,14 +110,15 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   backend.synchronize();
 
   output->fetch(out.out), stats->fetch(out.stats), d_qkv->fetch(out.d_qkv), d_key_bias->fetch(out.d_key_bias);
-  d_value_bias->fetch(out.d_value_bias), d_sink_logit->fetch(out.d_sink_logit);
+  d_value_bias->fetch(out.d_value_bias);
+  for (size_t i = 0; i < d_learned.size(); ++i) d_learned[i]->fetch(out.d_learned[i]);
   sink_attention->fetch(out.sink_attention), sink_logit_gap->fetch(out.sink_logit_gap), workspace->fetch(space);
   return out;
 }
 
 bool same_bits(const AttentionCase& a, const AttentionCase& b) {
   return a.out == b.out && a.stats == b.stats && a.d_qkv == b.d_qkv && a.d_key_bias == b.d_key_bias &&
-         a.d_value_bias == b.d_value_bias && a.d_sink_logit == b.d_sink_logit && a.sink_attention == b.sink_attention &&
+         a.d_value_bias == b.d_value_bias && a.d_learned == b.d_learned && a.sink_attention == b.sink_attention &&
          a.sink_logit_gap == b.sink_logit_gap;
 }
 
@@ -142,8 +147,7 @@ struct Sizes {
 template <class Score>
 Sizes sizes_of(const AttentionCase& wide) {
   const auto [B, T, H, KV, D] = wide.spec.shape;
-  const ScoreConstants& c = wide.spec.constants;
-  const ScoreValues<double> constants = {c.bias, c.gamma, c.zeta, c.epsilon, c.bias_minus_log_length};
+  const auto constants = constants_of<Score, double>(wide.spec);
   const Values qkv = values_of(wide.qkv), d_out = values_of(wide.d_out), key_bias = values_of(wide.key_bias),
                value_bias = values_of(wide.value_bias);
   const int64_t cols = (H + 2 * KV) * D, group = H / KV;
@@ -240,7 +244,7 @@ void check_rows(const AttentionCase& run, const AttentionCase& wide, bool log_su
     near(run.stats, expected.stats, row, score + 1e-6 * std::fabs(expected.stats.at(row)) + (log_sums ? share : 0));
     near(run.stats, expected.stats, inverse, share * expected.stats.at(inverse));
     near(run.sink_logit_gap, expected.sink_logit_gap, row, share * 4);
-    const double stretch = run.spec.constants.zeta - run.spec.constants.gamma;
+    const double stretch = std::max(1.0, reference.stretch());
     near(run.sink_attention, expected.sink_attention, row,
          stretch * (share * std::fabs(expected.sink_attention.at(row)) + score));
     ++row;
@@ -397,9 +401,7 @@ TEST_P(CudaAttention, HugeScoresStayFinite) {
       for (const TestBuffer* x :
            {&run.out, &run.stats, &run.d_qkv, &run.d_key_bias, &run.d_value_bias, &run.sink_attention})
         EXPECT_TRUE(all_finite(values_of(*x))) << "scores of " << size;
-      if (run.has_sink_logit()) {
-        EXPECT_TRUE(all_finite(values_of(run.d_sink_logit))) << "scores of " << size;
-      }
+      for (const TestBuffer& x : run.d_learned) EXPECT_TRUE(all_finite(values_of(x))) << "scores of " << size;
     }
 }
 
@@ -433,7 +435,7 @@ TEST_P(CudaAttention, NaNComesThrough) {
 
 std::vector<ScoreKind> all_scores() {
   std::vector<ScoreKind> out;
-  ScoreFunctions::for_each([&](auto score) { out.push_back(score.kKind); });
+  ScoreFunctions::for_each([&](auto score) { out.push_back(kind_of<decltype(score)>); });
   return out;
 }
 std::string name_of_score(const testing::TestParamInfo<ScoreKind>& info) {

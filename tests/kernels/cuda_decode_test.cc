@@ -11,9 +11,9 @@ void run_on_device(DecodeCase& problem) {
   const AttentionShape& s = host.spec.shape;
   problem.workspace = TestBuffer(DType::kF32, 1, cuda_backend().workspace<AttentionDecode>({s, host.q.dtype}));
   poison(problem.workspace);
-  const std::vector<TestBuffer> buffers = {problem.cache,           problem.q,           problem.problem.key_bias,
-                                           problem.problem.value_bias, problem.problem.sink_logit, problem.out,
-                                           problem.workspace};
+  std::vector<TestBuffer> buffers = {problem.cache, problem.q, problem.problem.key_bias, problem.problem.value_bias,
+                                     problem.out,   problem.workspace};
+  buffers.insert(buffers.end(), problem.problem.learned.begin(), problem.problem.learned.end());
   const std::vector<TestBuffer> results = after(cuda_backend(), buffers, [&](Backend& backend, const Tensors& t) {
     AttentionDecode args = host;
     args.k = t[0].columns(0, s.KV * s.D);
@@ -21,13 +21,13 @@ void run_on_device(DecodeCase& problem) {
     args.q = t[1];
     if (args.key_bias) args.key_bias = t[2];
     if (args.value_bias) args.value_bias = t[3];
-    if (args.sink_logit) args.sink_logit = t[4];
-    args.out = t[5];
-    args.workspace = t[6];
+    args.out = t[4];
+    args.workspace = t[5];
+    for (size_t i = 6; i < t.size(); ++i) args.learned.at[i - 6] = t[i];
     backend.run(args);
   });
   for (const TestBuffer& buffer : results) EXPECT_TRUE(buffer.untouched());
-  problem.out = results[5];
+  problem.out = results[4];
 }
 
 TEST(CudaAttentionDecode, IsTheLastRowOfThePlainFormula) {

@@ -177,7 +177,7 @@ TEST_F(ProbeTest, RisksAndResidualNormsAreByDefinition) {
   source_->fill(0, 4, tokens.data(), targets.data());
   const Pass pass = model_.forward({tokens.data(), nullptr, 4, kContext});
   Average backcopy, bigram, sink, rest;
-  const Values residual = parity::values_of(model_.final_residual(pass));
+  const Values residual = parity::values_of(model_.stream_before(pass, model_.config().layers));
   for (size_t n = 0; n < tokens.size(); ++n) (n % kContext == 0 ? sink : rest).add(norm(&residual[n * kWidth], kWidth));
   model_.for_logits(pass, [&](int64_t first, const Tensor& chunk) {
     const Values logits = parity::values_of(chunk);

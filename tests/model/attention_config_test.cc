@@ -52,9 +52,9 @@ TEST(AttentionConfig, APresetIsItsParts) {
 TEST(AttentionConfig, AConstantOfThePresetsScoreCanBeChanged) {
   const Parsed sigmoid = parsed(R"({"type": "sigmoid", "score": {"bias": -1}})");
   EXPECT_EQ(sigmoid.score.type, "sigmoid");
-  EXPECT_EQ(sigmoid.score.bias, -1);
-  EXPECT_EQ(parsed(R"({"type": "clipped_softmax", "score": {"alpha": 4}})").score.alpha, 4);
-  EXPECT_EQ(parsed(R"({"type": "softpick", "score": {"epsilon": 1e-6}})").score.epsilon, 1e-6);
+  EXPECT_EQ(sigmoid.score.of<Sigmoid>().bias, -1);
+  EXPECT_EQ(parsed(R"({"type": "clipped_softmax", "score": {"alpha": 4}})").score.of<ClippedSoftmax>().alpha, 4);
+  EXPECT_EQ(parsed(R"({"type": "softpick", "score": {"epsilon": 1e-6}})").score.of<Softpick>().epsilon, 1e-6);
   EXPECT_EQ(parsed(R"({"type": "sigmoid", "score": {}})").score.type, "sigmoid");
 }
 
@@ -77,13 +77,11 @@ TEST(AttentionConfig, NonsenseIsRefused) {
   EXPECT_THROW(parsed(R"({"type": "softmax", "site": "source"})"), UserError);
   EXPECT_THROW(parsed(R"({"type": "softmax", "score": {"bias": 1}})"), UserError);
   EXPECT_THROW(parsed(R"({"key_bias": true, "key_value_bias": true})"), UserError);
-  for (const std::string& score : score_names()) {
-    const Json attention = {{"key_bias", true}, {"score", {{"type", score}}}};
-    if (score == "sigmoid" || score == "relu")
-      EXPECT_THROW(parsed(attention.dump().c_str()), UserError) << score;
-    else
-      EXPECT_NO_THROW(parsed(attention.dump().c_str())) << score;
-  }
+  ScoreFunctions::for_each([](auto score) {
+    const Json attention = {{"key_bias", true}, {"score", {{"type", score.kName}}}};
+    if (score.kNormalised) EXPECT_NO_THROW(parsed(attention.dump().c_str())) << score.kName;
+    else EXPECT_THROW(parsed(attention.dump().c_str()), UserError) << score.kName;
+  });
 }
 
 // Configs, checkpoints and exported folders of before stay as they are.

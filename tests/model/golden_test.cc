@@ -11,9 +11,10 @@
 
 #include "base/config/json_text.h"
 #include "base/source_folder.h"
+#include "model/attention/score_config.h"
 #include "model/golden_random.h"
 #include "model/parity.h"
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 #include "train/optimizer.h"
 
 namespace sluice {
@@ -66,7 +67,10 @@ std::vector<GoldenCase> model_cases() {
 std::vector<GoldenCase> attention_cases() {
   std::vector<GoldenCase> out;
   const Json shared = case_list("attention");
-  for (const auto& [name, changes] : shared["variants"].items()) {
+  Json variants = shared["variants"];
+  for (const std::string& score : score_names())
+    if (!variants.contains(score)) variants[score] = {{"attention", score}};
+  for (const auto& [name, changes] : variants.items()) {
     Json one = shared;
     one["model"].update(changes);
     out.emplace_back("attention_" + name, one);

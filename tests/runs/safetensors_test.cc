@@ -1,5 +1,5 @@
 // safetensors: the bytes are as the format says, everything comes back, and no damage goes unnoticed.
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 
 #include <cmath>
 #include <cstring>

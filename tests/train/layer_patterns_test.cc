@@ -49,9 +49,9 @@ TEST(LayerPatternRuns, OfOneKindAreTheRunsOfThatKind) {
 
 TEST(LayerPatternRuns, AreOtherModelsThanThoseOfOneKind) {
   const TinyRuns runs;
-  ASSERT_EQ(runs.train("run", {kPattern, "train.steps=2"}), 0);
+  ASSERT_EQ(runs.train("run", {kPattern, "train.steps=4"}), 0);
   expect_contains(user_error_of([&] {
-                    runs.train("run", {"model.attention=vga", "train.steps=2"});
+                    runs.train("run", {"model.attention=vga", "train.steps=4"});
                   }),
                   {"model.attention"});
 }
@@ -96,7 +96,7 @@ TEST(LayerPatternRuns, CannotBeComputedByCudnnWhereALayerCannot) {
 
 TEST(LayerPatternRuns, AreExportedWithTheirPattern) {
   const TinyRuns runs;
-  ASSERT_EQ(runs.train("run", {kPattern, "train.steps=2"}), 0);
+  ASSERT_EQ(runs.train("run", {kPattern, "train.steps=4"}), 0);
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(runs.path("run"), damaged);
   export_checkpoint(checkpoint, stored_experiment(checkpoint).model, runs.path("out"), {});
@@ -109,7 +109,7 @@ TEST(LayerPatternRuns, AreExportedWithTheirPattern) {
 TEST(LayerPatternRuns, WithAPartThatTheExportedPythonLacksAreRefusedByItsName) {
   const ListedCore core(foreign::running_sum());
   const TinyRuns runs;
-  ASSERT_EQ(runs.train("run", {R"(model.attention=["vga", {"core": "running_sum"}])", "train.steps=2"}), 0);
+  ASSERT_EQ(runs.train("run", {R"(model.attention=["vga", {"core": "running_sum"}])", "train.steps=4"}), 0);
   std::vector<std::string> damaged;
   const Checkpoint checkpoint = open_checkpoint(runs.path("run"), damaged);
   expect_contains(

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "runs/safetensors.h"
+#include "runs/tensors/safetensors.h"
 
 namespace sluice {
 

@@ -334,6 +334,7 @@ TEST_F(TrainerTest, AFullDiskKeepsTheCheckpointsThatAreThere) {
     message = message_of<RunError>([&] { runs_.train("a", {}); });
   }
   EXPECT_NE(message.find("cannot save the checkpoint"), std::string::npos) << message;
+  EXPECT_EQ(message.find(".sluice-"), std::string::npos) << "a name that nobody has given: " << message;
   EXPECT_EQ(list_checkpoints(runs_.path("a/checkpoints")), (std::vector<int64_t>{5, 7}));
   EXPECT_TRUE(runs_.weights("a", 7) == before);
   EXPECT_EQ(runs_.train("a", {}), 0) << "and it goes on once there is room";

@@ -290,12 +290,13 @@ std::vector<std::string> ConfigLayers::keys_in(const std::string& complaint) con
     while (end < text.size() && is_part(text[end])) ++end;
     std::string word = text.substr(begin, end - begin);
     while (word.ends_with('.')) word.pop_back();
+    word.erase(0, word.find_first_not_of('.'));  // behind an index: "[1].score.type"
     const size_t leaf = word.rfind('.'), group = leaf == std::string::npos || leaf == 0 ? leaf : word.rfind('.', leaf - 1);
     // A word without a dot is a key only where messages begin with one.
     if (leaf != std::string::npos || begin == 0 || text.substr(0, begin).ends_with("config key ")) take(word);
     if (group != std::string::npos && leaf != std::string::npos) {
       if (!place_of(word)) take(word.substr(0, group) + word.substr(leaf));
-      for (size_t dot = leaf; dot != std::string::npos; dot = dot == 0 ? dot : word.rfind('.', dot - 1)) {
+      for (size_t dot = leaf; dot != std::string::npos && dot > 0; dot = word.rfind('.', dot - 1)) {
         take(word.substr(0, dot) + ".type");
         take(word.substr(0, dot));
       }

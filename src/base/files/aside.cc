@@ -181,6 +181,13 @@ fs::path create_folder_aside(const fs::path& target) {
                     [](const fs::path& path) { return mkdir(path.c_str(), 0777) == 0 ? 0 : errno; });
 }
 
+std::string named_as_target(std::string text, const fs::path& aside, const fs::path& target) {
+  const std::string name = aside.string(), wanted = target.string();
+  if (name.empty()) return text;
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + wanted.size())) text.replace(at, name.size(), wanted);
+  return text;
+}
+
 bool is_name_aside(const std::string& name) { return owner_of(name).has_value(); }
 
 bool is_leftover(const std::string& name) {

@@ -25,6 +25,9 @@ std::filesystem::path create_folder_aside(const std::filesystem::path& target);
 // A free name of that kind, for something that is to be moved out of the way.
 std::filesystem::path name_aside(const std::filesystem::path& target);
 
+// A message in which the target's name stands for the one aside, which nobody has given and which is gone when it is read.
+std::string named_as_target(std::string text, const std::filesystem::path& aside, const std::filesystem::path& target);
+
 // Whether a name is of that kind, whoever made it.
 bool is_name_aside(const std::string& name);
 

@@ -22,7 +22,7 @@
 // and 1,792 clocks. f32 runs six times as many instructions. What nvcc 13 makes of it for sm_90 at D = 64, bf16,
 // softmax; a thread of any kernel spills at most 72 bytes:
 //   forward           128 queries, 64 keys    255 registers   55,296 bytes of shared memory
-//   queries' kernel    64 queries, 64 keys    168 registers   55,296 + 768
+//   queries' kernel    64 queries, 64 keys    168 registers   55,296 + 1,024
 //   keys' kernel       64 keys, 64 queries    182 registers   57,344
 //
 // None of this has been timed. Next steps, in the order of what they should bring on sm_90: WGMMA with TMA loads and a
@@ -48,8 +48,9 @@ struct AttentionProblem {
   int B, T, H, KV, D;
   float scale;
   ScoreKind score;
-  ScoreValues<float> constants;
-  const float *key_bias, *value_bias, *sink_logit;
+  ScoreConstants constants;  // as Score::Constants<float>
+  const float *key_bias, *value_bias;
+  const float* learned[kMostLearned];  // [H] each, or null
   const int32_t* first_key;  // [B, T] or null: 0
   bool vectors;  // every matrix can be read and written 16 bytes at a time
 
@@ -60,10 +61,13 @@ struct AttentionProblem {
 template <class Op>
 AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors) {
   const AttentionShape& s = op.spec.shape;
-  const ScoreConstants& c = op.spec.constants;
-  return {int(s.B), int(s.T), int(s.H), int(s.KV), int(s.D), float(op.spec.scale), op.spec.score,
-          {float(c.bias), float(c.gamma), float(c.zeta), float(c.epsilon), c.bias_minus_log_length},
-          floats(op.key_bias), floats(op.value_bias), floats(op.sink_logit), first_key.as<const int32_t>(), vectors};
+  AttentionProblem p{int(s.B), int(s.T), int(s.H), int(s.KV), int(s.D), float(op.spec.scale), op.spec.score, {},
+                     floats(op.key_bias), floats(op.value_bias), {}, first_key.as<const int32_t>(), vectors};
+  ScoreFunctions::dispatch(p.score, [&](auto score) {
+    p.constants = pack_constants(constants_of<decltype(score), float>(op.spec));
+  });
+  for (int i = 0; i < kMostLearned; ++i) p.learned[i] = floats(op.learned.at[i]);
+  return p;
 }
 
 // Whether rows of every head start at multiples of 16 bytes, and end there.
@@ -88,12 +92,52 @@ __device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, in
 template <class Score>
 using RowFormula = std::conditional_t<Score::kOnlyStart, SoftmaxFamily, Score>;
 
-template <class... Scores>
-__device__ __forceinline__ RowStart<float> row_start(ScoreList<Scores...>, ScoreKind kind, float row, float sink,
-                                                     const ScoreValues<float>& constants) {
+// body(score) for the function that the formula stands for.
+template <class Formula, class Body, class... Scores>
+__device__ __forceinline__ void with_score(ScoreList<Scores...>, ScoreKind kind, Body body) {
+  if constexpr (std::is_same_v<Formula, SoftmaxFamily>) {
+    const auto try_one = [&](auto score) {
+      if constexpr (score.kOnlyStart)
+        if (kind_of<decltype(score)> == kind) body(score);
+    };
+    (try_one(Scores{}), ...);
+  } else {
+    body(Formula{});
+  }
+}
+
+template <class Score>
+SLUICE_FORMULA typename Score::template Constants<float> constants_of(const AttentionProblem& p) {
+  return unpack_constants<typename Score::template Constants<float>>(p.constants);
+}
+
+__device__ __forceinline__ LearnedOfHead<float> learned_of(const AttentionProblem& p, int h) {
+  LearnedOfHead<float> out;
+#pragma unroll
+  for (int i = 0; i < kMostLearned; ++i) out.at[i] = p.learned[i] ? p.learned[i][h] : 0.0f;
+  return out;
+}
+
+template <class Formula>
+__device__ __forceinline__ RowStart<float> row_start(const AttentionProblem& p, float row,
+                                                     const LearnedOfHead<float>& learned) {
   RowStart<float> start{0, 0};
-  ((void)(Scores::kKind == kind ? (void)(start = Scores::template start<float>(row, sink, constants)) : (void)0), ...);
+  with_score<Formula>(ScoreFunctions{}, p.score, [&](auto score) {
+    start = score.template start<float>(row, learned, constants_of<decltype(score)>(p));
+  });
   return start;
+}
+
+// Zeros where the function learns nothing.
+template <class Formula>
+__device__ __forceinline__ LearnedOfHead<float> d_learned(const AttentionProblem& p, float m, float inverse, float delta,
+                                                          const LearnedOfHead<float>& learned) {
+  LearnedOfHead<float> out{};
+  with_score<Formula>(ScoreFunctions{}, p.score, [&](auto score) {
+    if constexpr (kLearnedCount<decltype(score)> > 0)
+      out = score.d_learned(m, inverse, delta, learned, constants_of<decltype(score)>(p));
+  });
+  return out;
 }
 
 // body(class) for the size that heads of size D are padded to; inside, `class()` is a constant.

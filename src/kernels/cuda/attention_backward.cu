@@ -6,13 +6,13 @@ namespace {
 
 // Where things lie in the workspace, in f32 elements.
 struct Workspace {
-  int64_t padded_T, blocks, bias_shares, sink_shares, total;
+  int64_t padded_T, blocks, bias_shares, learned_shares, total;
 
   Workspace(const AttentionShape& s, int rows_of_block)
       : padded_T(padded_rows(s.T)), blocks((s.T + rows_of_block - 1) / rows_of_block) {
     bias_shares = s.B * s.H * padded_T * 4;
-    sink_shares = bias_shares + s.B * s.H * blocks * 2 * s.D;
-    total = sink_shares + s.B * blocks * s.H;
+    learned_shares = bias_shares + s.B * s.H * blocks * 2 * s.D;
+    total = learned_shares + kMostLearned * s.B * blocks * s.H;
   }
 };
 
@@ -70,7 +70,7 @@ void backward(const AttentionBackward& op, cudaStream_t stream) {
                              stats + s.B * s.H * s.T,
                              reinterpret_cast<float4*>(workspace),
                              workspace + layout.bias_shares,
-                             workspace + layout.sink_shares,
+                             workspace + layout.learned_shares,
                              int(layout.padded_T)};
   backward_queries(p, stream);
   backward_keys(p, stream);
@@ -80,8 +80,10 @@ void backward(const AttentionBackward& op, cudaStream_t stream) {
     sum_columns(to, p.bias_shares, rows, 2 * columns, columns, p.scale, op.accumulate, stream);
   if (float* to = floats(op.d_value_bias))
     sum_columns(to, p.bias_shares + columns, rows, 2 * columns, columns, 1, op.accumulate, stream);
-  if (float* to = floats(op.d_sink_logit))
-    sum_columns(to, p.sink_shares, s.B * layout.blocks, s.H, s.H, 1, op.accumulate, stream);
+  for (int i = 0; i < kMostLearned; ++i)
+    if (float* to = floats(op.d_learned.at[i]))
+      sum_columns(to, p.learned_shares + i * s.B * layout.blocks * s.H, s.B * layout.blocks, s.H, s.H, 1, op.accumulate,
+                  stream);
 }
 
 }  // namespace

@@ -5,11 +5,11 @@
 //   dV_j = sum_i p_ij dO_i     dK_j = scale * sum_i ds_ij q_i     dQ_i = scale * sum_j ds_ij k_j
 //
 // (1) The queries' kernel: delta and dQ; a block owns queries of one head. It leaves (m, 1/l, delta) of every row for
-// (2), with the first key the row sees, and its share of the gradients of key bias, value bias and sink logit. (2) The
-// keys' kernel: dK and dV; a block owns keys of one key/value head and walks over the later queries of all heads that
-// share it, up to the last that sees a key of the block. (3) The shares are added up in order. Both kernels have the
-// same form: rows and their partners stay in shared memory as left factors (Q, dO or K, V), the other side passes by in
-// tiles (K, V or Q, dO).
+// (2), with the first key the row sees, and its share of the gradients of key bias, value bias and what the score
+// function learns. (2) The keys' kernel: dK and dV; a block owns keys of one key/value head and walks over the later
+// queries of all heads that share it, up to the last that sees a key of the block. (3) The shares are added up in order.
+// Both kernels have the same form: rows and their partners stay in shared memory as left factors (Q, dO or K, V), the
+// other side passes by in tiles (K, V or Q, dO).
 #pragma once
 
 #include "kernels/cuda/attention.cuh"
@@ -23,7 +23,7 @@ struct BackwardProblem : AttentionProblem {
   const float *m, *inverse;  // [B, H, T]: the two parts of the forward's statistics
   float4* rows;            // [B, H, padded_T]: m, 1/l, delta, the first key it sees; zeros but the last from T on
   float* bias_shares;      // [B, group, blocks, 2, KV, D]: of d_key_bias (before the scale) and d_value_bias
-  float* sink_shares;      // [B, blocks, H]: of d_sink_logit
+  float* learned_shares;   // [kMostLearned, B, blocks, H]: of d_learned
   int padded_T;
 };
 

@@ -21,13 +21,14 @@ struct KeysTiling : BackwardTiling<S, kD> {
 template <class Score, int kStrips, int kTiles>
 __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
                                               const float4* rows, int key, int query, const AttentionProblem& p) {
+  const auto constants = constants_of<Score>(p);
   const int behind = key - query, queries = p.T - query, own_key = key + lane_index() / 4;
   for_elements<kStrips, kTiles>([&](Place at) {
     const float4 row = rows[at.column];
     float &x = s[at.strip][at.tile][at.e], &y = dp[at.strip][at.tile][at.e];
     const float score = x * p.scale;
-    const float weight = Score::probability(score, row.x, row.y, p.constants);
-    const float ds = Score::d_score(score, row.x, row.y, weight, y, row.z, p.constants);
+    const float weight = Score::probability(score, row.x, row.y, constants);
+    const float ds = Score::d_score(score, row.x, row.y, weight, y, row.z, constants);
     const bool seen = at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
     x = seen ? weight : 0.0f;
     y = seen ? ds : 0.0f;

@@ -3,7 +3,7 @@
 // A block owns 64 queries of one head (32 where a row takes 1 KB), the longest rows first. Q and dO stay in shared
 // memory, keys and values pass by. It also leaves its rows' share of what the parameters get:
 //   d_key_bias = scale * sum_i ds_i q_i,  d_value_bias = sum_i p_i dO_i,  with p and ds of the bias slot;
-//   d_sink_logit = -sum_i e^(b - m_i) / l_i delta_i.
+//   and what the score function learns sum_i d_learned(m_i, 1/l_i, delta_i).
 #include "kernels/cuda/attention_backward.cuh"
 
 namespace sluice::cuda {
@@ -41,6 +41,7 @@ struct GradientRows {
   __device__ __forceinline__ bool sees(Place at, int first_key) const {
     return at.above <= first - first_key && at.column >= start[at.r] - first_key;
   }
+  __device__ __forceinline__ auto constants() const { return constants_of<Score>(p); }
   __device__ __forceinline__ bool exists(int r) const { return first + 8 * r + lane_index() / 4 < p.T; }
 
   __device__ __forceinline__ void read_bias(const S* q, const S* d_out, int kv) {
@@ -73,7 +74,7 @@ struct GradientRows {
                                                   const float (&dp)[kStrips][kTiles][4], int first_key) {
     for_elements<kStrips, kTiles>([&](Place at) {
       const float term = Score::delta_term(s[at.strip][at.tile][at.e] * p.scale, m[at.r], inverse[at.r],
-                                           dp[at.strip][at.tile][at.e], p.constants);
+                                           dp[at.strip][at.tile][at.e], constants());
       delta[at.r] += sees(at, first_key) ? term : 0.0f;
     });
   }
@@ -81,7 +82,7 @@ struct GradientRows {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       delta[r] = quad_sum(delta[r]);
-      if (p.key_bias) delta[r] += Score::delta_term(bias_score[r], m[r], inverse[r], bias_dp[r], p.constants);
+      if (p.key_bias) delta[r] += Score::delta_term(bias_score[r], m[r], inverse[r], bias_dp[r], constants());
     }
   }
 
@@ -91,21 +92,21 @@ struct GradientRows {
     for_elements<kStrips, kTiles>([&](Place at) {
       const float score = s[at.strip][at.tile][at.e] * p.scale;
       float& x = dp[at.strip][at.tile][at.e];
-      const float weight = Score::probability(score, m[at.r], inverse[at.r], p.constants);
-      const float ds = Score::d_score(score, m[at.r], inverse[at.r], weight, x, delta[at.r], p.constants);
+      const float weight = Score::probability(score, m[at.r], inverse[at.r], constants());
+      const float ds = Score::d_score(score, m[at.r], inverse[at.r], weight, x, delta[at.r], constants());
       x = sees(at, first_key) ? ds : 0.0f;
     });
   }
 
   // Weight and score gradient of the bias slot in row r; zeros where there is no such row.
   __device__ __forceinline__ float2 bias_gradient(int r) const {
-    const float weight = Score::probability(bias_score[r], m[r], inverse[r], p.constants);
+    const float weight = Score::probability(bias_score[r], m[r], inverse[r], constants());
     const float ds =
-        Score::d_score(bias_score[r], m[r], inverse[r], weight, bias_dp[r], delta[r], p.constants);
+        Score::d_score(bias_score[r], m[r], inverse[r], weight, bias_dp[r], delta[r], constants());
     return exists(r) ? make_float2(weight, ds) : make_float2(0, 0);
   }
-  __device__ __forceinline__ float sink_gradient(int r, float logit) const {
-    return exists(r) ? -exp_of(logit - m[r]) * inverse[r] * delta[r] : 0.0f;
+  __device__ __forceinline__ LearnedOfHead<float> learned_gradient(int r, const LearnedOfHead<float>& learned) const {
+    return exists(r) ? d_learned<Score>(p, m[r], inverse[r], delta[r], learned) : LearnedOfHead<float>{};
   }
 
   // For the keys' kernel; `rows` is the first query's.
@@ -132,7 +133,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
   using Tiling = BackwardTiling<S, kD>;
   constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kKeys = Tiling::kColumns;
   constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
-  __shared__ float bias_weight[kRows], bias_ds[kRows], sink_terms[kRows];
+  __shared__ float bias_weight[kRows], bias_ds[kRows], learned_terms[kMostLearned][kRows];
   S* const q = reinterpret_cast<S*>(dynamic_shared());
   S* const d_out = q + kRows * kStride;
   S* const k = d_out + kRows * kStride;
@@ -193,7 +194,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
     add_product(d_q, dp, k + buffer * Tiling::kTile, kStride);
   });
 
-  if (p.key_bias || p.sink_logit) {
+  if (p.key_bias || p.learned[0]) {
+    const LearnedOfHead<float> learned = learned_of(p, h);
     float ds[2 * kStrips];
 #pragma unroll
     for (int r = 0; r < 2 * kStrips; ++r) {
@@ -202,7 +204,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
       const int at = warp_row + 8 * r + lane_index() / 4;
       if (lane_index() % 4 == 0) {
         bias_weight[at] = bias.x, bias_ds[at] = bias.y;
-        sink_terms[at] = p.sink_logit ? rows.sink_gradient(r, p.sink_logit[h]) : 0.0f;
+        const LearnedOfHead<float> d = rows.learned_gradient(r, learned);
+        for (int i = 0; i < kMostLearned; ++i) learned_terms[i][at] = d.at[i];
       }
     }
     __syncthreads();
@@ -213,10 +216,10 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
       sum_weighted<kRows, kD, kThreads>(shares, bias_ds, q, p.D);
       if (p.value_bias) sum_weighted<kRows, kD, kThreads>(shares + p.KV * p.D, bias_weight, d_out, p.D);
     }
-    if (p.sink_logit && threadIdx.x == 0) {
+    if (const int i = int(threadIdx.x); i < kMostLearned && p.learned[i]) {
       float sum = 0;
-      for (int i = 0; i < kRows; ++i) sum += sink_terms[i];
-      p.sink_shares[(int64_t(b) * blocks + block) * p.H + h] = sum;
+      for (int at = 0; at < kRows; ++at) sum += learned_terms[i][at];
+      p.learned_shares[((int64_t(i) * p.B + b) * blocks + block) * p.H + h] = sum;
     }
     __syncthreads();  // all have read q, whose place d_q takes
   }

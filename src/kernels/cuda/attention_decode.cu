@@ -77,8 +77,8 @@ __global__ void __launch_bounds__(kRowThreads) rows_kernel(const DecodeProblem<S
     __syncthreads();
     ++count;
   }
-  const float sink = p.sink_logit ? p.sink_logit[h] : 0.0f;
-  const RowStart<float> start = row_start(ScoreFunctions{}, p.score, float(p.length - 1), sink, p.constants);
+  const auto constants = constants_of<Score>(p);
+  const RowStart<float> start = row_start<Score>(p, float(p.length - 1), learned_of(p, h));
   float m = start.reference, mass[1] = {thread == 0 ? start.mass : 0.0f};
   if constexpr (Score::kRunningMax) {
     float largest = m;
@@ -86,10 +86,11 @@ __global__ void __launch_bounds__(kRowThreads) rows_kernel(const DecodeProblem<S
     m = block_max(largest);
     mass[0] *= exp_of(start.reference - m);
   }
-  for (int j = thread; j < count; j += kRowThreads) mass[0] += Score::mass(s[j], m, Score::weight(s[j], m, p.constants), p.constants);
+  for (int j = thread; j < count; j += kRowThreads)
+    mass[0] += Score::mass(s[j], m, Score::weight(s[j], m, constants), constants);
   team_sums<kRowThreads / kWarp>(mass);
   const float inverse = 1.0f / mass[0];
-  for (int j = thread; j < count; j += kRowThreads) s[j] = Score::probability(s[j], m, inverse, p.constants);
+  for (int j = thread; j < count; j += kRowThreads) s[j] = Score::probability(s[j], m, inverse, constants);
 }
 
 // Of a chunk of keys: sum_j p_j v_j. kD / 8 threads share a key; what the others have summed comes together in order.

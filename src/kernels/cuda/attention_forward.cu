@@ -45,18 +45,19 @@ struct ForwardRows {
   __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int sequence, int first_query, int h)
       : p(problem), b(sequence), first(first_query), first_seen(first_key_of(p, b, first)),
         last_start(first_key_of(p, b, first + 16 * kStrips - 1)) {
-    const float sink = p.sink_logit ? p.sink_logit[h] : 0.0f;
+    const LearnedOfHead<float> learned = learned_of(p, h);
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = first + 8 * r + g;
-      const RowStart<float> start =
-          row_start(ScoreFunctions{}, p.score, float(row - first_key_of(p, b, row)), sink, p.constants);
+      const RowStart<float> start = row_start<Score>(p, float(row - first_key_of(p, b, row)), learned);
       m[r] = start.reference;
       l[r] = lane_index() % 4 == 0 ? start.mass : 0.0f;
     }
     set_zero(out);
   }
+
+  __device__ __forceinline__ auto constants() const { return constants_of<Score>(p); }
 
   // Whether some row of the warp sees a key of the tile.
   __device__ __forceinline__ bool sees(int first_key) const {
@@ -71,8 +72,8 @@ struct ForwardRows {
     for (int r = 0; r < kRows; ++r) {
       bias_score[r] *= p.scale;
       if constexpr (Score::kRunningMax) raise_reference(r, bias_score[r]);
-      weights[r] = Score::weight(bias_score[r], m[r], p.constants);
-      if (lane_index() % 4 == 0) l[r] += Score::mass(bias_score[r], m[r], weights[r], p.constants);
+      weights[r] = Score::weight(bias_score[r], m[r], constants());
+      if (lane_index() % 4 == 0) l[r] += Score::mass(bias_score[r], m[r], weights[r], constants());
     }
     if constexpr (!Score::kTwoPass) add_bias_value(weights, kv);
   }
@@ -109,8 +110,8 @@ struct ForwardRows {
     for_elements<kStrips, kTiles>([&](Place at) {
       float& x = s[at.strip][at.tile][at.e];
       const float score = Score::kRunningMax ? x : x * p.scale;
-      const float w = Score::weight(score, m[at.r], p.constants);
-      const float u = Score::mass(score, m[at.r], w, p.constants);
+      const float w = Score::weight(score, m[at.r], constants());
+      const float u = Score::mass(score, m[at.r], w, constants());
       const bool seen = !kMasked || (at.above <= last && at.column >= begin[at.r]);
       x = seen ? w : 0.0f;
       l[at.r] += seen ? u : 0.0f;
@@ -125,7 +126,7 @@ struct ForwardRows {
     for_elements<kStrips, kTiles>([&](Place at) {
       float& x = s[at.strip][at.tile][at.e];
       const bool seen = at.above <= last && at.column >= begin[at.r];
-      x = seen ? Score::probability(x * p.scale, m[at.r], l[at.r], p.constants) : 0.0f;
+      x = seen ? Score::probability(x * p.scale, m[at.r], l[at.r], constants()) : 0.0f;
     });
   }
 
@@ -206,7 +207,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
     if (p.key_bias) {
       float weights[2 * kStrips];
       for (int r = 0; r < 2 * kStrips; ++r)
-        weights[r] = Score::probability(rows.bias_score[r], rows.m[r], rows.l[r], p.constants);
+        weights[r] = Score::probability(rows.bias_score[r], rows.m[r], rows.l[r], constants_of<Score>(p));
       set_zero(rows.out);
       rows.add_bias_value(weights, kv);
     }

@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
 // Scores into weights, in place.
 template <class Score>
 __global__ void __launch_bounds__(kThreads) weights_kernel(float* scores, const float* stats, int64_t rows,
-                                                           const ScoreValues<float> constants) {
+                                                           const typename Score::template Constants<float> constants) {
   const int64_t row = int64_t(blockIdx.x) * kThreads + threadIdx.x;
   if (row < rows) scores[row] = Score::probability(scores[row], stats[row], stats[rows + row], constants);
 }
@@ -94,8 +94,9 @@ void probe(const AttentionProbe& op, cudaStream_t stream) {
   });
   const int64_t rows = int64_t(p.B) * p.H * p.T;
   ScoreFunctions::dispatch(p.score, [&](auto score) {
-    launch(weights_kernel<RowFormula<decltype(score)>>, dim3(unsigned((rows + kThreads - 1) / kThreads)),
-           dim3(kThreads), 0, stream, floats(op.sink_attention), floats(in.stats), rows, p.constants);
+    using Formula = RowFormula<decltype(score)>;
+    launch(weights_kernel<Formula>, dim3(unsigned((rows + kThreads - 1) / kThreads)), dim3(kThreads), 0, stream,
+           floats(op.sink_attention), floats(in.stats), rows, constants_of<Formula>(p));
   });
 }
 

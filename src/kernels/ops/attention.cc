@@ -11,6 +11,17 @@ void check_shape(const OpCheck& op, const AttentionShape& s) {
   op.require(s.D <= kMaxHeadSize, "a head has at most 256 features");
 }
 
+// Which tensors there are follows from the score function alone.
+void check_learned(const OpCheck& op, const std::string& prefix, const LearnedTensors& learned, const AttentionSpec& spec,
+                   DType acc) {
+  for (int i = 0; i < kMostLearned; ++i) {
+    if (const char* name = learned_name(spec.score, i))
+      op.flat((prefix + name).c_str(), learned.at[i], acc, spec.shape.H);
+    else
+      op.absent(fmt::format("{}learned[{}]", prefix, i).c_str(), learned.at[i], "the score function does not learn it");
+  }
+}
+
 // The parameters that attention reads: of an AttentionForward or an AttentionDecode.
 template <class Args>
 void check_attention_parameters(const OpCheck& op, const Args& args, DType acc) {
@@ -18,9 +29,7 @@ void check_attention_parameters(const OpCheck& op, const Args& args, DType acc) 
   op.flat("key_bias", args.key_bias, acc, s.KV * s.D, Presence::kOptional);
   op.flat("value_bias", args.value_bias, acc, s.KV * s.D, Presence::kOptional);
   if (args.value_bias) op.require_present("key_bias", args.key_bias);
-  const bool sink = args.spec.score == ScoreKind::kSinkLogit;
-  if (!sink) op.absent("sink_logit", args.sink_logit, "only the score sink_logit has one");
-  op.flat("sink_logit", args.sink_logit, acc, s.H, required_if(sink));
+  check_learned(op, "", args.learned, args.spec, acc);
 }
 
 void check_attention(const OpCheck& op, const AttentionForward& args) {
@@ -80,7 +89,7 @@ void AttentionBackward::check() const {
   op.matrix("d_v", d_v, act, s.B * s.T, s.KV * s.D);
   op.flat("d_key_bias", d_key_bias, acc, s.KV * s.D, required_if(bool(forward.key_bias)));
   op.flat("d_value_bias", d_value_bias, acc, s.KV * s.D, required_if(bool(forward.value_bias)));
-  op.flat("d_sink_logit", d_sink_logit, acc, s.H, required_if(bool(forward.sink_logit)));
+  check_learned(op, "d_", d_learned, forward.spec, acc);
 }
 
 void AttentionBackward::check_values() const { check_first_keys(kName, forward); }

@@ -18,13 +18,18 @@ struct Rope {
   void check() const;
 };
 
+// [H] acc each: what the score function learns for each head, in the order in which it names them; the others are absent.
+struct LearnedTensors {
+  Tensor at[kMostLearned];
+};
+
 struct AttentionForward {
   static constexpr const char* kName = "attention_forward";
   AttentionSpec spec;
   Tensor q;                      // [N, H*D] act, strided
   Tensor k, v;                   // [N, KV*D] act, strided
   Tensor key_bias = {}, value_bias = {};  // [KV, D] acc: one extra key every query sees; value absent means zero
-  Tensor sink_logit = {};        // [H] acc, for ScoreKind::kSinkLogit only
+  LearnedTensors learned = {};   // of the score function
   // [N] i32, or absent for 0: row i attends to keys first_key[i] .. i of its sequence, so that documents packed into one
   // do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
   Tensor first_key = {};
@@ -39,8 +44,9 @@ struct AttentionBackward {
   AttentionForward forward;      // as it was run; out and stats hold its results
   Tensor d_out;                  // [N, H*D] act, strided
   Tensor d_q, d_k, d_v;          // like q, k, v; overwritten
-  Tensor d_key_bias = {}, d_value_bias = {}, d_sink_logit = {};  // acc, like their parameters
-  bool accumulate = false;       // of the three parameter gradients
+  Tensor d_key_bias = {}, d_value_bias = {};  // acc, like their parameters
+  LearnedTensors d_learned = {};
+  bool accumulate = false;       // of the parameters' gradients
   Tensor workspace = {};
   struct Sizes {
     AttentionShape shape;
@@ -69,7 +75,8 @@ struct AttentionDecode {
   int64_t length = 0;            // rows of every sequence that are filled: 1 .. T
   Tensor q;                      // [B, H*D] act, strided
   Tensor k, v;                   // [B*T, KV*D] act, strided
-  Tensor key_bias = {}, value_bias = {}, sink_logit = {};  // as in AttentionForward
+  Tensor key_bias = {}, value_bias = {};  // as in AttentionForward
+  LearnedTensors learned = {};
   Tensor out;                    // [B, H*D] act, strided
   Tensor workspace = {};
   struct Sizes {

@@ -67,7 +67,7 @@ struct AttentionPreset {
   const char* name;
   const char* source;
   const char* summary;
-  const char* parts;  // JSON
+  std::string parts;  // JSON
 };
 
 // Every preset: the single list that configs, schema, tests and docs iterate. "custom" stands for parts spelled out.

@@ -1,14 +1,20 @@
 // The presets, and what they and the shortcuts stand for.
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "kernels/formulas/scores/registry.h"
 #include "model/attention/config.h"
 #include "model/attention/parts.h"
 
 namespace sluice {
 
-const std::vector<AttentionPreset>& attention_presets() {
-  static const std::vector<AttentionPreset> presets = {
+namespace {
+
+// Those that are more than a score function, and those whose words differ from the score's own.
+std::vector<AttentionPreset> named_presets() {
+  return {
       {"softmax", "arXiv 1706.03762", "the baseline", R"({"score": {"type": "softmax"}})"},
       {"input_gated", "arXiv 2510.09017", "a gate per head that reads the layer's input",
        R"({"gate": {"reads": "hidden", "site": "output", "grain": "head"}})"},
@@ -33,6 +39,22 @@ const std::vector<AttentionPreset>& attention_presets() {
       {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value",
        R"({"key_value_bias": true})"},
   };
+}
+
+}  // namespace
+
+// Every score function is a preset.
+const std::vector<AttentionPreset>& attention_presets() {
+  static const std::vector<AttentionPreset> presets = [] {
+    std::vector<AttentionPreset> list = named_presets();
+    ScoreFunctions::for_each([&](auto score) {
+      const std::string name = score.kName;
+      const auto is_it = [&](const AttentionPreset& preset) { return preset.name == name; };
+      if (std::any_of(list.begin(), list.end(), is_it)) return;
+      list.push_back({score.kName, score.kSource, score.kFormula, fmt::format(R"({{"score": {{"type": "{}"}}}})", name)});
+    });
+    return list;
+  }();
   return presets;
 }
 

@@ -57,7 +57,7 @@ class Backward {
   static constexpr int64_t kLanes = V::kLanes;
 
   explicit Backward(const AttentionBackward& args)
-      : args_(args), in_(args.forward), shape_(in_.spec.shape), constants_(values_of<A>(in_.spec.constants)),
+      : args_(args), in_(args.forward), shape_(in_.spec.shape), constants_(constants_of<Score, A>(in_.spec)),
         scale_(A(in_.spec.scale)), layout_(shape_), group_(shape_.H / shape_.KV),
         padded_((shape_.D + kLanes - 1) / kLanes * kLanes), workspace_(static_cast<A*>(args.workspace.data)) {}
 
@@ -68,7 +68,7 @@ class Backward {
     for (int64_t task = 0; task < tasks; ++task) key_task(task / layout_.chunks, task % layout_.chunks);
     reduce_d_q();
     if (in_.key_bias) reduce_slot();
-    if (Score::kSinkLogit) reduce_sink_logit();
+    if constexpr (kLearnedCount<Score> > 0) reduce_learned();
   }
 
  private:
@@ -254,20 +254,23 @@ class Backward {
       }
   }
 
-  // dL/db_h = -sum over rows of e^(b_h - m) / l * delta
-  void reduce_sink_logit() {
+  // The sum of d_learned over a head's rows. Lanes beyond the last row have a delta of 0, and so no share.
+  void reduce_learned() {
     for (int64_t h = 0; h < shape_.H; ++h) {
-      const V logit(static_cast<const A*>(in_.sink_logit.data)[h]);
-      A total = 0;
+      const LearnedOfHead<A> learned = learned_of<A>(in_.learned, h);
+      A totals[kLearnedCount<Score>] = {};
       for (int64_t b = 0; b < shape_.B; ++b) {
         const A *m = references(b, h), *inv = inverses(b, h), *row_delta = delta(b, h);
-        V sum(0);
+        V sums[kLearnedCount<Score>];
+        for (V& sum : sums) sum = V(0);
         for_vectors<A>(shape_.T, [&](int64_t t, int64_t n) {
-          sum += exp_of(logit - load_some(m + t, n)) * load_some(inv + t, n) * load_some(row_delta + t, n);
+          const LearnedOfHead<V> d = Score::d_learned(load_some(m + t, n), load_some(inv + t, n),
+                                                      load_some(row_delta + t, n), learned, constants_);
+          for (int i = 0; i < kLearnedCount<Score>; ++i) sums[i] += d.at[i];
         });
-        total += sum_of(sum);
+        for (int i = 0; i < kLearnedCount<Score>; ++i) totals[i] += sum_of(sums[i]);
       }
-      add_to_gradient(args_.d_sink_logit, h, -total);
+      for (int i = 0; i < kLearnedCount<Score>; ++i) add_to_gradient(args_.d_learned.at[i], h, totals[i]);
     }
   }
 
@@ -323,7 +326,7 @@ class Backward {
   const AttentionBackward& args_;
   const AttentionForward& in_;
   const AttentionShape& shape_;
-  const ScoreValues<A> constants_;
+  const typename Score::template Constants<A> constants_;
   const A scale_;
   const AttentionWorkspace layout_;
   const int64_t group_, padded_;

@@ -20,7 +20,7 @@ class Decode {
   using V = Vec<A>;
 
   explicit Decode(const AttentionDecode& args)
-      : args_(args), shape_(args.spec.shape), constants_(values_of<A>(args.spec.constants)),
+      : args_(args), shape_(args.spec.shape), constants_(constants_of<Score, A>(args.spec)),
         layout_(shape_), length_(args.length), group_(shape_.H / shape_.KV),
         padded_((shape_.D + V::kLanes - 1) / V::kLanes * V::kLanes), chunks_(layout_.chunks(shape_, length_)),
         chunk_keys_((length_ + chunks_ - 1) / chunks_), workspace_(static_cast<A*>(args.workspace.data)) {}
@@ -86,8 +86,8 @@ class Decode {
     int64_t count = length_;
     if (args_.key_bias)
       s[count++] = score(query(head), static_cast<const A*>(args_.key_bias.data) + h / group_ * shape_.D);
-    const A sink = Score::kSinkLogit ? static_cast<const A*>(args_.sink_logit.data)[h] : A(0);
-    const RowStart<A> start = Score::template start<A>(A(length_ - 1), sink, constants_);
+    const RowStart<A> start =
+        Score::template start<A>(A(length_ - 1), learned_of<A>(args_.learned, h), constants_);
     V m(start.reference), mass(0);
     A l = start.mass;
     if constexpr (Score::kRunningMax) {
@@ -136,7 +136,7 @@ class Decode {
 
   const AttentionDecode& args_;
   const AttentionShape& shape_;
-  const ScoreValues<A> constants_;
+  const typename Score::template Constants<A> constants_;
   const AttentionDecodeWorkspace layout_;
   const int64_t length_, group_, padded_, chunks_, chunk_keys_;
   A* const workspace_;

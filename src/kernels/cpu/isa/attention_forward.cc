@@ -27,7 +27,7 @@ class QueryBlock {
   static constexpr int64_t kLanes = V::kLanes;
 
   QueryBlock(const AttentionForward& args, int64_t b, int64_t h, int64_t first)
-      : args_(args), shape_(args.spec.shape), constants_(values_of<A>(args.spec.constants)), b_(b), h_(h),
+      : args_(args), shape_(args.spec.shape), b_(b), h_(h),
         kv_(h / (shape_.H / shape_.KV)), first_(first), count_(min_of(kBlock, shape_.T - first)),
         padded_((shape_.D + kLanes - 1) / kLanes * kLanes) {
     pack_transposed(head_row<S>(args.q, shape_, b, first, h), args.q.stride, count_, shape_.D, A(args.spec.scale), q_);
@@ -73,7 +73,7 @@ class QueryBlock {
     });
     const int64_t row = (b_ * shape_.H + h_) * shape_.T + first_;
     for (int64_t i = 0; i < count_; ++i) {
-      const A p = Score::probability(sink[i], m_[i], l_[i], constants_);
+      const A p = Score::probability(sink[i], m_[i], l_[i], constants<Score>());
       static_cast<A*>(out.sink_attention.data)[row + i] = p;
       const A others = A(i) - starts_[i] - A(1);  // keys between the first and the row's own
       static_cast<A*>(out.sink_logit_gap.data)[row + i] = others > A(0) ? sink[i] - sum[i] / others : A(0);
@@ -83,9 +83,9 @@ class QueryBlock {
  private:
   template <class Score>
   void start_rows() {
-    const A sink = Score::kSinkLogit ? static_cast<const A*>(args_.sink_logit.data)[h_] : A(0);
+    const LearnedOfHead<A> learned = learned_of<A>(args_.learned, h_);
     for (int64_t i = 0; i < kBlock; ++i) {
-      const RowStart<A> start = Score::template start<A>(A(i) - starts_[i], sink, constants_);
+      const RowStart<A> start = Score::template start<A>(A(i) - starts_[i], learned, constants<Score>());
       m_[i] = start.reference;
       l_[i] = start.mass;
     }
@@ -155,6 +155,7 @@ class QueryBlock {
 
   template <class Score, bool kMasked>
   void absorb_columns(const KeyTile<A>& tile) {
+    const auto constants = this->constants<Score>();
     for (int64_t i = 0; i < kBlock; i += kLanes) {
       const int64_t count = keys_seen(tile, i);
       const V before = load(m_ + i);
@@ -174,7 +175,7 @@ class QueryBlock {
       for (int64_t j = 0; j < count; ++j) {
         A* at = s_ + j * kBlock + i;
         const V s = load(at);
-        V w = Score::weight(s, m, constants_), u = Score::mass(s, m, w, constants_);
+        V w = Score::weight(s, m, constants), u = Score::mass(s, m, w, constants);
         if constexpr (kMasked) {
           const Mask<A> seen = visible(tile, j, i);
           w = select(seen, w, V(0));
@@ -189,12 +190,13 @@ class QueryBlock {
 
   template <class Score>
   void to_probabilities(const KeyTile<A>& tile) {
+    const auto constants = this->constants<Score>();
     scores(tile);
     for (int64_t i = 0; i < kBlock; i += kLanes) {
       const V m = load(m_ + i), inv = load(l_ + i);
       for (int64_t j = 0; j < keys_seen(tile, i); ++j) {
         A* at = s_ + j * kBlock + i;
-        store(at, select(visible(tile, j, i), Score::probability(load(at), m, inv, constants_), V(0)));
+        store(at, select(visible(tile, j, i), Score::probability(load(at), m, inv, constants), V(0)));
       }
     }
   }
@@ -236,6 +238,9 @@ class QueryBlock {
     }
   }
 
+  template <class Score>
+  SLUICE_INLINE auto constants() const { return constants_of<Score, A>(args_.spec); }
+
   // The rows' references (0) or the inverses of their normalisers (1).
   A* stats(int64_t which) const {
     return static_cast<A*>(args_.stats.data) + ((which * shape_.B + b_) * shape_.H + h_) * shape_.T + first_;
@@ -243,7 +248,6 @@ class QueryBlock {
 
   const AttentionForward& args_;
   const AttentionShape& shape_;
-  const ScoreValues<A> constants_;
   const int64_t b_, h_, kv_, first_, count_, padded_;
   alignas(64) A q_[kMaxHead * kBlock];          // [D, kBlock], scaled
   alignas(64) A k_[kBlock * kMaxHead];          // converted keys and values, where needed

@@ -14,9 +14,13 @@ inline constexpr int64_t kMaxHead = kMaxHeadSize;
 
 SLUICE_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// What the score function has learned for head h; zeros for what it does not learn.
 template <class A>
-SLUICE_INLINE ScoreValues<A> values_of(const ScoreConstants& c) {
-  return {A(c.bias), A(c.gamma), A(c.zeta), A(c.epsilon), c.bias_minus_log_length};
+SLUICE_INLINE LearnedOfHead<A> learned_of(const LearnedTensors& learned, int64_t h) {
+  LearnedOfHead<A> out;
+  for (int i = 0; i < kMostLearned; ++i)
+    out.at[i] = learned.at[i].data ? static_cast<const A*>(learned.at[i].data)[h] : A(0);
+  return out;
 }
 
 // First element of row (b, t) of head h.

@@ -1,4 +1,4 @@
-// The list of score functions: kernels, configs, schema, tests and documentation all iterate this one.
+// The list of score functions: kernels, configs, schema, presets, tests and documentation all iterate this one.
 #pragma once
 
 #include "kernels/formulas/scores/clipped_softmax.h"
@@ -8,19 +8,17 @@
 #include "kernels/formulas/scores/softmax.h"
 #include "kernels/formulas/scores/softmax_plus_one.h"
 #include "kernels/formulas/scores/softpick.h"
+#include "kernels/formulas/scores/score_list.h"
+#include "kernels/formulas/scores/taylor2.h"
 
 namespace sluice {
 
-template <class... Scores>
-struct ScoreList {
-  // body(Score{}) for each.
-  template <class Body>
-  static void for_each(Body body) { (body(Scores{}), ...); }
-  // body(Score{}) for the one of this kind.
-  template <class Body>
-  static void dispatch(ScoreKind kind, Body body) { ((Scores::kKind == kind ? (body(Scores{}), 0) : 0), ...); }
-};
+using ScoreFunctions =
+    ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick, Taylor2>;
 
-using ScoreFunctions = ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick>;
+// The place of a function in the list.
+template <class Score>
+inline constexpr ScoreKind kind_of = ScoreFunctions::kind<Score>();
+static_assert(kind_of<Softmax> == ScoreKind::kSoftmax);
 
 }  // namespace sluice

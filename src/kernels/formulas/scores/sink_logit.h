@@ -7,13 +7,16 @@
 namespace sluice {
 
 struct SinkLogit : SoftmaxFamily {
-  static constexpr bool kSinkLogit = true;
-  static constexpr ScoreKind kKind = ScoreKind::kSinkLogit;
+  static constexpr LearnedList<1> kLearned{{{"sink_logit", 0}}};
   static constexpr const char* kName = "sink_logit";
   static constexpr const char* kFormula = "e^s_ij / (e^b_h + sum_k e^s_ik)";
   static constexpr const char* kSource = "gpt-oss (arXiv 2508.10925)";
-  template <class T>
-  static SLUICE_FORMULA RowStart<T> start(T, T sink, const ScoreValues<T>&) { return {sink, T(1)}; }
+  template <class T, class C>
+  static SLUICE_FORMULA RowStart<T> start(T, const LearnedOfHead<T>& learned, const C&) { return {learned.at[0], T(1)}; }
+  template <class V, class T, class C>
+  static SLUICE_FORMULA LearnedOfHead<V> d_learned(V m, V inv, V delta, const LearnedOfHead<T>& learned, const C&) {
+    return {(V(0) - exp_of(V(learned.at[0]) - m)) * inv * delta};
+  }
 };
 
 }  // namespace sluice

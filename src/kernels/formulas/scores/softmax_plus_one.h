@@ -7,12 +7,11 @@
 namespace sluice {
 
 struct SoftmaxPlusOne : SoftmaxFamily {
-  static constexpr ScoreKind kKind = ScoreKind::kSoftmaxPlusOne;
   static constexpr const char* kName = "softmax_plus_one";
   static constexpr const char* kFormula = "e^s_ij / (1 + sum_k e^s_ik)";
   static constexpr const char* kSource = "off by one (E. Miller 2023; arXiv 2410.10781)";
-  template <class T>
-  static SLUICE_FORMULA RowStart<T> start(T, T, const ScoreValues<T>&) { return {T(0), T(1)}; }
+  template <class T, class C>
+  static SLUICE_FORMULA RowStart<T> start(T, const LearnedOfHead<T>&, const C&) { return {T(0), T(1)}; }
 };
 
 }  // namespace sluice

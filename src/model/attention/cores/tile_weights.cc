@@ -9,8 +9,9 @@ namespace {
 // Weights of one row from its scores, in their place; `slot` is the key bias's score, if there is one, and becomes its
 // weight.
 template <class Score>
-void row_weights(double* scores, int64_t count, double* slot, double sink, const ScoreValues<double>& constants) {
-  RowStart<double> row = Score::template start<double>(double(count - 1), sink, constants);
+void row_weights(double* scores, int64_t count, double* slot, const HeadScores& in) {
+  const auto constants = constants_of<Score, double>(in.spec);
+  RowStart<double> row = Score::template start<double>(double(count - 1), in.learned, constants);
   const auto absorb = [&](double s) {
     if (Score::kRunningMax && s > row.reference) {
       row.mass *= exp_of(row.reference - s);
@@ -38,8 +39,6 @@ std::vector<double> transposed(const float* k, int64_t stride, int64_t positions
 HeadWeights head_weights(const HeadScores& in, int64_t positions) {
   const AttentionSpec& spec = in.spec;
   const int64_t D = spec.shape.D;
-  const ScoreValues<double> constants{spec.constants.bias, spec.constants.gamma, spec.constants.zeta,
-                                      spec.constants.epsilon, spec.constants.bias_minus_log_length};
   const std::vector<double> keys = transposed(in.k, in.k_stride, positions, D);
   HeadWeights out;
   out.rows.resize(size_t(positions * positions));
@@ -56,7 +55,7 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
     }
     double* slot = in.key_bias ? &out.key_bias[size_t(i)] : nullptr;
     ScoreFunctions::dispatch(spec.score, [&](auto score) {
-      row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in.sink_logit, constants);
+      row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in);
     });
   }
   return out;
@@ -71,9 +70,10 @@ class HostTileWeights final : public HostWeights {
         q_(host_copy(backend, run.q)),
         k_(host_copy(backend, run.k)),
         key_bias_(run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{}),
-        sink_logit_(run.sink_logit ? host_copy(backend, run.sink_logit) : std::vector<float>{}),
         first_key_(size_t(run.first_key ? run.first_key.elements() : 0)) {
     if (run.first_key) backend.download(first_key_.data(), run.first_key);
+    for (int i = 0; i < kMostLearned; ++i)
+      if (run.learned.at[i]) learned_[i] = host_copy(backend, run.learned.at[i]);
   }
 
   HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
@@ -85,14 +85,22 @@ class HostTileWeights final : public HostWeights {
                          .k = k_.data() + (sequence * T * KV + kv) * D,
                          .k_stride = KV * D,
                          .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
-                         .sink_logit = sink_logit_.empty() ? 0 : double(sink_logit_[size_t(head)]),
+                         .learned = learned_of(head),
                          .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T},
                         positions);
   }
 
  private:
+  LearnedOfHead<double> learned_of(int64_t head) const {
+    LearnedOfHead<double> out{};
+    for (int i = 0; i < kMostLearned; ++i)
+      if (!learned_[i].empty()) out.at[i] = double(learned_[i][size_t(head)]);
+    return out;
+  }
+
   AttentionSpec spec_;
-  std::vector<float> q_, k_, key_bias_, sink_logit_;
+  std::vector<float> q_, k_, key_bias_;
+  std::vector<float> learned_[kMostLearned];  // [H], or empty
   std::vector<int32_t> first_key_;  // [N]
 };
 
@@ -104,7 +112,7 @@ std::unique_ptr<HostWeights> read_tile_weights(Backend& backend, const Attention
 
 bool is_normalised(ScoreKind kind) {
   bool out = true;
-  ScoreFunctions::dispatch(kind, [&](auto score) { out = decltype(score)::kNeedsDelta; });
+  ScoreFunctions::dispatch(kind, [&](auto score) { out = decltype(score)::kNormalised; });
   return out;
 }
 

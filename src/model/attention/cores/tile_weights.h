@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/formulas/scores/score.h"
 #include "model/attention/weights_view.h"
 
 namespace sluice {
@@ -17,7 +18,7 @@ struct HeadScores {
   const float* k;
   int64_t k_stride;
   const float* key_bias = nullptr;     // [D]: one more key that every query sees
-  double sink_logit = 0;               // of score sink_logit
+  LearnedOfHead<double> learned = {};  // of the score function
   const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
 };
 

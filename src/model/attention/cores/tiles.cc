@@ -33,8 +33,9 @@ Tiles::Tiles(const LayerPlace& place, const TilesOptions& options) : sizes_(plac
     key_bias_ = d.params.declare(place.name + ".key_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
   if (options.key_value_bias)
     value_bias_ = d.params.declare(place.name + ".value_bias", {KV, D_v}, Init::normal(0.02), DecayGroup::kVector);
-  if (spec_.score == ScoreKind::kSinkLogit)
-    sink_logit_ = d.params.declare(place.name + ".sink_logit", {H}, Init::constant(0), DecayGroup::kVector);
+  for (size_t i = 0; const LearnedPerHead& learned : options.score.learned())
+    learned_[i++] =
+        d.params.declare(place.name + "." + learned.name, {H}, Init::constant(learned.initial), DecayGroup::kVector);
 
   stats_ = d.attention_activation(place.layer, place.name + ".stats", "statistics",
                                   {2, d.max_batch, H, d.config.context}, d.acc());
@@ -60,7 +61,7 @@ AttentionForward Tiles::arguments(const Pass& pass, const Heads& heads) const {
   args.v = heads.v;
   args.key_bias = pass.params.value(key_bias_);
   args.value_bias = pass.params.value(value_bias_);
-  args.sink_logit = pass.params.value(sink_logit_);
+  for (int i = 0; i < kMostLearned; ++i) args.learned.at[i] = pass.params.value(learned_[i]);
   args.first_key = pass.first_key;
   args.out = heads.out;
   args.stats = pass.view(stats_, {2, pass.B, sizes_.H_q, pass.T});
@@ -78,7 +79,7 @@ void Tiles::backward(const Pass& pass, const Heads& heads, const Heads& d) const
   args.d_v = d.v;
   args.d_key_bias = pass.params.grad(key_bias_);
   args.d_value_bias = pass.params.grad(value_bias_);
-  args.d_sink_logit = pass.params.grad(sink_logit_);
+  for (int i = 0; i < kMostLearned; ++i) args.d_learned.at[i] = pass.params.grad(learned_[i]);
   args.accumulate = pass.accumulate;
   args.workspace = pass.view(workspace_, pass.plan.buffer(workspace_).shape);
   pass.backend.run(args);
@@ -101,7 +102,7 @@ void Tiles::extend(const Pass& pass, const Heads& heads) const {
   step.v = values;
   step.key_bias = pass.params.value(key_bias_);
   step.value_bias = pass.params.value(value_bias_);
-  step.sink_logit = pass.params.value(sink_logit_);
+  for (int i = 0; i < kMostLearned; ++i) step.learned.at[i] = pass.params.value(learned_[i]);
   step.out = heads.out;
   step.workspace = pass.state->workspace();
   pass.backend.run(step);

@@ -33,7 +33,8 @@ class Tiles final : public Core, private WeightsView {
 
   HeadSizes sizes_;
   AttentionSpec spec_;
-  ParamId key_bias_, value_bias_, sink_logit_;
+  ParamId key_bias_, value_bias_;
+  ParamId learned_[kMostLearned];  // [H_q]: what the score function learns
   BufferId stats_, workspace_;
   StateId rows_;  // [context, H_kv (D_qk + D_v)]: keys, then values, as they are attended to
 };

@@ -2,29 +2,11 @@
 #pragma once
 
 #include <string>
-#include <vector>
 
-#include "kernels/attention_types.h"
 #include "model/attention/options.h"
+#include "model/attention/score_config.h"
 
 namespace sluice {
-
-struct ScoreConfig {
-  std::string type = "softmax";
-  double bias = 0;
-  bool minus_log_length = false;
-  double gamma = -0.03;
-  double alpha = 0;
-  double zeta = 1;
-  double epsilon = 1e-8;
-
-  void describe(Fields& fields);
-  ScoreKind kind() const;
-  ScoreConstants constants(int64_t context) const;
-};
-
-// The names of all score functions, in registry order.
-std::vector<std::string> score_names();
 
 struct TilesOptions final : CoreOptions {
   ScoreConfig score;

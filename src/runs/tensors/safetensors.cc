@@ -1,14 +1,11 @@
-// Headers written and read, within their limits, and the tensors behind them (safetensors.h).
-#include "runs/safetensors.h"
+// Headers read, within their limits, and the tensors behind them (safetensors.h).
+#include "runs/tensors/safetensors.h"
 
 #include <algorithm>
-#include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
 #include <limits>
 #include <set>
-#include <unordered_set>
 #include <utility>
 
 #include "base/config/config.h"
@@ -17,131 +14,11 @@
 #include "base/files/input_file.h"
 #include "base/limits.h"
 #include "kernels/bf16.h"
+#include "runs/tensors/element_types.h"
 
 namespace sluice {
 
-static_assert(std::endian::native == std::endian::little, "safetensors are little-endian and written as they are");
-
-namespace {
-
 namespace fs = std::filesystem;
-
-constexpr uint64_t kLengthBytes = 8;
-constexpr uint64_t kHeaderAlignment = 8;
-constexpr const char* kMetadataKey = "__metadata__";
-
-// The format's types of whole bytes. Only those with a DType can be computed with; files of others may still be opened.
-struct ElementType {
-  const char* name;
-  size_t bytes;
-  std::optional<DType> dtype = std::nullopt;
-};
-const std::array<ElementType, 13> kTypes = {{{"F32", 4, DType::kF32},
-                                             {"BF16", 2, DType::kBF16},
-                                             {"F64", 8, DType::kF64},
-                                             {"I32", 4, DType::kI32},
-                                             {"F16", 2},
-                                             {"I64", 8},
-                                             {"U64", 8},
-                                             {"U32", 4},
-                                             {"I16", 2},
-                                             {"U16", 2},
-                                             {"I8", 1},
-                                             {"U8", 1},
-                                             {"BOOL", 1}}};
-
-const char* stored_name(DType type) {
-  for (const ElementType& element : kTypes) {
-    if (element.dtype == type) return element.name;
-  }
-  throw std::logic_error("safetensors: a type without a name");
-}
-
-const ElementType* element_type(const std::string& name) {
-  const auto found =
-      std::find_if(kTypes.begin(), kTypes.end(), [&](const ElementType& type) { return name == type.name; });
-  return found == kTypes.end() ? nullptr : &*found;
-}
-
-// ---- writing --------------------------------------------------------------------------------------------------------
-
-std::vector<const NamedTensor*> in_file_order(std::span<const NamedTensor> tensors) {
-  std::unordered_set<std::string> names;
-  std::vector<const NamedTensor*> order;
-  for (const NamedTensor& named : tensors) {
-    check(named.tensor.contiguous(), "write_safetensors: a tensor is not contiguous");
-    check(named.name != kMetadataKey && names.insert(named.name).second, "write_safetensors: a name is taken");
-    order.push_back(&named);
-  }
-  std::stable_sort(order.begin(), order.end(), [](const NamedTensor* a, const NamedTensor* b) {
-    return size_of(a->tensor.dtype) > size_of(b->tensor.dtype);
-  });
-  return order;
-}
-
-std::string header_of(const std::vector<TensorHeader>& tensors, const SafetensorsMetadata& metadata) {
-  Json header = Json::object();
-  if (!metadata.empty()) header[kMetadataKey] = metadata;
-  uint64_t offset = 0;
-  for (const TensorHeader& tensor : tensors) {
-    Json shape = Json::array();
-    for (int i = 0; i < tensor.shape.rank(); ++i) shape.push_back(tensor.shape[i]);
-    const ElementType* type = element_type(tensor.type);
-    check(type != nullptr, "safetensors: a type that is not the format's");
-    const uint64_t bytes = uint64_t(tensor.shape.elements()) * type->bytes;
-    header[tensor.name] = {
-        {"dtype", tensor.type}, {"shape", std::move(shape)}, {"data_offsets", {offset, offset + bytes}}};
-    offset += bytes;
-  }
-  std::string text = header.dump();
-  text.resize((text.size() + kHeaderAlignment - 1) / kHeaderAlignment * kHeaderAlignment, ' ');
-  return text;
-}
-
-std::vector<TensorHeader> headers_of(const std::vector<const NamedTensor*>& order) {
-  std::vector<TensorHeader> headers;
-  for (const NamedTensor* named : order)
-    headers.push_back({named->name, stored_name(named->tensor.dtype), named->tensor.shape});
-  return headers;
-}
-
-}  // namespace
-
-SafetensorsWriter::SafetensorsWriter(const fs::path& path, const std::vector<TensorHeader>& tensors,
-                                     const SafetensorsMetadata& metadata)
-    : writer_(path) {
-  const std::string header = header_of(tensors, metadata);
-  const uint64_t length = header.size();
-  writer_.write(&length, kLengthBytes);
-  writer_.write(header);
-  expected_ = writer_.bytes();
-  for (const TensorHeader& tensor : tensors)
-    expected_ += uint64_t(tensor.shape.elements()) * element_type(tensor.type)->bytes;
-}
-
-void SafetensorsWriter::write(const void* data, size_t bytes) { writer_.write(data, bytes); }
-
-FileSum SafetensorsWriter::finish() {
-  check_eq(writer_.bytes(), expected_, "bytes of a safetensors file");
-  writer_.finish();
-  return {writer_.bytes(), writer_.checksum()};
-}
-
-FileSum write_safetensors(const fs::path& path, std::span<const NamedTensor> tensors,
-                          const SafetensorsMetadata& metadata) {
-  const auto order = in_file_order(tensors);
-  SafetensorsWriter writer(path, headers_of(order), metadata);
-  for (const NamedTensor* named : order) writer.write(named->tensor.data, named->tensor.bytes());
-  return writer.finish();
-}
-
-uint64_t safetensors_bytes(std::span<const NamedTensor> tensors, const SafetensorsMetadata& metadata) {
-  uint64_t bytes = kLengthBytes + header_of(headers_of(in_file_order(tensors)), metadata).size();
-  for (const NamedTensor& named : tensors) bytes += named.tensor.bytes();
-  return bytes;
-}
-
-// ---- reading --------------------------------------------------------------------------------------------------------
 
 namespace {
 

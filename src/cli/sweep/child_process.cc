@@ -1,5 +1,5 @@
 // A child started and ended. Between fork and exec only what is async-signal-safe may be called: text is made before.
-#include "cli/child_process.h"
+#include "cli/sweep/child_process.h"
 
 #include <cerrno>
 #include <csignal>

@@ -1,5 +1,5 @@
 // Weights that are not finite, counted and put into a sentence (finite_weights.h).
-#include "runs/finite_weights.h"
+#include "runs/tensors/finite_weights.h"
 
 #include <fmt/format.h>
 

@@ -1,0 +1,3 @@
+@score()
+def softmax(s, visible, length, constants, learned, context):
+    return torch.softmax(s.masked_fill(~visible, -math.inf), dim=-1), None

@@ -1,0 +1,3 @@
+@score()
+def softmax_plus_one(s, visible, length, constants, learned, context):
+    return softmax_with_sinks(s, visible, s.new_zeros(s.shape[1]))

@@ -1,0 +1,50 @@
+// What a user may say of a part of the model (a core, a stage, a residual): each has options of its own, which describe
+// their keys.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <utility>
+
+#include "base/config/config.h"
+
+namespace sluice {
+
+struct ModelConfig;
+
+class PartOptions {
+ public:
+  virtual ~PartOptions() = default;
+  // Adds the part's keys to those of the group in which it is chosen.
+  virtual void describe(Fields& group) = 0;
+  // What several keys decide together; `path` is the group's: "model.attention" or an element of a pattern. UserError.
+  virtual void resolve(const ModelConfig& /*model*/, const std::string& /*path*/) const {}
+  // What it is, for people: "score softmax". Only of a part that the model has.
+  virtual std::string text() const = 0;
+};
+
+// A part's options as a value: a copy of it is a copy of what it holds.
+template <class Options>
+class Held {
+ public:
+  Held() = default;
+  explicit Held(std::unique_ptr<Options> options) : options_(std::move(options)) {}
+  Held(const Held& other) : options_(other.options_ ? other.options_->clone() : nullptr) {}
+  Held(Held&&) noexcept = default;
+  Held& operator=(Held other) noexcept {
+    options_ = std::move(other.options_);
+    return *this;
+  }
+  ~Held() = default;
+
+  explicit operator bool() const { return bool(options_); }
+  Options* operator->() { return options_.get(); }
+  const Options* operator->() const { return options_.get(); }
+  Options* get() { return options_.get(); }
+  const Options* get() const { return options_.get(); }
+
+ private:
+  std::unique_ptr<Options> options_;
+};
+
+}  // namespace sluice
