@@ -1,5 +1,6 @@
 // A config file, its base behind a zero byte, and what --set says behind others: JSON, layers, fields, limits, presets.
 // What is accepted must dump to something that is accepted.
+#include "experiment/experiment.h"
 #include "fuzz.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {

@@ -32,7 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     std::vector<RunRecord> records;
     for (const std::string& run : runs) records.push_back(read_run(run));
     const Comparison comparison = compare_runs(std::move(records));
-    const ComparisonTable table = make_table(comparison);
+    const TextTable table = make_table(comparison);
     to_text(table, 80);
     to_markdown(table);
     to_json(comparison).dump(-1, ' ', false, Json::error_handler_t::replace);
