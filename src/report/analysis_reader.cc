@@ -1,4 +1,6 @@
 // analysis/step_*.json: the figures of each as points of series, the curves and maps of the newest.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 

@@ -1,4 +1,6 @@
 // attention/step_*.json: the maps of before and after the training.
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <filesystem>
 

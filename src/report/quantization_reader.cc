@@ -1,4 +1,6 @@
 // quantization.json: what quantizing the model costs.
+#include <fmt/format.h>
+
 #include <cmath>
 #include <filesystem>
 

@@ -3,6 +3,8 @@
 // carries the warm-up).
 #include "report/summary.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
