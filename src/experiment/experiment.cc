@@ -260,9 +260,10 @@ void refuse_no_file(const std::string& path) {
 // The name of the folder `out`, where the run whose config.json this is lies elsewhere; empty where it is the same, or where
 // the folder cannot give a name.
 std::string name_of_other_run(const fs::path& config, const std::string& out) {
+  if (out.empty()) return "";
   std::error_code unknown;
   const fs::path folder = (fs::absolute(out) / "").lexically_normal().parent_path();
-  if (out.empty() || fs::equivalent(fs::absolute(config).parent_path(), folder, unknown)) return "";
+  if (fs::equivalent(fs::absolute(config).parent_path(), folder, unknown)) return "";
   try {
     check_folder_name(folder.filename().string(), "name");
   } catch (const UserError&) {

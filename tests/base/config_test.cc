@@ -138,7 +138,7 @@ TEST(Config, NumbersMustFitAndStayInRange) {
   EXPECT_EQ(error_in(R"({"offset": 9223372036854775808})"),
             "offset is 9223372036854775808, which does not fit in a 64-bit integer");
   EXPECT_EQ(error_in(R"({"seed": 18446744073709551616})"),
-            "seed must be an integer, got the number 1.8446744073709552e+19");
+            "seed is 1.8446744073709552e+19, which does not fit in a 64-bit integer");
   EXPECT_EQ(error_in(R"({"optimizer": {"lr": 0}})"), "optimizer.lr is 0, but must be above 0");
   EXPECT_EQ(error_in(R"({"optimizer": {"betas": [0.9, 1.0]}})"),
             "optimizer.betas[1] is 1.0, but must be at least 0 and below 1");

@@ -220,7 +220,8 @@ TEST(ExperimentLayers, RefusesWhatIsNoAssignment) {
     EXPECT_EQ(error_of({"{}"}, {text}),
               fmt::format("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", text));
   EXPECT_EQ(error_of({"{}"}, {"train.optimizer.betas=[0.9,"}),
-            "--set train.optimizer.betas=[0.9,:1:6: not valid JSON: the text ends too early (a bracket or a quote is not closed)");
+            "--set train.optimizer.betas: the value \"[0.9,\" is not valid JSON at character 6: the text ends too early (a "
+            "bracket or a quote is not closed)");
 }
 
 TEST(ExperimentLayers, ErrorsNameThePlaceOfTheirKeys) {
