@@ -56,8 +56,8 @@ TEST(TrainerStates, ThatAreNoneAreTold) {
     return message_of<UserError>([&] { read(json); });
   };
   EXPECT_EQ(message("/updates", -1), "a/state.json, trainer.updates is -1, but must be at least 0");
-  EXPECT_EQ(message("/seconds", "long"), "a/state.json, trainer.seconds must be a number, got \"long\"");
-  EXPECT_EQ(message("/guard/skipped", "many"), "a/state.json, trainer.guard.skipped must be an integer, got \"many\"");
+  EXPECT_EQ(message("/seconds", "long"), "a/state.json, trainer.seconds must be a number, got the string \"long\"");
+  EXPECT_EQ(message("/guard/skipped", "many"), "a/state.json, trainer.guard.skipped must be an integer, got the string \"many\"");
   EXPECT_EQ(message("/guard/window", {1.0, nullptr}), "a/state.json, trainer.guard.window[1] must be a number, got null");
   EXPECT_NE(message("/guard", 1).find("a/state.json, trainer.guard"), std::string::npos);
   for (const char* key : {"updates", "next_sequence", "seconds", "guard"}) {
