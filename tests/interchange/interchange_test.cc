@@ -1,8 +1,10 @@
 // Folders of the transformers library, in both directions. What the library computes for tests/golden/transformers/*
 // was written down by make.py there; scripts/check_transformers.py runs the library itself.
+#include <algorithm>
 #include <optional>
 
 #include "interchange/interchange_folders.h"
+#include "model/attention/score_config.h"
 #include "train/failures.h"
 #include "train/tiny_run.h"
 
@@ -160,7 +162,18 @@ TEST(Interchange, EveryVariantGoesOutAndComesBack) {
   }
 }
 
+// With the Python of the score functions in the place of the line that names it: first what they have in common, then each.
 TEST(Interchange, TheModelFileIsExportedAsItIs) {
+  const std::filesystem::path scores = source_folder() / "src/kernels/formulas/scores";
+  std::string joined = read_file(scores / "score.py");
+  std::vector<std::string> names = score_names();
+  std::sort(names.begin(), names.end());
+  for (const std::string& name : names) joined += "\n\n" + read_file(scores / (name + ".py"));
+  std::string expected = read_file(source_folder() / "src/interchange/modeling_sluice.py");
+  const std::string place = "# {kernels/formulas/scores/*.py}\n";
+  ASSERT_NE(expected.find(place), std::string::npos);
+  expected.replace(expected.find(place), place.size(), joined);
+
   const TempFolder folder;
   write_run(folder.file("run"), {"vga", {{"attention", "vga"}}});
   export_to(folder.file("run"), folder.file("out"));
