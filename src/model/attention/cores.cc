@@ -3,20 +3,15 @@
 #include "model/attention/parts.h"
 
 namespace sluice {
-namespace {
 
-std::vector<CorePart>& cores() {
+template <>
+std::vector<CorePart>& part_list() {
   static std::vector<CorePart> list = {
       tiles_core(),
   };
   return list;
 }
 
-}  // namespace
-
-const std::vector<CorePart>& attention_cores() { return cores(); }
-
-ListedCore::ListedCore(CorePart part) { cores().push_back(part); }
-ListedCore::~ListedCore() { cores().pop_back(); }
+const std::vector<CorePart>& attention_cores() { return part_list<CorePart>(); }
 
 }  // namespace sluice

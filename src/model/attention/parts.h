@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "base/part_list.h"
 #include "model/attention/options.h"
 
 namespace sluice {
@@ -50,22 +51,11 @@ struct StagePart {
 const std::vector<CorePart>& attention_cores();
 const std::vector<StagePart>& attention_stages();
 
-// A part that stands in its list as long as this lives, last: for tests, and for programs with parts of their own. No
-// model or config with it may outlive it.
-class ListedCore {
- public:
-  explicit ListedCore(CorePart part);
-  ~ListedCore();
-  ListedCore(const ListedCore&) = delete;
-  ListedCore& operator=(const ListedCore&) = delete;
-};
-
-class ListedStage {
- public:
-  explicit ListedStage(StagePart part);
-  ~ListedStage();
-  ListedStage(const ListedStage&) = delete;
-  ListedStage& operator=(const ListedStage&) = delete;
-};
+template <>
+std::vector<CorePart>& part_list();
+template <>
+std::vector<StagePart>& part_list();
+using ListedCore = Listed<CorePart>;
+using ListedStage = Listed<StagePart>;
 
 }  // namespace sluice

@@ -5,9 +5,9 @@
 #include "model/attention/stages/rope.h"
 
 namespace sluice {
-namespace {
 
-std::vector<StagePart>& stages() {
+template <>
+std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
       head_norm_stage(),
       rope_stage(),
@@ -16,11 +16,6 @@ std::vector<StagePart>& stages() {
   return list;
 }
 
-}  // namespace
-
-const std::vector<StagePart>& attention_stages() { return stages(); }
-
-ListedStage::ListedStage(StagePart part) { stages().push_back(part); }
-ListedStage::~ListedStage() { stages().pop_back(); }
+const std::vector<StagePart>& attention_stages() { return part_list<StagePart>(); }
 
 }  // namespace sluice

@@ -6,6 +6,7 @@
 #include <memory>
 #include <vector>
 
+#include "base/part_list.h"
 #include "model/residual/config.h"
 
 namespace sluice {
@@ -24,14 +25,8 @@ struct ResidualPart {
 
 const std::vector<ResidualPart>& residuals();
 
-// A residual that stands in the list as long as this lives, last: for tests, and for programs with parts of their own.
-// No model or config with it may outlive it.
-class ListedResidual {
- public:
-  explicit ListedResidual(ResidualPart part);
-  ~ListedResidual();
-  ListedResidual(const ListedResidual&) = delete;
-  ListedResidual& operator=(const ListedResidual&) = delete;
-};
+template <>
+std::vector<ResidualPart>& part_list();
+using ListedResidual = Listed<ResidualPart>;
 
 }  // namespace sluice

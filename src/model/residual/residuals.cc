@@ -3,20 +3,15 @@
 #include "model/residual/parts.h"
 
 namespace sluice {
-namespace {
 
-std::vector<ResidualPart>& list() {
+template <>
+std::vector<ResidualPart>& part_list() {
   static std::vector<ResidualPart> list = {
       add_residual(),
   };
   return list;
 }
 
-}  // namespace
-
-const std::vector<ResidualPart>& residuals() { return list(); }
-
-ListedResidual::ListedResidual(ResidualPart part) { list().push_back(part); }
-ListedResidual::~ListedResidual() { list().pop_back(); }
+const std::vector<ResidualPart>& residuals() { return part_list<ResidualPart>(); }
 
 }  // namespace sluice
