@@ -3,7 +3,7 @@
 file(GLOB emulation_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/cuda_emulation/*.cc"
      "${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cc" "${CMAKE_SOURCE_DIR}/src/ranks/communicator_nccl.cc")
 list(FILTER emulation_sources EXCLUDE REGEX "_test[.]cc$")
-file(GLOB emulated_device_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu")
+file(GLOB_RECURSE emulated_device_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu")
 add_library(sluice_cuda_emulation OBJECT ${emulation_sources} ${emulated_device_sources})
 set_source_files_properties(${emulated_device_sources} PROPERTIES LANGUAGE CXX COMPILE_OPTIONS "-xc++")
 target_include_directories(sluice_cuda_emulation BEFORE PRIVATE "${CMAKE_SOURCE_DIR}/tests/cuda_emulation"

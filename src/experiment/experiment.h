@@ -10,8 +10,8 @@
 #include "data/config.h"
 #include "experiment/guard.h"
 #include "experiment/schedule.h"
-#include "model/config.h"
-#include "model/module.h"
+#include "model/config/config.h"
+#include "model/module/module.h"
 
 namespace sluice {
 

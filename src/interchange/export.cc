@@ -12,8 +12,8 @@
 #include "interchange/tensor_parts.h"
 #include "interchange/tokenizer_files.h"
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
-#include "model/residual/parts.h"
+#include "kernels/types/bf16.h"
+#include "model/config/residual_parts.h"
 #include "runs/load_model.h"
 #include "runs/tensors/finite_weights.h"
 

@@ -16,7 +16,7 @@
 
 #include "base/config/config.h"
 #include "data/tokenizers/tokenizer.h"
-#include "model/config.h"
+#include "model/config/config.h"
 
 namespace sluice {
 

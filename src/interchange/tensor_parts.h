@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "interchange/foreign_config.h"
-#include "model/params.h"
+#include "model/module/params.h"
 
 namespace sluice {
 

@@ -1,6 +1,6 @@
 #include "kernels/host_copy.h"
 
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice {
 

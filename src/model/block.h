@@ -9,7 +9,7 @@
 
 #include "model/attention/layer.h"
 #include "model/mlp.h"
-#include "model/norm.h"
+#include "model/module/norm.h"
 #include "model/residual/residual.h"
 
 namespace sluice {

@@ -4,7 +4,7 @@
 // products, and the next chunk takes their buffer.
 #pragma once
 
-#include "model/norm.h"
+#include "model/module/norm.h"
 
 namespace sluice {
 

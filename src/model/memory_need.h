@@ -6,7 +6,7 @@
 #include <string>
 
 #include "kernels/arena.h"
-#include "model/params.h"
+#include "model/module/params.h"
 
 namespace sluice {
 

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-#include "model/module.h"
+#include "model/module/module.h"
 
 namespace sluice {
 

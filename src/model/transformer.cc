@@ -6,7 +6,7 @@
 
 #include "base/machine_memory.h"
 #include "kernels/cpu/matmul.h"
-#include "model/residual/parts.h"
+#include "model/config/residual_parts.h"
 
 namespace sluice {
 namespace {

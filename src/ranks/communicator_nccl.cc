@@ -26,7 +26,7 @@
 
 #include <nccl.h>
 
-#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/runtime/runtime.h"
 
 namespace sluice {
 namespace {

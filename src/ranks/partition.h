@@ -8,7 +8,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/params.h"
+#include "model/module/params.h"
 
 namespace sluice {
 

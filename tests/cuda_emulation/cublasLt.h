@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "cuda_runtime.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/formulas/activation.h"
 

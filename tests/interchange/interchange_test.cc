@@ -4,7 +4,7 @@
 #include <optional>
 
 #include "interchange/interchange_folders.h"
-#include "model/attention/score_config.h"
+#include "model/config/score.h"
 #include "train/failures.h"
 #include "train/tiny_run.h"
 

@@ -17,7 +17,7 @@
 
 #include "base/philox.h"
 #include "kernels/backend.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "kernels/cpu/isa.h"
 
 namespace sluice {

@@ -5,7 +5,7 @@
 #include "base/error_text.h"
 #include "model/attention/cores/tiles_options.h"
 #include "model/attention/stages/gate.h"
-#include "model/config.h"
+#include "model/config/config.h"
 
 namespace sluice {
 namespace {

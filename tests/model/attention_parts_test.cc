@@ -1,4 +1,4 @@
-// Every core and every stage in the lists of attention/parts.h, by the example that its entry gives, alone and with the
+// Every core and every stage in the lists of attention_parts.h, by the example that its entry gives, alone and with the
 // others: gradients, recomputation, decoding. Two parts that stand in no list of the project's (foreign_parts.h) are
 // tested with them: what a part needs it gets without another file's knowing it.
 #include <gtest/gtest.h>

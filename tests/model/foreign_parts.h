@@ -8,9 +8,9 @@
 
 #include "base/error.h"
 #include "model/attention/core.h"
-#include "model/attention/parts.h"
+#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
-#include "model/config.h"
+#include "model/config/config.h"
 
 namespace sluice::foreign {
 

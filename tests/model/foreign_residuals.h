@@ -7,7 +7,7 @@
 #pragma once
 
 #include "model/foreign_parts.h"
-#include "model/residual/parts.h"
+#include "model/config/residual_parts.h"
 #include "model/residual/residual.h"
 
 namespace sluice::foreign {

@@ -11,7 +11,7 @@
 
 #include "base/config/json_text.h"
 #include "base/source_folder.h"
-#include "model/attention/score_config.h"
+#include "model/config/score.h"
 #include "model/golden_random.h"
 #include "model/parity.h"
 #include "runs/tensors/safetensors.h"

@@ -11,7 +11,7 @@
 #include <algorithm>
 
 #include "base/philox.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "model/parity.h"
 
 namespace sluice {

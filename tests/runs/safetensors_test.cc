@@ -12,7 +12,7 @@
 
 #include "base/error_text.h"
 #include "data/temp_folder.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "train/failures.h"
 #include "train/tensors.h"
 

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
-#include "kernels/attention_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/attention_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/philox.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice {
 namespace {

@@ -4,7 +4,7 @@
 // and is the cosine or the sine partner of it. So a value depends on (seed, stream, i) alone.
 #pragma once
 
-#include "kernels/tensor.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -9,11 +9,11 @@
 
 #include "kernels/cpu/random.h"
 #include "kernels/cuda/cudnn_attention.h"
-#include "kernels/cuda/graphs.h"
+#include "kernels/cuda/runtime/graphs.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch_error.h"
 #include "kernels/cuda/matmul.h"
-#include "kernels/cuda/memory.h"
+#include "kernels/cuda/runtime/memory.h"
 
 namespace sluice {
 namespace {

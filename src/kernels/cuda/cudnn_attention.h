@@ -10,7 +10,7 @@
 #include <string>
 
 #include "kernels/ops.h"
-#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/runtime/runtime.h"
 
 namespace sluice::cuda {
 

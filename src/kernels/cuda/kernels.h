@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <stdexcept>
 
-#include "kernels/op_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/op_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice::cuda {
 

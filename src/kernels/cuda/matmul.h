@@ -12,7 +12,7 @@
 #include <memory>
 
 #include "kernels/ops.h"
-#include "kernels/cuda/runtime.h"
+#include "kernels/cuda/runtime/runtime.h"
 
 namespace sluice::cuda {
 

@@ -5,7 +5,7 @@
 // that every row of the tensors at hand starts at a multiple of 16 bytes; without it elements are accessed one by one.
 #pragma once
 
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"

@@ -8,7 +8,7 @@
 #pragma once
 
 #include "kernels/formulas/math.h"
-#include "kernels/op_types.h"
+#include "kernels/types/op_types.h"
 
 namespace sluice {
 

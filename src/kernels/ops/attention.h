@@ -1,8 +1,8 @@
 // Causal attention, and the positions of its queries and keys. Conventions: kernels/ops.h.
 #pragma once
 
-#include "kernels/attention_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/attention_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

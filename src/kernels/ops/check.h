@@ -6,7 +6,7 @@
 
 #include <stdexcept>
 
-#include "kernels/tensor.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -1,8 +1,8 @@
 // Ops that work on every element by itself, or on groups of columns. Conventions: kernels/ops.h.
 #pragma once
 
-#include "kernels/op_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/op_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

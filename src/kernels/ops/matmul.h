@@ -1,8 +1,8 @@
 // Matrix products. Conventions: kernels/ops.h.
 #pragma once
 
-#include "kernels/op_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/op_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -1,6 +1,6 @@
 #include "kernels/ops/norm.h"
 
-#include "kernels/attention_types.h"
+#include "kernels/types/attention_types.h"
 #include "kernels/ops/check.h"
 
 namespace sluice {

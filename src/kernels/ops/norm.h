@@ -1,8 +1,8 @@
 // Norms of rows and of heads, and sums over rows. Conventions: kernels/ops.h.
 #pragma once
 
-#include "kernels/op_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/op_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

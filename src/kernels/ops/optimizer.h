@@ -2,8 +2,8 @@
 // kernels/formulas/optimizer.h.
 #pragma once
 
-#include "kernels/op_types.h"
-#include "kernels/tensor.h"
+#include "kernels/types/op_types.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -1,7 +1,7 @@
 // Simulated quantization. Conventions: kernels/ops.h.
 #pragma once
 
-#include "kernels/tensor.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -1,7 +1,7 @@
 // The two ends of a model: tokens become rows, and logits become losses. Conventions: kernels/ops.h.
 #pragma once
 
-#include "kernels/tensor.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

@@ -5,9 +5,9 @@
 // in the list of parts.h, and nothing else in the project knows its name.
 #pragma once
 
-#include "model/attention/heads.h"
+#include "model/config/heads.h"
 #include "model/attention/weights_view.h"
-#include "model/module.h"
+#include "model/module/module.h"
 
 namespace sluice {
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "model/attention/parts.h"
+#include "model/config/attention_parts.h"
 
 namespace sluice {
 namespace {

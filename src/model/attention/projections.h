@@ -2,8 +2,8 @@
 // stream.
 #pragma once
 
-#include "model/attention/heads.h"
-#include "model/module.h"
+#include "model/config/heads.h"
+#include "model/module/module.h"
 
 namespace sluice {
 

@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "model/module.h"
+#include "model/module/module.h"
 
 namespace sluice {
 

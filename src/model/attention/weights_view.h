@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "model/attention/heads.h"
+#include "model/config/heads.h"
 
 namespace sluice {
 

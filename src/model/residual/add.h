@@ -7,7 +7,7 @@
 
 #include <vector>
 
-#include "model/residual/parts.h"
+#include "model/config/residual_parts.h"
 #include "model/residual/residual.h"
 
 namespace sluice {

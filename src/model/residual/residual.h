@@ -12,8 +12,8 @@
 // the backward pass asks for the d_output of both, then for d_input and backward of the attention: both norms add there.
 #pragma once
 
-#include "model/module.h"
-#include "model/norm.h"
+#include "model/module/module.h"
+#include "model/module/norm.h"
 
 namespace sluice {
 

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "kernels/tensor.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

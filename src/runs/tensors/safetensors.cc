@@ -13,7 +13,7 @@
 #include "base/config/json_text.h"
 #include "base/files/input_file.h"
 #include "base/limits.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "runs/tensors/element_types.h"
 
 namespace sluice {

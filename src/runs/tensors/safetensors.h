@@ -17,7 +17,7 @@
 
 #include "base/error.h"
 #include "base/files/files.h"
-#include "kernels/tensor.h"
+#include "kernels/types/tensor.h"
 
 namespace sluice {
 

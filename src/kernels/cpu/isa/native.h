@@ -6,7 +6,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 
 #define SLUICE_INLINE inline __attribute__((always_inline))
 

@@ -9,7 +9,7 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 #include "kernels/cpu/isa/native.h"
 #include "kernels/formulas/math.h"
 

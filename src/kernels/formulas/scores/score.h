@@ -22,7 +22,7 @@
 
 #include <type_traits>
 
-#include "kernels/attention_types.h"
+#include "kernels/types/attention_types.h"
 #include "kernels/formulas/math.h"
 
 namespace sluice {

@@ -8,7 +8,7 @@
 
 #include "kernels/backend.h"
 #include "model/attention/core.h"
-#include "model/attention/parts.h"
+#include "model/config/attention_parts.h"
 
 namespace sluice {
 

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "model/attention/options.h"
-#include "model/attention/score_config.h"
+#include "model/config/attention_options.h"
+#include "model/config/score.h"
 
 namespace sluice {
 

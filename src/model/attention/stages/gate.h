@@ -6,7 +6,7 @@
 #pragma once
 
 #include "kernels/backend.h"
-#include "model/attention/parts.h"
+#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
 
 namespace sluice {

@@ -5,7 +5,7 @@
 // once more, before the backward pass of its MLP.
 #pragma once
 
-#include "model/attention/parts.h"
+#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
 
 namespace sluice {

@@ -1,7 +1,7 @@
 // Rotary positions of queries and keys (model.position = rope), in place. A learned key of the core's has no position.
 #pragma once
 
-#include "model/attention/parts.h"
+#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
 
 namespace sluice {

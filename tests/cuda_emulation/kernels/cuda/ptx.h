@@ -7,7 +7,7 @@
 #include <cstring>
 
 #include "emulator.h"
-#include "kernels/bf16.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice::cuda {
 namespace emulated {

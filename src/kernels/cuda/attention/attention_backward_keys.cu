@@ -1,0 +1,145 @@
+// Attention backward, the keys' side: dV_j = sum_i p_ij dO_i and dK_j = scale * sum_i ds_ij q_i
+// (attention_backward.cuh).
+//
+// A block owns 64 keys (32 where a row takes 1 KB) of one key/value head, those with the most queries first. K and V
+// stay in shared memory; the queries that see the block pass by, of every head that shares the keys, each with its
+// (m, 1/l, delta). Scores are kept transposed, [keys, queries], so that weights and score gradients are left factors as
+// they are. At D = 256 the registers hold one of dK and dV: two blocks share the work, one for each.
+#include "kernels/cuda/attention/attention_backward.cuh"
+
+namespace sluice::cuda {
+namespace {
+
+template <class S, int kD>
+struct KeysTiling : BackwardTiling<S, kD> {
+  static constexpr bool kSplit = kD > 128;
+  static constexpr size_t kShared = KeysTiling::kTiles + 2 * KeysTiling::kColumns * sizeof(float4);
+};
+
+// Products k . q of a tile into weights, dO . v into score gradients, both transposed and in place. `rows` are the
+// tile's queries, the first of them at position `query`, up to the sequence's end; the warp's first key is at `key`.
+template <class Score, int kStrips, int kTiles>
+__device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
+                                              const float4* rows, int key, int query, const AttentionProblem& p) {
+  const auto constants = constants_of<Score>(p);
+  const int behind = key - query, queries = p.T - query, own_key = key + lane_index() / 4;
+  for_elements<kStrips, kTiles>([&](Place at) {
+    const float4 row = rows[at.column];
+    float &x = s[at.strip][at.tile][at.e], &y = dp[at.strip][at.tile][at.e];
+    const float score = x * p.scale;
+    const float weight = Score::probability(score, row.x, row.y, constants);
+    const float ds = Score::d_score(score, row.x, row.y, weight, y, row.z, constants);
+    const bool seen = at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
+    x = seen ? weight : 0.0f;
+    y = seen ? ds : 0.0f;
+  });
+}
+
+// How many tiles of kQueries queries, from `first` on, see some of the keys up to `last`: the first so many, as first
+// keys never decrease. All lanes of a warp call.
+template <int kQueries>
+__device__ __forceinline__ int tiles_that_see(int first, int last, int b, const AttentionProblem& p) {
+  const int tiles = (p.T - first + kQueries - 1) / kQueries;
+  if (!p.first_key) return tiles;
+  int count = 0;
+  for (int tile = lane_index(); tile < tiles; tile += kWarp)
+    count += first_key_of(p, b, first + tile * kQueries) <= last;
+  return warp_sum(count);
+}
+
+template <class S, class Score, int kD>
+__global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(const BackwardProblem<S> p) {
+  using Tiling = KeysTiling<S, kD>;
+  constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kQueries = Tiling::kColumns;
+  constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
+  S* const k = reinterpret_cast<S*>(dynamic_shared());
+  S* const v = k + kRows * kStride;
+  S* const q = v + kRows * kStride;
+  S* const d_out = q + 2 * Tiling::kTile;
+  float4* const rows = reinterpret_cast<float4*>(d_out + 2 * Tiling::kTile);  // [2, kQueries]
+
+  const int heads = p.B * p.KV, b_kv = int(blockIdx.x) % heads, b = b_kv / p.KV, kv = b_kv % p.KV;
+  const int first = int(blockIdx.x) / heads * kRows;
+  const int tiles_per_head = tiles_that_see<kQueries>(first, first + kRows - 1, b, p);
+  const int tiles = tiles_per_head * p.group();
+  const auto first_query = [&](int tile) { return first + tile % tiles_per_head * kQueries; };
+
+  const auto load_queries = [&](int tile, int buffer) {
+    const int h = kv * p.group() + tile / tiles_per_head, t = first_query(tile);
+    load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, b, t, h), p.q.stride, p.T - t, p);
+    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, b, t, h), p.d_out.stride,
+                                      p.T - t, p);
+    const int i = int(threadIdx.x);
+    if (i < kQueries)
+      copy_async_16(rows + buffer * kQueries + i, p.rows + (int64_t(b) * p.H + h) * p.padded_T + t + i, true);
+  };
+  load_tile<kRows, kD, kThreads>(k, head_row(p.k, p, b, first, kv), p.k.stride, p.T - first, p);
+  load_tile<kRows, kD, kThreads>(v, head_row(p.v, p, b, first, kv), p.v.stride, p.T - first, p);
+  load_queries(0, 0);
+  copy_async_commit();
+
+  const int warp_row = warp_index() * 16 * kStrips, row = first + warp_row;
+  S *const warp_k = k + warp_row * kStride, *const warp_v = v + warp_row * kStride;
+  const LeftRows<S, kStrips, kD, false> left_k(warp_k, kStride), left_v(warp_v, kStride);
+  const auto seen = [&](int tile, int buffer) {
+    return row < p.T && row < first_query(tile) + kQueries &&
+           float(row + 16 * kStrips) > rows[buffer * kQueries].w;
+  };
+
+  if constexpr (Tiling::kSplit) {
+    const bool for_keys = blockIdx.y == 0;
+    float sum[kStrips][kD / 8][4];
+    set_zero(sum);
+    walk_tiles(tiles, load_queries, [&](int tile, int buffer) {
+      if (!seen(tile, buffer)) return;
+      const S *const tile_q = q + buffer * Tiling::kTile, *const tile_d_out = d_out + buffer * Tiling::kTile;
+      float s[kStrips][kQueries / 8][4], dp[kStrips][kQueries / 8][4];
+      multiply_columns(s, left_k, tile_q, kStride);
+      if (for_keys) multiply_columns(dp, left_v, tile_d_out, kStride);
+      else set_zero(dp);
+      differentiate<Score>(s, dp, rows + buffer * kQueries, row, first_query(tile), p);
+      for_elements<kStrips, kQueries / 8>([&](Place at) {
+        float& x = s[at.strip][at.tile][at.e];
+        x = for_keys ? dp[at.strip][at.tile][at.e] : x;
+      });
+      add_product(sum, s, for_keys ? tile_q : tile_d_out, kStride);
+    });
+    scale_all(sum, for_keys ? p.scale : 1.0f);
+    const Rows<S>& to = for_keys ? p.d_k : p.d_v;
+    store_rows<kD>(head_row(to, p, b, row, kv), to.stride, p.T - row, sum, warp_k, p);
+  } else {
+    float d_k[kStrips][kD / 8][4], d_v[kStrips][kD / 8][4];
+    set_zero(d_k);
+    set_zero(d_v);
+    walk_tiles(tiles, load_queries, [&](int tile, int buffer) {
+      if (!seen(tile, buffer)) return;
+      const S *const tile_q = q + buffer * Tiling::kTile, *const tile_d_out = d_out + buffer * Tiling::kTile;
+      float s[kStrips][kQueries / 8][4], dp[kStrips][kQueries / 8][4];
+      multiply_columns(s, left_k, tile_q, kStride);
+      multiply_columns(dp, left_v, tile_d_out, kStride);
+      differentiate<Score>(s, dp, rows + buffer * kQueries, row, first_query(tile), p);
+      add_product(d_v, s, tile_d_out, kStride);
+      add_product(d_k, dp, tile_q, kStride);
+    });
+    scale_all(d_k, p.scale);
+    store_rows<kD>(head_row(p.d_k, p, b, row, kv), p.d_k.stride, p.T - row, d_k, warp_k, p);
+    store_rows<kD>(head_row(p.d_v, p, b, row, kv), p.d_v.stride, p.T - row, d_v, warp_v, p);
+  }
+}
+
+}  // namespace
+
+template <class S>
+void backward_keys(const BackwardProblem<S>& p, cudaStream_t stream) {
+  with_formula_and_class(p, [&](auto formula, auto head_class) {
+    using Tiling = KeysTiling<S, head_class()>;
+    const int blocks = (p.T + Tiling::kRows - 1) / Tiling::kRows;
+    launch(keys_kernel<S, decltype(formula), head_class()>, dim3(unsigned(blocks * p.B * p.KV), Tiling::kSplit ? 2 : 1),
+           dim3(Tiling::kThreads), Tiling::kShared, stream, p);
+  });
+}
+
+template void backward_keys(const BackwardProblem<Bf16>&, cudaStream_t);
+template void backward_keys(const BackwardProblem<float>&, cudaStream_t);
+
+}  // namespace sluice::cuda

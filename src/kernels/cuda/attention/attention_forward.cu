@@ -1,0 +1,262 @@
+// Causal attention, forward: O_i = sum_j p_ij v_j (kernels/ops/attention.h, kernels/formulas/scores/score.h).
+//
+// A block owns 64 or 128 queries of one head, the longest rows first, and walks over tiles of keys and values. Every
+// row keeps the reference m, its share of the normaliser l (summed over the quad at the end) and the unnormalised
+// output; when m grows, l and the output are rescaled. Functions that are not linear in their weights walk twice.
+#include "kernels/cuda/attention/attention.cuh"
+
+namespace sluice::cuda {
+namespace {
+
+inline constexpr int kThreads = 4 * kWarp;
+
+template <class S>
+struct ForwardProblem : AttentionProblem {
+  Rows<const S> q, k, v;
+  Rows<S> out;
+  float* stats;
+};
+
+// Two strips a warp halve what a product reads of keys and values; wide heads lack the registers for it.
+template <class S, int kD>
+struct ForwardTiling {
+  static constexpr int kBytes = kD * int(sizeof(S));
+  static constexpr int kStrips = sizeof(S) == 2 && kD <= 64 ? 2 : 1;
+  static constexpr int kQueries = 64 * kStrips;
+  static constexpr int kKeys = kBytes <= 256 ? 64 : kBytes <= 512 ? 32 : 16;
+  static constexpr bool kHeld = sizeof(S) == 2 && kD <= 128;
+  static constexpr int kTile = kKeys * kTileStride<kD>;  // elements of a tile of keys
+  static constexpr size_t kShared = (kQueries * kTileStride<kD> + 4 * kTile) * sizeof(S);
+};
+
+// The state of a warp's rows.
+template <class S, class Score, int kD>
+struct ForwardRows {
+  using Tiling = ForwardTiling<S, kD>;
+  static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kKeys / 8, kRows = 2 * kStrips;
+
+  const AttentionProblem& p;
+  int b, first;                      // the sequence; position of the warp's first query
+  int first_seen, last_start;        // the first keys that its first and its last row see
+  float m[kRows], l[kRows];          // l: this lane's share; after `invert`, 1 / the row's normaliser
+  float out[kStrips][kD / 8][4];
+  float bias_score[kRows];           // of the key bias
+
+  __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int sequence, int first_query, int h)
+      : p(problem), b(sequence), first(first_query), first_seen(first_key_of(p, b, first)),
+        last_start(first_key_of(p, b, first + 16 * kStrips - 1)) {
+    const LearnedOfHead<float> learned = learned_of(p, h);
+    const int g = lane_index() / 4;
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      const int row = first + 8 * r + g;
+      const RowStart<float> start = row_start<Score>(p, float(row - first_key_of(p, b, row)), learned);
+      m[r] = start.reference;
+      l[r] = lane_index() % 4 == 0 ? start.mass : 0.0f;
+    }
+    set_zero(out);
+  }
+
+  __device__ __forceinline__ auto constants() const { return constants_of<Score>(p); }
+
+  // Whether some row of the warp sees a key of the tile.
+  __device__ __forceinline__ bool sees(int first_key) const {
+    return first < p.T && first_key < first + 16 * kStrips && first_key + Tiling::kKeys > first_seen;
+  }
+
+  // The key bias is the first key.
+  __device__ __forceinline__ void absorb_bias(const S* q, int kv) {
+    dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D, p.D);
+    float weights[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) {
+      bias_score[r] *= p.scale;
+      if constexpr (Score::kRunningMax) raise_reference(r, bias_score[r]);
+      weights[r] = Score::weight(bias_score[r], m[r], constants());
+      if (lane_index() % 4 == 0) l[r] += Score::mass(bias_score[r], m[r], weights[r], constants());
+    }
+    if constexpr (!Score::kTwoPass) add_bias_value(weights, kv);
+  }
+
+  __device__ __forceinline__ void add_bias_value(const float (&weights)[kRows], int kv) {
+    if (p.value_bias) add_outer(out, weights, p.value_bias + int64_t(kv) * p.D, p.D);
+  }
+
+  // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
+  __device__ __forceinline__ void absorb(float (&s)[kStrips][kTiles][4], int first_key) {
+    if (first_key + Tiling::kKeys - 1 > first || first_key < last_start) absorb_tile<true>(s, first_key);
+    else absorb_tile<false>(s, first_key);
+  }
+
+  template <bool kMasked>
+  __device__ __forceinline__ void absorb_tile(float (&s)[kStrips][kTiles][4], int first_key) {
+    const int last = first - first_key;
+    int begin[kRows] = {};
+    if constexpr (kMasked) load_begins(begin, first_key);
+    if constexpr (Score::kRunningMax) {
+      float largest[kRows], corrections[kRows];
+#pragma unroll
+      for (int r = 0; r < kRows; ++r) largest[r] = kMinusInfinity<float>;
+      for_elements<kStrips, kTiles>([&](Place at) {
+        float& x = s[at.strip][at.tile][at.e];
+        x *= p.scale;
+        if (!kMasked || (at.above <= last && at.column >= begin[at.r])) largest[at.r] = fmaxf(largest[at.r], x);
+      });
+#pragma unroll
+      for (int r = 0; r < kRows; ++r)
+        corrections[r] = raise_reference(r, quad_max(largest[r]));
+      if constexpr (!Score::kTwoPass) scale_rows(out, corrections);
+    }
+    for_elements<kStrips, kTiles>([&](Place at) {
+      float& x = s[at.strip][at.tile][at.e];
+      const float score = Score::kRunningMax ? x : x * p.scale;
+      const float w = Score::weight(score, m[at.r], constants());
+      const float u = Score::mass(score, m[at.r], w, constants());
+      const bool seen = !kMasked || (at.above <= last && at.column >= begin[at.r]);
+      x = seen ? w : 0.0f;
+      l[at.r] += seen ? u : 0.0f;
+    });
+  }
+
+  // Products q . k of a tile into final weights (kTwoPass).
+  __device__ __forceinline__ void to_probabilities(float (&s)[kStrips][kTiles][4], int first_key) const {
+    const int last = first - first_key;
+    int begin[kRows];
+    load_begins(begin, first_key);
+    for_elements<kStrips, kTiles>([&](Place at) {
+      float& x = s[at.strip][at.tile][at.e];
+      const bool seen = at.above <= last && at.column >= begin[at.r];
+      x = seen ? Score::probability(x * p.scale, m[at.r], l[at.r], constants()) : 0.0f;
+    });
+  }
+
+  __device__ __forceinline__ void invert() {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) l[r] = 1.0f / quad_sum(l[r]);
+  }
+
+ private:
+  // The column of a tile at which each row begins to see keys. Not kept: few tiles are masked, registers are short.
+  __device__ __forceinline__ void load_begins(int (&begin)[kRows], int first_key) const {
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) begin[r] = first_key_of(p, b, first + 8 * r + lane_index() / 4) - first_key;
+  }
+
+  // Returns what everything summed so far is multiplied by; l already was. A NaN leaves m as it is and shows in the
+  // weight; a row that has seen no key yet keeps its -inf.
+  __device__ __forceinline__ float raise_reference(int r, float score) {
+    const float before = m[r];
+    m[r] = fmaxf(before, score);
+    const float correction = before == m[r] ? 1.0f : exp_of(before - m[r]);
+    l[r] *= correction;
+    return correction;
+  }
+};
+
+template <class S, class Score, int kD>
+__global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<S> p) {
+  using Tiling = ForwardTiling<S, kD>;
+  constexpr int kStrips = Tiling::kStrips, kStride = kTileStride<kD>, kKeys = Tiling::kKeys;
+  S* const q = reinterpret_cast<S*>(dynamic_shared());
+  S* const k = q + Tiling::kQueries * kStride;
+  S* const v = k + 2 * Tiling::kTile;
+
+  const int heads = p.B * p.H, blocks = int(gridDim.x) / heads;
+  const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
+  const int first = (blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries;
+  const int last = min(first + Tiling::kQueries, p.T) - 1;
+  const int first_tile = first_key_of(p, b, first) / kKeys, tiles = last / kKeys + 1 - first_tile;
+  const int first_key = first_tile * kKeys;
+
+  const auto load_keys = [&](int tile, int buffer) {
+    const int key = first_key + tile * kKeys;
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
+  };
+  const auto load_both = [&](int tile, int buffer) {
+    load_keys(tile, buffer);
+    const int key = first_key + tile * kKeys;
+    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
+  };
+
+  load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
+  copy_async_commit();
+  if constexpr (Score::kTwoPass) load_keys(0, 0);
+  else load_both(0, 0);
+  copy_async_commit();
+  copy_async_wait<1>();
+  __syncthreads();
+
+  const int warp_row = warp_index() * 16 * kStrips;
+  S* const warp_q = q + warp_row * kStride;
+  LeftRows<S, kStrips, kD, Tiling::kHeld> left(warp_q, kStride);
+  left.hold();
+  ForwardRows<S, Score, kD> rows(p, b, first + warp_row, h);
+  if (p.key_bias) rows.absorb_bias(warp_q, kv);
+
+  if constexpr (Score::kTwoPass) {
+    walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
+      if (!rows.sees(first_key + tile * kKeys)) return;
+      float s[kStrips][kKeys / 8][4];
+      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
+      rows.absorb(s, first_key + tile * kKeys);
+    });
+    rows.invert();
+    __syncthreads();
+    load_both(0, 0);
+    copy_async_commit();
+    if (p.key_bias) {
+      float weights[2 * kStrips];
+      for (int r = 0; r < 2 * kStrips; ++r)
+        weights[r] = Score::probability(rows.bias_score[r], rows.m[r], rows.l[r], constants_of<Score>(p));
+      set_zero(rows.out);
+      rows.add_bias_value(weights, kv);
+    }
+    walk_tiles(tiles, load_both, [&](int tile, int buffer) {
+      if (!rows.sees(first_key + tile * kKeys)) return;
+      float s[kStrips][kKeys / 8][4];
+      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
+      rows.to_probabilities(s, first_key + tile * kKeys);
+      add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
+    });
+  } else {
+    walk_tiles(tiles, load_both, [&](int tile, int buffer) {
+      if (!rows.sees(first_key + tile * kKeys)) return;
+      float s[kStrips][kKeys / 8][4];
+      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
+      rows.absorb(s, first_key + tile * kKeys);
+      add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
+    });
+    rows.invert();
+    scale_rows(rows.out, rows.l);
+  }
+
+  const int g = lane_index() / 4, row = first + warp_row;
+  float *const references = p.stats + int64_t(bh) * p.T, *const inverses = references + int64_t(p.B) * p.H * p.T;
+  for (int r = 0; r < 2 * kStrips; ++r) {
+    const int i = row + 8 * r + g;
+    if (lane_index() % 4 == 0 && i < p.T) references[i] = rows.m[r], inverses[i] = rows.l[r];
+  }
+  store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
+}
+
+template <class S>
+void forward(const AttentionForward& op, cudaStream_t stream) {
+  const bool vectors = allow_vectors<S>(op.spec.shape.D, op.q, op.k, op.v, op.out);
+  const ForwardProblem<S> p{problem_of(op, op.first_key, vectors), rows_of<const S>(op.q), rows_of<const S>(op.k),
+                            rows_of<const S>(op.v),                rows_of<S>(op.out),     floats(op.stats)};
+  with_formula_and_class(p, [&](auto formula, auto head_class) {
+    using Tiling = ForwardTiling<S, head_class()>;
+    const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;
+    launch(forward_kernel<S, decltype(formula), head_class()>, dim3(unsigned(blocks * p.B * p.H)), dim3(kThreads),
+           Tiling::kShared, stream, p);
+  });
+}
+
+}  // namespace
+
+template <>
+void on(const AttentionForward& op, const Queue& queue) {
+  with_element(view_of(op.q).element, [&](auto element) { forward<decltype(element)>(op, queue.stream); });
+}
+
+}  // namespace sluice::cuda

@@ -1,0 +1,17 @@
+// The list of cores: a new one is its files and a line here.
+#include "model/attention/cores/tiles.h"
+#include "model/config/attention_parts.h"
+
+namespace sluice {
+
+template <>
+std::vector<CorePart>& part_list() {
+  static std::vector<CorePart> list = {
+      tiles_core(),
+  };
+  return list;
+}
+
+const std::vector<CorePart>& attention_cores() { return part_list<CorePart>(); }
+
+}  // namespace sluice

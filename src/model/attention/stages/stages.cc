@@ -1,0 +1,21 @@
+// The list of stages: a new one is its files and a line here, at the place where it acts.
+#include "model/config/attention_parts.h"
+#include "model/attention/stages/gate.h"
+#include "model/attention/stages/head_norm.h"
+#include "model/attention/stages/rope.h"
+
+namespace sluice {
+
+template <>
+std::vector<StagePart>& part_list() {
+  static std::vector<StagePart> list = {
+      head_norm_stage(),
+      rope_stage(),
+      gate_stage(),
+  };
+  return list;
+}
+
+const std::vector<StagePart>& attention_stages() { return part_list<StagePart>(); }
+
+}  // namespace sluice

@@ -1,0 +1,112 @@
+// The presets, and what they and the shortcuts stand for.
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "kernels/formulas/scores/registry.h"
+#include "model/config/attention.h"
+#include "model/config/attention_parts.h"
+
+namespace sluice {
+
+namespace {
+
+// Those that are more than a score function, and those whose words differ from the score's own.
+std::vector<AttentionPreset> named_presets() {
+  return {
+      {"softmax", "arXiv 1706.03762", "the baseline", R"({"score": {"type": "softmax"}})"},
+      {"input_gated", "arXiv 2510.09017", "a gate per head that reads the layer's input",
+       R"({"gate": {"reads": "hidden", "site": "output", "grain": "head"}})"},
+      {"vga", "arXiv 2510.09017", "Value-State Gated Attention: a gate per head that reads the value states",
+       R"({"gate": {"reads": "value", "site": "output", "grain": "head"}})"},
+      {"gated_attention", "arXiv 2306.12929", "a gate per head that reads the head's slice of the input, with a bias",
+       R"({"gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": true, "opening": 0.5}})"},
+      {"gated_sdpa", "arXiv 2505.06708", "a gate per element of the output that reads the layer's input",
+       R"({"gate": {"reads": "hidden", "site": "output", "grain": "element"}})"},
+      {"softmax_plus_one", "arXiv 2410.10781", "softmax with 1 added to the denominator",
+       R"({"score": {"type": "softmax_plus_one"}})"},
+      {"sink_logit", "arXiv 2508.10925", "softmax with a learned logit per head in the denominator",
+       R"({"score": {"type": "sink_logit"}})"},
+      {"sigmoid", "arXiv 2410.10781", "an independent sigmoid for every score", R"({"score": {"type": "sigmoid"}})"},
+      {"relu", "arXiv 2410.13835", "relu of the scores over the row's length", R"({"score": {"type": "relu"}})"},
+      {"clipped_softmax", "arXiv 2306.12929", "softmax stretched and clipped to [0, 1]",
+       R"({"score": {"type": "clipped_softmax"}})"},
+      {"softpick", "arXiv 2504.20966", "rectified softmax that need not sum to one",
+       R"({"score": {"type": "softpick"}})"},
+      {"key_bias", "arXiv 2410.10781", "softmax with one extra learned key whose value is zero",
+       R"({"key_bias": true})"},
+      {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value",
+       R"({"key_value_bias": true})"},
+  };
+}
+
+}  // namespace
+
+// Every score function is a preset.
+const std::vector<AttentionPreset>& attention_presets() {
+  static const std::vector<AttentionPreset> presets = [] {
+    std::vector<AttentionPreset> list = named_presets();
+    ScoreFunctions::for_each([&](auto score) {
+      const std::string name = score.kName;
+      const auto is_it = [&](const AttentionPreset& preset) { return preset.name == name; };
+      if (std::any_of(list.begin(), list.end(), is_it)) return;
+      list.push_back({score.kName, score.kSource, score.kFormula, fmt::format(R"({{"score": {{"type": "{}"}}}})", name)});
+    });
+    return list;
+  }();
+  return presets;
+}
+
+namespace {
+
+Json preset_parts(const std::string& name, const std::string& path) {
+  std::vector<std::string> names = {"custom"};
+  for (const AttentionPreset& preset : attention_presets()) {
+    if (name == preset.name) return Json::parse(preset.parts);
+    names.push_back(preset.name);
+  }
+  if (name == "custom") return Json::object();
+  const std::string near = nearest(name, names);
+  throw UserError("{}: no attention preset is called \"{}\"{}; there are {}", path, name,
+                  near.empty() ? "" : fmt::format(" (did you mean \"{}\"?)", near), fmt::join(names, ", "));
+}
+
+// The part whose group `key` belongs to though it stands beside it; "" if none.
+std::string group_of_shortcut(const std::string& key) {
+  for (const StagePart& part : attention_stages()) {
+    if (!part.options) continue;
+    for (const std::string& shortcut : part.options()->shortcuts())
+      if (key == shortcut) return part.name;
+  }
+  return "";
+}
+
+// Whether `value` changes the group that is there, or stands in its place as another type of it does.
+bool changes(const Json& there, const Json& value) {
+  return there.is_object() && value.is_object() &&
+         (!value.contains("type") || !there.contains("type") || value["type"] == there["type"]);
+}
+
+}  // namespace
+
+Json expand_attention(const Json& json, const std::string& path) {
+  const bool named = json.contains("type") && json["type"].is_string();
+  Json out = preset_parts(named ? json["type"].get<std::string>() : "custom", path);
+  for (const auto& [key, value] : json.items()) {
+    const std::string group = group_of_shortcut(key);
+    if (!group.empty()) {
+      Json& there = out[group];
+      if (there.is_null()) there = Json::object();
+      if (there.is_object()) there[key] = value;  // else reading the group says that it is none
+    } else if (out.contains(key) && changes(out[key], value)) {
+      out[key].update(value);
+    } else {
+      out[key] = value;
+    }
+  }
+  if (!named) out["type"] = json.contains("type") ? json["type"] : Json("custom");
+  return out;
+}
+
+}  // namespace sluice

@@ -1,0 +1,134 @@
+#include "model/config/config.h"
+
+#include <cmath>
+#include <numbers>
+
+#include "base/error.h"
+#include "kernels/types/attention_types.h"
+
+namespace sluice {
+
+void RopeScalingConfig::describe(Fields& f) {
+  f.add("type", type,
+        "none; linear: every angle is divided by factor; llama3: as LLaMA 3.1, the slow angles are, the fast ones are not, "
+        "with a transition between")
+      .one_of({"none", "linear", "llama3"});
+  f.add("factor", factor, "what slow angles are divided by").range(1, 1e6).when("type", {"linear", "llama3"});
+  f.add("low_freq_factor", low_freq_factor,
+        "a pair that turns fewer times than this in original_context positions is slow")
+      .range(1e-6, 1e6)
+      .when("type", {"llama3"});
+  f.add("high_freq_factor", high_freq_factor, "one that turns more times than this is fast; above low_freq_factor")
+      .range(1e-6, 1e6)
+      .when("type", {"llama3"});
+  f.add("original_context", original_context, "tokens in a sequence of the first training")
+      .range(1, 1 << 24)
+      .when("type", {"llama3"});
+}
+
+double RopeScalingConfig::scaled(double speed) const {
+  if (type == "linear") return speed / factor;
+  if (type != "llama3") return speed;
+  const double turns = double(original_context) * speed / (2 * std::numbers::pi);
+  if (turns < low_freq_factor) return speed / factor;
+  if (turns > high_freq_factor) return speed;
+  const double fast = (turns - low_freq_factor) / (high_freq_factor - low_freq_factor);
+  return (1 - fast) * speed / factor + fast * speed;
+}
+
+void ModelConfig::describe(Fields& f) {
+  f.add("vocab_size", vocab_size, "tokens in the vocabulary").range(2, 1 << 24);
+  f.add("context", context, "tokens in a sequence").range(1, 1 << 20);
+  f.add("layers", layers, "transformer blocks").range(1, 1000);
+  f.add("heads", heads, "attention heads; must divide the width where head_size is 0").range(1, 1024);
+  f.add("kv_heads", kv_heads, "key/value heads, each shared by heads / kv_heads query heads; 0: as many as heads")
+      .range(0, 1024);
+  f.add("width", width, "size of the residual stream").range(1, 1 << 16);
+  f.add("head_size", head_features, "features of a head; 0: width / heads").range(0, kMaxHeadSize);
+  f.add("mlp_width", mlp_width,
+        "hidden size of the MLP; 0: four times the width, or for swiglu 8/3 of it, rounded up to a multiple of 64")
+      .range(0, 1 << 18);
+  f.add("norm", norm,
+        "normalisation before attention, MLP and head; rmsnorm (arXiv 1910.07467) does not centre and has no bias")
+      .one_of({"layernorm", "rmsnorm"});
+  f.add("norm_epsilon", norm_epsilon, "added to the variance, or to the mean square").range(1e-30, 1);
+  f.add("mlp", mlp,
+        "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is silu(gate) "
+        "times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)")
+      .one_of({"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"});
+  f.add("position", position,
+        "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
+        "position, arXiv 2104.09864) or none")
+      .one_of({"learned", "rope", "none"});
+  f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
+      .range(1, 1e12)
+      .when("position", {"rope"});
+  f.add("rotary_features", rotary_features,
+        "features of a head that rope turns, an even number, which stands for D in rope_theta's exponent; 0: all. They "
+        "are the first half of these in each half of the head")
+      .range(0, kMaxHeadSize)
+      .when("position", {"rope"});
+  f.add_group("rope_scaling", rope_scaling, "how rope's angles are stretched for a longer context")
+      .when("position", {"rope"});
+  f.add("qk_norm", qk_norm,
+        "every query and key head is divided by the root of its mean square, with one learned gain per feature for all "
+        "queries and one for all keys (before rope)");
+  f.add("parallel_residual", parallel_residual,
+        "attention and MLP both read the block's input, each through its own norm, and both are added to it (GPT-NeoX)");
+  f.add("bias", bias, "biases in the linear layers (layernorm always has one, rmsnorm and the output head never)");
+  f.add("attention_bias", attention_bias,
+        "biases of attention's linear layers: model (what bias says), none, qkv (queries, keys and values only, as Qwen2) or "
+        "all")
+      .one_of({"model", "none", "qkv", "all"});
+  f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
+  f.add("init", init,
+        "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)) or gpt2 (N(0, init_std), "
+        "projections into the residual stream divided by sqrt(2 layers))")
+      .one_of({"pytorch", "gpt2"});
+  f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
+  f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
+      .not_written_as(Json{{"type", ResidualConfig().type}});
+  f.add_group_or_list("attention", attention.all, attention.runs,
+                      "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
+                      "laid over the layers one after the other, from the first again where they end before the last layer",
+                      expand_attention);
+}
+
+void ModelConfig::resolve() {
+  if (kv_heads == 0) kv_heads = heads;
+  if (mlp_width == 0) mlp_width = mlp == "swiglu" ? (8 * width + 3 * 64 - 1) / (3 * 64) * 64 : 4 * width;
+  if (head_features == 0 && width % heads != 0)
+    throw UserError("model.heads = {} does not divide model.width = {}: every head needs the same size (or a "
+                    "model.head_size of its own)", heads, width);
+  if (heads % kv_heads != 0)
+    throw UserError("model.kv_heads = {} does not divide model.heads = {}", kv_heads, heads);
+  if (head_size() > kMaxHeadSize)
+    throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
+                    width, heads, head_size(), kMaxHeadSize);
+  if (position == "rope") resolve_rope();
+  attention.resolve(*this);
+  residual.resolve(*this);
+}
+
+void ModelConfig::resolve_rope() const {
+  if (head_size() % 2 != 0) {
+    const std::string size =
+        head_features > 0 ? "model.head_size" : fmt::format("model.width / model.heads = {} / {}", width, heads);
+    throw UserError("{} = {}: model.position = \"rope\" turns pairs of features and needs an even number of them in a head",
+                    size, head_size());
+  }
+  if (rotary_features % 2 != 0 || rotary_features > head_size())
+    throw UserError("model.rotary_features = {}: it must be an even number of at most the {} features of a head",
+                    rotary_features, head_size());
+  if (rope_scaling.type == "llama3" && !(rope_scaling.low_freq_factor < rope_scaling.high_freq_factor))
+    throw UserError("model.rope_scaling.high_freq_factor = {} must be above low_freq_factor = {}",
+                    rope_scaling.high_freq_factor, rope_scaling.low_freq_factor);
+}
+
+double ModelConfig::rope_speed(int64_t pair) const {
+  const int64_t turned = turned_features();
+  if (2 * pair >= turned) return 0;
+  return rope_scaling.scaled(std::pow(rope_theta, -2.0 * double(pair) / double(turned)));
+}
+
+}  // namespace sluice

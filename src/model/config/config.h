@@ -1,0 +1,69 @@
+// The model's config: a decoder-only transformer of pre-norm blocks.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "base/config/config.h"
+#include "model/config/attention.h"
+#include "model/config/residual.h"
+
+namespace sluice {
+
+// How RoPE's angles are stretched for contexts longer than those of the first training.
+struct RopeScalingConfig {
+  std::string type = "none";
+  double factor = 8;
+  double low_freq_factor = 1, high_freq_factor = 4;
+  int64_t original_context = 8192;
+
+  void describe(Fields& fields);
+  double scaled(double speed) const;  // in radians a position
+};
+
+struct ModelConfig {
+  int64_t vocab_size = 50257;
+  int64_t context = 1024;
+  int64_t layers = 12;
+  int64_t heads = 12;
+  int64_t kv_heads = 0;    // 0: as many as heads
+  int64_t width = 768;
+  int64_t head_features = 0;  // "head_size"; 0: width / heads
+  int64_t mlp_width = 0;   // 0: four times the width, of swiglu 8/3
+  std::string norm = "layernorm";
+  double norm_epsilon = 1e-5;
+  std::string mlp = "gelu";
+  std::string position = "learned";
+  double rope_theta = 10000;
+  int64_t rotary_features = 0;  // 0: all of a head's
+  RopeScalingConfig rope_scaling;
+  bool qk_norm = false;
+  bool parallel_residual = false;
+  bool bias = true;
+  std::string attention_bias = "model";
+  bool tied_head = true;
+  std::string init = "gpt2";
+  double init_std = 0.02;
+  ResidualConfig residual;
+  AttentionPattern attention;
+
+  void describe(Fields& fields);
+  // Fills what was left to be derived and checks what several keys decide together. UserError.
+  void resolve();
+
+  // What the output projection reads: H heads, whose values are as wide as their keys.
+  HeadSizes head_sizes() const { return {heads, kv_heads, head_size(), head_size()}; }
+  int64_t head_size() const { return head_features > 0 ? head_features : width / heads; }
+  bool qkv_bias() const { return attention_bias == "model" ? bias : attention_bias != "none"; }
+  bool attention_output_bias() const { return attention_bias == "model" ? bias : attention_bias == "all"; }
+  // Features of a head that rope turns, and how fast pair i of them does, in radians a position; 0 beyond them.
+  int64_t turned_features() const { return rotary_features > 0 ? rotary_features : head_size(); }
+  double rope_speed(int64_t pair) const;
+  // Rows of the MLP's first product: swiglu's gates and what they scale, else the hidden activations.
+  int64_t mlp_up_width() const { return mlp == "swiglu" ? 2 * mlp_width : mlp_width; }
+
+ private:
+  void resolve_rope() const;
+};
+
+}  // namespace sluice
