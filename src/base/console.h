@@ -28,8 +28,8 @@ size_t display_width(std::string_view text);
 // The longest beginning that takes at most `columns`; an ellipsis stands for what was cut.
 std::string fitted(std::string_view text, size_t columns);
 
-// Columns of the terminal at this descriptor now: the window's, and no more than COLUMNS says; 80 where neither is known.
-// 0 (no limit) where it is no terminal.
+// Columns of the terminal at this descriptor now: the window's, and no more than COLUMNS says; 80 where neither is
+// known. 0 (no limit) where it is no terminal.
 size_t terminal_width(int descriptor);
 
 // Writes as much as can be written, behind what stdio holds for standard output.

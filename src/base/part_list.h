@@ -10,8 +10,8 @@ namespace sluice {
 template <class Part>
 std::vector<Part>& part_list();
 
-// A part that stands in its list as long as this lives, last: for tests, and for programs with parts of their own. No model
-// or config with it may outlive it.
+// A part that stands in its list as long as this lives, last: for tests, and for programs with parts of their own. No
+// model or config with it may outlive it.
 template <class Part>
 class Listed {
  public:

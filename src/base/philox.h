@@ -44,9 +44,7 @@ inline Random4 philox(uint64_t seed, uint64_t stream, uint64_t position) {
 inline float uniform24(uint32_t word) { return float(word >> 8) * 0x1p-24f; }
 
 // Uniform in [0, 1) with 53 bits.
-inline double uniform53(uint32_t high, uint32_t low) {
-  return double((uint64_t{high} << 32 | low) >> 11) * 0x1p-53;
-}
+inline double uniform53(uint32_t high, uint32_t low) { return double((uint64_t{high} << 32 | low) >> 11) * 0x1p-53; }
 
 // Standard normal by Box-Muller; `which` picks the cosine (0) or sine (1) partner of a pair of words.
 inline float normal_from(uint32_t a, uint32_t b, int which) {

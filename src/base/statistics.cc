@@ -30,7 +30,8 @@ ElementStatistics element_statistics(std::span<const float> x) {
   const auto middle = sizes.begin() + ptrdiff_t(sizes.size() / 2);
   std::nth_element(sizes.begin(), middle, sizes.end());
   out.median_magnitude = *middle;
-  if (sizes.size() % 2 == 0) out.median_magnitude = (out.median_magnitude + *std::max_element(sizes.begin(), middle)) / 2;
+  if (sizes.size() % 2 == 0)
+    out.median_magnitude = (out.median_magnitude + *std::max_element(sizes.begin(), middle)) / 2;
   return out;
 }
 

@@ -31,8 +31,8 @@ size_t block_end(const TextTable& table, const std::vector<size_t>& widths, size
   return std::max(end, begin + 1);
 }
 
-std::string group_line(const TextTable& table, const std::vector<size_t>& widths, size_t label_width,
-                       size_t begin, size_t end) {
+std::string group_line(const TextTable& table, const std::vector<size_t>& widths, size_t label_width, size_t begin,
+                       size_t end) {
   std::string line(label_width, ' ');
   for (size_t i = begin; i < end;) {
     size_t last = i, width = widths[i];

@@ -8,15 +8,17 @@ namespace sluice {
 namespace {
 
 struct Lead {
-  size_t length;         // 0: no character starts with this byte
+  size_t length;            // 0: no character starts with this byte
   unsigned char low, high;  // of the second byte
 };
 
 Lead lead_of(unsigned char byte) {
   if (byte < 0xC2) return {0, 0, 0};
   if (byte < 0xE0) return {2, 0x80, 0xBF};
-  if (byte < 0xF0) return {3, byte == 0xE0 ? uint8_t(0xA0) : uint8_t(0x80), byte == 0xED ? uint8_t(0x9F) : uint8_t(0xBF)};
-  if (byte < 0xF5) return {4, byte == 0xF0 ? uint8_t(0x90) : uint8_t(0x80), byte == 0xF4 ? uint8_t(0x8F) : uint8_t(0xBF)};
+  if (byte < 0xF0)
+    return {3, byte == 0xE0 ? uint8_t(0xA0) : uint8_t(0x80), byte == 0xED ? uint8_t(0x9F) : uint8_t(0xBF)};
+  if (byte < 0xF5)
+    return {4, byte == 0xF0 ? uint8_t(0x90) : uint8_t(0x80), byte == 0xF4 ? uint8_t(0x8F) : uint8_t(0xBF)};
   return {0, 0, 0};
 }
 

@@ -46,7 +46,8 @@ std::unique_ptr<DataSource> open_source(const AnalyzeArguments& args, const Load
   const ModelConfig& model = loaded.experiment.model;
   const int64_t length = args.length > 0 ? args.length : analysis_length(model.context);
   if (args.length > model.context)
-    throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length, model.context);
+    throw UserError("--length {} is more than the model's context of {} tokens (model.context)", args.length,
+                    model.context);
   if (length < 2) throw UserError("an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
   return open_run_data(loaded, Split::kHeldOut, {args.data, "--data", args.tokenizer}, length);
 }
@@ -101,7 +102,8 @@ void add_analyze_command(CLI::App& app) {
   command->add_flag("--all-checkpoints", args->all_checkpoints, "every checkpoint that the run has kept");
   command->add_option("--data", args->data, "token shards to measure on (default: the run's held-out data)")
       ->type_name("SHARD");
-  command->add_option("--tokenizer", args->tokenizer, "what made the shards (default: what the run's data.tokenizer says)");
+  command->add_option("--tokenizer", args->tokenizer,
+                      "what made the shards (default: what the run's data.tokenizer says)");
   command->add_option("--sequences", args->sequences, "held-out sequences")
       ->check(between(int64_t{1}, int64_t{1} << 20))
       ->capture_default_str();
@@ -111,7 +113,8 @@ void add_analyze_command(CLI::App& app) {
       ->delimiter(',')
       ->check(between(0.0, 1.0))
       ->capture_default_str();
-  command->add_option("--map-positions", args->map_positions, "positions of the mean attention maps in the JSON; 0: none")
+  command
+      ->add_option("--map-positions", args->map_positions, "positions of the mean attention maps in the JSON; 0: none")
       ->check(between(int64_t{0}, int64_t{1024}))
       ->capture_default_str();
   command->add_flag("--no-gradients", args->no_gradients, "leave out the gradients of the values, and their memory");

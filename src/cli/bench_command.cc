@@ -39,7 +39,8 @@ void bench(const BenchArguments& args) {
 void add_bench_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("bench", "time a config's training step, by op, against its matmuls alone");
   auto args = std::make_shared<BenchArguments>();
-  command->add_option("config", args->config, "the experiment's JSON file, such as configs/bench/small.json")->required();
+  command->add_option("config", args->config, "the experiment's JSON file, such as configs/bench/small.json")
+      ->required();
   add_set_option(*command, args->overrides);
   command->add_option("--steps", args->steps, "steps that are timed")->check(between(1, 10000));
   command->add_option("--warmup", args->warmup, "steps before them")->check(between(0, 10000));

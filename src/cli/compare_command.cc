@@ -50,7 +50,8 @@ void run_compare(const CompareOptions& options) {
     if (!folder.empty()) check_output_folder("--report", folder);
     std::error_code error;
     if (folder.empty() || std::filesystem::exists(folder, error)) check_output_file("--report", options.report);
-    if (!options.json.empty() && std::filesystem::weakly_canonical(options.json) == std::filesystem::weakly_canonical(options.report))
+    if (!options.json.empty() &&
+        std::filesystem::weakly_canonical(options.json) == std::filesystem::weakly_canonical(options.report))
       throw UserError("--json and --report both name {}; name two files", options.report);
   }
   std::vector<RunRecord> runs = read_runs(options.runs);

@@ -1,6 +1,7 @@
 // sluice eval RUN|CHECKPOINT [TEXT...] [--stride N] [--hellaswag FILE.jsonl] [--json FILE|-]
 //
-// Figures go to standard output, progress and notes to standard error; with --json - standard output carries JSON alone.
+// Figures go to standard output, progress and notes to standard error; with --json - standard output carries JSON
+// alone.
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -27,9 +28,14 @@ struct EvalArguments {
 };
 
 Json perplexity_json(const PerplexityResult& result, int64_t stride, int64_t context) {
-  return {{"documents", result.documents}, {"tokens", result.tokens},        {"bytes", result.bytes},
-          {"context", context},            {"stride", stride},               {"loss", result.loss()},
-          {"perplexity", result.per_token()}, {"perplexity_per_byte", result.per_byte()},
+  return {{"documents", result.documents},
+          {"tokens", result.tokens},
+          {"bytes", result.bytes},
+          {"context", context},
+          {"stride", stride},
+          {"loss", result.loss()},
+          {"perplexity", result.per_token()},
+          {"perplexity_per_byte", result.per_byte()},
           {"bits_per_byte", result.bits_per_byte()}};
 }
 
@@ -60,16 +66,16 @@ PerplexityResult measure_text(const EvalArguments& args, const LoadedModel& load
 
 void print_perplexity(const PerplexityResult& result, int64_t stride, int64_t context) {
   print_out("perplexity {:.4f} per token, {:.4f} per byte ({:.4f} bits); loss {:.5f}\n", result.per_token(),
-             result.per_byte(), result.bits_per_byte(), result.loss());
+            result.per_byte(), result.bits_per_byte(), result.loss());
   print_out("  {} documents, {} tokens, {} bytes; windows of {} tokens, {}\n", result.documents, result.tokens,
-             result.bytes, context, stride == context ? "not overlapping" : fmt::format("{} apart", stride));
+            result.bytes, context, stride == context ? "not overlapping" : fmt::format("{} apart", stride));
 }
 
 HellaSwagResult measure_hellaswag(const std::vector<HellaSwagExample>& examples, const LoadedModel& loaded,
                                   const Tokenizer& tokenizer) {
-  const auto result = evaluate_hellaswag(*loaded.model, tokenizer, examples, loaded.experiment.data.first_token, [&](int64_t done) {
-    show_live_line(STDERR_FILENO, fmt::format("HellaSwag {}/{}", done, examples.size()));
-  });
+  const auto result = evaluate_hellaswag(
+      *loaded.model, tokenizer, examples, loaded.experiment.data.first_token,
+      [&](int64_t done) { show_live_line(STDERR_FILENO, fmt::format("HellaSwag {}/{}", done, examples.size())); });
   clear_live_line(STDERR_FILENO);
   return result;
 }
@@ -77,14 +83,16 @@ HellaSwagResult measure_hellaswag(const std::vector<HellaSwagExample>& examples,
 void print_hellaswag(const HellaSwagResult& result) {
   const auto percent = [&](int64_t right) {
     const double share = double(right) / double(result.examples);
-    return fmt::format("{:.2f} % (±{:.2f})", 100 * share, 100 * std::sqrt(share * (1 - share) / double(result.examples)));
+    return fmt::format("{:.2f} % (±{:.2f})", 100 * share,
+                       100 * std::sqrt(share * (1 - share) / double(result.examples)));
   };
   print_out("HellaSwag, {} examples: {} by sum, {} by mean over tokens, {} by mean over bytes\n", result.examples,
-             percent(result.by_sum), percent(result.by_token), percent(result.by_byte));
+            percent(result.by_sum), percent(result.by_token), percent(result.by_byte));
 }
 
 void run_eval(const EvalArguments& args) {
-  if (args.text.inputs.empty() && args.hellaswag.empty()) throw UserError("sluice eval needs a text, or --hellaswag FILE");
+  if (args.text.inputs.empty() && args.hellaswag.empty())
+    throw UserError("sluice eval needs a text, or --hellaswag FILE");
   std::vector<std::string> read = args.text.inputs;
   read.insert(read.end(), {args.hellaswag, args.tokenizer});
   check_output_file("--json", args.json, read);
@@ -120,12 +128,15 @@ void add_eval_command(CLI::App& app) {
   const auto args = std::make_shared<EvalArguments>();
   command->add_option("model", args->path, "a run's folder (its newest checkpoint) or a checkpoint's")->required();
   add_text_options(*command, args->text, false);
-  command->add_option("--tokenizer", args->tokenizer, "the model's tokenizer; by default what the run's data.tokenizer says");
+  command->add_option("--tokenizer", args->tokenizer,
+                      "the model's tokenizer; by default what the run's data.tokenizer says");
   command->add_option("--stride", args->stride, "tokens between the beginnings of windows; by default model.context")
       ->check(between(int64_t{1}, int64_t{1} << 20));
   command->add_option("--hellaswag", args->hellaswag, "HellaSwag's JSON lines (hellaswag_val.jsonl)");
-  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")->check(between(int64_t{1}, int64_t{1} << 20));
-  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")->check(between(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--limit", args->limit, "only so many examples of HellaSwag")
+      ->check(between(int64_t{1}, int64_t{1} << 20));
+  command->add_option("--batch", args->batch, "sequences of one pass; by default about 8192 tokens")
+      ->check(between(int64_t{1}, int64_t{1} << 20));
   command->add_option("--device", args->device, "auto, cpu or cuda")->check(CLI::IsMember({"auto", "cpu", "cuda"}));
   command->add_option("--json", args->json, "write the figures to this file; - prints them alone");
   command->callback([args] { run_eval(*args); });

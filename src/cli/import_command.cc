@@ -75,9 +75,10 @@ void run_import(const ImportArguments& args) {
   if (!result.ignored.empty()) print_line("left out: {}", some_of(result.ignored));
   if (result.has_tokenizer && !reads_tokenizer)
     tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);
-  print_line("train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
-             "--set 'data.validation_shards=[\"...\"]'",
-             args.out);
+  print_line(
+      "train on with sluice train {0}/config.json --resume {0} --out RUN --set 'data.train_shards=[\"...\"]' "
+      "--set 'data.validation_shards=[\"...\"]'",
+      args.out);
   if (!result.finite.all())
     throw RunError("{}: {}; {} is written with them, but no command makes figures or text of such a model", args.folder,
                    result.finite.sentence(), args.out);
@@ -86,8 +87,8 @@ void run_import(const ImportArguments& args) {
 }  // namespace
 
 void add_import_command(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("import", "make a run of a folder of the transformers library: GPT-2, OPT, LLaMA, Mistral, Qwen, GPT-NeoX");
+  CLI::App* command = app.add_subcommand(
+      "import", "make a run of a folder of the transformers library: GPT-2, OPT, LLaMA, Mistral, Qwen, GPT-NeoX");
   auto args = std::make_shared<ImportArguments>();
   command->add_option("folder", args->folder, "a folder with config.json and safetensors")->required();
   command->add_option("--out", args->out, "the run's folder; it must not be there yet")->required();
@@ -97,8 +98,9 @@ void add_import_command(CLI::App& app) {
       ->add_option("--context", args->context,
                    "tokens in a sequence instead of the folder's, e.g. to train on less memory")
       ->check(between(1, 1 << 20));
-  command->add_option("--ignore", args->ignore,
-                      "a field of config.json, or a tensor, that is to be as if it were not there; may be repeated")
+  command
+      ->add_option("--ignore", args->ignore,
+                   "a field of config.json, or a tensor, that is to be as if it were not there; may be repeated")
       ->type_name("FIELD")
       ->allow_extra_args(false);
   command->callback([args] { run_import(*args); });

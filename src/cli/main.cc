@@ -45,7 +45,8 @@ std::string mistyped_option(const CLI::App& command, const std::string& path, in
     const std::string argument = argv[i], name = argument.substr(0, argument.find('='));
     if (name == "--") break;
     if (name.rfind("--", 0) != 0 || std::count(known.begin(), known.end(), name) > 0) continue;
-    const auto longer = std::find_if(known.begin(), known.end(), [&](const std::string& one) { return one.starts_with(name); });
+    const auto longer =
+        std::find_if(known.begin(), known.end(), [&](const std::string& one) { return one.starts_with(name); });
     const std::string near = name.size() > 2 && longer != known.end() ? *longer : nearest(name, known);
     return fmt::format("there is no option {}; {}", name,
                        near.empty() ? fmt::format("try {} --help", path) : fmt::format("did you mean {}?", near));

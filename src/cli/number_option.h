@@ -31,7 +31,8 @@ template <class T>
 CLI::Validator between(T least, T most = std::numeric_limits<T>::max()) {
   const bool bounded = most < std::numeric_limits<T>::max();
   const std::string kind = std::is_floating_point_v<T> ? "a number" : "an integer";
-  const std::string limits = bounded ? fmt::format("{} from {} to {}", kind, least, most) : fmt::format("{} of at least {}", kind, least);
+  const std::string limits =
+      bounded ? fmt::format("{} from {} to {}", kind, least, most) : fmt::format("{} of at least {}", kind, least);
   const auto complaint = [=](std::string& text) -> std::string {
     T value{};
     if (read_number(text, value) && value >= least && value <= most) return "";

@@ -27,7 +27,8 @@ namespace {
 
 void check_entry(const std::string& option, const fs::path& path, const fs::path& folder) {
   if (access(folder.c_str(), W_OK | X_OK) == 0) return;
-  throw UserError("{} {}: cannot write in the folder {}: {}", option, path.string(), folder.string(), std::strerror(errno));
+  throw UserError("{} {}: cannot write in the folder {}: {}", option, path.string(), folder.string(),
+                  std::strerror(errno));
 }
 
 bool is_stream(const fs::path& path) {
@@ -37,10 +38,12 @@ bool is_stream(const fs::path& path) {
 
 // What a run, a checkpoint or a model is made of: figures written there would destroy it.
 bool is_precious(const fs::path& file) {
-  constexpr std::string_view kNames[] = {"config.json", "info.json", "metrics.jsonl", "log.txt", "origin.json", "state.json", "latest", "lock"};
+  constexpr std::string_view kNames[] = {"config.json", "info.json",  "metrics.jsonl", "log.txt",
+                                         "origin.json", "state.json", "latest",        "lock"};
   constexpr std::string_view kEndings[] = {".safetensors", ".bin", ".model", ".zst", ".gz"};
   const std::string name = file.filename().string(), ending = file.extension().string();
-  return std::count(std::begin(kNames), std::end(kNames), name) > 0 || std::count(std::begin(kEndings), std::end(kEndings), ending) > 0;
+  return std::count(std::begin(kNames), std::end(kNames), name) > 0 ||
+         std::count(std::begin(kEndings), std::end(kEndings), ending) > 0;
 }
 
 // Maps, analyses and checkpoints of a run, its quantization.json, and a sweep's configs.
@@ -81,7 +84,8 @@ void check_output_file(const std::string& option, const fs::path& path, const st
   if (is_there && (is_precious(path) || is_part_of_run(path)))
     throw UserError("{} {}: this is no file of figures, and would be overwritten; name another", option, path.string());
   if (const std::string input = is_there ? input_at(path, inputs) : ""; !input.empty())
-    throw UserError("{} {}: this file is read ({}), and would be overwritten; name another", option, path.string(), input);
+    throw UserError("{} {}: this file is read ({}), and would be overwritten; name another", option, path.string(),
+                    input);
   std::error_code error;
   if (!path.has_filename() || fs::is_directory(path, error))
     throw UserError("{} {}: this is a folder; name a file", option, path.string());

@@ -38,8 +38,8 @@ void print_notes(const std::vector<std::string>& notes);
 void print_saved(const std::filesystem::path& path);
 
 // UserError where `path` cannot become a file: to be called before hours of work whose result goes there. An empty path
-// and "-" are fine; so is a device or a pipe, which is written to as it is. `option` begins the sentence: "--json". Nor may
-// it be one of `inputs`, which are files, folders or globs that the command reads.
+// and "-" are fine; so is a device or a pipe, which is written to as it is. `option` begins the sentence: "--json". Nor
+// may it be one of `inputs`, which are files, folders or globs that the command reads.
 void check_output_file(const std::string& option, const std::filesystem::path& path,
                        const std::vector<std::string>& inputs = {});
 // The same for a folder that will be made, with those above it.

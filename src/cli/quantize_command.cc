@@ -95,7 +95,8 @@ void quantize(QuantizeArguments args) {
 }  // namespace
 
 void add_quantize_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("quantize", "what quantizing a model's linear layers costs: W8A8 and its like");
+  CLI::App* command =
+      app.add_subcommand("quantize", "what quantizing a model's linear layers costs: W8A8 and its like");
   const auto args = std::make_shared<QuantizeArguments>();
   const auto number = [&](const char* name, auto& value, const char* help, auto least, auto most) {
     command->add_option(name, value, help)->check(between(least, most))->capture_default_str();
@@ -112,19 +113,21 @@ void add_quantize_command(CLI::App& app) {
   number("--activation-bits", args->options.input_bits, "bits of an input", 2, 16);
   number("--percentile", args->percentile, "of --activations percentile", 99.0, 100.0);
   number("--momentum", args->options.momentum, "of --activations minmax, from batch to batch", 0.0, 0.9999);
-  number("--calibration-batches", args->options.calibration_batches, "batches of training data for the inputs' ranges", kOne,
-         kMany);
+  number("--calibration-batches", args->options.calibration_batches, "batches of training data for the inputs' ranges",
+         kOne, kMany);
   number("--batch", args->batch, "sequences of a batch", kOne, kMany);
   number("--batches", args->batches, "held-out batches; 0: all there are, or 32 of endless data", int64_t{0}, kMany);
-  number("--layer-batches", args->layer_batches, "of these for each layer's part in the loss; 0: leave that out", int64_t{0},
-         kMany);
+  number("--layer-batches", args->layer_batches, "of these for each layer's part in the loss; 0: leave that out",
+         int64_t{0}, kMany);
   command->add_option("--data", args->data, "token shards to evaluate on (default: the run's held-out data)")
       ->type_name("SHARD");
   command->add_option("--calibration-data", args->calibration_data, "token shards to calibrate on (default: the run's)")
       ->type_name("SHARD");
-  command->add_option("--tokenizer", args->tokenizer, "what made the shards (default: what the run's data.tokenizer says)");
+  command->add_option("--tokenizer", args->tokenizer,
+                      "what made the shards (default: what the run's data.tokenizer says)");
   choice("--device", args->device, "where it runs", {"auto", "cpu", "cuda"});
-  command->add_flag("--save", args->save, "keep it as quantization.json in the run's folder, where sluice compare finds it");
+  command->add_flag("--save", args->save,
+                    "keep it as quantization.json in the run's folder, where sluice compare finds it");
   command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");
   command->callback([args] { quantize(*args); });
 }

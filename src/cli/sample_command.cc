@@ -67,7 +67,9 @@ class TokenizedText final : public TextModel {
     return token < tokenizer_->vocab_size() ? tokenizer_->token_bytes(token) : kReplacementCharacter;
   }
   int32_t start() const override { return start_; }
-  bool ends(int32_t token) const override { return token == tokenizer_->ends_text() || token == tokenizer_->end_of_text(); }
+  bool ends(int32_t token) const override {
+    return token == tokenizer_->ends_text() || token == tokenizer_->end_of_text();
+  }
   bool has_first_token() const override { return has_first_token_; }
 
  private:
@@ -108,7 +110,8 @@ class BigramText final : public TextModel {
 std::unique_ptr<TextModel> text_model(const LoadedModel& loaded, const std::string& tokenizer) {
   const DataConfig& data = loaded.experiment.data;
   if (tokenizer.empty() && data.type == "bigram_backcopy") return std::make_unique<BigramText>(data.statistics);
-  return std::make_unique<TokenizedText>(tokenizer_of(loaded.checkpoint, loaded.experiment, tokenizer), data.first_token);
+  return std::make_unique<TokenizedText>(tokenizer_of(loaded.checkpoint, loaded.experiment, tokenizer),
+                                         data.first_token);
 }
 
 // ---- writing -------------------------------------------------------------------------------------------------------
@@ -148,28 +151,34 @@ void print_now(const std::string& text) {
 struct Sample {
   std::vector<int32_t> tokens;  // with the prompt's
   Utf8Stream stream;
-  std::string text;             // not printed yet
+  std::string text;  // not printed yet
   bool ended = false;
 };
 
 class Writer {
  public:
   Writer(const SampleArguments& args, const LoadedModel& loaded, const TextModel& text, std::string prompt)
-      : args_(args), text_(text), prompt_(std::move(prompt)), model_(*loaded.model),
-        context_(loaded.experiment.model.context), sampler_(args.sampling), prompt_tokens_(encoded_prompt()) {}
+      : args_(args),
+        text_(text),
+        prompt_(std::move(prompt)),
+        model_(*loaded.model),
+        context_(loaded.experiment.model.context),
+        sampler_(args.sampling),
+        prompt_tokens_(encoded_prompt()) {}
 
   void run() {
     Decoder decoder(model_, model_.max_batch());
     for (int64_t first = 0; first < args_.count; first += decoder.sequences()) write_batch(decoder, first);
-    tell("{} tokens in {:.2f} s: {:.1f} tokens/s (and {} of prompts in {:.2f} s)", written_,
-               step_seconds_, double(written_) / std::max(step_seconds_, 1e-9), prompted_, prompt_seconds_);
+    tell("{} tokens in {:.2f} s: {:.1f} tokens/s (and {} of prompts in {:.2f} s)", written_, step_seconds_,
+         double(written_) / std::max(step_seconds_, 1e-9), prompted_, prompt_seconds_);
   }
 
  private:
   std::vector<int32_t> encoded_prompt() const {
     std::vector<int32_t> tokens = text_.encode(prompt_);
     if (text_.start() >= 0) tokens.insert(tokens.begin(), text_.start());
-    if (tokens.empty()) throw UserError("this tokenizer does not mark where a text starts: name a --prompt to start from");
+    if (tokens.empty())
+      throw UserError("this tokenizer does not mark where a text starts: name a --prompt to start from");
     if (int64_t(tokens.size()) > context_)
       throw UserError("the prompt has {} tokens, more than the model's context of {} (model.context)", tokens.size(),
                       context_);
@@ -214,7 +223,8 @@ class Writer {
     const Stopwatch watch;
     if (samples.front().tokens.size() > size_t(context_) && !std::exchange(noted_, true)) {
       put_on_console(STDERR_FILENO, "\n");
-      tell("note: the context of {} tokens is full; from here on the model goes on from the latest {}", context_, count);
+      tell("note: the context of {} tokens is full; from here on the model goes on from the latest {}", context_,
+           count);
     }
     std::vector<int32_t> tokens;
     for (const Sample& sample : samples) {
@@ -271,7 +281,8 @@ std::string prompt_of(const SampleArguments& args) {
 void sample(const SampleArguments& args) {
   const std::string prompt = prompt_of(args);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
-  const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = std::min(args.count, kBatch), .batch_key = "--count", .act = {}});
+  const LoadedModel loaded =
+      load_model(args.path, *backend, {.max_batch = std::min(args.count, kBatch), .batch_key = "--count", .act = {}});
   print_notes(loaded.damaged);
   const std::unique_ptr<TextModel> text = text_model(loaded, args.tokenizer);
   Writer(args, loaded, *text, prompt).run();

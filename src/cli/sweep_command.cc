@@ -1,8 +1,8 @@
 // sluice sweep FILE.json [--jobs N] [--out DIR] [--set k=v ...]
 //
 // Each run is a `sluice train` of its own: one that is done is passed over, one that was interrupted goes on, one that
-// fails does not keep the others from being trained. In the sweep's folder: a folder a run, configs/ and logs/ with a file
-// a run, and at the end report.html, table.md and summary.json.
+// fails does not keep the others from being trained. In the sweep's folder: a folder a run, configs/ and logs/ with a
+// file a run, and at the end report.html, table.md and summary.json.
 #include <fmt/format.h>
 #include <fmt/ranges.h>
 #include <unistd.h>
@@ -48,8 +48,8 @@ bool is_as_begun(const fs::path& folder) {
   return !error;
 }
 
-// What lies there before a sweep has been begun: runs of this one or others, what a start leaves that was killed at once, and
-// the empty files into which a shell sends our own output.
+// What lies there before a sweep has been begun: runs of this one or others, what a start leaves that was killed at
+// once, and the empty files into which a shell sends our own output.
 bool may_lie_beside(const fs::path& entry) {
   std::error_code unknown;
   const std::string name = entry.filename().string();
@@ -68,8 +68,9 @@ void refuse_foreign_folder(const fs::path& folder) {
   std::sort(others.begin(), others.end());
   constexpr size_t kMost = 4;
   const size_t shown = std::min(others.size(), kMost);
-  throw UserError("{} is not empty and holds no sweep of Sluice's (in it: {}{}); name another folder with --out", folder.string(),
-                  fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "), others.size() > shown ? ", ..." : "");
+  throw UserError("{} is not empty and holds no sweep of Sluice's (in it: {}{}); name another folder with --out",
+                  folder.string(), fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "),
+                  others.size() > shown ? ", ..." : "");
 }
 
 // What a sweep would write over must be an earlier sweep's: its configs are resolved ones.
@@ -78,12 +79,14 @@ void check_sweep_folder(const Sweep& sweep) {
   if (fs::exists(sweep.folder, unknown) && !fs::is_directory(sweep.folder, unknown))
     throw UserError("{} is a file, but a sweep needs a folder; name another with --out", sweep.folder.string());
   if (is_run_folder(sweep.folder))
-    throw UserError("{} is a run's folder, and a sweep has one of its own; name another with --out", sweep.folder.string());
+    throw UserError("{} is a run's folder, and a sweep has one of its own; name another with --out",
+                    sweep.folder.string());
   std::vector<fs::path> targets = {"report.html", "table.md", "summary.json"};
   for (const SweepRun& run : sweep.runs) targets.push_back(fs::path("configs") / (run.name + ".json"));
   bool is_sweep = false;
   std::error_code none;
-  for (const auto& entry : fs::directory_iterator(sweep.folder / "configs", none)) is_sweep |= is_run_config(entry.path());
+  for (const auto& entry : fs::directory_iterator(sweep.folder / "configs", none))
+    is_sweep |= is_run_config(entry.path());
   for (const fs::path& target : targets) {
     const fs::path path = sweep.folder / target;
     if (!fs::exists(path) || (is_sweep && (target.parent_path().empty() || is_run_config(path)))) continue;

@@ -26,13 +26,18 @@ TextOptions TextArguments::resolved() const {
 
 void add_text_options(CLI::App& command, TextArguments& args, bool required) {
   command
-      .add_option("input", args.inputs, "text: files, folders, globs, or - for the standard input; zstd and gzip are unpacked")
+      .add_option("input", args.inputs,
+                  "text: files, folders, globs, or - for the standard input; zstd and gzip are unpacked")
       ->required(required);
   command.add_option("--format", args.options.format, "text, jsonl, or auto: by the file's name and its first line")
       ->check(CLI::IsMember({"auto", "text", "jsonl"}));
-  command.add_option("--separator", args.options.separator, "the line between documents; without it a file is a document");
-  command.add_option("--field", args.field, "where the text is in a line of JSON, \"text\" by default; a.b is the b in the object a");
-  command.add_option("--invalid", args.invalid, "bytes that are no UTF-8, and lone surrogates in JSON: refuse, or replace by U+FFFD")
+  command.add_option("--separator", args.options.separator,
+                     "the line between documents; without it a file is a document");
+  command.add_option("--field", args.field,
+                     "where the text is in a line of JSON, \"text\" by default; a.b is the b in the object a");
+  command
+      .add_option("--invalid", args.invalid,
+                  "bytes that are no UTF-8, and lone surrogates in JSON: refuse, or replace by U+FFFD")
       ->check(CLI::IsMember({"refuse", "replace"}));
   command.add_flag("--skip-bad", args.options.skip_bad,
                    "leave documents out that would be refused (bad JSON, no text, no UTF-8, too long), and count them");
@@ -44,14 +49,16 @@ void add_text_options(CLI::App& command, TextArguments& args, bool required) {
 
 void print_text_notes(const TextReport& report, const TextArguments& args) {
   print_notes(report.notes());
-  if (!args.field.empty() && report.json_files == 0) print_notes({"--field was of no use: no input was read as JSON lines"});
+  if (!args.field.empty() && report.json_files == 0)
+    print_notes({"--field was of no use: no input was read as JSON lines"});
 }
 
 void print_unknown(int64_t count, const Tokenizer& tokenizer, const std::string& place) {
   if (count == 0) return;
-  print_notes({fmt::format("{} of the tokens stand for text that {} has no piece for and that is lost{}; a model made with "
-                           "spm_train --byte_fallback=true (as those of sluice tokenizer train) loses none",
-                           count, tokenizer.name(), place.empty() ? "" : ", the first in " + place)});
+  print_notes(
+      {fmt::format("{} of the tokens stand for text that {} has no piece for and that is lost{}; a model made with "
+                   "spm_train --byte_fallback=true (as those of sluice tokenizer train) loses none",
+                   count, tokenizer.name(), place.empty() ? "" : ", the first in " + place)});
 }
 
 ReadingLine::ReadingLine() : terminal_(isatty(STDERR_FILENO) != 0) {}

@@ -45,7 +45,8 @@ void check_out(const TrainArguments& args) {
                     characters ? "json" : "model");
   }
   std::error_code none;  // a name that is too long is told when it is written to
-  if (std::filesystem::is_regular_file(out, none)) throw UserError("--out {} is there already; remove it or choose another name", args.out);
+  if (std::filesystem::is_regular_file(out, none))
+    throw UserError("--out {} is there already; remove it or choose another name", args.out);
   if (std::filesystem::is_directory(out, none)) throw UserError("--out {} is a folder; name a file", args.out);
   if (!folder.empty()) create_folders(folder);
   check_output_file("--out", out);
@@ -118,7 +119,8 @@ void print_tokens(const EncodeArguments& args, const Tokenizer& tokenizer) {
 
 void run_encode(const EncodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
-  if (args.print == !args.shards.out.empty()) throw UserError("sluice tokenizer encode needs --out or --print, and not both");
+  if (args.print == !args.shards.out.empty())
+    throw UserError("sluice tokenizer encode needs --out or --print, and not both");
   if (args.print) return print_tokens(args, *tokenizer);
   const Stopwatch watch;
   ReadingLine line;
@@ -128,12 +130,13 @@ void run_encode(const EncodeArguments& args) {
                                              [&](const DocumentReader& reader) { line.show(reader); });
   line.end();
   const double seconds = watch.seconds();
-  if (corpus.only_named) tell("note: an earlier command was killed when the shards were written; they only lacked their names");
+  if (corpus.only_named)
+    tell("note: an earlier command was killed when the shards were written; they only lacked their names");
   print_text_notes(corpus.report, args.text);
   print_unknown(corpus.unknown, *tokenizer, corpus.first_unknown);
   print_out("{} documents, {} of text, {} tokens ({:.3f} bytes a token) in {:.1f}s ({}/s)\n", corpus.documents,
-             bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
-             bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
+            bytes_text(corpus.text_bytes), corpus.tokens, double(corpus.text_bytes) / double(corpus.tokens), seconds,
+            bytes_text(uint64_t(double(corpus.text_bytes) / seconds)));
   for (const std::string& shard : corpus.shards) print_line("{}", shard);
 }
 
@@ -146,7 +149,8 @@ void add_encode(CLI::App& app) {
   command->add_flag("--print", args->print, "print the token ids instead, a line for each document");
   command->add_option("--width", args->shards.width, "bits of a token; by default 16 where the vocabulary allows it")
       ->check(CLI::IsMember({16, 32}));
-  command->add_option("--shard-tokens", args->shards.shard_tokens, "tokens in a shard, at most; a document is not divided")
+  command
+      ->add_option("--shard-tokens", args->shards.shard_tokens, "tokens in a shard, at most; a document is not divided")
       ->capture_default_str()
       ->check(between(int64_t{1}, int64_t{1} << 40));
   command->callback([args] { run_encode(*args); });
@@ -187,7 +191,8 @@ void add_decode(CLI::App& app) {
   auto args = std::make_shared<DecodeArguments>();
   command->add_option("shards", args->shards, "shards; - for ids, a line for each text")->required();
   command->add_option("--tokenizer", args->tokenizer, "the tokenizer they were made with")->required();
-  command->add_option("--separator", args->separator, "a line to end each document with, instead of end-of-text tokens");
+  command->add_option("--separator", args->separator,
+                      "a line to end each document with, instead of end-of-text tokens");
   command
       ->add_option("--shard-format", args->shard_format,
                    "auto: headers tell; uint16, uint32: files without a header are tokens of this width")

@@ -35,7 +35,9 @@ struct TrainArguments {
 class LineSink final : public spdlog::sinks::base_sink<std::mutex> {
  public:
   LineSink(int descriptor, const std::string& pattern) : descriptor_(descriptor) { set_pattern(pattern); }
-  LineSink(File file, const std::string& pattern) : LineSink(file.descriptor(), pattern) { file_.emplace(std::move(file)); }
+  LineSink(File file, const std::string& pattern) : LineSink(file.descriptor(), pattern) {
+    file_.emplace(std::move(file));
+  }
 
  private:
   void sink_it_(const spdlog::details::log_msg& message) override {
@@ -55,7 +57,8 @@ class LineSink final : public spdlog::sinks::base_sink<std::mutex> {
 spdlog::sink_ptr open_log(const RunFolder& folder, bool quiet) {
   auto console = std::make_shared<LineSink>(STDOUT_FILENO, "%v");
   if (quiet) console->set_level(spdlog::level::warn);
-  auto file = std::make_shared<LineSink>(File(folder.log_file(), O_WRONLY | O_CREAT | O_APPEND), "%Y-%m-%d %H:%M:%S %l %v");
+  auto file =
+      std::make_shared<LineSink>(File(folder.log_file(), O_WRONLY | O_CREAT | O_APPEND), "%Y-%m-%d %H:%M:%S %l %v");
   auto logger = std::make_shared<spdlog::logger>("sluice", spdlog::sinks_init_list{console, file});
   logger->set_error_handler([](const std::string&) {});
   spdlog::set_default_logger(logger);
@@ -158,8 +161,8 @@ void train(const TrainArguments& args) {
     Setup setup = read_setup(args, *host);
     host->set_limit(setup.experiment.train.rank_timeout);
     const Experiment& experiment = setup.experiment;
-    const std::unique_ptr<Backend> backend = make_backend(
-        experiment.device, gpu_of(host->place(), experiment.device), experiment.train.attention_backend);
+    const std::unique_ptr<Backend> backend =
+        make_backend(experiment.device, gpu_of(host->place(), experiment.device), experiment.train.attention_backend);
     device = connect_device(*host, launch, *backend, setup.out);
     Communicator& ranks = device ? *device : *host;
     check_same_config(ranks, setup.experiment.dump().dump(), setup.data.train->identity());

@@ -61,19 +61,18 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.tokenizer_key = config.tokenizer_key;
   if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, config.tokenizer_key);
   if (split == Split::kTrain && !config.sources.empty()) return make_mixture(config, options);
-  options.key = !config.shards_key.empty()  ? config.shards_key
-                : split == Split::kTrain     ? "data.train_shards"
-                                             : "data.validation_shards";
-  return std::make_unique<TokenShards>(split == Split::kTrain ? config.train_shards : config.validation_shards, options);
+  options.key = !config.shards_key.empty() ? config.shards_key
+                : split == Split::kTrain   ? "data.train_shards"
+                                           : "data.validation_shards";
+  return std::make_unique<TokenShards>(split == Split::kTrain ? config.train_shards : config.validation_shards,
+                                       options);
 }
 
 }  // namespace
 
 void WeightedShards::describe(Fields& fields) {
   fields.add("shards", shards, "files or globs of token shards");
-  fields.add("weight", weight, "its share of the sequences, beside the other sources' weights")
-      .above(0)
-      .below(1e9);
+  fields.add("weight", weight, "its share of the sequences, beside the other sources' weights").above(0).below(1e9);
 }
 
 namespace {
@@ -84,21 +83,26 @@ void describe_shards(DataConfig& config, Fields& fields) {
       .add("train_shards", config.train_shards,
            "files or globs of token shards to train on: Sluice's (`sluice tokenizer encode`) or llm.c's")
       .when("type", {"tokens"});
-  fields.add("validation_shards", config.validation_shards, "files or globs of token shards to evaluate on, always read in order")
+  fields
+      .add("validation_shards", config.validation_shards,
+           "files or globs of token shards to evaluate on, always read in order")
       .when("type", {"tokens"});
   fields
-      .add_list("sources", config.sources,
-                "several sources to train on instead of train_shards, mixed by sequence in proportion to their weights; "
-                "each goes through its own epochs")
+      .add_list(
+          "sources", config.sources,
+          "several sources to train on instead of train_shards, mixed by sequence in proportion to their weights; "
+          "each goes through its own epochs")
       .when("type", {"tokens"});
   fields
       .add("tokenizer", config.tokenizer,
-           "the tokenizer that made the shards, as for `sluice tokenizer encode`; shards of another one are refused, and "
+           "the tokenizer that made the shards, as for `sluice tokenizer encode`; shards of another one are refused, "
+           "and "
            "evaluations know the bytes of their text. Empty: shards say by themselves what they are")
       .when("type", {"tokens"});
   fields
       .add("shard_format", config.shard_format,
-           "auto: the shards' headers tell; uint16, uint32: files without header are tokens of this width alone (nanoGPT's "
+           "auto: the shards' headers tell; uint16, uint32: files without header are tokens of this width alone "
+           "(nanoGPT's "
            "have uint16), and those with one are known all the same")
       .one_of(kShardFormatNames)
       .when("type", {"tokens"});
@@ -108,7 +112,8 @@ void describe_shards(DataConfig& config, Fields& fields) {
 void describe_reading(DataConfig& config, Fields& fields) {
   fields
       .add("shuffle", config.shuffle,
-           "the order of the training data, drawn anew each epoch: windows (of each shard's text as it stands), documents "
+           "the order of the training data, drawn anew each epoch: windows (of each shard's text as it stands), "
+           "documents "
            "(shuffled and packed one behind the other before windows are cut and shuffled), or none (plain order)")
       .one_of({"windows", "documents", "none"})
       .when("type", {"tokens"});
@@ -128,8 +133,7 @@ void describe_reading(DataConfig& config, Fields& fields) {
            "sooner (arXiv 2410.10781); -1: none")
       .range(-1, (1 << 24) - 1)
       .when("type", {"tokens"});
-  fields
-      .add("verify", config.verify, "read all shards once before training, and compare their checksums")
+  fields.add("verify", config.verify, "read all shards once before training, and compare their checksums")
       .when("type", {"tokens"});
 }
 

@@ -24,7 +24,8 @@ constexpr DecayName kDecayNames[] = {{"matrix", DecayGroup::kMatrix},
                                      {"norm", DecayGroup::kNorm},
                                      {"vector", DecayGroup::kVector}};
 
-// Sequences that one pass takes by default: about 8,192 tokens keep the matmuls busy and the activations near the cache.
+// Sequences that one pass takes by default: about 8,192 tokens keep the matmuls busy and the activations near the
+// cache.
 int64_t default_micro_batch(int64_t batch, int64_t context) {
   constexpr int64_t kTokens = 8192;
   return std::clamp<int64_t>(kTokens / context, 1, batch);
@@ -42,15 +43,20 @@ Json with_defaults(const Json& json) {
 }  // namespace
 
 void OptimizerConfig::describe(Fields& f) {
-  f.add("type", type,
-        "the update rule; muon makes the momentum of the hidden matrices orthogonal and leaves the rest to adamw (needs "
-        "train.zero = 0)")
+  f.add(
+       "type", type,
+       "the update rule; muon makes the momentum of the hidden matrices orthogonal and leaves the rest to adamw (needs "
+       "train.zero = 0)")
       .one_of({"adamw", "sgd", "muon"});
   f.add("lr", lr, "peak learning rate").range(0, 1e3);
-  f.add("adamw_lr", adamw_lr, "peak learning rate of what adamw updates (embeddings, head, gates, norms, biases); 0: lr")
+  f.add("adamw_lr", adamw_lr,
+        "peak learning rate of what adamw updates (embeddings, head, gates, norms, biases); 0: lr")
       .range(0, 1e3)
       .when("type", {"muon"});
-  f.add("muon_momentum", muon_momentum, "momentum of the hidden matrices (Nesterov's)").range(0, 1).below(1).when("type", {"muon"});
+  f.add("muon_momentum", muon_momentum, "momentum of the hidden matrices (Nesterov's)")
+      .range(0, 1)
+      .below(1)
+      .when("type", {"muon"});
   f.add("betas", betas, "decay rates of the first and second moment")
       .range(0, 1)
       .below(1)
@@ -62,9 +68,10 @@ void OptimizerConfig::describe(Fields& f) {
   f.add("weight_decay", weight_decay, "decoupled for adamw and muon; added to the gradient for sgd").range(0, 1e3);
   std::vector<std::string> names;
   for (const DecayName& entry : kDecayNames) names.push_back(entry.name);
-  f.add("decay", decay,
-        "what weight decay acts on: matrix (linear weights), embedding, norm (gains and biases of norms), vector (other "
-        "biases)")
+  f.add(
+       "decay", decay,
+       "what weight decay acts on: matrix (linear weights), embedding, norm (gains and biases of norms), vector (other "
+       "biases)")
       .one_of(names);
 }
 
@@ -88,25 +95,31 @@ void TrainConfig::describe(Fields& f) {
         "what the backward pass computes again instead of keeping it: none, mlp (the MLP's first product), or block "
         "(everything but the blocks' inputs): less memory, more work, the same numbers")
       .one_of({"none", "mlp", "block"});
-  f.add("attention_backend", attention_backend,
-        "whose attention kernels run on a GPU: own (every variant), or cudnn (plain softmax without bias slot, with or without "
-        "a gate, in bf16 and without document_mask; its deterministic backward pass may take 2 B H T^2 bytes of memory)")
+  f.add(
+       "attention_backend", attention_backend,
+       "whose attention kernels run on a GPU: own (every variant), or cudnn (plain softmax without bias slot, with or "
+       "without "
+       "a gate, in bf16 and without document_mask; its deterministic backward pass may take 2 B H T^2 bytes of memory)")
       .one_of({"own", "cudnn"});
   f.add("zero", zero,
-        "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that and "
+        "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that "
+        "and "
         "the gradients")
       .range(0, 2);
   f.add("bucket_mb", bucket_mb,
-        "megabytes of gradients, at least, that ranks exchange at once while the backward pass goes on; 0: each layer by "
+        "megabytes of gradients, at least, that ranks exchange at once while the backward pass goes on; 0: each layer "
+        "by "
         "itself")
       .range(0, 1e4);
-  f.add("rank_timeout", rank_timeout,
-        "seconds that a rank waits for the others before the run ends with an error; longer than a step takes, and than "
-        "the ranks' starts lie apart")
+  f.add(
+       "rank_timeout", rank_timeout,
+       "seconds that a rank waits for the others before the run ends with an error; longer than a step takes, and than "
+       "the ranks' starts lie apart")
       .range(0.1, 86400);
   f.add_group("optimizer", optimizer, "the optimizer");
   f.add_group("schedule", schedule, "the learning rate over the steps");
-  f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping").range(0, 1e9);
+  f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping")
+      .range(0, 1e9);
   f.add_group("guard", guard, "what happens to a step whose loss or gradient is not finite");
 }
 
@@ -117,7 +130,8 @@ Recompute TrainConfig::recompute_policy() const {
 void LogConfig::describe(Fields& f) {
   f.add("every", every, "steps between train lines").range(1, kUnbounded);
   f.add("eval_every", eval_every, "steps between evaluations on held-out data; 0: never").range(0, kUnbounded);
-  f.add("eval_batch", eval_batch, "held-out sequences of an evaluation, always the same ones; all where there are fewer")
+  f.add("eval_batch", eval_batch,
+        "held-out sequences of an evaluation, always the same ones; all where there are fewer")
       .range(1, 1 << 20);
   f.add("probe_every", probe_every, "steps between probes of attention, value and residual norms; 0: never")
       .range(0, kUnbounded);
@@ -127,7 +141,8 @@ void LogConfig::describe(Fields& f) {
   f.add("analyze_every", analyze_every,
         "steps between full analyses (docs/analysis.md), which take about as long as a step on their tokens; 0: never")
       .range(0, kUnbounded);
-  f.add("analyze_sequences", analyze_sequences, "held-out sequences of up to 64 tokens of an analysis").range(1, 1 << 20);
+  f.add("analyze_sequences", analyze_sequences, "held-out sequences of up to 64 tokens of an analysis")
+      .range(1, 1 << 20);
   f.add("checkpoint_every", checkpoint_every, "steps between checkpoints; 0: only at the end").range(0, kUnbounded);
   f.add("keep", keep, "newest checkpoints that stay on disk; 0: all").range(0, 1 << 20);
 }
@@ -135,7 +150,8 @@ void LogConfig::describe(Fields& f) {
 void Experiment::describe(Fields& f) {
   f.add("name", name, "the run's name; without --out it goes to runs/NAME");
   f.add("seed", seed, "seed of initialisation and data");
-  f.add("device", device, "where it runs; auto is the best device of this build and machine").one_of({"auto", "cpu", "cuda"});
+  f.add("device", device, "where it runs; auto is the best device of this build and machine")
+      .one_of({"auto", "cpu", "cuda"});
   f.add_group("model", model, "the model");
   f.add_group("data", data, "what it is trained on");
   f.add_group("train", train, "how it is trained");
@@ -150,18 +166,21 @@ void Experiment::resolve() {
   check_schedule(train.schedule, train.steps);
   check_attention_backend();
   if (log.analyze_every > 0 && model.context < 2)
-    throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}", model.context);
+    throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}",
+                    model.context);
   if (train.optimizer.type == "muon" && train.zero > 0)
-    throw UserError("train.zero = {} gives each rank a range of parameters that cuts through matrices, but "
-                    "train.optimizer.type = \"muon\" updates whole ones: set train.zero to 0, or the type to \"adamw\"",
-                    train.zero);
+    throw UserError(
+        "train.zero = {} gives each rank a range of parameters that cuts through matrices, but "
+        "train.optimizer.type = \"muon\" updates whole ones: set train.zero to 0, or the type to \"adamw\"",
+        train.zero);
 }
 
 void Experiment::check_attention_backend() const {
   if (train.attention_backend != "cudnn") return;
   const auto need = [](bool holds, const std::string& what, const std::string& found) {
     if (!holds)
-      throw UserError("train.attention_backend = \"cudnn\" needs {}, but {}: change that, or set it to \"own\"", what, found);
+      throw UserError("train.attention_backend = \"cudnn\" needs {}, but {}: change that, or set it to \"own\"", what,
+                      found);
   };
   need(device != "cpu", "a GPU", "device is cpu");
   need(train.precision == "bf16", "train.precision = \"bf16\"", "it is " + train.precision);
@@ -250,15 +269,19 @@ void refuse_no_file(const std::string& path) {
   if (!fs::is_directory(path, unknown)) return;
   const std::string config = (fs::path(path) / "config.json").string();
   if (fs::exists(fs::path(path) / "state.json", unknown))
-    throw UserError("{} is a checkpoint, and a config is asked for; a run begins from it with sluice train CONFIG --resume {} --out DIR",
-                    path, path);
-  if (!fs::exists(config, unknown)) throw UserError("{} is a folder, and a config is asked for, which is a JSON file", path);
-  throw UserError("{} is a run's folder, and a config is asked for, such as {}; to go on with the run: sluice train {} --out {}", path,
-                  config, config, path);
+    throw UserError(
+        "{} is a checkpoint, and a config is asked for; a run begins from it with sluice train CONFIG --resume {} "
+        "--out DIR",
+        path, path);
+  if (!fs::exists(config, unknown))
+    throw UserError("{} is a folder, and a config is asked for, which is a JSON file", path);
+  throw UserError(
+      "{} is a run's folder, and a config is asked for, such as {}; to go on with the run: sluice train {} --out {}",
+      path, config, config, path);
 }
 
-// The name of the folder `out`, where the run whose config.json this is lies elsewhere; empty where it is the same, or where
-// the folder cannot give a name.
+// The name of the folder `out`, where the run whose config.json this is lies elsewhere; empty where it is the same, or
+// where the folder cannot give a name.
 std::string name_of_other_run(const fs::path& config, const std::string& out) {
   if (out.empty()) return "";
   std::error_code unknown;

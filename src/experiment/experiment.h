@@ -77,15 +77,16 @@ struct Experiment {
   // Derives what was left open (kv_heads, mlp_width, micro_batch) and checks keys against each other. UserError.
   void resolve();
   void check_attention_backend() const;
-  Json dump();                  // the resolved config, which reads back to itself
+  Json dump();  // the resolved config, which reads back to itself
   DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
 };
 
-// Whether it is a config that this program has resolved: it has all that every one of them has, and what a person writes
-// hardly ever has.
+// Whether it is a config that this program has resolved: it has all that every one of them has, and what a person
+// writes hardly ever has.
 bool is_resolved_config(const Json& json);
 
-// What names a folder must not lead out of the one it lies in, nor write to a terminal. UserError that begins with `key`.
+// What names a folder must not lead out of the one it lies in, nor write to a terminal. UserError that begins with
+// `key`.
 void check_folder_name(const std::string& name, const std::string& key);
 
 // From a whole config, such as one that dump() gave. UserError on the first thing that is wrong.
@@ -110,9 +111,10 @@ class ExperimentLayers : public ConfigLayers {
   std::shared_ptr<Description> description_;
 };
 
-// Reads a config file with its bases, applies "a.b=value" overrides, parses and resolves. Without a "name" the file's is
-// taken. The config.json of a run begins a run of another name where `out`, the new run's folder, is another than its own:
-// that folder's, unless a name is set. UserError on the first thing that is wrong.
-Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides, const std::string& out = "");
+// Reads a config file with its bases, applies "a.b=value" overrides, parses and resolves. Without a "name" the file's
+// is taken. The config.json of a run begins a run of another name where `out`, the new run's folder, is another than
+// its own: that folder's, unless a name is set. UserError on the first thing that is wrong.
+Experiment load_experiment(const std::string& path, const std::vector<std::string>& overrides,
+                           const std::string& out = "");
 
 }  // namespace sluice

@@ -13,8 +13,15 @@ namespace {
 
 // Files that may lie elsewhere now: what is in them the trainer compares.
 constexpr std::array kPaths = {"/data/train_shards", "/data/validation_shards", "/data/tokenizer"};
-constexpr std::array kMayChange = {"name",        "device", "log", "train.steps", "train.micro_batch",
-                                   "train.recompute", "train.attention_backend", "train.zero", "train.bucket_mb",
+constexpr std::array kMayChange = {"name",
+                                   "device",
+                                   "log",
+                                   "train.steps",
+                                   "train.micro_batch",
+                                   "train.recompute",
+                                   "train.attention_backend",
+                                   "train.zero",
+                                   "train.bucket_mb",
                                    "train.rank_timeout"};
 
 bool may_change(const std::string& key) {
@@ -87,9 +94,10 @@ void check_same_model(const Json& stored, const Json& current, const std::string
 void check_same_experiment(const Json& stored, const Json& current, const std::string& where) {
   const auto found = experiment_difference(with_paths_of(current, stored), current);
   if (!found) return;
-  throw UserError("{} is of another experiment: its {} is {}, but {} is asked for; name another folder with --out, or start "
-                  "over with --resume never",
-                  where, found->key, config_value_text(found->stored), config_value_text(found->current));
+  throw UserError(
+      "{} is of another experiment: its {} is {}, but {} is asked for; name another folder with --out, or start "
+      "over with --resume never",
+      where, found->key, config_value_text(found->stored), config_value_text(found->current));
 }
 
 }  // namespace sluice

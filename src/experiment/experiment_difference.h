@@ -13,8 +13,8 @@
 namespace sluice {
 
 struct ConfigDifference {
-  std::string key;           // "model.attention.score.type"
-  Json stored, current;      // null where the key is missing
+  std::string key;       // "model.attention.score.type"
+  Json stored, current;  // null where the key is missing
 };
 
 // The first key, in the order of `current`, that makes two resolved configs different experiments.

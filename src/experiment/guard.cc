@@ -41,7 +41,8 @@ void GuardConfig::describe(Fields& fields) {
 
 void GuardState::describe(Fields& fields) {
   fields.add("skipped", skipped, "steps that were left out").range(0, INFINITY);
-  fields.add("skipped_in_a_row", skipped_in_a_row, "of these the last ones, without a good one since").range(0, INFINITY);
+  fields.add("skipped_in_a_row", skipped_in_a_row, "of these the last ones, without a good one since")
+      .range(0, INFINITY);
   fields.add("rolled_back", rolled_back, "times").range(0, INFINITY);
   fields.add("window", window, "the good losses that the spike rule compares with, the oldest first");
 }

@@ -22,8 +22,8 @@ namespace sluice {
 struct GuardConfig {
   int64_t max_skips = 5;
   int64_t max_rollbacks = 2;
-  double spike = 0;             // standard deviations; 0: off
-  int64_t spike_window = 128;   // losses
+  double spike = 0;            // standard deviations; 0: off
+  int64_t spike_window = 128;  // losses
 
   void describe(Fields& fields);
 };
@@ -42,7 +42,7 @@ class Guard {
   enum class Action { kApply, kSkip, kRollBack, kStop };
   struct Verdict {
     Action action = Action::kApply;
-    std::string reason;         // empty for kApply; one sentence for the log, or for the RunError of kStop
+    std::string reason;  // empty for kApply; one sentence for the log, or for the RunError of kStop
   };
 
   explicit Guard(const GuardConfig& config) : config_(config) {}

@@ -41,8 +41,7 @@ void ScheduleConfig::describe(Fields& fields) {
       .one_of({"constant", "linear", "cosine", "wsd"});
   fields.add("warmup", warmup, "steps of linear warm-up; the step after them is the first with the peak")
       .range(0, 1e12);
-  fields
-      .add("final_fraction", final_fraction, "the learning rate of the last step, as a fraction of the peak")
+  fields.add("final_fraction", final_fraction, "the learning rate of the last step, as a fraction of the peak")
       .range(0, 1)
       .when("type", {"linear", "cosine", "wsd"});
   fields.add("decay", decay, "steps of the decay at the end; 0: a fifth of train.steps")
@@ -55,13 +54,15 @@ void ScheduleConfig::describe(Fields& fields) {
 
 void check_schedule(const ScheduleConfig& config, int64_t total) {
   if (config.type == "wsd" && config.warmup + decay_steps(config, total) >= total) {
-    throw UserError("train.schedule.warmup ({}) and train.schedule.decay ({}{}) must together be below train.steps "
-                    "({})",
-                    config.warmup, decay_steps(config, total), config.decay > 0 ? "" : ", a fifth of the run", total);
+    throw UserError(
+        "train.schedule.warmup ({}) and train.schedule.decay ({}{}) must together be below train.steps "
+        "({})",
+        config.warmup, decay_steps(config, total), config.decay > 0 ? "" : ", a fifth of the run", total);
   }
   if (config.warmup > 0 && config.warmup >= total) {
-    throw UserError("train.schedule.warmup ({}) must be below train.steps ({}), or the peak is never reached; 0 is no warm-up",
-                    config.warmup, total);
+    throw UserError(
+        "train.schedule.warmup ({}) must be below train.steps ({}), or the peak is never reached; 0 is no warm-up",
+        config.warmup, total);
   }
 }
 

@@ -17,11 +17,11 @@
 namespace sluice {
 
 struct ScheduleConfig {
-  std::string type = "constant";       // constant, linear, cosine, wsd
-  int64_t warmup = 0;                  // steps
-  double final_fraction = 0.1;         // learning rate of the last step over the peak
-  int64_t decay = 0;                   // wsd: steps; 0: a fifth of the run
-  std::string decay_shape = "sqrt";    // wsd: linear, sqrt
+  std::string type = "constant";     // constant, linear, cosine, wsd
+  int64_t warmup = 0;                // steps
+  double final_fraction = 0.1;       // learning rate of the last step over the peak
+  int64_t decay = 0;                 // wsd: steps; 0: a fifth of the run
+  std::string decay_shape = "sqrt";  // wsd: linear, sqrt
 
   void describe(Fields& fields);
 };

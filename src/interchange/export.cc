@@ -129,8 +129,10 @@ void write_json(const fs::path& path, const Json& json) { write_file_atomic(path
 void check_exportable(const ModelConfig& model) {
   for (const AttentionConfig* attention : model.attention.kinds())
     if (const std::string part = attention->part_without_python(); !part.empty())
-      throw UserError("model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
-                      "exported", part);
+      throw UserError(
+          "model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
+          "exported",
+          part);
   if (!model.residual.part().in_python)
     throw UserError("model.residual is {}, which the exported Python does not compute: such a model cannot be exported",
                     model.residual.type);
@@ -161,10 +163,12 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
       result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, made);
       result.has_tokenizer = fs::exists(made / "tokenizer.json");
     }
-    write_json(made / "config.json", exported_config(architecture, model, options.type, tokenizer, options.first_token));
+    write_json(made / "config.json",
+               exported_config(architecture, model, options.type, tokenizer, options.first_token));
     write_json(made / "generation_config.json", generation_config(tokenizer));
     write_file_atomic(made / "README.md", model_card(checkpoint, model, result, options));
-    if (architecture == Architecture::kSluice) write_file_atomic(made / "modeling_sluice.py", assets::modeling_sluice_py);
+    if (architecture == Architecture::kSluice)
+      write_file_atomic(made / "modeling_sluice.py", assets::modeling_sluice_py);
     if (options.logits > 0) write_logits(made / "logits.safetensors", checkpoint, options.logits);
   });
   return result;

@@ -23,8 +23,8 @@ struct ExportOptions {
 struct ExportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
-  uint64_t bytes = 0;  // of the weights' file
-  std::string note;    // a sentence for the user about the tokenizer; may be empty
+  uint64_t bytes = 0;          // of the weights' file
+  std::string note;            // a sentence for the user about the tokenizer; may be empty
   bool has_tokenizer = false;  // AutoTokenizer can load one
 };
 

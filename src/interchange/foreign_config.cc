@@ -89,26 +89,26 @@ Json llama_config(Architecture architecture, const ModelConfig& model) {
 
 // What the Python file reads is sluice_model; the sizes beside it are for programs that only look.
 Json sluice_config(const ModelConfig& model) {
-  return {
-      {"architectures", {"SluiceForCausalLM"}},
-      {"model_type", "sluice"},
-      {"auto_map",
-       {{"AutoConfig", "modeling_sluice.SluiceConfig"},
-        {"AutoModel", "modeling_sluice.SluiceModel"},
-        {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
-      {"sluice_model", model_group(model)},
-      {"vocab_size", model.vocab_size},
-      {"max_position_embeddings", model.context},
-      {"hidden_size", model.width},
-      {"num_hidden_layers", model.layers},
-      {"num_attention_heads", model.heads},
-      {"num_key_value_heads", model.kv_heads},
-      {"tie_word_embeddings", model.tied_head}};
+  return {{"architectures", {"SluiceForCausalLM"}},
+          {"model_type", "sluice"},
+          {"auto_map",
+           {{"AutoConfig", "modeling_sluice.SluiceConfig"},
+            {"AutoModel", "modeling_sluice.SluiceModel"},
+            {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
+          {"sluice_model", model_group(model)},
+          {"vocab_size", model.vocab_size},
+          {"max_position_embeddings", model.context},
+          {"hidden_size", model.width},
+          {"num_hidden_layers", model.layers},
+          {"num_attention_heads", model.heads},
+          {"num_key_value_heads", model.kv_heads},
+          {"tie_word_embeddings", model.tied_head}};
 }
 
 // ---- reading --------------------------------------------------------------------------------------------------------
 
-// Takes the field `name` out of the config, "a.b" for field b of the object a. Returns "name = value", or "" where it is not.
+// Takes the field `name` out of the config, "a.b" for field b of the object a. Returns "name = value", or "" where it
+// is not.
 std::string take_out(Json& config, const std::string& name) {
   const auto found = config.find(name);
   if (found != config.end()) {
@@ -151,7 +151,8 @@ const char* name_of(Architecture architecture) {
 }
 
 Architecture native_architecture(const ModelConfig& model) {
-  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual) return Architecture::kSluice;
+  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual)
+    return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&
       model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&
@@ -217,7 +218,8 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
   for (const AttentionConfig* attention : out.model.attention.kinds()) {
     const std::string tied = attention->core_options().tied_to_context();
     if (!tied.empty() && context != out.positions)
-      throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file, tied);
+      throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file,
+                      tied);
   }
   json["context"] = context;
   out.model = parse_model(json, "--context " + std::to_string(context));
@@ -230,11 +232,14 @@ ForeignModel read_foreign_model(const fs::path& folder, int64_t context, const s
   if (!fs::is_directory(folder)) throw UserError("{} is a file, and a model's folder is asked for", folder.string());
   const char* adapter = "adapter_config.json";
   if (fs::exists(folder / adapter) && std::find(ignore.begin(), ignore.end(), adapter) == ignore.end())
-    throw UserError("{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
-                    "leave it out with --ignore {}", folder.string(), adapter, adapter);
+    throw UserError(
+        "{} has an {}, so that the library would put that adapter over the weights: merge it into them first, or "
+        "leave it out with --ignore {}",
+        folder.string(), adapter, adapter);
   const std::string file = (folder / "config.json").string();
   const Json config = read_json_file(file, {.non_finite = true, .replace_surrogates = true});
-  if (is_resolved_config(config)) throw UserError("{} is a run of Sluice's already, and needs no import", folder.string());
+  if (is_resolved_config(config))
+    throw UserError("{} is a run of Sluice's already, and needs no import", folder.string());
   Nulls nulls = Nulls::kAreNulls;
   try {
     read_json_file(file);

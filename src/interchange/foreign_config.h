@@ -39,16 +39,16 @@ struct ForeignModel {
   ModelConfig model;
   int64_t positions = 0;     // that the folder's model has
   int64_t first_token = -1;  // that opened every window in training (data.first_token), as Sluice's exports tell
-  std::vector<std::string> ignored;         // "key = value" of the fields that were to be ignored and are there
-  std::vector<std::string> ignored_tensors; // what else was to be ignored: tensors, if anything
+  std::vector<std::string> ignored;          // "key = value" of the fields that were to be ignored and are there
+  std::vector<std::string> ignored_tensors;  // what else was to be ignored: tensors, if anything
 };
 
 // What a file that is no strict JSON leaves in doubt: its nulls may stand for NaN or an infinity.
 enum class Nulls { kAreNulls, kAreDoubtful };
 
 // Reads a config.json; `file` is its name in messages. `context` above 0 takes the place of the model's own, and may be
-// shorter only where positions are learned. Fields in `ignore` ("rope_scaling", "rope_parameters.factor") are as if they
-// were not there. UserError names the field that Sluice cannot follow, or does not know.
+// shorter only where positions are learned. Fields in `ignore` ("rope_scaling", "rope_parameters.factor") are as if
+// they were not there. UserError names the field that Sluice cannot follow, or does not know.
 ForeignModel read_foreign_config(const Json& config, const std::string& file, int64_t context,
                                  const std::vector<std::string>& ignore = {}, Nulls nulls = Nulls::kAreNulls);
 

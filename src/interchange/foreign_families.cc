@@ -24,6 +24,7 @@ constexpr std::array<std::pair<const char*, const char*>, 7> kActivations = {{{"
 
 // Fields of every family that say nothing about what the model computes for given tokens: how it is stored, loaded and
 // trained, how text is written with it, its dropout (which Sluice has not), heads for other tasks.
+// clang-format off
 const std::vector<std::string> kHarmless = {
     // storage, library
     "architectures", "model_type", "torch_dtype", "dtype", "transformers_version", "transformers.js_config", "_name_or_path",
@@ -49,6 +50,7 @@ const std::vector<std::string> kHarmless = {
     "forced_eos_token_id", "suppress_tokens", "begin_suppress_tokens", "remove_invalid_values",
     "exponential_decay_length_penalty", "output_scores", "return_dict_in_generate", "tf_legacy_loss",
 };
+// clang-format on
 
 // Fields that any family may have and that change nothing at this value.
 void check_common(const ConfigReader& config) {
@@ -149,7 +151,8 @@ Json read_scaling(const ConfigReader& rope, const std::string& type, int64_t pos
     return rope.number(key, 1);
   };
   if (type == "linear") return {{"type", "linear"}, {"factor", need("factor")}};
-  if (type != "llama3") rope.refuse(rope.at("rope_type") ? "rope_type" : "type", "Sluice computes default, linear and llama3");
+  if (type != "llama3")
+    rope.refuse(rope.at("rope_type") ? "rope_type" : "type", "Sluice computes default, linear and llama3");
   return {{"type", "llama3"},
           {"factor", need("factor")},
           {"low_freq_factor", need("low_freq_factor")},
@@ -228,7 +231,8 @@ Json read_llama(const ConfigReader& config, const std::string& type, int64_t con
   for (const char* key : {"rope_interleaved", "use_mrope"})
     config.must_be(key, false, "Sluice pairs the features of a head half by half");
   const ForeignRope rope = read_rope(config, "rope_theta", "partial_rotary_factor", 1, positions);
-  if (rope.turned_share != 1) config.refuse("partial_rotary_factor", fmt::format("{} turns all features of a head", type));
+  if (rope.turned_share != 1)
+    config.refuse("partial_rotary_factor", fmt::format("{} turns all features of a head", type));
   Json model = {{"vocab_size", config.integer("vocab_size")},
                 {"context", positions},
                 {"layers", config.integer("num_hidden_layers")},
@@ -306,7 +310,8 @@ std::string reason_against(const std::string& type) {
            "attention is the preset sink_logit); ";
   if (type.find("moe") != std::string::npos || type == "mixtral" || type.starts_with("deepseek"))
     return "it is a mixture of experts, while Sluice has one dense MLP; ";
-  if (type.starts_with("gemma")) return "Sluice has neither its scaled embeddings nor its norms after attention and MLP; ";
+  if (type.starts_with("gemma"))
+    return "Sluice has neither its scaled embeddings nor its norms after attention and MLP; ";
   return "";
 }
 
@@ -335,9 +340,10 @@ std::pair<Architecture, Json> read_family(const ConfigReader& config, int64_t co
   const size_t more = others.size() > kShown ? others.size() - kShown : 0;
   const std::string first = others[0].substr(0, others[0].find(" = "));
   others.resize(others.size() - more);
-  throw UserError("{}: Sluice does not know {}{}, which may change what the model computes; --ignore {} imports it as if the "
-                  "field were not there",
-                  config.file(), fmt::join(others, ", "), more > 0 ? fmt::format(" and {} more", more) : "", first);
+  throw UserError(
+      "{}: Sluice does not know {}{}, which may change what the model computes; --ignore {} imports it as if the "
+      "field were not there",
+      config.file(), fmt::join(others, ", "), more > 0 ? fmt::format(" and {} more", more) : "", first);
 }
 
 }  // namespace sluice

@@ -35,9 +35,10 @@ Shape stored_shape(const TensorPart& part, int64_t positions) {
   return part.ours == kPositionTable ? Shape{part.stored_first + positions, part.columns} : part.shape();
 }
 
-// The tensor of a part. A tied weight may be stored under the head's name alone: safetensors keeps one name of a memory.
-const StoredTensors::Found& find_source(const fs::path& folder, const StoredTensors& stored, const ForeignModel& foreign,
-                                        const TensorPart& part) {
+// The tensor of a part. A tied weight may be stored under the head's name alone: safetensors keeps one name of a
+// memory.
+const StoredTensors::Found& find_source(const fs::path& folder, const StoredTensors& stored,
+                                        const ForeignModel& foreign, const TensorPart& part) {
   const StoredTensors::Found* found = stored.find(part.theirs);
   if (found == nullptr && foreign.model.tied_head && part.ours == kEmbedding)
     found = stored.find(head_name(foreign.architecture));
@@ -79,16 +80,18 @@ bool equal(const StoredTensors::Found& a, const StoredTensors::Found& b) {
 // A head beside the embedding that it is said to be. Version 5 of the library uses the stored one, version 4 does not.
 void check_tied_head(const ForeignModel& foreign, const StoredTensors& stored, const StoredTensors::Found& head,
                      const std::vector<TensorPart>& parts) {
-  const auto part = std::find_if(parts.begin(), parts.end(), [](const TensorPart& one) { return one.ours == kEmbedding; });
+  const auto part =
+      std::find_if(parts.begin(), parts.end(), [](const TensorPart& one) { return one.ours == kEmbedding; });
   const StoredTensors::Found* embedding = stored.find(part->theirs);
   if (embedding == nullptr || equal(*embedding, head)) return;
   const bool own = foreign.architecture == Architecture::kSluice;
-  throw UserError("{}: tensor {} is not equal to {}, though {} says that one weight is both: write false there to use the "
-                  "stored head, or use the embedding with --ignore {}",
-                  head.file->path().string(), head.tensor->name, embedding->tensor->name,
-                  own ? "sluice_model.tied_head of config.json"
-                      : "tie_word_embeddings of config.json (true, or missing and so true)",
-                  head.tensor->name);
+  throw UserError(
+      "{}: tensor {} is not equal to {}, though {} says that one weight is both: write false there to use the "
+      "stored head, or use the embedding with --ignore {}",
+      head.file->path().string(), head.tensor->name, embedding->tensor->name,
+      own ? "sluice_model.tied_head of config.json"
+          : "tie_word_embeddings of config.json (true, or missing and so true)",
+      head.tensor->name);
 }
 
 // What of the folder holds no weights, or is to be ignored. Whatever else the model does not take is an error.
@@ -105,8 +108,9 @@ std::vector<std::string> check_others(const fs::path& folder, const StoredTensor
     if (foreign.model.tied_head && name == head_name(foreign.architecture)) {
       check_tied_head(foreign, stored, found, parts);
     } else if (!is_ignored(foreign.architecture, name)) {
-      throw UserError("{}: tensor {} {} is not part of the model that config.json describes ({}); --ignore {} leaves it out",
-                      found.file->path().string(), written, found.tensor->shape.str(), name_of(foreign.architecture), written);
+      throw UserError(
+          "{}: tensor {} {} is not part of the model that config.json describes ({}); --ignore {} leaves it out",
+          found.file->path().string(), written, found.tensor->shape.str(), name_of(foreign.architecture), written);
     }
   }
   to_ignore.erase("adapter_config.json");  // no tensor: see read_foreign_model

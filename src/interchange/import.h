@@ -13,9 +13,9 @@ struct ImportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
   std::vector<std::string> ignored;  // tensors that were left out: they hold no weights, or were to be ignored
-  std::string unwrapped;  // "module.a is read as a", where names have a wrapper's part in front
+  std::string unwrapped;             // "module.a is read as a", where names have a wrapper's part in front
   FiniteWeights finite;
-  bool has_tokenizer = false;        // its files are in out/tokenizer
+  bool has_tokenizer = false;  // its files are in out/tokenizer
 };
 
 // Reads the folder's weights and writes `out`, which must not be there or be empty: config.json, tokenizer/ with the

@@ -35,7 +35,8 @@ class Table {
 };
 
 std::string on_one_line(std::string text) {
-  std::replace_if(text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r' || c == '|'; }, ' ');
+  std::replace_if(
+      text.begin(), text.end(), [](char c) { return c == '\n' || c == '\r' || c == '|'; }, ' ');
   return text;
 }
 
@@ -81,7 +82,8 @@ struct Figures {
     const auto kind = line["kind"].get<std::string>();
     const int64_t at = step->get<int64_t>();
     if (kind == "train") see("loss in training", at, line, "loss");
-    if (kind == "eval") see("loss on held-out data", at, line, "loss"), see("perplexity on held-out data", at, line, "perplexity");
+    if (kind == "eval")
+      see("loss on held-out data", at, line, "loss"), see("perplexity on held-out data", at, line, "perplexity");
     if (kind == "eval") see("bits per byte on held-out data", at, line, "bits_per_byte");
     if (kind == "risk") see("backcopy risk", at, line, "backcopy"), see("bigram risk", at, line, "bigram");
     if (kind == "probe") see("strongest attention to position 0 of any head", at, line, "sink_attention");
@@ -109,7 +111,8 @@ std::string attention_text(const AttentionPattern& attention) {
       if (one->type == preset.name) text += fmt::format(": {} ({})", preset.summary, preset.source);
     text += "; " + one->text();
   }
-  return attention.runs.empty() ? text : fmt::format("{} (over the layers, again and again): {}", attention.name(), text);
+  return attention.runs.empty() ? text
+                                : fmt::format("{} (over the layers, again and again): {}", attention.name(), text);
 }
 
 std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, const ExportResult& result,
@@ -125,8 +128,9 @@ std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, con
   table.row("vocabulary, context", fmt::format("{} tokens, {} tokens", model.vocab_size, model.context));
   table.row("tokenizer", options.tokenizer ? on_one_line(options.tokenizer->name()) : "none in this folder");
   if (step > 0) {
-    table.row("trained", fmt::format("{} steps, {:.0f} tokens, precision {}", step, double(step) * double(batch) * double(model.context),
-                                     train.value("precision", "")));
+    table.row("trained",
+              fmt::format("{} steps, {:.0f} tokens, precision {}", step,
+                          double(step) * double(batch) * double(model.context), train.value("precision", "")));
     table.row("data", data_description(checkpoint));
   }
   for (const auto& [name, figure] : figures_of(checkpoint).values)
@@ -146,12 +150,15 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   }
   text += fmt::format("```\n\nMade for transformers {}. ", kTransformers);
   if (own) {
-    text += "`modeling_sluice.py` beside the weights computes the model; `output_attentions=True` gives the attention weights, "
-            "`output_hidden_states=True` the residual stream, and `output_gates=True` the gates. ";
+    text +=
+        "`modeling_sluice.py` beside the weights computes the model; `output_attentions=True` gives the attention "
+        "weights, "
+        "`output_hidden_states=True` the residual stream, and `output_gates=True` the gates. ";
   }
   if (options.first_token >= 0) {
-    text += fmt::format("In training every sequence began with token {}{}. ", options.first_token,
-                        result.has_tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
+    text +=
+        fmt::format("In training every sequence began with token {}{}. ", options.first_token,
+                    result.has_tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
   }
   if (result.has_tokenizer)
     text += "Names of special tokens in a text are text; with `split_special_tokens=False` they are the tokens. ";
@@ -166,7 +173,8 @@ Json public_config(const Json& config) {
   for (const char* key : {"name", "seed", "model", "data", "train"})
     if (config.contains(key)) out[key] = config[key];
   if (out.contains("data") && out["data"].is_object())
-    for (const char* key : {"train_shards", "validation_shards", "sources", "tokenizer", "statistics"}) out["data"].erase(key);
+    for (const char* key : {"train_shards", "validation_shards", "sources", "tokenizer", "statistics"})
+      out["data"].erase(key);
   return out;
 }
 
@@ -181,8 +189,8 @@ std::string model_card(const Checkpoint& checkpoint, const ModelConfig& model, c
   for (const AttentionConfig* one : model.attention.kinds()) kinds.insert(one->type);
   for (const std::string& kind : kinds) text += fmt::format("- {}\n", kind);
   text += fmt::format("# license: yours to choose, for example apache-2.0\n---\n\n# {}\n\n", name);
-  text += fmt::format("A causal language model ({}) with {} attention, exported by Sluice.\n\n", name_of(result.architecture),
-                      model.attention.name());
+  text += fmt::format("A causal language model ({}) with {} attention, exported by Sluice.\n\n",
+                      name_of(result.architecture), model.attention.name());
   text += describe(checkpoint, model, result, options) + "\n" + usage(model, result, options);
   text += "\n## Config\n\n```json\n" + public_config(config).dump(2) + "\n```\n";
   return text;

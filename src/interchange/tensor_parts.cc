@@ -78,7 +78,8 @@ std::vector<TensorPart> gpt2_parts(const ModelConfig& model, Parts parts) {
 }
 
 std::vector<TensorPart> llama_parts(const ModelConfig& model, Parts parts) {
-  const int64_t queries = model.heads * model.head_size(), keys = model.kv_heads * model.head_size(), hidden = model.mlp_width;
+  const int64_t queries = model.heads * model.head_size(), keys = model.kv_heads * model.head_size(),
+                hidden = model.mlp_width;
   parts.whole("model.embed_tokens.weight", kEmbedding);
   for (int64_t layer = 0; layer < model.layers; ++layer) {
     const std::string theirs = fmt::format("model.layers.{}.", layer), ours = fmt::format("blocks.{}.", layer);
@@ -128,14 +129,15 @@ std::vector<TensorPart> opt_parts(const ModelConfig& model, Parts parts) {
     both("fc1", "mlp.up", 0, model.mlp_width);
     both("fc2", "mlp.down", 0, C);
   }
-  for (const char* part : {".weight", ".bias"}) parts.whole(top + "final_layer_norm" + part, std::string("final_norm") + part);
+  for (const char* part : {".weight", ".bias"})
+    parts.whole(top + "final_layer_norm" + part, std::string("final_norm") + part);
   if (!model.tied_head) parts.whole("lm_head.weight", "head.weight");
   return parts.finish();
 }
 
 // Of head h the fused tensor has the D rows of the query, then those of key and value. The first `turned` features of a
-// query or key turn in pairs (i, i + turned/2), ours in pairs (i, i + D/2): scores stay what they are when the features of
-// both are put in another order.
+// query or key turn in pairs (i, i + turned/2), ours in pairs (i, i + D/2): scores stay what they are when the features
+// of both are put in another order.
 void neox_heads(Parts& parts, const ModelConfig& model, const std::string& theirs, const std::string& ours) {
   const int64_t H = model.heads, D = model.head_size(), pairs = model.turned_features() / 2, rest = D / 2 - pairs;
   for (int64_t h = 0; h < H; ++h) {
@@ -171,7 +173,8 @@ std::vector<TensorPart> neox_parts(const ModelConfig& model, Parts parts) {
       whole("mlp.dense_4h_to_h", "mlp.down");
     }
   }
-  for (const char* part : {".weight", ".bias"}) parts.whole(top + "final_layer_norm" + part, std::string("final_norm") + part);
+  for (const char* part : {".weight", ".bias"})
+    parts.whole(top + "final_layer_norm" + part, std::string("final_norm") + part);
   if (!model.tied_head) parts.whole(head_name(Architecture::kGptNeoX), "head.weight");
   return parts.finish();
 }

@@ -1,8 +1,8 @@
 // Which tensor of a transformers folder holds which part of which parameter. One table for export and import.
 //
 // GPT-2 stores linear weights as [in, out], ours are [out, in]; LLaMA has the rows of a fused weight as tensors of
-// their own; GPT-NeoX has those of each head's query, key and value together, with the features that turn in front; OPT's
-// positions begin at the third row of their table.
+// their own; GPT-NeoX has those of each head's query, key and value together, with the features that turn in front;
+// OPT's positions begin at the third row of their table.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace sluice {
 struct TensorPart {
   std::string theirs, ours;
   int64_t first_row = 0, rows = 0;
-  int64_t columns = 0;      // 0: a vector of `rows` elements
-  bool transposed = false;  // stored as [columns, rows]
+  int64_t columns = 0;       // 0: a vector of `rows` elements
+  bool transposed = false;   // stored as [columns, rows]
   int64_t stored_first = 0;  // the first row in the stored tensor, and how many that has; not where it is transposed
   int64_t stored_rows = 0;   // 0: `rows`
   Shape shape() const;       // of the stored tensor

@@ -20,9 +20,14 @@ namespace fs = std::filesystem;
 using PieceType = SentencePieceModel::PieceType;
 
 // What AutoTokenizer and load_tokenizer look for.
-constexpr std::array kFiles = {
-    "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "tokenizer.model", "vocab.json",
-    "merges.txt",     "added_tokens.json",     "tekken.json"};
+constexpr std::array kFiles = {"tokenizer.json",
+                               "tokenizer_config.json",
+                               "special_tokens_map.json",
+                               "tokenizer.model",
+                               "vocab.json",
+                               "merges.txt",
+                               "added_tokens.json",
+                               "tekken.json"};
 
 void write_json(const fs::path& path, const Json& json) {
   write_file_atomic(path, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
@@ -33,7 +38,8 @@ void add_note(std::string& note, const std::string& sentence) { note += (note.em
 // `given` is the tokenizer_config.json that came with the tokenizer, or null: what does not change tokens is kept.
 void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, int64_t context, Json given) {
   Json config = given.is_object() ? std::move(given) : Json::object();
-  for (const char* key : {"add_prefix_space", "add_bos_token", "add_eos_token", "auto_map", "errors"}) config.erase(key);
+  for (const char* key : {"add_prefix_space", "add_bos_token", "add_eos_token", "auto_map", "errors"})
+    config.erase(key);
   config["tokenizer_class"] = "PreTrainedTokenizerFast";
   config["model_max_length"] = context;
   config["clean_up_tokenization_spaces"] = false;
@@ -62,18 +68,22 @@ std::optional<std::string> fault_of(const SentencePieceModel& model) {
 // Null where the library cannot have the tokenizer.
 Json sentencepiece_files(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder,
                          std::string& note) {
-  const fs::path path = fs::is_directory(path_or_name) ? fs::path(path_or_name) / "tokenizer.model" : fs::path(path_or_name);
+  const fs::path path =
+      fs::is_directory(path_or_name) ? fs::path(path_or_name) / "tokenizer.model" : fs::path(path_or_name);
   const std::string bytes = read_file(path);
   const SentencePieceModel model = parse_sentencepiece_model(bytes, path_or_name, "--tokenizer");
   write_file_atomic(folder / "tokenizer.model", bytes);
   if (const auto fault = fault_of(model)) {
-    add_note(note, fmt::format("{} {}: only its tokenizer.model is in the folder, and what transformers makes of it must be "
-                               "checked", tokenizer.name(), *fault));
+    add_note(note,
+             fmt::format("{} {}: only its tokenizer.model is in the folder, and what transformers makes of it must be "
+                         "checked",
+                         tokenizer.name(), *fault));
     return nullptr;
   }
   if (const auto name = unspellable_name(model)) {
-    add_note(note, fmt::format("transformers takes \"{}\" in a text for the token, because not all its characters have tokens",
-                               *name));
+    add_note(note, fmt::format(
+                       "transformers takes \"{}\" in a text for the token, because not all its characters have tokens",
+                       *name));
   }
   return sentencepiece_json(model);
 }
@@ -86,7 +96,8 @@ Json added_tokens(const fs::path& path, const Tokenizer& tokenizer) {
   if (!fs::exists(path)) return out;
   const Json listed = read_tokenizer_json(path);  // items() refers to it
   for (const auto& [name, id] : listed.items()) {
-    if (!id.is_number_integer()) throw UserError("{}: the id of \"{}\" is {}", path.string(), excerpt(name, kMostQuoted), shown(id));
+    if (!id.is_number_integer())
+      throw UserError("{}: the id of \"{}\" is {}", path.string(), excerpt(name, kMostQuoted), shown(id));
     std::vector<int32_t> tokens;
     tokenizer.encode(name, tokens);
     out.push_back(added_token(id.get<int64_t>(), name, tokens != std::vector<int32_t>{id.get<int32_t>()}));
@@ -108,12 +119,15 @@ Json library_files(const std::string& path_or_name, const Tokenizer& tokenizer, 
 }
 
 // Ranks of tiktoken and tekken.json, which the library cannot read.
-void copy_as_it_is(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder, std::string& note) {
+void copy_as_it_is(const std::string& path_or_name, const Tokenizer& tokenizer, const fs::path& folder,
+                   std::string& note) {
   fs::path path = path_or_name;
   if (fs::is_directory(path)) path /= fs::exists(path / "tokenizer.model") ? "tokenizer.model" : "tekken.json";
   write_file_atomic(folder / path.filename(), read_file(path));
-  add_note(note, fmt::format("there is no tokenizer.json for {}: its own file is in the folder, and AutoTokenizer cannot load it",
-                             tokenizer.name()));
+  add_note(
+      note,
+      fmt::format("there is no tokenizer.json for {}: its own file is in the folder, and AutoTokenizer cannot load it",
+                  tokenizer.name()));
 }
 
 }  // namespace
@@ -148,8 +162,8 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
   }
   if (json.is_null()) return note;
   if (options.first_token >= 0 && !put_before_texts(json, options.first_token)) {
-    add_note(note, fmt::format("data.first_token {} is no token of {}: put it before each text yourself", options.first_token,
-                               tokenizer.name()));
+    add_note(note, fmt::format("data.first_token {} is no token of {}: put it before each text yourself",
+                               options.first_token, tokenizer.name()));
   }
   write_json(folder / "tokenizer.json", json);
   write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config));

@@ -26,8 +26,8 @@ using PieceType = SentencePieceModel::PieceType;
 
 constexpr const char* kBlankMark = "\xE2\x96\x81";  // U+2581, a blank inside sentencepiece
 
-// The object of names and numbers; of a name that comes twice the last number counts. (Json's [] looks at all names, one
-// after the other.)
+// The object of names and numbers; of a name that comes twice the last number counts. (Json's [] looks at all names,
+// one after the other.)
 class Vocabulary {
  public:
   void add(const std::string& name, int64_t id) {
@@ -136,10 +136,12 @@ Json sentencepiece_json(const SentencePieceModel& model) {
     decoders.push_back({{"type", "Strip"}, {"content", " "}, {"start", 1}, {"stop", 0}});
   }
   normalizers.push_back(replace(" ", kBlankMark));
-  Json inner =
-      model.model_type == 2
-          ? byte_pair_model(vocabulary.take(), merges_of(model, mergeable), unknown_text, model.spells_bytes)
-          : Json{{"type", "Unigram"}, {"unk_id", unknown_id}, {"vocab", std::move(pieces)}, {"byte_fallback", model.spells_bytes}};
+  Json inner = model.model_type == 2
+                   ? byte_pair_model(vocabulary.take(), merges_of(model, mergeable), unknown_text, model.spells_bytes)
+                   : Json{{"type", "Unigram"},
+                          {"unk_id", unknown_id},
+                          {"vocab", std::move(pieces)},
+                          {"byte_fallback", model.spells_bytes}};
   return whole_tokenizer(std::move(added), {{"type", "Sequence"}, {"normalizers", std::move(normalizers)}},
                          {{"type", "Sequence"}, {"decoders", std::move(decoders)}}, std::move(inner));
 }
@@ -178,8 +180,8 @@ Json characters_tokenizer_json(const Tokenizer& tokenizer) {
   Vocabulary vocabulary;
   for (int32_t token = 0; token < int32_t(tokenizer.vocab_size()); ++token)
     vocabulary.add(std::string(tokenizer.token_bytes(token)), token);
-  return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText), true)}, nullptr, {{"type", "Fuse"}},
-                         byte_pair_model(vocabulary.take(), Json::array(), nullptr, false));
+  return whole_tokenizer({added_token(tokenizer.end_of_text(), std::string(kEndOfText), true)}, nullptr,
+                         {{"type", "Fuse"}}, byte_pair_model(vocabulary.take(), Json::array(), nullptr, false));
 }
 
 // ---- GPT-2 ----------------------------------------------------------------------------------------------------------
@@ -195,7 +197,8 @@ Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges, Json
   }
   if (const auto end = vocabulary.find(kEndOfText); end != vocabulary.end())
     added.insert(added.begin(), added_token(end->get<int64_t>(), std::string(kEndOfText), true));
-  const Json byte_level = {{"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
+  const Json byte_level = {
+      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", true}, {"use_regex", true}};
   Json model = byte_pair_model(vocabulary, std::move(list), nullptr, false);
   model["fuse_unk"] = false;
   Json out = whole_tokenizer(std::move(added), nullptr, byte_level, std::move(model));
@@ -225,11 +228,10 @@ bool put_before_texts(Json& tokenizer_json, int64_t id) {
   if (name.empty()) return false;
   const Json first = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
   const auto text = [](const char* which, int type) { return Json{{"Sequence", {{"id", which}, {"type_id", type}}}}; };
-  tokenizer_json["post_processor"] = {
-      {"type", "TemplateProcessing"},
-      {"single", Json::array({first, text("A", 0)})},
-      {"pair", Json::array({first, text("A", 0), text("B", 1)})},
-      {"special_tokens", {{name, {{"id", name}, {"ids", {id}}, {"tokens", {name}}}}}}};
+  tokenizer_json["post_processor"] = {{"type", "TemplateProcessing"},
+                                      {"single", Json::array({first, text("A", 0)})},
+                                      {"pair", Json::array({first, text("A", 0), text("B", 1)})},
+                                      {"special_tokens", {{name, {{"id", name}, {"ids", {id}}, {"tokens", {name}}}}}}};
   return true;
 }
 

@@ -14,7 +14,8 @@ namespace sluice {
 // Of a sentencepiece model that neither changes text nor has symbols of its user.
 Json sentencepiece_json(const SentencePieceModel& model);
 // A character of this model's special names ("<unk>", "<0x41>", "<|endoftext|>") that has no piece of its own: then the
-// library may take such a name, spelled in a text, for the token. Nullopt: there is none, or the model is no unigram model.
+// library may take such a name, spelled in a text, for the token. Nullopt: there is none, or the model is no unigram
+// model.
 std::optional<std::string> unspellable_name(const SentencePieceModel& model);
 
 Json bytes_tokenizer_json(const Tokenizer& tokenizer);
@@ -23,8 +24,8 @@ Json characters_tokenizer_json(const Tokenizer& tokenizer);
 // An entry of "added_tokens".
 Json added_token(int64_t id, const std::string& text, bool special);
 
-// From GPT-2's two files; `vocabulary` is vocab.json, `merges` merges.txt, `added` a list of added tokens beside them. They
-// have been read by load_tokenizer.
+// From GPT-2's two files; `vocabulary` is vocab.json, `merges` merges.txt, `added` a list of added tokens beside them.
+// They have been read by load_tokenizer.
 Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges, Json added);
 
 // Makes the library put token `id` before every text. False where the tokenizer has no such token.

@@ -37,7 +37,8 @@ bool overlap(const MemoryPlan::Buffer& a, const MemoryPlan::Buffer& b) {
          (a.again && overlap(*a.again, b.again));
 }
 
-// The lowest offset at which the buffer fits between the placed ones that live at the same time, given in order of offset.
+// The lowest offset at which the buffer fits between the placed ones that live at the same time, given in order of
+// offset.
 size_t lowest_gap(const MemoryPlan::Buffer& buffer, const std::vector<const MemoryPlan::Buffer*>& placed) {
   size_t offset = 0;
   for (const MemoryPlan::Buffer* other : placed) {
@@ -72,9 +73,8 @@ void MemoryPlan::plan() {
     Buffer& buffer = buffers_[index];
     buffer.offset = lowest_gap(buffer, placed);
     total_ = std::max(total_, buffer.offset + aligned(buffer.bytes));
-    const auto after = std::upper_bound(placed.begin(), placed.end(), &buffer, [](const Buffer* a, const Buffer* b) {
-      return a->offset < b->offset;
-    });
+    const auto after = std::upper_bound(placed.begin(), placed.end(), &buffer,
+                                        [](const Buffer* a, const Buffer* b) { return a->offset < b->offset; });
     placed.insert(after, &buffer);
   }
 }

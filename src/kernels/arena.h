@@ -1,7 +1,8 @@
 // The memory plan: buffers are declared with a lifetime on the step's timeline, laid out once, allocated once.
 //
 // Two buffers whose lifetimes do not overlap may share memory. `plan` places the largest first at the lowest offset
-// that is free over its whole lifetime; the arena's size is then known before step 0, and nothing allocates inside a step.
+// that is free over its whole lifetime; the arena's size is then known before step 0, and nothing allocates inside a
+// step.
 #pragma once
 
 #include <optional>

@@ -14,9 +14,9 @@ namespace sluice {
 
 // What those above may know about a device, instead of which one it is.
 struct BackendTraits {
-  bool host_memory = true;       // tensors lie in the host's memory and ops run at once: it may read and write them itself
+  bool host_memory = true;  // tensors lie in the host's memory and ops run at once: it may read and write them itself
   int64_t chunk_bytes = int64_t{64} << 20;  // of logits at a time: what stays in cache, or on a GPU costs few passes
-  int launches_to_time = 1;      // so many at once, where waiting for one takes as long as a small op
+  int launches_to_time = 1;                 // so many at once, where waiting for one takes as long as a small op
 };
 
 class Backend {
@@ -39,14 +39,14 @@ class Backend {
   // --- the device
   virtual std::string describe() const = 0;
   virtual BackendTraits traits() const = 0;
-  virtual void* allocate(size_t bytes) = 0;                       // 64-byte aligned, zeroed
+  virtual void* allocate(size_t bytes) = 0;  // 64-byte aligned, zeroed
   virtual void release(void* data) = 0;
-  virtual size_t allocated_bytes() const = 0;                     // asked for and not yet released
-  virtual void upload(const Tensor& to, const void* from) = 0;    // contiguous; host memory
-  virtual void download(void* to, const Tensor& from) = 0;        // strided, arrives packed; synchronises
+  virtual size_t allocated_bytes() const = 0;                   // asked for and not yet released
+  virtual void upload(const Tensor& to, const void* from) = 0;  // contiguous; host memory
+  virtual void download(void* to, const Tensor& from) = 0;      // strided, arrives packed; synchronises
   virtual void synchronize() = 0;
-  // Runs `ops`. Whoever calls again with the same key promises the same ops on the same tensors: a device may record them
-  // the first time and replay the record. Inside, nothing is uploaded, downloaded, allocated or read on the host.
+  // Runs `ops`. Whoever calls again with the same key promises the same ops on the same tensors: a device may record
+  // them the first time and replay the record. Inside, nothing is uploaded, downloaded, allocated or read on the host.
   virtual void replay(const std::string& key, const std::function<void()>& ops) = 0;
   // For NCCL, which puts work of its own between ops: the queue of these, a cudaStream_t, or null.
   virtual void* stream() const { return nullptr; }

@@ -1,5 +1,5 @@
-// Every operation a transformer needs: one struct an op, in ops/ by family, with its tensors, their shapes and the formula.
-// The CPU in fp32 is the oracle.
+// Every operation a transformer needs: one struct an op, in ops/ by family, with its tensors, their shapes and the
+// formula. The CPU in fp32 is the oracle.
 //
 // Conventions. Letters: N = B*T rows (tokens), C width, H heads, KV key/value heads, D head size, V vocabulary.
 // "act" is the activations' type (f32, bf16 or f64); "acc" is accumulator_of(act) (f32, or f64 for f64). Parameters'
@@ -12,8 +12,8 @@
 //   check_values()   where a kernel follows what stands in a tensor: whether it may; for tensors in the host's memory
 //   Sizes, sizes()   what its `workspace` depends on, where it has one; Backend::workspace says how many f32 it wants
 //   Result, result   where it gives a number: Backend::run returns it
-// and a kernel on each device: a specialisation of `on`, in cpu/isa/kernels.h and cuda/kernels.h. Without one the program
-// does not link.
+// and a kernel on each device: a specialisation of `on`, in cpu/isa/kernels.h and cuda/kernels.h. Without one the
+// program does not link.
 #pragma once
 
 #include <type_traits>
@@ -29,9 +29,13 @@
 namespace sluice {
 
 template <class Op>
-concept HasWorkspace = requires { typename Op::Sizes; };
+concept HasWorkspace = requires {
+  typename Op::Sizes;
+};
 template <class Op>
-concept HasResult = requires { typename Op::Result; };
+concept HasResult = requires {
+  typename Op::Result;
+};
 template <class Op, class... Some>
 concept OneOf = (std::is_same_v<Op, Some> || ...);
 

@@ -23,7 +23,10 @@ MatmulShape shape_of(const Matmul& args) {
 }  // namespace
 
 std::string MatmulShape::str() const {
-  return fmt::format("{} {}x{}x{}{}{}", name_of(type), M, N, K, transpose_a ? " A^T" : transpose_b ? " B^T" : "",
+  return fmt::format("{} {}x{}x{}{}{}", name_of(type), M, N, K,
+                     transpose_a   ? " A^T"
+                     : transpose_b ? " B^T"
+                                   : "",
                      accumulate ? " +=" : "");
 }
 

@@ -1,7 +1,7 @@
 // A backend that times another one's operations: calls and seconds by op, and every matmul's shape.
 //
-// Until measure() it passes everything through. From then on each op is followed by synchronize(), so that on a device the
-// time is the op's own. Ops go by their names in the list. Used by `sluice bench`.
+// Until measure() it passes everything through. From then on each op is followed by synchronize(), so that on a device
+// the time is the op's own. Ops go by their names in the list. Used by `sluice bench`.
 #pragma once
 
 #include <map>

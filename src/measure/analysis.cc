@@ -15,8 +15,8 @@ constexpr int kCurveDigits = 4;
 
 // nlohmann writes NaN as null.
 template <class Figures, class... Layer>
-void put_fields(Json& out, const Analysis& analysis, const std::vector<FigureField<Figures>>& fields, const Figures& from,
-                Layer... layer) {
+void put_fields(Json& out, const Analysis& analysis, const std::vector<FigureField<Figures>>& fields,
+                const Figures& from, Layer... layer) {
   for (const auto& field : fields)
     if (analysis.has(field.needs, layer...)) out[field.key] = from.*field.member;
 }
@@ -80,13 +80,16 @@ void name_tensors(Json& out, const Analysis& analysis, const std::vector<FigureF
 const std::vector<FigureField<HeadFigures>>& head_fields() {
   using enum Needs;
   using F = HeadFigures;
-  static const char* const kOfWeights = "attention weights a", *const kOfValues = "values v, before any gate";
-  static const char* const kOfGate = "gate g", *const kOfGradient = "dL/dv, v before any gate; L the sequence's mean loss";
+  static const char *const kOfWeights = "attention weights a", *const kOfValues = "values v, before any gate";
+  static const char *const kOfGate = "gate g", *const kOfGradient =
+                                                   "dL/dv, v before any gate; L the sequence's mean loss";
   static const std::vector<FigureField<F>> fields = {
       {"sink_rate", &F::sink_rate, kWeights, kOfWeights,
        "share of sequences with a sink on the first position, at the largest threshold"},
-      {"first_token_share", &F::first_token_share, kWeights, kOfWeights, "mean over rows of the share on the first position"},
-      {"largest_share", &F::largest_share, kWeights, kOfWeights, "mean of each sequence's largest share on one position"},
+      {"first_token_share", &F::first_token_share, kWeights, kOfWeights,
+       "mean over rows of the share on the first position"},
+      {"largest_share", &F::largest_share, kWeights, kOfWeights,
+       "mean of each sequence's largest share on one position"},
       {"bias_share", &F::bias_share, kBiasKey, kOfWeights, "mean over rows of the share on the bias key"},
       {"row_mass", &F::row_mass, kWeights, kOfWeights, "mean over rows of the sum of the weights on the tokens"},
       {"entropy", &F::entropy, kWeights, kOfWeights, "mean entropy of the rows, in nats"},
@@ -100,7 +103,8 @@ const std::vector<FigureField<HeadFigures>>& head_fields() {
       {"gate_closed_share", &F::gate_closed_share, kGate, kOfGate, "share of openings below 0.1"},
       {"gate_first", &F::gate_first, kGate, kOfGate, "mean opening at the first position"},
       {"gate_largest", &F::gate_largest, kGate | kWeights, kOfGate, "mean opening at each sequence's largest sink"},
-      {"attention_mass_first", &F::attention_mass_first, kWeights, kOfWeights, "mean sum over rows of the weight on the first position"},
+      {"attention_mass_first", &F::attention_mass_first, kWeights, kOfWeights,
+       "mean sum over rows of the weight on the first position"},
       {"attention_mass_rest", &F::attention_mass_rest, kWeights, kOfWeights, "the same, mean of the other positions"},
       {"attention_mass_ratio", &F::attention_mass_ratio, kWeights, kOfWeights, "first / rest"},
       {"value_gradient_first", &F::value_gradient_first, kGradient, kOfGradient, "mean norm at the first position"},
@@ -128,12 +132,16 @@ const std::vector<FigureField<HeadFigures>>& head_fields() {
 const std::vector<FigureField<LayerFigures>>& layer_fields() {
   using enum Needs;
   using F = LayerFigures;
-  static const char* const kOfOutput = "attention's output, after the output projection", *const kOfResidual = "the block's output";
+  static const char *const kOfOutput = "attention's output, after the output projection", *const kOfResidual =
+                                                                                              "the block's output";
   static const std::vector<FigureField<F>> fields = {
       {"output_infinity_norm", &F::output_infinity_norm, kNothing, kOfOutput, "mean over sequences of the largest |x|"},
-      {"output_kurtosis", &F::output_kurtosis, kNothing, kOfOutput, "mean over sequences of the kurtosis of all elements"},
-      {"residual_infinity_norm", &F::residual_infinity_norm, kNothing, kOfResidual, "mean over sequences of the largest |x|"},
-      {"residual_kurtosis", &F::residual_kurtosis, kNothing, kOfResidual, "mean over sequences of the kurtosis of all elements"},
+      {"output_kurtosis", &F::output_kurtosis, kNothing, kOfOutput,
+       "mean over sequences of the kurtosis of all elements"},
+      {"residual_infinity_norm", &F::residual_infinity_norm, kNothing, kOfResidual,
+       "mean over sequences of the largest |x|"},
+      {"residual_kurtosis", &F::residual_kurtosis, kNothing, kOfResidual,
+       "mean over sequences of the kurtosis of all elements"},
       {"residual_largest", &F::residual_largest, kNothing, kOfResidual, "the largest |x| of all sequences"},
       {"residual_over_median", &F::residual_over_median, kNothing, kOfResidual,
        "mean over sequences of the largest |x| / the median |x|"},
@@ -146,15 +154,17 @@ const std::vector<FigureField<LayerFigures>>& layer_fields() {
 const std::vector<FigureField<ModelFigures>>& model_fields() {
   using enum Needs;
   using F = ModelFigures;
-  static const char* const kOfWeights = "attention weights a", *const kOfValues = "values v, before any gate";
-  static const char* const kOfOutput = "attention's output, after the output projection", *const kOfResidual = "the block's output";
-  static const char* const kOfGate = "gate g", *const kOfGradient = "dL/dv, v before any gate";
+  static const char *const kOfWeights = "attention weights a", *const kOfValues = "values v, before any gate";
+  static const char *const kOfOutput = "attention's output, after the output projection", *const kOfResidual =
+                                                                                              "the block's output";
+  static const char *const kOfGate = "gate g", *const kOfGradient = "dL/dv, v before any gate";
   static const std::vector<FigureField<F>> fields = {
       {"loss", &F::loss, kNothing, "logits", "mean cross-entropy of these sequences, in nats"},
       {"perplexity", &F::perplexity, kNothing, "logits", "e^loss"},
       {"sink_rate", &F::sink_rate, kWeights, kOfWeights,
        "share of heads and sequences with a sink on the first position, at the largest threshold"},
-      {"sink_rate_largest", &F::sink_rate_largest, kWeights, kOfWeights, "the same on the position where it is largest"},
+      {"sink_rate_largest", &F::sink_rate_largest, kWeights, kOfWeights,
+       "the same on the position where it is largest"},
       {"sink_rate_any", &F::sink_rate_any, kWeights, kOfWeights, "the same on any position"},
       {"first_token_share", &F::first_token_share, kWeights, kOfWeights, "mean over layers and heads"},
       {"bias_share", &F::bias_share, kBiasKey, kOfWeights, "mean over layers and heads"},
@@ -176,7 +186,8 @@ const std::vector<FigureField<ModelFigures>>& model_fields() {
       {"gate_first", &F::gate_first, kGate, kOfGate, "mean over layers and heads"},
       {"attention_mass_ratio", &F::attention_mass_ratio, kWeights, kOfWeights, "mean over layers and heads"},
       {"value_gradient_ratio", &F::value_gradient_ratio, kGradient, kOfGradient, "mean over layers and heads"},
-      {"value_gradient_per_mass", &F::value_gradient_per_mass, kGradient | kWeights, kOfGradient, "mean over layers and heads"},
+      {"value_gradient_per_mass", &F::value_gradient_per_mass, kGradient | kWeights, kOfGradient,
+       "mean over layers and heads"},
       {"content_gradient_ratio", &F::content_gradient_ratio, kGatePath, kOfGradient, "mean over layers and heads"},
       {"gate_gradient_ratio", &F::gate_gradient_ratio, kGatePath, kOfGradient, "mean over layers and heads"},
   };
@@ -195,8 +206,13 @@ std::vector<int64_t> Analysis::layers_without_weights() const {
 }
 
 Json Analysis::json() const {
-  Json out = {{"step", step},           {"attention", attention}, {"data", data}, {"sequences", sequences},
-              {"length", length}, {"precision", precision}, {"weights_are_shares", normalised}};
+  Json out = {{"step", step},
+              {"attention", attention},
+              {"data", data},
+              {"sequences", sequences},
+              {"length", length},
+              {"precision", precision},
+              {"weights_are_shares", normalised}};
   if (!layers_without_weights().empty()) out["layers_without_weights"] = layers_without_weights();
   out["summary"] = {};
   put_fields(out["summary"], *this, model_fields(), model);

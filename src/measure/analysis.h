@@ -1,10 +1,10 @@
-// What the full probe found: figures of the whole model, of each layer and of each head, curves over positions and maps.
-// docs/analysis.md says what each figure is, in formulas, and where it comes from.
+// What the full probe found: figures of the whole model, of each layer and of each head, curves over positions and
+// maps. docs/analysis.md says what each figure is, in formulas, and where it comes from.
 //
 // Each list of figures is one table of fields (key, tensor, meaning, member): JSON, metrics lines, schema of the output
-// and documentation iterate it, so a figure that is added is there everywhere. A figure that does not exist for a model (a
-// gate's, without a gate) is left out; one that exists but is no number (0/0, a run that diverged) is null. Layers may
-// differ: a head has the figures of its layer, the model those that some layer has, of the heads that have them.
+// and documentation iterate it, so a figure that is added is there everywhere. A figure that does not exist for a model
+// (a gate's, without a gate) is left out; one that exists but is no number (0/0, a run that diverged) is null. Layers
+// may differ: a head has the figures of its layer, the model those that some layer has, of the heads that have them.
 #pragma once
 
 #include <filesystem>
@@ -21,16 +21,16 @@ inline constexpr double kNoNumber = std::numeric_limits<double>::quiet_NaN();
 // Shares of sequences (and, for the model, heads) whose mean attention on a position exceeds the threshold.
 struct SinkRates {
   double threshold = 0;
-  double first = kNoNumber;     // on the first position
-  double largest = kNoNumber;   // on the position where the share is largest
-  int64_t position = 0;         // that position
-  double any = kNoNumber;       // on some position, each sequence its own
+  double first = kNoNumber;    // on the first position
+  double largest = kNoNumber;  // on the position where the share is largest
+  int64_t position = 0;        // that position
+  double any = kNoNumber;      // on some position, each sequence its own
 };
 
 struct HeadFigures {
   int64_t layer = 0, head = 0;
-  std::vector<SinkRates> sinks;          // by increasing threshold
-  double sink_rate = kNoNumber;          // on the first position, at the largest threshold
+  std::vector<SinkRates> sinks;  // by increasing threshold
+  double sink_rate = kNoNumber;  // on the first position, at the largest threshold
   double first_token_share = kNoNumber, largest_share = kNoNumber, bias_share = kNoNumber, row_mass = kNoNumber;
   double entropy = kNoNumber, relative_entropy = kNoNumber;
   double value_norm_first = kNoNumber, value_norm_rest = kNoNumber, value_norm_ratio = kNoNumber;
@@ -77,7 +77,7 @@ struct FigureField {
   const char* key;
   double Figures::*member;
   Needs needs;
-  const char* tensor;    // what it is measured on
+  const char* tensor;  // what it is measured on
   const char* meaning;
 };
 const std::vector<FigureField<HeadFigures>>& head_fields();
@@ -87,23 +87,23 @@ const std::vector<FigureField<ModelFigures>>& model_fields();
 // Means over the sequences, by position.
 struct HeadCurves {
   int64_t layer = 0, head = 0;
-  std::vector<double> attention;        // [T] the mean weight of the rows that see the position
-  std::vector<double> value_norm;       // [T]
-  std::vector<double> gate;             // [T] mean opening, or empty
-  std::vector<double> value_gradient;   // [T] |dL/dv|, or empty
-  std::vector<double> gate_gradient;    // [T] the gate path's part of it, or empty
-  std::vector<std::vector<double>> map; // row i: mean weights of query i on keys 0 .. i
+  std::vector<double> attention;         // [T] the mean weight of the rows that see the position
+  std::vector<double> value_norm;        // [T]
+  std::vector<double> gate;              // [T] mean opening, or empty
+  std::vector<double> value_gradient;    // [T] |dL/dv|, or empty
+  std::vector<double> gate_gradient;     // [T] the gate path's part of it, or empty
+  std::vector<std::vector<double>> map;  // row i: mean weights of query i on keys 0 .. i
 };
 
 struct Analysis {
   int64_t step = 0;
-  std::string attention;      // the preset's name, or a pattern's: "vga, softmax*3"
-  std::string data;           // the source, described
-  std::string precision;      // of activations and gradients: "fp32", "bf16", "fp64"
+  std::string attention;  // the preset's name, or a pattern's: "vga, softmax*3"
+  std::string data;       // the source, described
+  std::string precision;  // of activations and gradients: "fp32", "bf16", "fp64"
   int64_t sequences = 0, length = 0;
-  std::vector<Needs> there;   // of each layer
+  std::vector<Needs> there;  // of each layer
   bool has_gradients = false;
-  bool normalised = true;     // the weights of every layer that has some: see WeightsView
+  bool normalised = true;  // the weights of every layer that has some: see WeightsView
   ModelFigures model;
   std::vector<LayerFigures> layers;
   std::vector<HeadFigures> heads;

@@ -110,8 +110,10 @@ class FigureTable {
 std::string sink_text(const Analysis& analysis, size_t max_width) {
   TextTable table;
   table.corner = "sinks above";
-  const std::string group = analysis.normalised ? "share of heads and sequences" : "share of heads and sequences (|a| / sum |a|)";
-  for (const char* title : {"first position", "largest", "at position", "any position"}) table.columns.push_back({group, title});
+  const std::string group =
+      analysis.normalised ? "share of heads and sequences" : "share of heads and sequences (|a| / sum |a|)";
+  for (const char* title : {"first position", "largest", "at position", "any position"})
+    table.columns.push_back({group, title});
   for (const SinkRates& rate : analysis.model.sinks) {
     TextRow row;
     row.label = fmt::format("{}", rate.threshold);
@@ -142,15 +144,15 @@ std::string analysis_text(const std::vector<Analysis>& analyses, size_t max_widt
   FigureTable layers("layer", kLayerColumns, layer_fields(), last);
   for (const LayerFigures& layer : last.layers) layers.add(fmt::format("{}", layer.layer), layer, last, layer.layer);
   FigureTable heads("head", kHeadColumns, head_fields(), last);
-  for (const HeadFigures& head : last.heads) heads.add(fmt::format("L{}H{}", head.layer, head.head), head, last, head.layer);
+  for (const HeadFigures& head : last.heads)
+    heads.add(fmt::format("L{}H{}", head.layer, head.head), head, last, head.layer);
 
   std::string out = fmt::format("{} attention, {} sequences of {} tokens, {}\n{}\n\n", last.attention, last.sequences,
                                 last.length, last.precision, last.data);
   out += model.text(max_width) + "\n";
   if (analyses.size() > 1) out += fmt::format("of step {}:\n\n", last.step);
   if (last.has(Needs::kWeights)) out += sink_text(last, max_width) + "\n";
-  return out + layers.text(max_width) + "\n" + heads.text(max_width) + "\n" +
-         notes(last);
+  return out + layers.text(max_width) + "\n" + heads.text(max_width) + "\n" + notes(last);
 }
 
 }  // namespace sluice

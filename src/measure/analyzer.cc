@@ -23,10 +23,15 @@ double dot(const float* a, const float* b, int64_t n) {
 }  // namespace
 
 Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions options)
-    : model_(model), source_(source), options_(std::move(options)),
+    : model_(model),
+      source_(source),
+      options_(std::move(options)),
       sequences_(source.sequences_per_epoch() > 0 ? std::min(source.sequences_per_epoch(), options_.sequences)
                                                   : options_.sequences),
-      T_(source.context()), L_(model.config().layers), H_(model.config().heads), batches_(model.max_batch()) {
+      T_(source.context()),
+      L_(model.config().layers),
+      H_(model.config().heads),
+      batches_(model.max_batch()) {
   check_le(int64_t{2}, T_, "an analysis needs two positions");
   check_le(T_, model.config().context, "an analysis of sequences longer than the context");
   check(!options_.thresholds.empty() && std::is_sorted(options_.thresholds.begin(), options_.thresholds.end()),
@@ -58,9 +63,8 @@ void Analyzer::clear() {
 Analysis Analyzer::run(int64_t step) {
   clear();
   const double scale = options_.gradients ? 1.0 / double(T_) : 0;
-  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
-    loss_ += model_.observe(batch, scale, *this) / double(T_);
-  });
+  batches_.for_each(source_, 0, sequences_,
+                    [&](const Batch& batch) { loss_ += model_.observe(batch, scale, *this) / double(T_); });
   return result(step);
 }
 

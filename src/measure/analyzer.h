@@ -1,8 +1,8 @@
 // The full probe: every figure of analysis.h, measured on held-out sequences in one forward and backward pass.
 //
-// Attention weights are computed again on the host, in double precision and one head of one sequence at a time, so memory
-// does not grow with the number of sequences or heads. What the device keeps (queries, keys, values, gates, the residual
-// stream, gradients of values) is copied layer by layer while it is there.
+// Attention weights are computed again on the host, in double precision and one head of one sequence at a time, so
+// memory does not grow with the number of sequences or heads. What the device keeps (queries, keys, values, gates, the
+// residual stream, gradients of values) is copied layer by layer while it is there.
 #pragma once
 
 #include <algorithm>
@@ -45,7 +45,8 @@ class Analyzer final : private PassObserver {
   void clear();
   void add_attention(const Pass& pass, int64_t layer);
   void add_weights(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t& strongest) const;
-  void add_row(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t i, std::vector<double>& shares) const;
+  void add_row(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t i,
+               std::vector<double>& shares) const;
   void add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const;
   void add_values(const Pass& pass, int64_t layer);
   void add_gates(const Pass& pass, int64_t layer);
@@ -71,14 +72,14 @@ class Analyzer final : private PassObserver {
   const AnalysisOptions options_;
   const int64_t sequences_;
   const int64_t T_, L_, H_;
-  std::vector<HeadSums> heads_;       // [L, H]
-  std::vector<LayerSums> layers_;     // [L]
+  std::vector<HeadSums> heads_;                     // [L, H]
+  std::vector<LayerSums> layers_;                   // [L]
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
-  double loss_ = 0;                   // sum over sequences of their mean losses
+  double loss_ = 0;                                 // sum over sequences of their mean losses
   // Of the micro-batch that is running.
   BatchReader batches_;
-  std::vector<int64_t> strongest_;    // [L, max batch, H]: the position of each sequence's largest sink
-  std::vector<float> content_;        // [N, H_kv D_v]: a layer's gradient before the gate's path is added; empty without one
+  std::vector<int64_t> strongest_;  // [L, max batch, H]: the position of each sequence's largest sink
+  std::vector<float> content_;  // [N, H_kv D_v]: a layer's gradient before the gate's path is added; empty without one
 };
 
 }  // namespace sluice

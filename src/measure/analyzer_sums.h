@@ -8,15 +8,16 @@
 
 namespace sluice {
 
-// Positions that at least half of the rows see. On later ones a few rows, which look at themselves, would make a "sink".
+// Positions that at least half of the rows see. On later ones a few rows, which look at themselves, would make a
+// "sink".
 inline int64_t sink_candidates(int64_t T) { return T / 2 + 1; }
 
 struct Analyzer::HeadSums {
-  std::vector<std::vector<int64_t>> sinks;   // [thresholds, candidates]: sequences with a sink there
-  std::vector<int64_t> any;                  // [thresholds]
-  bool undefined = false;                    // some share was no number, so that nothing can be said of sinks
-  std::vector<double> share, mass;           // [T], sums over sequences
-  std::vector<double> map;                   // [P, P]
+  std::vector<std::vector<int64_t>> sinks;  // [thresholds, candidates]: sequences with a sink there
+  std::vector<int64_t> any;                 // [thresholds]
+  bool undefined = false;                   // some share was no number, so that nothing can be said of sinks
+  std::vector<double> share, mass;          // [T], sums over sequences
+  std::vector<double> map;                  // [P, P]
   Mean largest_share, bias_share, row_mass, entropy, relative_entropy;
   std::vector<double> value_norm, gate_curve, gradient_curve, gate_gradient_curve;  // [T]
   SinkAndRest value, value_largest;

@@ -25,8 +25,8 @@ void negative_log_softmax(const float* logits, int64_t V, std::vector<double>& o
   for (int64_t v = 0; v < V; ++v) out[size_t(v)] = log_total - logits[v];
 }
 
-// What is let through to one query head at the first `positions` positions: the mean over its columns. At the source, query
-// heads that share a value share its gate.
+// What is let through to one query head at the first `positions` positions: the mean over its columns. At the source,
+// query heads that share a value share its gate.
 std::vector<double> head_openings(const std::vector<double>& openings, int64_t columns, int64_t group, int64_t groups,
                                   int64_t positions) {
   const int64_t per_group = columns / groups;
@@ -56,7 +56,10 @@ struct Prober::Sums {
 };
 
 Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
-    : model_(model), source_(source), task_(dynamic_cast<const BigramBackcopy*>(&source)), sequences_(sequences),
+    : model_(model),
+      source_(source),
+      task_(dynamic_cast<const BigramBackcopy*>(&source)),
+      sequences_(sequences),
       batches_(model.max_batch()) {
   const ModelConfig& config = model.config();
   const int64_t N = model.max_batch() * config.context;

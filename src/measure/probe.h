@@ -51,8 +51,8 @@ struct ProbeResult {
 
 class Prober {
  public:
-  // Probes `sequences` held-out sequences of `source`, which must outlive this object, as must the model. Device memory is
-  // allocated now, nothing later; a run sums up in host memory, [layers, heads, vocabulary] for the logit gaps.
+  // Probes `sequences` held-out sequences of `source`, which must outlive this object, as must the model. Device memory
+  // is allocated now, nothing later; a run sums up in host memory, [layers, heads, vocabulary] for the logit gaps.
   Prober(Transformer& model, const DataSource& source, int64_t sequences);
 
   ProbeResult run();

@@ -13,7 +13,7 @@ namespace {
 
 constexpr double kLeastRange = 1e-30;  // below it all is 0: the inverse of a smaller step would not be a float
 constexpr int kCandidates = 100;
-constexpr int64_t kChunk = 1 << 16;    // elements whose sums a thread adds up
+constexpr int64_t kChunk = 1 << 16;  // elements whose sums a thread adds up
 
 GridError chunk_error(const float* x, int64_t n, const QuantizationGrid<float>& grid) {
   double error = 0, signal = 0;
@@ -60,8 +60,7 @@ GridError grid_error(std::span<const float> x, const Grid& grid) {
   std::vector<GridError> parts(static_cast<size_t>(chunks));
 #pragma omp parallel for schedule(static) if (chunks > 1)
   for (int64_t chunk = 0; chunk < chunks; ++chunk)
-    parts[size_t(chunk)] =
-        chunk_error(x.data() + chunk * kChunk, std::min(kChunk, n - chunk * kChunk), in_floats);
+    parts[size_t(chunk)] = chunk_error(x.data() + chunk * kChunk, std::min(kChunk, n - chunk * kChunk), in_floats);
   GridError total;
   for (const GridError& part : parts) total.add(part);
   return total;

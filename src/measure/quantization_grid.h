@@ -1,7 +1,8 @@
 // Where the grids of simulated quantization lie (arXiv 2306.12929, section 2): uniform ones of 2^bits points, symmetric
 // about 0 for weights, and for inputs from the least to the greatest value, 0 among the points.
 //
-//   weights  scale = m / (2^(bits-1) - 1), integers -2^(bits-1) .. 2^(bits-1) - 1, m the largest |w|, or that of a hundred
+//   weights  scale = m / (2^(bits-1) - 1), integers -2^(bits-1) .. 2^(bits-1) - 1, m the largest |w|, or that of a
+//   hundred
 //            fractions of it whose grid has the least squared error
 //   inputs   scale = (high - low) / (2^bits - 1) with low <= 0 <= high, zero point round(-low / scale)
 #pragma once
@@ -29,11 +30,11 @@ Grid asymmetric_grid(const Range& range, int bits);
 
 // What putting values on a grid does to them.
 struct GridError {
-  double error = 0, signal = 0;     // sums of squares: of the differences, of the values
-  int64_t clipped = 0, count = 0;   // values beyond the last points by more than half a step; all
+  double error = 0, signal = 0;    // sums of squares: of the differences, of the values
+  int64_t clipped = 0, count = 0;  // values beyond the last points by more than half a step; all
   void add(const GridError& other);
   double clipped_share() const { return count ? double(clipped) / double(count) : 0; }
-  double relative() const;          // the root of error / signal
+  double relative() const;  // the root of error / signal
 };
 // The same for any number of threads.
 GridError grid_error(std::span<const float> x, const Grid& grid);
@@ -72,7 +73,7 @@ class PercentileRange {
   void trim(Tail& tail) const;
 
   int64_t count_, seen_ = 0;
-  size_t kept_;                 // of each tail
+  size_t kept_;  // of each tail
   double fraction_;
   Tail high_, low_;
 };

@@ -12,7 +12,9 @@
 namespace sluice {
 namespace {
 
-std::string signed_number(double value) { return fmt::format("{}{}", value >= 0 ? "+" : "", format_significant(value, 3)); }
+std::string signed_number(double value) {
+  return fmt::format("{}{}", value >= 0 ? "+" : "", format_significant(value, 3));
+}
 
 std::string percent(double share) { return share == 0 ? "0" : format_significant(100 * share, 3) + "%"; }
 
@@ -66,7 +68,8 @@ TextTable layer_table(const QuantizationReport& report) {
     const QuantizedLinear& linear = report.linears[i];
     const Grid& grid = linear.input_grid;
     TextRow row{.label = linear.name, .cells = {}};
-    if (!report.costs.empty()) row.cells = {signed_number(report.costs[i].only), signed_number(-report.costs[i].except)};
+    if (!report.costs.empty())
+      row.cells = {signed_number(report.costs[i].only), signed_number(-report.costs[i].except)};
     for (const double value : {linear.weight_norm, coarsest(linear.weight_grids).scale})
       row.cells.push_back(format_significant(value, 3));
     row.cells.push_back(percent(linear.weight_error.clipped_share()));
@@ -80,11 +83,14 @@ TextTable layer_table(const QuantizationReport& report) {
     table.rows.push_back(std::move(row));
   }
   if (!report.costs.empty())
-    table.footnotes.push_back(fmt::format(
-        "only it: change of the model's loss when this layer alone is quantized; left out: change of the {} model's when it "
-        "is not; {} held-out sequences", report.name(), format_count(double(report.layer_sequences))));
+    table.footnotes.push_back(
+        fmt::format("only it: change of the model's loss when this layer alone is quantized; left out: change of the "
+                    "{} model's when it "
+                    "is not; {} held-out sequences",
+                    report.name(), format_count(double(report.layer_sequences))));
   table.footnotes.push_back("inputs over the calibration data; max |x|: a sequence's largest, mean over sequences");
-  table.footnotes.push_back("clipped: share of values beyond the grid; error: root of the squared error over the squares");
+  table.footnotes.push_back(
+      "clipped: share of values beyond the grid; error: root of the squared error over the squares");
   table.footnotes.push_back("step of a weight: that of its coarsest grid");
   return table;
 }
@@ -99,19 +105,13 @@ Json json_of_linear(const QuantizedLinear& linear) {
   Json scales = Json::array();
   for (const Grid& grid : linear.weight_grids) scales.push_back(grid.scale);
   const Grid &first = linear.weight_grids.front(), &grid = linear.input_grid;
-  Json weight = {{"shape", {linear.out, linear.in}},
-                 {"infinity_norm", linear.weight_norm},
-                 {"scales", std::move(scales)},
-                 {"rows_of_scales", linear.grid_rows},
-                 {"least_integer", int64_t(first.low)},
-                 {"greatest_integer", int64_t(first.high)}};
+  Json weight = {{"shape", {linear.out, linear.in}},    {"infinity_norm", linear.weight_norm},
+                 {"scales", std::move(scales)},         {"rows_of_scales", linear.grid_rows},
+                 {"least_integer", int64_t(first.low)}, {"greatest_integer", int64_t(first.high)}};
   weight.update(json_of_error(linear.weight_error));
-  Json input = {{"least", linear.seen.least},
-                {"greatest", linear.seen.greatest},
-                {"infinity_norm", linear.input_norm},
-                {"scale", grid.scale},
-                {"zero_point", grid.zero_point()},
-                {"greatest_integer", int64_t(grid.high - grid.low)}};
+  Json input = {{"least", linear.seen.least},         {"greatest", linear.seen.greatest},
+                {"infinity_norm", linear.input_norm}, {"scale", grid.scale},
+                {"zero_point", grid.zero_point()},    {"greatest_integer", int64_t(grid.high - grid.low)}};
   input.update(json_of_error(linear.input_error));
   return {{"name", linear.name}, {"weight", std::move(weight)}, {"input", std::move(input)}};
 }
@@ -148,7 +148,8 @@ Json QuantizationReport::json() const {
 }
 
 QuantizationReport measure_quantization(Quantizer& quantizer, const DataSource& held_out, int64_t sequences,
-                                        int64_t layer_sequences, const std::function<void(const std::string&)>& progress) {
+                                        int64_t layer_sequences,
+                                        const std::function<void(const std::string&)>& progress) {
   const auto note = [&](const std::string& text) {
     if (progress) progress(text);
   };
@@ -161,7 +162,8 @@ QuantizationReport measure_quantization(Quantizer& quantizer, const DataSource& 
   out.layer_sequences = layer_sequences;
   note("the model as it is");
   out.plain = quantizer.loss(held_out, sequences);
-  if (!std::isfinite(out.plain)) throw RunError("the model's loss is {}, so there is nothing to compare with", std::fabs(out.plain));
+  if (!std::isfinite(out.plain))
+    throw RunError("the model's loss is {}, so there is nothing to compare with", std::fabs(out.plain));
   note("the quantized model");
   out.quantized = quantizer.loss(held_out, sequences, {});
   out.weights_only = quantizer.loss(held_out, sequences, {.inputs = false});

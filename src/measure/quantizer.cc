@@ -156,9 +156,9 @@ void Quantizer::observe(size_t index, const Pass& pass, const Tensor& x) {
     }
     seen.norms += norm;
   }
-  linear.seen = seen.sequences == 0 ? batch
-                                    : Range{std::min(linear.seen.least, batch.least),
-                                            std::max(linear.seen.greatest, batch.greatest)};
+  linear.seen = seen.sequences == 0
+                    ? batch
+                    : Range{std::min(linear.seen.least, batch.least), std::max(linear.seen.greatest, batch.greatest)};
   seen.sequences += pass.B;
   seen.running.add(batch);
   if (!options_.percentile) return;
@@ -172,8 +172,8 @@ void Quantizer::lay_grids() {
   for (size_t i = 0; i < linears_.size(); ++i) {
     const Observation& seen = *observations_[i];
     linears_[i].input_norm = seen.norms / double(seen.sequences);
-    linears_[i].input_grid = asymmetric_grid(seen.percentile ? seen.percentile->range() : seen.running.range(),
-                                             options_.input_bits);
+    linears_[i].input_grid =
+        asymmetric_grid(seen.percentile ? seen.percentile->range() : seen.running.range(), options_.input_bits);
     scales.push_back(linears_[i].input_grid.scale);
     widest = std::max(widest, seen.width);
   }
@@ -211,7 +211,8 @@ void Quantizer::lay_weight_grids(QuantizedLinear& linear, const Tensor& weight) 
   std::exclusive_scan(linear.grid_rows.begin(), linear.grid_rows.end(), first.begin(), int64_t(0));
   linear.weight_grids.resize(grids);
   std::vector<GridError> errors(grids);
-#pragma omp parallel for schedule(dynamic) if (options_.per_channel)  // a matrix's rows are shared out within best_largest
+#pragma omp parallel for schedule( \
+    dynamic) if (options_.per_channel)  // a matrix's rows are shared out within best_largest
   for (size_t i = 0; i < grids; ++i) {
     const auto row = largest.begin() + first[i];
     const auto part = std::span(values).subspan(size_t(first[i] * linear.in), size_t(linear.grid_rows[i] * linear.in));

@@ -1,7 +1,8 @@
-// Simulated quantization of a trained model, as in arXiv 2306.12929: every linear layer of the blocks multiplies an input
-// and a weight that have been put on grids of 2^bits points and back; what is added up, and everything else (embeddings,
-// norms, biases, scores, the output head) stays as it is. Inputs have one static grid a layer, from calibration data;
-// weights one for each matrix (a layer's queries, keys and values are three), or one for each row ("per channel").
+// Simulated quantization of a trained model, as in arXiv 2306.12929: every linear layer of the blocks multiplies an
+// input and a weight that have been put on grids of 2^bits points and back; what is added up, and everything else
+// (embeddings, norms, biases, scores, the output head) stays as it is. Inputs have one static grid a layer, from
+// calibration data; weights one for each matrix (a layer's queries, keys and values are three), or one for each row
+// ("per channel").
 #pragma once
 
 #include <functional>
@@ -17,26 +18,26 @@
 namespace sluice {
 
 struct QuantizationOptions {
-  int weight_bits = 8, input_bits = 8;      // 2 to 16
-  bool mse_weights = false;                 // the least squared error instead of the largest |w|
+  int weight_bits = 8, input_bits = 8;  // 2 to 16
+  bool mse_weights = false;             // the least squared error instead of the largest |w|
   bool per_channel = false;
-  std::optional<double> percentile;         // of the inputs, 99 to 100; absent: running least and greatest
-  double momentum = 0.9;                    // of the running range, by batch
-  int64_t calibration_batches = 16;         // of the model's max_batch sequences
+  std::optional<double> percentile;  // of the inputs, 99 to 100; absent: running least and greatest
+  double momentum = 0.9;             // of the running range, by batch
+  int64_t calibration_batches = 16;  // of the model's max_batch sequences
 };
 
 struct QuantizedLinear {
-  std::string name;               // "blocks.0.attention.qkv"
+  std::string name;  // "blocks.0.attention.qkv"
   ParamId weight;
-  int64_t out = 0, in = 0;        // of the weight
-  double weight_norm = 0;         // the largest |w|
-  std::vector<Grid> weight_grids; // one for each matrix that is stacked in it (queries, keys, values), or for each row
-  std::vector<int64_t> grid_rows; // of each of them; their sum is `out`
+  int64_t out = 0, in = 0;         // of the weight
+  double weight_norm = 0;          // the largest |w|
+  std::vector<Grid> weight_grids;  // one for each matrix that is stacked in it (queries, keys, values), or for each row
+  std::vector<int64_t> grid_rows;  // of each of them; their sum is `out`
   GridError weight_error;
-  Range seen;                     // of the inputs, over the calibration data
-  double input_norm = 0;          // a sequence's largest |x|, mean over the sequences: its infinity norm
+  Range seen;             // of the inputs, over the calibration data
+  double input_norm = 0;  // a sequence's largest |x|, mean over the sequences: its infinity norm
   Grid input_grid;
-  GridError input_error;          // over the calibration data
+  GridError input_error;  // over the calibration data
 };
 
 // Which operands are quantized.
@@ -47,13 +48,13 @@ struct QuantizedPart {
 
 class Quantizer final : public LinearHook {
  public:
-  // The model must outlive it, and has its hook while it works. Its type should be f32 or f64: bf16 has fewer digits than
-  // the products of integers and scales.
+  // The model must outlive it, and has its hook while it works. Its type should be f32 or f64: bf16 has fewer digits
+  // than the products of integers and scales.
   Quantizer(Transformer& model, const QuantizationOptions& options);
   ~Quantizer() override;
 
-  // Looks at the first calibration_batches * max_batch sequences, twice: for the ranges, and for what the grids laid over
-  // them do to the inputs. RunError where a value is not finite.
+  // Looks at the first calibration_batches * max_batch sequences, twice: for the ranges, and for what the grids laid
+  // over them do to the inputs. RunError where a value is not finite.
   void calibrate(const DataSource& data);
 
   const std::vector<QuantizedLinear>& linears() const { return linears_; }  // in the order in which they run
@@ -87,8 +88,8 @@ class Quantizer final : public LinearHook {
   QuantizedPart part_;
   std::vector<QuantizedLinear> linears_;
   std::vector<std::unique_ptr<Observation>> observations_;
-  std::vector<int> linear_of_;           // by parameter; -1: none
-  std::vector<Tensor> weights_, scales_; // of each linear, quantized; its input's scale [1]
+  std::vector<int> linear_of_;            // by parameter; -1: none
+  std::vector<Tensor> weights_, scales_;  // of each linear, quantized; its input's scale [1]
   Arena weight_memory_, scale_memory_, input_memory_;
   BatchReader batches_;
 };

@@ -79,8 +79,8 @@ Ending encode_ending(const Tokenizer& tokenizer, const HellaSwagExample& example
   if (before.empty() && !opening && tokenizer.end_of_text() >= 0) before.push_back(tokenizer.end_of_text());
   tokenizer.encode(tokenizer.adds_blank() ? ending : " " + ending, tokens);
   if (before.size() + opening == 0 || int64_t(tokens.size()) > context) {
-    throw UserError("the ending \"{:.60}\" has {} tokens and {} before it, but model.context is {}", ending, tokens.size(),
-                    before.size() + opening, context);
+    throw UserError("the ending \"{:.60}\" has {} tokens and {} before it, but model.context is {}", ending,
+                    tokens.size(), before.size() + opening, context);
   }
   const size_t kept = std::min(before.size() + opening, size_t(context) + 1 - tokens.size());
   std::vector<int32_t> all(before.end() - int64_t(kept - opening), before.end());

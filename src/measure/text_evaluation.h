@@ -21,14 +21,15 @@ struct PerplexityResult {
 
   double loss() const { return nats / double(tokens); }
   double per_token() const;
-  double per_byte() const;                       // exp(nats / bytes)
+  double per_byte() const;  // exp(nats / bytes)
   double bits_per_byte() const;
 };
 
-// Documents one by one, each behind the tokenizer's end of text, where it has one. A model that was trained with a first
-// token in each window (data.first_token) gets it here too, and so one token of text less. A document beyond the context
-// is cut into windows that begin `stride` tokens apart; every token is predicted once, from the window's tokens before
-// it: with a stride of the context's length windows do not overlap, a smaller one gives each token more of its past.
+// Documents one by one, each behind the tokenizer's end of text, where it has one. A model that was trained with a
+// first token in each window (data.first_token) gets it here too, and so one token of text less. A document beyond the
+// context is cut into windows that begin `stride` tokens apart; every token is predicted once, from the window's tokens
+// before it: with a stride of the context's length windows do not overlap, a smaller one gives each token more of its
+// past.
 class PerplexityMeter {
  public:
   // 1 <= stride <= context. `first_token`: -1 if windows have none.
@@ -52,9 +53,9 @@ struct HellaSwagResult {
   int64_t examples = 0, by_sum = 0, by_token = 0, by_byte = 0;
 };
 
-// Context and " " + ending are encoded each for itself, as in llm.c (the blank is left to tokenizers that put one before
-// each text); the beginning of a context that is too long is cut off. `first_token` as above. UserError for an ending
-// that is longer than the model's context. `progress` gets the examples that are done.
+// Context and " " + ending are encoded each for itself, as in llm.c (the blank is left to tokenizers that put one
+// before each text); the beginning of a context that is too long is cut off. `first_token` as above. UserError for an
+// ending that is longer than the model's context. `progress` gets the examples that are done.
 HellaSwagResult evaluate_hellaswag(Transformer& model, const Tokenizer& tokenizer,
                                    const std::vector<HellaSwagExample>& examples, int64_t first_token,
                                    const std::function<void(int64_t)>& progress);

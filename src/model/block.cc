@@ -7,7 +7,10 @@ std::string block_name(int layer) { return "blocks." + std::to_string(layer); }
 
 NormLayer first_norm(const Declarations& d, int layer) {
   const int now = d.timeline.attention(layer);
-  return {d, block_name(layer) + ".norm1", {now, now}, {d.timeline.mlp_backward(layer), d.timeline.attention_backward(layer)},
+  return {d,
+          block_name(layer) + ".norm1",
+          {now, now},
+          {d.timeline.mlp_backward(layer), d.timeline.attention_backward(layer)},
           d.recompute == Recompute::kBlock};
 }
 

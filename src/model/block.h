@@ -1,8 +1,8 @@
 // A pre-norm block: attention, then the MLP, each behind a norm of its own. What they read and where they put out says
 // the residual; with `add`: mid = x + attention(norm1(x)),  out = mid + mlp(norm2(mid)).
 //
-// Kept for the backward pass: what the residual, attention and MLP keep, and the norms' statistics; the normalised inputs
-// are computed again. Recompute says what else is.
+// Kept for the backward pass: what the residual, attention and MLP keep, and the norms' statistics; the normalised
+// inputs are computed again. Recompute says what else is.
 //
 // With parallel_residual both read what attention reads: out = x + attention(norm1(x)) + mlp(norm2(x)).
 #pragma once
@@ -16,10 +16,10 @@ namespace sluice {
 
 // Buffers that all blocks share, [N, C] each but the last.
 struct BlockScratch {
-  Tensor normed;      // a norm's output
-  Tensor delta;       // Residual::set_scratch; scratch in the backward pass
+  Tensor normed;  // a norm's output
+  Tensor delta;   // Residual::set_scratch; scratch in the backward pass
   Tensor d_normed;
-  Tensor workspace;   // norm_workspace(max width) f32
+  Tensor workspace;  // norm_workspace(max width) f32
 };
 
 class Block {

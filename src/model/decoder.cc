@@ -12,7 +12,9 @@ Tensor Decoder::prefill(const int32_t* tokens, int64_t T) {
   return logits_of(model_.extend({tokens, nullptr, state_.sequences(), T}, state_));
 }
 
-Tensor Decoder::step(const int32_t* tokens) { return logits_of(model_.extend({tokens, nullptr, state_.sequences(), 1}, state_)); }
+Tensor Decoder::step(const int32_t* tokens) {
+  return logits_of(model_.extend({tokens, nullptr, state_.sequences(), 1}, state_));
+}
 
 Tensor Decoder::logits_of(const Pass& pass) {
   const Tensor logits = logits_.at(0, accumulator_of(model_.act()), {pass.B, model_.config().vocab_size});

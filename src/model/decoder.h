@@ -1,5 +1,6 @@
-// Writing token by token: a step costs one token's products and the reading of what the parts keep of the tokens before it
-// (DecoderState), not the sequence again. What it computes is what Transformer::forward over the whole sequence does, but for rounding.
+// Writing token by token: a step costs one token's products and the reading of what the parts keep of the tokens before
+// it (DecoderState), not the sequence again. What it computes is what Transformer::forward over the whole sequence
+// does, but for rounding.
 //
 //   Decoder decoder(model, B);
 //   Tensor logits = decoder.prefill(prompt, T);            // [B, V], of the prompts' last tokens
@@ -15,8 +16,8 @@ class Decoder {
   // Allocates the state. `sequences` is at most the model's max_batch; the model must outlive the decoder.
   Decoder(Transformer& model, int64_t sequences);
 
-  // Both return the logits that follow every sequence's last token, [B, V] in the accumulator's type, on the device; they
-  // live until the next call. Tokens are host arrays.
+  // Both return the logits that follow every sequence's last token, [B, V] in the accumulator's type, on the device;
+  // they live until the next call. Tokens are host arrays.
   Tensor prefill(const int32_t* tokens, int64_t T);  // [B, T], 1 <= T <= context: starts anew
   Tensor step(const int32_t* tokens);                // [B]; length() < context
 

@@ -24,14 +24,18 @@ Head::Head(const Declarations& d, ParamId tied)
       logits_(d.plan.declare("head.logits", "logits", {chunk_rows_, stride_}, d.act,
                              {d.timeline.head(), d.timeline.head()})) {}
 
-Tensor Head::chunk(const Pass& pass, int64_t rows) const { return pass.view(logits_, {rows, stride_}).columns(0, vocab_); }
+Tensor Head::chunk(const Pass& pass, int64_t rows) const {
+  return pass.view(logits_, {rows, stride_}).columns(0, vocab_);
+}
 
-void Head::loss(const Pass& pass, const Tensor& losses, const Tensor& d_normed, const Tensor& normed, const Tensor& targets,
-                double grad_scale) const {
+void Head::loss(const Pass& pass, const Tensor& losses, const Tensor& d_normed, const Tensor& normed,
+                const Tensor& targets, double grad_scale) const {
   bool add = pass.accumulate;
   for_logits(pass, normed, [&](int64_t first, const Tensor& logits) {
     const int64_t rows = logits.rows();
-    const auto part = [&](const Tensor& x) { return x.reshaped({x.elements(), 1}).row_range(first, rows).reshaped({rows}); };
+    const auto part = [&](const Tensor& x) {
+      return x.reshaped({x.elements(), 1}).row_range(first, rows).reshaped({rows});
+    };
     pass.backend.run(CrossEntropy{part(losses), logits, part(targets), grad_scale});
     if (grad_scale == 0) return;
     pass.backend.run(

@@ -22,12 +22,9 @@ std::string alternatives(const std::vector<std::string>& keys) {
 // `share`: of all parameters' memory. Where it is small, many layers are what takes the most.
 std::string keys_of_parameter(const std::string& name, double share) {
   std::vector<std::string> keys = {"model.width"};
-  if (has(name, "position"))
-    keys = {"model.context", "model.width"};
-  else if (has(name, "token") || has(name, "head"))
-    keys = {"model.vocab_size", "model.width"};
-  else if (has(name, "mlp"))
-    keys = {"model.mlp_width"};
+  if (has(name, "position")) keys = {"model.context", "model.width"};
+  else if (has(name, "token") || has(name, "head")) keys = {"model.vocab_size", "model.width"};
+  else if (has(name, "mlp")) keys = {"model.mlp_width"};
   if (share < 0.5) keys.push_back("model.layers");
   return alternatives(keys);
 }
@@ -37,10 +34,8 @@ std::string keys_of_buffer(const MemoryPlan::Buffer& buffer, const std::string& 
   std::vector<std::string> keys;
   if (!batch_key.empty() && buffer.kind != "constants") keys.push_back(batch_key);
   keys.push_back("model.context");
-  if (has(buffer.name, "mlp"))
-    keys.push_back("model.mlp_width");
-  else if (buffer.kind != "batch")
-    keys.push_back("model.width");
+  if (has(buffer.name, "mlp")) keys.push_back("model.mlp_width");
+  else if (buffer.kind != "batch") keys.push_back("model.width");
   return alternatives(keys);
 }
 

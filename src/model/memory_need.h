@@ -15,13 +15,14 @@ struct MemoryNeed {
   uint64_t kernels = 0;                  // what generates kernels keeps for itself
   std::string largest;                   // "block_0.mlp.hidden [8192,3072]", in the larger of the two
   double largest_bytes = 0;
-  std::string keys;                      // that set its size: "train.micro_batch, model.context or model.mlp_width"
+  std::string keys;  // that set its size: "train.micro_batch, model.context or model.mlp_width"
   uint64_t bytes() const { return parameters + buffers + kernels; }
 };
 
-// `per_parameter`: bytes of a parameter with its gradient, state and copies. `batch_key` says what sets the sequences of a
-// pass: "train.micro_batch", "--batch"; empty where nothing does. The plan must be made.
-MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_parameter, const std::string& batch_key);
+// `per_parameter`: bytes of a parameter with its gradient, state and copies. `batch_key` says what sets the sequences
+// of a pass: "train.micro_batch", "--batch"; empty where nothing does. The plan must be made.
+MemoryNeed memory_need(const Params& params, const MemoryPlan& plan, double per_parameter,
+                       const std::string& batch_key);
 
 // UserError where `processes` that need as much each find less than that `available`; 0: unknown.
 void require_memory(const MemoryNeed& need, uint64_t available, int processes = 1);

@@ -40,17 +40,17 @@ void Mlp::recompute(const Pass& pass, const Tensor& x) const {
   pass.linear(pass.view(pre_, {pass.N(), up_width_}), x, up_, up_bias_);
 }
 
-void Mlp::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const {
+void Mlp::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                   const Tensor& workspace) const {
   const Tensor pre = pass.view(pre_, {pass.N(), up_width_}), d_hidden = pass.view(d_hidden_, {pass.N(), hidden_});
   pass.backend.run(Matmul{.out = d_hidden, .a = d_out, .b = pass.params.weight(down_), .bias = {}});
-  // The activations were not kept: they come back in the pass that differentiates them, in place of what it has read. That
-  // is the pre-activations; of swiglu their gradient, twice as wide, goes there, and the activations into d_hidden.
+  // The activations were not kept: they come back in the pass that differentiates them, in place of what it has read.
+  // That is the pre-activations; of swiglu their gradient, twice as wide, goes there, and the activations into
+  // d_hidden.
   Tensor active = pre, d_pre = d_hidden;
   if (!activation_) std::swap(active, d_pre);
-  if (activation_)
-    pass.backend.run(ActivationBackward{*activation_, d_pre, d_hidden, pre, active});
-  else
-    pass.backend.run(SwigluBackward{d_pre, d_hidden, pre, active});
+  if (activation_) pass.backend.run(ActivationBackward{*activation_, d_pre, d_hidden, pre, active});
+  else pass.backend.run(SwigluBackward{d_pre, d_hidden, pre, active});
   pass.linear_backward(Tensor{}, false, d_out, active, down_, down_bias_, workspace);
   pass.linear_backward(d_x, false, d_pre, x, up_, up_bias_, workspace);
 }

@@ -16,7 +16,8 @@ class Mlp {
   // The pre-activations once more, for a backward pass that did not keep them.
   void recompute(const Pass& pass, const Tensor& x) const;
   // x is the input again; d_x is overwritten. The kept pre-activations are used up.
-  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x, const Tensor& workspace) const;
+  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+                const Tensor& workspace) const;
 
  private:
   std::optional<Activation> activation_;  // none: swiglu

@@ -1,7 +1,7 @@
 // The next token from a row of logits.
 //
-// p = softmax(logits / temperature), cut to the top_k most likely tokens and then to the fewest of these that hold top_p
-// of the probability (arXiv 1904.09751). The draw depends on (seed, sequence, position) alone.
+// p = softmax(logits / temperature), cut to the top_k most likely tokens and then to the fewest of these that hold
+// top_p of the probability (arXiv 1904.09751). The draw depends on (seed, sequence, position) alone.
 #pragma once
 
 #include <cstdint>

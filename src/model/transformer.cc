@@ -19,8 +19,8 @@ int64_t next_id() {
 }  // namespace
 
 Declarations Transformer::declarations() {
-  return {config_, backend_, options_.act,      options_.max_batch, Timeline{int(config_.layers)},
-          params_, plan_,    states_,           options_.recompute, rope_table_};
+  return {config_, backend_, options_.act, options_.max_batch, Timeline{int(config_.layers)},
+          params_, plan_,    states_,      options_.recompute, rope_table_};
 }
 
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
@@ -70,9 +70,10 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   if (!options_.allocate) return;
   if (backend_.traits().host_memory) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
-  params_.allocate(backend_, options_.act, !options_.training           ? Grads::kNone
-                                           : options_.passing_gradients ? Grads::kAside
-                                                                        : Grads::kOwn);
+  params_.allocate(backend_, options_.act,
+                   !options_.training           ? Grads::kNone
+                   : options_.passing_gradients ? Grads::kAside
+                                                : Grads::kOwn);
   arena_ = Arena(backend_, plan_.total_bytes());
   if (rope_table_) fill_rope_table();
   if (options_.passing_gradients) place_gradients();
@@ -200,8 +201,8 @@ std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pa
   // A tied head has written the table's gradient already.
   add(0, [=, this, &pass] {
     backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_),
-                                   residual_->d_start(pass), per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
-                                   pass.accumulate});
+                                   residual_->d_start(pass), per_token(pass, tokens_), pass.T,
+                                   pass.accumulate || config_.tied_head, pass.accumulate});
   });
   return stretches;
 }
@@ -226,7 +227,8 @@ void Transformer::learn_with(GradientListener& listener, const Pass& pass, const
   listener.close(open);
 }
 
-double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener) {
+double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate,
+                                     GradientListener* listener) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
   const Pass pass = begin_pass(batch, accumulate);
   const Tensor losses = per_token(pass, losses_);

@@ -16,17 +16,18 @@
 namespace sluice {
 
 struct TransformerOptions {
-  DType act = DType::kF32;       // activations' type; f64 is for gradient checks
-  int64_t max_batch = 1;         // sequences of one micro-batch
-  bool training = true;          // with gradients
-  bool allocate = true;          // false: only declared, so that params().specs() can be looked at
+  DType act = DType::kF32;         // activations' type; f64 is for gradient checks
+  int64_t max_batch = 1;           // sequences of one micro-batch
+  bool training = true;            // with gradients
+  bool allocate = true;            // false: only declared, so that params().specs() can be looked at
   double state_per_parameter = 0;  // bytes that the owner will allocate for each beside, such as an optimizer's
   std::string batch_key = {};      // what sets max_batch, for messages: "train.micro_batch", "--batch"
   Recompute recompute = Recompute::kNone;
-  std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm, DecayGroup::kVector};
+  std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm,
+                                     DecayGroup::kVector};
   // Buckets of parameters: the embedding, and then as many layers as have `bucket_parameters` together; 0: all are one.
   int64_t bucket_parameters = 0;
-  int64_t bucket_multiple = 16;    // of a bucket's length, so that ranks can share it evenly
+  int64_t bucket_multiple = 16;  // of a bucket's length, so that ranks can share it evenly
   // Gradients lie among the step's buffers, each bucket's from its first use until the next one closes.
   bool passing_gradients = false;
 };
@@ -39,15 +40,16 @@ class Transformer {
 
   void initialise(uint64_t seed) { params_.initialise(backend_, seed); }
 
-  // Forward and backward of one micro-batch. The gradients of the sum of the B*T losses times grad_scale are written, or
-  // added with `accumulate`. Returns the sum of the losses.
+  // Forward and backward of one micro-batch. The gradients of the sum of the B*T losses times grad_scale are written,
+  // or added with `accumulate`. Returns the sum of the losses.
   double forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener = nullptr);
   // Sum of the losses of one micro-batch.
   double loss(const Batch& batch);
   // Each position's loss, [B * T]; 0 where the target is negative.
   std::vector<double> token_losses(const Batch& batch);
-  // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass, layer);
-  // later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free there.
+  // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass,
+  // layer); later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free
+  // there.
   using AfterBlock = std::function<void(const Pass&, int64_t layer)>;
   Pass forward(const Batch& batch, const AfterBlock& after_block = {});
   // Runs tokens that follow those in the state, which then holds them too: T = 1, or any into an empty one.

@@ -18,8 +18,8 @@ struct RankLaunch {
 // UserError where the environment contradicts itself, or asks for what this build has not.
 RankLaunch read_launch();
 
-// Joins the other ranks, which must come within `limit` seconds, or stays alone. With kEnvironment they meet when a device is
-// there, see connect_device.
+// Joins the other ranks, which must come within `limit` seconds, or stays alone. With kEnvironment they meet when a
+// device is there, see connect_device.
 std::unique_ptr<Communicator> connect_ranks(const RankLaunch& launch, double limit);
 
 // What exchanges tensors of `backend`: NCCL for a GPU, which must not outlive `ranks`; null where `ranks` does it

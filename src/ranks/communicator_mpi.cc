@@ -218,10 +218,8 @@ class MpiCommunicator final : private LeavingWatch, private MpiWorld, public Com
       const double waited = std::chrono::duration<double>(Clock::now() - start).count();
       if (polls % 64 == 0) check_news();
       if (waited > limit() || (polls % 4096 == 0 && waited > usual_limit() && root_is_stopped())) give_up();
-      if (waited > 0.01)
-        std::this_thread::sleep_for(std::chrono::microseconds(50));
-      else
-        sched_yield();
+      if (waited > 0.01) std::this_thread::sleep_for(std::chrono::microseconds(50));
+      else sched_yield();
     }
   }
 

@@ -177,16 +177,12 @@ class NcclCommunicator final : public Communicator {
     check_broken();
   }
   void send_news(const RankNews& news) override {
-    if (over_mpi_)
-      host_.send_news(news);
-    else
-      files_.send(news);
+    if (over_mpi_) host_.send_news(news);
+    else files_.send(news);
   }
   void receive_news(std::map<int, RankNews>& news) override {
-    if (over_mpi_)
-      host_.receive_news(news);
-    else
-      files_.receive(news);
+    if (over_mpi_) host_.receive_news(news);
+    else files_.receive(news);
   }
 
   // NCCL's kernels end with the process; ncclCommAbort would wait for them.

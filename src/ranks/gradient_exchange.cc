@@ -41,18 +41,14 @@ void GradientExchange::close(int bucket) {
     ranks_.start_reduce_scatter(params_.bucket_grads(bucket));
     exchanged_ = bucket;
   } else if (last_) {
-    if (zero_ == 1)
-      ranks_.start_reduce_scatter(params_.bucket_grads(bucket));
-    else
-      ranks_.start_all_reduce(params_.bucket_grads(bucket));
+    if (zero_ == 1) ranks_.start_reduce_scatter(params_.bucket_grads(bucket));
+    else ranks_.start_all_reduce(params_.bucket_grads(bucket));
   }
 }
 
 void GradientExchange::finish() {
-  if (zero_ == 2)
-    keep_exchanged();
-  else if (last_)
-    ranks_.finish();
+  if (zero_ == 2) keep_exchanged();
+  else if (last_) ranks_.finish();
 }
 
 void GradientExchange::keep_exchanged() {

@@ -48,18 +48,22 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
   const bool probed = std::any_of(comparison.rows.begin(), comparison.rows.end(),
                                   [](const RunSummary& row) { return row.values.contains("sink_rate"); });
   if (probed) {
-    out.push_back("sink rate to |dL/dv|: of the full probe, over all heads and layers; docs/analysis.md defines each figure");
+    out.push_back(
+        "sink rate to |dL/dv|: of the full probe, over all heads and layers; docs/analysis.md defines each figure");
   }
   std::set<std::string> quantized;
   for (const RunRecord& run : comparison.runs) {
     if (run.quantization) quantized.insert(harmless(run.quantization->rule));
   }
   if (!quantized.empty()) {
-    out.push_back(fmt::format("quantized: {}; change: from the same model unquantized on the same held-out sequences, which "
-                              "may be others than eval's", fmt::join(quantized, "; ")));
+    out.push_back(
+        fmt::format("quantized: {}; change: from the same model unquantized on the same held-out sequences, which "
+                    "may be others than eval's",
+                    fmt::join(quantized, "; ")));
   }
   if (has_means) {
-    out.push_back("±: standard deviation over runs that differ only by seed; (1 of 2): as many of them have the figure");
+    out.push_back(
+        "±: standard deviation over runs that differ only by seed; (1 of 2): as many of them have the figure");
   }
   return out;
 }
@@ -71,7 +75,8 @@ std::string format_metric(const SummaryMetric& metric, double value) {
 }
 
 std::string format_spread(const SummaryMetric& metric, const SeedSpread& spread) {
-  return spread.count == 1 ? format_metric(metric, spread.mean) : format_with_deviation(spread.mean, spread.deviation, metric.digits);
+  return spread.count == 1 ? format_metric(metric, spread.mean)
+                           : format_with_deviation(spread.mean, spread.deviation, metric.digits);
 }
 
 TextTable make_table(const Comparison& comparison) {

@@ -41,7 +41,8 @@ Json with_fields(Json address, const FinalFields& fields) {
 }
 
 Json run_json(const RunRecord& run, const RunSummary& row) {
-  Json out = {{"name", row.label}, {"path", run.path}, {"last_step", run.last_step() < 0 ? Json() : Json(run.last_step())}};
+  Json out = {
+      {"name", row.label}, {"path", run.path}, {"last_step", run.last_step() < 0 ? Json() : Json(run.last_step())}};
   if (run.config.contains("seed")) out["seed"] = run.config.at("seed");
   out["summary"] = values_json(row.values);
   if (row.head) out["summary_head"] = {{"layer", row.head->layer}, {"head", row.head->head}};
@@ -52,7 +53,8 @@ Json run_json(const RunRecord& run, const RunSummary& row) {
     const auto found = fields.find(id);
     return found == fields.end() ? FinalFields{} : found->second;
   };
-  for (const int64_t layer : run.layers()) out["layers"].push_back(with_fields({{"layer", layer}}, fields_of({layer, -1})));
+  for (const int64_t layer : run.layers())
+    out["layers"].push_back(with_fields({{"layer", layer}}, fields_of({layer, -1})));
   out["heads"] = Json::array();
   for (const HeadId& id : run.heads())
     out["heads"].push_back(with_fields({{"layer", id.layer}, {"head", id.head}}, fields_of(id)));

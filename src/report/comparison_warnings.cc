@@ -16,11 +16,13 @@ std::string text_at(const Json& object, const char* key, const std::string& fall
   return found != object.end() && found->is_string() ? found->get<std::string>() : fallback;
 }
 
-// Where runs differ in `text_of`: "output (vga); source (src)". Empty where they do not; runs without a text do not count.
+// Where runs differ in `text_of`: "output (vga); source (src)". Empty where they do not; runs without a text do not
+// count.
 std::string told_apart(const Comparison& comparison, const std::function<std::string(const RunRecord&)>& text_of) {
   std::map<std::string, std::vector<std::string>> labels;
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
-    if (const std::string text = text_of(comparison.runs[i]); !text.empty()) labels[text].push_back(comparison.rows[i].label);
+    if (const std::string text = text_of(comparison.runs[i]); !text.empty())
+      labels[text].push_back(comparison.rows[i].label);
   }
   if (labels.size() < 2) return "";
   std::vector<std::string> parts;
@@ -30,7 +32,8 @@ std::string told_apart(const Comparison& comparison, const std::function<std::st
 
 void warn_of_measurements(const Comparison& comparison, std::vector<std::string>& out) {
   const auto warn = [&](const char* what, const std::string& apart) {
-    if (!apart.empty()) out.push_back(fmt::format("{} were not measured alike and cannot be compared: {}", what, apart));
+    if (!apart.empty())
+      out.push_back(fmt::format("{} were not measured alike and cannot be compared: {}", what, apart));
   };
   warn("the full probes",
        told_apart(comparison, [](const RunRecord& run) { return run.analysis ? run.analysis->how : ""; }));
@@ -62,7 +65,8 @@ std::string gate_site(const RunRecord& run) {
     if (text_at(layer["gate"], "reads", "none") != "none") sites.insert(text_at(layer["gate"], "site", ""));
   };
   if (!attention.is_array()) look(attention);
-  else for (const Json& layer : attention) look(layer);
+  else
+    for (const Json& layer : attention) look(layer);
   return fmt::format("{}", fmt::join(sites, " and "));
 }
 

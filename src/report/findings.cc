@@ -190,8 +190,8 @@ Finding gate_finding(const Comparison& comparison) {
   return out;
 }
 
-// Names the group with the smallest mean and says by how much the groups differ, and which of them the seeds do not tell
-// from the best: those whose mean is less than two standard deviations away, the larger one of both.
+// Names the group with the smallest mean and says by how much the groups differ, and which of them the seeds do not
+// tell from the best: those whose mean is less than two standard deviations away, the larger one of both.
 std::string best_sentence(const Comparison& comparison, const std::string& key, const std::string& what, int digits) {
   std::vector<const SeedGroup*> groups;
   for (const SeedGroup& group : comparison.groups)
@@ -208,9 +208,9 @@ std::string best_sentence(const Comparison& comparison, const std::string& key, 
     as_good.push_back(group->label);
     widest = std::max(widest, deviation);
   }
-  std::string out = fmt::format("The lowest {} is {}'s, {} nats; the highest is {}.", what, (*best)->label,
-                                format_significant(spread(*best).mean, digits),
-                                format_significant(spread(*worst).mean, digits));
+  std::string out =
+      fmt::format("The lowest {} is {}'s, {} nats; the highest is {}.", what, (*best)->label,
+                  format_significant(spread(*best).mean, digits), format_significant(spread(*worst).mean, digits));
   if (!as_good.empty()) {
     out += fmt::format(" The seeds do not tell it from {} (standard deviation up to {}).", join_words(as_good),
                        format_significant(widest, 2));

@@ -58,8 +58,10 @@ void read_metrics(RunRecord& run) {
     try {
       add_metrics_line(run, text, "it");
     } catch (const UserError& problem) {
-      if (!lines.at_end()) throw UserError("{}: line {} is malformed: {}", path.string(), lines.number(), problem.what());
-      run.notes.push_back(fmt::format("the last line of metrics.jsonl ({}) is cut off and was skipped", lines.number()));
+      if (!lines.at_end())
+        throw UserError("{}: line {} is malformed: {}", path.string(), lines.number(), problem.what());
+      run.notes.push_back(
+          fmt::format("the last line of metrics.jsonl ({}) is cut off and was skipped", lines.number()));
     }
   }
   if (run.series.empty()) run.notes.push_back("metrics.jsonl holds no values yet");

@@ -15,7 +15,8 @@ namespace fs = std::filesystem;
 std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
   RecordedQuantization out;
   out.step = integer_at(json, "step");
-  if (const int64_t last = run.last_step(); last >= 0 && out.step > last) return "of a step that the run has not reached";
+  if (const int64_t last = run.last_step(); last >= 0 && out.step > last)
+    return "of a step that the run has not reached";
   const Json &weights = json.at("weights"), &inputs = json.at("activations");
   const bool percentile = inputs.contains("percentile");
   out.rule = fmt::format("{}, weights {} per {}, activations {} {}", json.at("quantization").get<std::string>(),
@@ -25,7 +26,8 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
   out.data = fmt::format("{} sequences of {}, calibrated on {} of {}", integer_at(json, "sequences"),
                          json.at("data").get<std::string>(), integer_at(json, "calibration_sequences"),
                          json.at("calibration_data").get<std::string>());
-  const double plain = number_or_nan(json.at("plain").at("loss")), loss = number_or_nan(json.at("quantized").at("loss"));
+  const double plain = number_or_nan(json.at("plain").at("loss")),
+               loss = number_or_nan(json.at("quantized").at("loss"));
   set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));
   set_point(run.series[{"quantization", "change"}], out.step, 100 * std::expm1(loss - plain));
   run.quantization = std::move(out);

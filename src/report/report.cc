@@ -128,14 +128,10 @@ std::string script_json(const Json& json) {
   const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);
   std::string out;
   for (const char c : text) {
-    if (c == '<')
-      out += "\\u003c";  // "<" stands only inside JSON strings
-    else if (c == '>')
-      out += "\\u003e";
-    else if (c == '&')
-      out += "\\u0026";
-    else
-      out += c;
+    if (c == '<') out += "\\u003c";  // "<" stands only inside JSON strings
+    else if (c == '>') out += "\\u003e";
+    else if (c == '&') out += "\\u0026";
+    else out += c;
   }
   return out;
 }
@@ -151,8 +147,7 @@ std::string report_html(const Comparison& comparison) {
                                   {"data", script_json(report_data(comparison))},
                                   {"chart_library", std::string(assets::chart_library_js)},
                                   {"scripts", std::string(assets::charts_js) + std::string(assets::positions_js) +
-                                                  std::string(assets::maps_js) +
-                                                  std::string(assets::page_js)}});
+                                                  std::string(assets::maps_js) + std::string(assets::page_js)}});
 }
 
 void write_report(const Comparison& comparison, const std::string& path) {

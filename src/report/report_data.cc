@@ -1,7 +1,8 @@
 // The report's embedded JSON:
 //   groups  [{label, runs: [run index]}]
 //   runs    [{label, group, head, series: [{kind, field, layer, head, steps: index into step_lists, values}],
-//             attention: {first, last}, analysis: {step, sequences, residual_norm, curves, mean_attention}, config, info}]
+//             attention: {first, last}, analysis: {step, sequences, residual_norm, curves, mean_attention}, config,
+//             info}]
 //   step_lists  lists of steps, shared by the series that have the same
 //   differences [{key, values}]
 // A map's weights are its lower triangle, row by row, two base-64 digits each: low + code / 4095 * (high - low).

@@ -1,5 +1,5 @@
-// The readers of run_reader.h, one a format: each puts what its file holds into the record, and a note where that is missing
-// or cannot be used.
+// The readers of run_reader.h, one a format: each puts what its file holds into the record, and a note where that is
+// missing or cannot be used.
 #pragma once
 
 #include <filesystem>

@@ -1,5 +1,6 @@
 // Which folder is a run's, its config and info, and what the record of a run answers. The other files' readers are in
-// run_files.h. The run folder's layout is in docs/commands.md; see run_reader.h for what is forgiven and what is an error.
+// run_files.h. The run folder's layout is in docs/commands.md; see run_reader.h for what is forgiven and what is an
+// error.
 #include "report/run_reader.h"
 
 #include <algorithm>
@@ -46,7 +47,8 @@ void require_run_folder(const std::string& path) {
   if (!looks_like_run(path))
     throw UserError("{}: not a run folder (neither config.json nor metrics.jsonl is in it)", path);
   if (!is_run(path) && is_foreign_config(fs::path(path) / "config.json"))
-    throw UserError("{}: not a run folder, but a model of the transformers library, which becomes one with sluice import", path);
+    throw UserError(
+        "{}: not a run folder, but a model of the transformers library, which becomes one with sluice import", path);
 }
 
 void read_config(RunRecord& run) {
@@ -56,7 +58,8 @@ void read_config(RunRecord& run) {
     return;
   }
   run.config = read_json_file(file.string());
-  if (!run.config.is_object()) throw UserError("{}: a JSON object is expected, got {}", file.string(), shown(run.config));
+  if (!run.config.is_object())
+    throw UserError("{}: a JSON object is expected, got {}", file.string(), shown(run.config));
   check_key_count(run.config, file.string());
   const auto name = run.config.find("name");
   if (name != run.config.end() && name->is_string() && !name->get<std::string>().empty())
@@ -114,7 +117,8 @@ std::vector<std::string> run_folders(const std::string& path) {
   std::error_code unreadable;
   for (const auto& entry : fs::directory_iterator(path, unreadable))
     if (is_run(entry.path())) out.push_back(entry.path().string());
-  if (out.empty()) throw UserError("{}: neither a run's folder (config.json, metrics.jsonl) nor a folder of runs", path);
+  if (out.empty())
+    throw UserError("{}: neither a run's folder (config.json, metrics.jsonl) nor a folder of runs", path);
   std::sort(out.begin(), out.end());
   return out;
 }

@@ -1,5 +1,5 @@
-// Reads a run folder (config.json, info.json, metrics.jsonl, attention/, analysis/step_*.json and quantization.json) into
-// time series.
+// Reads a run folder (config.json, info.json, metrics.jsonl, attention/, analysis/step_*.json and quantization.json)
+// into time series.
 //
 // A metrics line {"kind":"probe","step":10,"layer":0,"head":1,"sink_attention":0.5,...} gives one point to one series
 // per numeric field; the series is named by (kind, field, layer, head). Block-level fields (residual_*) are filed under
@@ -62,7 +62,8 @@ struct RecordedAnalysis {
 struct RecordedQuantization {
   int64_t step = 0;
   std::string how() const { return rule + ", " + data; }  // what its figures depend on
-  std::string rule, data;  // "W8A8, weights minmax per matrix, activations minmax with ..."; "128 sequences of tokens: ..."
+  std::string rule,
+      data;  // "W8A8, weights minmax per matrix, activations minmax with ..."; "128 sequences of tokens: ..."
 };
 
 struct RunRecord {
@@ -85,8 +86,8 @@ struct RunRecord {
   int64_t last_step() const;            // the largest step in the metrics; -1 if there is none
 };
 
-// The runs that lie directly in a folder, by name, as a sweep leaves them; `path` itself where it is a run or no folder.
-// UserError for a folder without runs.
+// The runs that lie directly in a folder, by name, as a sweep leaves them; `path` itself where it is a run or no
+// folder. UserError for a folder without runs.
 std::vector<std::string> run_folders(const std::string& path);
 
 // Throws UserError if `path` is no run folder, if config.json is malformed, or if a metrics line other than the last

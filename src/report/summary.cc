@@ -1,6 +1,6 @@
-// The columns, and what each is of a run. Final figures are each series' last point, but for two that are noisy from step to
-// step: the training loss (mean of the last kLossWindow logged) and the speed (median of all but the first line, which
-// carries the warm-up).
+// The columns, and what each is of a run. Final figures are each series' last point, but for two that are noisy from
+// step to step: the training loss (mean of the last kLossWindow logged) and the speed (median of all but the first
+// line, which carries the warm-up).
 #include "report/summary.h"
 
 #include <fmt/format.h>
@@ -55,10 +55,18 @@ std::optional<int64_t> peak_layer(const RunRecord& run) {
   return best;
 }
 
-constexpr const char* kProbeFields[] = {
-    "sink_rate",     "sink_rate_largest",  "first_token_share",    "value_norm_ratio",
-    "entropy",       "kurtosis",           "infinity_norm",        "massive_activation",
-    "value_gradient_ratio", "value_gradient_per_mass", "content_gradient_ratio", "gate_gradient_ratio"};
+constexpr const char* kProbeFields[] = {"sink_rate",
+                                        "sink_rate_largest",
+                                        "first_token_share",
+                                        "value_norm_ratio",
+                                        "entropy",
+                                        "kurtosis",
+                                        "infinity_norm",
+                                        "massive_activation",
+                                        "value_gradient_ratio",
+                                        "value_gradient_per_mass",
+                                        "content_gradient_ratio",
+                                        "gate_gradient_ratio"};
 constexpr const char* kQuantizedPerplexity = "quantized_perplexity";
 constexpr const char* kQuantizedChange = "quantized_change";
 

@@ -9,8 +9,8 @@ namespace sluice {
 
 RunSummary summarise(const RunRecord& run);
 
-// What a figure of the full probe or of a quantized model depends on, where it was measured after the training; empty for
-// all others.
+// What a figure of the full probe or of a quantized model depends on, where it was measured after the training; empty
+// for all others.
 std::string measured_how(const RunRecord& run, const std::string& key);
 
 }  // namespace sluice

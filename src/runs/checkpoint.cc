@@ -20,8 +20,10 @@ bool is_checkpoint_folder(const fs::path& path) {
 }
 
 [[noreturn]] void throw_unreadable(const fs::path& path, const std::string& reason, bool is_place) {
-  const std::string text = fmt::format("{}; the checkpoint {} may be whole, so nothing older is taken in its place: mend that, "
-                                       "or name another one", reason, path.string());
+  const std::string text = fmt::format(
+      "{}; the checkpoint {} may be whole, so nothing older is taken in its place: mend that, "
+      "or name another one",
+      reason, path.string());
   if (is_place) throw UserError("{}", text);
   throw RunError("{}", text);
 }
@@ -44,7 +46,8 @@ std::vector<int64_t> list_checkpoints(const fs::path& folder) {
     const auto step = checkpoint_step(name);
     std::error_code unknown;
     const fs::file_status status = entry->symlink_status(unknown);
-    if (step && name == checkpoint_name(*step) && (fs::is_directory(status) || fs::is_symlink(status))) steps.push_back(*step);
+    if (step && name == checkpoint_name(*step) && (fs::is_directory(status) || fs::is_symlink(status)))
+      steps.push_back(*step);
   }
   const bool missing = error == std::errc::no_such_file_or_directory || error == std::errc::not_a_directory;
   if (error && !missing) throw_file_error("read the folder", folder, error.value());
@@ -71,7 +74,7 @@ Checkpoint verify_checkpoint(const fs::path& path) {
     throw;
   } catch (const UserError& error) {  // no permission, a newer format
     throw_unreadable(path, error.what(), true);
-  } catch (const RunError& error) {   // the disk does not give it back, too many open files
+  } catch (const RunError& error) {  // the disk does not give it back, too many open files
     throw_unreadable(path, error.what(), false);
   }
 }
@@ -108,15 +111,17 @@ std::optional<Checkpoint> find_newest_whole(const fs::path& folder, std::vector<
 Checkpoint open_checkpoint(const fs::path& path, std::vector<std::string>& damaged) {
   const fs::path clean = without_slash(path);
   if (!fs::exists(clean)) throw UserError("{}: no such folder", clean.string());
-  if (!fs::is_directory(clean)) throw UserError("{} is a file, and a run's folder or a checkpoint's is asked for", clean.string());
+  if (!fs::is_directory(clean))
+    throw UserError("{} is a file, and a run's folder or a checkpoint's is asked for", clean.string());
   if (is_checkpoint_folder(clean)) return verify_checkpoint(clean);
   const fs::path inner = clean / "checkpoints";
   const fs::path folder = fs::is_directory(inner) ? inner : clean;
   if (auto found = find_newest_whole(folder, damaged)) return std::move(*found);
-  const bool foreign = fs::exists(clean / "config.json") && (fs::exists(clean / "model.safetensors") ||
-                                                             fs::exists(clean / "model.safetensors.index.json"));
+  const bool foreign = fs::exists(clean / "config.json") &&
+                       (fs::exists(clean / "model.safetensors") || fs::exists(clean / "model.safetensors.index.json"));
   throw UserError("{}: no checkpoint in it (it should be a run folder with checkpoints/step_..., or one checkpoint){}",
-                  clean.string(), foreign ? "; a model of the transformers library becomes a run with sluice import" : "");
+                  clean.string(),
+                  foreign ? "; a model of the transformers library becomes a run with sluice import" : "");
 }
 
 SafetensorsFile model_file(const Checkpoint& checkpoint) { return SafetensorsFile(checkpoint.path / kModelFile); }

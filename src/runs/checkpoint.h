@@ -1,12 +1,14 @@
 // Checkpoints: checkpoints/step_00001000/{model.safetensors, optimizer.safetensors, state.json}.
 //
-// A checkpoint is written aside (base/files/aside.h), each file synced, state.json last; it holds the size and XXH3 of the
-// others and, as its last key, of itself. Then all is read back and compared, the folder renamed, the parent synced,
-// and checkpoints/latest (the folder's name) replaced. Whatever goes wrong on the way, older checkpoints are untouched.
+// A checkpoint is written aside (base/files/aside.h), each file synced, state.json last; it holds the size and XXH3 of
+// the others and, as its last key, of itself. Then all is read back and compared, the folder renamed, the parent
+// synced, and checkpoints/latest (the folder's name) replaced. Whatever goes wrong on the way, older checkpoints are
+// untouched.
 //
 // Damage is a file that is missing, of another size, of another checksum or no state.json. Such a checkpoint is passed
-// over, and set aside under another name (step_00001000.damaged) when the run goes on without it. One that merely cannot
-// be read now (permissions, an input/output error, a newer format) may be whole: it is an error, never passed over.
+// over, and set aside under another name (step_00001000.damaged) when the run goes on without it. One that merely
+// cannot be read now (permissions, an input/output error, a newer format) may be whole: it is an error, never passed
+// over.
 //
 // state.json: {"format":1, "step", "model_fingerprint", "metrics":{"bytes","lines"}, "config":{...}, "trainer":{...},
 //              "files":{"model.safetensors":{"bytes","xxh3"},...}, "xxh3"}
@@ -26,15 +28,15 @@
 namespace sluice {
 
 struct CheckpointState {
-  int64_t step = 0;                // steps done: training goes on with this one
-  MetricsPosition metrics;         // of metrics.jsonl when it was taken; call MetricsLog::sync() first
-  Json config = Json::object();    // resolved
-  Json trainer = Json::object();   // whatever else the trainer needs to go on: guard, counters, clocks
-  std::string model_fingerprint;   // of the model's names, shapes and types; set by save()
+  int64_t step = 0;               // steps done: training goes on with this one
+  MetricsPosition metrics;        // of metrics.jsonl when it was taken; call MetricsLog::sync() first
+  Json config = Json::object();   // resolved
+  Json trainer = Json::object();  // whatever else the trainer needs to go on: guard, counters, clocks
+  std::string model_fingerprint;  // of the model's names, shapes and types; set by save()
 };
 
 struct Checkpoint {
-  std::filesystem::path path;      // .../step_00001000
+  std::filesystem::path path;  // .../step_00001000
   CheckpointState state;
 };
 
@@ -42,8 +44,8 @@ struct Checkpoint {
 struct ResumeOption {
   enum class Mode { kAuto, kNever, kFrom };
   Mode mode = Mode::kAuto;
-  std::filesystem::path from;      // kFrom: a run folder or a checkpoint folder
-  bool fresh_optimizer = false;    // kFrom, another run: its weights, and an optimizer that begins
+  std::filesystem::path from;    // kFrom: a run folder or a checkpoint folder
+  bool fresh_optimizer = false;  // kFrom, another run: its weights, and an optimizer that begins
 
   static ResumeOption parse(const std::string& text);  // UserError where DIR does not exist
 };
@@ -81,16 +83,16 @@ void load_checkpoint(const Checkpoint& checkpoint, std::span<const NamedTensor> 
 
 struct ResumePoint {
   Checkpoint checkpoint;
-  bool own = true;          // of this run: cut metrics.jsonl to state.metrics. Otherwise this run's metrics start empty
-  bool named = false;       // that checkpoint itself was asked for: what is newer is given up
+  bool own = true;     // of this run: cut metrics.jsonl to state.metrics. Otherwise this run's metrics start empty
+  bool named = false;  // that checkpoint itself was asked for: what is newer is given up
   OptimizerState optimizer = OptimizerState::kStored;
 };
 
 // The checkpoints of one run; one process writes at a time (RunFolder's lock).
 class CheckpointStore {
  public:
-  // Creates the folder; removes what a killed save left behind, and nothing else, and gives a checkpoint that it was about to
-  // replace its name back. keep: how many stay, the newest; 0: all.
+  // Creates the folder; removes what a killed save left behind, and nothing else, and gives a checkpoint that it was
+  // about to replace its name back. keep: how many stay, the newest; 0: all.
   CheckpointStore(std::filesystem::path folder, int64_t keep);
 
   const std::filesystem::path& folder() const { return folder_; }
@@ -101,8 +103,8 @@ class CheckpointStore {
   std::filesystem::path save(CheckpointState state, std::span<const NamedTensor> model,
                              std::span<const NamedTensor> optimizer);
 
-  // Where training starts: nullopt for step 0. Changes nothing. UserError: no checkpoint in `from`; `from` is of another
-  // run while this one has checkpoints of its own; all are damaged. See find_newest_whole for `damaged`.
+  // Where training starts: nullopt for step 0. Changes nothing. UserError: no checkpoint in `from`; `from` is of
+  // another run while this one has checkpoints of its own; all are damaged. See find_newest_whole for `damaged`.
   std::optional<ResumePoint> resume_point(const ResumeOption& option, std::vector<std::string>& damaged);
   // Once a run goes on from the checkpoint of `step`. Newer ones that were asked to be given up are removed, the newest
   // first, so that a kill leaves no gap; else they were found damaged, and are set aside: the new names are returned.

@@ -32,8 +32,7 @@ std::optional<std::pair<int64_t, int64_t>> former_of(const std::string& name) {
 
 }  // namespace
 
-CheckpointStore::CheckpointStore(fs::path folder, int64_t keep)
-    : folder_(without_slash(folder)), keep_(keep) {
+CheckpointStore::CheckpointStore(fs::path folder, int64_t keep) : folder_(without_slash(folder)), keep_(keep) {
   create_folders(folder_);
   put_back_formers();
   remove_all_aside(folder_);  // the run's lock is held
@@ -77,10 +76,11 @@ fs::path CheckpointStore::save(CheckpointState state, std::span<const NamedTenso
     const std::string cause = named_as_target(error.what(), aside, target);
     if (!aside.empty()) remove_quietly(aside);
     const uint64_t needed = safetensors_bytes(model) + safetensors_bytes(optimizer);
-    throw RunError("cannot save the checkpoint {}: {}; it needs {}, and {} are free there; {} checkpoints are as "
-                   "they were",
-                   target.string(), cause, bytes_text(needed), bytes_text(free_bytes(folder_)),
-                   replaces ? "the one of that step is the earlier or the new one, and other" : "earlier");
+    throw RunError(
+        "cannot save the checkpoint {}: {}; it needs {}, and {} are free there; {} checkpoints are as "
+        "they were",
+        target.string(), cause, bytes_text(needed), bytes_text(free_bytes(folder_)),
+        replaces ? "the one of that step is the earlier or the new one, and other" : "earlier");
   }
   try {
     set_latest(state.step);
@@ -142,11 +142,14 @@ std::optional<ResumePoint> CheckpointStore::resume_point(const ResumeOption& opt
   if (option.fresh_optimizer) point.optimizer = OptimizerState::kFresh;
   const std::vector<int64_t> steps = list_checkpoints(folder_);
   if (!point.own && !steps.empty()) {
-    throw UserError("--resume {} is another run, but {} already has checkpoints up to step {}; name another --out, or "
-                    "use --resume auto", option.from.string(), folder_.string(), steps.back());
+    throw UserError(
+        "--resume {} is another run, but {} already has checkpoints up to step {}; name another --out, or "
+        "use --resume auto",
+        option.from.string(), folder_.string(), steps.back());
   }
   if (point.own && option.fresh_optimizer) {
-    throw UserError("--fresh-optimizer is for a start from another run, but {} is this run's own checkpoint", path.string());
+    throw UserError("--fresh-optimizer is for a start from another run, but {} is this run's own checkpoint",
+                    path.string());
   }
   return point;
 }
@@ -178,7 +181,8 @@ void CheckpointStore::repair(int64_t newest) {
   std::error_code unknown;
   const fs::path latest = folder_ / kLatestFile;
   const std::string name = checkpoint_name(newest) + "\n";
-  if (!fs::is_regular_file(latest, unknown) || fs::file_size(latest, unknown) != name.size() || read_file(latest) != name)
+  if (!fs::is_regular_file(latest, unknown) || fs::file_size(latest, unknown) != name.size() ||
+      read_file(latest) != name)
     set_latest(newest);
   remove_old(newest);
 }

@@ -27,7 +27,8 @@ void read_weights(const Checkpoint& checkpoint, Transformer& model) {
   for (const NamedTensor& named : targets)
     finite.add(named.name, {named.tensor.as<float>(), size_t(named.tensor.elements())});
   if (!finite.all())
-    throw RunError("{}: {}: no figure or text of such a model means anything", checkpoint.path.string(), finite.sentence());
+    throw RunError("{}: {}: no figure or text of such a model means anything", checkpoint.path.string(),
+                   finite.sentence());
   if (!on_host) backend.upload(values, copy.data());
   model.params().refresh_compute_copy(backend);
 }
@@ -46,7 +47,8 @@ std::filesystem::path run_of(const std::filesystem::path& checkpoint) {
   const std::filesystem::path folder = std::filesystem::absolute(checkpoint).lexically_normal().parent_path();
   const std::filesystem::path run = folder.parent_path();
   if (folder.filename() == "checkpoints" && std::filesystem::exists(run / "config.json")) return run;
-  throw UserError("{} lies in no run's folder, where --save could put its figures; use --json FILE", checkpoint.string());
+  throw UserError("{} lies in no run's folder, where --save could put its figures; use --json FILE",
+                  checkpoint.string());
 }
 
 LoadedModel load_model(const std::filesystem::path& path, Backend& backend, const LoadModelOptions& options) {

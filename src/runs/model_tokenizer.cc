@@ -1,9 +1,9 @@
 // Which tokenizer a model has: its config's, info.json's or --tokenizer's, if it is that of its training.
 #include "runs/model_tokenizer.h"
 
-#include "base/console.h"
 #include "base/config/json_reader.h"
 #include "base/config/json_text.h"
+#include "base/console.h"
 #include "base/error.h"
 #include "base/limits.h"
 #include "data/sources/source.h"
@@ -31,7 +31,8 @@ std::string trained_with(const fs::path& checkpoint) {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> tokenizer_of(const fs::path& checkpoint, const Experiment& experiment, const std::string& given) {
+std::unique_ptr<Tokenizer> tokenizer_of(const fs::path& checkpoint, const Experiment& experiment,
+                                        const std::string& given) {
   const std::string& configured = experiment.data.tokenizer;
   if (given.empty() && configured.empty()) {
     throw UserError("{}: the run's config has no data.tokenizer, so that --tokenizer must name the model's",
@@ -42,7 +43,9 @@ std::unique_ptr<Tokenizer> tokenizer_of(const fs::path& checkpoint, const Experi
   const std::string own = TokenizerId{tokenizer->name(), tokenizer->hash()}.text();
   const std::string trained = trained_with(checkpoint);
   // Names are those of files, which may have moved; the hash at the end tells.
-  const auto hash_part = [](const std::string& text) { return text.substr(std::min(text.rfind(", hash "), text.size())); };
+  const auto hash_part = [](const std::string& text) {
+    return text.substr(std::min(text.rfind(", hash "), text.size()));
+  };
   if (!trained.empty() && hash_part(trained) != hash_part(own)) {
     throw UserError("{}: {} was trained with another tokenizer ({}) than {}", key, checkpoint.string(), trained, own);
   }

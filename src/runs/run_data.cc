@@ -26,15 +26,16 @@ DataConfig with_shards(DataConfig config, Split split, const GivenData& given) {
 
 }  // namespace
 
-std::unique_ptr<DataSource> open_run_data(const LoadedModel& loaded, Split split, const GivenData& given, int64_t length) {
+std::unique_ptr<DataSource> open_run_data(const LoadedModel& loaded, Split split, const GivenData& given,
+                                          int64_t length) {
   const Experiment& experiment = loaded.experiment;
   DataConfig config = with_shards(experiment.data, split, given);
   if (given.tokenizer.empty()) {
     config.tokenizer_key = "data.tokenizer (or --tokenizer)";
   } else {
     if (config.type != "tokens") {
-      throw UserError("--tokenizer: the run's data are {} (data.type), which no tokenizer made; {} names shards", config.type,
-                      given.shards_option);
+      throw UserError("--tokenizer: the run's data are {} (data.type), which no tokenizer made; {} names shards",
+                      config.type, given.shards_option);
     }
     tokenizer_of(loaded.checkpoint, experiment, given.tokenizer);  // refuses another than the model's
     config.tokenizer = given.tokenizer;

@@ -18,6 +18,7 @@ struct GivenData {
 
 // A split in sequences of `length` tokens. UserError as of make_source, with the option named; where the config has no
 // shards and none are given; for a tokenizer that the model was not trained with, or beside data that none made.
-std::unique_ptr<DataSource> open_run_data(const LoadedModel& loaded, Split split, const GivenData& given, int64_t length);
+std::unique_ptr<DataSource> open_run_data(const LoadedModel& loaded, Split split, const GivenData& given,
+                                          int64_t length);
 
 }  // namespace sluice

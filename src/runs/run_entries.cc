@@ -35,7 +35,8 @@ std::vector<fs::path> entries_of(const fs::path& folder) {
   std::vector<fs::path> entries;
   std::error_code error;
   fs::directory_iterator entry(folder, error);
-  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error)) entries.push_back(entry->path());
+  for (const fs::directory_iterator end; !error && entry != end; entry.increment(error))
+    entries.push_back(entry->path());
   if (error) throw_file_error("read the folder", folder, error.value());
   return entries;
 }
@@ -80,7 +81,8 @@ bool is_beginning(const fs::path& entry) {
   if (name == "origin.json") return true;
   const bool is_ours = std::find(kRunEntries.begin(), kRunEntries.end(), name) != kRunEntries.end();
   // Where the shell has sent our own output into the folder.
-  if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0) return true;
+  if (!is_ours && fs::is_regular_file(fs::symlink_status(entry, unknown)) && fs::file_size(entry, unknown) == 0)
+    return true;
   return (is_folder && is_old_folder(name)) || is_name_aside(name);
 }
 

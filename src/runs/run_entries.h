@@ -12,10 +12,10 @@
 
 namespace sluice {
 
-// What a run consists of; nothing else in the folder is touched. In the order in which they are moved away: what is left of
-// a move that was broken off has no checkpoints that another config could go on from.
-inline constexpr std::array kRunEntries = {"checkpoints", "origin.json", "metrics.jsonl", "attention", "analysis", "log.txt",
-                                    "info.json",   "config.json"};
+// What a run consists of; nothing else in the folder is touched. In the order in which they are moved away: what is
+// left of a move that was broken off has no checkpoints that another config could go on from.
+inline constexpr std::array kRunEntries = {"checkpoints", "origin.json", "metrics.jsonl", "attention",
+                                           "analysis",    "log.txt",     "info.json",     "config.json"};
 inline constexpr std::string_view kMoving = ".moving";  // old1.moving, until it has all of them
 
 bool is_there(const std::filesystem::path& path);  // a link that leads nowhere is there too

@@ -49,6 +49,10 @@ int64_t newest_step(const fs::path& run) {
 void write_config(const fs::path& file, const Json& config) { write_file_atomic(file, config.dump(2) + "\n"); }
 
 // A path that is not UTF-8 cannot be kept: a start that is killed is then refused, for nothing is where the text says.
+std::string how_to_start_over(const fs::path& run) {
+  return fmt::format("start over with --resume never (what is there moves to {})", free_old_folder(run).string());
+}
+
 void write_origin(const fs::path& file, const Json& origin) {
   write_file_atomic(file, origin.dump(2, ' ', false, Json::error_handler_t::replace) + "\n");
 }
@@ -72,7 +76,8 @@ std::optional<std::string> training_process(const fs::path& run) {
       uninterrupted([&] { return open((run / "lock").c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK); });
   if (descriptor < 0) return std::nullopt;
   const File lock(run / "lock", File::Opened{descriptor});
-  if (uninterrupted([&] { return flock(descriptor, LOCK_SH | LOCK_NB); }) == 0 || errno != EWOULDBLOCK) return std::nullopt;
+  if (uninterrupted([&] { return flock(descriptor, LOCK_SH | LOCK_NB); }) == 0 || errno != EWOULDBLOCK)
+    return std::nullopt;
   std::string owner(20, '\0');
   owner.resize(lock.read_at(0, owner.data(), owner.size()));
   return owner;
@@ -123,20 +128,24 @@ void RunFolder::check_is_run(bool never) const {
   // Moved as it is; or the checkpoints have the config.
   if (goes_on || (is_run && (never || !fs::exists(config_file())))) {
     if (locked || !fs::exists(fs::symlink_status(lock))) return;
-    throw UserError("{} is not the lock of a run of Sluice's, and would be overwritten; name another folder with --out", lock.string());
+    throw UserError("{} is not the lock of a run of Sluice's, and would be overwritten; name another folder with --out",
+                    lock.string());
   }
   if (is_run && newest) {
-    throw UserError("{} is damaged or no run's config; {}/state.json has it too: move config.json away, and the same command "
-                    "goes on and writes it again", config_file().string(), newest->path.string());
+    throw UserError(
+        "{} is damaged or no run's config; {}/state.json has it too: move config.json away, and the same command "
+        "goes on and writes it again",
+        config_file().string(), newest->path.string());
   }
   if (is_run) {
-    throw UserError("{} is damaged or no run's config, and there is no checkpoint that has it too; start over with --resume never "
-                    "(what is there moves to {})", config_file().string(), free_old_folder(path_).string());
+    throw UserError("{} is damaged or no run's config, and there is no checkpoint that has it too; {}",
+                    config_file().string(), how_to_start_over(path_));
   }
   constexpr size_t kMost = 4;
   const size_t shown = std::min(others.size(), kMost);
-  throw UserError("{} is not empty and holds no run of Sluice's (in it: {}{}); name another folder with --out", path_.string(),
-                  fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "), others.size() > shown ? ", ..." : "");
+  throw UserError("{} is not empty and holds no run of Sluice's (in it: {}{}); name another folder with --out",
+                  path_.string(), fmt::join(others.begin(), others.begin() + std::ptrdiff_t(shown), ", "),
+                  others.size() > shown ? ", ..." : "");
 }
 
 // The lock goes with the process, however it ends; the file stays, empty or with the number of the last process.
@@ -162,14 +171,15 @@ void RunFolder::lock() {
 }
 
 void RunFolder::check_still_ours() const {
-  struct stat held {}, there {};
+  struct stat held = {}, there = {};
   const fs::path name = path_ / "lock";
   const bool same = fstat(lock_->descriptor(), &held) == 0 && lstat(name.c_str(), &there) == 0 &&
                     held.st_dev == there.st_dev && held.st_ino == there.st_ino;
   if (same) return;
-  throw RunError("the folder {} is no longer the one that this run began in: it was removed, moved or made anew meanwhile; "
-                 "nothing more is written there",
-                 path_.string());
+  throw RunError(
+      "the folder {} is no longer the one that this run began in: it was removed, moved or made anew meanwhile; "
+      "nothing more is written there",
+      path_.string());
 }
 
 void RunFolder::remove_leftovers_of_ours() const {
@@ -202,7 +212,8 @@ void RunFolder::finish_move() {
 }
 
 void RunFolder::move_aside() {
-  const bool any = std::any_of(kRunEntries.begin(), kRunEntries.end(), [&](const char* name) { return is_there(path_ / name); });
+  const bool any =
+      std::any_of(kRunEntries.begin(), kRunEntries.end(), [&](const char* name) { return is_there(path_ / name); });
   if (!any) return;
   const fs::path moving = free_old_folder(path_).string() + std::string(kMoving);
   create_folders(moving);
@@ -254,9 +265,10 @@ ResumeOption RunFolder::resumed_as(const ResumeOption& option) const {
   if (option.mode != Mode::kAuto || has_checkpoints() || !fs::exists(origin_file())) return option;
   const std::string from = text("checkpoint").empty() ? text("resume") : text("checkpoint");
   if (from.empty() || !fs::is_directory(from)) {
-    throw UserError("{} was begun from {}, where nothing is now: name what to begin from with --resume DIR, or begin from the "
-                    "initial values with --resume never",
-                    path_.string(), from.empty() ? "what " + origin_file().string() + " does not say" : from);
+    throw UserError(
+        "{} was begun from {}, where nothing is now: name what to begin from with --resume DIR, or begin from the "
+        "initial values with --resume never",
+        path_.string(), from.empty() ? "what " + origin_file().string() + " does not say" : from);
   }
   return {Mode::kFrom, from, (*origin).value("fresh_optimizer", Json(false)) == true};
 }
@@ -297,29 +309,29 @@ Json RunFolder::stored_config() const {
   const auto newest = newest_state(checkpoints_folder());
   if (newest) return newest->state.config;
   if (has_results()) {
-    throw UserError("{} has {}, but no config.json that says of which experiment; name another folder with --out, or start "
-                    "over with --resume never (what is there moves to {})",
-                    path_.string(), contents(), free_old_folder(path_).string());
+    throw UserError(
+        "{} has {}, but no config.json that says of which experiment; name another folder with --out, or {}",
+        path_.string(), contents(), how_to_start_over(path_));
   }
   return Json();
 }
 
-// To start over would drop the metrics of steps that were saved once: the checkpoints may lie on a disk that is not mounted.
+// To start over would drop the metrics of steps that were saved once: the checkpoints may lie on a disk that is not
+// mounted.
 void RunFolder::check_checkpoints_are_there() const {
   std::error_code unknown;
   const fs::path folder = checkpoints_folder();
-  const std::string over = fmt::format("start over with --resume never (what is there moves to {})", free_old_folder(path_).string());
   if (fs::is_symlink(folder, unknown) && !fs::exists(folder, unknown)) {
     throw UserError("{} is a link to {}, where nothing is now; put that back, or {}", folder.string(),
-                    fs::read_symlink(folder, unknown).string(), over);
+                    fs::read_symlink(folder, unknown).string(), how_to_start_over(path_));
   }
   if (has_checkpoints() || !has_results()) return;
   const auto info = json_in(info_file());
   if (!info || !info->is_object() || !info->contains("steps_done") || !info->contains("status")) return;
   const Json &steps = (*info)["steps_done"], &status = (*info)["status"];
   if (!steps.is_number_integer() || steps.get<int64_t>() <= 0 || status == "failed") return;
-  throw UserError("{} has the results of {} steps, but no checkpoint of them any more; put {} back, or {}", path_.string(),
-                  steps.get<int64_t>(), folder.string(), over);
+  throw UserError("{} has the results of {} steps, but no checkpoint of them any more; put {} back, or {}",
+                  path_.string(), steps.get<int64_t>(), folder.string(), how_to_start_over(path_));
 }
 
 // Only a checkpoint tells what the data were.
@@ -329,10 +341,11 @@ void RunFolder::check_experiment(const Json& config) const {
   if (has_checkpoints()) stored = with_paths_of(config, std::move(stored));
   const auto found = experiment_difference(stored, config);
   if (!found) return;
-  throw UserError("{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "
-                  "--out, or start over with --resume never (what is there moves to {})",
-                  path_.string(), contents(), found->key, config_value_text(found->stored), config_value_text(found->current),
-                  free_old_folder(path_).string());
+  throw UserError(
+      "{} holds another experiment ({}): its {} is {}, but {} is asked for; name another folder with "
+      "--out, or {}",
+      path_.string(), contents(), found->key, config_value_text(found->stored), config_value_text(found->current),
+      how_to_start_over(path_));
 }
 
 }  // namespace sluice

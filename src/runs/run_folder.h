@@ -1,7 +1,7 @@
 // runs/NAME: created, locked against a second process, and checked to hold this experiment and no other.
 //
-// A folder is a run of ours if it has a resolved config.json beside a lock, an info.json or checkpoints, or a checkpoint
-// alone. In any other that is not empty nothing is written, moved or removed.
+// A folder is a run of ours if it has a resolved config.json beside a lock, an info.json or checkpoints, or a
+// checkpoint alone. In any other that is not empty nothing is written, moved or removed.
 //
 // origin.json: {"resume", "checkpoint", "fresh_optimizer"}, of a run that began from another one's checkpoint. It is
 // there before config.json, so that a start which was killed before its first checkpoint begins from there again.
@@ -27,13 +27,14 @@ std::optional<std::string> training_process(const std::filesystem::path& run);
 
 class RunFolder {
  public:
-  // Opens `path` for training with the resolved `config`, and writes config.json: at once, or where there are checkpoints
-  // that have not been looked at yet, in confirm().
-  //  - mode kNever: whatever of a run is there moves to path/old1 (old2, ...); see moved_to(). A move that was broken off
+  // Opens `path` for training with the resolved `config`, and writes config.json: at once, or where there are
+  // checkpoints that have not been looked at yet, in confirm().
+  //  - mode kNever: whatever of a run is there moves to path/old1 (old2, ...); see moved_to(). A move that was broken
+  //  off
   //    is finished first, in every mode.
   //  - otherwise a folder that holds another experiment is refused.
-  // UserError: it is a file or no run's folder, cannot be created or written, is locked by another process, holds another
-  // experiment.
+  // UserError: it is a file or no run's folder, cannot be created or written, is locked by another process, holds
+  // another experiment.
   RunFolder(const std::filesystem::path& path, const Json& config, const ResumeOption& resume);
 
   const std::filesystem::path& path() const { return path_; }
@@ -81,10 +82,10 @@ class RunFolder {
   std::filesystem::path path_;
   std::optional<File> lock_;
   std::optional<std::filesystem::path> moved_to_;
-  bool made_ = false;           // the folder was not there before
-  bool noted_origin_ = false;   // by this object
-  std::string former_origin_;   // the text that was there before, if any
-  Json unconfirmed_;            // the config, until confirm(); or null
+  bool made_ = false;          // the folder was not there before
+  bool noted_origin_ = false;  // by this object
+  std::string former_origin_;  // the text that was there before, if any
+  Json unconfirmed_;           // the config, until confirm(); or null
 };
 
 }  // namespace sluice

@@ -42,10 +42,13 @@ void check_keys(const Json& sweep, const std::string& path) {
 
 // Names become folders.
 void check_variant_name(const std::string& name, const std::string& path) {
-  const auto is_plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.'; };
+  const auto is_plain = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '-' || c == '.';
+  };
   if (!name.empty() && name.size() <= 100 && name[0] != '.' && std::all_of(name.begin(), name.end(), is_plain)) return;
-  throw UserError("{}: the variant's name \"{}\" is to be a folder's: letters, digits, _, - and . (not first), 100 at most", path,
-                  excerpt(name, kMostQuoted));
+  throw UserError(
+      "{}: the variant's name \"{}\" is to be a folder's: letters, digits, _, - and . (not first), 100 at most", path,
+      excerpt(name, kMostQuoted));
 }
 
 bool is_within(const std::string& key, const std::string& group) {
@@ -61,7 +64,8 @@ void for_each_key(const Json& changes, const std::string& key, const std::functi
 // What the sweep itself varies cannot be set for all of its runs.
 void check_override(const std::string& assignment, const Json& variants, bool has_seeds, const std::string& path) {
   const std::string key = assignment.substr(0, assignment.find('='));
-  if (key == "seed" && has_seeds) throw UserError("--set {}: the runs' seeds are those that {} lists in seeds", assignment, path);
+  if (key == "seed" && has_seeds)
+    throw UserError("--set {}: the runs' seeds are those that {} lists in seeds", assignment, path);
   for (const auto& [variant, changes] : variants.items()) {
     for_each_key(changes, "", [&, &name = variant](const std::string& changed) {
       if (is_within(key, changed) || is_within(changed, key))
@@ -76,7 +80,8 @@ std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
   if (list.empty()) throw UserError("{}: seeds is empty, so there is nothing to train", path);
   std::set<uint64_t> seen;
   for (const Json& seed : list) {
-    if (!seed.is_number_unsigned()) throw UserError("{}: seeds must be integers of at least 0, got {}", path, excerpt(seed.dump(), kMostQuoted));
+    if (!seed.is_number_unsigned())
+      throw UserError("{}: seeds must be integers of at least 0, got {}", path, excerpt(seed.dump(), kMostQuoted));
     if (!seen.insert(seed.get<uint64_t>()).second) throw UserError("{}: seeds names {} twice", path, seed.dump());
   }
   return {list.begin(), list.end()};
@@ -86,8 +91,8 @@ std::vector<Json> seeds_of(const Json& sweep, const std::string& path) {
 void check_runs(const Json& changes, size_t seeds, const Json& base, const std::string& path) {
   const size_t variants = changes.size(), runs = variants * seeds;
   if (seeds > kMostSweepRuns || runs > kMostSweepRuns) {
-    throw UserError("{}: {} variants with {} seeds are {} runs, but a sweep has at most {}", path, variants, seeds, runs,
-                    kMostSweepRuns);
+    throw UserError("{}: {} variants with {} seeds are {} runs, but a sweep has at most {}", path, variants, seeds,
+                    runs, kMostSweepRuns);
   }
   const uint64_t bytes = base.dump().size() * runs + changes.dump().size() * seeds;
   if (bytes > kMostSweepBytes) {
@@ -167,9 +172,10 @@ bool is_trained(const SweepRun& run) {
   const fs::path config = run.folder / "config.json", info = run.folder / "info.json";
   if (!fs::exists(config)) return false;
   if (const auto found = experiment_difference(read_json_file(config.string()), run.config)) {
-    throw UserError("{} holds another experiment than this sweep's: {} is {} there and {} here; name another folder with "
-                    "--out, or move it away",
-                    run.folder.string(), found->key, found->stored.dump(), found->current.dump());
+    throw UserError(
+        "{} holds another experiment than this sweep's: {} is {} there and {} here; name another folder with "
+        "--out, or move it away",
+        run.folder.string(), found->key, found->stored.dump(), found->current.dump());
   }
   if (!fs::exists(info)) return false;
   try {

@@ -21,7 +21,7 @@ namespace sluice {
 
 struct SweepRun {
   std::string name, variant;
-  Json config;                    // resolved
+  Json config;  // resolved
   std::filesystem::path folder;
 };
 

@@ -13,10 +13,11 @@ namespace sluice {
 struct TrainerState {
   static constexpr int64_t kAllMeasured = 3;
 
-  int64_t updates = 0;         // of the optimizer
-  int64_t next_sequence = 0;   // position in the training data; runs on through skips and roll-backs
-  double seconds = 0;          // of training, in all
-  std::string data, held_out;  // what it was trained and evaluated on (DataSource::identity); empty: not known, or nothing
+  int64_t updates = 0;        // of the optimizer
+  int64_t next_sequence = 0;  // position in the training data; runs on through skips and roll-backs
+  double seconds = 0;         // of training, in all
+  std::string data,
+      held_out;  // what it was trained and evaluated on (DataSource::identity); empty: not known, or nothing
   GuardState guard;
   int64_t measured = kAllMeasured;  // measurements of the last step that were done when its data failed
 

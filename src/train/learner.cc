@@ -57,7 +57,8 @@ void check_memory(const Experiment& experiment, const Communicator& ranks) {
   const std::unique_ptr<Backend> backend = make_cpu_backend();
   TransformerOptions options = model_options(experiment, ranks);
   options.allocate = false;
-  require_memory(Transformer(*backend, experiment.model, options).memory_need(), available_memory(), ranks.place().local_size);
+  require_memory(Transformer(*backend, experiment.model, options).memory_need(), available_memory(),
+                 ranks.place().local_size);
 }
 
 Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& ranks)

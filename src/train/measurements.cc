@@ -19,8 +19,8 @@ std::string risks_text(const Json& line) {
 
 }  // namespace
 
-Measurements::Measurements(const Experiment& experiment, const TrainingData& data, Learner& learner, RunSession& session,
-                           Communicator& ranks)
+Measurements::Measurements(const Experiment& experiment, const TrainingData& data, Learner& learner,
+                           RunSession& session, Communicator& ranks)
     : experiment_(experiment), data_(data), learner_(learner), session_(session), ranks_(ranks) {
   if (!session_.has_folder()) return;
   if (data_.held_out) prober_.emplace(learner_.model(), *data_.held_out, experiment.log.probe_batch);

@@ -1,5 +1,5 @@
-// What is measured of a model while it trains: evaluations, probes, analyses, pictures of its attention. Their lines and
-// files go to the run's session.
+// What is measured of a model while it trains: evaluations, probes, analyses, pictures of its attention. Their lines
+// and files go to the run's session.
 //
 // All ranks call these at the same step. An evaluation is everybody's work; the rest is rank 0's, and the others wait.
 #pragma once
@@ -36,9 +36,9 @@ class Measurements {
   Learner& learner_;
   RunSession& session_;
   Communicator& ranks_;
-  std::optional<Prober> prober_;      // rank 0's
-  std::optional<Analyzer> analyzer_;  // rank 0's
-  std::string outcome_;               // the last figures on held-out data
+  std::optional<Prober> prober_;       // rank 0's
+  std::optional<Analyzer> analyzer_;   // rank 0's
+  std::string outcome_;                // the last figures on held-out data
   std::optional<int64_t> eval_bytes_;  // of text in an evaluation, once one has been; 0: not known
 };
 

@@ -8,14 +8,18 @@ namespace {
 
 constexpr int kSteps = 5;
 constexpr double kA = 3.4445, kB = -4.7750, kC = 2.0315;
-constexpr double kRootMeanSquare = 0.2;  // of AdamW's updates, found by arXiv 2502.16982
+constexpr double kRootMeanSquare = 0.2;                   // of AdamW's updates, found by arXiv 2502.16982
 constexpr size_t kMomentum = 0, kFirst = 1, kSecond = 2;  // slots
 
 // Whole cache lines, so that what follows begins at one.
 int64_t rounded_up(int64_t elements) { return (elements + 63) / 64 * 64; }
 
 Partition::Range range_of(const ParamSpec& spec, int64_t first, int64_t count) {
-  return {.flat = spec.offset + first, .count = count, .local = spec.offset + first, .bucket = spec.bucket, .decays = spec.decays};
+  return {.flat = spec.offset + first,
+          .count = count,
+          .local = spec.offset + first,
+          .bucket = spec.bucket,
+          .decays = spec.decays};
 }
 
 }  // namespace
@@ -47,8 +51,8 @@ void Muon::allocate(const Params& params, const GradientExchange& gradients, con
   }
   allocate_slots(values.dtype, {momentum, moments, moments});
   // X and X', whose last one has the parameters' type, A and A^2.
-  scratch_ = Arena(backend_, size_t(largest_) * (size_of(act_) + size_of(values.dtype)) +
-                                 2 * size_t(largest_gram_) * size_of(act_));
+  scratch_ = Arena(
+      backend_, size_t(largest_) * (size_of(act_) + size_of(values.dtype)) + 2 * size_t(largest_gram_) * size_of(act_));
   for (const ParamSpec& spec : params.specs())
     if (spec.matrices.empty()) add_rest(params, gradients, spec);
     else add_matrices(params, gradients, spec);

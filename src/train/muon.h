@@ -2,12 +2,13 @@
 //
 // Of a matrix's gradient [R, C], u is Nesterov's momentum and X0 = u / |u|. Five Newton-Schulz steps
 //   X' = a X + b A X + c A^2 X,  A = X X^T,  (a, b, c) = (3.4445, -4.7750, 2.0315)
-// bring its singular values to about 1 (between 0.7 and 1.2); of a tall matrix A is X^T X and stands on the right. They are
-// matrix products in the activations' type. The update is
+// bring its singular values to about 1 (between 0.7 and 1.2); of a tall matrix A is X^T X and stands on the right. They
+// are matrix products in the activations' type. The update is
 //   p -= lr (0.2 sqrt(max(R, C)) X5 + weight_decay p)
 // whose elements have a root mean square of about 0.2 lr, as AdamW's have, so that both take the same learning rate and
-// weight decay (arXiv 2502.16982). Matrices that lie stacked in one parameter (queries, keys, values; swiglu's gates and
-// what they scale) are made orthogonal one by one. Gates of attention, head, embeddings, norms and biases get AdamW.
+// weight decay (arXiv 2502.16982). Matrices that lie stacked in one parameter (queries, keys, values; swiglu's gates
+// and what they scale) are made orthogonal one by one. Gates of attention, head, embeddings, norms and biases get
+// AdamW.
 #pragma once
 
 #include <map>

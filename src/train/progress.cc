@@ -54,7 +54,9 @@ std::string progress_line(const ProgressFigures& figures, size_t columns) {
 }
 
 Progress::Progress(std::string name, int64_t total_steps)
-    : name_(std::move(name)), total_(total_steps), terminal_(isatty(STDOUT_FILENO)),
+    : name_(std::move(name)),
+      total_(total_steps),
+      terminal_(isatty(STDOUT_FILENO)),
       shown_(Clock::now() - std::chrono::hours(1)) {}
 
 Progress::~Progress() {

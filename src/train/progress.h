@@ -1,5 +1,5 @@
-// The progress line: step, loss, learning rate, tokens per second, time left. On a terminal it is rewritten in place and
-// fits its width, elsewhere a line is printed now and then. Nothing depends on whether anybody reads it.
+// The progress line: step, loss, learning rate, tokens per second, time left. On a terminal it is rewritten in place
+// and fits its width, elsewhere a line is printed now and then. Nothing depends on whether anybody reads it.
 #pragma once
 
 #include <chrono>

@@ -52,8 +52,9 @@ std::string RunInfo::memory_table() const {
 void note_unused_vocabulary(const Experiment& experiment, const TrainingData& data) {
   const int64_t used = data.train->vocab_size_needed(), all = experiment.model.vocab_size;
   if (all - used <= used / 4 + 128) return;  // what is common for round numbers, or too rare to be seen at once
-  spdlog::warn("model.vocab_size is {}, but the training data have no token above {}: the rest only takes time and memory", all,
-               used - 1);
+  spdlog::warn(
+      "model.vocab_size is {}, but the training data have no token above {}: the rest only takes time and memory", all,
+      used - 1);
 }
 
 }  // namespace sluice

@@ -16,8 +16,8 @@ namespace {
 // `stored`: the identity of the data that the checkpoint was `used` on; one that has none yet is believed.
 void check_same_data(const ResumePoint& point, const char* used, const std::string& stored, const std::string& now) {
   if (stored.empty() || stored == now) return;
-  const std::string text =
-      fmt::format("{} was {} on other data ({}) than this config's ({})", point.checkpoint.path.string(), used, stored, now);
+  const std::string text = fmt::format("{} was {} on other data ({}) than this config's ({})",
+                                       point.checkpoint.path.string(), used, stored, now);
   if (point.own) throw UserError("{}; put the data back, or name another folder with --out", text);
   spdlog::warn("{}", text);
 }
@@ -52,9 +52,10 @@ std::optional<ResumePoint> RunSession::find_resume_point(const ResumeOption& res
   if (point->own) return point;
   const int64_t step = point->checkpoint.state.step;
   if (step >= experiment_.train.steps) {
-    throw UserError("{} is of step {}, and train.steps is {}: a run that begins from it has nothing to train; raise "
-                    "train.steps",
-                    where, step, experiment_.train.steps);
+    throw UserError(
+        "{} is of step {}, and train.steps is {}: a run that begins from it has nothing to train; raise "
+        "train.steps",
+        where, step, experiment_.train.steps);
   }
   folder.note_origin(*point);
   return point;
@@ -68,9 +69,10 @@ void RunSession::check_optimizer(const ResumePoint& point) const {
   const std::string stored = optimizer.has("type") ? optimizer.text("type") : "adamw";
   const std::string& wanted = experiment_.train.optimizer.type;
   if (stored == wanted) return;
-  throw UserError("{} has the optimizer state of train.optimizer.type = \"{}\", but this config's is \"{}\": add "
-                  "--fresh-optimizer to take its weights alone and begin with an empty state, or set the type to \"{}\"",
-                  point.checkpoint.path.string(), stored, wanted, stored);
+  throw UserError(
+      "{} has the optimizer state of train.optimizer.type = \"{}\", but this config's is \"{}\": add "
+      "--fresh-optimizer to take its weights alone and begin with an empty state, or set the type to \"{}\"",
+      point.checkpoint.path.string(), stored, wanted, stored);
 }
 
 void RunSession::confirm() const {
@@ -91,7 +93,8 @@ void RunSession::tidy_checkpoints(const ResumePoint& point) {
   std::vector<int64_t> newer = list_checkpoints(store.folder());
   std::erase_if(newer, [&](int64_t other) { return other <= step; });
   if (point.named && !newer.empty()) {
-    spdlog::info("going back to step {}: the newer checkpoints, of steps {}, are removed", step, fmt::join(newer, ", "));
+    spdlog::info("going back to step {}: the newer checkpoints, of steps {}, are removed", step,
+                 fmt::join(newer, ", "));
     store.drop_after(step);
   }
   for (const auto& name : store.set_aside_after(step)) spdlog::warn("it was set aside as {}", name.string());

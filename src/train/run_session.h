@@ -1,5 +1,5 @@
-// What rank 0 alone has of a run while it trains: the folder's files, the clock, the line of progress. The other ranks have
-// a session in which there is nothing, and what they ask of it does nothing.
+// What rank 0 alone has of a run while it trains: the folder's files, the clock, the line of progress. The other ranks
+// have a session in which there is nothing, and what they ask of it does nothing.
 #pragma once
 
 #include <filesystem>
@@ -20,7 +20,8 @@ namespace sluice {
 
 class RunSession {
  public:
-  // `folder` is null where there is nothing; it must outlive the session, as must the experiment, whose dump is `config`.
+  // `folder` is null where there is nothing; it must outlive the session, as must the experiment, whose dump is
+  // `config`.
   RunSession(const RunFolder* folder, const Experiment& experiment, Json config);
 
   bool has_folder() const { return files_.has_value(); }
@@ -29,11 +30,11 @@ class RunSession {
   void check_still_ours() const;
 
   // ---- where the run begins
-  // The checkpoint that `resume` means, nullopt for step 0. UserError if it is of another model, another optimizer or other
-  // data than `now` says.
+  // The checkpoint that `resume` means, nullopt for step 0. UserError if it is of another model, another optimizer or
+  // other data than `now` says.
   std::optional<ResumePoint> find_resume_point(const ResumeOption& resume, const TrainerState& now);
-  void confirm() const;                           // nothing was found that speaks against the folder
-  void go_on_from(const ResumePoint& point);      // drops, sets aside or cuts what is newer
+  void confirm() const;                       // nothing was found that speaks against the folder
+  void go_on_from(const ResumePoint& point);  // drops, sets aside or cuts what is newer
   void start_anew();
   // ---- where it goes back to
   Checkpoint find_good_checkpoint(const std::string& reason) const;  // RunError, with the reason, if there is none

@@ -66,7 +66,8 @@ void take_stop_signals() {
     sigaddset(&awaited, signal);
   }
   check_eq(pthread_sigmask(SIG_BLOCK, &awaited, &former_mask), 0, "pthread_sigmask");
-  for (const int signal : {SIGINT, SIGTERM}) set_disposition(signal, SIG_DFL);  // a script's background job ignores SIGINT
+  for (const int signal : {SIGINT, SIGTERM})
+    set_disposition(signal, SIG_DFL);  // a script's background job ignores SIGINT
   set_disposition(SIGPIPE, SIG_IGN);
   try {
     std::thread(wait_for_signals, awaited).detach();

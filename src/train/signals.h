@@ -1,5 +1,5 @@
-// SIGINT, SIGTERM and SIGHUP ask the step loop to stop: finish the step, save, exit with 128 + signal. A second SIGINT or
-// SIGTERM ends the process at once, as if nobody had caught it.
+// SIGINT, SIGTERM and SIGHUP ask the step loop to stop: finish the step, save, exit with 128 + signal. A second SIGINT
+// or SIGTERM ends the process at once, as if nobody had caught it.
 //
 // No handler is ever installed. A handler runs on the stack of whatever thread the signal hits, and matrix products of
 // oneDNN have their stack pointer in the heap for a while: a handler's frame there overwrites what lies below. So the
@@ -32,8 +32,8 @@ class StopSignals {
 // What the waiting thread does with a signal. A request made here is the same as one by a signal.
 void on_stop_signal(int signal);
 
-int stop_requested();                                             // the signal, or 0
-constexpr int exit_code_of(int signal) { return 128 + signal; }   // 129, 130, 143
-const char* signal_name(int signal);                              // "SIGINT"
+int stop_requested();                                            // the signal, or 0
+constexpr int exit_code_of(int signal) { return 128 + signal; }  // 129, 130, 143
+const char* signal_name(int signal);                             // "SIGINT"
 
 }  // namespace sluice

@@ -60,7 +60,8 @@ double time_alone(Backend& backend, const MatmulShape& s) {
 // A product large enough to be bound by arithmetic, on a processor or on a GPU.
 double measure_peak(Backend& backend, DType type) {
   const auto rate = [&](int64_t n) {
-    const MatmulShape shape{.M = n, .N = n, .K = n, .a_stride = n, .b_stride = n, .out_stride = n, .type = type, .out_type = type};
+    const MatmulShape shape{
+        .M = n, .N = n, .K = n, .a_stride = n, .b_stride = n, .out_stride = n, .type = type, .out_type = type};
     return shape.operations() / time_alone(backend, shape);
   };
   const double small = rate(1536);
@@ -129,17 +130,19 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
 
 std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
   const double step = r.median();
-  std::string out = fmt::format("{}: {} parameters, {} x {} tokens, {}, micro-batch {}\n", experiment.name, r.parameters,
-                                experiment.train.batch, experiment.model.context, experiment.train.precision,
-                                experiment.train.micro_batch);
-  out += fmt::format("  step           {:10.1f} ms (median of {}; {:.1f} to {:.1f})\n", 1e3 * step, r.step_seconds.size(),
-                     1e3 * r.step_seconds.front(), 1e3 * r.step_seconds.back());
+  std::string out = fmt::format("{}: {} parameters, {} x {} tokens, {}, micro-batch {}\n", experiment.name,
+                                r.parameters, experiment.train.batch, experiment.model.context,
+                                experiment.train.precision, experiment.train.micro_batch);
+  out += fmt::format("  step           {:10.1f} ms (median of {}; {:.1f} to {:.1f})\n", 1e3 * step,
+                     r.step_seconds.size(), 1e3 * r.step_seconds.front(), 1e3 * r.step_seconds.back());
   out += fmt::format("  tokens/s       {:10.0f}\n", double(r.tokens) / step);
   out += fmt::format("  matmuls alone  {:10.1f} ms, {:.0f} GFLOP/s: the whole step runs at {:.0f}% of that\n",
                      1e3 * r.matmul_floor(), 1e-9 * r.matmul_operations() / r.matmul_floor(),
                      100 * r.matmul_floor() / step);
-  out += fmt::format("  one large matmul {:8.0f} GFLOP/s: with attention's products the step does {:.0f} GFLOP, {:.0f}% of that rate\n",
-                     1e-9 * r.peak, 1e-9 * r.operations(), 100 * r.operations() / step / r.peak);
+  out += fmt::format(
+      "  one large matmul {:8.0f} GFLOP/s: with attention's products the step does {:.0f} GFLOP, {:.0f}% of that "
+      "rate\n",
+      1e-9 * r.peak, 1e-9 * r.operations(), 100 * r.operations() / step / r.peak);
   out += fmt::format("  memory         {:10.0f} MB planned, {:.0f} MB peak resident\n", 1e-6 * double(r.planned_bytes),
                      1e-6 * double(r.peak_resident_bytes));
   std::vector<std::pair<double, std::string>> rows;

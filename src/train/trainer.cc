@@ -218,9 +218,10 @@ int Trainer::finish() {
     return stop_;
   }
   if (saved_step_ != step_ && !save()) {
-    throw RunError("the run ended at step {} without a checkpoint of it: its weights give a loss that is not finite; "
-                   "earlier checkpoints are as they were",
-                   step_);
+    throw RunError(
+        "the run ended at step {} without a checkpoint of it: its weights give a loss that is not finite; "
+        "earlier checkpoints are as they were",
+        step_);
   }
   write_info(done ? "done" : "stopped");
   if (done && session_.has_folder())
@@ -232,8 +233,8 @@ void Trainer::write_info(const char* status) {
   if (session_.has_folder()) session_.write_info(info().json(session_, step_, status));
 }
 
-// Data that cannot be read any more, or are no tokens of this model, are no fault of the weights: those of the last whole
-// step are kept. Not among several ranks, whose exchanges are open.
+// Data that cannot be read any more, or are no tokens of this model, are no fault of the weights: those of the last
+// whole step are kept. Not among several ranks, whose exchanges are open.
 void Trainer::save_before_failing() noexcept {
   if (ranks_.size() > 1 || step_ == 0 || saved_step_ == step_ || last_step_skipped_) return;
   session_.pause_progress();

@@ -72,8 +72,8 @@ class Trainer {
   void start_anew();
   void resume_from(const ResumePoint& point);
   void measure_rest();
-  // The checkpoint (rank 0's, elsewhere null) gives tensors, step and updates; the rest is returned for the caller to take
-  // over as far as it holds.
+  // The checkpoint (rank 0's, elsewhere null) gives tensors, step and updates; the rest is returned for the caller to
+  // take over as far as it holds.
   TrainerState load(const Checkpoint* checkpoint, OptimizerState optimizer = OptimizerState::kStored);
   TrainerState state() const;  // to be saved
 
@@ -88,8 +88,8 @@ class Trainer {
   Measurements measurements_;
   const std::array<Hook, TrainerState::kAllMeasured> hooks_;  // the measurements, of which state_.measured are done
 
-  int64_t step_ = 0;        // steps done
-  TrainerState state_;      // but for what optimizer, guard and session know
+  int64_t step_ = 0;    // steps done
+  TrainerState state_;  // but for what optimizer, guard and session know
   int64_t saved_step_ = -1;
   bool has_checkpoint_ = false;  // of this run, to roll back to
   bool last_step_skipped_ = false;

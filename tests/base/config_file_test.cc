@@ -43,7 +43,8 @@ TEST_F(ConfigFile, BasesAreRelativeToTheFileThatNamesThem) {
   write("root.json", R"({"seed": 1, "model": {"layers": 12, "width": 768}})");
   write("sub/middle.json", R"({"base": "../root.json", "model": {"layers": 6}})");
   const std::string top = write("top.json", R"({"base": "sub/middle.json", "$schema": "x", "model": {"heads": 4}})");
-  EXPECT_EQ(chain_of(top), R"({"seed":1,"model":{"layers":12,"width":768}}{"model":{"layers":6}}{"model":{"heads":4}})");
+  EXPECT_EQ(chain_of(top),
+            R"({"seed":1,"model":{"layers":12,"width":768}}{"model":{"layers":6}}{"model":{"heads":4}})");
   write("absolute.json", R"({"base": ")" + path("root.json") + R"("})");
   EXPECT_EQ(chain_of(path("absolute.json")), R"({"seed":1,"model":{"layers":12,"width":768}}{})");
 }

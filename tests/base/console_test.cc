@@ -7,15 +7,21 @@ namespace sluice {
 namespace {
 
 TEST(Console, HarmlessTextStaysAsItIs) {
-  for (const char* text : {"", "runs/vga", "größer 模型 😀", "a\\nb", "50 % – «x»", "e\xCC\x81"}) EXPECT_EQ(harmless(text), text);
+  for (const char* text : {"", "runs/vga", "größer 模型 😀", "a\\nb", "50 % – «x»", "e\xCC\x81"})
+    EXPECT_EQ(harmless(text), text);
 }
 
 TEST(Console, WhatMovesTheCursorIsSpelledOut) {
   EXPECT_EQ(harmless("a\nb\r\tc"), "a\\nb\\r\\tc");
   EXPECT_EQ(harmless("\x1b[31mred\x07"), "\\x1b[31mred\\x07");
   EXPECT_EQ(harmless(std::string("\0\x7f", 2)), "\\x00\\x7f");
-  EXPECT_EQ(harmless("\xC2\x9B" "2J"), "\\u009b2J") << "the same as ESC [ in eight bits";
-  EXPECT_EQ(harmless("\xE2\x80\xAE" "cba"), "\\u202ecba");
+  EXPECT_EQ(harmless("\xC2\x9B"
+                     "2J"),
+            "\\u009b2J")
+      << "the same as ESC [ in eight bits";
+  EXPECT_EQ(harmless("\xE2\x80\xAE"
+                     "cba"),
+            "\\u202ecba");
   EXPECT_EQ(harmless("\xE2\x81\xA6"), "\\u2066");
   EXPECT_EQ(harmless("\xE2\x80\xA8"), "\\u2028");
 }

@@ -76,9 +76,8 @@ TEST(Files, MessagesOfAFolderHaveItsName) {
   const std::string target = folder.file("a");
   FolderWriter writer(target);
   const auto message = [&](const auto& error) {
-    return message_of<std::exception>([&] {
-      writer.finish_with([&](const fs::path& path) { throw error(path / "file"); });
-    });
+    return message_of<std::exception>(
+        [&] { writer.finish_with([&](const fs::path& path) { throw error(path / "file"); }); });
   };
   const std::string wanted = "cannot write " + target + "/file";
   EXPECT_EQ(message([](const fs::path& path) { return RunError("cannot write {}", path.string()); }), wanted);
@@ -156,7 +155,8 @@ TEST(Files, WhatLiesBesideATargetStays) {
   writer.finish();
   write_file_atomic(folder.file("b"), "b");
   write_file_atomic(folder.file("c"), "c");
-  for (const char* name : {"mine.txt", "a.tmp/thesis", "b.tmp", "c.tmp"}) EXPECT_EQ(read_file(folder.file(name)), "thesis") << name;
+  for (const char* name : {"mine.txt", "a.tmp/thesis", "b.tmp", "c.tmp"})
+    EXPECT_EQ(read_file(folder.file(name)), "thesis") << name;
   EXPECT_EQ(entries(folder.file("")), 7u);
   EXPECT_THROW(FileWriter(folder.file("mine.txt")), UserError) << "a writer makes its file";
   EXPECT_EQ(read_file(folder.file("mine.txt")), "thesis");

@@ -75,9 +75,10 @@ TEST(JsonReader, KeysAreCountedWithTheGroupsAroundThem) {
     return Json{{"a", Json::array({Json{{std::string(length, 'g'), group}}})}};
   };
   EXPECT_EQ(user_error_of([&] { check_key_count(grouped(1, 8'000'000), "f"); }), "");
-  EXPECT_EQ(user_error_of([&] { check_key_count(grouped(1000, 20'000), "f"); }),
-            "f: its keys, each written with the groups that it lies in, have 20.0 MB, but those of a config or sweep have at "
-            "most 16.8 MB");
+  EXPECT_EQ(
+      user_error_of([&] { check_key_count(grouped(1000, 20'000), "f"); }),
+      "f: its keys, each written with the groups that it lies in, have 20.0 MB, but those of a config or sweep have at "
+      "most 16.8 MB");
 }
 
 // A reader whose time grows with the square would take minutes for the larger one.

@@ -88,7 +88,8 @@ TEST(JsonText, WhatIsReadBeyondJsonIsNoExcuseForAnythingElse) {
             "a.json:2:22: not valid JSON: unexpected \"x\"");
   EXPECT_EQ(error("[NaN, nan]"), "a.json:1:7: not valid JSON: JSON has no NaN or infinity");
   EXPECT_EQ(error("[NaN, 01e999]").substr(0, 11), "a.json:1:7:");
-  EXPECT_EQ(error("[NaN, \"\\ud83\"]"), "a.json:1:13: not valid JSON: the string here is not closed, or has a bad escape");
+  EXPECT_EQ(error("[NaN, \"\\ud83\"]"),
+            "a.json:1:13: not valid JSON: the string here is not closed, or has a bad escape");
   EXPECT_NE(error("[NaN, \"open \\u"), "");
 }
 

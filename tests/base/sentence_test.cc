@@ -52,7 +52,8 @@ TEST(Sentence, LibrariesErrorsAreSaidInWords) {
   EXPECT_EQ(utf8.exit_code, 2);
   EXPECT_NE(utf8.text.find("UTF-8"), std::string::npos);
   EXPECT_EQ(sentence_from([] { Json(5).at("a"); }).exit_code, 2);
-  EXPECT_EQ(sentence_of(std::bad_alloc()).text, "out of memory: the machine, its container or its limit (ulimit -v) gives no more");
+  EXPECT_EQ(sentence_of(std::bad_alloc()).text,
+            "out of memory: the machine, its container or its limit (ulimit -v) gives no more");
   EXPECT_EQ(sentence_of(std::length_error("vector::_M_default_append")).text,
             "out of memory: a size is beyond any memory");
   EXPECT_EQ(sentence_of(std::system_error(EAGAIN, std::generic_category(), "thread")).text,

@@ -28,11 +28,22 @@ TEST(Utf8, FindsWhatIsWrong) {
   };
   // The lengths of maximal subparts are those of the Unicode standard's table 3-8 and its neighbours.
   const Case cases[] = {
-      {"abcdefgh\x80", 8, 1, false},         {"\xC0\xAF", 0, 1, false},       {"\xE0\x9F\x80", 0, 1, false},
-      {"\xED\xA0\x80", 0, 1, false},         {"\xF4\x90\x80\x80", 0, 1, false}, {"\xF5", 0, 1, false},
-      {"a\xE2\x82!", 1, 2, false},           {"\xF1\x80\x80!", 0, 3, false},  {"\xE2\x82", 0, 2, true},
-      {"12345678\xC3", 8, 1, true},          {"\xC3\xA9", 2, 0, false},       {"", 0, 0, false},
-      {"1234567\xC3\xA9" "89", 11, 0, false}, {"\xFF", 0, 1, false},
+      {"abcdefgh\x80", 8, 1, false},
+      {"\xC0\xAF", 0, 1, false},
+      {"\xE0\x9F\x80", 0, 1, false},
+      {"\xED\xA0\x80", 0, 1, false},
+      {"\xF4\x90\x80\x80", 0, 1, false},
+      {"\xF5", 0, 1, false},
+      {"a\xE2\x82!", 1, 2, false},
+      {"\xF1\x80\x80!", 0, 3, false},
+      {"\xE2\x82", 0, 2, true},
+      {"12345678\xC3", 8, 1, true},
+      {"\xC3\xA9", 2, 0, false},
+      {"", 0, 0, false},
+      {"1234567\xC3\xA9"
+       "89",
+       11, 0, false},
+      {"\xFF", 0, 1, false},
   };
   for (const Case& wanted : cases) {
     const Utf8Scan scan = scan_utf8(wanted.text);

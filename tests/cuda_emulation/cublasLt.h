@@ -2,8 +2,8 @@
 // backend.
 //
 // Like the original it thinks in columns (a column-major matrix is the transpose of a row-major one) and is particular:
-// it refuses a fused bias or gelu where the original may, and where the bias pointer was not set. `refused` makes it refuse
-// all of them, when it is asked for an algorithm or only when that runs, so that the way without can be tested.
+// it refuses a fused bias or gelu where the original may, and where the bias pointer was not set. `refused` makes it
+// refuse all of them, when it is asked for an algorithm or only when that runs, so that the way without can be tested.
 #pragma once
 
 #include <cstddef>
@@ -12,18 +12,16 @@
 #include <vector>
 
 #include "cuda_runtime.h"
-#include "kernels/types/bf16.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/formulas/activation.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice::emulation {
 enum class Fusion { kNone, kAsked, kRun };
 inline Fusion refused = Fusion::kNone;
-}
+}  // namespace sluice::emulation
 
-enum cublasStatus_t {
-  CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15
-};
+enum cublasStatus_t { CUBLAS_STATUS_SUCCESS = 0, CUBLAS_STATUS_INVALID_VALUE = 7, CUBLAS_STATUS_NOT_SUPPORTED = 15 };
 inline const char* cublasLtGetStatusString(cublasStatus_t status) {
   return status == CUBLAS_STATUS_SUCCESS         ? "success"
          : status == CUBLAS_STATUS_NOT_SUPPORTED ? "not supported"
@@ -47,7 +45,10 @@ enum cublasLtMatmulDescAttributes_t {
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_POINTER,
   CUBLASLT_MATMUL_DESC_EPILOGUE_AUX_LD
 };
-enum cublasLtMatrixLayoutAttribute_t { CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET };
+enum cublasLtMatrixLayoutAttribute_t {
+  CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT,
+  CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET
+};
 enum cublasLtMatmulPreferenceAttributes_t {
   CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
   CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
@@ -99,8 +100,9 @@ inline cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t* out, cu
   if (ld < int64_t(rows)) return CUBLAS_STATUS_INVALID_VALUE;
   return *out = new EmulatedLayout{type, int64_t(rows), int64_t(cols), ld}, CUBLAS_STATUS_SUCCESS;
 }
-inline cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout, cublasLtMatrixLayoutAttribute_t name,
-                                                       const void* value, size_t bytes) {
+inline cublasStatus_t cublasLtMatrixLayoutSetAttribute(cublasLtMatrixLayout_t layout,
+                                                       cublasLtMatrixLayoutAttribute_t name, const void* value,
+                                                       size_t bytes) {
   const bool count = name == CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT;
   if (bytes != (count ? sizeof layout->count : sizeof layout->step)) return CUBLAS_STATUS_INVALID_VALUE;
   std::memcpy(count ? static_cast<void*>(&layout->count) : &layout->step, value, bytes);
@@ -227,7 +229,8 @@ inline cublasStatus_t cublasLtMatmul(cublasLtHandle_t, cublasLtMatmulDesc_t desc
   if (status != CUBLAS_STATUS_SUCCESS) return status;
   if (a_layout->count != d_layout->count || b_layout->count != d_layout->count) return CUBLAS_STATUS_INVALID_VALUE;
   for (int32_t index = 0; index < d_layout->count; ++index)
-    emulation::submit_product(*desc, emulation::transposed(b, *b_layout, index), emulation::transposed(a, *a_layout, index),
-                              emulation::transposed(d, *d_layout, index), kept != 0);
+    emulation::submit_product(*desc, emulation::transposed(b, *b_layout, index),
+                              emulation::transposed(a, *a_layout, index), emulation::transposed(d, *d_layout, index),
+                              kept != 0);
   return CUBLAS_STATUS_SUCCESS;
 }

@@ -60,7 +60,7 @@ struct Fiber {
   std::unique_ptr<unsigned char[]> stack{new unsigned char[kStackBytes]};
   void* saved = nullptr;
   bool done = false;
-  uint64_t collectives = 0;           // of this lane
+  uint64_t collectives = 0;             // of this lane
   const uint64_t* waits_for = nullptr;  // runs on when this reaches `target`
   uint64_t target = 0;
   std::deque<std::vector<Copy>> copies;  // groups, the last one open
@@ -86,7 +86,6 @@ struct Block {
 
 Block block;
 Order order = Order::kForward;
-
 
 void switch_to_fiber(Fiber& fiber) {
 #if defined(__SANITIZE_ADDRESS__)
@@ -183,7 +182,8 @@ void run_block() {
 void check_launch(Extent grid, Extent threads, size_t shared_bytes) {
   const auto fail = [](const std::string& what) { throw std::logic_error("emulated launch: " + what); };
   if (threads.y != 1 || threads.z != 1) fail("blocks must be one-dimensional");
-  if (threads.x == 0 || threads.x > kMaxThreads || threads.x % kWarp) fail(std::to_string(threads.x) + " threads in a block");
+  if (threads.x == 0 || threads.x > kMaxThreads || threads.x % kWarp)
+    fail(std::to_string(threads.x) + " threads in a block");
   if (grid.x == 0 || grid.y == 0 || grid.z == 0) fail("an empty grid");
   if (grid.x > 0x7fffffffu || grid.y > 65535 || grid.z > 65535) fail("the grid is too large");
   if (shared_bytes > kSharedLimit) fail(std::to_string(shared_bytes) + " bytes of shared memory");

@@ -1,9 +1,10 @@
 // Runs CUDA kernels on the CPU, so that they are tested where there is no GPU.
 //
-// The device files are compiled as C++ against the headers of this folder instead of CUDA's. A block's threads are fibers
-// that run one after another, each up to its next barrier (a warp's collective or __syncthreads); blocks follow one another.
-// With Order::kBackward the fibers run last to first: a kernel that lacks a barrier gives another result. Dynamic shared
-// memory starts as NaNs. What is not emulated: speed, memory coalescing, bank conflicts, limits on registers.
+// The device files are compiled as C++ against the headers of this folder instead of CUDA's. A block's threads are
+// fibers that run one after another, each up to its next barrier (a warp's collective or __syncthreads); blocks follow
+// one another. With Order::kBackward the fibers run last to first: a kernel that lacks a barrier gives another result.
+// Dynamic shared memory starts as NaNs. What is not emulated: speed, memory coalescing, bank conflicts, limits on
+// registers.
 #pragma once
 
 #include <cstddef>

@@ -32,7 +32,8 @@ void store_accumulator(float* out, const float (&c)[4]) {
 
 void expect_product(const std::vector<float>& out, int K) {
   for (int row = 0; row < 16; ++row)
-    for (int col = 0; col < 8; ++col) EXPECT_EQ(out[size_t(row * 8 + col)], 1 + product(row, col, K)) << row << " " << col;
+    for (int col = 0; col < 8; ++col)
+      EXPECT_EQ(out[size_t(row * 8 + col)], 1 + product(row, col, K)) << row << " " << col;
 }
 
 // A row-major and B as [n, k], both through ldmatrix, as an attention kernel loads queries and keys; and B as [k, n]

@@ -1,8 +1,9 @@
-// Stands in for NCCL in the emulation: ranks are processes that meet in a file that all of them map. Collectives are queued
-// on their stream and run only when somebody waits for them, so that a result that is read too early is a wrong one, and so
-// is a buffer that is written again too early. Sums go in the order of ranks.
+// Stands in for NCCL in the emulation: ranks are processes that meet in a file that all of them map. Collectives are
+// queued on their stream and run only when somebody waits for them, so that a result that is read too early is a wrong
+// one, and so is a buffer that is written again too early. Sums go in the order of ranks.
 //
-// The file's path is what NCCL_COMM_ID says, and its size what the ranks give it: kHeader + ranks * kSlot bytes, zeroed.
+// The file's path is what NCCL_COMM_ID says, and its size what the ranks give it: kHeader + ranks * kSlot bytes,
+// zeroed.
 #pragma once
 
 #include <fcntl.h>
@@ -17,7 +18,14 @@
 
 #include "cuda_runtime.h"
 
-enum ncclResult_t { ncclSuccess, ncclUnhandledCudaError, ncclSystemError, ncclInvalidArgument, ncclInvalidUsage, ncclInProgress };
+enum ncclResult_t {
+  ncclSuccess,
+  ncclUnhandledCudaError,
+  ncclSystemError,
+  ncclInvalidArgument,
+  ncclInvalidUsage,
+  ncclInProgress
+};
 enum ncclDataType_t { ncclUint8, ncclFloat32, ncclFloat64 };
 enum ncclRedOp_t { ncclSum };
 struct ncclUniqueId {
@@ -117,8 +125,8 @@ ncclResult_t queue(ncclComm_t comm, size_t bytes, cudaStream_t stream, Body body
 
 }  // namespace sluice::emulation
 
-inline ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataType_t type, ncclRedOp_t, ncclComm_t comm,
-                                  cudaStream_t stream) {
+inline ncclResult_t ncclAllReduce(const void* from, void* to, size_t count, ncclDataType_t type, ncclRedOp_t,
+                                  ncclComm_t comm, cudaStream_t stream) {
   const size_t bytes = count * sluice::emulation::size_of_type(type);
   return sluice::emulation::queue(comm, bytes, stream, [=](sluice::emulation::Ranks& ranks) {
     ranks.exchange(from, bytes, [&] { ranks.add_up(type, to, 0, count); });
@@ -136,12 +144,13 @@ inline ncclResult_t ncclAllGather(const void* from, void* to, size_t count, nccl
   const size_t bytes = count * sluice::emulation::size_of_type(type);
   return sluice::emulation::queue(comm, bytes, stream, [=](sluice::emulation::Ranks& ranks) {
     ranks.exchange(from, bytes, [&] {
-      for (int r = 0; r < ranks.size; ++r) std::memcpy(static_cast<char*>(to) + size_t(r) * bytes, ranks.slot(r), bytes);
+      for (int r = 0; r < ranks.size; ++r)
+        std::memcpy(static_cast<char*>(to) + size_t(r) * bytes, ranks.slot(r), bytes);
     });
   });
 }
-inline ncclResult_t ncclBroadcast(const void* from, void* to, size_t count, ncclDataType_t type, int root, ncclComm_t comm,
-                                  cudaStream_t stream) {
+inline ncclResult_t ncclBroadcast(const void* from, void* to, size_t count, ncclDataType_t type, int root,
+                                  ncclComm_t comm, cudaStream_t stream) {
   const size_t bytes = count * sluice::emulation::size_of_type(type);
   return sluice::emulation::queue(comm, bytes, stream, [=](sluice::emulation::Ranks& ranks) {
     ranks.exchange(from, bytes, [&] { std::memcpy(to, ranks.slot(root), bytes); });

@@ -1,5 +1,5 @@
-// Ranks over NCCL on the emulated device: communicator_nccl.cc with the streams of cuda_runtime.h and the meetings of nccl.h.
-// Every rank is a process: this program once more, told by its environment to be one.
+// Ranks over NCCL on the emulated device: communicator_nccl.cc with the streams of cuda_runtime.h and the meetings of
+// nccl.h. Every rank is a process: this program once more, told by its environment to be one.
 #include <gtest/gtest.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -134,7 +134,8 @@ TEST(EmulatedNcclRank, DISABLED_Plays) {
 
 class EmulatedNccl : public testing::Test {
  protected:
-  // What every rank told; null for one that told nothing. A rank that ends in another way than `exit_code` is a failure.
+  // What every rank told; null for one that told nothing. A rank that ends in another way than `exit_code` is a
+  // failure.
   std::vector<Json> run(const std::string& scenario, int ranks, const TinyRuns::Overrides& overrides,
                         const std::map<int, int>& exit_codes = {}) {
     const std::string folder = runs_.path(fmt::format("{}_{}", scenario, ++runs));
@@ -148,7 +149,8 @@ class EmulatedNccl : public testing::Test {
       int status = 0;
       EXPECT_EQ(waitpid(processes[size_t(rank)], &status, 0), processes[size_t(rank)]);
       const int expected = exit_codes.contains(rank) ? exit_codes.at(rank) : 0;
-      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == expected) << scenario << ": rank " << rank << " ended with " << status;
+      EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == expected)
+          << scenario << ": rank " << rank << " ended with " << status;
       const std::string file = fmt::format("{}/told_{}.json", folder, rank);
       told.push_back(std::filesystem::exists(file) ? read_json_file(file) : Json());
     }
@@ -166,9 +168,9 @@ class EmulatedNccl : public testing::Test {
 
  private:
   static pid_t start(const std::string& scenario, int rank, int ranks, const std::string& folder) {
-    std::vector<std::string> variables = {fmt::format("RANK={}", rank), fmt::format("WORLD_SIZE={}", ranks),
-                                          "SLUICE_TEST_SCENARIO=" + scenario, "SLUICE_TEST_FOLDER=" + folder,
-                                          "SLUICE_TEST_RUN=" + folder + "/../run", "OMP_NUM_THREADS=1"};
+    std::vector<std::string> variables = {
+        fmt::format("RANK={}", rank),   fmt::format("WORLD_SIZE={}", ranks),     "SLUICE_TEST_SCENARIO=" + scenario,
+        "SLUICE_TEST_FOLDER=" + folder, "SLUICE_TEST_RUN=" + folder + "/../run", "OMP_NUM_THREADS=1"};
     for (char** inherited = environ; *inherited; ++inherited)
       if (!std::string(*inherited).starts_with("GTEST_")) variables.push_back(*inherited);
     std::vector<std::string> arguments = {"sluice_tests", "--gtest_filter=EmulatedNcclRank.DISABLED_Plays",
@@ -180,7 +182,8 @@ class EmulatedNccl : public testing::Test {
       return out;
     };
     pid_t process = -1;
-    if (posix_spawn(&process, "/proc/self/exe", nullptr, nullptr, pointers(arguments).data(), pointers(variables).data()) != 0)
+    if (posix_spawn(&process, "/proc/self/exe", nullptr, nullptr, pointers(arguments).data(),
+                    pointers(variables).data()) != 0)
       throw std::runtime_error("no process could be started");
     return process;
   }
@@ -192,9 +195,9 @@ class EmulatedNccl : public testing::Test {
 };
 
 // Two micro-batches a rank of two, of which the second is smaller; every layer a bucket of its own.
-const TinyRuns::Overrides kSmall = {"model.context=16",   "model.layers=2", "train.batch=6",
-                                    "train.micro_batch=2", "train.steps=6",  "train.bucket_mb=0",
-                                    "train.optimizer.lr=1e-3", "train.schedule={\"type\":\"constant\"}"};
+const TinyRuns::Overrides kSmall = {
+    "model.context=16", "model.layers=2",    "train.batch=6",           "train.micro_batch=2",
+    "train.steps=6",    "train.bucket_mb=0", "train.optimizer.lr=1e-3", "train.schedule={\"type\":\"constant\"}"};
 
 TinyRuns::Overrides with(TinyRuns::Overrides overrides, const TinyRuns::Overrides& more) {
   overrides.insert(overrides.end(), more.begin(), more.end());
@@ -205,13 +208,14 @@ TEST_F(EmulatedNccl, ExchangesTensorsAndValues) {
   for (const int ranks : {2, 3}) run("exchange", ranks, kSmall);
 }
 
-// Steps are replayed in parts, exchanges run beside them: the losses are those of a run without ranks, up to the order of
-// sums (1e-7 of a loss near 4, which a few steps of Adam carry on).
+// Steps are replayed in parts, exchanges run beside them: the losses are those of a run without ranks, up to the order
+// of sums (1e-7 of a loss near 4, which a few steps of Adam carry on).
 TEST_F(EmulatedNccl, RanksLearnWhatOneDoes) {
-  const std::pair<const char*, TinyRuns::Overrides> cases[] = {{"zero 0", {"train.zero=0"}},
-                                                               {"zero 1", {"train.zero=1"}},
-                                                               {"zero 2", {"train.zero=2"}},
-                                                               {"tied, zero 2", {"model.tied_head=true", "train.zero=2"}}};
+  const std::pair<const char*, TinyRuns::Overrides> cases[] = {
+      {"zero 0", {"train.zero=0"}},
+      {"zero 1", {"train.zero=1"}},
+      {"zero 2", {"train.zero=2"}},
+      {"tied, zero 2", {"model.tied_head=true", "train.zero=2"}}};
   for (const auto& [name, more] : cases) {
     SCOPED_TRACE(name);
     const TinyRuns::Overrides config = with(kSmall, more);
@@ -222,7 +226,8 @@ TEST_F(EmulatedNccl, RanksLearnWhatOneDoes) {
     for (int step = 0; step < kSteps; ++step)
       for (const char* figure : {"losses", "norms"}) {
         const double expected = alone[figure][size_t(step)];
-        EXPECT_NEAR(told[0][figure][size_t(step)].get<double>(), expected, 1e-5 * expected) << figure << ", step " << step + 1;
+        EXPECT_NEAR(told[0][figure][size_t(step)].get<double>(), expected, 1e-5 * expected)
+            << figure << ", step " << step + 1;
       }
   }
 }
@@ -250,9 +255,10 @@ TEST_F(EmulatedNccl, OthersEndWithTheErrorOfTheRankThatFails) {
 
 TEST_F(EmulatedNccl, ARankThatDiesIsNamedWithinTheLimit) {
   const std::vector<Json> told = run("die", 2, with(kSmall, {"train.rank_timeout=1"}), {{kFailingRank, 9}});
-  EXPECT_EQ(told[0]["sentence"],
-            "rank 1 of 2 died or hangs, at step 3: no answer within 1 s (train.rank_timeout); started again, the run goes on "
-            "from its newest checkpoint");
+  EXPECT_EQ(
+      told[0]["sentence"],
+      "rank 1 of 2 died or hangs, at step 3: no answer within 1 s (train.rank_timeout); started again, the run goes on "
+      "from its newest checkpoint");
   EXPECT_TRUE(told[0]["tells"]);
 }
 

@@ -35,8 +35,10 @@ TEST(BadText, LinesAreLeftOutByTheirFaults) {
   options.skip_bad = true;
   options.max_document_bytes = 40;
   const std::string path = folder.write("c.jsonl",
-      "{\"text\":\"one\"}\n{\"text\":null}\n{\"text\":3}\n\n{\"body\":\"x\"}\n[1]\n{\"text\":\"a\n{\"text\":\"\\ud83d\"}\n"
-      "{\"text\":\"\xFF\"}\n{\"text\":\"" + std::string(100, 'x') + "\"}\n{\"text\":null}\n{\"text\":\"two\"}");
+                                        "{\"text\":\"one\"}\n{\"text\":null}\n{\"text\":3}\n\n{\"body\":\"x\"}\n[1]\n{"
+                                        "\"text\":\"a\n{\"text\":\"\\ud83d\"}\n"
+                                        "{\"text\":\"\xFF\"}\n{\"text\":\"" +
+                                            std::string(100, 'x') + "\"}\n{\"text\":null}\n{\"text\":\"two\"}");
   const Read found = read(path, options);
   EXPECT_EQ(found.documents, (Documents{"one", "two"}));
   const auto count = [&](BadText fault) { return found.report.bad[size_t(fault)]; };
@@ -50,10 +52,11 @@ TEST(BadText, LinesAreLeftOutByTheirFaults) {
   EXPECT_EQ(count(BadText::kTooLong), 1u);
   EXPECT_EQ(found.report.left_out(), 9u);
   ASSERT_EQ(found.report.notes().size(), 1u);
-  EXPECT_EQ(found.report.notes()[0].substr(0, found.report.notes()[0].find("; --skip-bad")),
-            "--skip-bad left out 9 documents: 1 no valid JSON, 1 no JSON object, 1 without the field, 2 null for the text, "
-            "1 no string as text, 1 a lone surrogate, 1 no valid UTF-8, 1 too long; the first: " + path +
-                ", line 2: \"text\" is null in this line, not a string");
+  EXPECT_EQ(
+      found.report.notes()[0].substr(0, found.report.notes()[0].find("; --skip-bad")),
+      "--skip-bad left out 9 documents: 1 no valid JSON, 1 no JSON object, 1 without the field, 2 null for the text, "
+      "1 no string as text, 1 a lone surrogate, 1 no valid UTF-8, 1 too long; the first: " +
+          path + ", line 2: \"text\" is null in this line, not a string");
   options.replace_invalid = true;
   EXPECT_EQ(read(path, options).documents, (Documents{"one", "\uFFFD", "\uFFFD", "two"}));
   EXPECT_EQ(read(path, options).report.replaced, 2u);
@@ -67,8 +70,8 @@ TEST(BadText, LinesAreCountedRightBehindLongOnes) {
   TextOptions options;
   options.skip_bad = true;
   options.max_document_bytes = 1000;
-  const std::string path =
-      folder.write("c.jsonl", "{\"text\":\"one\"}\n" + std::string(700'000, 'x') + "\n{\"text\":\"two\"}\n" + std::string(2000, 'y'));
+  const std::string path = folder.write("c.jsonl", "{\"text\":\"one\"}\n" + std::string(700'000, 'x') +
+                                                       "\n{\"text\":\"two\"}\n" + std::string(2000, 'y'));
   DocumentReader reader({path}, options);
   std::string document;
   ASSERT_TRUE(reader.next(document));
@@ -85,8 +88,9 @@ TEST(BadText, PlainDocumentsAreLeftOutWhole) {
   options.skip_bad = true;
   options.separator = "--";
   options.max_document_bytes = 20;
-  const std::string path = folder.write("t", "good\n--\nbegins well\nbad \xFF\nends well\n--\n" + std::string(300'000, 'x') +
-                                                 "\nmore\n--\nfine\n--\n" + std::string(15, 'y') + "\n" + std::string(15, 'z') + "\n");
+  const std::string path =
+      folder.write("t", "good\n--\nbegins well\nbad \xFF\nends well\n--\n" + std::string(300'000, 'x') +
+                            "\nmore\n--\nfine\n--\n" + std::string(15, 'y') + "\n" + std::string(15, 'z') + "\n");
   const Read found = read(path, options);
   EXPECT_EQ(found.documents, (Documents{"good\n", "fine\n"}));
   EXPECT_EQ(found.report.bad[size_t(BadText::kInvalid)], 1u);
@@ -95,8 +99,10 @@ TEST(BadText, PlainDocumentsAreLeftOutWhole) {
             path + " is not valid UTF-8: byte 24 of its text is 0xFF");
   const std::string bad = folder.write("bad", "\xFF");
   EXPECT_EQ(read(bad, options).documents, Documents{});
-  EXPECT_NE(message_of<UserError>([&] { throw_no_text(read(bad, options).report); })
-                .find("no text but what --skip-bad left out, 1 document; the first: "), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] {
+              throw_no_text(read(bad, options).report);
+            }).find("no text but what --skip-bad left out, 1 document; the first: "),
+            std::string::npos);
 }
 
 // The end of a line that was cut for its length may look like the separator.
@@ -144,8 +150,10 @@ TEST(JsonByContent, ObjectsOnLinesAreTakenAndTold) {
     }
   }
   const std::string path = folder.write("c.json.gz", gzip(lines + "not so"));
-  EXPECT_EQ(error_of(path), path + ", line 3: not valid JSON at column 1: a value is missing (the file was taken for JSON lines "
-                                   "by its first line; --format text takes the lines as text)");
+  EXPECT_EQ(error_of(path),
+            path +
+                ", line 3: not valid JSON at column 1: a value is missing (the file was taken for JSON lines "
+                "by its first line; --format text takes the lines as text)");
   EXPECT_EQ(read(folder.write("c.jsonl", lines)).report.notes(), Documents{});
   TextOptions text;
   text.format = "text";
@@ -163,12 +171,15 @@ TEST(JsonByContent, OtherJsonIsAskedAbout) {
     for (const std::string json : {"[{\"text\":\"one\"},{\"text\":\"two\"}]", "[\n  {\n    \"text\": \"one\"}]"}) {
       const std::string path = folder.write(name, json);
       EXPECT_NE(error_of(path).find(path + " begins as a list of JSON values, not as JSON lines: `jq -c '.[]' " + path),
-                std::string::npos) << error_of(path);
+                std::string::npos)
+          << error_of(path);
       EXPECT_EQ(read(path, text).documents, Documents{json});
     }
-    for (const std::string json : {"{\n  \"text\": \"one\"\n}", "{\"text\": \"one\"", "{\"text\": \"one\"} and so on"}) {
+    for (const std::string json :
+         {"{\n  \"text\": \"one\"\n}", "{\"text\": \"one\"", "{\"text\": \"one\"} and so on"}) {
       const std::string path = folder.write(name, json);
-      EXPECT_NE(error_of(path).find(path + " begins as JSON, but its first line is not one whole object"), std::string::npos);
+      EXPECT_NE(error_of(path).find(path + " begins as JSON, but its first line is not one whole object"),
+                std::string::npos);
       EXPECT_NE(error_of(path).find("--format jsonl"), std::string::npos);
       EXPECT_EQ(read(path, text).documents, Documents{json});
     }
@@ -176,7 +187,8 @@ TEST(JsonByContent, OtherJsonIsAskedAbout) {
   EXPECT_NE(error_of(folder.write("c.json", "[\"one\", \"two\"]")).find("begins as a list"), std::string::npos);
   EXPECT_EQ(read(folder.write("c.json", "plain words")).documents, Documents{"plain words"});
   EXPECT_EQ(read(folder.write("c.txt", "[1] a footnote")).documents, Documents{"[1] a footnote"});
-  EXPECT_NE(error_of(folder.write("c.jsonl", "[{\"text\":\"one\"}]")).find("line 1: this line is a list"), std::string::npos);
+  EXPECT_NE(error_of(folder.write("c.jsonl", "[{\"text\":\"one\"}]")).find("line 1: this line is a list"),
+            std::string::npos);
 }
 
 // The line is whole, however long: it lies over many of the reader's blocks.

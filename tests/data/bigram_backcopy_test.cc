@@ -49,7 +49,12 @@ TEST(BigramStatistics, CountsAText) {
   EXPECT_EQ(s.unigram, (std::vector<uint64_t>{2, 3, 1}));
   EXPECT_EQ(s.bigram, (std::vector<uint64_t>{0, 2, 0, 1, 0, 1, 0, 1, 0}));
   TempFolder folder;
-  EXPECT_EQ(count_bigrams_of_file(folder.write("a", "\xEF\xBB\xBF" "abab")).characters, "ab") << "a byte order mark is no text";
+  EXPECT_EQ(count_bigrams_of_file(folder.write("a",
+                                               "\xEF\xBB\xBF"
+                                               "abab"))
+                .characters,
+            "ab")
+      << "a byte order mark is no text";
 }
 
 TEST(BigramStatistics, BadTextsAreRefused) {

@@ -85,7 +85,6 @@ std::vector<int32_t> expected_starts(const std::vector<int32_t>& inputs) {
   return starts;
 }
 
-
 std::string error_of(const std::vector<std::string>& paths, const TokenShardsOptions& options) {
   return message_of<UserError>([&] { TokenShards(paths, options); });
 }
@@ -215,11 +214,12 @@ TEST(Documents, TheMaskNeedsToKnowThem) {
   TempFolder folder;
   const std::string path = write_llmc_documents(folder.file("a.bin"), some_documents(20));
   const std::string end = "; set data.document_token to the id that opens one (50256 in GPT-2's vocabulary)";
-  EXPECT_EQ(error_of({path}, options_with(Shuffle::kWindows, true)),
-            "data.train_shards: " + path + " does not say where its documents start, which data.document_mask needs" + end);
+  EXPECT_EQ(
+      error_of({path}, options_with(Shuffle::kWindows, true)),
+      "data.train_shards: " + path + " does not say where its documents start, which data.document_mask needs" + end);
   EXPECT_EQ(error_of({path}, options_with(Shuffle::kDocuments)),
-            "data.train_shards: " + path + " does not say where its documents start, which data.shuffle documents needs" +
-                end);
+            "data.train_shards: " + path +
+                " does not say where its documents start, which data.shuffle documents needs" + end);
   TokenShardsOptions options = options_with(Shuffle::kWindows, true);
   options.tokenizer = load_tokenizer("bytes", "data.tokenizer");  // its end of text is 256
   EXPECT_EQ(error_of({path}, options), "(nothing was thrown)");
@@ -230,9 +230,10 @@ TEST(Documents, ATokenThatOpensNoneIsRefused) {
   const std::string path = write_llmc_documents(folder.file("a.bin"), some_documents(20));
   TokenShardsOptions options = options_with(Shuffle::kWindows, true);
   options.document_token = 59999;
-  EXPECT_EQ(error_of({path}, options),
-            "data.train_shards: no document starts anywhere in 1 file(s), for the token 59999 that should open one does "
-            "not occur; set data.document_token");
+  EXPECT_EQ(
+      error_of({path}, options),
+      "data.train_shards: no document starts anywhere in 1 file(s), for the token 59999 that should open one does "
+      "not occur; set data.document_token");
   options.document_token = 60000;
   EXPECT_EQ(error_of({path}, options), "data.document_token is 60000, but model.vocab_size is 60000");
   options.document_token = kStart;
@@ -268,13 +269,14 @@ TEST(Tokenizers, MustAgreeWithTheShardsAndTheModel) {
                 " (test, hash 0000000000000005)");
   TokenShardsOptions options = options_with(Shuffle::kWindows);
   options.tokenizer = bytes;
-  EXPECT_EQ(error_of({a}, options),
-            "data.train_shards: " + a + " was encoded by another tokenizer (test, hash 0000000000000005) than "
-            "data.tokenizer (" + bytes->name() + ", hash " + checksum_text(bytes->hash()) + ")");
+  EXPECT_EQ(error_of({a}, options), "data.train_shards: " + a +
+                                        " was encoded by another tokenizer (test, hash 0000000000000005) than "
+                                        "data.tokenizer (" +
+                                        bytes->name() + ", hash " + checksum_text(bytes->hash()) + ")");
   options.tokenizer = nullptr;
   options.vocab_size = 50000;
-  EXPECT_EQ(error_of({a}, options), "data.train_shards: " + a +
-                                        " holds tokens of a vocabulary of 60000 (test), but model.vocab_size is 50000");
+  EXPECT_EQ(error_of({a}, options),
+            "data.train_shards: " + a + " holds tokens of a vocabulary of 60000 (test), but model.vocab_size is 50000");
 }
 
 TEST(Tokenizers, TellTokensAndBytesOfText) {
@@ -296,7 +298,8 @@ TEST(Tokenizers, TellTokensAndBytesOfText) {
   EXPECT_EQ(source.token_text(300), "300");
 }
 
-// Of LLaMA's kind: a blank stands before each document and is no byte of it. The first token of a window opens no document.
+// Of LLaMA's kind: a blank stands before each document and is no byte of it. The first token of a window opens no
+// document.
 TEST(Tokenizers, ABlankBeforeADocumentIsNoByteOfText) {
   TempFolder folder;
   TokenizerTraining training;
@@ -304,7 +307,8 @@ TEST(Tokenizers, ABlankBeforeADocumentIsNoByteOfText) {
   const std::vector<std::string> own = {(source_folder() / "README.md").string()};
   const std::string model = train_tokenizer(own, {}, training, [](const DocumentReader&) {}).file;
   TokenShardsOptions options = options_with(Shuffle::kNone);
-  options.tokenizer = load_tokenizer(folder.write("b.model", model + std::string("\x1A\x02\x18\x01", 4)), "data.tokenizer");
+  options.tokenizer =
+      load_tokenizer(folder.write("b.model", model + std::string("\x1A\x02\x18\x01", 4)), "data.tokenizer");
   const int32_t mark = options.tokenizer->end_of_text();
   std::vector<int32_t> document{mark};
   options.tokenizer->encode("ab", document);
@@ -315,7 +319,8 @@ TEST(Tokenizers, ABlankBeforeADocumentIsNoByteOfText) {
   };
   ASSERT_EQ(bytes_of(1), 3) << "the blank and the text";
   options.context = int64_t(document.size());  // a document a window
-  const std::string path = write_documents(folder.file("a.bin"), Documents(6, document), 2, options.tokenizer->hash(), 400);
+  const std::string path =
+      write_documents(folder.file("a.bin"), Documents(6, document), 2, options.tokenizer->hash(), 400);
   EXPECT_EQ(TokenShards({path}, options).target_bytes(0, 4), 4 * 2);
   options.first_token = mark;  // before the mark of the document: the same targets and the mark
   EXPECT_EQ(TokenShards({path}, options).target_bytes(0, 4), 4 * 2);
@@ -351,8 +356,9 @@ TEST(Formats, AllGiveTheSameTokens) {
             std::string::npos);
   options.plain = PlainTokens::kUint16;
   EXPECT_EQ(error_of({plain32}, options),
-            "data.train_shards: " + plain32 + " is read as uint16 by data.shard_format (or --shard-format), but every second "
-            "of its 16-bit tokens is 0, so its ids seem to have 32 bits: that is uint32");
+            "data.train_shards: " + plain32 +
+                " is read as uint16 by data.shard_format (or --shard-format), but every second "
+                "of its 16-bit tokens is 0, so its ids seem to have 32 bits: that is uint32");
 }
 
 // The key is for all files of a config; those with a header of ours need no telling.
@@ -373,7 +379,8 @@ TEST(Formats, VerifyReadsWhatHasNoChecksum) {
   TokenShardsOptions options = options_with(Shuffle::kWindows);
   EXPECT_EQ(error_of({folder.file("a.bin")}, options), "(nothing was thrown)");
   options.verify = true;
-  EXPECT_NE(error_of({folder.file("a.bin")}, options).find("has token id 60001 at position 1048675"), std::string::npos);
+  EXPECT_NE(error_of({folder.file("a.bin")}, options).find("has token id 60001 at position 1048675"),
+            std::string::npos);
 }
 
 TEST(Formats, IdsThatNoModelHas) {

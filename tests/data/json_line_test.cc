@@ -18,8 +18,9 @@ BadText fault_of(const std::string& line, const std::string& field = "text") {
 }
 
 TEST(JsonLine, OnlyTheFieldCounts) {
-  for (const char* value : {"NaN", "Infinity", "-Infinity", "1e999", "-0.0e-0", "123456789012345678901234567890", "0.5E+7",
-                            "[1, [2, {}], []]", "{\"text\": \"inner\"}", "\"\\ud83d\"", "null", "true", "false"}) {
+  for (const char* value :
+       {"NaN", "Infinity", "-Infinity", "1e999", "-0.0e-0", "123456789012345678901234567890", "0.5E+7",
+        "[1, [2, {}], []]", "{\"text\": \"inner\"}", "\"\\ud83d\"", "null", "true", "false"}) {
     EXPECT_EQ(text_of(std::string("{\"x\":") + value + ", \"text\":\"a\"}"), "a") << value;
     EXPECT_EQ(text_of(std::string("{\"text\" : \"a\" ,\"x\" : ") + value + " }"), "a") << value;
   }
@@ -44,9 +45,10 @@ TEST(JsonLine, SurrogatesWithoutTheirOtherHalf) {
   for (const char* escape : {R"(\ud83d)", R"(\udcb2)", R"(\ud83d\u0041)", R"(\ud83d\n)", R"(\ude00\ud83d)"}) {
     EXPECT_EQ(fault_of(std::string("{\"text\":\"x") + escape + "\"}"), BadText::kSurrogate) << escape;
   }
-  EXPECT_EQ(text_of(R"({"text":"x \uDCB2 y"})"),
-            "FAULT \"text\" has the surrogate \\udcb2 without its other half, which is no character; --invalid replace puts "
-            "U+FFFD there, --skip-bad leaves such lines out");
+  EXPECT_EQ(
+      text_of(R"({"text":"x \uDCB2 y"})"),
+      "FAULT \"text\" has the surrogate \\udcb2 without its other half, which is no character; --invalid replace puts "
+      "U+FFFD there, --skip-bad leaves such lines out");
   EXPECT_EQ(text_of(R"({"text":"x \ud83d y\ud83d\ude00 \ud83d\ud83d\ude00"})", "text", true),
             "x \uFFFD y\U0001F600 \uFFFD\U0001F600");
   std::string text;
@@ -72,7 +74,8 @@ TEST(JsonLine, Faults) {
   EXPECT_EQ(text_of(R"({"text":{}})"), "FAULT \"text\" is an object in this line, not a string" + advice);
   EXPECT_EQ(text_of(R"({"text":-3})"), "FAULT \"text\" is a number in this line, not a string" + advice);
   EXPECT_EQ(text_of(R"({"text":true})"), "FAULT \"text\" is true or false in this line, not a string" + advice);
-  EXPECT_EQ(text_of("{}"), "FAULT there is no \"text\" in this line, which has no keys; --field names where the text is");
+  EXPECT_EQ(text_of("{}"),
+            "FAULT there is no \"text\" in this line, which has no keys; --field names where the text is");
   EXPECT_EQ(text_of(R"([{"text":"a"}])"), "FAULT this line is a list, not an object with a \"text\"");
   EXPECT_EQ(text_of(R"("text")"), "FAULT this line is a string, not an object with a \"text\"");
   EXPECT_EQ(text_of(R"({"text":"a","text":"b"})"), "FAULT not valid JSON: the key \"text\" stands there twice");

@@ -300,7 +300,8 @@ TEST(Expression, IsTranslatedFromItsDialect) {
   EXPECT_EQ(ruby("(?m:.)\\h"), "(?s:.)[0-9A-Fa-f]");
   EXPECT_EQ(ruby("\\p{Han}\\p{^Lu}\\pL\\u4e00"), "\\p{sc:Han}\\P{Lu}\\p{L}\\x{4e00}");
   EXPECT_EQ(ruby("[\\d-a-c-\\p{L}x-z]"), "[\\p{Nd}\\-a-c\\-\\p{L}x-z]");
-  for (const char* pattern : {"(", "[a", "a)", "\\", "\\p{L", "(?<n>a)", "\\1", "\\G", "[[:alpha:]]", "(?x: a)", "\\xff"}) {
+  for (const char* pattern :
+       {"(", "[a", "a)", "\\", "\\p{L", "(?<n>a)", "\\1", "\\G", "[[:alpha:]]", "(?x: a)", "\\xff"}) {
     EXPECT_THROW(Expression(pattern, ExpressionDialect::kRuby), Unreadable) << pattern;
   }
 }

@@ -54,16 +54,19 @@ TEST(PackedText, CutAnywhereIsRefused) {
       EXPECT_NE(error_of(folder.write("cut", packed.substr(0, size))).find("is cut off"), std::string::npos) << size;
     }
     for (size_t size = 1; size < rest.size(); ++size) {
-      EXPECT_NE(error_of(folder.write("cut", packed + rest.substr(0, size))).find("is cut off"), std::string::npos) << size;
+      EXPECT_NE(error_of(folder.write("cut", packed + rest.substr(0, size))).find("is cut off"), std::string::npos)
+          << size;
     }
-    EXPECT_NE(error_of(folder.write("more", packed + "other bytes")).find("is damaged or of a kind"), std::string::npos);
+    EXPECT_NE(error_of(folder.write("more", packed + "other bytes")).find("is damaged or of a kind"),
+              std::string::npos);
   }
 }
 
 TEST(PackedText, ANameThatPromisesPackedBytes) {
   TempFolder folder;
   for (const char* name : {"a.gz", "a.txt.GZ", "a.jsonl.zst"}) {
-    EXPECT_NE(error_of(folder.write(name, "<html>not found</html>")).find("but it does not begin so"), std::string::npos);
+    EXPECT_NE(error_of(folder.write(name, "<html>not found</html>")).find("but it does not begin so"),
+              std::string::npos);
     EXPECT_NE(error_of(folder.write(name, "")).find("but it is empty"), std::string::npos);
   }
   EXPECT_EQ(documents_of(folder.write("b.gz", zstd("text"))), std::vector<std::string>{"text"});
@@ -78,11 +81,13 @@ TEST(PackedText, AByteOrderMarkIsNoText) {
   EXPECT_EQ(documents_of(folder.write("a", zstd(text))), expected);
   EXPECT_EQ(documents_of(folder.write("a", mark)), std::vector<std::string>{});
   const std::string line = "{\"text\": \"\xEF\xBB\xBFx\"}\n";  // inside a string it is the text's
-  EXPECT_EQ(documents_of(folder.write("a.jsonl", mark + line + mark + line)), (std::vector<std::string>{mark + "x", mark + "x"}));
+  EXPECT_EQ(documents_of(folder.write("a.jsonl", mark + line + mark + line)),
+            (std::vector<std::string>{mark + "x", mark + "x"}));
   TextOptions options;
   options.separator = "--";
-  EXPECT_EQ(documents_of(folder.write("a", mark + "--\r\none\n" + mark + "--\n" + mark + "two " + mark + "\n"), options),
-            (std::vector<std::string>{"one\n", "two " + mark + "\n"}));
+  EXPECT_EQ(
+      documents_of(folder.write("a", mark + "--\r\none\n" + mark + "--\n" + mark + "two " + mark + "\n"), options),
+      (std::vector<std::string>{"one\n", "two " + mark + "\n"}));
   options.split_bytes = 4;
   EXPECT_EQ(documents_of(folder.write("a", mark + "ab\n" + mark + "\n--\n" + mark + "cd\n"), options),
             (std::vector<std::string>{"ab\n", mark + "\n", "cd\n"}));
@@ -104,7 +109,9 @@ TEST(ForeignFiles, AreNamedWithWhatReadsThem) {
   const struct {
     std::string bytes, what, reader;
   } cases[] = {
-      {"\xFD" "7zXZ\0\0\4"s, "packed with xz", "`xz -dc PATH | sluice"},
+      {"\xFD"
+       "7zXZ\0\0\4"s,
+       "packed with xz", "`xz -dc PATH | sluice"},
       {"BZh91AY&SY\x8e\0"s, "packed with bzip2", "`bzip2 -dc PATH |"},
       {"\x04\x22\x4D\x18\x64\x40"s, "packed with lz4", "`lz4 -dc PATH |"},
       {"PK\x03\x04\x14\0"s, "a zip archive", "unpack it"},
@@ -140,14 +147,16 @@ TEST(ForeignFiles, AreNamedWithWhatReadsThem) {
     EXPECT_NE(error_of(packed).find(" is " + one.what), std::string::npos) << error_of(packed);
   }
   const std::string packed = folder.write("file.gz", gzip(wide("hello there", 2, false)));
-  EXPECT_NE(error_of(packed).find("`gzip -dc " + packed + " | iconv -f UTF-16LE"), std::string::npos) << error_of(packed);
+  EXPECT_NE(error_of(packed).find("`gzip -dc " + packed + " | iconv -f UTF-16LE"), std::string::npos)
+      << error_of(packed);
   EXPECT_NE(error_of(folder.write("file.gz", gzip(gzip("text")))).find("packed twice"), std::string::npos);
 }
 
 TEST(ForeignFiles, TextThatBeginsWithTheirLettersIsText) {
   TempFolder folder;
-  for (const std::string text : {"PAR1 is a protein", "BZh", "ORC and elf", "%PDF- is how it begins", "PK", "ustar", "]", "GGUF",
-                                 "\xC3\xA9t\xC3\xA9", "Obj", "{\n", "[citation needed]", "{{template}}", "{%- if -%}"}) {
+  for (const std::string text :
+       {"PAR1 is a protein", "BZh", "ORC and elf", "%PDF- is how it begins", "PK", "ustar", "]", "GGUF",
+        "\xC3\xA9t\xC3\xA9", "Obj", "{\n", "[citation needed]", "{{template}}", "{%- if -%}"}) {
     EXPECT_EQ(documents_of(folder.write("t", text)), std::vector<std::string>{text});
   }
 }

@@ -119,8 +119,9 @@ TEST(ShardFormat, AVocabularyThatDoesNotFitIntoTheTokens) {
   TempFolder folder;
   const std::string path = folder.file("a.bin");
   EXPECT_EQ(message_of<UserError>([&] { ShardWriter(path, 2, 70000, "big.model (70000)", 1); }),
-            path + ": the tokenizer big.model (70000) has 70000 tokens, but 16-bit shards hold ids of at most 65536 "
-                   "tokens; write 32-bit shards");
+            path +
+                ": the tokenizer big.model (70000) has 70000 tokens, but 16-bit shards hold ids of at most 65536 "
+                "tokens; write 32-bit shards");
   EXPECT_FALSE(std::filesystem::exists(path + ".part"));
   ShardWriter writer(path, 2, 100, "test", 1);
   EXPECT_THROW(writer.append_document(std::vector<int32_t>{100}), std::logic_error);
@@ -144,10 +145,12 @@ TEST(ShardFormat, DamagedHeaders) {
   EXPECT_EQ(error_of(with(good, 16, ~uint64_t{0})),
             "a.bin is damaged: its header counts 2 documents of 18446744073709551615 tokens");
   EXPECT_EQ(error_of(with(good, 24, uint64_t{6})), "a.bin is damaged: its header counts 6 documents of 5 tokens");
-  EXPECT_EQ(error_of("Once upon a time"),
-            "a.bin is not a token shard: it starts neither with SLUICETK nor with llm.c's 20240520 or 20240801; for token ids "
-            "without a header say of which width they are (data.shard_format, or --shard-format of tokenizer decode: uint16 "
-            "or uint32)");
+  EXPECT_EQ(
+      error_of("Once upon a time"),
+      "a.bin is not a token shard: it starts neither with SLUICETK nor with llm.c's 20240520 or 20240801; for token "
+      "ids "
+      "without a header say of which width they are (data.shard_format, or --shard-format of tokenizer decode: uint16 "
+      "or uint32)");
 }
 
 TEST(ShardFormat, LlmcOf16And32Bits) {
@@ -160,9 +163,10 @@ TEST(ShardFormat, LlmcOf16And32Bits) {
   EXPECT_EQ(info_of(llmc_header(20240801, 7, 3) + std::string(12, '\1')).token_bytes, 4);
   EXPECT_EQ(error_of(llmc_header(20240801, 7, 3) + std::string(6, '\1')),
             "a.bin is truncated: its header counts 3 tokens, which makes 1036 bytes, but it has 1030");
-  EXPECT_EQ(error_of(llmc_header(20240520, 7, 3)),
-            "a.bin is a shard of version 7, but of this kind (llm.c, magic 20240520) only version 1 (uint16 tokens) can be "
-            "read");
+  EXPECT_EQ(
+      error_of(llmc_header(20240520, 7, 3)),
+      "a.bin is a shard of version 7, but of this kind (llm.c, magic 20240520) only version 1 (uint16 tokens) can be "
+      "read");
   EXPECT_EQ(error_of(llmc_header(20240520, 1, 0).substr(0, 1000)),
             "a.bin is truncated: 1000 bytes are fewer than the 1024 of a shard's header");
   EXPECT_NE(error_of(llmc_header(20240520, 1, -5)).find("damaged: its header counts -5 tokens"), std::string::npos);
@@ -177,8 +181,10 @@ TEST(ShardFormat, PlainTokensAreTakenAtTheirWord) {
   EXPECT_EQ(wide.format, ShardFormat::kPlain);
   EXPECT_EQ(wide.tokens, 2);
   EXPECT_EQ(wide.token_bytes, 4);
-  EXPECT_EQ(error_of("abcde", PlainTokens::kUint16), "a.bin is truncated: 5 bytes are no whole number of uint16 tokens");
-  EXPECT_EQ(error_of("abcdef", PlainTokens::kUint32), "a.bin is truncated: 6 bytes are no whole number of uint32 tokens");
+  EXPECT_EQ(error_of("abcde", PlainTokens::kUint16),
+            "a.bin is truncated: 5 bytes are no whole number of uint16 tokens");
+  EXPECT_EQ(error_of("abcdef", PlainTokens::kUint32),
+            "a.bin is truncated: 6 bytes are no whole number of uint32 tokens");
   EXPECT_EQ(error_of("\x93NUMPY\x01 and so on", PlainTokens::kUint16),
             "a.bin is a numpy array with numpy's header, not tokens alone; array.tofile(FILE) writes those");
   EXPECT_EQ(plain_tokens("auto"), PlainTokens::kHeader);
@@ -216,7 +222,8 @@ TEST(ShardFormat, IdsOfAnotherWidthAreSuspicious) {
   EXPECT_EQ(suspicion_of(std::vector<uint16_t>(1000, 0), 2), "");
   EXPECT_EQ(suspicion_of(std::vector<uint16_t>(1000, 3), 2), "");
   EXPECT_EQ(suspicion_of(std::vector<uint32_t>{5, 6, 7}, 2), "") << "too few to say";
-  EXPECT_EQ(suspicion_of(wide, 2), "every second of its 16-bit tokens is 0, so its ids seem to have 32 bits: that is uint32");
+  EXPECT_EQ(suspicion_of(wide, 2),
+            "every second of its 16-bit tokens is 0, so its ids seem to have 32 bits: that is uint32");
   EXPECT_EQ(suspicion_of(large, 2),
             "every second of its 16-bit tokens is 1 or less, so its ids seem to have 32 bits: that is uint32");
   EXPECT_NE(suspicion_of(wider, 4).find("every second of its 32-bit tokens is 0, so its ids seem to have 64 bits"),

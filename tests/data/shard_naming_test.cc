@@ -67,7 +67,8 @@ TEST_F(ShardNaming, APartIsRefusedUntilTheRestIsNamed) {
   EXPECT_EQ(read_file(folder_.file("docs_00000.bin")), "mine");
   EXPECT_EQ(read_file(folder_.file("docs_00002.bin")), "2");
   const std::string refused = refusal("docs_00002.bin");
-  EXPECT_NE(refused.find("docs_00002.bin is of a corpus of which some shards have no names yet"), std::string::npos) << refused;
+  EXPECT_NE(refused.find("docs_00002.bin is of a corpus of which some shards have no names yet"), std::string::npos)
+      << refused;
   EXPECT_EQ(refusal("docs_more_00000.bin"), "(nothing was thrown)");
   EXPECT_EQ(refusal("docs.bin"), "(nothing was thrown)");
 

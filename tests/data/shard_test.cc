@@ -48,7 +48,9 @@ class ShardTest : public testing::Test {
     later(path);
   }
   // A time that a file gets by a write some moments later.
-  static void later(const std::string& path) { fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(1)); }
+  static void later(const std::string& path) {
+    fs::last_write_time(path, fs::last_write_time(path) + std::chrono::seconds(1));
+  }
   static std::string failure(const Shard& shard, int64_t start = 0) {
     return message_of<ShardFailed>([&] { read(shard, start, 10); });
   }
@@ -75,7 +77,8 @@ TEST_F(ShardTest, StretchesLongerThanABlockAreWhole) {
   EXPECT_TRUE(std::equal(tokens.begin(), tokens.end(), all.begin()));
   EXPECT_EQ(shard.largest(100, 199000), 60000);
   shard.find_documents(60000, true, "key");
-  EXPECT_EQ(std::vector<uint64_t>(shard.documents().begin(), shard.documents().end()), (std::vector<uint64_t>{0, 150000}));
+  EXPECT_EQ(std::vector<uint64_t>(shard.documents().begin(), shard.documents().end()),
+            (std::vector<uint64_t>{0, 150000}));
 }
 
 TEST_F(ShardTest, ACutFileIsNamed) {
@@ -95,7 +98,8 @@ TEST_F(ShardTest, OtherContentsInPlaceAreNoticed) {
   const std::string other = write("other.bin", 3), path = write("a.bin");
   const Shard shard(path, "key");
   overwrite(path, other);
-  EXPECT_NE(failure(shard).find(path + " has other contents than when it was opened"), std::string::npos) << failure(shard);
+  EXPECT_NE(failure(shard).find(path + " has other contents than when it was opened"), std::string::npos)
+      << failure(shard);
 }
 
 TEST_F(ShardTest, AnotherShardOfTheSameSizeIsNoticedByItsHeader) {

@@ -95,10 +95,14 @@ TEST(SourceMixture, FillsRowByRow) {
 }
 
 TEST(SourceMixture, BadWeightsAndTokenizers) {
-  EXPECT_EQ(message_of<UserError>([] { mixture_of({1, 1e-9}); }),
+  EXPECT_EQ(message_of<UserError>([] {
+              mixture_of({1, 1e-9});
+            }),
             "data.sources: the weight 1e-09 of part1 is less than one sequence in 65536; raise it, or leave the source "
             "out");
-  EXPECT_EQ(message_of<UserError>([] { mixture_of({1, 1, 1}, {{}, {"a", 1}, {"b", 2}}); }),
+  EXPECT_EQ(message_of<UserError>([] {
+              mixture_of({1, 1, 1}, {{}, {"a", 1}, {"b", 2}});
+            }),
             "data.sources: part2 was encoded by another tokenizer (b, hash 0000000000000002) than part1 (a, hash "
             "0000000000000001)");
   EXPECT_EQ(mixture_of({1, 1}, {{}, {"a", 1}}).tokenizer().name, "a");

@@ -48,7 +48,8 @@ TEST_F(TextInputs, FollowsLinksToFoldersAndFiles) {
   file("disk/books/deep/c.txt");
   folder_link("../disk/books", "corpus/books");
   fs::create_symlink("../disk/books/b.txt", folder.file("corpus/link.txt"));
-  EXPECT_EQ(found({"corpus"}), (Names{"corpus/a.txt", "corpus/books/b.txt", "corpus/books/deep/c.txt", "corpus/link.txt"}));
+  EXPECT_EQ(found({"corpus"}),
+            (Names{"corpus/a.txt", "corpus/books/b.txt", "corpus/books/deep/c.txt", "corpus/link.txt"}));
   EXPECT_EQ(found({"corpus/books"}), (Names{"corpus/books/b.txt", "corpus/books/deep/c.txt"}));
   folder_link("../disk", "only/books");
   EXPECT_EQ(found({"only"}), (Names{"only/books/books/b.txt", "only/books/books/deep/c.txt"})) << "links alone";
@@ -56,8 +57,8 @@ TEST_F(TextInputs, FollowsLinksToFoldersAndFiles) {
 
 TEST_F(TextInputs, ReadsEachFolderOnce) {
   file("corpus/real/a.txt");
-  folder_link("real", "corpus/again");       // before it in the alphabet
-  folder_link("..", "corpus/real/up");       // a loop
+  folder_link("real", "corpus/again");  // before it in the alphabet
+  folder_link("..", "corpus/real/up");  // a loop
   folder_link(".", "corpus/self");
   folder_link("../../corpus", "corpus/real/top");
   EXPECT_EQ(found({"corpus"}), Names{"corpus/real/a.txt"});
@@ -71,7 +72,8 @@ TEST_F(TextInputs, ReadsEachFolderOnce) {
 TEST_F(TextInputs, LinksThatLeadNowhere) {
   file("corpus/a.txt");
   fs::create_symlink("gone.txt", folder.file("corpus/dangling"));
-  EXPECT_EQ(error("corpus"), folder.file("corpus/dangling") + " is a link to gone.txt, which is not there; mend it, or take it away");
+  EXPECT_EQ(error("corpus"),
+            folder.file("corpus/dangling") + " is a link to gone.txt, which is not there; mend it, or take it away");
   EXPECT_EQ(error("corpus/dangling"), error("corpus"));
   EXPECT_EQ(error("corpus/dang*"), error("corpus"));
   fs::remove(folder.file("corpus/dangling"));

@@ -35,7 +35,8 @@ std::string error_of(const std::string& path, TextOptions options = {}) {
 // A megabyte with characters of every length, so that they lie across the reader's blocks.
 std::string long_text() {
   std::string text;
-  while (text.size() < 1'000'000) text += "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x8E\x89 line " + std::to_string(text.size()) + "\n";
+  while (text.size() < 1'000'000)
+    text += "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x8E\x89 line " + std::to_string(text.size()) + "\n";
   return text;
 }
 
@@ -58,13 +59,15 @@ TEST(DocumentReader, SeparatorLines) {
   TempFolder folder;
   TextOptions options;
   options.separator = "<|doc|>";
-  const std::string path = folder.write("t.txt", "<|doc|>\none\n two <|doc|>\n<|doc|>\n<|doc|>\nthree\r\n<|doc|>\r\nfour");
+  const std::string path =
+      folder.write("t.txt", "<|doc|>\none\n two <|doc|>\n<|doc|>\n<|doc|>\nthree\r\n<|doc|>\r\nfour");
   EXPECT_EQ(documents_of({path}, options), (std::vector<std::string>{"one\n two <|doc|>\n", "three\r\n", "four"}));
 }
 
 TEST(DocumentReader, JsonLines) {
   TempFolder folder;
-  const std::string path = folder.write("t.jsonl", "{\"text\": \"a\\nb\"}\n\n  \n{\"id\": 3, \"text\": \"\\u00e9\"}\r\n{\"text\": \"\"}");
+  const std::string path =
+      folder.write("t.jsonl", "{\"text\": \"a\\nb\"}\n\n  \n{\"id\": 3, \"text\": \"\\u00e9\"}\r\n{\"text\": \"\"}");
   EXPECT_EQ(documents_of({path}), (std::vector<std::string>{"a\nb", "\xC3\xA9"}));
   EXPECT_EQ(documents_of({folder.write("u.jsonl.zst", zstd(read_file(path)))}).size(), 2u);
   TextOptions other;
@@ -73,7 +76,8 @@ TEST(DocumentReader, JsonLines) {
   EXPECT_EQ(documents_of({folder.write("t.txt", "{\"body\": \"x\"}")}, other), std::vector<std::string>{"x"});
   EXPECT_EQ(error_of(path, other),
             path + ", line 1: there is no \"body\" in this line, which has \"text\"; --field names where the text is");
-  EXPECT_NE(error_of(folder.write("v.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}")).find("line 2: \"text\" is a number in this line"),
+  EXPECT_NE(error_of(folder.write("v.jsonl", "{\"text\": \"a\"}\n{\"text\": 3}"))
+                .find("line 2: \"text\" is a number in this line"),
             std::string::npos);
   EXPECT_NE(error_of(folder.write("w.jsonl", "\n\n{\"text\": \"a"))
                 .find("line 3: not valid JSON at column 10: the string that begins here is not closed"),
@@ -90,7 +94,8 @@ TEST(DocumentReader, CompressedFilesByContent) {
     EXPECT_EQ(documents_of({folder.write("packed", packed)}), std::vector<std::string>{text});
     EXPECT_EQ(documents_of({folder.write("twice", packed + packed)}), std::vector<std::string>{text + text});
     EXPECT_NE(error_of(folder.write("cut", packed.substr(0, packed.size() / 2))).find("is cut off"), std::string::npos);
-    EXPECT_NE(error_of(folder.write("tail", packed.substr(0, packed.size() - 3))).find("is cut off"), std::string::npos);
+    EXPECT_NE(error_of(folder.write("tail", packed.substr(0, packed.size() - 3))).find("is cut off"),
+              std::string::npos);
     std::string damaged = packed;
     for (size_t i = 1000; i < 1100; ++i) damaged[i] = char(~damaged[i]);
     EXPECT_NE(error_of(folder.write("damaged", damaged)), "(nothing was thrown)");
@@ -102,7 +107,8 @@ TEST(DocumentReader, InvalidUtf8) {
   const std::string start = long_text();
   const std::string path = folder.write("t.txt", start + "\xC3(\xE2\x82");
   EXPECT_EQ(error_of(path), fmt::format("{} is not valid UTF-8: byte {} of its text is 0xC3; --invalid replace puts "
-                                        "U+FFFD there, iconv converts text in another encoding", path, start.size()));
+                                        "U+FFFD there, iconv converts text in another encoding",
+                                        path, start.size()));
   EXPECT_NE(error_of(folder.write("u.txt", "ab\xE2\x82")).find("byte 2 of its text is 0xE2, and the text ends within"),
             std::string::npos);
   TextOptions replace;
@@ -121,16 +127,21 @@ TEST(DocumentReader, TooLong) {
   options.split_bytes = 10;
   EXPECT_EQ(documents_of({path}, options), (std::vector<std::string>{"12345\n", "12345\n", "7890\n"}));
   // A line that never ends is cut between characters.
-  const std::string line = folder.write("l.txt", "1234567\xE2\x82\xAC\xE2\x82\xAC" "9");
+  const std::string line = folder.write("l.txt",
+                                        "1234567\xE2\x82\xAC\xE2\x82\xAC"
+                                        "9");
   std::string all;
   for (const std::string& part : documents_of({line}, options)) {
     EXPECT_LE(part.size(), 10u);
     all += part;
   }
-  EXPECT_EQ(all, "1234567\xE2\x82\xAC\xE2\x82\xAC" "9");
+  EXPECT_EQ(all,
+            "1234567\xE2\x82\xAC\xE2\x82\xAC"
+            "9");
   // JSON lines cannot be cut: their limit stays that of a document.
   const std::string json = folder.write("t.jsonl", "{\"text\": \"123456789\"}\n");
-  EXPECT_NE(error_of(json, options).find("the line that begins at byte 0 of its text is longer than 10 B"), std::string::npos);
+  EXPECT_NE(error_of(json, options).find("the line that begins at byte 0 of its text is longer than 10 B"),
+            std::string::npos);
   options.max_document_bytes = 100;
   EXPECT_EQ(documents_of({json}, options), std::vector<std::string>{"123456789"});
 }
@@ -190,7 +201,8 @@ TEST(EncodeCorpus, ThereAndBack) {
   Corpus corpus;
   for (const int64_t width : {0, 16, 32}) {
     const EncodedCorpus encoded = corpus.encode(corpus.folder.file(fmt::format("out{}/", width)), 1000, width);
-    EXPECT_EQ(encoded.shards, std::vector<std::string>{corpus.folder.file(fmt::format("out{}/tokens_00000.bin", width))});
+    EXPECT_EQ(encoded.shards,
+              std::vector<std::string>{corpus.folder.file(fmt::format("out{}/tokens_00000.bin", width))});
     EXPECT_EQ(encoded.documents, 3);
     EXPECT_EQ(encoded.tokens, int64_t(encoded.text_bytes) + 3);
     EXPECT_EQ(corpus.decode(encoded), read_file(corpus.text));
@@ -209,7 +221,8 @@ TEST(EncodeCorpus, AnyNumberOfThreadsGivesTheSame) {
   Corpus corpus;
   corpus.options.separator = "";
   std::filesystem::create_directories(corpus.folder.file("many"));
-  for (int i = 0; i < 100; ++i) corpus.folder.write(fmt::format("many/{:03}", i), std::string(size_t(i * i), 'a') + "b");
+  for (int i = 0; i < 100; ++i)
+    corpus.folder.write(fmt::format("many/{:03}", i), std::string(size_t(i * i), 'a') + "b");
   corpus.text = corpus.folder.file("many");
   const int before = omp_get_max_threads();
   std::set<std::string> different;
@@ -224,10 +237,13 @@ TEST(EncodeCorpus, AnyNumberOfThreadsGivesTheSame) {
 TEST(EncodeCorpus, RefusesAndLeavesNothing) {
   Corpus corpus;
   corpus.encode(corpus.folder.file("out/a"));
-  EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/a")); }).find("is there already"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/a")); }).find("is there already"),
+            std::string::npos);
   corpus.encode(corpus.folder.file("out/ab"));  // another name
-  EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/" + std::string(181, 'x'))); })
-                .find("...: the name has 181 bytes, more than the limit of 180"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] {
+              corpus.encode(corpus.folder.file("out/" + std::string(181, 'x')));
+            }).find("...: the name has 181 bytes, more than the limit of 180"),
+            std::string::npos);
 
   corpus.folder.write("t.txt", "good\n--\ngood\n--\nbad \xFF\n");
   EXPECT_NE(message_of<UserError>([&] { corpus.encode(corpus.folder.file("out/c"), 5); }).find("is not valid UTF-8"),
@@ -245,7 +261,8 @@ TEST(EncodeCorpus, AVocabularyBeyondTheWidth) {
   for (char32_t character = 0x10000; character < 0x10000 + 70'000; ++character) characters += character;
   corpus.tokenizer = load_tokenizer(corpus.folder.write("big.json", characters_json(characters)), "--tokenizer");
   EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x"), 1000, 16); }),
-            "--width 16 holds token ids below 65536, but characters big.json (70001 tokens) has 70001 tokens; take --width 32");
+            "--width 16 holds token ids below 65536, but characters big.json (70001 tokens) has 70001 tokens; take "
+            "--width 32");
 }
 
 TEST(EncodeCorpus, SaysWhereACharacterIsNotKnown) {
@@ -256,7 +273,8 @@ TEST(EncodeCorpus, SaysWhereACharacterIsNotKnown) {
   EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x")); }),
             corpus.text + ", from byte 8 of its text: " + unknown);
   corpus.text = corpus.folder.write("t.jsonl", "{\"text\": \"good\"}\n\n{\"text\": \"z\"}\n");
-  EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x")); }), corpus.text + ", line 3: " + unknown);
+  EXPECT_EQ(message_of<UserError>([&] { corpus.encode(corpus.folder.file("x")); }),
+            corpus.text + ", line 3: " + unknown);
 }
 
 // Documents are those that the shard lists; tokens come in blocks, which show nowhere.
@@ -276,7 +294,8 @@ TEST(DecodeShard, KeepsDocumentsApartAndWhole) {
   TokenizerTraining options;
   options.vocab_size = 400;
   const std::vector<std::string> own = {(source_folder() / "README.md").string()};
-  const std::string blank = train_tokenizer(own, {}, options, [](const DocumentReader&) {}).file + std::string("\x1A\x02\x18\x01", 4);
+  const std::string blank =
+      train_tokenizer(own, {}, options, [](const DocumentReader&) {}).file + std::string("\x1A\x02\x18\x01", 4);
   corpus.tokenizer = load_tokenizer(corpus.folder.write("blank.model", blank), "--tokenizer");
   std::string words;
   for (int i = 0; i < 30'000; ++i) words += fmt::format("w {}\n", i % 10);  // at least 90,000 tokens

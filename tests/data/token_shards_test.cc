@@ -126,7 +126,8 @@ TEST(TokenShards, HeldOutIsInOneOrderAndStartsAgain) {
   }
 }
 
-// A part of the held-out split stands for all of it: of its first n windows about a fifth lies in each fifth of the text.
+// A part of the held-out split stands for all of it: of its first n windows about a fifth lies in each fifth of the
+// text.
 TEST(TokenShards, EveryBeginningOfHeldOutIsSpreadEvenly) {
   TempFolder folder;
   for (const int64_t windows : {400, 401, 360}) {
@@ -286,7 +287,8 @@ TEST(TokenShards, TheOrderOfWindowsStaysAsItIs) {
   const auto windows = first_tokens(source, 0, 24);
   std::vector<int32_t> numbers;
   for (const int32_t first : windows) numbers.push_back(first / kContext);
-  EXPECT_EQ(numbers, (std::vector<int32_t>{8, 6, 5, 3, 9, 10, 1, 7, 11, 4, 2, 0, 10, 1, 9, 3, 7, 2, 8, 11, 4, 6, 0, 5}));
+  EXPECT_EQ(numbers,
+            (std::vector<int32_t>{8, 6, 5, 3, 9, 10, 1, 7, 11, 4, 2, 0, 10, 1, 9, 3, 7, 2, 8, 11, 4, 6, 0, 5}));
 }
 
 }  // namespace

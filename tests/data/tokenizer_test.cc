@@ -44,11 +44,23 @@ std::vector<std::string> every_character() {
   return texts;
 }
 
-const std::vector<std::string> kTexts = {
-    "", " ", "\n", "a", " a", "a ", "  two  blanks  ", "line\nline\n\n\nline", "\r\n\t x\t\ty",
-    "for (int i = 0; i < 10; ++i) {\n    sum += i;\n}\n", "12345", "\xE2\x96\x81marked\xE2\x96\x81\xE2\x96\x81 x",
-    std::string("nul \0 nul", 9), "<|endoftext|><s><unk><0x41>", "\xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x8E\x89",
-    std::string(3000, 'x') + std::string(3000, ' ') + std::string(200, '\n'), "\xE2\x96\x85 \xE2\x81\x87"};
+const std::vector<std::string> kTexts = {"",
+                                         " ",
+                                         "\n",
+                                         "a",
+                                         " a",
+                                         "a ",
+                                         "  two  blanks  ",
+                                         "line\nline\n\n\nline",
+                                         "\r\n\t x\t\ty",
+                                         "for (int i = 0; i < 10; ++i) {\n    sum += i;\n}\n",
+                                         "12345",
+                                         "\xE2\x96\x81marked\xE2\x96\x81\xE2\x96\x81 x",
+                                         std::string("nul \0 nul", 9),
+                                         "<|endoftext|><s><unk><0x41>",
+                                         "\xE4\xBD\xA0\xE5\xA5\xBD \xF0\x9F\x8E\x89",
+                                         std::string(3000, 'x') + std::string(3000, ' ') + std::string(200, '\n'),
+                                         "\xE2\x96\x85 \xE2\x81\x87"};
 
 // A text with enough words for a small vocabulary: this project's own documents.
 std::vector<std::string> own_documents() {
@@ -80,8 +92,13 @@ TEST(Tokenizer, Characters) {
   const std::string path = folder.write("c.json", characters_json(U"ba\u00e9a\n"));
   const auto tokenizer = load_tokenizer(path, "data.tokenizer");
   EXPECT_EQ(tokenizer->vocab_size(), 5);
-  EXPECT_EQ(encode(*tokenizer, "\xC3\xA9" "ab\n"), (std::vector<int32_t>{3, 1, 2, 0}));
-  EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{3, 1, 2, 0, 4}), "\xC3\xA9" "ab\n<|endoftext|>");
+  EXPECT_EQ(encode(*tokenizer,
+                   "\xC3\xA9"
+                   "ab\n"),
+            (std::vector<int32_t>{3, 1, 2, 0}));
+  EXPECT_EQ(tokenizer->decode(std::vector<int32_t>{3, 1, 2, 0, 4}),
+            "\xC3\xA9"
+            "ab\n<|endoftext|>");
   EXPECT_EQ(message_of<UserError>([&] { encode(*tokenizer, "abc"); }),
             "the text has the character U+0063, which characters c.json (5 tokens) does not have");
   const auto refused = [&](const std::string& json) {
@@ -105,11 +122,13 @@ TEST(Tokenizer, HashFollowsTheContentNotTheName) {
 
 TEST(Tokenizer, WhatIsNotThere) {
   TempFolder folder;
-  EXPECT_NE(message_of<UserError>([] { load_tokenizer("no/such.model", "data.tokenizer"); })
-                .find("data.tokenizer: there is no tokenizer \"no/such.model\""),
+  EXPECT_NE(message_of<UserError>([] {
+              load_tokenizer("no/such.model", "data.tokenizer");
+            }).find("data.tokenizer: there is no tokenizer \"no/such.model\""),
             std::string::npos);
-  EXPECT_NE(message_of<UserError>([&] { load_tokenizer(folder.file(""), "data.tokenizer"); }).find("has no tokenizer.model"),
-            std::string::npos);
+  EXPECT_NE(
+      message_of<UserError>([&] { load_tokenizer(folder.file(""), "data.tokenizer"); }).find("has no tokenizer.model"),
+      std::string::npos);
 }
 
 // ---- sentencepiece --------------------------------------------------------------------------------------------------
@@ -130,16 +149,18 @@ TEST_P(SentencePiece, KeepsEveryText) {
   for (const std::string& text : every_character()) ASSERT_EQ(tokenizer->decode(encode(*tokenizer, text)), text);
 }
 
-// The library with the whole text at once; without U+2581, which is a blank to it. Unigram pieces are chosen by the sum of
-// their scores, which the library keeps in fp32 (2^-24 of the sum for each of some additions that matter): between choices
-// as close as that, such as where a run of blanks is divided, the whole may choose another one, but none that is better.
+// The library with the whole text at once; without U+2581, which is a blank to it. Unigram pieces are chosen by the sum
+// of their scores, which the library keeps in fp32 (2^-24 of the sum for each of some additions that matter): between
+// choices as close as that, such as where a run of blanks is divided, the whole may choose another one, but none that
+// is better.
 TEST_P(SentencePiece, WordsGiveTheTokensOfTheWhole) {
   TempFolder folder;
   const std::string path = train(folder, GetParam(), 600, "t.model");
   const auto tokenizer = load_tokenizer(path, "data.tokenizer");
   sentencepiece::SentencePieceProcessor library;
   ASSERT_TRUE(library.Load(path).ok());
-  std::vector<std::string> texts{read_file(source_folder() / "CONTRIBUTING.md"), read_file(source_folder() / "CMakeLists.txt")};
+  std::vector<std::string> texts{read_file(source_folder() / "CONTRIBUTING.md"),
+                                 read_file(source_folder() / "CMakeLists.txt")};
   for (const std::string& text : kTexts) {
     if (text.find("\xE2\x96\x81") == text.npos) texts.push_back(text);
   }
@@ -203,9 +224,13 @@ TEST(SentencePieceFile, ATextMayEndWithAnotherTokenThanItBegins) {
     int next_ = 0;
     std::string line_ = "the first line";
   } lines;
-  const std::unordered_map<std::string, std::string> settings = {
-      {"model_type", "bpe"}, {"vocab_size", "300"}, {"normalization_rule_name", "identity"}, {"minloglevel", "2"},
-      {"remove_extra_whitespaces", "false"}, {"byte_fallback", "true"}, {"hard_vocab_limit", "false"}};
+  const std::unordered_map<std::string, std::string> settings = {{"model_type", "bpe"},
+                                                                 {"vocab_size", "300"},
+                                                                 {"normalization_rule_name", "identity"},
+                                                                 {"minloglevel", "2"},
+                                                                 {"remove_extra_whitespaces", "false"},
+                                                                 {"byte_fallback", "true"},
+                                                                 {"hard_vocab_limit", "false"}};
   ASSERT_TRUE(sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model).ok());
   TempFolder folder;
   const auto tokenizer = load_tokenizer(folder.write("llama.model", model), "data.tokenizer");
@@ -286,13 +311,13 @@ TEST(Gpt2Tokenizer, ClassesOfCharacters) {
   EXPECT_EQ(class_of(0), kOther);
   EXPECT_EQ(class_of(0x10FFFF), kOther);
   EXPECT_EQ(class_of(U'9'), kNumber);
-  EXPECT_EQ(class_of(0xB2), kNumber);     // superscript two
-  EXPECT_EQ(class_of(0x2167), kNumber);   // roman eight
+  EXPECT_EQ(class_of(0xB2), kNumber);    // superscript two
+  EXPECT_EQ(class_of(0x2167), kNumber);  // roman eight
   EXPECT_EQ(class_of(0x85), kBlank);
   EXPECT_EQ(class_of(0x3000), kBlank);
-  EXPECT_EQ(class_of(0x200B), kOther);    // zero width space is none
+  EXPECT_EQ(class_of(0x200B), kOther);  // zero width space is none
   EXPECT_EQ(class_of(0x4E00), kLetter);
-  EXPECT_EQ(class_of(0x301), kOther);     // a combining mark
+  EXPECT_EQ(class_of(0x301), kOther);  // a combining mark
 }
 
 TEST(Gpt2Tokenizer, RefusesWhatDoesNotFitTogether) {
@@ -306,8 +331,10 @@ TEST(Gpt2Tokenizer, RefusesWhatDoesNotFitTogether) {
   const auto has = [](const std::string& message, const char* part) { return message.find(part) != message.npos; };
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"]["!"] = 2; }), "the id 2 is taken twice"));
   EXPECT_TRUE(has(refused([](Json& j) { j["model"]["vocab"]["!"] = -3; }), "has the id -3, but there are 700 tokens"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back("zz zz"); }), "a part or result that is no token"));
-  EXPECT_TRUE(has(refused([](Json& j) { j["model"]["merges"].push_back("zz"); }), "is not two tokens with a blank between"));
+  EXPECT_TRUE(
+      has(refused([](Json& j) { j["model"]["merges"].push_back("zz zz"); }), "a part or result that is no token"));
+  EXPECT_TRUE(
+      has(refused([](Json& j) { j["model"]["merges"].push_back("zz"); }), "is not two tokens with a blank between"));
 }
 
 // Published folders of other models hold all three files, and only tokenizer.json tells that they are not GPT-2's.
@@ -328,7 +355,8 @@ TEST(Gpt2Tokenizer, EndlessWordsAreCutBetweenCharacters) {
   const auto tokens = encode(*tokenizer, text);
   EXPECT_EQ(tokenizer->decode(tokens), text);
   auto parts = encode(*tokenizer, text.substr(0, kMostWordBytes - 1));  // the limit itself lies within a character
-  for (const int32_t token : encode(*tokenizer, text.substr(kMostWordBytes - 1, kMostWordBytes))) parts.push_back(token);
+  for (const int32_t token : encode(*tokenizer, text.substr(kMostWordBytes - 1, kMostWordBytes)))
+    parts.push_back(token);
   EXPECT_TRUE(std::equal(parts.begin(), parts.end(), tokens.begin()));
 }
 
@@ -339,7 +367,8 @@ TEST(BytePairMerges, AgreeWithThePlainAlgorithm) {
   };
   const std::vector<Merge> list = {{0, 1, 3}, {3, 0, 4}, {1, 1, 5}, {3, 3, 6}, {6, 4, 7}, {2, 2, 8}, {0, 0, 9}};
   BytePairMerges merges;
-  for (const Merge& merge : list) EXPECT_TRUE(merges.add(merge.left, merge.right, merge.merged, int32_t(merges.size())));
+  for (const Merge& merge : list)
+    EXPECT_TRUE(merges.add(merge.left, merge.right, merge.merged, int32_t(merges.size())));
   EXPECT_FALSE(merges.add(0, 1, 5, 7));
   for (uint32_t number = 0; number < 6561; ++number) {  // all words of eight symbols
     std::vector<int32_t> word, fast;

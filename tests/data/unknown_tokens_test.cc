@@ -1,4 +1,5 @@
-// Sentencepiece models from elsewhere that have no pieces for bytes: the library's own tokens, and a count of what is lost.
+// Sentencepiece models from elsewhere that have no pieces for bytes: the library's own tokens, and a count of what is
+// lost.
 #include <sentencepiece_processor.h>
 #include <sentencepiece_trainer.h>
 
@@ -29,10 +30,14 @@ class Lines final : public sentencepiece::SentenceIterator {
 
 std::string model_of(const std::string& type, bool byte_fallback, bool dummy_prefix) {
   Lines lines;
-  const std::unordered_map<std::string, std::string> settings = {
-      {"model_type", type}, {"vocab_size", byte_fallback ? "330" : "60"}, {"normalization_rule_name", "identity"},
-      {"remove_extra_whitespaces", "false"}, {"hard_vocab_limit", "false"}, {"minloglevel", "2"},
-      {"byte_fallback", byte_fallback ? "true" : "false"}, {"add_dummy_prefix", dummy_prefix ? "true" : "false"}};
+  const std::unordered_map<std::string, std::string> settings = {{"model_type", type},
+                                                                 {"vocab_size", byte_fallback ? "330" : "60"},
+                                                                 {"normalization_rule_name", "identity"},
+                                                                 {"remove_extra_whitespaces", "false"},
+                                                                 {"hard_vocab_limit", "false"},
+                                                                 {"minloglevel", "2"},
+                                                                 {"byte_fallback", byte_fallback ? "true" : "false"},
+                                                                 {"add_dummy_prefix", dummy_prefix ? "true" : "false"}};
   std::string model;
   EXPECT_TRUE(sentencepiece::SentencePieceTrainer::Train(settings, &lines, &model).ok());
   return model;
@@ -40,8 +45,9 @@ std::string model_of(const std::string& type, bool byte_fallback, bool dummy_pre
 
 // Known and unknown characters, blanks and line ends in any order.
 std::vector<std::string> hard_texts() {
-  const std::vector<std::string> parts = {"the", "fox", " ", "  ", "\n", "\n\n", "\t", "\u3089", "\u2167", "\u00ba", "x", "Q",
-                                          "\u65e5\u672c", " lazy", "\u2581", "\U0001F600", "\r\n"};
+  const std::vector<std::string> parts = {"the",          "fox",    " ",      "  ",         "\n",  "\n\n",
+                                          "\t",           "\u3089", "\u2167", "\u00ba",     "x",   "Q",
+                                          "\u65e5\u672c", " lazy",  "\u2581", "\U0001F600", "\r\n"};
   std::mt19937 random(5);
   std::vector<std::string> texts{"\u3089\n\u2167\n\n\u00ba", "\u3089", " ", "\n", "\u3089 \u3089 the \u3089", "\u2581"};
   for (int i = 0; i < 3000; ++i) {
@@ -79,8 +85,10 @@ INSTANTIATE_TEST_SUITE_P(Types, UnknownTokens,
 TEST(UnknownText, AreCountedWithTheirPlace) {
   TempFolder folder;
   const auto tokenizer = load_tokenizer(folder.write("t.model", model_of("bpe", false, false)), "--tokenizer");
-  const std::string text = folder.write("c.jsonl", "{\"text\":\"the fox\"}\n{\"text\":\"the \\u3089 fox\\n\"}\n{\"text\":\"\\u3089\"}\n");
-  const EncodedCorpus corpus = encode_corpus({text}, {}, *tokenizer, {folder.file("out"), 0, 1000}, [](const DocumentReader&) {});
+  const std::string text =
+      folder.write("c.jsonl", "{\"text\":\"the fox\"}\n{\"text\":\"the \\u3089 fox\\n\"}\n{\"text\":\"\\u3089\"}\n");
+  const EncodedCorpus corpus =
+      encode_corpus({text}, {}, *tokenizer, {folder.file("out"), 0, 1000}, [](const DocumentReader&) {});
   EXPECT_EQ(corpus.unknown, 3);
   EXPECT_EQ(corpus.first_unknown, text + ", line 2");
 }
@@ -98,7 +106,8 @@ TEST(UnknownText, ThereAreNoneWhereBytesAreSpelled) {
   // Pieces for bytes that the trainer's settings (field 2, then 35) forbid to use: refused, and not a loss of text.
   EXPECT_NE(message_of<UserError>([&] {
               load_tokenizer(folder.write("u.model", model + std::string("\x12\x03\x98\x02\x00", 5)), "--tokenizer");
-            }).find("u.model cannot be used"), std::string::npos);
+            }).find("u.model cannot be used"),
+            std::string::npos);
 }
 
 }  // namespace

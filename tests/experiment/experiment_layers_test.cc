@@ -47,8 +47,9 @@ TEST(ExperimentLayers, ObjectsMergeAndTheRestIsReplaced) {
 }
 
 TEST(ExperimentLayers, NullTakesAKeyBack) {
-  EXPECT_EQ(merged({R"({"seed":1,"train":{"steps":5,"batch":2}})", R"({"seed":null,"train":{"steps":null},"name":null})"}),
-            R"({"train":{"batch":2}})");
+  EXPECT_EQ(
+      merged({R"({"seed":1,"train":{"steps":5,"batch":2}})", R"({"seed":null,"train":{"steps":null},"name":null})"}),
+      R"({"train":{"batch":2}})");
   EXPECT_EQ(merged({R"({"train":{"steps":5,"batch":2}})"}, {"train.steps=null"}), R"({"train":{"batch":2}})");
 }
 
@@ -75,13 +76,18 @@ TEST(ExperimentLayers, WhatTheNewTypeHasStays) {
     EXPECT_EQ(below["lr"], 6e-4) << type;
     EXPECT_EQ(below["weight_decay"], 0.0) << type;
   }
-  EXPECT_EQ(optimizer({R"({"train":{"optimizer":{"type":"sgd","lr":3e-4}}})", R"({"train":{"optimizer":"muon"}})"})["lr"], 3e-4);
+  EXPECT_EQ(
+      optimizer({R"({"train":{"optimizer":{"type":"sgd","lr":3e-4}}})", R"({"train":{"optimizer":"muon"}})"})["lr"],
+      3e-4);
   for (const char* type : {"constant", "cosine", "linear", "wsd"})
     EXPECT_EQ(resolved({R"({"train":{"steps":100,"schedule":{"type":"linear","warmup":50}}})"},
                        {std::string("train.schedule.type=") + type})["train"]["schedule"]["warmup"],
               50);
-  EXPECT_EQ(attention({R"({"model":{"attention":{"key_bias":true}}})", R"({"model":{"attention":{"type":"softmax"}}})"})["key_bias"], true);
-  EXPECT_EQ(attention({R"({"model":{"attention":{"type":"vga","key_bias":true}}})"}, {"model.attention=input_gated"})["key_bias"],
+  EXPECT_EQ(attention({R"({"model":{"attention":{"key_bias":true}}})",
+                       R"({"model":{"attention":{"type":"softmax"}}})"})["key_bias"],
+            true);
+  EXPECT_EQ(attention({R"({"model":{"attention":{"type":"vga","key_bias":true}}})"},
+                      {"model.attention=input_gated"})["key_bias"],
             true);
   const Json vga = attention({R"({"model":{"attention":{"type":"input_gated","site":"source","grain":"element"}}})"},
                              {"model.attention=vga"});
@@ -91,25 +97,31 @@ TEST(ExperimentLayers, WhatTheNewTypeHasStays) {
 }
 
 TEST(ExperimentLayers, WhatTheNewTypeLacksIsAnErrorWithBothPlaces) {
-  expect_contains(error_of({R"({"train":{"optimizer":{"type":"sgd","momentum":0.5}}})"}, {"train.optimizer.type=adamw"}),
-                  {"train.optimizer.momentum applies only when train.optimizer.type is \"sgd\"",
-                   "train.optimizer.momentum: 1.json", "train.optimizer.type: --set train.optimizer.type=adamw"});
+  expect_contains(
+      error_of({R"({"train":{"optimizer":{"type":"sgd","momentum":0.5}}})"}, {"train.optimizer.type=adamw"}),
+      {"train.optimizer.momentum applies only when train.optimizer.type is \"sgd\"", "train.optimizer.momentum: 1.json",
+       "train.optimizer.type: --set train.optimizer.type=adamw"});
   expect_contains(error_of({R"({"train":{"optimizer":{"betas":[0.8,0.9]}}})", R"({"train":{"optimizer":"sgd"}})"}),
                   {"train.optimizer.betas", "betas: 1.json", "train.optimizer.type: 2.json"});
   expect_contains(error_of({"{}"}, {"train.optimizer.momentum=0.5", "train.optimizer.type=adamw"}),
                   {"momentum: --set train.optimizer.momentum=0.5", "type: --set train.optimizer.type=adamw"});
-  expect_contains(error_of({R"({"model":{"attention":{"type":"vga","site":"source"}}})", R"({"model":{"attention":"softmax"}})"}),
-                  {"model.attention.gate.site applies only when", "model.attention.site: 1.json", "model.attention.type: 2.json"});
+  expect_contains(
+      error_of({R"({"model":{"attention":{"type":"vga","site":"source"}}})", R"({"model":{"attention":"softmax"}})"}),
+      {"model.attention.gate.site applies only when", "model.attention.site: 1.json", "model.attention.type: 2.json"});
   expect_contains(error_of({R"({"data":{"type":"bigram_backcopy","triggers":5}})", R"({"data":"random"})"}),
                   {"data.triggers", "1.json", "2.json"});
-  EXPECT_EQ(error_of({R"({"train":{"optimizer":{"betas":[0.8,0.9]}}})", R"({"train":{"optimizer":{"type":"sgd","betas":null}}})"}), "");
+  EXPECT_EQ(error_of({R"({"train":{"optimizer":{"betas":[0.8,0.9]}}})",
+                      R"({"train":{"optimizer":{"type":"sgd","betas":null}}})"}),
+            "");
 }
 
 TEST(ExperimentLayers, WhatTheNewTypeDecidesOtherwiseIsAnErrorWithBothPlaces) {
-  expect_contains(error_of({R"({"model":{"attention":{"type":"custom","gate":{"reads":"hidden"}}}})"}, {"model.attention=vga"}),
-                  {"model.attention.gate.reads (1.json) contradicts model.attention.type = \"vga\" (--set model.attention=vga)",
-                   "makes model.attention.gate.reads \"value\""});
-  expect_contains(error_of({R"({"model":{"attention":{"type":"custom","score":"sigmoid"}}})", R"({"model":{"attention":"softmax"}})"}),
+  expect_contains(
+      error_of({R"({"model":{"attention":{"type":"custom","gate":{"reads":"hidden"}}}})"}, {"model.attention=vga"}),
+      {"model.attention.gate.reads (1.json) contradicts model.attention.type = \"vga\" (--set model.attention=vga)",
+       "makes model.attention.gate.reads \"value\""});
+  expect_contains(error_of({R"({"model":{"attention":{"type":"custom","score":"sigmoid"}}})",
+                            R"({"model":{"attention":"softmax"}})"}),
                   {"model.attention.score", "(1.json)", "\"softmax\" (2.json)"});
   // Beside the type a key is a change of it, in whichever order.
   for (const bool first : {false, true}) {
@@ -142,7 +154,8 @@ TEST(ExperimentLayers, OverridesAreOneLayer) {
   EXPECT_EQ(types.notes().size(), 1u);
   expect_contains(error_of({"{}"}, {"train.steps=1", "train.steps.x=2"}), {"contradict each other"});
   EXPECT_EQ(resolved({"{}"}, {"train.steps=7", "train.steps=7"})["train"]["steps"], 7);
-  EXPECT_EQ(merged({R"({"train":{"steps":1,"batch":2}})"}, {"train.steps=100"}), R"({"train":{"steps":100,"batch":2}})");
+  EXPECT_EQ(merged({R"({"train":{"steps":1,"batch":2}})"}, {"train.steps=100"}),
+            R"({"train":{"steps":100,"batch":2}})");
   EXPECT_EQ(merged({"{}"}, {"train.optimizer.betas=[0.9, 0.95]"}), R"({"train":{"optimizer":{"betas":[0.9,0.95]}}})");
   EXPECT_EQ(merged({"{}"}, {"train.optimizer.lr=nan"}), R"({"train":{"optimizer":{"lr":"nan"}}})");
 }
@@ -170,11 +183,15 @@ TEST(ExperimentLayers, AStringIsTakenAsItStands) {
 
 TEST(ExperimentLayers, AValueThatIsNoJsonIsToldWithItsPlaceInTheOption) {
   EXPECT_EQ(error_of({"{}"}, {"train.steps=[1"}),
-            "--set train.steps: the value \"[1\" is not valid JSON at character 3: the text ends too early (a bracket or a quote is "
+            "--set train.steps: the value \"[1\" is not valid JSON at character 3: the text ends too early (a bracket "
+            "or a quote is "
             "not closed)");
-  expect_contains(error_of({"{}"}, {"train.optimizer={\"lr\":\n1,}"}), {"--set train.optimizer: the value", "at line 2, character 3"});
-  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.lr=1e400"}), "--set train.optimizer.lr=1e400: this number is too large for a double");
-  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.lr=-1e400"}), "--set train.optimizer.lr=-1e400: this number is too large for a double");
+  expect_contains(error_of({"{}"}, {"train.optimizer={\"lr\":\n1,}"}),
+                  {"--set train.optimizer: the value", "at line 2, character 3"});
+  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.lr=1e400"}),
+            "--set train.optimizer.lr=1e400: this number is too large for a double");
+  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.lr=-1e400"}),
+            "--set train.optimizer.lr=-1e400: this number is too large for a double");
   EXPECT_EQ(resolved({"{}"}, {"name=1e400"})["name"], "1e400") << "a name may be anything";
 }
 
@@ -208,10 +225,12 @@ TEST(ExperimentLayers, AFolderIsNoConfig) {
   const TempFolder folder;
   std::filesystem::create_directories(folder.file("a/checkpoints/step_00000001"));
   const auto problem = [&](const std::string& path) { return user_error_of([&] { load_experiment(path, {}); }); };
-  EXPECT_EQ(problem(folder.file("a")), folder.file("a") + " is a folder, and a config is asked for, which is a JSON file");
+  EXPECT_EQ(problem(folder.file("a")),
+            folder.file("a") + " is a folder, and a config is asked for, which is a JSON file");
   folder.write("a/config.json", "{}");
   folder.write("a/checkpoints/step_00000001/state.json", "{}");
-  expect_contains(problem(folder.file("a")), {"is a run's folder", "sluice train " + folder.file("a/config.json") + " --out " + folder.file("a")});
+  expect_contains(problem(folder.file("a")),
+                  {"is a run's folder", "sluice train " + folder.file("a/config.json") + " --out " + folder.file("a")});
   expect_contains(problem(folder.file("a/checkpoints/step_00000001")), {"is a checkpoint", "--resume"});
 }
 
@@ -219,13 +238,15 @@ TEST(ExperimentLayers, RefusesWhatIsNoAssignment) {
   for (const char* text : {"steps", "=1", ".a=1", "a.=1", "a..b=1", ""})
     EXPECT_EQ(error_of({"{}"}, {text}),
               fmt::format("--set takes key=value with a dotted key, such as train.steps=100, got \"{}\"", text));
-  EXPECT_EQ(error_of({"{}"}, {"train.optimizer.betas=[0.9,"}),
-            "--set train.optimizer.betas: the value \"[0.9,\" is not valid JSON at character 6: the text ends too early (a "
-            "bracket or a quote is not closed)");
+  EXPECT_EQ(
+      error_of({"{}"}, {"train.optimizer.betas=[0.9,"}),
+      "--set train.optimizer.betas: the value \"[0.9,\" is not valid JSON at character 6: the text ends too early (a "
+      "bracket or a quote is not closed)");
 }
 
 TEST(ExperimentLayers, ErrorsNameThePlaceOfTheirKeys) {
-  EXPECT_EQ(error_of({R"({"train":{"steps":-1}})", R"({"seed":1})"}), "1.json: train.steps is -1, but must be at least 0");
+  EXPECT_EQ(error_of({R"({"train":{"steps":-1}})", R"({"seed":1})"}),
+            "1.json: train.steps is -1, but must be at least 0");
   EXPECT_EQ(error_of({R"({"train":{"stepz":-1}})", R"({"train":{"steps":1}})"}),
             "1.json: unknown config key train.stepz; did you mean train.steps?");
   EXPECT_EQ(error_of({R"({"sed":1})"}), "1.json: unknown config key sed; did you mean seed?");

@@ -90,8 +90,9 @@ TEST(Schedule, WhatDoesNotFitNamesTheKeys) {
   const auto problem = [](const ScheduleConfig& config, int64_t total) {
     return message_of<UserError>([&] { check_schedule(config, total); });
   };
-  EXPECT_EQ(problem(config_of("cosine", 100), 100),
-            "train.schedule.warmup (100) must be below train.steps (100), or the peak is never reached; 0 is no warm-up");
+  EXPECT_EQ(
+      problem(config_of("cosine", 100), 100),
+      "train.schedule.warmup (100) must be below train.steps (100), or the peak is never reached; 0 is no warm-up");
   EXPECT_EQ(problem(config_of("wsd", 70), 100),
             "train.schedule.warmup (70) and train.schedule.decay (30) must together be below train.steps (100)");
   EXPECT_NO_THROW(check_schedule(config_of("wsd", 69), 100));

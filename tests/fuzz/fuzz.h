@@ -46,8 +46,8 @@ class MemoryFolder {
   }
   const std::filesystem::path& path() const { return path_; }
 
-  // Makes `name` a file of these bytes, or nothing where there are none. Inputs that follow each other mostly differ in one
-  // file, and only that is written.
+  // Makes `name` a file of these bytes, or nothing where there are none. Inputs that follow each other mostly differ in
+  // one file, and only that is written.
   void put(const std::string& name, const std::string& content) {
     const auto [known, is_new] = contents_.try_emplace(name);
     if (!is_new && known->second == content) return;

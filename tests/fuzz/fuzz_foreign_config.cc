@@ -1,5 +1,5 @@
-// The config.json of a folder that the transformers library wrote; what is accepted must be a model that can be written as
-// a config again, and read.
+// The config.json of a folder that the transformers library wrote; what is accepted must be a model that can be written
+// as a config again, and read.
 #include "fuzz.h"
 #include "interchange/foreign_config.h"
 
@@ -7,7 +7,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace sluice;
   static MemoryFolder folder;
   folder.put("config.json", std::string(reinterpret_cast<const char*>(data), size));
-  expect_user_errors([&] { read_foreign_model(folder.path(), 64, {"rope_scaling", "rope_parameters.factor", "transformer.h"}); });
+  expect_user_errors([&] {
+    read_foreign_model(folder.path(), 64, {"rope_scaling", "rope_parameters.factor", "transformer.h"});
+  });
   expect_user_errors([&] {
     const ForeignModel foreign = read_foreign_model(folder.path(), 0);
     const bool only_read = foreign.architecture == Architecture::kOpt || foreign.architecture == Architecture::kGptNeoX;

@@ -1,21 +1,20 @@
-// Two runs' folders as `sluice compare` reads them: the input is their files, divided by zero bytes, in the order below;
-// then the table, the figures, the findings and the page's data.
+// Two runs' folders as `sluice compare` reads them: the input is their files, divided by zero bytes, in the order
+// below; then the table, the figures, the findings and the page's data.
 #include <string>
 #include <vector>
 
 #include "fuzz.h"
 #include "report/compare.h"
-#include "report/compare.h"
-#include "report/compare_table.h"
 #include "report/compare_table.h"
 #include "report/findings.h"
-#include "report/report.h"
 #include "report/report.h"
 
 namespace {
 
-constexpr const char* kFiles[] = {"config.json",          "info.json",     "metrics.jsonl", "attention/step_00000000.json",
-                                  "attention/step_1.json", "analysis/step_00000010.json", "quantization.json"};
+constexpr const char* kFiles[] = {"config.json",           "info.json",
+                                  "metrics.jsonl",         "attention/step_00000000.json",
+                                  "attention/step_1.json", "analysis/step_00000010.json",
+                                  "quantization.json"};
 
 }  // namespace
 

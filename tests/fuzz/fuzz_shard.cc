@@ -1,5 +1,5 @@
-// A token shard, as data of a model and as text again. A Sluice shard's checksum is made right, as one who edits the file
-// would.
+// A token shard, as data of a model and as text again. A Sluice shard's checksum is made right, as one who edits the
+// file would.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -63,6 +63,9 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   options.vocab_size = int64_t{1} << 31;
   expect_user_errors([&] { use(memory.path(), options); });
   for (const PlainTokens plain : {PlainTokens::kHeader, PlainTokens::kUint16})
-    expect_user_errors([&] { decode_shard(memory.path(), *bytes, "--", [](std::string_view) {}, plain); });
+    expect_user_errors([&] {
+      decode_shard(
+          memory.path(), *bytes, "--", [](std::string_view) {}, plain);
+    });
   return 0;
 }

@@ -1,5 +1,5 @@
-// A checkpoint's state.json beside two files of tensors. Checksums are made right, as one who edits the file would: its own,
-// and those of the two files where it says "right". Then all that a resume and a load look at.
+// A checkpoint's state.json beside two files of tensors. Checksums are made right, as one who edits the file would: its
+// own, and those of the two files where it says "right". Then all that a resume and a load look at.
 #include <array>
 
 #include "base/config/json_text.h"
@@ -45,7 +45,8 @@ void use(const Checkpoint& checkpoint) {
   const NamedTensor weights[] = {{"w", Tensor(values.data(), DType::kF32, {2})}};
   load_checkpoint(checkpoint, weights, weights);
   const TrainerState trainer = TrainerState::read(state.trainer, "trainer");
-  check(TrainerState::read(trainer.json(), "trainer").json() == trainer.json(), "a trainer's state is not read as it was written");
+  check(TrainerState::read(trainer.json(), "trainer").json() == trainer.json(),
+        "a trainer's state is not read as it was written");
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// A sweep file, the config below it, and what its first run's folder holds, with zero bytes between: every run that it asks
-// for has a config that reads back.
+// A sweep file, the config below it, and what its first run's folder holds, with zero bytes between: every run that it
+// asks for has a config that reads back.
 #include "fuzz.h"
 #include "runs/sweep.h"
 

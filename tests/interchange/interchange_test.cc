@@ -11,12 +11,14 @@
 namespace sluice {
 namespace {
 
-const std::vector<std::string> kFolders = {"gpt2",     "gpt2_first", "gpt2_untied",     "llama", "llama_biases",
-                                           "llama3",   "llama_linear", "mistral",      "qwen2", "qwen3",
-                                           "qwen3_head_size", "opt",  "gpt_neox", "gpt_neox_serial"};
+const std::vector<std::string> kFolders = {
+    "gpt2",    "gpt2_first", "gpt2_untied", "llama",           "llama_biases", "llama3",   "llama_linear",
+    "mistral", "qwen2",      "qwen3",       "qwen3_head_size", "opt",          "gpt_neox", "gpt_neox_serial"};
 
 // Families that are read, and written as another.
-bool changes_names(const std::string& name) { return name == "gpt2_first" || name == "opt" || name.starts_with("gpt_neox"); }
+bool changes_names(const std::string& name) {
+  return name == "gpt2_first" || name == "opt" || name.starts_with("gpt_neox");
+}
 
 // ---- what the library computes -------------------------------------------------------------------------------------
 
@@ -75,7 +77,9 @@ TEST(Interchange, TheFirstTokenOfEveryWindowIsKept) {
   EXPECT_EQ(read_foreign_model(golden("gpt2"), 0).first_token, -1);
   Json config = read_json_file((out / "config.json").string());
   config["sluice_first_token"] = config["vocab_size"];
-  EXPECT_NE(message_of<UserError>([&] { read_foreign_config(config, "config.json", 0); }).find("which is no token of the model"),
+  EXPECT_NE(message_of<UserError>([&] {
+              read_foreign_config(config, "config.json", 0);
+            }).find("which is no token of the model"),
             std::string::npos);
 }
 
@@ -120,7 +124,9 @@ std::vector<Variant> variants() {
   out.push_back({"gelu_erf_parallel", {{"mlp", "gelu_erf"}, {"parallel_residual", true}}});
   out.push_back({"some_biases", {{"bias", false}, {"attention_bias", "qkv"}}});
   out.push_back({"pattern", {{"attention", {"vga", {{"type", "sink_logit"}, {"repeat", 2}}}}, {"layers", 4}}});
-  out.push_back({"part_rope", {{"position", "rope"}, {"rotary_features", 4}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}});
+  out.push_back(
+      {"part_rope",
+       {{"position", "rope"}, {"rotary_features", 4}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}}}}});
   return out;
 }
 
@@ -162,7 +168,8 @@ TEST(Interchange, EveryVariantGoesOutAndComesBack) {
   }
 }
 
-// With the Python of the score functions in the place of the line that names it: first what they have in common, then each.
+// With the Python of the score functions in the place of the line that names it: first what they have in common, then
+// each.
 TEST(Interchange, TheModelFileIsExportedAsItIs) {
   const std::filesystem::path scores = source_folder() / "src/kernels/formulas/scores";
   std::string joined = read_file(scores / "score.py");
@@ -259,7 +266,8 @@ TEST(Interchange, WhatSluiceCannotFollowOfLlamaIsNamed) {
       {{{"rope_scaling", {{"type", "llama3"}, {"factor", 8.0}}}}, {"rope_scaling.low_freq_factor is missing"}},
       {{{"rope_scaling", {{"type", "linear"}}}}, {"rope_scaling.factor is missing"}},
       {{{"rope_scaling", {{"type", "linear"}, {"factor", 0}}}}, {"model.rope_scaling.factor"}},
-      {{{"rope_parameters", {{"rope_type", "default"}, {"beta_fast", 32}}}}, {"rope_parameters.beta_fast = 32", "--ignore"}},
+      {{{"rope_parameters", {{"rope_type", "default"}, {"beta_fast", 32}}}},
+       {"rope_parameters.beta_fast = 32", "--ignore"}},
       {{{"rope_theta", "big"}}, {"rope_theta is \"big\"", "number"}},
       {{{"layer_types", {"full_attention", "chunked_attention"}}}, {"layer_types is", "sliding_attention"}},
       {{{"layer_types", {"full_attention", "sliding_attention"}}, {"sliding_window", 8}}, {"sliding_window is 8"}},

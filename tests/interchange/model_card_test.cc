@@ -12,8 +12,8 @@ namespace {
 class Card : public testing::Test {
  protected:
   Card() {
-    runs_.train("run", {"train.steps=0", "train.schedule.type=constant", "train.schedule.warmup=0", "log.map_positions=0",
-                        "model.attention=vga", "name=a | b"});
+    runs_.train("run", {"train.steps=0", "train.schedule.type=constant", "train.schedule.warmup=0",
+                        "log.map_positions=0", "model.attention=vga", "name=a | b"});
   }
 
   void export_run(const ExportOptions& options) {
@@ -40,7 +40,8 @@ TEST_F(Card, SaysWhatTheModelIsAndHowItIsLoaded) {
                             "67 tokens, 32 tokens", "| trained | 3 steps, 576 tokens, precision fp32 |",
                             "trust_remote_code=True", "none in this folder", "\"attention\""})
     EXPECT_TRUE(says(words)) << words << card_;
-  for (const char* words : {"secret", "AutoTokenizer.from_pretrained", "began with token"}) EXPECT_FALSE(says(words)) << words;
+  for (const char* words : {"secret", "AutoTokenizer.from_pretrained", "began with token"})
+    EXPECT_FALSE(says(words)) << words;
   EXPECT_FALSE(generation_.contains("eos_token_id"));
   EXPECT_EQ(runs_.json("out", "config.json")["auto_map"]["AutoModel"], "modeling_sluice.SluiceModel");
 }

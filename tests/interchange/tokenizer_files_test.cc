@@ -34,7 +34,8 @@ Json files_of(const TempFolder& folder, const std::string& path, std::string* no
               int64_t first_token = -1) {
   const auto tokenizer = load_tokenizer(path, "test");
   fs::create_directories(folder.file("out"));
-  const std::string text = write_tokenizer_files(path, *tokenizer, {.context = 96, .first_token = first_token}, folder.file("out"));
+  const std::string text =
+      write_tokenizer_files(path, *tokenizer, {.context = 96, .first_token = first_token}, folder.file("out"));
   if (note) *note = text;
   EXPECT_EQ(read_json_file(folder.file("out/tokenizer_config.json"))["model_max_length"], 96);
   return read_json_file(folder.file("out/tokenizer.json"));
@@ -82,7 +83,8 @@ TEST(TokenizerFiles, AUnigramModelKeepsItsScores) {
     EXPECT_EQ(json["model"]["vocab"][id][0], model.pieces[id].text);
     const double score = json["model"]["vocab"][id][1].get<double>();
     // A name of a byte or a special token in a text is worse than its characters.
-    if (model.pieces[id].type == SentencePieceModel::PieceType::kNormal) EXPECT_EQ(float(score), model.pieces[id].score);
+    if (model.pieces[id].type == SentencePieceModel::PieceType::kNormal)
+      EXPECT_EQ(float(score), model.pieces[id].score);
     else EXPECT_LT(score, least * double(model.pieces[id].text.size()));
   }
   EXPECT_EQ(json["model"]["unk_id"], 0);
@@ -207,7 +209,8 @@ TEST(TokenizerFiles, NamesOfSpecialTokensInATextAreText) {
 std::string model_file(const std::vector<std::pair<std::string, int>>& pieces) {
   const auto field = [](char tag, const std::string& bytes) { return std::string{tag, char(bytes.size())} + bytes; };
   std::string file;
-  for (const auto& [text, type] : pieces) file += field('\x0A', field('\x0A', text) + "\x15" + std::string(4, '\0') + "\x18" + char(type));
+  for (const auto& [text, type] : pieces)
+    file += field('\x0A', field('\x0A', text) + "\x15" + std::string(4, '\0') + "\x18" + char(type));
   return file + field('\x12', "\x18\x01") + field('\x1A', "\x0A\x08identity" + std::string("\x20\x00", 2));
 }
 

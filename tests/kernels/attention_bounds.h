@@ -69,8 +69,7 @@ inline void move(TestBuffer& x, double by, uint64_t stream) {
 inline std::vector<Result> moved_results(const AttentionCase& problem, const Roundings& roundings, uint64_t seed) {
   uint64_t stream = 40 + 16 * seed;
   AttentionCase run = problem.in_f64();
-  for (TestBuffer* x : {&run.qkv, &run.key_bias, &run.value_bias, &run.d_out})
-    move(*x, roundings.arithmetic, stream++);
+  for (TestBuffer* x : {&run.qkv, &run.key_bias, &run.value_bias, &run.d_out}) move(*x, roundings.arithmetic, stream++);
   for (TestBuffer& x : run.learned) move(x, roundings.arithmetic, stream++);
   run.forward(widest());
   const Values out = values_of(run.out);

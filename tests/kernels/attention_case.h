@@ -60,13 +60,13 @@ inline double random_unit(uint64_t stream, uint64_t i) {
 struct AttentionCase {
   AttentionSpec spec;
   Slot slot;
-  bool documents = false;                                   // pack_documents() was called
-  TestBuffer first_key;                                     // [B, T] i32
-  TestBuffer qkv, key_bias, value_bias, d_out;              // inputs
-  TestBuffer out, stats;                                    // results
+  bool documents = false;                       // pack_documents() was called
+  TestBuffer first_key;                         // [B, T] i32
+  TestBuffer qkv, key_bias, value_bias, d_out;  // inputs
+  TestBuffer out, stats;                        // results
   TestBuffer d_qkv, d_key_bias, d_value_bias, workspace;
   TestBuffer sink_attention, sink_logit_gap;
-  std::vector<TestBuffer> learned, d_learned;               // [1, H] each: what the score function learns
+  std::vector<TestBuffer> learned, d_learned;  // [1, H] each: what the score function learns
 
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
@@ -86,14 +86,15 @@ struct AttentionCase {
         learned(learned_count(score), TestBuffer(accumulator_of(act), 1, s.H)),
         d_learned(learned) {
     spec = {.shape = s, .score = score, .constants = default_constants(score), .scale = 1 / std::sqrt(double(s.D))};
-    for (const TestBuffer* result : {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &workspace, &sink_attention,
-                                     &sink_logit_gap})
+    for (const TestBuffer* result :
+         {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
       poison(*result);
     for (const TestBuffer& result : d_learned) poison(result);
   }
 
   // Sequences of several documents: of one token, within a tile, and over tiles' edges, so that there are tiles which a
-  // block leaves out, tiles of which some rows see nothing, and (T = 130) rows that see nothing until their second tile.
+  // block leaves out, tiles of which some rows see nothing, and (T = 130) rows that see nothing until their second
+  // tile.
   AttentionCase& pack_documents() {
     const auto [B, T, H, KV, D] = spec.shape;
     for (int64_t b = 0; b < B; ++b) {

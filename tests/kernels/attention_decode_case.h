@@ -1,4 +1,5 @@
-// One step of a decoder for tests: an attention problem whose last rows are the queries, and what they are compared with.
+// One step of a decoder for tests: an attention problem whose last rows are the queries, and what they are compared
+// with.
 #pragma once
 
 #include "kernels/attention_reference.h"
@@ -6,8 +7,8 @@
 namespace sluice {
 
 struct DecodeCase {
-  AttentionCase problem;        // [B, length]: the tokens so far
-  AttentionSpec spec;           // of the cache: its T is the capacity
+  AttentionCase problem;  // [B, length]: the tokens so far
+  AttentionSpec spec;     // of the cache: its T is the capacity
   TestBuffer cache, q, out, workspace;
 
   DecodeCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act, int64_t length)
@@ -25,7 +26,8 @@ struct DecodeCase {
       for (int64_t j = 0; j < length; ++j)
         for (int64_t c = 0; c < cached; ++c)
           cache.set((b * s.T + j) * cached + c, problem.qkv.at((b * length + j) * cols + queries + c));
-      for (int64_t c = 0; c < queries; ++c) q.set(b * queries + c, problem.qkv.at((b * length + length - 1) * cols + c));
+      for (int64_t c = 0; c < queries; ++c)
+        q.set(b * queries + c, problem.qkv.at((b * length + length - 1) * cols + c));
     }
   }
 
@@ -51,9 +53,9 @@ struct DecodeCase {
     else cache.set(3 * cache.tensor().cols() + (part - 1) * spec.shape.KV * spec.shape.D + 7, std::nan(""));
   }
 
-  // A score is off by up to (D + 2) roundings of its products' sizes; an exponential multiplies its weight by e to that,
-  // its normaliser too, and sums over n keys add n roundings. Weights change by no more than that share of their sum
-  // (clipped_softmax: of its stretch).
+  // A score is off by up to (D + 2) roundings of its products' sizes; an exponential multiplies its weight by e to
+  // that, its normaliser too, and sums over n keys add n roundings. Weights change by no more than that share of their
+  // sum (clipped_softmax: of its stretch).
   void check_output() const {
     const AttentionReference reference(problem);
     const AttentionShape& s = spec.shape;
@@ -81,16 +83,16 @@ struct DecodeCase {
   }
 };
 
-// body(problem): one key and a full cache, edges of registers, blocks and chunks (64, 256), whole and part vectors, shared
-// heads; slots and constants change from one to the next.
+// body(problem): one key and a full cache, edges of registers, blocks and chunks (64, 256), whole and part vectors,
+// shared heads; slots and constants change from one to the next.
 template <class Body>
 void for_decode_problems(ScoreKind score, DType act, Body body) {
   struct Size {
     AttentionShape shape;
     int64_t length;
   };
-  const Size sizes[] = {{{1, 1, 1, 1, 16}, 1},    {{3, 9, 4, 2, 20}, 1},    {{2, 70, 6, 2, 64}, 65}, {{2, 300, 1, 1, 100}, 300},
-                        {{1, 600, 4, 1, 16}, 513}, {{1, 260, 2, 2, 256}, 257}};
+  const Size sizes[] = {{{1, 1, 1, 1, 16}, 1},      {{3, 9, 4, 2, 20}, 1},     {{2, 70, 6, 2, 64}, 65},
+                        {{2, 300, 1, 1, 100}, 300}, {{1, 600, 4, 1, 16}, 513}, {{1, 260, 2, 2, 256}, 257}};
   int turn = int(score);
   for (const Size& size : sizes) {
     const Slot slot = kSlots[turn % 3];

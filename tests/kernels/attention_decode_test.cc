@@ -1,5 +1,5 @@
-// A decoder's attention, for every registered score function and every instruction set, against the last row of the plain
-// reference; cached rows beyond the length are NaN and must not be read.
+// A decoder's attention, for every registered score function and every instruction set, against the last row of the
+// plain reference; cached rows beyond the length are NaN and must not be read.
 #include "kernels/attention_decode_case.h"
 
 namespace sluice {

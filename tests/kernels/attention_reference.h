@@ -1,6 +1,6 @@
 // Causal attention the plain way, in double: for every row the scores of all keys, the weights by the published formula
-// without any shift, then the sum of values. Nothing here calls the score functions under test; their formulas the plain way
-// are in score_references_helper.cc.
+// without any shift, then the sum of values. Nothing here calls the score functions under test; their formulas the
+// plain way are in score_references_helper.cc.
 #pragma once
 
 #include <tuple>
@@ -11,7 +11,7 @@ namespace sluice {
 
 // The weights of one row: the bias slot's first, where there is one, then those of the keys from the row's first on.
 struct ReferenceRow {
-  Values scores, weights, sizes;  // sizes: scale * sum_d |q_d k_d|, what rounding errors of a score are measured by
+  Values scores, weights, sizes;      // sizes: scale * sum_d |q_d k_d|, what rounding errors of a score are measured by
   double reference = 0, inverse = 0;  // m, and 1 / the normaliser
 };
 

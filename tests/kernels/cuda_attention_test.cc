@@ -14,7 +14,7 @@ namespace {
 constexpr double kSplitRounding = 0x1p-22;
 
 // Edges of tiles and strips (64, 16), every class of head sizes, whole and in part, shared heads, more than one batch.
-const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {2, 3, 4, 2, 20},  {1, 65, 2, 1, 16},  {1, 130, 2, 1, 40},
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {2, 3, 4, 2, 20},   {1, 65, 2, 1, 16},  {1, 130, 2, 1, 40},
                                   {2, 65, 1, 1, 64}, {1, 130, 1, 1, 64}, {1, 70, 2, 1, 100}, {1, 65, 1, 1, 256}};
 
 // How matrices lie on the device: rows that are whole 16-byte vectors, or rows that are not.
@@ -79,11 +79,9 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   poison(space);
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
   const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias),
-             value_bias = put(out.value_bias),
-             d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
+             value_bias = put(out.value_bias), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
              d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
-             sink_attention = put(out.sink_attention),
-             sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
+             sink_attention = put(out.sink_attention), sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
 
   AttentionBackward args = problem.backward_args(accumulate);
   args.forward.q = qkv->columns(0, H * D);
@@ -139,8 +137,8 @@ void for_problems(ScoreKind score, DType act, Body body) {
 
 // Sums of |weight| |value| and the like, where the result sums their products: what rounding the weights changes.
 struct Sizes {
-  Values out;                // [N, H*D]
-  Values d_q, d_k, d_v;      // like their gradients
+  Values out;            // [N, H*D]
+  Values d_q, d_k, d_v;  // like their gradients
 };
 
 // By plain loops, from an f64 run's statistics.
@@ -180,7 +178,8 @@ Sizes sizes_of(const AttentionCase& wide) {
     }
     for (size_t j = 0; j < scores.size(); ++j) {
       const double ds = Score::d_score(scores[j], m, inverse, p[j], dp[j], delta, constants);
-      const int64_t query_row = ((b * T + i) * H + h) * D, key_row = ((b * T + first + int64_t(j) - bias) * KV + kv) * D;
+      const int64_t query_row = ((b * T + i) * H + h) * D,
+                    key_row = ((b * T + first + int64_t(j) - bias) * KV + kv) * D;
       for (int64_t d = 0; d < D; ++d) {
         sizes.out[size_t(query_row + d)] += std::fabs(p[j] * value(int64_t(j))[d]);
         sizes.d_q[size_t(query_row + d)] += std::fabs(wide.spec.scale * ds * key(int64_t(j))[d]);
@@ -196,7 +195,7 @@ Sizes sizes_of(const AttentionCase& wide) {
 struct Expected {
   AttentionCase wide;
   std::vector<Result> exact;
-  Values bounds;             // on the distance from each
+  Values bounds;  // on the distance from each
 };
 
 Expected expected_of(const AttentionCase& problem) {
@@ -308,8 +307,9 @@ TEST_P(CudaAttention, NeitherLayoutNorThreadOrderChangesABit) {
     }
 }
 
-// Values of one sign, so that what sums lose adds up. Sums of fp32 round 512 / 8 times, each by up to 2^-24 and at random,
-// and tf32's halves lose 2^-22 of each product: together below 1e-6. Sums that tensor cores truncate would lose 4e-6.
+// Values of one sign, so that what sums lose adds up. Sums of fp32 round 512 / 8 times, each by up to 2^-24 and at
+// random, and tf32's halves lose 2^-22 of each product: together below 1e-6. Sums that tensor cores truncate would lose
+// 4e-6.
 TEST(CudaAttentionLong, SumsOverManyKeysKeepTheirAccuracy) {
   SLUICE_SKIP_WITHOUT_CUDA();
   const std::unique_ptr<Backend> backend = cuda_under_test();
@@ -321,8 +321,8 @@ TEST(CudaAttentionLong, SumsOverManyKeysKeepTheirAccuracy) {
   EXPECT_LT(distance(values_of(run.out), exact), 1e-6 * norm_of(exact));
 }
 
-// cuDNN leaves a row's log-sum-exp and 1 where our kernels leave its largest score and the inverse of a sum; what they say
-// is the same, within check_rows' bounds of both numbers.
+// cuDNN leaves a row's log-sum-exp and 1 where our kernels leave its largest score and the inverse of a sum; what they
+// say is the same, within check_rows' bounds of both numbers.
 void expect_rows_alike(AttentionCase run, const AttentionCase& own) {
   const auto in_one_number = [](AttentionCase& c) {
     const int64_t rows = c.stats.size() / 2;

@@ -11,8 +11,8 @@ void run_on_device(DecodeCase& problem) {
   const AttentionShape& s = host.spec.shape;
   problem.workspace = TestBuffer(DType::kF32, 1, cuda_backend().workspace<AttentionDecode>({s, host.q.dtype}));
   poison(problem.workspace);
-  std::vector<TestBuffer> buffers = {problem.cache, problem.q, problem.problem.key_bias, problem.problem.value_bias,
-                                     problem.out,   problem.workspace};
+  std::vector<TestBuffer> buffers = {
+      problem.cache, problem.q, problem.problem.key_bias, problem.problem.value_bias, problem.out, problem.workspace};
   buffers.insert(buffers.end(), problem.problem.learned.begin(), problem.problem.learned.end());
   const std::vector<TestBuffer> results = after(cuda_backend(), buffers, [&](Backend& backend, const Tensors& t) {
     AttentionDecode args = host;

@@ -51,18 +51,21 @@ void expect_product(const Types& types, const Sizes& sizes, const Choice& choice
   a.randomise(1), b.randomise(2), bias.randomise(3);
   for (int64_t i = 0; i < out.size(); ++i) out.set(i, NAN);  // what was there may be anything
   if (choice.accumulate) out.randomise(4);
-  expect_parity({out, activated, a, b, bias}, [&](Backend& backend, const Tensors& t) {
-    Matmul args{.out = t[0],
+  expect_parity(
+      {out, activated, a, b, bias},
+      [&](Backend& backend, const Tensors& t) {
+        Matmul args{.out = t[0],
                     .a = t[2],
                     .b = t[3],
                     .transpose_a = choice.transpose_a,
                     .transpose_b = choice.transpose_b,
                     .accumulate = choice.accumulate,
                     .activation = choice.activation};
-    if (choice.bias) args.bias = t[4];
-    if (choice.activated) args.activated = t[1];
-    backend.run(args);
-  }, slack(types, sizes, choice));
+        if (choice.bias) args.bias = t[4];
+        if (choice.activated) args.activated = t[1];
+        backend.run(args);
+      },
+      slack(types, sizes, choice));
 }
 
 void expect_all_products() {
@@ -74,7 +77,9 @@ void expect_all_products() {
         expect_product(types, sizes,
                        {bool(flags & 1), bool(flags & 2), bool(flags & 4), bool(flags & 8), activated,
                         gelu ? Activation::kGelu : Activation::kRelu},
-                       flags % 3 == 0 ? 0 : flags % 3 == 1 ? 3 : 8);
+                       flags % 3 == 0   ? 0
+                       : flags % 3 == 1 ? 3
+                                        : 8);
       }
 }
 
@@ -91,9 +96,11 @@ TEST(CudaMatmul, HeadsHaveProductsOfTheirOwn) {
   for_device_types([](DType dtype) {
     for (int64_t out : {1, 5, 8}) {
       SCOPED_TRACE(out);
-      TestBuffer x(dtype, rows, heads * in, heads * in + 7), weight(dtype, heads * out, in), bias(DType::kF32, Shape{heads * out}),
-          logits(dtype, rows, heads * out, heads * out + 2), d_x(dtype, rows, heads * in), d_weight(DType::kF32, heads * out, in);
-      x.randomise(1), weight.randomise(2), bias.randomise(3), logits.randomise(4), d_x.randomise(5), d_weight.randomise(6);
+      TestBuffer x(dtype, rows, heads * in, heads * in + 7), weight(dtype, heads * out, in),
+          bias(DType::kF32, Shape{heads * out}), logits(dtype, rows, heads * out, heads * out + 2),
+          d_x(dtype, rows, heads * in), d_weight(DType::kF32, heads * out, in);
+      x.randomise(1), weight.randomise(2), bias.randomise(3), logits.randomise(4), d_x.randomise(5),
+          d_weight.randomise(6);
       const std::vector<TestBuffer> buffers{x, weight, bias, logits, d_x, d_weight};
       const auto expect_op = [&](const DeviceOp& op, bool biased = false) {
         const double size = 4 * std::sqrt(double(rows)) + 4;  // a bias is added to what was rounded, see slack()
@@ -101,9 +108,12 @@ TEST(CudaMatmul, HeadsHaveProductsOfTheirOwn) {
       };
       const Tensor none;
       for (const bool biased : {false, true})
-        expect_op([&](Backend& on, const Tensors& t) {
-          on.run(HeadMatmul{{.out = t[3], .a = t[0], .b = t[1], .transpose_b = true, .bias = biased ? t[2] : none}, heads});
-        }, biased);
+        expect_op(
+            [&](Backend& on, const Tensors& t) {
+              on.run(HeadMatmul{{.out = t[3], .a = t[0], .b = t[1], .transpose_b = true, .bias = biased ? t[2] : none},
+                                heads});
+            },
+            biased);
       expect_op([](Backend& on, const Tensors& t) {
         on.run(HeadMatmul{{.out = t[4], .a = t[3], .b = t[1], .accumulate = true}, heads});
       });
@@ -126,12 +136,12 @@ void expect_products_without_fusion(emulation::Fusion refused) {
       a.randomise(1), b.randomise(2), bias.randomise(3);
       const DeviceOp op = [&](Backend& on, const Tensors& t) {
         on.run(Matmul{.out = t[0],
-                   .a = t[2],
-                   .b = t[3],
-                   .transpose_b = true,
-                   .bias = t[4],
-                   .activated = t[1],
-                   .activation = kind});
+                      .a = t[2],
+                      .b = t[3],
+                      .transpose_b = true,
+                      .bias = t[4],
+                      .activated = t[1],
+                      .activation = kind});
       };
       const auto want = after(cpu_backend(), {out, activated, a, b, bias}, op);
       const auto got = after(*backend, {out, activated, a, b, bias}, op);
@@ -155,7 +165,8 @@ void expect_products_without_fusion(emulation::Fusion refused) {
 }
 
 TEST(CudaMatmul, WithoutFusionToo) {
-  for (const auto refused : {emulation::Fusion::kAsked, emulation::Fusion::kRun}) expect_products_without_fusion(refused);
+  for (const auto refused : {emulation::Fusion::kAsked, emulation::Fusion::kRun})
+    expect_products_without_fusion(refused);
 }
 #endif
 

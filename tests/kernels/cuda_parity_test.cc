@@ -16,7 +16,11 @@ TEST(CudaParity, Fill) {
     for (int64_t gap : kGaps)
       for (double value : {0.0, -3.0, 1.5})
         expect_parity(
-            {TestBuffer(dtype, 5, 67, 67 + gap)}, [=](Backend& b, const Tensors& t) { b.run(Fill{t[0], value}); }, 0);
+            {TestBuffer(dtype, 5, 67, 67 + gap)},
+            [=](Backend& b, const Tensors& t) {
+              b.run(Fill{t[0], value});
+            },
+            0);
 }
 
 TEST(CudaParity, CopyConverts) {
@@ -28,7 +32,12 @@ TEST(CudaParity, CopyConverts) {
           TestBuffer x(from, N, C, C + gap), out(to, N, C, C + 2 * gap);
           x.randomise(1);
           x.set(0, from == to ? NAN : 1 + 0x1p-8);  // a tie
-          expect_parity({out, x}, [](Backend& b, const Tensors& t) { b.run(Copy{t[0], t[1]}); }, 0);
+          expect_parity(
+              {out, x},
+              [](Backend& b, const Tensors& t) {
+                b.run(Copy{t[0], t[1]});
+              },
+              0);
         }
 }
 
@@ -53,11 +62,23 @@ TEST(CudaParity, Activations) {
         for (int64_t gap : kGaps) {
           TestBuffer x(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap), out(dtype, N, C), d_x(dtype, N, C);
           x.randomise(1, 2), d_out.randomise(2);
-          expect_parity({x, out}, [=](Backend& b, const Tensors& t) { b.run(ActivationForward{kind, t[1], t[0]}); }, 100);
-          expect_parity({x, d_out, d_x},
-                        [=](Backend& b, const Tensors& t) { b.run(ActivationBackward{kind, t[2], t[1], t[0], {}}); }, 400);
           expect_parity(
-              {x, d_out}, [=](Backend& b, const Tensors& t) { b.run(ActivationBackward{kind, t[1], t[1], t[0], t[0]}); },
+              {x, out},
+              [=](Backend& b, const Tensors& t) {
+                b.run(ActivationForward{kind, t[1], t[0]});
+              },
+              100);
+          expect_parity(
+              {x, d_out, d_x},
+              [=](Backend& b, const Tensors& t) {
+                b.run(ActivationBackward{kind, t[2], t[1], t[0], {}});
+              },
+              400);
+          expect_parity(
+              {x, d_out},
+              [=](Backend& b, const Tensors& t) {
+                b.run(ActivationBackward{kind, t[1], t[1], t[0], t[0]});
+              },
               400);
         }
   });
@@ -70,8 +91,12 @@ TEST(CudaParity, ActivationsAtTheEnds) {
     const double values[] = {NAN, 100, -100, 0, INFINITY, -1e-30};
     for (int i = 0; i < 6; ++i) x.set(i, values[i]), d.set(i, 1);
     for (Activation kind : kActivations)
-      expect_parity({x, out, d},
-                    [=](Backend& b, const Tensors& t) { b.run(ActivationBackward{kind, t[2], t[2], t[0], t[1]}); }, 1);
+      expect_parity(
+          {x, out, d},
+          [=](Backend& b, const Tensors& t) {
+            b.run(ActivationBackward{kind, t[2], t[2], t[0], t[1]});
+          },
+          1);
   });
 }
 
@@ -81,11 +106,27 @@ TEST(CudaParity, Swiglu) {
   for_device_types([](DType dtype) {
     for (auto [N, F] : kShapes)
       for (int64_t gap : kGaps) {
-        TestBuffer x(dtype, N, 2 * F, 2 * F + gap), d_out(dtype, N, F, F + 2 * gap), out(dtype, N, F), d_x(dtype, N, 2 * F);
+        TestBuffer x(dtype, N, 2 * F, 2 * F + gap), d_out(dtype, N, F, F + 2 * gap), out(dtype, N, F),
+            d_x(dtype, N, 2 * F);
         x.randomise(1, 2), d_out.randomise(2);
-        expect_parity({x, out}, [](Backend& b, const Tensors& t) { b.run(SwigluForward{t[1], t[0]}); }, 1000);
-        expect_parity({x, d_out, d_x}, [](Backend& b, const Tensors& t) { b.run(SwigluBackward{t[2], t[1], t[0], {}}); }, 1000);
-        expect_parity({x, d_out}, [](Backend& b, const Tensors& t) { b.run(SwigluBackward{t[0], t[1], t[0], t[1]}); }, 1000);
+        expect_parity(
+            {x, out},
+            [](Backend& b, const Tensors& t) {
+              b.run(SwigluForward{t[1], t[0]});
+            },
+            1000);
+        expect_parity(
+            {x, d_out, d_x},
+            [](Backend& b, const Tensors& t) {
+              b.run(SwigluBackward{t[2], t[1], t[0], {}});
+            },
+            1000);
+        expect_parity(
+            {x, d_out},
+            [](Backend& b, const Tensors& t) {
+              b.run(SwigluBackward{t[0], t[1], t[0], t[1]});
+            },
+            1000);
       }
   });
 }
@@ -93,38 +134,55 @@ TEST(CudaParity, Swiglu) {
 // Products below 30 times the inverse deviation, itself below 30 (epsilon); sums over D columns and over all heads.
 TEST(CudaParity, HeadNorms) {
   SLUICE_SKIP_WITHOUT_CUDA();
-  const int64_t cases[][3] = {{1, 1, 1}, {65, 3, 20}, {9, 2, 64}, {300, 5, 8}, {3, 2, 65},
+  const int64_t cases[][3] = {{1, 1, 1},   {65, 3, 20}, {9, 2, 64},  {300, 5, 8}, {3, 2, 65},
                               {3, 2, 100}, {3, 2, 128}, {3, 1, 129}, {40, 1, 256}};  // N, H, D
   for_device_types([&](DType dtype) {
     for (auto [N, H, D] : cases)
       for (int64_t gap : kGaps) {
         const int64_t C = H * D;
-        TestBuffer x(dtype, N, C, C + gap), out(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap), d_x(dtype, N, C);
+        TestBuffer x(dtype, N, C, C + gap), out(dtype, N, C, C + gap), d_out(dtype, N, C, C + 2 * gap),
+            d_x(dtype, N, C);
         TestBuffer gain(DType::kF32, Shape{D}), d_gain = gain;
         x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4);
-        expect_parity({x, out, gain}, [](Backend& b, const Tensors& t) { b.run(HeadNormForward{1e-3, t[0], t[1], t[2]}); }, 400);
+        expect_parity(
+            {x, out, gain},
+            [](Backend& b, const Tensors& t) {
+              b.run(HeadNormForward{1e-3, t[0], t[1], t[2]});
+            },
+            400);
         for (bool in_place : {false, true})
-          expect_parity({x, d_out, d_x, gain, d_gain}, [=, D = D](Backend& b, const Tensors& t) {
-            const Arena workspace(b, size_t(b.workspace<NormBackward>({D})) * sizeof(float));
-            b.run(HeadNormBackward{{1e-3, t[0], {}, t[3]}, t[1], in_place ? t[1] : t[2], t[4], gap > 0,
-                                  workspace.at(0, DType::kF32, {b.workspace<NormBackward>({D})})});
-          }, 4000 + 30 * double(N * H));
+          expect_parity(
+              {x, d_out, d_x, gain, d_gain},
+              [=, D = D](Backend& b, const Tensors& t) {
+                const Arena workspace(b, size_t(b.workspace<NormBackward>({D})) * sizeof(float));
+                b.run(HeadNormBackward{{1e-3, t[0], {}, t[3]},
+                                       t[1],
+                                       in_place ? t[1] : t[2],
+                                       t[4],
+                                       gap > 0,
+                                       workspace.at(0, DType::kF32, {b.workspace<NormBackward>({D})})});
+              },
+              4000 + 30 * double(N * H));
       }
   });
 }
 
 TEST(CudaParity, Rope) {
   SLUICE_SKIP_WITHOUT_CUDA();
-  const int64_t cases[][4] = {{1, 1, 1, 2}, {3, 5, 3, 6}, {2, 33, 2, 16}, {1, 70, 3, 64}, {5, 1, 2, 100}};  // B, T, H, D
+  const int64_t cases[][4] = {
+      {1, 1, 1, 2}, {3, 5, 3, 6}, {2, 33, 2, 16}, {1, 70, 3, 64}, {5, 1, 2, 100}};  // B, T, H, D
   for_device_types([&](DType dtype) {
     for (auto [B, T, H, D] : cases)
       for (int64_t gap : kGaps)
         for (bool inverse : {false, true}) {
           TestBuffer x(dtype, B * T, H * D, H * D + gap), table(DType::kF32, T + 8, D);
           x.randomise(1), table.randomise(2);
-          expect_parity({x, table}, [=, T = T](Backend& b, const Tensors& t) {
-            b.run(Rope{.x = t[0], .table = t[1], .T = T, .first_position = gap, .inverse = inverse});
-          }, 100);
+          expect_parity(
+              {x, table},
+              [=, T = T](Backend& b, const Tensors& t) {
+                b.run(Rope{.x = t[0], .table = t[1], .T = T, .first_position = gap, .inverse = inverse});
+              },
+              100);
         }
   });
 }
@@ -142,13 +200,20 @@ TEST(CudaParity, Gates) {
           TestBuffer d_out(dtype, N, C, C + gap), d_x(dtype, N, C, C + gap), d_logits(dtype, N, G, G + gap);
           x.randomise(1), logits.randomise(2, 2), d_out.randomise(3);
           const auto forward = [grain, H = H](const Tensors& t) { return GateForward{grain, H, t[0], t[1], t[2]}; };
-          expect_parity({x, logits, out}, [=](Backend& b, const Tensors& t) { b.run(forward(t)); }, 40);
-          expect_parity({x, logits, out, d_out, d_x, d_logits},
-                        [=](Backend& b, const Tensors& t) { b.run(GateBackward{forward(t), t[3], t[4], t[5]}); },
-                        double(D) * 10 + 40);
-          expect_parity({x, logits, out, d_out, d_logits},
-                        [=](Backend& b, const Tensors& t) { b.run(GateBackward{forward(t), t[3], t[3], t[4]}); },
-                        double(D) * 10 + 40);
+          expect_parity(
+              {x, logits, out}, [=](Backend& b, const Tensors& t) { b.run(forward(t)); }, 40);
+          expect_parity(
+              {x, logits, out, d_out, d_x, d_logits},
+              [=](Backend& b, const Tensors& t) {
+                b.run(GateBackward{forward(t), t[3], t[4], t[5]});
+              },
+              double(D) * 10 + 40);
+          expect_parity(
+              {x, logits, out, d_out, d_logits},
+              [=](Backend& b, const Tensors& t) {
+                b.run(GateBackward{forward(t), t[3], t[3], t[4]});
+              },
+              double(D) * 10 + 40);
         }
   });
 }
@@ -161,7 +226,12 @@ TEST(CudaParity, GroupNorms) {
       for (int64_t gap : kGaps) {
         TestBuffer x(dtype, N, G * D, G * D + gap), out(DType::kF32, N, G, G + gap);
         x.randomise(1);
-        expect_parity({x, out}, [G = G](Backend& b, const Tensors& t) { b.run(GroupNorms{t[1], t[0], G}); }, double(D));
+        expect_parity(
+            {x, out},
+            [G = G](Backend& b, const Tensors& t) {
+              b.run(GroupNorms{t[1], t[0], G});
+            },
+            double(D));
       }
   });
 }
@@ -212,7 +282,7 @@ struct NormCase {
 TEST(CudaParity, Norms) {
   SLUICE_SKIP_WITHOUT_CUDA();
   // Every size of team (norm.cu), and more rows than one block or chunk takes.
-  const std::pair<int64_t, int64_t> shapes[] = {{1, 2},   {65, 20},   {3, 64},   {300, 257}, {9, 768},   {65, 1000},
+  const std::pair<int64_t, int64_t> shapes[] = {{1, 2},    {65, 20},  {3, 64},    {300, 257}, {9, 768},  {65, 1000},
                                                 {3, 1600}, {2, 3001}, {17, 4100}, {1, 9000},  {1, 17001}};
   for_device_types([&](DType dtype) {
     for (auto [N, C] : shapes)
@@ -238,7 +308,8 @@ TEST(CudaParity, ANanSpoilsItsRowAndNoOther) {
     for (int64_t place : {0, 20, 32}) {
       NormCase norm(dtype, 3, 33, 0, false, true);
       norm.buffers[0].set(33 + place, NAN);
-      expect_parity(norm.buffers, [&](Backend& b, const Tensors& t) { norm.run(b, t, true, false); }, 1e4);
+      expect_parity(
+          norm.buffers, [&](Backend& b, const Tensors& t) { norm.run(b, t, true, false); }, 1e4);
     }
   });
 }
@@ -250,10 +321,14 @@ TEST(CudaParity, BiasGradientOfSlices) {
       for (bool accumulate : {false, true}) {
         TestBuffer d_out(dtype, N, C + 9), d_bias(DType::kF32, Shape{C});
         d_out.randomise(1), d_bias.randomise(2);
-        expect_parity({d_out, d_bias}, [=, C = C](Backend& b, const Tensors& t) {
-          const Arena workspace(b, size_t(b.workspace<NormBackward>({C})) * sizeof(float));
-          b.run(BiasGradient{t[1], t[0].columns(5, C), accumulate, workspace.at(0, DType::kF32, {b.workspace<NormBackward>({C})})});
-        }, 2.0 * double(N));
+        expect_parity(
+            {d_out, d_bias},
+            [=, C = C](Backend& b, const Tensors& t) {
+              const Arena workspace(b, size_t(b.workspace<NormBackward>({C})) * sizeof(float));
+              b.run(BiasGradient{t[1], t[0].columns(5, C), accumulate,
+                                 workspace.at(0, DType::kF32, {b.workspace<NormBackward>({C})})});
+            },
+            2.0 * double(N));
       }
   });
 }
@@ -271,9 +346,12 @@ TEST(CudaParity, Losses) {
           if (N > 2) targets.set(1, -1);
           if (N > 4) logits.set(4 * V + V / 2, NAN), logits.set(2 * V, -INFINITY);
           if (N > 60) logits.set(60 * V + 3, INFINITY);
-          expect_parity({losses, logits, targets}, [=](Backend& b, const Tensors& t) {
-            b.run(CrossEntropy{t[0], t[1], t[2], grad_scale});
-          }, 100);
+          expect_parity(
+              {losses, logits, targets},
+              [=](Backend& b, const Tensors& t) {
+                b.run(CrossEntropy{t[0], t[1], t[2], grad_scale});
+              },
+              100);
         }
   });
 }
@@ -282,8 +360,9 @@ TEST(CudaParity, ATargetBeyondTheVocabularyGivesANan) {
   SLUICE_SKIP_WITHOUT_CUDA();
   TestBuffer logits(DType::kF32, 2, 10), losses(DType::kF32, Shape{2}), targets(DType::kI32, Shape{2});
   targets.set(0, 10);
-  const auto got = after(cuda_backend(), {losses, logits, targets},
-                         [](Backend& b, const Tensors& t) { b.run(CrossEntropy{t[0], t[1], t[2], 1}); });
+  const auto got = after(cuda_backend(), {losses, logits, targets}, [](Backend& b, const Tensors& t) {
+    b.run(CrossEntropy{t[0], t[1], t[2], 1});
+  });
   EXPECT_TRUE(std::isnan(got[0].at(0)));
   EXPECT_NEAR(got[0].at(1), std::log(10), 1e-6);
 }
@@ -302,12 +381,18 @@ TEST(CudaParity, Embedding) {
         TestBuffer table(DType::kF32, V, C), positions(DType::kF32, T + 2, C), d_table = table, d_positions = positions;
         act.randomise(1), tokens.randomise_indices(2, V), table.randomise(3), positions.randomise(4);
         d_table.randomise(5), d_positions.randomise(6);
-        expect_parity({act, tokens, table, positions}, [=, T = T](Backend& b, const Tensors& t) {
-          b.run(EmbeddingForward{t[0], t[1], t[2], flags ? t[3] : Tensor{}, T});
-        }, 8);
-        expect_parity({d_table, d_positions, act, tokens}, [=, T = T](Backend& b, const Tensors& t) {
-          b.run(EmbeddingBackward{t[0], flags ? t[1] : Tensor{}, t[2], t[3], T, bool(flags & 1), bool(flags & 2)});
-        }, 8.0 * double(N));
+        expect_parity(
+            {act, tokens, table, positions},
+            [=, T = T](Backend& b, const Tensors& t) {
+              b.run(EmbeddingForward{t[0], t[1], t[2], flags ? t[3] : Tensor{}, T});
+            },
+            8);
+        expect_parity(
+            {d_table, d_positions, act, tokens},
+            [=, T = T](Backend& b, const Tensors& t) {
+              b.run(EmbeddingBackward{t[0], flags ? t[1] : Tensor{}, t[2], t[3], T, bool(flags & 1), bool(flags & 2)});
+            },
+            8.0 * double(N));
       }
   });
 }
@@ -354,9 +439,12 @@ TEST(CudaParity, Optimizers) {
         };
         expect_parity(buffers, adamw, 8);
         for (double momentum : {0.0, 0.9})
-          expect_parity(buffers, [&](Backend& b, const Tensors& t) {
-            b.run(SgdUpdate{range(t, momentum != 0, false), {1e-2, momentum, 0.5}});
-          }, 8);
+          expect_parity(
+              buffers,
+              [&](Backend& b, const Tensors& t) {
+                b.run(SgdUpdate{range(t, momentum != 0, false), {1e-2, momentum, 0.5}});
+              },
+              8);
       }
     }
 }
@@ -368,14 +456,28 @@ TEST(CudaParity, Muon) {
     for (auto [R, C] : kShapes) {
       TestBuffer grad(DType::kF32, R, C), momentum = grad, out(dtype, R, C);
       grad.randomise(1), momentum.randomise(2);
-      expect_parity({grad, momentum, out},
-                    [](Backend& b, const Tensors& t) { b.run(MuonMomentum{t[0], t[1], t[2], 0.95, 0.5}); }, 32);
+      expect_parity(
+          {grad, momentum, out},
+          [](Backend& b, const Tensors& t) {
+            b.run(MuonMomentum{t[0], t[1], t[2], 0.95, 0.5});
+          },
+          32);
     }
     for (int64_t n : {1, 20, 64, 257}) {
       TestBuffer x(dtype, n, n), y = x, out = x;
       x.randomise(1), y.randomise(2);
-      expect_parity({out, x, y}, [](Backend& b, const Tensors& t) { b.run(MatrixSum{t[0], t[1], t[2], 3.4, -4.8, 2}); }, 64);
-      expect_parity({x, y}, [](Backend& b, const Tensors& t) { b.run(MatrixSum{t[0], t[0], t[1], 3.4, -4.8, 2}); }, 64);
+      expect_parity(
+          {out, x, y},
+          [](Backend& b, const Tensors& t) {
+            b.run(MatrixSum{t[0], t[1], t[2], 3.4, -4.8, 2});
+          },
+          64);
+      expect_parity(
+          {x, y},
+          [](Backend& b, const Tensors& t) {
+            b.run(MatrixSum{t[0], t[0], t[1], 3.4, -4.8, 2});
+          },
+          64);
     }
   });
 }

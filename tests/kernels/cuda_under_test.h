@@ -24,11 +24,11 @@ inline std::unique_ptr<Backend> cuda_under_test() {
 // The same with cuDNN's attention; null too where cuDNN cannot be had.
 inline std::unique_ptr<Backend> cudnn_under_test() {
   return cuda_unavailable_reason().empty() && cudnn_attention_unavailable_reason().empty() ? make_cuda_backend(0, true)
-                                                                                            : nullptr;
+                                                                                           : nullptr;
 }
 
-// body() twice: on the emulated device with the threads in either order, which must not change a bit of what it computes;
-// on a GPU the second run must give the same bits too.
+// body() twice: on the emulated device with the threads in either order, which must not change a bit of what it
+// computes; on a GPU the second run must give the same bits too.
 template <class Body>
 void for_thread_orders(Body body) {
 #if SLUICE_WITH_CUDA
@@ -48,6 +48,5 @@ void for_thread_orders(Body body) {
 
 }  // namespace sluice
 
-#define SLUICE_SKIP_WITHOUT_CUDA()                                                          \
-  if (const std::string reason = ::sluice::cuda_unavailable_reason(); !reason.empty())      \
-  GTEST_SKIP() << reason
+#define SLUICE_SKIP_WITHOUT_CUDA() \
+  if (const std::string reason = ::sluice::cuda_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason

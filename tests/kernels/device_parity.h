@@ -28,9 +28,7 @@ using DeviceOp = std::function<void(Backend& backend, const Tensors& t)>;
 inline std::vector<TestBuffer> after(Backend& backend, std::vector<TestBuffer> buffers, const DeviceOp& op) {
   std::vector<void*> copies;
   Tensors tensors;
-  const auto whole = [&](size_t i) {
-    return Tensor(copies[i], DType::kI32, {int64_t(buffers[i].raw().size() / 4)});
-  };
+  const auto whole = [&](size_t i) { return Tensor(copies[i], DType::kI32, {int64_t(buffers[i].raw().size() / 4)}); };
   for (size_t i = 0; i < buffers.size(); ++i) {
     buffers[i].raw().resize((buffers[i].raw().size() + 3) / 4 * 4, TestBuffer::kPattern);
     copies.push_back(backend.allocate(buffers[i].raw().size()));

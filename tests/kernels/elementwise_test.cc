@@ -73,7 +73,8 @@ TEST(Elementwise, ActivationsAndTheirGradients) {
             const double magnitude = 1 + std::fabs(x.at(i)), d = d_out.at(i);
             ASSERT_TRUE(near_value(out.at(i), activation(kind, x.at(i)), dtype, magnitude * magnitude, 8)) << x.at(i);
             ASSERT_TRUE(near_value(d_x.at(i), d * activation_slope(kind, x.at(i)), dtype,
-                                   magnitude * magnitude * std::fabs(d), 16)) << x.at(i);
+                                   magnitude * magnitude * std::fabs(d), 16))
+                << x.at(i);
           }
           EXPECT_TRUE(!again || out2 == out);
           EXPECT_TRUE(out.untouched() && d_x.untouched() && out2.untouched());
@@ -118,7 +119,8 @@ TEST(Elementwise, ActivationsAtTheEnds) {
   });
 }
 
-// From one end to the other, where rounding of the argument's square would show; the series for double is exact to rounding.
+// From one end to the other, where rounding of the argument's square would show; the series for double is exact to
+// rounding.
 TEST(Elementwise, GeluErfAllAlongTheLine) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     constexpr int64_t kPoints = 4001;
@@ -182,15 +184,17 @@ struct GateCase {
   int64_t logits() const { return grain == GateGrain::kHead ? H : H * D; }
   int64_t logit_of(int64_t c) const { return grain == GateGrain::kHead ? c / D : c; }
 };
-const GateCase kGates[] = {{GateGrain::kHead, 1, 1, 1},     {GateGrain::kHead, 5, 3, 17},  {GateGrain::kHead, 140, 4, 64},
-                           {GateGrain::kElement, 1, 1, 1}, {GateGrain::kElement, 6, 3, 7}, {GateGrain::kElement, 90, 2, 96}};
+const GateCase kGates[] = {{GateGrain::kHead, 1, 1, 1},    {GateGrain::kHead, 5, 3, 17},
+                           {GateGrain::kHead, 140, 4, 64}, {GateGrain::kElement, 1, 1, 1},
+                           {GateGrain::kElement, 6, 3, 7}, {GateGrain::kElement, 90, 2, 96}};
 
 TEST(Elementwise, GatesAndTheirGradients) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     for (const GateCase& c : kGates) {
       const int64_t C = c.H * c.D;
       TestBuffer x(dtype, c.N, C, C + 5), logits(dtype, c.N, c.logits(), c.logits() + 1), out(dtype, c.N, C, C + 2);
-      TestBuffer d_out(dtype, c.N, C, C + 3), d_x(dtype, c.N, C, C + 9), d_logits(dtype, c.N, c.logits(), c.logits() + 4);
+      TestBuffer d_out(dtype, c.N, C, C + 3), d_x(dtype, c.N, C, C + 9),
+          d_logits(dtype, c.N, c.logits(), c.logits() + 4);
       x.randomise(1), logits.randomise(2, 2), d_out.randomise(3);
       const GateForward forward{c.grain, c.H, x, logits, out};
       isa.run(forward);

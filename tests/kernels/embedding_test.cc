@@ -7,14 +7,18 @@ namespace {
 struct Sizes {
   int64_t B, T, V, C, contexts;  // contexts: rows of the position table
 };
-const Sizes kSizes[] = {{1, 1, 1, 1, 1}, {3, 5, 4, 7, 5}, {2, 9, 400, 33, 12}, {40, 16, 5, 64, 16}, {4, 64, 67, 130, 80}};
+const Sizes kSizes[] = {
+    {1, 1, 1, 1, 1}, {3, 5, 4, 7, 5}, {2, 9, 400, 33, 12}, {40, 16, 5, 64, 16}, {4, 64, 67, 130, 80}};
 
 struct EmbeddingCase {
   Sizes s;
   TestBuffer tokens, table, positions, out;
   EmbeddingCase(DType dtype, const Sizes& s)
-      : s(s), tokens(DType::kI32, Shape{s.B * s.T}), table(accumulator_of(dtype), s.V, s.C),
-        positions(accumulator_of(dtype), s.contexts, s.C), out(dtype, s.B * s.T, s.C, s.C + 1) {
+      : s(s),
+        tokens(DType::kI32, Shape{s.B * s.T}),
+        table(accumulator_of(dtype), s.V, s.C),
+        positions(accumulator_of(dtype), s.contexts, s.C),
+        out(dtype, s.B * s.T, s.C, s.C + 1) {
     tokens.randomise_indices(1, s.V);
     table.randomise(2), positions.randomise(3), out.randomise(4);
   }
@@ -64,8 +68,7 @@ TEST(Embedding, Backward) {
         if (with_positions)
           for (int64_t i = 0; i < t.positions.size(); ++i)
             ASSERT_TRUE(near_value(t.positions.at(i), positions[size_t(i)], acc, size, 4)) << i;
-        else
-          EXPECT_TRUE(t.positions == before);
+        else EXPECT_TRUE(t.positions == before);
         EXPECT_TRUE(t.table.untouched() && t.positions.untouched());
       }
   });

@@ -1,5 +1,5 @@
-// Norms of heads and rotary positions against plain loops in double; and scores that depend on distances alone, which is
-// what such positions are for.
+// Norms of heads and rotary positions against plain loops in double; and scores that depend on distances alone, which
+// is what such positions are for.
 #include "kernels/test_buffer.h"
 
 namespace sluice {
@@ -20,7 +20,8 @@ TEST(Heads, NormAndItsGradients) {
       for (bool accumulate : {false, true}) {
         const int64_t C = c.H * c.D;
         TestBuffer x(dtype, c.N, C, C + 5), out(dtype, c.N, C, C + 2), d_out(dtype, c.N, C, C + 1), d_x(dtype, c.N, C);
-        TestBuffer gain(acc, Shape{c.D}), d_gain(acc, Shape{c.D}), workspace(DType::kF32, Shape{kWorkspacePerColumn * c.D});
+        TestBuffer gain(acc, Shape{c.D}), d_gain(acc, Shape{c.D}),
+            workspace(DType::kF32, Shape{kWorkspacePerColumn * c.D});
         x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4), workspace.randomise(5);
         const TestBuffer before = d_gain;
         const HeadNormForward forward{kEpsilon, x, out, gain};
@@ -41,7 +42,8 @@ TEST(Heads, NormAndItsGradients) {
             }
             for (int64_t d = 0; d < c.D; ++d) {
               const double xhat = x.at(n, first + d) * rstd, d_here = d_out.at(n, first + d), e = d_here * gain.at(d);
-              ASSERT_TRUE(near_value(out.at(n, first + d), xhat * gain.at(d), dtype, std::fabs(xhat * gain.at(d)), 8 + double(c.D) / 8));
+              ASSERT_TRUE(near_value(out.at(n, first + d), xhat * gain.at(d), dtype, std::fabs(xhat * gain.at(d)),
+                                     8 + double(c.D) / 8));
               ASSERT_TRUE(near_value(d_x.at(n, first + d), rstd * (e - xhat * dot), dtype,
                                      rstd * (std::fabs(e) + std::fabs(xhat) * dot_size), 24 + double(c.D) / 8));
               want[size_t(d)] += d_here * xhat, size[size_t(d)] += std::fabs(d_here * xhat);

@@ -130,8 +130,9 @@ TEST(Matmul, NaNComesThrough) {
 TEST(Matmul, HeadsReadTheirOwnSlices) {
   constexpr int64_t rows = 6, heads = 3, in = 4, out = 2;
   const std::unique_ptr<Backend> backend = make_cpu_backend();
-  TestBuffer x(DType::kF32, rows, heads * in), weight(DType::kF32, heads * out, in), bias(DType::kF32, Shape{heads * out}),
-      got(DType::kF32, rows, heads * out), want(DType::kF32, rows, heads * out), whole(DType::kF32, heads * out, heads * in);
+  TestBuffer x(DType::kF32, rows, heads * in), weight(DType::kF32, heads * out, in),
+      bias(DType::kF32, Shape{heads * out}), got(DType::kF32, rows, heads * out), want(DType::kF32, rows, heads * out),
+      whole(DType::kF32, heads * out, heads * in);
   x.randomise(1), weight.randomise(2), bias.randomise(3);
   for (int64_t row = 0; row < heads * out; ++row)
     for (int64_t col = 0; col < heads * in; ++col)

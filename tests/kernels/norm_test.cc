@@ -15,10 +15,20 @@ struct NormCase {
   Norm kind = Norm::kLayerNorm;
 
   NormCase(DType dtype, int64_t N, int64_t C, bool with_delta, bool with_bias)
-      : x(dtype, N, C), delta(dtype, N, C), sum(dtype, N, C), gain(accumulator_of(dtype), Shape{C}),
-        bias(accumulator_of(dtype), Shape{C}), out(dtype, N, C), stats(accumulator_of(dtype), N, 2), d_out(dtype, N, C),
-        d_x(dtype, N, C), d_gain(accumulator_of(dtype), Shape{C}), d_bias(accumulator_of(dtype), Shape{C}),
-        workspace(DType::kF32, Shape{kWorkspacePerColumn * C}), with_delta(with_delta), with_bias(with_bias) {
+      : x(dtype, N, C),
+        delta(dtype, N, C),
+        sum(dtype, N, C),
+        gain(accumulator_of(dtype), Shape{C}),
+        bias(accumulator_of(dtype), Shape{C}),
+        out(dtype, N, C),
+        stats(accumulator_of(dtype), N, 2),
+        d_out(dtype, N, C),
+        d_x(dtype, N, C),
+        d_gain(accumulator_of(dtype), Shape{C}),
+        d_bias(accumulator_of(dtype), Shape{C}),
+        workspace(DType::kF32, Shape{kWorkspacePerColumn * C}),
+        with_delta(with_delta),
+        with_bias(with_bias) {
     x.randomise(1), delta.randomise(2), gain.randomise(3), bias.randomise(4);
     for (int64_t i = 0; i < x.size(); ++i) x.set(i, x.at(i) + 3);
     d_out.randomise(5), d_x.randomise(6), d_gain.randomise(7), d_bias.randomise(8);
@@ -138,7 +148,8 @@ Expected backward_of(const NormCase& t) {
       if (t.kind == Norm::kLayerNorm) mean_e += e / double(C);
       mean_e_xhat += e * xhat / double(C);
       size += std::fabs(e) * (1 + std::fabs(xhat)) / double(C);
-      want.d_gain[size_t(c)] += d * xhat, want.size_gain[size_t(c)] += std::fabs(d) * (1 + std::fabs(xhat) + 8 * s.rstd);
+      want.d_gain[size_t(c)] += d * xhat,
+          want.size_gain[size_t(c)] += std::fabs(d) * (1 + std::fabs(xhat) + 8 * s.rstd);
       want.d_bias[size_t(c)] += d, want.size_bias[size_t(c)] += std::fabs(d);
     }
     for (int64_t c = 0; c < C; ++c) {
@@ -171,8 +182,8 @@ TEST(Norm, Backward) {
           ASSERT_TRUE(near_value(t.d_gain.at(c), want.d_gain[size_t(c)] + (accumulate ? d_gain.at(c) : 0), acc,
                                  want.size_gain[size_t(c)] + 1, 20));
           const double bias = want.d_bias[size_t(c)] + (accumulate ? d_bias.at(c) : 0);
-          ASSERT_TRUE(near_value(t.d_bias.at(c), t.with_bias ? bias : d_bias.at(c), acc,
-                                 want.size_bias[size_t(c)] + 1, 20));
+          ASSERT_TRUE(
+              near_value(t.d_bias.at(c), t.with_bias ? bias : d_bias.at(c), acc, want.size_bias[size_t(c)] + 1, 20));
         }
         EXPECT_TRUE(t.untouched());
       }
@@ -222,7 +233,8 @@ TEST(Norm, BiasGradient) {
     const DType acc = accumulator_of(dtype);
     for (auto [N, C] : kShapes)
       for (bool accumulate : {false, true}) {
-        TestBuffer d_out(dtype, N, C, C + 3), d_bias(acc, Shape{C}), workspace(DType::kF32, Shape{kWorkspacePerColumn * C});
+        TestBuffer d_out(dtype, N, C, C + 3), d_bias(acc, Shape{C}),
+            workspace(DType::kF32, Shape{kWorkspacePerColumn * C});
         d_out.randomise(1), d_bias.randomise(2), workspace.randomise(3);
         const TestBuffer before = d_bias;
         isa.run(BiasGradient{d_bias, d_out, accumulate, workspace});

@@ -1,8 +1,10 @@
-// Examples of ops, for the tests that walk the list (op_list_test.cc). Every op has one, an ExampleBase that is made known
-// by SLUICE_OP_EXAMPLE, in op_examples_helper.cc or in the file of the op's own tests. Without one the tests do not link.
+// Examples of ops, for the tests that walk the list (op_list_test.cc). Every op has one, an ExampleBase that is made
+// known by SLUICE_OP_EXAMPLE, in op_examples_helper.cc or in the file of the op's own tests. Without one the tests do
+// not link.
 //
 // An example owns its buffers and makes the op from tensors, so that a device can be given copies. Tensors that may be
-// strided have rows `gap` elements more than whole apart. What the op overwrites starts as NaN; workspaces are the test's.
+// strided have rows `gap` elements more than whole apart. What the op overwrites starts as NaN; workspaces are the
+// test's.
 #pragma once
 
 #include "kernels/device_parity.h"

@@ -42,7 +42,8 @@ SLUICE_OP_EXAMPLE(EmbeddingForward, EmbeddingForwardExample)
 
 struct EmbeddingBackwardExample : ExampleBase {
   using ExampleBase::ExampleBase;
-  size_t tokens = indices(V), d_out = given(C), d_table = written_flat(acc, {V, C}), d_positions = written_flat(acc, {T, C});
+  size_t tokens = indices(V), d_out = given(C), d_table = written_flat(acc, {V, C}),
+         d_positions = written_flat(acc, {T, C});
   EmbeddingBackward op(const Tensors& t) const { return {t[d_table], t[d_positions], t[d_out], t[tokens], T}; }
 };
 SLUICE_OP_EXAMPLE(EmbeddingBackward, EmbeddingBackwardExample)
@@ -81,13 +82,21 @@ struct NormForwardExample : ExampleBase {
   size_t x = given(C), delta = given(C), gain = given_flat(acc, {C}), bias = given_flat(acc, {C});
   size_t sum = written(C), out = written(C), stats = written_flat(acc, {N, 2});
   NormForward op(const Tensors& t) const {
-    return {.x = t[x], .delta = t[delta], .sum = t[sum], .gain = t[gain], .bias = t[bias], .out = t[out], .stats = t[stats]};
+    return {.x = t[x],
+            .delta = t[delta],
+            .sum = t[sum],
+            .gain = t[gain],
+            .bias = t[bias],
+            .out = t[out],
+            .stats = t[stats]};
   }
 };
 SLUICE_OP_EXAMPLE(NormForward, NormForwardExample)
 
 struct NormBackwardExample : ExampleBase {
-  NormBackwardExample(DType act, int64_t gap, int64_t N) : ExampleBase(act, gap, N) { cpu_backend().run(forward(here())); }
+  NormBackwardExample(DType act, int64_t gap, int64_t N) : ExampleBase(act, gap, N) {
+    cpu_backend().run(forward(here()));
+  }
   size_t x = given(C), gain = given_flat(acc, {C}), bias = given_flat(acc, {C}), out = given(C);
   size_t stats = given_flat(acc, {N, 2}), d_out = given(C), d_x = written(C);
   size_t d_gain = written_flat(acc, {C}), d_bias = written_flat(acc, {C});
@@ -95,7 +104,11 @@ struct NormBackwardExample : ExampleBase {
     return {.x = t[x], .gain = t[gain], .bias = t[bias], .out = t[out], .stats = t[stats]};
   }
   NormBackward op(const Tensors& t) const {
-    return {.forward = forward(t), .d_out = t[d_out], .d_x = t[d_x], .add_to_d_x = false, .d_gain = t[d_gain],
+    return {.forward = forward(t),
+            .d_out = t[d_out],
+            .d_x = t[d_x],
+            .add_to_d_x = false,
+            .d_gain = t[d_gain],
             .d_bias = t[d_bias]};
   }
 };
@@ -163,15 +176,22 @@ class AttentionInputs : public ExampleBase {
   double slack() const { return act == DType::kBF16 ? 0x1p18 : 4000; }
 
  protected:
-  size_t q = given(C), k = given(D), v = given(D), key_bias = given_flat(acc, {1, D}), value_bias = given_flat(acc, {1, D});
+  size_t q = given(C), k = given(D), v = given(D), key_bias = given_flat(acc, {1, D}),
+         value_bias = given_flat(acc, {1, D});
 };
 
 struct AttentionForwardExample : AttentionInputs {
   using AttentionInputs::AttentionInputs;
   size_t out = written(C), stats = written_flat(acc, {2, N / T, H, T});
   AttentionForward op(const Tensors& t) const {
-    return {.spec = spec(), .q = t[q], .k = t[k], .v = t[v], .key_bias = t[key_bias], .value_bias = t[value_bias],
-            .out = t[out], .stats = t[stats]};
+    return {.spec = spec(),
+            .q = t[q],
+            .k = t[k],
+            .v = t[v],
+            .key_bias = t[key_bias],
+            .value_bias = t[value_bias],
+            .out = t[out],
+            .stats = t[stats]};
   }
 };
 SLUICE_OP_EXAMPLE(AttentionForward, AttentionForwardExample)
@@ -179,13 +199,21 @@ SLUICE_OP_EXAMPLE(AttentionForward, AttentionForwardExample)
 // What follows a forward run.
 class AttendedExample : public AttentionInputs {
  public:
-  AttendedExample(DType act, int64_t gap, int64_t N) : AttentionInputs(act, gap, N) { cpu_backend().run(forward(here())); }
+  AttendedExample(DType act, int64_t gap, int64_t N) : AttentionInputs(act, gap, N) {
+    cpu_backend().run(forward(here()));
+  }
 
  protected:
   size_t out = given(C), stats = given_flat(acc, {2, N / T, H, T});
   AttentionForward forward(const Tensors& t) const {
-    return {.spec = spec(), .q = t[q], .k = t[k], .v = t[v], .key_bias = t[key_bias], .value_bias = t[value_bias],
-            .out = t[out], .stats = t[stats]};
+    return {.spec = spec(),
+            .q = t[q],
+            .k = t[k],
+            .v = t[v],
+            .key_bias = t[key_bias],
+            .value_bias = t[value_bias],
+            .out = t[out],
+            .stats = t[stats]};
   }
 };
 
@@ -194,8 +222,13 @@ struct AttentionBackwardExample : AttendedExample {
   size_t d_out = given(C), d_q = written(C), d_k = written(D), d_v = written(D);
   size_t d_key_bias = written_flat(acc, {1, D}), d_value_bias = written_flat(acc, {1, D});
   AttentionBackward op(const Tensors& t) const {
-    return {.forward = forward(t), .d_out = t[d_out], .d_q = t[d_q], .d_k = t[d_k], .d_v = t[d_v],
-            .d_key_bias = t[d_key_bias], .d_value_bias = t[d_value_bias]};
+    return {.forward = forward(t),
+            .d_out = t[d_out],
+            .d_q = t[d_q],
+            .d_k = t[d_k],
+            .d_v = t[d_v],
+            .d_key_bias = t[d_key_bias],
+            .d_value_bias = t[d_value_bias]};
   }
   double slack() const { return double(N) * AttendedExample::slack(); }  // a bias is seen by every row
 };
@@ -214,7 +247,11 @@ struct AttentionDecodeExample : ExampleBase {
   size_t q = given(C), k = given_flat(act, {N * T, D}), v = given_flat(act, {N * T, D}), out = written(C);
   AttentionDecode op(const Tensors& t) const {
     return {.spec = {.shape = {N, T, H, 1, D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = 0.25},
-            .length = T - 1, .q = t[q], .k = t[k], .v = t[v], .out = t[out]};
+            .length = T - 1,
+            .q = t[q],
+            .k = t[k],
+            .v = t[v],
+            .out = t[out]};
   }
 };
 SLUICE_OP_EXAMPLE(AttentionDecode, AttentionDecodeExample)
@@ -243,7 +280,10 @@ class UpdateExample : public ExampleBase {
   size_t param = given_flat(acc, {N * C}), grad = given_flat(acc, {N * C}), first = given_flat(acc, {N * C});
   size_t second = positive(acc, {N * C});
   OptimizerRange range(const Tensors& t, bool adam) const {
-    return {.param = t[param], .grad = t[grad], .first_moment = t[first], .second_moment = adam ? t[second] : Tensor{},
+    return {.param = t[param],
+            .grad = t[grad],
+            .first_moment = t[first],
+            .second_moment = adam ? t[second] : Tensor{},
             .weight_decay = 0.1};
   }
 };

@@ -1,6 +1,6 @@
-// What every op of the list must do, whatever it computes: say what is wrong with it, write all of its results and nothing
-// else, take strided tensors, give the same bits on any number of threads, agree on all devices, be timed under its name.
-// A new op is tested by its example (op_example.h); what it computes has a test of its own.
+// What every op of the list must do, whatever it computes: say what is wrong with it, write all of its results and
+// nothing else, take strided tensors, give the same bits on any number of threads, agree on all devices, be timed under
+// its name. A new op is tested by its example (op_example.h); what it computes has a test of its own.
 #include <set>
 
 #include "kernels/op_example.h"

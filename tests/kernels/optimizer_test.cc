@@ -85,7 +85,8 @@ TEST(Optimizer, SgdWithMomentum) {
           const size_t k = size_t(i);
           m[k] = momentum * m[k] + scale * s.g.at(i) + decay * p[k];
           p[k] -= lr * m[k];
-          ASSERT_TRUE(near_value(s.p.at(i), p[k], s.p.tensor().dtype, std::fabs(p[k]) + std::fabs(m[k]) + 1, double(6 * t)));
+          ASSERT_TRUE(
+              near_value(s.p.at(i), p[k], s.p.tensor().dtype, std::fabs(p[k]) + std::fabs(m[k]) + 1, double(6 * t)));
         }
       }
       s.expect_copy_and_bounds();

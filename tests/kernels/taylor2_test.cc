@@ -20,7 +20,10 @@ SLUICE_SCORE_REFERENCE(Taylor2, {.weights =
                                        for (const double s : row.s) p.push_back(polynomial(s) / sum_of(row.s));
                                        return p;
                                      },
-                                 .stats = [](const ScoreRow& row) { return std::pair{0.0, 1 / sum_of(row.s)}; }})
+                                 .stats =
+                                     [](const ScoreRow& row) {
+                                       return std::pair{0.0, 1 / sum_of(row.s)};
+                                     }})
 
 namespace {
 
@@ -34,12 +37,14 @@ TEST(Taylor2, ScoresOfZeroGiveTheMeanOfTheValues) {
       for (int64_t d = 0; d < shape.D; ++d) {
         sums[size_t(d)] += run.qkv.at(i, 2 * shape.D + d);
         const double mean = sums[size_t(d)] / double(i + 1);
-        EXPECT_NEAR(run.out.at(i, d), mean, rounding_of(act) * std::fabs(mean) + 1e-5) << "row " << i << " feature " << d;
+        EXPECT_NEAR(run.out.at(i, d), mean, rounding_of(act) * std::fabs(mean) + 1e-5)
+            << "row " << i << " feature " << d;
       }
   });
 }
 
-// The polynomial's smallest value is 1/2, at a score of -1: a key is never left out, and far below it weights grow again.
+// The polynomial's smallest value is 1/2, at a score of -1: a key is never left out, and far below it weights grow
+// again.
 TEST(Taylor2, EveryKeyKeepsAWeight) {
   const NoConstants<double> none;
   EXPECT_EQ(Taylor2::weight(-1.0, 0.0, none), 0.5);

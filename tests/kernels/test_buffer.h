@@ -17,8 +17,8 @@
 
 #include "base/philox.h"
 #include "kernels/backend.h"
-#include "kernels/types/bf16.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice {
 
@@ -35,7 +35,8 @@ class TestBuffer {
  public:
   static constexpr unsigned char kPattern = 0xA5;
 
-  TestBuffer(DType dtype, int64_t rows, int64_t cols, int64_t stride = 0) : TestBuffer(dtype, Shape{rows, cols}, stride) {}
+  TestBuffer(DType dtype, int64_t rows, int64_t cols, int64_t stride = 0)
+      : TestBuffer(dtype, Shape{rows, cols}, stride) {}
   TestBuffer(DType dtype, Shape shape, int64_t stride = 0) {
     stride_ = stride ? stride : shape.cols();
     bytes_.assign(2 * kGuard + size_t(shape.rows() * stride_) * size_of(dtype), kPattern);
@@ -96,7 +97,8 @@ class TestBuffer {
   }
 
   bool untouched() const {
-    const size_t element = size_of(tensor_.dtype), row = size_t(stride_) * element, used = size_t(tensor_.cols()) * element;
+    const size_t element = size_of(tensor_.dtype), row = size_t(stride_) * element,
+                 used = size_t(tensor_.cols()) * element;
     for (size_t i = 0; i < bytes_.size(); ++i) {
       const bool outside = i < kGuard || i >= bytes_.size() - kGuard || (i - kGuard) % row >= used;
       if (outside && bytes_[i] != kPattern) return false;
@@ -124,7 +126,8 @@ inline void poison(const TestBuffer& x) {
 inline ::testing::AssertionResult near_value(double got, double want, DType stored, double magnitude, double steps) {
   const double bound = rounding_of(stored) * std::fabs(want) + steps * rounding_of(accumulator_of(stored)) * magnitude;
   if (std::fabs(got - want) <= bound) return ::testing::AssertionSuccess();
-  return ::testing::AssertionFailure() << got << " is not " << want << ", off by " << std::fabs(got - want) << " > " << bound;
+  return ::testing::AssertionFailure() << got << " is not " << want << ", off by " << std::fabs(got - want) << " > "
+                                       << bound;
 }
 
 // Runs test(kernels, dtype) for every instruction set of this machine and every activation type.

@@ -1,5 +1,5 @@
-// The full probe against PyTorch and numpy (tests/golden/analysis.json, make_golden_analysis.py), and what must hold for
-// any model: that it disturbs nothing, that gradients add up, and that shares and rates mean what they say.
+// The full probe against PyTorch and numpy (tests/golden/analysis.json, make_golden_analysis.py), and what must hold
+// for any model: that it disturbs nothing, that gradients add up, and that shares and rates mean what they say.
 #include "measure/analyzer.h"
 
 #include <gtest/gtest.h>
@@ -80,8 +80,8 @@ class AnalyzerTest : public testing::Test {
   GoldenTokens source_{golden()["model"]["context"], golden()["model"]["vocab_size"], golden()["seed"]};
 };
 
-// Every number of `expected`, which may be an object or list of them, stands in `actual` too. `scale`: what the rounding
-// of a number is relative to, where that is more than the number itself.
+// Every number of `expected`, which may be an object or list of them, stands in `actual` too. `scale`: what the
+// rounding of a number is relative to, where that is more than the number itself.
 void expect_near(const Json& actual, const Json& expected, double bound, double scale, const std::string& where) {
   if (expected.is_object()) {
     for (const auto& [key, value] : expected.items()) {
@@ -111,8 +111,8 @@ void expect_all_known(const Analysis& analysis, const std::vector<FigureField<Fi
 }
 
 // Bounds: f64 arrives on the host in fp32 (2^-24, and the golden file's eight digits), a gate's part of a gradient as a
-// difference of two such numbers, up to a hundred times larger than it. fp32 has some hundred roundings on the way as well.
-// Curves have four digits.
+// difference of two such numbers, up to a hundred times larger than it. fp32 has some hundred roundings on the way as
+// well. Curves have four digits.
 TEST_F(AnalyzerTest, FiguresAreThoseOfPyTorch) {
   constexpr double kCurveBound = 0.6e-3;
   for (const auto& [name, expected] : golden()["cases"].items())
@@ -145,7 +145,8 @@ TEST_F(AnalyzerTest, WithoutGradientsTheRestIsTheSame) {
   const auto model = make_model("vga", DType::kF32);
   AnalysisOptions without = options();
   without.gradients = false;
-  Json all = Analyzer(*model, source_, options()).run(3).json(), some = Analyzer(*model, source_, without).run(3).json();
+  Json all = Analyzer(*model, source_, options()).run(3).json(),
+       some = Analyzer(*model, source_, without).run(3).json();
   EXPECT_FALSE(some["summary"].contains("value_gradient_ratio"));
   EXPECT_FALSE(some["curves"][0].contains("value_gradient"));
   for (const auto& [key, value] : some["summary"].items()) EXPECT_EQ(value, all["summary"][key]) << key;
@@ -165,11 +166,12 @@ TEST_F(AnalyzerTest, AnAnalysisLeavesTheModelAsItWas) {
   EXPECT_EQ(learn(), before);
 }
 
-// Scores that are all alike: of softmax every row i gives 1/(i + 1) to each key; no sink, and entropies as large as can be.
+// Scores that are all alike: of softmax every row i gives 1/(i + 1) to each key; no sink, and entropies as large as can
+// be.
 TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
   const auto model = make_model("softmax", DType::kF32);
-  for (const char* name : {"blocks.0.attention.qkv.weight", "blocks.1.attention.qkv.weight", "blocks.0.attention.qkv.bias",
-                           "blocks.1.attention.qkv.bias"}) {
+  for (const char* name : {"blocks.0.attention.qkv.weight", "blocks.1.attention.qkv.weight",
+                           "blocks.0.attention.qkv.bias", "blocks.1.attention.qkv.bias"}) {
     const Tensor all = model->params().value(parity::named(*model, name));
     const int64_t queries = 32;  // the first rows make queries; zero queries make zero scores
     const int64_t columns = all.elements() / 64;
@@ -183,7 +185,7 @@ TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
   EXPECT_NEAR(analysis.model.relative_entropy, 1, 1e-9);
   EXPECT_NEAR(analysis.model.attention_mass_ratio, harmonic / ((double(T) - harmonic) / double(T - 1)), 1e-9);
   EXPECT_NEAR(analysis.heads[0].row_mass, 1, 1e-12);
-  EXPECT_EQ(analysis.model.sink_rate, 0);  // 0.18 is below 0.3
+  EXPECT_EQ(analysis.model.sink_rate, 0);       // 0.18 is below 0.3
   EXPECT_EQ(analysis.model.sinks[0].first, 1);  // and above 0.05
 }
 

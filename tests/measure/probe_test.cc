@@ -25,7 +25,8 @@ Values layer_norm(const Values& x, const Values& gain, const Values& bias) {
     double mean = 0, variance = 0;
     for (size_t c = 0; c < kWidth; ++c) mean += x[row + c] / kWidth;
     for (size_t c = 0; c < kWidth; ++c) variance += (x[row + c] - mean) * (x[row + c] - mean) / kWidth;
-    for (size_t c = 0; c < kWidth; ++c) out[row + c] = (x[row + c] - mean) / std::sqrt(variance + 1e-5) * gain[c] + bias[c];
+    for (size_t c = 0; c < kWidth; ++c)
+      out[row + c] = (x[row + c] - mean) / std::sqrt(variance + 1e-5) * gain[c] + bias[c];
   }
   return out;
 }
@@ -67,7 +68,8 @@ struct Expected {
 class ProbeTest : public testing::Test {
  protected:
   ProbeTest()
-      : backend_(make_cpu_backend()), model_(*backend_, config(), {.max_batch = 4}),
+      : backend_(make_cpu_backend()),
+        model_(*backend_, config(), {.max_batch = 4}),
         source_(make_source(DataConfig{}, Split::kHeldOut, kContext, kVocab, 3)),
         task_(dynamic_cast<const BigramBackcopy&>(*source_)) {
     model_.initialise(11);
@@ -79,9 +81,17 @@ class ProbeTest : public testing::Test {
   }
 
   static ModelConfig config() {
-    return parity::model_config({{"vocab_size", kVocab}, {"context", kContext}, {"layers", 1}, {"heads", kHeads},
-                                 {"width", kWidth}, {"mlp_width", 20}, {"mlp", "relu"}, {"bias", false},
-                                 {"tied_head", false}, {"init", "pytorch"}, {"attention", "vga"}});
+    return parity::model_config({{"vocab_size", kVocab},
+                                 {"context", kContext},
+                                 {"layers", 1},
+                                 {"heads", kHeads},
+                                 {"width", kWidth},
+                                 {"mlp_width", 20},
+                                 {"mlp", "relu"},
+                                 {"bias", false},
+                                 {"tied_head", false},
+                                 {"init", "pytorch"},
+                                 {"attention", "vga"}});
   }
   Values parameter(const char* name) const { return parity::parameter(model_, name); }
 
@@ -93,7 +103,8 @@ class ProbeTest : public testing::Test {
       Values scores(i + 1);
       for (size_t j = 0; j <= i; ++j)
         for (size_t d = 0; d < kHeadSize; ++d)
-          scores[j] += q[i * kWidth + h * kHeadSize + d] * k[j * kWidth + h * kHeadSize + d] / std::sqrt(double(kHeadSize));
+          scores[j] +=
+              q[i * kWidth + h * kHeadSize + d] * k[j * kWidth + h * kHeadSize + d] / std::sqrt(double(kHeadSize));
       double total = 0, others = 0;
       for (const double s : scores) total += std::exp(s);
       for (size_t j = 1; j < i; ++j) others += scores[j] / double(i - 1);
@@ -168,8 +179,8 @@ TEST_F(ProbeTest, HeadsAndGatesAreByDefinition) {
   }
 }
 
-// The risks against losses and logits, which golden values hold: over all positions the mean loss is their mixture where
-// the next token was drawn as expected; here the distributions are exact, so they are recomputed from the logits.
+// The risks against losses and logits, which golden values hold: over all positions the mean loss is their mixture
+// where the next token was drawn as expected; here the distributions are exact, so they are recomputed from the logits.
 TEST_F(ProbeTest, RisksAndResidualNormsAreByDefinition) {
   Prober prober(model_, *source_, 4);
   const ProbeResult result = prober.run();

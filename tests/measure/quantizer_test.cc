@@ -162,7 +162,8 @@ TEST(Quantizer, ManyBitsChangeNothingAndFewALot) {
   const auto backend = make_cpu_backend();
   const auto change = [&](int bits) {
     Subject subject(*backend, {{"attention", "vga"}}, DType::kF32);
-    Quantizer quantizer(subject.model, options_of({{"weight_bits", bits}, {"input_bits", bits}, {"percentile", 100.0}}));
+    Quantizer quantizer(subject.model,
+                        options_of({{"weight_bits", bits}, {"input_bits", bits}, {"percentile", 100.0}}));
     quantizer.calibrate(subject.calibration);
     // The zero point is rounded, so that either end may lie half a step beyond the grid.
     for (const QuantizedLinear& linear : quantizer.linears()) EXPECT_LE(linear.input_error.clipped, 2) << linear.name;
@@ -176,14 +177,17 @@ TEST(Quantizer, ManyBitsChangeNothingAndFewALot) {
   EXPECT_LT(usual, coarse);
 }
 
-// One weight of 3 among those below 0.5 takes most of min-max's 16 points; the least squared error gives it up, for it is
-// one of 1536; a channel's own grid confines it to its row.
+// One weight of 3 among those below 0.5 takes most of min-max's 16 points; the least squared error gives it up, for it
+// is one of 1536; a channel's own grid confines it to its row.
 TEST(Quantizer, AnOutlyingWeightSpoilsMinMaxAlone) {
   const auto backend = make_cpu_backend();
   const auto error = [&](const std::string& rule, bool outlier) {
     Subject subject(*backend, Json::object(), DType::kF32);
-    if (outlier) subject.model.params().value(named(subject.model, "blocks.1.mlp.up.weight")).as<float>()[5 * 32 + 3] = 3;
-    Quantizer quantizer(subject.model, options_of({{"weight_bits", 4}, {"mse", rule == "mse"}, {"per_channel", rule == "per channel"}}));
+    if (outlier)
+      subject.model.params().value(named(subject.model, "blocks.1.mlp.up.weight")).as<float>()[5 * 32 + 3] = 3;
+    Quantizer quantizer(
+        subject.model,
+        options_of({{"weight_bits", 4}, {"mse", rule == "mse"}, {"per_channel", rule == "per channel"}}));
     quantizer.calibrate(subject.calibration);
     const QuantizedLinear& linear = quantizer.linears()[6];
     EXPECT_EQ(linear.name, "blocks.1.mlp.up");
@@ -288,7 +292,8 @@ TEST(Quantizer, DocumentsStayApart) {
   masked.fill(0, 3, inputs.data(), targets.data());
   masked.fill_document_starts(0, 3, starts.data());
   const double want = subject.model.loss({inputs.data(), targets.data(), 3, T, starts.data()}) / double(3 * T);
-  Quantizer with(subject.model, options_of({{"input_bits", 16}})), without(subject.model, options_of({{"input_bits", 16}}));
+  Quantizer with(subject.model, options_of({{"input_bits", 16}})),
+      without(subject.model, options_of({{"input_bits", 16}}));
   with.calibrate(masked_calibration);
   without.calibrate(subject.calibration);
   EXPECT_DOUBLE_EQ(with.loss(masked, 3), want);

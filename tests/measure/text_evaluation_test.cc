@@ -19,9 +19,10 @@ constexpr int64_t kContext = 24;
 // In f64, where sums in another order differ by some 1e-15 of their size.
 struct Bench {
   std::unique_ptr<Backend> backend = make_cpu_backend();
-  Transformer model{*backend,
-                    model_config({{"vocab_size", 257}, {"context", kContext}, {"layers", 2}, {"heads", 2}, {"width", 16}}),
-                    {.act = DType::kF64, .max_batch = 3, .training = false}};
+  Transformer model{
+      *backend,
+      model_config({{"vocab_size", 257}, {"context", kContext}, {"layers", 2}, {"heads", 2}, {"width", 16}}),
+      {.act = DType::kF64, .max_batch = 3, .training = false}};
   std::unique_ptr<Tokenizer> tokenizer = load_tokenizer("bytes", "--tokenizer");
 
   Bench() {
@@ -82,8 +83,8 @@ TEST(LogLikelihoods, OfTextsOfAllLengths) {
 
 TEST(Perplexity, WithoutOverlap) {
   Bench bench;
-  const std::vector<std::string> documents = {"short", "", std::string("a text that is longer than the context of the model "),
-                                              "exactly twenty-four byte"};
+  const std::vector<std::string> documents = {
+      "short", "", std::string("a text that is longer than the context of the model "), "exactly twenty-four byte"};
   PerplexityMeter meter(bench.model, *bench.tokenizer, kContext);
   double nats = 0;
   int64_t tokens = 0;
@@ -120,7 +121,8 @@ TEST(Perplexity, BehindAFirstToken) {
     double nats = 0;
     for (size_t begin = 0; begin < text.size(); begin += kContext) {
       std::vector<int32_t> window{opening};
-      window.insert(window.end(), text.begin() + int64_t(begin), text.begin() + int64_t(std::min(begin + kContext, text.size())));
+      window.insert(window.end(), text.begin() + int64_t(begin),
+                    text.begin() + int64_t(std::min(begin + kContext, text.size())));
       nats -= sum_of(bench.plain(window), begin == 0 ? marked : 0);
     }
     const PerplexityResult result = meter.finish();
@@ -154,7 +156,9 @@ TEST(HellaSwag, PicksTheLikeliestEnding) {
   std::vector<HellaSwagExample> examples;
   for (int i = 0; i < 40; ++i) {
     HellaSwagExample example{"ctx " + std::to_string(i * 37), {}, size_t(i % 4)};
-    for (int e = 0; e < 4; ++e) example.endings.push_back(std::string(size_t(1 + (i + e * e) % 5), char('a' + (i * 3 + e * 5) % 26)) + "\xC3\xA9");
+    for (int e = 0; e < 4; ++e)
+      example.endings.push_back(std::string(size_t(1 + (i + e * e) % 5), char('a' + (i * 3 + e * 5) % 26)) +
+                                "\xC3\xA9");
     examples.push_back(example);
   }
   examples[7].context = "a context that does not fit and loses its beginning";
@@ -174,7 +178,8 @@ TEST(HellaSwag, PicksTheLikeliestEnding) {
     wanted.by_token += by_mean == example.label;
   }
   int64_t told = 0;
-  const HellaSwagResult result = evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [&](int64_t done) { told = done; });
+  const HellaSwagResult result =
+      evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [&](int64_t done) { told = done; });
   EXPECT_EQ(told, 40);
   EXPECT_EQ(result.examples, 40);
   EXPECT_EQ(result.by_sum, wanted.by_sum);
@@ -183,15 +188,18 @@ TEST(HellaSwag, PicksTheLikeliestEnding) {
   EXPECT_NE(result.by_sum, result.by_token) << "the two ways never differ, so that mixing them up would not be seen";
 
   examples[3].endings[1] = std::string(40, 'x');
-  EXPECT_NE(message_of<UserError>([&] { evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [](int64_t) {}); })
-                .find("has 41 tokens and 7 before it, but model.context is 24"),
+  EXPECT_NE(message_of<UserError>([&] {
+              evaluate_hellaswag(bench.model, *bench.tokenizer, examples, -1, [](int64_t) {});
+            }).find("has 41 tokens and 7 before it, but model.context is 24"),
             std::string::npos);
 }
 
 TEST(HellaSwag, ReadsThePublicFormat) {
   TempFolder folder;
-  const std::string good = R"({"ind": 4, "ctx": "A man", "endings": ["runs", "eats", "is", "flies"], "label": 2, "split": "val"})";
-  const std::string path = folder.write("h.jsonl", good + "\n\n" + R"({"ctx": "B", "endings": ["x", "y"], "label": "1"})" + "\n");
+  const std::string good =
+      R"({"ind": 4, "ctx": "A man", "endings": ["runs", "eats", "is", "flies"], "label": 2, "split": "val"})";
+  const std::string path =
+      folder.write("h.jsonl", good + "\n\n" + R"({"ctx": "B", "endings": ["x", "y"], "label": "1"})" + "\n");
   const auto examples = read_hellaswag(path);
   ASSERT_EQ(examples.size(), 2u);
   EXPECT_EQ(examples[0].context, "A man");
@@ -202,11 +210,14 @@ TEST(HellaSwag, ReadsThePublicFormat) {
   const auto refused = [&](const std::string& line) {
     return message_of<UserError>([&] { read_hellaswag(folder.write("b.jsonl", good + "\n" + line)); });
   };
-  EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": ""})").find("line 2: \"label\" is the string \"\""), std::string::npos);
-  EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": 2})").find("names none of the 2 endings"), std::string::npos);
+  EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": ""})").find("line 2: \"label\" is the string \"\""),
+            std::string::npos);
+  EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x", "y"], "label": 2})").find("names none of the 2 endings"),
+            std::string::npos);
   EXPECT_NE(refused(R"({"ctx": "B", "endings": ["x"], "label": 0})").find("line 2: not an example"), std::string::npos);
   EXPECT_NE(refused("{").find("line 2:1:"), std::string::npos);
-  EXPECT_NE(message_of<UserError>([&] { read_hellaswag(folder.write("e.jsonl", "\n")); }).find("has no examples"), std::string::npos);
+  EXPECT_NE(message_of<UserError>([&] { read_hellaswag(folder.write("e.jsonl", "\n")); }).find("has no examples"),
+            std::string::npos);
 }
 
 // A NaN compares as never greater, so that the first ending would win; its perplexity would be "nan".

@@ -22,10 +22,8 @@ class AttentionParts : public testing::Test {
 
 void lay_over(Json& config, const Json& more) {
   for (const auto& [key, value] : more.items()) {
-    if (value.is_object() && config.contains(key))
-      config[key].update(value);
-    else
-      config[key] = value;
+    if (value.is_object() && config.contains(key)) config[key].update(value);
+    else config[key] = value;
   }
 }
 

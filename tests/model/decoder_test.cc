@@ -20,15 +20,22 @@ TEST(Decoder, EveryGate) {
 }
 
 TEST(Decoder, TheModelsChoices) {
-  for (const char* position : {"learned", "rope", "none"}) check_decoding({{"position", position}, {"attention", "vga"}});
-  for (const char* position : {"rope", "none"}) check_decoding({{"position", position}, {"qk_norm", true}, {"kv_heads", 1}});
+  for (const char* position : {"learned", "rope", "none"})
+    check_decoding({{"position", position}, {"attention", "vga"}});
+  for (const char* position : {"rope", "none"})
+    check_decoding({{"position", position}, {"qk_norm", true}, {"kv_heads", 1}});
   for (const char* mlp : {"relu", "relu_squared", "swiglu"})
     check_decoding({{"mlp", mlp}, {"norm", "rmsnorm"}, {"tied_head", true}, {"position", "rope"}, {"kv_heads", 1}});
 }
 
 TEST(Decoder, PartsOfPublishedFamilies) {
   const Json llama3 = {{"type", "llama3"}, {"factor", 4.0}, {"original_context", 32}};
-  check_decoding({{"head_size", 12}, {"kv_heads", 1}, {"position", "rope"}, {"rope_scaling", llama3}, {"attention_bias", "qkv"}, {"bias", false}});
+  check_decoding({{"head_size", 12},
+                  {"kv_heads", 1},
+                  {"position", "rope"},
+                  {"rope_scaling", llama3},
+                  {"attention_bias", "qkv"},
+                  {"bias", false}});
   check_decoding({{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"mlp", "gelu_erf"}});
 }
 

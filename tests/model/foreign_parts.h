@@ -8,8 +8,8 @@
 
 #include "base/error.h"
 #include "model/attention/core.h"
-#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
+#include "model/config/attention_parts.h"
 #include "model/config/config.h"
 
 namespace sluice::foreign {
@@ -17,12 +17,9 @@ namespace sluice::foreign {
 // body(x as pointers to its type): all tensors have one.
 template <class Body>
 void as_numbers(const Tensor& x, Body body) {
-  if (x.dtype == DType::kF64)
-    body(double{});
-  else if (x.dtype == DType::kF32)
-    body(float{});
-  else
-    throw std::logic_error("a foreign part is written for f32 and f64");
+  if (x.dtype == DType::kF64) body(double{});
+  else if (x.dtype == DType::kF32) body(float{});
+  else throw std::logic_error("a foreign part is written for f32 and f64");
 }
 
 template <class T>

@@ -6,8 +6,8 @@
 //                in_s = a_0 x_0 + a_1 x_1,  x_i <- sum_j M_ij x_j + b_i out_s
 #pragma once
 
-#include "model/foreign_parts.h"
 #include "model/config/residual_parts.h"
+#include "model/foreign_parts.h"
 #include "model/residual/residual.h"
 
 namespace sluice::foreign {
@@ -233,7 +233,8 @@ class TwoLanes final : public Residual {
 
   // What came before it gets its share of the streams too: what of theirs goes past the sublayer.
   Tensor d_output(const Pass& pass, int s) const override {
-    for (int i = 0; i < 2; ++i) scale_into(view(pass, d_out_), d_lane(pass, s + 1, i), factors(pass, s)[size_t(2 + i)], i > 0);
+    for (int i = 0; i < 2; ++i)
+      scale_into(view(pass, d_out_), d_lane(pass, s + 1, i), factors(pass, s)[size_t(2 + i)], i > 0);
     return view(pass, d_out_);
   }
   Slope d_input(const Pass& pass, int /*s*/) const override { return {view(pass, d_in_), false}; }

@@ -149,8 +149,7 @@ class SourceGate {
   explicit SourceGate(Backend& backend)
       : backend_(backend),
         config_(tiny_model({{"type", "vga"}, {"site", "source"}})),
-        declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_,
-                      states_},
+        declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_, states_},
         gate_({declarations_, "layer", 0, config_.head_sizes(), config_.head_sizes()},
               config_.attention.all.options<GateOptions>().gate) {
     values_ = plan_.declare("v", "test", {kRows, kWidth}, DType::kF64, kAlways);

@@ -82,12 +82,9 @@ std::vector<DecayGroup> decay_groups(const Json& run) {
   if (!run.contains("decay")) return TransformerOptions{}.decayed;
   std::vector<DecayGroup> out;
   for (const Json& group : run["decay"]) {
-    if (group == "matrix")
-      out.push_back(DecayGroup::kMatrix);
-    else if (group == "embedding")
-      out.push_back(DecayGroup::kEmbedding);
-    else
-      throw std::logic_error("cases.json: unknown decay group " + group.dump());
+    if (group == "matrix") out.push_back(DecayGroup::kMatrix);
+    else if (group == "embedding") out.push_back(DecayGroup::kEmbedding);
+    else throw std::logic_error("cases.json: unknown decay group " + group.dump());
   }
   return out;
 }
@@ -97,7 +94,8 @@ Transformer start(Backend& backend, const GoldenCase& golden, DType act, const s
   Transformer model(backend, golden.config,
                     {.act = act, .max_batch = golden.batch, .training = true, .decayed = decayed});
   model.initialise(golden.seed);
-  if (const double scatter = golden.json.value("scatter", 0.0); scatter != 0) scatter_values(model, golden.seed, scatter);
+  if (const double scatter = golden.json.value("scatter", 0.0); scatter != 0)
+    scatter_values(model, golden.seed, scatter);
   return model;
 }
 
@@ -171,7 +169,9 @@ void compare_case(Backend& backend, const GoldenCase& golden, DType act) {
   compare_names(golden, file, model);
   file.compare("logits", logits_of(model, golden.tokens, golden.batch, golden.config.context), act);
   const double scale = 1.0 / double(golden.rows());
-  const double loss = scale * model.forward_backward({golden.tokens.data(), golden.targets.data(), golden.batch, golden.config.context}, scale, false);
+  const double loss =
+      scale * model.forward_backward({golden.tokens.data(), golden.targets.data(), golden.batch, golden.config.context},
+                                     scale, false);
   file.compare("loss", {loss}, act);
   compare_gradients(file, model);
 }
@@ -198,7 +198,9 @@ void compare_run(Backend& backend, const GoldenCase& golden, const Json& run, DT
       make_optimizer(backend, model.params(), gradients, Partition(model.params().buckets(), 0, 1), config);
   const double scale = 1.0 / double(golden.rows());
   for (size_t step = 0; step < expected.size(); ++step) {
-    const double loss = scale * model.forward_backward({golden.tokens.data(), golden.targets.data(), golden.batch, golden.config.context}, scale, false);
+    const double loss =
+        scale * model.forward_backward(
+                    {golden.tokens.data(), golden.targets.data(), golden.batch, golden.config.context}, scale, false);
     EXPECT_NEAR(loss, expected[step], act == DType::kF32 ? kLossBound32 : kLossBound64)
         << golden.name << ", " << name_of(act) << ": loss of run " << run["name"] << " before step " << step + 1;
     optimizer->update(config.lr, 1);
@@ -224,7 +226,8 @@ TEST(Golden, SketchesMeasureErrors) {
   const GoldenFile file(golden);
   const std::string name = "blocks.0.mlp.up.weight";
   Transformer model = start(*backend, golden, DType::kF32, TransformerOptions{}.decayed);
-  model.forward_backward({golden.tokens.data(), golden.targets.data(), golden.batch, golden.config.context}, 1.0 / double(golden.rows()), false);
+  model.forward_backward({golden.tokens.data(), golden.targets.data(), golden.batch, golden.config.context},
+                         1.0 / double(golden.rows()), false);
   const Values right = gradient(model, name);
   constexpr double kError = 1e-3;
 
@@ -241,7 +244,8 @@ TEST(Golden, AccumulatedGradientsOfTheModels) {
     Transformer model = start(*backend, golden, DType::kF32, TransformerOptions{}.decayed);
     const int64_t T = golden.config.context;
     for (int64_t b = 0; b < golden.batch; ++b)
-      model.forward_backward({golden.tokens.data() + b * T, golden.targets.data() + b * T, 1, T}, 1.0 / double(golden.rows()), b > 0);
+      model.forward_backward({golden.tokens.data() + b * T, golden.targets.data() + b * T, 1, T},
+                             1.0 / double(golden.rows()), b > 0);
     compare_gradients(GoldenFile(golden), model);
   }
 }

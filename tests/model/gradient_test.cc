@@ -16,12 +16,12 @@ TEST(ModelGradient, EveryPreset) {
     for (const int64_t context : {1, 3}) check_gradients({{"attention", preset.name}, {"context", context}});
     check_gradients({{"attention", preset.name}, {"kv_heads", 1}, {"mlp", "relu"}, {"bias", false}});
     check_gradients({{"attention", preset.name},
-                 {"kv_heads", 1},
-                 {"norm", "rmsnorm"},
-                 {"position", "rope"},
-                 {"mlp", "swiglu"},
-                 {"qk_norm", true},
-                 {"bias", false}});
+                     {"kv_heads", 1},
+                     {"norm", "rmsnorm"},
+                     {"position", "rope"},
+                     {"mlp", "swiglu"},
+                     {"qk_norm", true},
+                     {"bias", false}});
   }
 }
 
@@ -62,12 +62,12 @@ TEST(ModelGradient, TheModelsChoices) {
     for (const char* position : {"learned", "rope", "none"})
       for (const bool tied : {false, true})
         check_gradients({{"heads", heads},
-                     {"position", position},
-                     {"tied_head", tied},
-                     {"bias", heads == 1},
-                     {"mlp", tied ? "relu" : "gelu"},
-                     {"init", tied ? "gpt2" : "pytorch"},
-                     {"init_std", 0.5}});
+                         {"position", position},
+                         {"tied_head", tied},
+                         {"bias", heads == 1},
+                         {"mlp", tied ? "relu" : "gelu"},
+                         {"init", tied ? "gpt2" : "pytorch"},
+                         {"init_std", 0.5}});
 }
 
 TEST(ModelGradient, EveryMlpAndNorm) {
@@ -78,12 +78,26 @@ TEST(ModelGradient, EveryMlpAndNorm) {
 
 // What only published families have: see docs/transformers.md.
 TEST(ModelGradient, PartsOfPublishedFamilies) {
-  const Json llama3 = {{"type", "llama3"}, {"factor", 4.0}, {"low_freq_factor", 0.2}, {"high_freq_factor", 0.8}, {"original_context", 4}};
+  const Json llama3 = {{"type", "llama3"},
+                       {"factor", 4.0},
+                       {"low_freq_factor", 0.2},
+                       {"high_freq_factor", 0.8},
+                       {"original_context", 4}};
   for (const char* attention : {"softmax", "vga", "key_value_bias"}) {
-    check_gradients({{"head_size", 10}, {"kv_heads", 1}, {"position", "rope"}, {"rope_theta", 10.0}, {"rope_scaling", llama3},
-                 {"qk_norm", true}, {"attention", attention}});
-    check_gradients({{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"attention", attention}});
-    check_gradients({{"parallel_residual", true}, {"norm", "rmsnorm"}, {"mlp", "swiglu"}, {"tied_head", true}, {"attention", attention}});
+    check_gradients({{"head_size", 10},
+                     {"kv_heads", 1},
+                     {"position", "rope"},
+                     {"rope_theta", 10.0},
+                     {"rope_scaling", llama3},
+                     {"qk_norm", true},
+                     {"attention", attention}});
+    check_gradients(
+        {{"parallel_residual", true}, {"position", "rope"}, {"rotary_features", 4}, {"attention", attention}});
+    check_gradients({{"parallel_residual", true},
+                     {"norm", "rmsnorm"},
+                     {"mlp", "swiglu"},
+                     {"tied_head", true},
+                     {"attention", attention}});
   }
   for (const bool bias : {false, true})
     for (const char* attention_bias : {"none", "qkv", "all"})

@@ -21,7 +21,8 @@ class Scaling final : public LinearHook {
     order.push_back(name);
     inputs[name] = values_of(given.x);
     EXPECT_EQ(values_of(given.weight), parameter(model_, name));
-    const LinearOperands out = {x_.at(0, given.x.dtype, given.x.shape), w_.at(0, given.weight.dtype, given.weight.shape)};
+    const LinearOperands out = {x_.at(0, given.x.dtype, given.x.shape),
+                                w_.at(0, given.weight.dtype, given.weight.shape)};
     scale(out.x, given.x, input_);
     scale(out.weight, given.weight, weight_);
     return out;
@@ -42,7 +43,7 @@ class Scaling final : public LinearHook {
 };
 
 Json tiny(const Json& attention) {
-  return {{"vocab_size", 23}, {"context", 9},    {"layers", 2},        {"heads", 2},
+  return {{"vocab_size", 23}, {"context", 9},    {"layers", 2},           {"heads", 2},
           {"width", 16},      {"mlp_width", 24}, {"attention", attention}};
 }
 
@@ -55,9 +56,11 @@ struct Sample {
 
 TEST(LinearHook, SeesEveryLinearLayerInOrderAndNothingElse) {
   const auto backend = make_cpu_backend();
-  const std::map<std::string, Json> attentions = {
-      {"hidden", {{"type", "input_gated"}}}, {"value", {{"type", "vga"}}}, {"hidden_head", {{"type", "gated_attention"}}},
-      {"source", {{"type", "vga"}, {"site", "source"}}}, {"none", {{"type", "softmax"}}}};
+  const std::map<std::string, Json> attentions = {{"hidden", {{"type", "input_gated"}}},
+                                                  {"value", {{"type", "vga"}}},
+                                                  {"hidden_head", {{"type", "gated_attention"}}},
+                                                  {"source", {{"type", "vga"}, {"site", "source"}}},
+                                                  {"none", {{"type", "softmax"}}}};
   for (const auto& [name, attention] : attentions) {
     SCOPED_TRACE(name);
     Transformer model(*backend, model_config(tiny(attention)), {.max_batch = 2, .training = false});

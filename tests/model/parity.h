@@ -27,12 +27,9 @@ template <class Body>
 void for_elements(const Tensor& x, Body body) {
   for (int64_t i = 0; i < x.elements(); ++i) {
     const int64_t at = i / x.cols() * x.stride + i % x.cols();
-    if (x.dtype == DType::kF64)
-      body(size_t(i), x.as<double>()[at]);
-    else if (x.dtype == DType::kF32)
-      body(size_t(i), x.as<float>()[at]);
-    else
-      throw std::logic_error(fmt::format("for_elements: {} is neither f32 nor f64", name_of(x.dtype)));
+    if (x.dtype == DType::kF64) body(size_t(i), x.as<double>()[at]);
+    else if (x.dtype == DType::kF32) body(size_t(i), x.as<float>()[at]);
+    else throw std::logic_error(fmt::format("for_elements: {} is neither f32 nor f64", name_of(x.dtype)));
   }
 }
 

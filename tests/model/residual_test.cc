@@ -1,6 +1,6 @@
 // Every residual in the list of residual/parts.h, by the example that its entry gives: gradients, recomputation,
-// decoding, memory. Two that stand in no list of the project's (foreign_residuals.h) are tested with them: what a residual
-// needs it gets without a block's knowing it.
+// decoding, memory. Two that stand in no list of the project's (foreign_residuals.h) are tested with them: what a
+// residual needs it gets without a block's knowing it.
 #include "model/residual/residual.h"
 
 #include <gtest/gtest.h>
@@ -97,7 +97,8 @@ TEST_F(Residuals, ShowInstrumentsTheStreamThatIsRead) {
    public:
     Tokens() : DataSource(7), tokens_(gradients::random_tokens(0, 8)) {}
     void fill(int64_t, int64_t count, int32_t* inputs, int32_t* targets) const override {
-      for (int64_t i = 0; i < count * 7; ++i) inputs[i] = tokens_[size_t(i % 7)], targets[i] = tokens_[size_t(i % 7 + 1)];
+      for (int64_t i = 0; i < count * 7; ++i)
+        inputs[i] = tokens_[size_t(i % 7)], targets[i] = tokens_[size_t(i % 7 + 1)];
     }
     int64_t vocab_size_needed() const override { return gradients::kVocab; }
     std::string describe() const override { return ""; }
@@ -125,7 +126,8 @@ TEST_F(Residuals, ShowInstrumentsTheStreamThatIsRead) {
 TEST_F(Residuals, SayHowLongWhatTheyNeedStays) {
   const auto backend = make_cpu_backend();
   const auto life = [&](const Json& residual, const std::string& name) {
-    const Transformer model(*backend, gradients::small_model({{"layers", 3}, {"residual", residual}}), {.allocate = false});
+    const Transformer model(*backend, gradients::small_model({{"layers", 3}, {"residual", residual}}),
+                            {.allocate = false});
     for (const MemoryPlan::Buffer& buffer : model.plan().buffers())
       if (buffer.name == name) return std::pair(buffer.life.first, buffer.life.last);
     return std::pair(-1, -1);

@@ -47,8 +47,8 @@ TEST(Sampler, ZeroTemperatureIsTheMostLikelyAndTheFirstOfEquals) {
 TEST(Sampler, TopKAndTopPCut) {
   expect_frequencies({.top_k = 2}, {0, 0.4 / 0.7, 0, 0.3 / 0.7});
   expect_frequencies({.top_k = 100}, {0.1, 0.4, 0.2, 0.3});
-  expect_frequencies({.top_p = 0.65}, {0, 0.4 / 0.7, 0, 0.3 / 0.7});  // 0.4 are not enough, 0.7 are
-  expect_frequencies({.top_p = 1e-9}, {0, 1, 0, 0});                  // never fewer than one
+  expect_frequencies({.top_p = 0.65}, {0, 0.4 / 0.7, 0, 0.3 / 0.7});              // 0.4 are not enough, 0.7 are
+  expect_frequencies({.top_p = 1e-9}, {0, 1, 0, 0});                              // never fewer than one
   expect_frequencies({.top_k = 3, .top_p = 0.75}, {0, 0.4 / 0.7, 0, 0.3 / 0.7});  // of the three's 0.9
 }
 

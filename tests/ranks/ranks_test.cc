@@ -194,7 +194,8 @@ TEST_F(RankRuns, ASavedStateIsTheSameOnAnyNumberOfRanks) {
     // A fork saves what it has loaded at once.
     for (const auto& [ranks, other] : {std::pair(1, "0"), {1, "2"}, {2, "1"}, {4, "0"}, {4, "1"}, {4, "2"}}) {
       const std::string to = fmt::format("{}_{}_{}", from, ranks, other);
-      expect_none(train(ranks, to, with(six, {"train.steps=7", fmt::format("train.zero={}", other)}), runs_.path(from)));
+      expect_none(
+          train(ranks, to, with(six, {"train.steps=7", fmt::format("train.zero={}", other)}), runs_.path(from)));
       EXPECT_TRUE(runs_.weights(from, 6) == runs_.weights(to, 6)) << to;
       EXPECT_TRUE(runs_.optimizer(from, 6) == runs_.optimizer(to, 6)) << to;
     }
@@ -206,7 +207,8 @@ TEST_F(RankRuns, AStateOnDevicesIsTheSameOnDisk) {
   expect_none(train(2, "host", six));
   for (const auto& [ranks, zero] : {std::pair(1, "0"), {2, "0"}, {2, "1"}, {4, "2"}}) {
     const std::string to = fmt::format("device{}_{}", ranks, zero);
-    expect_none(train(ranks, to, with(six, {"train.steps=7", fmt::format("train.zero={}", zero)}), runs_.path("host"), true));
+    expect_none(
+        train(ranks, to, with(six, {"train.steps=7", fmt::format("train.zero={}", zero)}), runs_.path("host"), true));
     EXPECT_TRUE(runs_.weights("host", 6) == runs_.weights(to, 6)) << to;
     EXPECT_TRUE(runs_.optimizer("host", 6) == runs_.optimizer(to, 6)) << to;
   }

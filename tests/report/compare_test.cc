@@ -95,9 +95,15 @@ TEST(Compare, FiguresOfTheFullProbe) {
   build.write("lm", "metrics.jsonl", lines);
   const Comparison comparison = compare_paths({run});
   const TextTable table = make_table(comparison);
-  for (const auto& [group, title] : {std::pair{"sink rate", "position 0"}, {"sink rate", "largest"}, {"all heads", "first share"},
-                                     {"all heads", "|v| ratio"}, {"all heads", "entropy"}, {"attention's output", "kurtosis"},
-                                     {"attention's output", "max |x|"}, {"residual", "max |x|"}, {"|dL/dv|", "ratio"},
+  for (const auto& [group, title] : {std::pair{"sink rate", "position 0"},
+                                     {"sink rate", "largest"},
+                                     {"all heads", "first share"},
+                                     {"all heads", "|v| ratio"},
+                                     {"all heads", "entropy"},
+                                     {"attention's output", "kurtosis"},
+                                     {"attention's output", "max |x|"},
+                                     {"residual", "max |x|"},
+                                     {"|dL/dv|", "ratio"},
                                      {"|dL/dv|", "per mass"}}) {
     EXPECT_EQ(cell(table, 0, group, title), "2.50") << group << " " << title;
   }
@@ -108,9 +114,12 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
   RunBuilder build;
   const auto measured = [&](const std::string& name, int step, int length, int sequences) {
     const std::string path = build.add(name, 1, 0.5);
-    build.write(name, "analysis/step_000000" + std::to_string(step) + ".json",
-                fmt::format(R"({{"step":{},"sequences":5,"length":{},"data":"held-out","summary":{{"sink_rate":0.1}},"layers":[],
-                  "heads":[],"sink_rates":{{"0.1":{{}},"0.3":{{}}}},"residual_norm":[],"curves":[]}})", step, length));
+    build.write(
+        name, "analysis/step_000000" + std::to_string(step) + ".json",
+        fmt::format(
+            R"({{"step":{},"sequences":5,"length":{},"data":"held-out","summary":{{"sink_rate":0.1}},"layers":[],
+                  "heads":[],"sink_rates":{{"0.1":{{}},"0.3":{{}}}},"residual_norm":[],"curves":[]}})",
+            step, length));
     build.write(name, "quantization.json",
                 fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","granularity":"matrix"}},
                   "activations":{{"range":"minmax","momentum":0.9}},"sequences":{},"data":"held-out","calibration_sequences":4,
@@ -121,20 +130,25 @@ TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {
   const auto warnings = [](const std::vector<std::string>& paths) { return compare_paths(paths).warnings; };
   const std::string a = measured("a", 20, 4, 8), b = measured("b", 20, 4, 8), c = measured("c", 10, 3, 9);
   EXPECT_TRUE(warnings({a, b}).empty());
-  EXPECT_EQ(warnings({a, b, c}),
-            (std::vector<std::string>{
-                "the full probes were not measured alike and cannot be compared: 5 sequences of 3 tokens, sinks above 0.3, "
-                "held-out (c); 5 sequences of 4 tokens, sinks above 0.3, held-out (a, b)",
-                "the quantized models were not measured alike and cannot be compared: W8A8, weights mse per matrix, activations "
-                "minmax with momentum 0.9, 8 sequences of held-out, calibrated on 4 of training (a, b); W8A8, weights mse per "
-                "matrix, activations minmax with momentum 0.9, 9 sequences of held-out, calibrated on 4 of training (c)",
-                "c: the full probe is of step 10, the run's last is 20", "c: the quantized model is of step 10, the run's last is 20"}));
+  EXPECT_EQ(
+      warnings({a, b, c}),
+      (std::vector<std::string>{
+          "the full probes were not measured alike and cannot be compared: 5 sequences of 3 tokens, sinks above 0.3, "
+          "held-out (c); 5 sequences of 4 tokens, sinks above 0.3, held-out (a, b)",
+          "the quantized models were not measured alike and cannot be compared: W8A8, weights mse per matrix, "
+          "activations "
+          "minmax with momentum 0.9, 8 sequences of held-out, calibrated on 4 of training (a, b); W8A8, weights mse "
+          "per "
+          "matrix, activations minmax with momentum 0.9, 9 sequences of held-out, calibrated on 4 of training (c)",
+          "c: the full probe is of step 10, the run's last is 20",
+          "c: the quantized model is of step 10, the run's last is 20"}));
 }
 
 std::string quantized(int step, const char* data) {
   return fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"minmax","granularity":"matrix"}},
     "activations":{{"range":"minmax","momentum":0.9}},"sequences":8,"data":"{}","calibration_sequences":4,
-    "calibration_data":"training","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})", step, data);
+    "calibration_data":"training","plain":{{"loss":1.0}},"quantized":{{"loss":1.5}}}})",
+                     step, data);
 }
 
 // Of what one seed alone has there is no deviation, and of what was not measured alike no mean.
@@ -194,7 +208,8 @@ TEST(Compare, RunsOfOneSeedAreNotTwoSeeds) {
 
 TEST(Compare, ARunWithoutMetricsHasNoLastStep) {
   RunBuilder build;
-  const Comparison comparison = compare_paths({build.add("a", 1, 0.1), build.write("b", "config.json", R"({"name":"b","seed":2})")});
+  const Comparison comparison =
+      compare_paths({build.add("a", 1, 0.1), build.write("b", "config.json", R"({"name":"b","seed":2})")});
   for (const std::string& warning : comparison.warnings) EXPECT_EQ(warning.find("-1"), std::string::npos) << warning;
   EXPECT_TRUE(std::none_of(comparison.warnings.begin(), comparison.warnings.end(), [](const std::string& warning) {
     return warning.find("end at different steps") != std::string::npos;

@@ -132,17 +132,18 @@ TEST(RunReader, FilesAnalysesWithTheLinesOfTheirKind) {
   runs.write("a", "analysis/step_00000010.json", analysis(10, "[1,2,3]", "[[1],[0.25,0.75]]"));
   runs.write("a", "analysis/step_00000020.json", analysis(20, "[1,2,3]", "[[1],[0.5,0.5]]"));
   runs.write("a", "analysis/step_00000012.json", "{");
-  runs.write("a", "analysis/step_00000013.json", analysis(13, "[1,2]", "[]"));               // a short curve
-  runs.write("a", "analysis/step_00000014.json", analysis(14, "[1,2,3]", "[[1],[0.5]]"));    // a map that is no triangle
+  runs.write("a", "analysis/step_00000013.json", analysis(13, "[1,2]", "[]"));             // a short curve
+  runs.write("a", "analysis/step_00000014.json", analysis(14, "[1,2,3]", "[[1],[0.5]]"));  // a map that is no triangle
   const auto changed = [&](const std::string& from, const std::string& to) {
     std::string text = analysis(15, "[1,2,3]", "[]");
     return text.replace(text.find(from), from.size(), to);
   };
   runs.write("a", "analysis/step_00000015.json", changed(R"([{"layer":0,"head":0,"attention")", R"([{"attention")"));
-  runs.write("a", "analysis/step_00000016.json", changed(R"([{"layer":0,"head":0,"attention")", R"([{"layer":"0","head":0,"attention")"));
+  runs.write("a", "analysis/step_00000016.json",
+             changed(R"([{"layer":0,"head":0,"attention")", R"([{"layer":"0","head":0,"attention")"));
   runs.write("a", "analysis/step_00000017.json", changed("\"step\":15", "\"step\":1e300"));
   runs.write("a", "analysis/step_00000018.json", changed("\"length\":3", "\"length\":3.5"));
-  runs.write("a", "analysis/step_00000021.json", analysis(21, "[1,2,3]", "[[1]]"));          // beyond the last step
+  runs.write("a", "analysis/step_00000021.json", analysis(21, "[1,2,3]", "[[1]]"));  // beyond the last step
   const RunRecord run = read_run(path);
 
   const TimeSeries* rates = run.find("analysis", "sink_rate");
@@ -161,7 +162,8 @@ TEST(RunReader, FilesAnalysesWithTheLinesOfTheirKind) {
   EXPECT_EQ(run.analysis->mean.maps[0].weights[1], (std::vector<double>{0.5, 0.5}));
   EXPECT_EQ(run.analysis->mean.tokens, (std::vector<std::string>{"0", "1"}));
   const auto has_note = [&](const std::string& note) {
-    return std::any_of(run.notes.begin(), run.notes.end(), [&](const std::string& one) { return one.starts_with(note); });
+    return std::any_of(run.notes.begin(), run.notes.end(),
+                       [&](const std::string& one) { return one.starts_with(note); });
   };
   for (const char* step : {"12", "13", "14", "15", "16", "17", "18"})
     EXPECT_TRUE(has_note(fmt::format("analysis/step_000000{}.json is malformed", step))) << step;
@@ -177,7 +179,7 @@ TEST(RunReader, FilesWhatQuantizingCosts) {
                fmt::format(R"({{"step":{},"quantization":"W8A8","weights":{{"range":"mse","granularity":"channel"}},
       "activations":{{"range":"percentile","percentile":99.9}},"sequences":8,"data":"tokens","calibration_sequences":4,
       "calibration_data":"others","plain":{{"loss":1.0}},"quantized":{{"loss":{}}}}})",
-                             step, loss));
+                           step, loss));
     return read_run(path);
   };
   const RunRecord run = write(20, "1.5");
@@ -215,8 +217,10 @@ TEST(RunReader, BoundsWhatItKeeps) {
   for (int i = 0; i < 30'000; ++i) keys += fmt::format("{}\"k{}\":0", i == 0 ? "" : ",", i);
   for (int i = 0; i < 100'000; ++i) curves += fmt::format(",\"c{}\":[]", i);
   const std::string path = runs.add("a", 1, 0.5);
-  runs.write("a", "analysis/step_00000010.json", R"({"step":10,"sequences":5,"length":0,"summary":{},"layers":[],"heads":[],
-    "residual_norm":[],"curves":[{"layer":0,"head":0)" + curves + "}]}");
+  runs.write("a", "analysis/step_00000010.json",
+             R"({"step":10,"sequences":5,"length":0,"summary":{},"layers":[],"heads":[],
+    "residual_norm":[],"curves":[{"layer":0,"head":0)" +
+                 curves + "}]}");
   const RunRecord run = read_run(path);
   ASSERT_TRUE(run.analysis);
   EXPECT_EQ(run.analysis->curves[0].size(), 100'002u);

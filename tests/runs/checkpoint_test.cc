@@ -53,9 +53,7 @@ fs::path save(CheckpointStore& store, int64_t step) {
 
 class CheckpointTest : public testing::Test {
  protected:
-  std::string run(const std::string& below = "") const {
-    return folder_.file(below.empty() ? "run" : "run/" + below);
-  }
+  std::string run(const std::string& below = "") const { return folder_.file(below.empty() ? "run" : "run/" + below); }
   CheckpointStore store(int64_t keep = 3) const { return CheckpointStore(run("checkpoints"), keep); }
   std::optional<ResumePoint> resume(CheckpointStore& store, const std::string& option = "auto") {
     damaged_.clear();
@@ -276,7 +274,8 @@ TEST_F(CheckpointTest, WhatCannotBeReadNowIsNoDamage) {
   EXPECT_EQ(list_checkpoints(run("checkpoints")), (std::vector<int64_t>{10, 20}));
 }
 
-// Edited by hand, with the checksum made right again: what is read has the type that it should, or is told in our words.
+// Edited by hand, with the checksum made right again: what is read has the type that it should, or is told in our
+// words.
 TEST_F(CheckpointTest, StatesOfOtherTypesAreDamaged) {
   CheckpointStore store = this->store();
   save(store, 10);
@@ -311,8 +310,8 @@ TEST_F(CheckpointTest, DamagedOnesAreSetAside) {
   fs::remove(run("checkpoints/step_00000030/optimizer.safetensors"));
   fs::create_directory(run("checkpoints/step_00000030.damaged"));
   EXPECT_EQ(resumed_step(store), 10);
-  EXPECT_EQ(store.set_aside_after(10),
-            (std::vector<fs::path>{run("checkpoints/step_00000020.damaged"), run("checkpoints/step_00000030.damaged2")}));
+  EXPECT_EQ(store.set_aside_after(10), (std::vector<fs::path>{run("checkpoints/step_00000020.damaged"),
+                                                              run("checkpoints/step_00000030.damaged2")}));
   EXPECT_TRUE(fs::exists(run("checkpoints/step_00000030.damaged2/model.safetensors")));
   expect_whole_at({10});
 }

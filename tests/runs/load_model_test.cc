@@ -1,4 +1,5 @@
-// A trained model from a run's folder or a checkpoint's: the same weights, the same loss, and one sentence where it fails.
+// A trained model from a run's folder or a checkpoint's: the same weights, the same loss, and one sentence where it
+// fails.
 #include "runs/load_model.h"
 
 #include <gtest/gtest.h>
@@ -25,8 +26,8 @@ class LoadModelTest : public testing::Test {
   }
   double held_out_loss(LoadedModel& loaded, int64_t sequences) const {
     const ModelConfig& config = loaded.experiment.model;
-    const auto source = make_source(loaded.experiment.data, Split::kHeldOut, config.context, config.vocab_size,
-                                    loaded.experiment.seed);
+    const auto source =
+        make_source(loaded.experiment.data, Split::kHeldOut, config.context, config.vocab_size, loaded.experiment.seed);
     BatchReader batches(sequences);
     return loaded.model->loss(batches.read(*source, 0, sequences)) / double(sequences * config.context);
   }

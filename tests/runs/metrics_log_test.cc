@@ -30,8 +30,7 @@ TEST(MetricsLog, OneObjectALineInTheGivenOrder) {
 
 TEST(MetricsLog, NumbersComeBackExactly) {
   const TempFolder folder;
-  const double values[] = {1.0 / 3, 5e-324,       1.7976931348623157e308, -0.0,
-                           0.1,     double(0.1f), 4.35,                   1e23};
+  const double values[] = {1.0 / 3, 5e-324, 1.7976931348623157e308, -0.0, 0.1, double(0.1f), 4.35, 1e23};
   {
     MetricsLog log(folder.file("m"));
     log.append({{"values", values}});

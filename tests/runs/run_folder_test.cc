@@ -48,8 +48,12 @@ TEST(RunFolder, AContinuationMayChangeSomeKeys) {
   const TempFolder folder;
   const std::string path = folder.file("a");
   { RunFolder(path, config_of(), kAuto); }
-  for (const auto& [pointer, value] : {std::pair<const char*, Json>{"/train/steps", 500}, {"/train/micro_batch", 4},
-                                       {"/log/every", 1}, {"/log/keep", 9}, {"/device", "cuda"}, {"/name", "b"}}) {
+  for (const auto& [pointer, value] : {std::pair<const char*, Json>{"/train/steps", 500},
+                                       {"/train/micro_batch", 4},
+                                       {"/log/every", 1},
+                                       {"/log/keep", 9},
+                                       {"/device", "cuda"},
+                                       {"/name", "b"}}) {
     EXPECT_NO_THROW(RunFolder(path, changed(pointer, value), kAuto)) << pointer;
     EXPECT_EQ(Json::parse(read_file(path + "/config.json")), changed(pointer, value)) << "the new one is stored";
   }
@@ -77,10 +81,10 @@ TEST(RunFolder, AnotherExperimentIsRefusedByItsFirstKey) {
   const auto problem = [&](const Json& config) {
     return message_of<UserError>([&] { RunFolder(path, config, kAuto); });
   };
-  expect_contains(problem(changed("/model/attention/score/type", "sigmoid")),
-                  {path, "another experiment", "metrics.jsonl", "a checkpoint at step 10",
-                   "model.attention.score.type is \"softmax\", but \"sigmoid\" is asked for", "--out",
-                   "--resume never"});
+  expect_contains(
+      problem(changed("/model/attention/score/type", "sigmoid")),
+      {path, "another experiment", "metrics.jsonl", "a checkpoint at step 10",
+       "model.attention.score.type is \"softmax\", but \"sigmoid\" is asked for", "--out", "--resume never"});
   expect_contains(problem(changed("/train/optimizer/lr", 0.001)), {"train.optimizer.lr is 0.0003, but 0.001"});
   expect_contains(problem(changed("/seed", 43)), {"seed is 42, but 43"});
   expect_contains(problem(changed("/model/bias", false)), {"model.bias is not set, but false"});
@@ -155,7 +159,8 @@ TEST(RunFolder, AFolderOfAnotherProgramIsRefusedAndLeftAsItIs) {
       expect_contains(message, {"is not empty and holds no run of Sluice's", "config.json", "--out"});
     }
     EXPECT_EQ(read_file(folder.file("config.json")), config);
-    for (const char* name : {"info.json", "lock", "model.safetensors"}) EXPECT_EQ(read_file(folder.file(name)), "theirs");
+    for (const char* name : {"info.json", "lock", "model.safetensors"})
+      EXPECT_EQ(read_file(folder.file(name)), "theirs");
     EXPECT_TRUE(fs::exists(folder.file("checkpoints/old.tmp")));
   }
   const TempFolder alone;
@@ -176,14 +181,19 @@ TEST(RunFolder, WhatAKilledStartLeavesIsTaken) {
   fs::create_directory(folder.file("moved"));
   folder.write("moved/lock", "");
   fs::create_directories(folder.file("moved/old1/checkpoints"));
-  for (const char* name : {"empty", "locked", "moved"}) EXPECT_NO_THROW(RunFolder(folder.file(name), config_of(), kAuto)) << name;
+  for (const char* name : {"empty", "locked", "moved"})
+    EXPECT_NO_THROW(RunFolder(folder.file(name), config_of(), kAuto)) << name;
 }
 
 // As CheckpointStore writes it, but for the tensors, which nobody looks at here.
 void write_state(const TempFolder& folder, const Json& config) {
   const Json sum = {{"bytes", 0}, {"xxh3", "0"}};
-  Json state = {{"format", 1}, {"step", 10}, {"model_fingerprint", ""}, {"metrics", {{"bytes", 0}, {"lines", 0}}},
-                {"config", config}, {"trainer", Json::object()},
+  Json state = {{"format", 1},
+                {"step", 10},
+                {"model_fingerprint", ""},
+                {"metrics", {{"bytes", 0}, {"lines", 0}}},
+                {"config", config},
+                {"trainer", Json::object()},
                 {"files", {{"model.safetensors", sum}, {"optimizer.safetensors", sum}}}};
   state["xxh3"] = checksum_text(checksum_of(state.dump()));
   fs::create_directories(folder.file("a/checkpoints/step_00000010"));
@@ -277,7 +287,8 @@ TEST(RunFolder, ARunThatBeganFromAnotherBeginsThereAgain) {
   { RunFolder(path, config_of(), from); }
   fs::remove_all(folder.file("other"));
   const RunFolder run(path, config_of(), kAuto);
-  expect_contains(message_of<UserError>([&] { run.resumed_as(kAuto); }), {path, "was begun from", other, "--resume never"});
+  expect_contains(message_of<UserError>([&] { run.resumed_as(kAuto); }),
+                  {path, "was begun from", other, "--resume never"});
 }
 
 TEST(RunFolder, ARefusedStartLeavesNoOrigin) {
@@ -324,8 +335,9 @@ TEST(RunFolder, TheSameTensorsMayBeAnotherModel) {
   EXPECT_NO_THROW(check_same_model(config_of(), changed("/train/optimizer/lr", 1), "runs/b"));
   const std::string message = message_of<UserError>(
       [&] { check_same_model(config_of(), changed("/model/attention/score/type", "relu"), "runs/b"); });
-  EXPECT_EQ(message, "runs/b is of another model: model.attention.score.type is \"softmax\" there, but \"relu\" in "
-                     "this config");
+  EXPECT_EQ(message,
+            "runs/b is of another model: model.attention.score.type is \"softmax\" there, but \"relu\" in "
+            "this config");
 }
 
 }  // namespace

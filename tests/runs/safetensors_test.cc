@@ -50,9 +50,8 @@ TEST(Safetensors, BytesAreAsTheFormatSays) {
                                             {"step", Tensor(const_cast<int32_t*>(&step), DType::kI32, {1})}};
   const FileSum sum = write_safetensors(folder.file("a"), tensors, {{"format", "pt"}});
 
-  std::string header =
-      R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
-      R"("step":{"dtype":"I32","shape":[1],"data_offsets":[24,28]}})";
+  std::string header = R"({"__metadata__":{"format":"pt"},"w":{"dtype":"F32","shape":[2,3],"data_offsets":[0,24]},)"
+                       R"("step":{"dtype":"I32","shape":[1],"data_offsets":[24,28]}})";
   while (header.size() % 8 != 0) header += ' ';
   std::string expected = {char(header.size()), 0, 0, 0, 0, 0, 0, 0};
   ASSERT_LT(header.size(), 256u);

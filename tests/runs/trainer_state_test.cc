@@ -1,4 +1,5 @@
-// "trainer" in state.json: what is written is read again, in the order that it has always had, and what is none is told of.
+// "trainer" in state.json: what is written is read again, in the order that it has always had, and what is none is told
+// of.
 #include "runs/trainer_state.h"
 
 #include <gtest/gtest.h>
@@ -37,8 +38,9 @@ TEST(TrainerStates, SayWhichMeasurementsAStepLacks) {
 }
 
 TEST(TrainerStates, OfAnImportHaveNoData) {
-  EXPECT_EQ(TrainerState().json().dump(),
-            R"({"updates":0,"next_sequence":0,"seconds":0.0,"guard":{"skipped":0,"skipped_in_a_row":0,"rolled_back":0,"window":[]}})");
+  EXPECT_EQ(
+      TrainerState().json().dump(),
+      R"({"updates":0,"next_sequence":0,"seconds":0.0,"guard":{"skipped":0,"skipped_in_a_row":0,"rolled_back":0,"window":[]}})");
   EXPECT_EQ(read(TrainerState().json()).data, "");
 }
 
@@ -57,8 +59,10 @@ TEST(TrainerStates, ThatAreNoneAreTold) {
   };
   EXPECT_EQ(message("/updates", -1), "a/state.json, trainer.updates is -1, but must be at least 0");
   EXPECT_EQ(message("/seconds", "long"), "a/state.json, trainer.seconds must be a number, got the string \"long\"");
-  EXPECT_EQ(message("/guard/skipped", "many"), "a/state.json, trainer.guard.skipped must be an integer, got the string \"many\"");
-  EXPECT_EQ(message("/guard/window", {1.0, nullptr}), "a/state.json, trainer.guard.window[1] must be a number, got null");
+  EXPECT_EQ(message("/guard/skipped", "many"),
+            "a/state.json, trainer.guard.skipped must be an integer, got the string \"many\"");
+  EXPECT_EQ(message("/guard/window", {1.0, nullptr}),
+            "a/state.json, trainer.guard.window[1] must be a number, got null");
   EXPECT_NE(message("/guard", 1).find("a/state.json, trainer.guard"), std::string::npos);
   for (const char* key : {"updates", "next_sequence", "seconds", "guard"}) {
     Json json = Json::parse(kText);

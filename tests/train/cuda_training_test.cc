@@ -14,10 +14,11 @@ constexpr int64_t kSteps = 4;
 
 TinyRuns::Overrides small(TinyRuns::Overrides more = {}) {
   // Two micro-batches a step, so that gradients are accumulated; small, because the emulated device is slow.
-  TinyRuns::Overrides all = {"model.context=20",  "model.layers=1",     "train.batch=3",        "train.micro_batch=2",
-                             "train.steps=4",     "log.probe_every=2",  "log.probe_batch=2",    "log.eval_every=2",
-                             "log.eval_batch=2",  "log.map_positions=4", "log.checkpoint_every=2",
-                             "train.schedule=constant", "train.schedule.warmup=0"};
+  TinyRuns::Overrides all = {"model.context=20",       "model.layers=1",         "train.batch=3",
+                             "train.micro_batch=2",    "train.steps=4",          "log.probe_every=2",
+                             "log.probe_batch=2",      "log.eval_every=2",       "log.eval_batch=2",
+                             "log.map_positions=4",    "log.checkpoint_every=2", "train.schedule=constant",
+                             "train.schedule.warmup=0"};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }
@@ -37,8 +38,8 @@ class CudaTraining : public testing::Test {
   }
 
   // Every number of every line of two runs, by relative distance. What is compared are means over many tokens, which
-  // differ by the rounding of what went into them: `tolerance` is a few dozen units of the arithmetic, after as many ops in
-  // a row and kSteps updates whose AdamW steps divide by the gradient's own size.
+  // differ by the rounding of what went into them: `tolerance` is a few dozen units of the arithmetic, after as many
+  // ops in a row and kSteps updates whose AdamW steps divide by the gradient's own size.
   void expect_close(const std::string& run, const std::string& reference, double tolerance) {
     const std::vector<Json> got = runs_.metrics(run), want = runs_.metrics(reference);
     ASSERT_EQ(got.size(), want.size());
@@ -63,7 +64,8 @@ TEST_F(CudaTraining, Fp32RunsLikeTheCpu) {
   for (const AttentionPreset& preset : attention_presets()) {
     const std::string name = preset.name;
     SCOPED_TRACE(name);
-    const auto overrides = small({"model.attention=" + name, "train.recompute=" + std::string(name == "vga" ? "block" : "none")});
+    const auto overrides =
+        small({"model.attention=" + name, "train.recompute=" + std::string(name == "vga" ? "block" : "none")});
     ASSERT_EQ(train("cuda_" + name, overrides), 0);
     ASSERT_EQ(runs_.train("cpu_" + name, overrides), 0);
     expect_close("cuda_" + name, "cpu_" + name, 1e-4);
@@ -73,18 +75,20 @@ TEST_F(CudaTraining, Fp32RunsLikeTheCpu) {
 TEST_F(CudaTraining, Bf16RunsLikeTheCpu) {
   for (const std::string name : {"softmax", "vga", "gated_attention"}) {
     SCOPED_TRACE(name);
-    const auto overrides = small({"model.attention=" + name, "train.precision=bf16", "model.mlp=gelu", "model.bias=true"});
+    const auto overrides =
+        small({"model.attention=" + name, "train.precision=bf16", "model.mlp=gelu", "model.bias=true"});
     ASSERT_EQ(train("cuda_" + name, overrides), 0);
     ASSERT_EQ(runs_.train("cpu_" + name, overrides), 0);
     expect_close("cuda_" + name, "cpu_" + name, 0.05);
   }
 }
 
-// The bounds of the runs above: the parts of a LLaMA-like model round as those of the others do. Muon's matrices have singular
-// values that are small beside the largest, and five steps multiply what rounds there by up to 3.4^5: hence 1e-3.
+// The bounds of the runs above: the parts of a LLaMA-like model round as those of the others do. Muon's matrices have
+// singular values that are small beside the largest, and five steps multiply what rounds there by up to 3.4^5: hence
+// 1e-3.
 TEST_F(CudaTraining, LlamaLikeModelsAndMuonRunLikeTheCpu) {
-  const TinyRuns::Overrides llama = {"model.norm=rmsnorm", "model.position=rope", "model.mlp=swiglu", "model.qk_norm=true",
-                                     "model.kv_heads=1"};
+  const TinyRuns::Overrides llama = {"model.norm=rmsnorm", "model.position=rope", "model.mlp=swiglu",
+                                     "model.qk_norm=true", "model.kv_heads=1"};
   ASSERT_EQ(train("cuda", small(llama)), 0);
   ASSERT_EQ(runs_.train("cpu", small(llama)), 0);
   expect_close("cuda", "cpu", 1e-4);
@@ -100,9 +104,10 @@ TEST_F(CudaTraining, LlamaLikeModelsAndMuonRunLikeTheCpu) {
 }
 
 TEST_F(CudaTraining, PartsOfPublishedFamiliesRunLikeOnTheCpu) {
-  const auto overrides = small({"model.parallel_residual=true", "model.position=rope", "model.rotary_features=4", "model.mlp=gelu_erf",
-                                "model.head_size=6", "model.rope_scaling=llama3", "model.rope_scaling.original_context=64",
-                                "model.bias=false", "model.attention_bias=qkv", "train.recompute=block"});
+  const auto overrides =
+      small({"model.parallel_residual=true", "model.position=rope", "model.rotary_features=4", "model.mlp=gelu_erf",
+             "model.head_size=6", "model.rope_scaling=llama3", "model.rope_scaling.original_context=64",
+             "model.bias=false", "model.attention_bias=qkv", "train.recompute=block"});
   ASSERT_EQ(train("cuda", overrides), 0);
   ASSERT_EQ(runs_.train("cpu", overrides), 0);
   expect_close("cuda", "cpu", 1e-4);
@@ -127,7 +132,7 @@ TEST_F(CudaTraining, ResumesToEquality) {
 TEST_F(CudaTraining, ACheckpointGoesFromOneDeviceToTheOther) {
   const auto first = small({"train.steps=2"}), all = small();
   ASSERT_EQ(train("run", first), 0);
-  ASSERT_EQ(runs_.train("run", all), 0);   // on the CPU from the GPU's checkpoint
+  ASSERT_EQ(runs_.train("run", all), 0);  // on the CPU from the GPU's checkpoint
   ASSERT_EQ(runs_.train("cpu", all), 0);
   const std::vector<float> got = runs_.parameters("run", kSteps), want = runs_.parameters("cpu", kSteps);
   double distance = 0, norm = 0;
@@ -154,8 +159,9 @@ class NotingListener final : public GradientListener {
   Transformer& model_;
 };
 
-// A step that is recorded in parts, between which gradients are exchanged: run, recorded, replayed, it gives the gradients
-// of one that is recorded whole, and every bucket is opened once before its first gradient and closed after its last.
+// A step that is recorded in parts, between which gradients are exchanged: run, recorded, replayed, it gives the
+// gradients of one that is recorded whole, and every bucket is opened once before its first gradient and closed after
+// its last.
 TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
   for (const std::string tied : {"false", "true"}) {
     SCOPED_TRACE(tied);
@@ -169,7 +175,8 @@ TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
     NotingListener listener(*backend_, model);
     std::vector<int32_t> tokens(size_t(2 * T)), targets(size_t(2 * T));
     for (int step = 0; step < 3; ++step) {
-      for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = int32_t(i * 7 + size_t(step)) % 60, targets[i] = int32_t(i * 5) % 60;
+      for (size_t i = 0; i < tokens.size(); ++i)
+        tokens[i] = int32_t(i * 7 + size_t(step)) % 60, targets[i] = int32_t(i * 5) % 60;
       const auto gradients = [&](GradientListener* with) {
         const double loss = model.forward_backward({tokens.data(), targets.data(), 2, T}, 0.1, false, with);
         std::vector<float> out(1, float(loss));
@@ -183,7 +190,8 @@ TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
       };
       listener.told.clear();
       const std::vector<float> got = gradients(&listener), want = gradients(nullptr);
-      EXPECT_EQ(listener.told, tied == "true" ? "+4 +0 -4 +3 -3 +2 -2 +1 -1 -0 " : "+4 -4 +3 -3 +2 -2 +1 -1 +0 -0 ") << step;
+      EXPECT_EQ(listener.told, tied == "true" ? "+4 +0 -4 +3 -3 +2 -2 +1 -1 -0 " : "+4 -4 +3 -3 +2 -2 +1 -1 +0 -0 ")
+          << step;
       EXPECT_EQ(got, want) << step;
     }
   }

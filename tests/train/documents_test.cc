@@ -1,5 +1,5 @@
-// Sequences of several documents that do not see each other: the model's logits, its loss, and what the learner makes of
-// a data source that masks documents are those of each document by itself. Without position information, so that a
+// Sequences of several documents that do not see each other: the model's logits, its loss, and what the learner makes
+// of a data source that masks documents are those of each document by itself. Without position information, so that a
 // document's place in the sequence is all that could tell. In f64: sums are cut into other tiles, nothing else differs.
 #include <gtest/gtest.h>
 
@@ -15,9 +15,17 @@ using namespace parity;
 constexpr int64_t kBatch = 2, kContext = 70, kVocab = 13;
 
 ModelConfig tiny_model(const Json& attention) {
-  return model_config({{"vocab_size", kVocab}, {"context", kContext}, {"layers", 2},           {"heads", 2},
-                       {"kv_heads", 1},        {"width", 16},         {"mlp_width", 24},       {"position", "none"},
-                       {"init", "pytorch"},    {"tied_head", false},  {"attention", attention}});
+  return model_config({{"vocab_size", kVocab},
+                       {"context", kContext},
+                       {"layers", 2},
+                       {"heads", 2},
+                       {"kv_heads", 1},
+                       {"width", 16},
+                       {"mlp_width", 24},
+                       {"position", "none"},
+                       {"init", "pytorch"},
+                       {"tied_head", false},
+                       {"attention", attention}});
 }
 
 // Two sequences, of three and four documents; targets are the next tokens, whatever document they are of.
@@ -34,7 +42,8 @@ class PackedSource : public DataSource {
   void fill_document_starts(int64_t first_sequence, int64_t count, int32_t* starts) const override {
     for (int64_t n = 0; n < count; ++n)
       for (int64_t i = 0; i < kContext; ++i)
-        for (const int32_t start : first_sequence + n == 0 ? std::vector<int32_t>{0, 40, 66} : std::vector{0, 1, 23, 65})
+        for (const int32_t start :
+             first_sequence + n == 0 ? std::vector<int32_t>{0, 40, 66} : std::vector{0, 1, 23, 65})
           if (start <= i) starts[n * kContext + i] = start;
   }
   int64_t vocab_size_needed() const override { return kVocab; }
@@ -82,7 +91,8 @@ TEST(Documents, LogitsAreThoseOfEachDocumentAlone) {
       alone.insert(alone.end(), rows.begin(), rows.end());
     });
     EXPECT_LE(distance(packed, alone), 1e-12);
-    EXPECT_GE(distance(logits_of(model, batch.inputs, kBatch, kContext), alone), 1e-3) << "documents do not matter here";
+    EXPECT_GE(distance(logits_of(model, batch.inputs, kBatch, kContext), alone), 1e-3)
+        << "documents do not matter here";
   }
 }
 
@@ -101,7 +111,8 @@ TEST(Documents, TheLearnerMasksThem) {
     sum += learner.model().loss({&batch.inputs[size_t(first)], &batch.targets[size_t(first)], 1, count});
   });
   for (int64_t b = 0; b < kBatch; ++b)
-    whole += learner.model().loss({&batch.inputs[size_t(b * kContext)], &batch.targets[size_t(b * kContext)], 1, kContext});
+    whole +=
+        learner.model().loss({&batch.inputs[size_t(b * kContext)], &batch.targets[size_t(b * kContext)], 1, kContext});
   const double tokens = double(kBatch * kContext);
   EXPECT_NEAR(learner.evaluate(PackedSource(), kBatch), sum / tokens, 1e-6);
   EXPECT_NEAR(learner.differentiate(PackedSource(), 0).loss, sum / tokens, 1e-6);

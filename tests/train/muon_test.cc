@@ -35,8 +35,8 @@ class OneUpdate {
   size_t bytes_ = 0;
 };
 
-// The squares of the singular values are the eigenvalues of A = U U^T [n, n]: their mean and the mean of their squares are
-// trace(A) / n and |A|^2 / n.
+// The squares of the singular values are the eigenvalues of A = U U^T [n, n]: their mean and the mean of their squares
+// are trace(A) / n and |A|^2 / n.
 struct Spectrum {
   double mean = 0, mean_square = 0;
 };
@@ -97,20 +97,24 @@ TEST(Muon, LeavesTheRestToAdamW) {
 TEST(Muon, LearnsFasterThanSgd) {
   const TinyRuns runs;
   const auto last_loss = [&](const std::string& run, const TinyRuns::Overrides& optimizer) {
-    TinyRuns::Overrides overrides = {"train.steps=60", "log.probe_every=0", "log.checkpoint_every=0", "log.eval_every=60", "train.optimizer.weight_decay=0.1"};
+    TinyRuns::Overrides overrides = {"train.steps=60", "log.probe_every=0", "log.checkpoint_every=0",
+                                     "log.eval_every=60", "train.optimizer.weight_decay=0.1"};
     overrides.insert(overrides.end(), optimizer.begin(), optimizer.end());
     EXPECT_EQ(runs.train(run, overrides), 0);
     return runs.metrics(run, "eval").back()["loss"].get<double>();
   };
   const double muon = last_loss("muon", {"train.optimizer.type=muon", "train.optimizer.lr=0.01"});
   for (const char* lr : {"0.03", "0.1", "0.3"})
-    EXPECT_LT(muon, last_loss(std::string("sgd") + lr, {"train.optimizer.type=sgd", std::string("train.optimizer.lr=") + lr}) - 0.05);
+    EXPECT_LT(muon, last_loss(std::string("sgd") + lr,
+                              {"train.optimizer.type=sgd", std::string("train.optimizer.lr=") + lr}) -
+                        0.05);
 }
 
 TEST(Muon, RefusesToBeCutByZero) {
   const TinyRuns runs;
-  const std::string message =
-      message_of<UserError>([&] { runs.experiment({"train.optimizer.type=muon", "train.zero=1"}); });
+  const std::string message = message_of<UserError>([&] {
+    runs.experiment({"train.optimizer.type=muon", "train.zero=1"});
+  });
   EXPECT_NE(message.find("train.zero"), std::string::npos) << message;
   EXPECT_NE(message.find("train.optimizer.type"), std::string::npos) << message;
 }

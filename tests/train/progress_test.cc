@@ -28,8 +28,8 @@ TEST(Progress, FieldsGoOneByOne) {
 
 TEST(Progress, EveryWidthIsKept) {
   ProgressFigures figures = kFigures;
-  for (const char* name : {"a", "softmax", "模型模型模型模型", "a-name-that-is-longer-than-the-whole-terminal-is-wide-and-wider",
-                           "größer\x1b[2J\n", ""}) {
+  for (const char* name : {"a", "softmax", "模型模型模型模型",
+                           "a-name-that-is-longer-than-the-whole-terminal-is-wide-and-wider", "größer\x1b[2J\n", ""}) {
     figures.name = name;
     for (const char* left : {"", "0s left", "123h59m left"}) {
       figures.time_left = left;

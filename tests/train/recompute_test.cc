@@ -1,4 +1,5 @@
-// Recomputing instead of keeping: the same bits (losses, probes, maps, weights) from less memory, for every attention preset.
+// Recomputing instead of keeping: the same bits (losses, probes, maps, weights) from less memory, for every attention
+// preset.
 #include <gtest/gtest.h>
 
 #include "model/parity.h"
@@ -20,7 +21,8 @@ TEST(Recompute, ChangesNoBitOfARun) {
                 0);
       EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << "metrics differ";
       EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << "weights differ";
-      EXPECT_TRUE(runs.file(policy, "attention/step_00000004.json") == runs.file("none", "attention/step_00000004.json"))
+      EXPECT_TRUE(runs.file(policy, "attention/step_00000004.json") ==
+                  runs.file("none", "attention/step_00000004.json"))
           << "maps differ";
     }
   }
@@ -43,9 +45,10 @@ TEST(Recompute, ChangesNoBitOfALlamaLikeRun) {
 TEST(Recompute, ChangesNoBitOfAParallelRun) {
   const TinyRuns runs;
   for (const Policy policy : {"none", "mlp", "block"}) {
-    ASSERT_EQ(runs.train(policy, {"model.parallel_residual=true", "model.position=rope", "model.mlp=gelu_erf", "model.qk_norm=true",
-                                  "model.layers=3", "model.head_size=6", "model.attention=vga", "train.recompute=" + policy,
-                                  "train.steps=4", "log.probe_every=2", "log.checkpoint_every=0"}),
+    ASSERT_EQ(runs.train(policy,
+                         {"model.parallel_residual=true", "model.position=rope", "model.mlp=gelu_erf",
+                          "model.qk_norm=true", "model.layers=3", "model.head_size=6", "model.attention=vga",
+                          "train.recompute=" + policy, "train.steps=4", "log.probe_every=2", "log.checkpoint_every=0"}),
               0);
     EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << policy << ": metrics differ";
     EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << policy << ": weights differ";
@@ -66,8 +69,12 @@ TEST(Recompute, MayChangeWhenARunGoesOn) {
 TEST(Recompute, KeepsLess) {
   const auto backend = make_cpu_backend();
   const auto bytes = [&](Recompute recompute, int64_t layers) {
-    const ModelConfig config = parity::model_config(
-        {{"vocab_size", 64}, {"context", 64}, {"layers", layers}, {"heads", 2}, {"width", 64}, {"attention", "softmax"}});
+    const ModelConfig config = parity::model_config({{"vocab_size", 64},
+                                                     {"context", 64},
+                                                     {"layers", layers},
+                                                     {"heads", 2},
+                                                     {"width", 64},
+                                                     {"attention", "softmax"}});
     return double(Transformer(*backend, config, {.max_batch = 4, .recompute = recompute}).arena_bytes());
   };
   const double column = 4.0 * 4 * 64 * 64;  // one number per token and column, f32

@@ -66,13 +66,14 @@ TEST_F(Resume, Sgd) {
 }
 
 TEST_F(Resume, MuonAndALlamaLikeModel) {
-  expect_stop_and_resume_equals_straight({"train.optimizer.type=muon", "train.optimizer.adamw_lr=0.001", "model.norm=rmsnorm",
-                                          "model.position=rope", "model.mlp=swiglu", "model.qk_norm=true",
-                                          "model.kv_heads=1"});
+  expect_stop_and_resume_equals_straight({"train.optimizer.type=muon", "train.optimizer.adamw_lr=0.001",
+                                          "model.norm=rmsnorm", "model.position=rope", "model.mlp=swiglu",
+                                          "model.qk_norm=true", "model.kv_heads=1"});
 }
 
 TEST_F(Resume, MuonInBf16) {
-  expect_stop_and_resume_equals_straight({"train.optimizer.type=muon", "train.precision=bf16", "model.mlp=relu_squared"});
+  expect_stop_and_resume_equals_straight(
+      {"train.optimizer.type=muon", "train.precision=bf16", "model.mlp=relu_squared"});
 }
 
 TEST_F(Resume, SharedValuesGatedAtTheSourceByElement) {
@@ -86,8 +87,8 @@ TEST_F(Resume, TokenShardsOverSeveralEpochs) {
   for (size_t i = 0; i < tokens.size(); ++i) tokens[i] = uint16_t(i * i % 67);
   write_llmc_shard<uint16_t>(runs_.path("tokens.bin"), tokens);
   const std::string list = "[\"" + runs_.path("tokens.bin") + "\"]";
-  expect_stop_and_resume_equals_straight({"data={\"type\":\"tokens\",\"train_shards\":" + list +
-                                          ",\"validation_shards\":" + list + "}"});
+  expect_stop_and_resume_equals_straight(
+      {"data={\"type\":\"tokens\",\"train_shards\":" + list + ",\"validation_shards\":" + list + "}"});
 }
 
 TEST_F(Resume, AfterACrashFromTheNewestCheckpoint) {
@@ -199,7 +200,8 @@ TEST_F(Resume, CheckpointsThatAreGoneAreNoReasonToStartOver) {
   fs::rename(runs_.path("a/checkpoints"), runs_.path("elsewhere"));
   EXPECT_NE(message("auto").find("has the results of 12 steps, but no checkpoint of them any more"), std::string::npos);
   fs::create_directory_symlink(runs_.path("missing"), runs_.path("a/checkpoints"));
-  EXPECT_NE(message("auto").find("a/checkpoints is a link to " + runs_.path("missing") + ", where nothing is now"), std::string::npos);
+  EXPECT_NE(message("auto").find("a/checkpoints is a link to " + runs_.path("missing") + ", where nothing is now"),
+            std::string::npos);
   EXPECT_EQ(runs_.file("a", "metrics.jsonl"), metrics);
   fs::rename(runs_.path("elsewhere"), runs_.path("missing"));
   EXPECT_EQ(runs_.train("a", {}), 0) << "mounted again";
@@ -214,8 +216,10 @@ TEST_F(Resume, AForkMayBeginWithAFreshOptimizer) {
   for (const char* type : {"sgd", "muon"}) {
     const TinyRuns::Overrides overrides = {std::string("train.optimizer.type=") + type, "train.steps=9"};
     const std::string message = message_of<UserError>([&] { runs_.train("none", overrides, runs_.path("first")); });
-    EXPECT_NE(message.find(fmt::format("train.optimizer.type = \"adamw\", but this config's is \"{}\": add --fresh-optimizer",
-                                       type)), std::string::npos) << message;
+    EXPECT_NE(message.find(fmt::format(
+                  "train.optimizer.type = \"adamw\", but this config's is \"{}\": add --fresh-optimizer", type)),
+              std::string::npos)
+        << message;
     ResumeOption option = ResumeOption::parse(runs_.path("first"));
     option.fresh_optimizer = true;
     HookedBackend backend;
@@ -263,8 +267,8 @@ TEST_F(Resume, GoingBackRemovesTheNewerOnes) {
 TEST_F(Resume, ACheckpointOfAnotherModelIsRefused) {
   ASSERT_EQ(runs_.train_until(7, "first", {}), SIGTERM);
   // The same tensors, by name and shape: only the config tells.
-  const std::string message = message_of<UserError>(
-      [&] { runs_.train("second", {"model.attention=sigmoid"}, runs_.path("first")); });
+  const std::string message =
+      message_of<UserError>([&] { runs_.train("second", {"model.attention=sigmoid"}, runs_.path("first")); });
   EXPECT_NE(message.find("is of another model: model.attention"), std::string::npos) << message;
   EXPECT_TRUE(list_checkpoints(runs_.path("second/checkpoints")).empty());
 }

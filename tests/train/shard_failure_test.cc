@@ -18,8 +18,12 @@ class ShardFailureTest : public testing::Test {
     write_llmc_shard<uint16_t>(runs_.path(name), tokens);
   }
   TinyRuns::Overrides overrides() const {
-    return {fmt::format(R"(data={{"type":"tokens","train_shards":["{}"]}})", runs_.path("a.bin")), "log.eval_every=0",
-            "log.probe_every=0", "log.map_positions=0", "log.checkpoint_every=0", "train.steps=12"};
+    return {fmt::format(R"(data={{"type":"tokens","train_shards":["{}"]}})", runs_.path("a.bin")),
+            "log.eval_every=0",
+            "log.probe_every=0",
+            "log.map_positions=0",
+            "log.checkpoint_every=0",
+            "train.steps=12"};
   }
 
   TinyRuns runs_;
@@ -48,8 +52,8 @@ TEST_F(ShardFailureTest, MeasurementsThatFailedAreMadeLater) {
   for (const char* every : {"12", "4"}) {
     write_shard("a.bin"), write_shard("b.bin");
     TinyRuns::Overrides all = overrides();
-    all[0] = fmt::format(R"(data={{"type":"tokens","train_shards":["{}"],"validation_shards":["{}"]}})", runs_.path("a.bin"),
-                         runs_.path("b.bin"));
+    all[0] = fmt::format(R"(data={{"type":"tokens","train_shards":["{}"],"validation_shards":["{}"]}})",
+                         runs_.path("a.bin"), runs_.path("b.bin"));
     all.push_back(std::string("log.eval_every=") + every);
     all.push_back(std::string("log.probe_every=") + every);
     const std::string straight = std::string("straight") + every, cut = std::string("cut") + every;

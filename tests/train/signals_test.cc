@@ -149,7 +149,8 @@ TEST_F(SignalProcess, AChildFindsThemAsTheParentDid) {
     restore_signals_in_child();
     sigset_t mask;
     sigprocmask(SIG_SETMASK, nullptr, &mask);
-    struct sigaction interrupt {}, pipe {};
+    struct sigaction interrupt {
+    }, pipe{};
     sigaction(SIGINT, nullptr, &interrupt);
     sigaction(SIGPIPE, nullptr, &pipe);
     const bool free = sigismember(&mask, SIGTERM) == 0 && sigismember(&mask, SIGHUP) == 0;

@@ -129,8 +129,7 @@ TEST_F(TrainerTest, ARollBackIsRememberedByARunThatIsKilledRightAfterIt) {
 TEST_F(TrainerTest, ItStopsWithAReasonWhenRollingBackDoesNotHelp) {
   HookedBackend backend;
   poison(backend, 7, 1000, kNan);
-  const std::string message =
-      run_error("a", {"train.guard.max_skips=1", "train.guard.max_rollbacks=1"}, backend);
+  const std::string message = run_error("a", {"train.guard.max_skips=1", "train.guard.max_rollbacks=1"}, backend);
   for (const char* part : {"the gradient norm is nan", "train.guard.max_rollbacks is 1", "train.optimizer.lr"})
     EXPECT_NE(message.find(part), std::string::npos) << message;
   EXPECT_EQ(guard_actions("a").back(), "stop 7");
@@ -154,18 +153,25 @@ TEST_F(TrainerTest, WeightsThatOverflowAreNeverSaved) {
   backend.on_gradients = [](int64_t call, const Tensor& grads) {
     std::fill_n(grads.as<float>(), grads.elements(), call == 4 ? 1e16f : 0.0f);
   };
-  const TinyRuns::Overrides overrides = {"train.optimizer.type=sgd", "train.optimizer.lr=1000",
-                                         "train.optimizer.weight_decay=0", "train.grad_clip=0",
-                                         "train.guard.max_skips=0", "log.checkpoint_every=1", "log.keep=0"};
+  const TinyRuns::Overrides overrides = {"train.optimizer.type=sgd",
+                                         "train.optimizer.lr=1000",
+                                         "train.optimizer.weight_decay=0",
+                                         "train.grad_clip=0",
+                                         "train.guard.max_skips=0",
+                                         "log.checkpoint_every=1",
+                                         "log.keep=0"};
   ASSERT_EQ(runs_.train("a", overrides, backend), 0);
   EXPECT_EQ(guard_actions("a"), std::vector<std::string>{"roll_back 3"});
   EXPECT_EQ(backend.calls(), 5 + 9) << "the step after the bad update is the one that fails";
 }
 
 TEST_F(TrainerTest, ADivergingRunEndsWithAReasonAndWholeCheckpoints) {
-  const TinyRuns::Overrides overrides = {"train.optimizer.lr=1000", "train.optimizer.weight_decay=1000",
-                                         "train.schedule={\"type\":\"constant\"}", "train.guard.max_rollbacks=1",
-                                         "log.checkpoint_every=1", "log.keep=0"};
+  const TinyRuns::Overrides overrides = {"train.optimizer.lr=1000",
+                                         "train.optimizer.weight_decay=1000",
+                                         "train.schedule={\"type\":\"constant\"}",
+                                         "train.guard.max_rollbacks=1",
+                                         "log.checkpoint_every=1",
+                                         "log.keep=0"};
   HookedBackend backend;
   const std::string message = run_error("a", overrides, backend);
   EXPECT_NE(message.find("the gradient norm is inf"), std::string::npos) << message;
@@ -196,9 +202,12 @@ TEST_F(TrainerTest, GuardedStepsResumeToEquality) {
 
 TEST_F(TrainerTest, ClippingScalesTheGradientDownToTheLimit) {
   const auto first_update = [&](const std::string& run, double clip) {
-    TinyRuns::Overrides overrides = {"train.optimizer.type=sgd",     "train.optimizer.momentum=0",
-                                     "train.optimizer.lr=1",         "train.optimizer.weight_decay=0",
-                                     "train.schedule.type=constant", "train.schedule.warmup=0",
+    TinyRuns::Overrides overrides = {"train.optimizer.type=sgd",
+                                     "train.optimizer.momentum=0",
+                                     "train.optimizer.lr=1",
+                                     "train.optimizer.weight_decay=0",
+                                     "train.schedule.type=constant",
+                                     "train.schedule.warmup=0",
                                      fmt::format("train.grad_clip={}", clip)};
     overrides.push_back("train.steps=0");
     runs_.train(run, overrides);
@@ -242,10 +251,12 @@ TEST_F(TrainerTest, AccumulationEqualsOneBatchWithinRounding) {
 // ---- memory and what is written -------------------------------------------------------------------------------------
 
 TEST_F(TrainerTest, TheMemoryPlanIsWhatIsAllocated) {
-  for (const TinyRuns::Overrides& overrides :
-       {TinyRuns::Overrides{}, {"train.precision=bf16"}, {"train.optimizer.type=sgd", "model.attention=vga"},
-        {"train.optimizer.type=muon", "train.precision=bf16", "model.mlp=swiglu", "model.position=rope", "model.qk_norm=true"},
-        {"log.probe_every=0", "log.eval_every=0", "log.map_positions=0"}}) {
+  for (const TinyRuns::Overrides& overrides : {TinyRuns::Overrides{},
+                                               {"train.precision=bf16"},
+                                               {"train.optimizer.type=sgd", "model.attention=vga"},
+                                               {"train.optimizer.type=muon", "train.precision=bf16", "model.mlp=swiglu",
+                                                "model.position=rope", "model.qk_norm=true"},
+                                               {"log.probe_every=0", "log.eval_every=0", "log.map_positions=0"}}) {
     HookedBackend backend;
     {
       Experiment experiment = runs_.experiment(overrides);

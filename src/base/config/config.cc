@@ -1,5 +1,5 @@
-// Strict parsing and the resolved dump of config fields. What a value must be is in field_check.cc, schema and documentation
-// are in config_schema.cc, files and overrides in config_file.cc.
+// Strict parsing and the resolved dump of config fields. What a value must be is in field_check.cc, schema and
+// documentation are in config_schema.cc, files and overrides in config_file.cc.
 #include "base/config/config.h"
 
 #include <algorithm>
@@ -188,7 +188,8 @@ void Fields::parse_field(const Field& field, const Json& value, const std::strin
   if (list) {
     check_kind(value, Kind::kGroupList, path);
     if (field.element && (value.empty() || value.size() > kMostElements))
-      throw UserError("{} is a list of {} elements: give one object, or a list of 1 to {}", path, value.size(), kMostElements);
+      throw UserError("{} is a list of {} elements: give one object, or a list of 1 to {}", path, value.size(),
+                      kMostElements);
     return field.parse_list(value, path);
   }
   if (field.element) field.parse_list(Json::array(), path);

@@ -31,25 +31,25 @@ struct Field {
   std::string name, help;
   Kind kind = Kind::kString;
   Json default_value;
-  std::optional<double> minimum, maximum;   // inclusive unless open_*; of a list: of every element
+  std::optional<double> minimum, maximum;  // inclusive unless open_*; of a list: of every element
   bool open_minimum = false, open_maximum = false;
-  std::vector<std::string> choices;         // of a string, or of a list's elements; empty: any
-  std::optional<size_t> count;              // of a list: its length
-  std::string when_key;                     // the field applies only when this sibling ...
-  std::vector<std::string> when_values;     // ... has one of these values
-  std::function<void(const Json&)> set;     // the value's type has been checked
+  std::vector<std::string> choices;      // of a string, or of a list's elements; empty: any
+  std::optional<size_t> count;           // of a list: its length
+  std::string when_key;                  // the field applies only when this sibling ...
+  std::vector<std::string> when_values;  // ... has one of these values
+  std::function<void(const Json&)> set;  // the value's type has been checked
   std::function<Json()> get;
-  std::shared_ptr<Fields> group;            // kGroup; of kGroupList those of an element, with its default values
+  std::shared_ptr<Fields> group;  // kGroup; of kGroupList those of an element, with its default values
   // kGroupList, and kGroup where a list of such objects may stand in its place.
   std::function<void(const Json&, const std::string& path)> parse_list;
-  std::shared_ptr<Fields> element;          // kGroup with parse_list: an element's fields
-  std::optional<Json> unwritten;            // a value with which a dump does not have it
+  std::shared_ptr<Fields> element;  // kGroup with parse_list: an element's fields
+  std::optional<Json> unwritten;    // a value with which a dump does not have it
 
-  Field& range(double low, double high);    // low <= value <= high; either may be infinite
-  Field& above(double low);                 // low < value
-  Field& below(double high);                // value < high
+  Field& range(double low, double high);  // low <= value <= high; either may be infinite
+  Field& above(double low);               // low < value
+  Field& below(double high);              // value < high
   Field& one_of(std::vector<std::string> values);
-  Field& exactly(size_t elements);          // the length of a list
+  Field& exactly(size_t elements);  // the length of a list
   Field& when(std::string key, std::vector<std::string> values);
   Field& not_written_as(Json value) { return unwritten = std::move(value), *this; }
 };
@@ -85,10 +85,11 @@ class Fields {
                      dump_of(configs));
   }
 
-  // A nested object as in add_group; or a list of such objects, each with the fields of Element, which has those of Config
-  // and more. One of the two is written, and the other then is as it was made.
+  // A nested object as in add_group; or a list of such objects, each with the fields of Element, which has those of
+  // Config and more. One of the two is written, and the other then is as it was made.
   template <class Config, class Element>
-  Field& add_group_or_list(std::string name, Config& config, std::vector<Element>& configs, std::string help, Expand expand) {
+  Field& add_group_or_list(std::string name, Config& config, std::vector<Element>& configs, std::string help,
+                           Expand expand) {
     Field& field = add_group(std::move(name), config, std::move(help), expand);
     field.element = element_fields<Element>(expand);
     field.parse_list = parse_into(configs, expand);
@@ -99,8 +100,8 @@ class Fields {
   // Reads `json` into the bound members; one that is not named keeps its value. `path` names the place in messages
   // ("model.attention"; empty at the root). UserError on the first thing that is wrong.
   void parse(const Json& json, const std::string& path) const;
-  Json dump() const;                        // every field that applies, in declaration order
-  Json schema() const;                      // JSON Schema (draft 2020-12) of this object
+  Json dump() const;    // every field that applies, in declaration order
+  Json schema() const;  // JSON Schema (draft 2020-12) of this object
   // Markdown: a table of this object's keys, then a section for each group and list in it. `path` is "" at the root.
   std::string reference(const std::string& path) const;
   const std::vector<std::unique_ptr<Field>>& list() const { return fields_; }

@@ -61,7 +61,8 @@ std::vector<ConfigFile> read_config_files(const std::string& path) {
     const bool loop = !seen.insert(identity_of(next)).second;
     std::error_code error;
     if (!chain.empty() && !loop && !fs::exists(next, error)) {
-      throw UserError("{}: base names \"{}\", which does not exist (config chain: {})", chain.back(), next, chain_text(chain));
+      throw UserError("{}: base names \"{}\", which does not exist (config chain: {})", chain.back(), next,
+                      chain_text(chain));
     }
     chain.push_back(next);
     if (loop) throw UserError("the base of a config leads back to itself: {}", chain_text(chain));

@@ -93,8 +93,8 @@ Json override_value(const Field* field, const std::string& key, const std::strin
     if (is_too_large(text)) throw UserError("{}: {}", place, error.why());
     if (!quoted && (text.empty() || (text[0] != '{' && text[0] != '['))) return text;
     const std::string line = error.line() > 1 ? fmt::format("line {}, ", error.line()) : "";
-    throw UserError("--set {}: the value \"{}\" is not valid JSON at {}character {}: {}", key, excerpt(text, kMostQuoted), line,
-                    error.column(), error.why());
+    throw UserError("--set {}: the value \"{}\" is not valid JSON at {}character {}: {}", key,
+                    excerpt(text, kMostQuoted), line, error.column(), error.why());
   }
 }
 
@@ -152,8 +152,9 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
   if (config.is_array() && takes_list(path) && type_in(top).empty()) {
     if (top.empty()) return;
     const std::string* there = place_of(path);
-    throw UserError("{} is a list ({}), and {} ({}) does not say of which in it: give the whole list, or a type in its place",
-                    path, there ? *there : "its default", join(path, top.begin().key()), place);
+    throw UserError(
+        "{} is a list ({}), and {} ({}) does not say of which in it: give the whole list, or a type in its place", path,
+        there ? *there : "its default", join(path, top.begin().key()), place);
   }
   if (!config.is_object()) {
     forget(path);
@@ -163,7 +164,8 @@ void ConfigLayers::lay(Json& config, const Json& top, const std::string& path, c
 }
 
 void ConfigLayers::lay_object(Json& config, const Json& top, const std::string& path, const std::string& place) {
-  if (const std::string type = type_in(top); !type.empty() && is_typed_group(path)) change_type(config, type, path, place);
+  if (const std::string type = type_in(top); !type.empty() && is_typed_group(path))
+    change_type(config, type, path, place);
   for (const auto& [key, value] : top.items()) {
     const std::string inner = join(path, key);
     if (value.is_null()) {
@@ -220,7 +222,8 @@ std::optional<ConfigLayers::Values> ConfigLayers::try_values(const std::string& 
   }
 }
 
-void ConfigLayers::change_type(Json& config, const std::string& type, const std::string& path, const std::string& place) {
+void ConfigLayers::change_type(Json& config, const std::string& type, const std::string& path,
+                               const std::string& place) {
   const Field& group = *fields_.find_path(path);
   const std::string named = type_in(config);
   const std::string former = named.empty() ? type_in(group.default_value) : named;
@@ -254,7 +257,8 @@ bool ConfigLayers::selects(const std::string& key) const {
                      [&](const auto& field) { return field->when_key == key.substr(dot + 1); });
 }
 
-// A type that is a preset decides some keys itself. Where the layers below decided otherwise, neither may win in silence.
+// A type that is a preset decides some keys itself. Where the layers below decided otherwise, neither may win in
+// silence.
 void ConfigLayers::check_may_stay(const Change& change, const Values& alone, const Values& kept) const {
   for (const auto& [name, value] : alone) {
     const auto found = kept.find(name);
@@ -264,9 +268,10 @@ void ConfigLayers::check_may_stay(const Change& change, const Values& alone, con
     if (field && field->default_value == value && !selects(decided)) continue;
     const std::string key = join(change.path, change.key);
     const std::string* there = place_of(key);
-    throw UserError("{} ({}) contradicts {}.type = \"{}\" ({}), which makes {} {}; take the first back with null, or give it "
-                    "beside the type",
-                    key, there ? *there : "its default", change.path, change.type, change.place, decided, value.dump());
+    throw UserError(
+        "{} ({}) contradicts {}.type = \"{}\" ({}), which makes {} {}; take the first back with null, or give it "
+        "beside the type",
+        key, there ? *there : "its default", change.path, change.type, change.place, decided, value.dump());
   }
 }
 
@@ -283,7 +288,9 @@ std::vector<std::string> ConfigLayers::keys_in(const std::string& complaint) con
   const auto take = [&](const std::string& key) {
     if (place_of(key) && std::count(keys.begin(), keys.end(), key) == 0) keys.push_back(key);
   };
-  const auto is_part = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$'; };
+  const auto is_part = [](char c) {
+    return std::isalnum(static_cast<unsigned char>(c)) || c == '_' || c == '.' || c == '$';
+  };
   const std::string text = complaint.substr(0, complaint.find("; did you mean"));
   for (size_t begin = 0; begin < text.size();) {
     size_t end = begin;
@@ -291,7 +298,8 @@ std::vector<std::string> ConfigLayers::keys_in(const std::string& complaint) con
     std::string word = text.substr(begin, end - begin);
     while (word.ends_with('.')) word.pop_back();
     word.erase(0, word.find_first_not_of('.'));  // behind an index: "[1].score.type"
-    const size_t leaf = word.rfind('.'), group = leaf == std::string::npos || leaf == 0 ? leaf : word.rfind('.', leaf - 1);
+    const size_t leaf = word.rfind('.'),
+                 group = leaf == std::string::npos || leaf == 0 ? leaf : word.rfind('.', leaf - 1);
     // A word without a dot is a key only where messages begin with one.
     if (leaf != std::string::npos || begin == 0 || text.substr(0, begin).ends_with("config key ")) take(word);
     if (group != std::string::npos && leaf != std::string::npos) {

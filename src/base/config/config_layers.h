@@ -1,9 +1,9 @@
 // A config put together from layers: the files of a "base" chain, what a sweep changes, and --set on top.
 //
 // Objects merge key by key, anything else is replaced; null takes a key back, as in JSON Merge Patch (RFC 7396). A bare
-// string for a group with a "type" is short for {"type": string}; a list in a group's place is one value. Where a layer names another type than the layers below
-// it, their keys stay if the new type has them. What cannot stay is an error that names both places, never dropped; only
-// keys that say what the old type says by itself go with it.
+// string for a group with a "type" is short for {"type": string}; a list in a group's place is one value. Where a layer
+// names another type than the layers below it, their keys stay if the new type has them. What cannot stay is an error
+// that names both places, never dropped; only keys that say what the old type says by itself go with it.
 #pragma once
 
 #include <functional>
@@ -25,11 +25,11 @@ class ConfigLayers {
   // `fields` describes the whole config and outlives this.
   ConfigLayers(const Fields& fields, Resolve resolve) : fields_(fields), resolve_(std::move(resolve)) {}
 
-  void add_files(const std::string& path);                  // a config file and its bases
-  void add(const Json& layer, const std::string& place);    // `place`: in messages, such as a file's path
-  // "a.b.c=value" each; one layer, in which the order of different keys means nothing. Of two values for one key the last
-  // counts, and a note says so. A value is JSON, or else a string; where the key takes a string it is taken as it stands,
-  // unless in quotes.
+  void add_files(const std::string& path);                // a config file and its bases
+  void add(const Json& layer, const std::string& place);  // `place`: in messages, such as a file's path
+  // "a.b.c=value" each; one layer, in which the order of different keys means nothing. Of two values for one key the
+  // last counts, and a note says so. A value is JSON, or else a string; where the key takes a string it is taken as it
+  // stands, unless in quotes.
   void add_overrides(const std::vector<std::string>& assignments);
 
   const std::vector<std::string>& notes() const { return notes_; }  // what a person should be told

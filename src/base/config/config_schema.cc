@@ -191,7 +191,8 @@ std::string Fields::reference(const std::string& path) const {
 
 // What the element of a list has that an object in its place has not.
 std::string Fields::more_keys(const Fields& group, const std::string& path) const {
-  std::string text = fmt::format("An element of a list at `{}` may be a bare string too, and has besides these keys:\n\n", path);
+  std::string text =
+      fmt::format("An element of a list at `{}` may be a bare string too, and has besides these keys:\n\n", path);
   text += "| Key | Type | Default | Limits | Meaning |\n|---|---|---|---|---|\n";
   for (const auto& field : fields_)
     if (!group.find(field->name)) text += field_row(*field, path + "[]." + field->name);

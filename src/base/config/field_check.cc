@@ -74,7 +74,8 @@ void check_limits(const Field& field, const Json& value, const std::string& path
 
 void check_choice(const Field& field, const Json& value, const std::string& path) {
   const auto& word = value.get_ref<const std::string&>();
-  if (scan_utf8(word).valid != word.size()) throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
+  if (scan_utf8(word).valid != word.size())
+    throw UserError("{} is \"{}\", which is not valid UTF-8", path, excerpt(word, kMostQuoted));
   if (field.choices.empty() || std::count(field.choices.begin(), field.choices.end(), word) > 0) return;
   const std::string near = meant(word, field.choices);
   throw UserError("{} is \"{}\", but must be one of {}{}", path, excerpt(word, kMostQuoted), quoted_list(field.choices),

@@ -53,9 +53,10 @@ void check_key_count(const Json& json, const std::string& place) {
   if (count.keys > kMostConfigKeys)
     throw UserError("{}: it has {} keys, but a config or sweep has at most {}", place, count.keys, kMostConfigKeys);
   if (count.bytes > kMostConfigPaths) {
-    throw UserError("{}: its keys, each written with the groups that it lies in, have {}, but those of a config or sweep have "
-                    "at most {}",
-                    place, bytes_text(count.bytes), bytes_text(kMostConfigPaths));
+    throw UserError(
+        "{}: its keys, each written with the groups that it lies in, have {}, but those of a config or sweep have "
+        "at most {}",
+        place, bytes_text(count.bytes), bytes_text(kMostConfigPaths));
   }
 }
 

@@ -1,9 +1,9 @@
-// Typed reads of JSON that a file holds: whatever stands there instead is told in one sentence with the file, the key and
-// what it should be, never in the JSON library's words.
+// Typed reads of JSON that a file holds: whatever stands there instead is told in one sentence with the file, the key
+// and what it should be, never in the JSON library's words.
 //
 //   const JsonReader state(json, "run/state.json");
-//   const int64_t step = state.integer("step", 0);              // "run/state.json: step must be an integer of at least 0, ..."
-//   const std::string text = state.object("files").text("xxh3");  // "run/state.json: files.xxh3 is missing"
+//   const int64_t step = state.integer("step", 0);              // "run/state.json: step must be an integer of at least
+//   0, ..." const std::string text = state.object("files").text("xxh3");  // "run/state.json: files.xxh3 is missing"
 #pragma once
 
 #include <cstdint>
@@ -22,8 +22,8 @@ std::string excerpt(std::string_view text, size_t most);
 std::string shown(const Json& value);
 
 // UserError where all objects in `json` have more keys than a config may have: to look for one takes time in proportion
-// to their number, and a merge looks for each. Nor may the keys be too long in all, each written as "group.group.key": so
-// they are kept. `place` is the file.
+// to their number, and a merge looks for each. Nor may the keys be too long in all, each written as "group.group.key":
+// so they are kept. `place` is the file.
 void check_key_count(const Json& json, const std::string& place);
 
 class JsonReader {

@@ -75,7 +75,8 @@ std::string reason(const std::string& text, size_t offset, const std::string& fr
   const auto starts = [&](const char* word) { return rest.rfind(word, 0) == 0; };
   if (rest.empty()) return "the text ends too early (a bracket or a quote is not closed)";
   if (from_library.find("surrogate") != std::string::npos)
-    return "a lone surrogate here, which is half of a character (\\ud800 to \\udbff must be followed by \\udc00 to \\udfff)";
+    return "a lone surrogate here, which is half of a character (\\ud800 to \\udbff must be followed by \\udc00 to "
+           "\\udfff)";
   if (from_library.find("invalid string") != std::string::npos)
     return "the string here is not closed, or has a bad escape";
   if (starts("//") || starts("/*") || starts("#")) return "JSON has no comments";
@@ -276,7 +277,8 @@ class Builder : public nlohmann::json_sax<Json> {
   bool put(Json value) { return insert(std::move(value)), true; }
   bool open(Json value) {
     if (stack_.size() == size_t(kMaxJsonDepth))
-      fail(consumed_ - std::min<size_t>(consumed_, 1), fmt::format("more than {} brackets are open here", kMaxJsonDepth));
+      fail(consumed_ - std::min<size_t>(consumed_, 1),
+           fmt::format("more than {} brackets are open here", kMaxJsonDepth));
     stack_.push_back(insert(std::move(value)));
     keys_.emplace_back();
     return true;

@@ -53,7 +53,8 @@ Sentence in_words(const std::exception& error) {
   if (const auto* files = dynamic_cast<const std::filesystem::filesystem_error*>(&error)) return of_file_system(*files);
   if (dynamic_cast<const std::ios_base::failure*>(&error)) return {"reading or writing a file failed", kFailed};
   if (const auto* system = dynamic_cast<const std::system_error*>(&error)) return of_system(*system);
-  if (dynamic_cast<const std::bad_alloc*>(&error)) return {"out of memory: the machine, its container or its limit (ulimit -v) gives no more", kFailed};
+  if (dynamic_cast<const std::bad_alloc*>(&error))
+    return {"out of memory: the machine, its container or its limit (ulimit -v) gives no more", kFailed};
   if (dynamic_cast<const std::length_error*>(&error)) return {"out of memory: a size is beyond any memory", kFailed};
   if (const auto* json = dynamic_cast<const nlohmann::json::exception*>(&error)) return of_json(*json);
   return {error.what(), kFailed};

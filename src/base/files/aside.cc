@@ -27,7 +27,8 @@ namespace {
 
 constexpr std::string_view kMark = ".sluice-";
 constexpr size_t kMostName = 160;  // bytes of the target's name, of which a file system takes 255 in all
-constexpr uint32_t kInitialSpace = 0xeffffffc;  // the inode that Linux gives the process numbers outside of all containers
+constexpr uint32_t kInitialSpace =
+    0xeffffffc;  // the inode that Linux gives the process numbers outside of all containers
 constexpr size_t kHexDigits = 8;
 
 std::string hex(uint64_t value) { return fmt::format("{:08x}", uint32_t(value)); }
@@ -93,7 +94,8 @@ std::optional<Owner> owner_of(std::string_view name) {
   Owner owner;
   uint64_t number = 0;
   constexpr size_t kParts = 6;
-  if (parts.size() != kParts || !is_number(parts[3], owner.process) || !is_number(parts[5], number) || owner.process == 0)
+  if (parts.size() != kParts || !is_number(parts[3], owner.process) || !is_number(parts[5], number) ||
+      owner.process == 0)
     return std::nullopt;
   for (const size_t i : {0, 1, 2, 4}) {
     if (!is_hex(parts[i])) return std::nullopt;
@@ -115,11 +117,11 @@ bool is_gone(const Owner& owner) {
   return kill(owner.process, 0) != 0 && errno == ESRCH;
 }
 
-// Two machines that were copied from one image, name and all, see each other's files as those of an earlier start: what has
-// changed since this one started is no leftover of that.
+// Two machines that were copied from one image, name and all, see each other's files as those of an earlier start: what
+// has changed since this one started is no leftover of that.
 bool changed_since_boot(const fs::path& path) {
   struct stat status {};
-  timespec now {}, since_boot {};
+  timespec now{}, since_boot{};
   if (lstat(path.c_str(), &status) != 0 || clock_gettime(CLOCK_REALTIME, &now) != 0 ||
       clock_gettime(CLOCK_BOOTTIME, &since_boot) != 0)
     return true;
@@ -136,7 +138,8 @@ void remove_entries(const fs::path& folder, const std::string& beginning, const 
     std::error_code unknown;
     const fs::file_status status = entry->symlink_status(unknown);
     if (!here.starts_with(beginning) || !(fs::is_regular_file(status) || fs::is_directory(status))) continue;
-    if (const auto owner = owner_of(here); owner && may_be_removed(*owner, entry->path())) found.push_back(entry->path());
+    if (const auto owner = owner_of(here); owner && may_be_removed(*owner, entry->path()))
+      found.push_back(entry->path());
   }
   for (const fs::path& path : found) remove_quietly(path);
 }
@@ -158,8 +161,8 @@ fs::path name_aside(const fs::path& target) {
   static std::atomic<uint64_t> number{0};
   while (true) {
     const fs::path path =
-        target.parent_path() / fmt::format("{}{}-{}-{}-{}-{}-{}", beginning(target.filename().string()), machine(), boot(),
-                                           hex(space()), getpid(), start(), number++);
+        target.parent_path() / fmt::format("{}{}-{}-{}-{}-{}-{}", beginning(target.filename().string()), machine(),
+                                           boot(), hex(space()), getpid(), start(), number++);
     std::error_code ignored;
     if (!fs::exists(fs::symlink_status(path, ignored))) return path;
   }
@@ -184,7 +187,8 @@ fs::path create_folder_aside(const fs::path& target) {
 std::string named_as_target(std::string text, const fs::path& aside, const fs::path& target) {
   const std::string name = aside.string(), wanted = target.string();
   if (name.empty()) return text;
-  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + wanted.size())) text.replace(at, name.size(), wanted);
+  for (size_t at = text.find(name); at != text.npos; at = text.find(name, at + wanted.size()))
+    text.replace(at, name.size(), wanted);
   return text;
 }
 

@@ -28,7 +28,9 @@ fs::path folder_of(const fs::path& path) {
 
 }  // namespace
 
-std::string read_file(const fs::path& path) { return read_regular_file(path, kMostTokenizerBytes, "a file read whole"); }
+std::string read_file(const fs::path& path) {
+  return read_regular_file(path, kMostTokenizerBytes, "a file read whole");
+}
 
 void write_file_atomic(const fs::path& path, std::string_view bytes) {
   remove_leftovers(folder_of(path), path.filename().string());
@@ -78,7 +80,8 @@ bool move_quietly(const fs::path& from, const fs::path& to) {
   if (uninterrupted(move) == 0) return true;
   if (errno != EINVAL && errno != ENOSYS) return false;
   std::error_code unknown;  // a file system that cannot do both at once
-  return !fs::exists(fs::symlink_status(to, unknown)) && uninterrupted([&] { return rename(from.c_str(), to.c_str()); }) == 0;
+  return !fs::exists(fs::symlink_status(to, unknown)) &&
+         uninterrupted([&] { return rename(from.c_str(), to.c_str()); }) == 0;
 }
 
 bool remove_quietly(const fs::path& path) {
@@ -95,7 +98,8 @@ fs::path name_of_former(const fs::path& to) {
   const std::string name = to.string() + kFormer;
   fs::path former = name;
   std::error_code ignored;
-  for (int number = 2; fs::exists(fs::symlink_status(former, ignored)); ++number) former = name + std::to_string(number);
+  for (int number = 2; fs::exists(fs::symlink_status(former, ignored)); ++number)
+    former = name + std::to_string(number);
   return former;
 }
 
@@ -135,7 +139,8 @@ void replace_durably(const fs::path& from, const fs::path& to) {
 }
 
 bool rename_to_free(const fs::path& from, const fs::path& to) {
-  if (uninterrupted([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); }) == 0) return true;
+  if (uninterrupted([&] { return renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE); }) == 0)
+    return true;
   std::error_code ignored;
   if (errno == EEXIST || fs::exists(fs::symlink_status(to, ignored))) return false;
   rename_durably(from, to);  // a file system that cannot do both at once
@@ -154,15 +159,18 @@ fs::path named_path(fs::path path) {
 
 // A folder that another cannot take the name of, although it may be empty.
 void refuse_unreplaceable(const fs::path& target) {
-  struct stat own {}, current {}, parent {};
+  struct stat own {
+  }, current{}, parent{};
   if (stat(target.c_str(), &own) != 0) return;
   if (stat(".", &current) == 0 && own.st_dev == current.st_dev && own.st_ino == current.st_ino) {
-    throw UserError("{} is the current folder, which another cannot take the place of; name a folder in it, or one elsewhere",
-                    target.string());
+    throw UserError(
+        "{} is the current folder, which another cannot take the place of; name a folder in it, or one elsewhere",
+        target.string());
   }
   if (stat((target / "..").c_str(), &parent) == 0 && (own.st_dev != parent.st_dev || own.st_ino == parent.st_ino)) {
-    throw UserError("{} is the top of a file system, which another folder cannot take the place of; name a folder in it",
-                    target.string());
+    throw UserError(
+        "{} is the top of a file system, which another folder cannot take the place of; name a folder in it",
+        target.string());
   }
 }
 

@@ -37,19 +37,19 @@ bool remove_quietly(const std::filesystem::path& path);
 inline constexpr const char* kFormer = ".former";
 
 // Gives the name `to`, which may be taken, to `from`, and removes what had it; where the file system can swap names (on
-// Linux all common ones) there is never nothing of that name, and elsewhere a kill may leave what had it as TO.former (or
-// TO.former2, ...). What fails is undone. For folders, which rename() does not replace.
+// Linux all common ones) there is never nothing of that name, and elsewhere a kill may leave what had it as TO.former
+// (or TO.former2, ...). What fails is undone. For folders, which rename() does not replace.
 void replace_durably(const std::filesystem::path& from, const std::filesystem::path& to);
 
 // Renames, unless something has the name `to`: false then.
 bool rename_to_free(const std::filesystem::path& from, const std::filesystem::path& to);
 
-// A folder that is either whole or not there: its files go to path(), beside the target (base/files/aside.h), until finish()
-// gives it its name. Without finish() all is removed again.
+// A folder that is either whole or not there: its files go to path(), beside the target (base/files/aside.h), until
+// finish() gives it its name. Without finish() all is removed again.
 class FolderWriter {
  public:
-  // UserError where the target is there already, unless it is an empty folder and neither the current one nor a mounted one.
-  // What a killed writer has left is removed.
+  // UserError where the target is there already, unless it is an empty folder and neither the current one nor a mounted
+  // one. What a killed writer has left is removed.
   explicit FolderWriter(std::filesystem::path target);
   ~FolderWriter();
   FolderWriter(const FolderWriter&) = delete;
@@ -57,7 +57,8 @@ class FolderWriter {
 
   const std::filesystem::path& path() const { return aside_; }
   void finish();
-  // Calls fill(path()), then finish(). In what it throws the target's name stands for that of path(), which nobody has given.
+  // Calls fill(path()), then finish(). In what it throws the target's name stands for that of path(), which nobody has
+  // given.
   template <class Fill>
   void finish_with(const Fill& fill) {
     try {
@@ -83,6 +84,6 @@ void create_folders(const std::filesystem::path& path);  // with parents; no err
 void sync_folder(const std::filesystem::path& path);
 uint64_t free_bytes(const std::filesystem::path& path);  // that this user may still write there; 0 if unknown
 
-std::string bytes_text(uint64_t bytes);                  // "512 B", "1.5 GB" (powers of ten)
+std::string bytes_text(uint64_t bytes);  // "512 B", "1.5 GB" (powers of ten)
 
 }  // namespace sluice

@@ -18,15 +18,16 @@ std::string special_kind(const std::filesystem::path& path);
 // Opens a regular file for reading. UserError where it is anything else; never waits.
 File open_regular(const std::filesystem::path& path);
 
-// The whole of a regular file. UserError where it has more than `most` bytes; `what` names the limit's kind: "a config".
+// The whole of a regular file. UserError where it has more than `most` bytes; `what` names the limit's kind: "a
+// config".
 std::string read_regular_file(const std::filesystem::path& path, uint64_t most, const char* what);
 
-// The same, but a pipe that this process was given ("/dev/stdin", or "/dev/fd/63", which a shell makes of <(command)) is
-// read to its end.
+// The same, but a pipe that this process was given ("/dev/stdin", or "/dev/fd/63", which a shell makes of <(command))
+// is read to its end.
 std::string read_file_or_pipe(const std::filesystem::path& path, uint64_t most, const char* what);
 
-// Opens what is read from front to back, once: a file, a pipe, a device. A named pipe that gives nothing for so long is a
-// UserError: nobody writes to it.
+// Opens what is read from front to back, once: a file, a pipe, a device. A named pipe that gives nothing for so long is
+// a UserError: nobody writes to it.
 File open_stream(const std::filesystem::path& path, double patience_seconds = 20);
 
 }  // namespace sluice

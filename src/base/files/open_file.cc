@@ -76,8 +76,7 @@ File::File(fs::path path, int flags) : path_(std::move(path)) {
   if (descriptor_ < 0) throw_file_error((flags & O_ACCMODE) == O_RDONLY ? "open" : "write", path_, errno);
 }
 
-File::File(File&& other) noexcept
-    : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
+File::File(File&& other) noexcept : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
 
 File& File::operator=(File&& other) noexcept {
   std::swap(path_, other.path_);

@@ -1,7 +1,7 @@
 // An open file, each call on it checked; a writer of a new one; checksums (XXH3-64).
 //
-// Where the place or the permissions are at fault a UserError is thrown, where the disk is (full, limit, input/output) a
-// RunError; both name the path and the system's reason.
+// Where the place or the permissions are at fault a UserError is thrown, where the disk is (full, limit, input/output)
+// a RunError; both name the path and the system's reason.
 #pragma once
 
 #include <cerrno>
@@ -64,12 +64,12 @@ class File {
   int descriptor() const { return descriptor_; }
   const std::filesystem::path& path() const { return path_; }
   uint64_t size() const;
-  void write(const void* data, size_t bytes);                          // all of it, or an exception
-  void write_at(uint64_t offset, const void* data, size_t bytes);      // likewise; the place of write() stays
-  size_t read_at(uint64_t offset, void* data, size_t bytes) const;     // fewer bytes than asked: the file ends there
+  void write(const void* data, size_t bytes);                       // all of it, or an exception
+  void write_at(uint64_t offset, const void* data, size_t bytes);   // likewise; the place of write() stays
+  size_t read_at(uint64_t offset, void* data, size_t bytes) const;  // fewer bytes than asked: the file ends there
   void truncate(uint64_t bytes);
   void sync();
-  void close();                                                        // reports what ~File must swallow
+  void close();  // reports what ~File must swallow
 
  private:
   std::filesystem::path path_;

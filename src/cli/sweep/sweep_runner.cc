@@ -122,8 +122,8 @@ size_t SweepRunner::name_width() const {
   return width;
 }
 
-// Takes the next runs into the free slots. One in whose folder another process still trains, as the child of a sweep that
-// was killed does until it has saved, keeps its slot and is waited for.
+// Takes the next runs into the free slots. One in whose folder another process still trains, as the child of a sweep
+// that was killed does until it has saved, keeps its slot and is waited for.
 void SweepRunner::begin_pending() {
   for (size_t place = 0; place < pending_.size() && int64_t(running_.size() + place) < jobs_;) {
     const size_t number = pending_[place];
@@ -160,10 +160,10 @@ void SweepRunner::begin(size_t number) {
   const bool goes_on = fs::exists(run.folder / "checkpoints" / "latest");
   const size_t slot = slots_.take();
   try {
-    running_.push_back({number, slot,
-                        ChildProcess({"train", config.string(), "--out", run.folder.string()},
-                                     slots_.environment(slot), log_of(run)),
-                        Stopwatch()});
+    running_.push_back(
+        {number, slot,
+         ChildProcess({"train", config.string(), "--out", run.folder.string()}, slots_.environment(slot), log_of(run)),
+         Stopwatch()});
   } catch (...) {
     slots_.give_back(slot);
     throw;

@@ -73,8 +73,8 @@ class SweepRunner {
   int64_t jobs_;
   Slots slots_;
   std::vector<Running> running_;
-  std::vector<size_t> pending_;   // not begun yet, in order
-  std::set<size_t> waited_for_;   // told of already
+  std::vector<size_t> pending_;  // not begun yet, in order
+  std::set<size_t> waited_for_;  // told of already
   std::set<size_t> failed_;
   const bool terminal_ = isatty(STDOUT_FILENO) != 0;
   std::chrono::steady_clock::time_point shown_;

@@ -23,9 +23,7 @@ namespace {
 
 constexpr uint64_t kBatchBytes = 8 << 20;
 
-bool all_digits(std::string_view text) {
-  return !text.empty() && text.find_first_not_of("0123456789") == text.npos;
-}
+bool all_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == text.npos; }
 
 // The shards of one corpus, in a folder aside until all are written.
 class ShardRow {
@@ -39,10 +37,12 @@ class ShardRow {
     std::error_code none;  // a folder on the way whose name is too long is told when it is made
     const bool folder = options.out.empty() || options.out.back() == '/' || fs::is_directory(options.out, none);
     stem_ = folder ? (fs::path(options.out) / "tokens").string() : options.out;
-    constexpr size_t kMostName = 180;  // bytes; leaves room for what is added, also while the shards wait for their names
+    constexpr size_t kMostName =
+        180;  // bytes; leaves room for what is added, also while the shards wait for their names
     const std::string name = fs::path(stem_).filename().string();
     if (name.size() > kMostName) {
-      throw UserError("--out {:.40}...: the name has {} bytes, more than the limit of {}", name, name.size(), kMostName);
+      throw UserError("--out {:.40}...: the name has {} bytes, more than the limit of {}", name, name.size(),
+                      kMostName);
     }
     const fs::path parent = fs::path(stem_).parent_path();
     if (!parent.empty()) create_folders(parent);
@@ -69,7 +69,8 @@ class ShardRow {
     const int64_t length = int64_t(tokens.size()) + (tokenizer_.end_of_text() >= 0);
     if (writer_ && writer_->tokens() + length > options_.shard_tokens) finish_shard();
     if (!writer_) {
-      writer_.emplace(unnamed_shard(folder_, shards_), token_bytes_, tokenizer_.vocab_size(), tokenizer_.name(), tokenizer_.hash());
+      writer_.emplace(unnamed_shard(folder_, shards_), token_bytes_, tokenizer_.vocab_size(), tokenizer_.name(),
+                      tokenizer_.hash());
     }
     writer_->begin_document();
     const int32_t end_of_text = tokenizer_.end_of_text();
@@ -100,7 +101,8 @@ class ShardRow {
     const std::string stem = fs::path(stem_).filename().string() + "_";
     std::error_code error;
     const fs::directory_iterator entries(folder, error);
-    if (error) throw UserError("--out {}: cannot read the folder {}: {}", options_.out, folder.string(), error.message());
+    if (error)
+      throw UserError("--out {}: cannot read the folder {}: {}", options_.out, folder.string(), error.message());
     for (const auto& entry : entries) {
       const std::string name = entry.path().filename().string();
       if (!name.starts_with(stem) || !name.ends_with(".bin") || name.size() < stem.size() + 4) continue;
@@ -140,7 +142,8 @@ struct Batch {
 };
 
 // The first error of the first text that has one is thrown, with the text's place.
-std::vector<std::vector<int32_t>> encode_all(const Batch& batch, const DocumentReader& reader, const Tokenizer& tokenizer) {
+std::vector<std::vector<int32_t>> encode_all(const Batch& batch, const DocumentReader& reader,
+                                             const Tokenizer& tokenizer) {
   std::vector<std::vector<int32_t>> tokens(batch.texts.size());
   std::vector<std::exception_ptr> errors(batch.texts.size());
 #pragma omp parallel for schedule(dynamic)
@@ -217,9 +220,10 @@ EncodedCorpus corpus_of(const Json& note, const ShardRow& shards) {
 // What is read now cannot be compared with what an earlier command had read, whose work is not to be thrown away.
 [[noreturn]] void refuse_second(const Json& before, const ShardRow& shards, const ShardOptions& options) {
   const std::vector<std::string> names = shards.names(before.value("shards", size_t{0}));
-  throw UserError("--out {}: an earlier command was killed when it had encoded a corpus of that name, which is complete now "
-                  "({}); nothing was encoded now, and for another corpus choose another name", options.out,
-                  names.size() < 2 ? fmt::format("{}", fmt::join(names, "")) : names.front() + " to " + names.back());
+  throw UserError(
+      "--out {}: an earlier command was killed when it had encoded a corpus of that name, which is complete now "
+      "({}); nothing was encoded now, and for another corpus choose another name",
+      options.out, names.size() < 2 ? fmt::format("{}", fmt::join(names, "")) : names.front() + " to " + names.back());
 }
 
 }  // namespace

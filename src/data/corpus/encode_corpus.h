@@ -2,7 +2,8 @@
 //
 // Documents are read in batches; the documents of a batch are encoded side by side and written in their order, so that
 // the shards do not depend on the number of threads. All shards get their names when the last one is written
-// (data/shards/shard_naming.h); what a killed encoding leaves lies in a hidden folder, which the next one of that name removes.
+// (data/shards/shard_naming.h); what a killed encoding leaves lies in a hidden folder, which the next one of that name
+// removes.
 #pragma once
 
 #include <cstdint>

@@ -15,15 +15,15 @@ constexpr int64_t kBlockTokens = 1 << 16;
 void check_tokenizer(const Shard& shard, const Tokenizer& tokenizer) {
   const ShardInfo& info = shard.info();
   if (info.tokenizer_name.empty() || info.tokenizer_hash == tokenizer.hash()) return;
-  throw UserError("{} was made with the tokenizer {} (hash {:016x}), but --tokenizer is {} (hash {:016x})", shard.path(),
-                  info.tokenizer_name, info.tokenizer_hash, tokenizer.name(), tokenizer.hash());
+  throw UserError("{} was made with the tokenizer {} (hash {:016x}), but --tokenizer is {} (hash {:016x})",
+                  shard.path(), info.tokenizer_name, info.tokenizer_hash, tokenizer.name(), tokenizer.hash());
 }
 
 void check_tokens(const Shard& shard, int64_t first, int64_t count, const Tokenizer& tokenizer) {
   if (shard.largest(first, count) < tokenizer.vocab_size()) return;
   const Shard::TokenAt bad = shard.find_not_below(tokenizer.vocab_size(), first, count);
-  throw UserError("{} has token id {} at position {}, but {} knows only those below {}", shard.path(),
-                  bad.token, bad.position, tokenizer.name(), tokenizer.vocab_size());
+  throw UserError("{} has token id {} at position {}, but {} knows only those below {}", shard.path(), bad.token,
+                  bad.position, tokenizer.name(), tokenizer.vocab_size());
 }
 
 // Writes text, and knows how the last of it ended.

@@ -23,7 +23,7 @@ class TextSample {
   uint64_t bytes() const { return bytes_; }
   bool whole() const { return limit_ == UINT64_MAX; }  // nothing was left out
 
-  static constexpr size_t kLongestLine = 4096;         // in bytes
+  static constexpr size_t kLongestLine = 4096;  // in bytes
 
  private:
   struct Line {

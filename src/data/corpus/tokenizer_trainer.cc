@@ -21,8 +21,8 @@ namespace {
 
 constexpr uint64_t kProgressBytes = 8 << 20;
 
-// The different words of the sample with how often each occurs, as the trainer reads them: "word TAB count". A word is a
-// run of blanks and what follows it up to the next one, so that no piece continues over a blank or a line's end. Tabs
+// The different words of the sample with how often each occurs, as the trainer reads them: "word TAB count". A word is
+// a run of blanks and what follows it up to the next one, so that no piece continues over a blank or a line's end. Tabs
 // divide words too, for the trainer knows no piece with one.
 class Words final : public sentencepiece::SentenceIterator {
  public:
@@ -87,9 +87,10 @@ std::string training_fault(const std::string& reason, const TokenizerTraining& o
     return fmt::format("it has pieces for --vocab <= {} only; lower --vocab, or give more text", most);
   }
   if (reason.find("required_chars") != reason.npos && least > 0) {
-    return fmt::format("its characters need --vocab >= {}; raise --vocab, or lower --coverage ({}), the share of the text's "
-                       "characters that get a token of their own",
-                       least, options.coverage);
+    return fmt::format(
+        "its characters need --vocab >= {}; raise --vocab, or lower --coverage ({}), the share of the text's "
+        "characters that get a token of their own",
+        least, options.coverage);
   }
   if (reason.find("sentences_.empty()") != reason.npos) return "it has no word";
   const size_t words = reason.find("] ");
@@ -120,8 +121,8 @@ std::string train_sentencepiece(Words words, const TokenizerTraining& options) {
   std::string model;
   const auto status = sentencepiece::SentencePieceTrainer::Train(settings, &words, &model);
   if (!status.ok()) {
-    throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type, options.vocab_size,
-                    training_fault(status.message(), options));
+    throw UserError("a {} vocabulary of {} tokens cannot be learned from this text: {}", options.type,
+                    options.vocab_size, training_fault(status.message(), options));
   }
   return model;
 }

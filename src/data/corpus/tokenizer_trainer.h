@@ -16,7 +16,8 @@ struct TokenizerTraining {
   int64_t vocab_size = 8192;
   uint64_t sample_bytes = 100'000'000;  // the text that pieces are learned from is a sample of this size
   uint64_t seed = 42;
-  double coverage = 0.9995;  // 0.98 to 1: the share of the text's characters that get pieces; others are spelled in bytes
+  double coverage =
+      0.9995;  // 0.98 to 1: the share of the text's characters that get pieces; others are spelled in bytes
 };
 
 // Called now and then while text is read.

@@ -17,8 +17,8 @@ namespace sluice {
 
 namespace {
 
-constexpr int64_t kBlock = 1 << 16;          // tokens read at a time
-constexpr size_t kFingerprintEdge = 1 << 16; // bytes at each end that the fingerprint depends on
+constexpr int64_t kBlock = 1 << 16;           // tokens read at a time
+constexpr size_t kFingerprintEdge = 1 << 16;  // bytes at each end that the fingerprint depends on
 
 // A corpus may have more shards than a process may have open files by default.
 int open_for_reading(const char* path) {
@@ -84,12 +84,12 @@ void Shard::read(uint64_t offset, std::byte* out, size_t bytes) const {
 void Shard::throw_cut() const {
   struct stat status {};
   const int64_t bytes = fstat(file_, &status) == 0 ? int64_t(status.st_size) : 0;
-  throw ShardFailed("{} has {} bytes now, but had {} when it was opened: it was cut or replaced while it was read", path_,
-                    bytes, bytes_);
+  throw ShardFailed("{} has {} bytes now, but had {} when it was opened: it was cut or replaced while it was read",
+                    path_, bytes, bytes_);
 }
 
-// To be called after reading. A file may get a new time and the same bytes (touch, or a copy of itself); its header, which
-// has a checksum of all that follows in Sluice's format, and its edges tell.
+// To be called after reading. A file may get a new time and the same bytes (touch, or a copy of itself); its header,
+// which has a checksum of all that follows in Sluice's format, and its edges tell.
 void Shard::check_unchanged() const {
   struct stat status {};
   if (fstat(file_, &status) != 0) throw ShardFailed("cannot look at {}: {}", path_, std::strerror(errno));
@@ -173,11 +173,13 @@ Shard::TokenAt Shard::find_not_below(int64_t limit, int64_t start, int64_t count
   TokenAt found{-1, -1};
   for (const int64_t end = start + count; start < end && found.position < 0; start += kBlock) {
     with_tokens(start, std::min(kBlock, end - start), [&](int64_t at, auto tokens) {
-      const auto first = std::find_if(tokens.begin(), tokens.end(), [&](auto token) { return int64_t(token) >= limit; });
+      const auto first =
+          std::find_if(tokens.begin(), tokens.end(), [&](auto token) { return int64_t(token) >= limit; });
       if (first != tokens.end()) found = {at + (first - tokens.begin()), int64_t(*first)};
     });
   }
-  if (found.position < 0) throw ShardFailed("{} has other tokens than a moment ago: it was replaced while it was read", path_);
+  if (found.position < 0)
+    throw ShardFailed("{} has other tokens than a moment ago: it was replaced while it was read", path_);
   return found;
 }
 
@@ -217,8 +219,8 @@ bool Shard::has_documents() const {
 void Shard::check_documents(const std::string& key) const {
   const auto unordered = std::adjacent_find(documents_.begin(), documents_.end(), std::greater_equal<>());
   if (documents_.front() == 0 && documents_.back() < uint64_t(info_.tokens) && unordered == documents_.end()) return;
-  throw UserError("{}: {} is damaged: its list of document starts does not go from 0 upwards to below its {} tokens", key,
-                  path_, info_.tokens);
+  throw UserError("{}: {} is damaged: its list of document starts does not go from 0 upwards to below its {} tokens",
+                  key, path_, info_.tokens);
 }
 
 void Shard::add_matches(int64_t start, int64_t count, std::vector<uint64_t>& out) const {

@@ -1,8 +1,8 @@
 // One token shard (data/shards/shard_format.h), read with pread as it is needed: the system's page cache holds it.
 //
-// It is not mapped into memory, because whoever cuts a mapped file ends its readers with SIGBUS. Here a file that is cut,
-// or overwritten with other bytes, while it is open is an error with its name. (A file that was renamed over it changes
-// nothing: this one stays open.)
+// It is not mapped into memory, because whoever cuts a mapped file ends its readers with SIGBUS. Here a file that is
+// cut, or overwritten with other bytes, while it is open is an error with its name. (A file that was renamed over it
+// changes nothing: this one stays open.)
 //
 // Documents are known by where they start. Sluice's shards list that; in others a document starts at each occurrence of
 // one token, and, so that no token is without document, at the shard's first token.
@@ -47,7 +47,8 @@ class Shard {
   struct TokenAt {
     int64_t position, token;
   };
-  // The first of these tokens that is not below `limit`; throws ShardFailed if there is none, for another read has seen one.
+  // The first of these tokens that is not below `limit`; throws ShardFailed if there is none, for another read has seen
+  // one.
   TokenAt find_not_below(int64_t limit, int64_t start, int64_t count) const;
   std::vector<std::byte> stored(int64_t start, int64_t count) const;
 
@@ -86,9 +87,9 @@ class Shard {
   ShardInfo info_;
   size_t bytes_ = 0;
   uint64_t fingerprint_ = 0;
-  mutable std::mutex mutex_;                // of stamp_
+  mutable std::mutex mutex_;  // of stamp_
   std::unique_ptr<Stamp> stamp_;
-  int64_t document_token_ = -1;             // where the shard does not list its documents
+  int64_t document_token_ = -1;  // where the shard does not list its documents
   std::vector<uint64_t> documents_;
 };
 

@@ -77,8 +77,8 @@ ShardInfo sluice_info(std::span<const std::byte> header, uint64_t file_bytes, co
   const char* name = reinterpret_cast<const char*>(header.data()) + kNameAt;
   info.tokenizer_name.assign(name, strnlen(name, kNameBytes));
   info.checksum = at<uint64_t>(header, kChecksumAt);
-  check_size(where, fmt::format("{} tokens and {} documents", tokens, documents), info.documents_at + 8 * info.documents,
-             file_bytes);
+  check_size(where, fmt::format("{} tokens and {} documents", tokens, documents),
+             info.documents_at + 8 * info.documents, file_bytes);
   return info;
 }
 
@@ -89,9 +89,10 @@ ShardInfo llmc_info(std::span<const std::byte> header, uint64_t file_bytes, cons
   info.format = ShardFormat::kLlmc;
   info.token_bytes = magic == kLlmcMagic16 ? 2 : 4;
   if (version != known) {
-    throw UserError("{} is a shard of version {}, but of this kind (llm.c, magic {}) only version {} (uint{} tokens) can "
-                    "be read",
-                    where, version, magic, known, 8 * info.token_bytes);
+    throw UserError(
+        "{} is a shard of version {}, but of this kind (llm.c, magic {}) only version {} (uint{} tokens) can "
+        "be read",
+        where, version, magic, known, 8 * info.token_bytes);
   }
   info.tokens = count;
   info.tokens_at = kLlmcHeaderBytes;
@@ -118,13 +119,16 @@ bool is_whole_llmc(std::span<const std::byte> opening, uint64_t file_bytes) {
          file_bytes == uint64_t(kLlmcHeaderBytes) + uint64_t(count) * (narrow ? 2 : 4);
 }
 
-ShardInfo plain_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where, int64_t token_bytes) {
+ShardInfo plain_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
+                     int64_t token_bytes) {
   constexpr std::string_view kNumpy = "\x93NUMPY";
   if (opening.size() >= kNumpy.size() && std::memcmp(opening.data(), kNumpy.data(), kNumpy.size()) == 0) {
-    throw UserError("{} is a numpy array with numpy's header, not tokens alone; array.tofile(FILE) writes those", where);
+    throw UserError("{} is a numpy array with numpy's header, not tokens alone; array.tofile(FILE) writes those",
+                    where);
   }
   if (file_bytes % uint64_t(token_bytes) != 0) {
-    throw UserError("{} is truncated: {} bytes are no whole number of uint{} tokens", where, file_bytes, 8 * token_bytes);
+    throw UserError("{} is truncated: {} bytes are no whole number of uint{} tokens", where, file_bytes,
+                    8 * token_bytes);
   }
   ShardInfo info;
   info.format = ShardFormat::kPlain;
@@ -195,10 +199,11 @@ ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_byte
     require(kLlmcHeaderBytes);
     return llmc_info(opening, file_bytes, where);
   }
-  throw UserError("{} is not a token shard: it starts neither with SLUICETK nor with llm.c's {} or {}; for token ids without "
-                  "a header say of which width they are (data.shard_format, or --shard-format of tokenizer decode: uint16 or "
-                  "uint32)",
-                  where, kLlmcMagic16, kLlmcMagic32);
+  throw UserError(
+      "{} is not a token shard: it starts neither with SLUICETK nor with llm.c's {} or {}; for token ids without "
+      "a header say of which width they are (data.shard_format, or --shard-format of tokenizer decode: uint16 or "
+      "uint32)",
+      where, kLlmcMagic16, kLlmcMagic32);
 }
 
 namespace {
@@ -207,7 +212,8 @@ namespace {
 template <class T>
 std::pair<uint64_t, uint64_t> largest_by_place(std::span<const std::byte> tokens) {
   T largest[2] = {0, 0};
-  for (size_t i = 0; i < tokens.size() / sizeof(T); ++i) largest[i % 2] = std::max(largest[i % 2], at<T>(tokens, i * sizeof(T)));
+  for (size_t i = 0; i < tokens.size() / sizeof(T); ++i)
+    largest[i % 2] = std::max(largest[i % 2], at<T>(tokens, i * sizeof(T)));
   return {largest[1], largest[0]};
 }
 
@@ -222,7 +228,8 @@ std::string width_suspicion(std::span<const std::byte> tokens, int64_t token_byt
   if (even == 0 || (odd > 0 && (odd >= kUpper || even < kLower))) return "";
   const std::string seen = fmt::format("every second of its {}-bit tokens is {}", 8 * token_bytes,
                                        odd == 0 ? "0" : fmt::format("{} or less", odd));
-  if (token_bytes == 4) return seen + ", so its ids seem to have 64 bits, which no shard has; write them as uint32 or uint16";
+  if (token_bytes == 4)
+    return seen + ", so its ids seem to have 64 bits, which no shard has; write them as uint32 or uint16";
   return seen + ", so its ids seem to have 32 bits: that is uint32";
 }
 

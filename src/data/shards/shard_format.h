@@ -34,10 +34,9 @@ enum class PlainTokens { kHeader = 0, kUint16 = 2, kUint32 = 4 };
 inline const std::vector<std::string> kShardFormatNames = {"auto", "uint16", "uint32"};
 PlainTokens plain_tokens(const std::string& name);
 
-
 struct ShardInfo {
   ShardFormat format = ShardFormat::kSluice;
-  int64_t token_bytes = 2;      // 2 or 4
+  int64_t token_bytes = 2;  // 2 or 4
   int64_t tokens = 0;
   int64_t tokens_at = 0;        // the byte at which they start
   int64_t documents = 0;        // 0: the format does not say
@@ -45,7 +44,7 @@ struct ShardInfo {
   int64_t vocab_size = 0;       // 0: the format does not say
   uint64_t tokenizer_hash = 0;  // with an empty name: the format does not say
   std::string tokenizer_name;
-  uint64_t checksum = 0;        // kSluice only
+  uint64_t checksum = 0;  // kSluice only
 };
 
 // What read_shard_info needs to see of a file, or all of a smaller one.
@@ -54,17 +53,17 @@ inline constexpr size_t kShardHeaderRead = 1024;
 // Whether a file that opens like this is a shard with a header, whatever its version.
 bool opens_like_shard(std::span<const std::byte> opening);
 
-// Understands a shard's header. `where` opens each message ("data.train_shards: a.bin"). With `plain` a file without one
-// is tokens alone. UserError for what is no shard, of a later version, cut short, or in contradiction with itself.
+// Understands a shard's header. `where` opens each message ("data.train_shards: a.bin"). With `plain` a file without
+// one is tokens alone. UserError for what is no shard, of a later version, cut short, or in contradiction with itself.
 ShardInfo read_shard_info(std::span<const std::byte> opening, uint64_t file_bytes, const std::string& where,
                           PlainTokens plain = PlainTokens::kHeader);
 
-// Why tokens of `token_bytes` bytes, the first of a file without header, look as if they had another width: a sentence's
-// end, or "". Among the ids of a text there is no such regularity.
+// Why tokens of `token_bytes` bytes, the first of a file without header, look as if they had another width: a
+// sentence's end, or "". Among the ids of a text there is no such regularity.
 std::string width_suspicion(std::span<const std::byte> tokens, int64_t token_bytes);
 
-// The checksum of a Sluice shard of `bytes` bytes, whose read(offset, data, bytes) delivers all that it is asked for; and
-// of one that lies in memory whole.
+// The checksum of a Sluice shard of `bytes` bytes, whose read(offset, data, bytes) delivers all that it is asked for;
+// and of one that lies in memory whole.
 using ShardRead = std::function<void(uint64_t offset, std::byte* data, size_t bytes)>;
 uint64_t shard_checksum(uint64_t bytes, const ShardRead& read);
 uint64_t shard_checksum(std::span<const std::byte> file);

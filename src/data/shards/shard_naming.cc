@@ -37,8 +37,10 @@ std::string stem_of(const fs::path& shard) {
 void give_name(const fs::path& folder, const std::string& stem, size_t index) {
   const std::string name = shard_name(stem, index);
   if (rename_to_free(unnamed_shard(folder, index), name)) return;
-  throw RunError("{} is there meanwhile, so the shards of {} cannot have their names; move it away, and the same command "
-                 "names them", name, folder.string());
+  throw RunError(
+      "{} is there meanwhile, so the shards of {} cannot have their names; move it away, and the same command "
+      "names them",
+      name, folder.string());
 }
 
 // From the last to the first, so that what is named is never the beginning of a corpus.
@@ -57,7 +59,9 @@ void give_names(const fs::path& folder, const std::string& stem, size_t count) {
 
 std::string shard_name(const std::string& stem, size_t index) { return fmt::format("{}_{:05}{}", stem, index, kShard); }
 
-fs::path unnamed_shard(const fs::path& folder, size_t index) { return folder / fmt::format("{:05}{}", index, kUnnamed); }
+fs::path unnamed_shard(const fs::path& folder, size_t index) {
+  return folder / fmt::format("{:05}{}", index, kUnnamed);
+}
 
 std::vector<std::string> name_shards(const fs::path& folder, const std::string& stem, size_t count, const Json& note) {
   std::vector<std::string> names;
@@ -65,8 +69,10 @@ std::vector<std::string> name_shards(const fs::path& folder, const std::string& 
   std::error_code unknown;
   for (const std::string& name : names) {  // before the corpus exists: another command may have made this one meanwhile
     if (!fs::exists(fs::symlink_status(name, unknown))) continue;
-    throw RunError("{} is there meanwhile, so the shards cannot have their names, and nothing is kept of them; choose another "
-                   "name", name);
+    throw RunError(
+        "{} is there meanwhile, so the shards cannot have their names, and nothing is kept of them; choose another "
+        "name",
+        name);
   }
   Json all = note;
   all["shards"] = count;
@@ -83,7 +89,8 @@ Json finish_naming(const std::string& stem) {
   if (!fs::is_directory(fs::symlink_status(whole, unknown)) || !fs::exists(whole / kNote)) return Json();
   Json note = read_json_file((whole / kNote).string());
   if (!note.is_object() || !note.contains("shards") || !note["shards"].is_number_unsigned())
-    throw UserError("{} does not say how many shards {} has; move that folder away", (whole / kNote).string(), whole.string());
+    throw UserError("{} does not say how many shards {} has; move that folder away", (whole / kNote).string(),
+                    whole.string());
   give_names(whole, stem, note["shards"].get<size_t>());
   return note;
 }
@@ -92,8 +99,10 @@ void check_is_named(const std::string& key, const fs::path& shard) {
   const std::string stem = stem_of(shard);
   std::error_code unknown;
   if (stem.empty() || !fs::exists(whole_folder(stem) / kNote, unknown)) return;
-  throw UserError("{}: {} is of a corpus of which some shards have no names yet, because the command that encoded it was "
-                  "killed; the same command gives them their names", key, shard.string());
+  throw UserError(
+      "{}: {} is of a corpus of which some shards have no names yet, because the command that encoded it was "
+      "killed; the same command gives them their names",
+      key, shard.string());
 }
 
 }  // namespace sluice

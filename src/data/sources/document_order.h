@@ -1,9 +1,10 @@
 // The documents of several shards in a shuffled order, as one long row of tokens that windows are cut from.
 //
-// Each epoch has its own order (data/sources/permutation.h), computed and not stored. To find a token of the row one must know
-// how many tokens the documents before it have: a prefix sum over the shuffled order, of which every stride-th entry is
-// kept. It is made when its epoch is first asked for (one pass over the lengths of all documents, by all threads); the
-// stride grows with the number of documents, so an epoch takes at most 8 MB, and two epochs are kept at a time.
+// Each epoch has its own order (data/sources/permutation.h), computed and not stored. To find a token of the row one
+// must know how many tokens the documents before it have: a prefix sum over the shuffled order, of which every
+// stride-th entry is kept. It is made when its epoch is first asked for (one pass over the lengths of all documents, by
+// all threads); the stride grows with the number of documents, so an epoch takes at most 8 MB, and two epochs are kept
+// at a time.
 #pragma once
 
 #include <cstdint>

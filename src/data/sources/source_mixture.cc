@@ -51,8 +51,8 @@ void SourceMixture::check_tokenizers(const std::string& key) const {
   for (const MixturePart& part : parts_) {
     const TokenizerId own = part.source->tokenizer();
     if (known && own.differs(known->source->tokenizer())) {
-      throw UserError("{}: {} was encoded by another tokenizer ({}) than {} ({})", key, part.name, own.text(), known->name,
-                      known->source->tokenizer().text());
+      throw UserError("{}: {} was encoded by another tokenizer ({}) than {} ({})", key, part.name, own.text(),
+                      known->name, known->source->tokenizer().text());
     }
     if (!known && !own.name.empty()) known = &part;
   }

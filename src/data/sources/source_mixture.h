@@ -1,9 +1,9 @@
 // Several sources as one, each with a share of the sequences.
 //
-// Shares are rounded to 65536ths, and a pattern of 65536 entries says which source each sequence of a period comes from;
-// it repeats. The pattern is spread as evenly as it can be: the next sequence is the one of the source that lies furthest
-// behind its share. So each batch has nearly the same mix, and which sequence of which source number n is follows from n
-// alone.
+// Shares are rounded to 65536ths, and a pattern of 65536 entries says which source each sequence of a period comes
+// from; it repeats. The pattern is spread as evenly as it can be: the next sequence is the one of the source that lies
+// furthest behind its share. So each batch has nearly the same mix, and which sequence of which source number n is
+// follows from n alone.
 //
 // Each source goes through its own epochs, in its own order: a small source with a large share starts again early. The
 // mixture has no epoch of its own.
@@ -30,8 +30,8 @@ uint64_t mixture_seed(uint64_t seed, size_t part);
 
 class SourceMixture final : public DataSource {
  public:
-  // Sources of one context length. UserError (naming `key`) if a share is rounded to nothing, or if the sources say that
-  // they are of different tokenizers.
+  // Sources of one context length. UserError (naming `key`) if a share is rounded to nothing, or if the sources say
+  // that they are of different tokenizers.
   SourceMixture(std::vector<MixturePart> parts, const std::string& key);
 
   void fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const override;

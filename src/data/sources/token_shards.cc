@@ -35,8 +35,8 @@ std::vector<std::string> expand(const std::vector<std::string>& patterns, const 
   return paths;
 }
 
-// Multiples of this step, modulo `count`, visit all numbers below `count`, and the first few of them lie evenly between 0 and
-// `count`, however many they are: the golden section of `count`, or its neighbour without a common divisor.
+// Multiples of this step, modulo `count`, visit all numbers below `count`, and the first few of them lie evenly between
+// 0 and `count`, however many they are: the golden section of `count`, or its neighbour without a common divisor.
 uint64_t spreading_step(int64_t count) {
   auto step = std::max<int64_t>(1, std::llround(double(count) * 0.6180339887498949));
   while (std::gcd(step, count) != 1) ++step;
@@ -116,17 +116,20 @@ void TokenShards::find_documents() {
   std::vector<const Shard*> shards;
   for (const auto& shard : shards_) {
     if (token < 0 && shard->info().documents == 0 && shard->tokens() > 0) {
-      throw UserError("{}: {} does not say where its documents start, which {} needs; set data.document_token to the id "
-                      "that opens one (50256 in GPT-2's vocabulary)",
-                      options_.key, shard->path(), shuffled ? "data.shuffle documents" : "data.document_mask");
+      throw UserError(
+          "{}: {} does not say where its documents start, which {} needs; set data.document_token to the id "
+          "that opens one (50256 in GPT-2's vocabulary)",
+          options_.key, shard->path(), shuffled ? "data.shuffle documents" : "data.document_mask");
     }
     shard->find_documents(token, shuffled, options_.key);
     any = any || shard->has_documents();
     shards.push_back(shard.get());
   }
   if (!any && tokens_ > 0) {
-    throw UserError("{}: no document starts anywhere in {} file(s), for the token {} that should open one does not occur; "
-                    "set data.document_token", options_.key, shards_.size(), token);
+    throw UserError(
+        "{}: no document starts anywhere in {} file(s), for the token {} that should open one does not occur; "
+        "set data.document_token",
+        options_.key, shards_.size(), token);
   }
   if (shuffled && tokens_ > 0) documents_.emplace(std::move(shards), options_.seed);
 }
@@ -136,7 +139,7 @@ void TokenShards::find_documents() {
 int64_t TokenShards::window_of(int64_t sequence) const {
   const int64_t place = sequence % windows_;
   if (options_.split == Split::kHeldOut) {
-    return int64_t((unsigned __int128)(place) * spread_ % (unsigned __int128)(windows_));  // beyond 2^64 for many windows
+    return int64_t((unsigned __int128)(place)*spread_ % (unsigned __int128)(windows_));  // beyond 2^64 for many windows
   }
   if (options_.shuffle == Shuffle::kNone) return place;
   return int64_t(Permutation(uint64_t(windows_), options_.seed, uint32_t(sequence / windows_))(uint64_t(place)));
@@ -184,8 +187,8 @@ void TokenShards::fill(int64_t first_sequence, int64_t count, int32_t* inputs, i
 void TokenShards::fill_document_starts(int64_t first_sequence, int64_t count, int32_t* starts) const {
   if (!options_.mask_documents) return DataSource::fill_document_starts(first_sequence, count, starts);
   for (int64_t row = 0; row < count; ++row, starts += context()) {
-    int64_t done = 0;       // positions that are filled
-    int32_t document = 0;   // where the current one starts in the window
+    int64_t done = 0;      // positions that are filled
+    int32_t document = 0;  // where the current one starts in the window
     const auto fill_to = [&](int64_t end) {
       std::fill(starts + done, starts + end, document);
       done = end;
@@ -212,7 +215,8 @@ int64_t TokenShards::target_bytes(int64_t first_sequence, int64_t count) const {
     for (size_t i = 0; i < targets.size(); ++i) {
       if (targets[i] == tokenizer.end_of_text() || targets[i] >= tokenizer.vocab_size()) continue;
       bytes += int64_t(tokenizer.token_bytes(targets[i]).size());
-      // The blank before a document, where the text shows its opening; a window's first token (data.first_token) is none.
+      // The blank before a document, where the text shows its opening; a window's first token (data.first_token) is
+      // none.
       if (tokenizer.adds_blank() && int64_t(i) >= opening() && inputs[i] == tokenizer.end_of_text()) --bytes;
     }
   }

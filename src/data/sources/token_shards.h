@@ -1,13 +1,14 @@
-// Sequences from token shards (data/shards/shard.h): windows of context + 1 tokens, which are context inputs and the last
-// target, one every context tokens. What they are cut from, and their order in training, is up to `shuffle`:
+// Sequences from token shards (data/shards/shard.h): windows of context + 1 tokens, which are context inputs and the
+// last target, one every context tokens. What they are cut from, and their order in training, is up to `shuffle`:
 //
 //   windows     each shard by itself, its tokens in order; each epoch visits every window once, in an order of its own
-//   documents   one row of all documents, in an order that each epoch has for itself (data/sources/document_order.h), so that
+//   documents   one row of all documents, in an order that each epoch has for itself (data/sources/document_order.h),
+//   so that
 //               other documents meet in a window each time; the row's windows are shuffled as above
 //   none        as windows, in plain order
 //
-// With a `first_token`, that token opens every window, its text moves on by one position, and the last target is no longer
-// the next window's first token.
+// With a `first_token`, that token opens every window, its text moves on by one position, and the last target is no
+// longer the next window's first token.
 //
 // The remainder of a shard, or of the row, that makes no whole window is left out. The held-out split is windows in one
 // fixed order, of which every beginning is spread evenly over the whole split: a part of it stands for all.
@@ -30,10 +31,10 @@ namespace sluice {
 enum class Shuffle { kWindows, kDocuments, kNone };
 
 struct TokenShardsOptions {
-  std::string key;                             // the config key or option that names the files, for messages
+  std::string key;                               // the config key or option that names the files, for messages
   std::string tokenizer_key = "data.tokenizer";  // and the tokenizer
   Split split = Split::kTrain;
-  int64_t context = 0, vocab_size = 0;         // the model's
+  int64_t context = 0, vocab_size = 0;  // the model's
   uint64_t seed = 0;
   Shuffle shuffle = Shuffle::kWindows;
   bool mask_documents = false;
@@ -78,7 +79,7 @@ class TokenShards final : public DataSource {
   std::vector<std::unique_ptr<Shard>> shards_;
   std::vector<int64_t> first_window_{0};  // [shards + 1]; of windows that do not cross shards
   std::optional<DocumentOrder> documents_;
-  uint64_t spread_ = 1;                   // windows between two held-out sequences that follow each other
+  uint64_t spread_ = 1;  // windows between two held-out sequences that follow each other
   int64_t windows_ = 0, tokens_ = 0, largest_token_ = 0;
 };
 

@@ -115,14 +115,10 @@ class Translator {
         if (c == ')') groups_.pop_back();
         return;
       }
-      if (c == 'i' || c == '-')
-        out_ += c;
-      else if (ruby_ && c == 'm')
-        out_ += 's';
-      else if (!ruby_ && (c == 's' || c == 'm'))
-        out_ += c;
-      else
-        refuse(fmt::format("the group \"(?{}\"", printable(pattern_.substr(at_))));
+      if (c == 'i' || c == '-') out_ += c;
+      else if (ruby_ && c == 'm') out_ += 's';
+      else if (!ruby_ && (c == 's' || c == 'm')) out_ += c;
+      else refuse(fmt::format("the group \"(?{}\"", printable(pattern_.substr(at_))));
     }
   }
 

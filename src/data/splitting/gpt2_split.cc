@@ -60,9 +60,7 @@ size_t contraction_length(std::string_view text) {
 
 }  // namespace
 
-CharacterClass class_of(char32_t character) {
-  return character < 128 ? kAsciiClasses[character] : look_up(character);
-}
+CharacterClass class_of(char32_t character) { return character < 128 ? kAsciiClasses[character] : look_up(character); }
 
 size_t gpt2_word_length(std::string_view text) {
   if (const size_t contraction = contraction_length(text)) return contraction;

@@ -1,4 +1,5 @@
-// GPT-2's division of a text into words, before byte-pair encoding looks at each. The regular expression of the release,
+// GPT-2's division of a text into words, before byte-pair encoding looks at each. The regular expression of the
+// release,
 //   's|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+
 // as a scanner.
 #pragma once

@@ -16,7 +16,7 @@ class Decompressor {
   virtual ~Decompressor() = default;
   // Throws std::runtime_error with the reason for damaged bytes.
   virtual Step step(const char* input, size_t size, char* text, size_t room) = 0;
-  virtual bool complete() const = 0;  // what came so far may be all there is
+  virtual bool complete() const = 0;        // what came so far may be all there is
   virtual const char* command() const = 0;  // that unpacks as this does, for messages
 };
 

@@ -17,7 +17,8 @@ constexpr const char* kBlanks = " \t\r\n";
 
 std::string ending_of(const std::string& path) {
   std::filesystem::path name(path);
-  if (const auto packed = name.extension(); packed == ".zst" || packed == ".zstd" || packed == ".gz" || packed == ".gzip") {
+  if (const auto packed = name.extension();
+      packed == ".zst" || packed == ".zstd" || packed == ".gz" || packed == ".gzip") {
     name = name.stem();
   }
   return name.extension().string();
@@ -117,12 +118,15 @@ bool DocumentReader::begins_as_json_lines() {
   if (whole && (object || named) && is_json_object(line)) return true;
   if (!object && !list) return false;
   if (list) {
-    throw UserError("{} begins as a list of JSON values, not as JSON lines: `{}` reads its objects, "
-                    "--format text takes the file as plain text", file_->name(), piped(file_->origin(), "jq -c '.[]'"));
+    throw UserError(
+        "{} begins as a list of JSON values, not as JSON lines: `{}` reads its objects, "
+        "--format text takes the file as plain text",
+        file_->name(), piped(file_->origin(), "jq -c '.[]'"));
   }
-  throw UserError("{} begins as JSON, but its first line is not one whole object: if it is one object over several lines "
-                  "`{}` reads it; --format jsonl takes each line as JSON, --format text the file as plain text",
-                  file_->name(), piped(file_->origin(), "jq -c ."));
+  throw UserError(
+      "{} begins as JSON, but its first line is not one whole object: if it is one object over several lines "
+      "`{}` reads it; --format jsonl takes each line as JSON, --format text the file as plain text",
+      file_->name(), piped(file_->origin(), "jq -c ."));
 }
 
 bool DocumentReader::next(std::string& document) {
@@ -261,10 +265,11 @@ bool DocumentReader::check_utf8(std::string_view& line, std::string& reason) {
   if (scan.valid == line.size()) return true;
   if (!options_.replace_invalid) {
     const uint64_t at = offset_ - uint64_t(buffer_.data() + begin_ - line.data()) + scan.valid;
-    reason = fmt::format("{} is not valid UTF-8: byte {} of its text is 0x{:02X}{}; --invalid replace puts U+FFFD there, "
-                         "iconv converts text in another encoding",
-                         file_->name(), at, static_cast<unsigned char>(line[scan.valid]),
-                         scan.incomplete ? ", and the text ends within the character" : "");
+    reason = fmt::format(
+        "{} is not valid UTF-8: byte {} of its text is 0x{:02X}{}; --invalid replace puts U+FFFD there, "
+        "iconv converts text in another encoding",
+        file_->name(), at, static_cast<unsigned char>(line[scan.valid]),
+        scan.incomplete ? ", and the text ends within the character" : "");
     return false;
   }
   replaced_line_.clear();
@@ -282,10 +287,11 @@ bool DocumentReader::check_utf8(std::string_view& line, std::string& reason) {
 }
 
 std::string DocumentReader::too_long(const char* what, uint64_t begin) const {
-  return fmt::format("{}: the {} that begins at byte {} of its text is longer than {}, the limit that --max-document-mb sets{}",
-                     file_->name(), what, begin, bytes_text(options_.max_document_bytes),
-                     options_.separator.empty() && !jsonl_ ? "; if it is several documents, --separator names the line between them"
-                                                           : "");
+  return fmt::format(
+      "{}: the {} that begins at byte {} of its text is longer than {}, the limit that --max-document-mb sets{}",
+      file_->name(), what, begin, bytes_text(options_.max_document_bytes),
+      options_.separator.empty() && !jsonl_ ? "; if it is several documents, --separator names the line between them"
+                                            : "");
 }
 
 }  // namespace sluice

@@ -25,8 +25,9 @@ struct Magic {
 constexpr const char* kUnpack = "unpack it and name the folder";
 constexpr const char* kExtract = "extract its text to files, or to JSON lines";
 constexpr const char* kTakeAway = "take it out of the input";
-constexpr const char* kArray = "Sluice reads token ids without a header by data.shard_format (array.tofile writes such a file), "
-                               "and text as text";
+constexpr const char* kArray =
+    "Sluice reads token ids without a header by data.shard_format (array.tofile writes such a file), "
+    "and text as text";
 
 // UTF-32 before UTF-16, whose mark begins the same.
 constexpr Magic kMagics[] = {
@@ -34,7 +35,9 @@ constexpr Magic kMagics[] = {
     {"\0\0\xFE\xFF"sv, "text in UTF-32", "iconv -f UTF-32 -t UTF-8", nullptr},
     {"\xFF\xFE"sv, "text in UTF-16", "iconv -f UTF-16 -t UTF-8", nullptr},
     {"\xFE\xFF"sv, "text in UTF-16", "iconv -f UTF-16 -t UTF-8", nullptr},
-    {"\xFD" "7zXZ\0"sv, "packed with xz", "xz -dc", nullptr},
+    {"\xFD"
+     "7zXZ\0"sv,
+     "packed with xz", "xz -dc", nullptr},
     {"]\0\0"sv, "packed with lzma", "xz -dc --format=lzma", nullptr},
     {"BZh"sv, "packed with bzip2", "bzip2 -dc", nullptr},
     {"\x04\x22\x4D\x18"sv, "packed with lz4", "lz4 -dc", nullptr},
@@ -44,7 +47,7 @@ constexpr Magic kMagics[] = {
     {"\x1F\x9D"sv, "packed with compress", "gzip -dc", nullptr},
     {"\x1F\xA0"sv, "packed with compress", "gzip -dc", nullptr},
     {"\xFF\x06\0\0sNaPpY"sv, "packed with snappy", nullptr, "unpack it first"},
-    {"\x1F\x8B"sv, "packed twice", "gzip -dc", nullptr},       // seen behind the first unpacking only
+    {"\x1F\x8B"sv, "packed twice", "gzip -dc", nullptr},  // seen behind the first unpacking only
     {"\x28\xB5\x2F\xFD"sv, "packed twice", "zstd -dc", nullptr},
     {"PK\x03\x04"sv, "a zip archive (or a file made as one, as .docx, .npz and PyTorch's are)", nullptr, kUnpack},
     {"PK\x05\x06"sv, "an empty zip archive", nullptr, kUnpack},
@@ -68,7 +71,9 @@ constexpr Magic kMagics[] = {
     {"GGUF"sv, "a model in GGUF", nullptr, kTakeAway},
     {"\x89PNG\r\n\x1A\n"sv, "a PNG image", nullptr, kTakeAway},
     {"\xFF\xD8\xFF"sv, "a JPEG image", nullptr, kTakeAway},
-    {"\x7F" "ELF"sv, "a program", nullptr, kTakeAway},
+    {"\x7F"
+     "ELF"sv,
+     "a program", nullptr, kTakeAway},
 };
 
 bool is_readable(char byte) {
@@ -84,7 +89,9 @@ bool has_magic(std::string_view opening, const Magic& magic) {
 }
 
 // PROTO, a protocol number of 2 to 5, then FRAME or the first value; text has no 0x80 there.
-bool is_pickle(std::string_view opening) { return opening.size() > 3 && opening[0] == '\x80' && opening[1] >= 2 && opening[1] <= 5; }
+bool is_pickle(std::string_view opening) {
+  return opening.size() > 3 && opening[0] == '\x80' && opening[1] >= 2 && opening[1] <= 5;
+}
 
 // A length of the header in 8 bytes, then the header.
 bool is_safetensors(std::string_view opening) {
@@ -135,9 +142,10 @@ struct Detour {
 
 constexpr std::string_view kFromParquet = "scripts/from_parquet";
 
-// Whether the word, behind `former`, stands for the file: it is its name; or for a reader of many files the folder in which
-// it lies, or another file of its kind.
-bool stands_for(const std::string& word, const std::string& former, const FileOrigin& origin, const std::string& reader) {
+// Whether the word, behind `former`, stands for the file: it is its name; or for a reader of many files the folder in
+// which it lies, or another file of its kind.
+bool stands_for(const std::string& word, const std::string& former, const FileOrigin& origin,
+                const std::string& reader) {
   namespace fs = std::filesystem;
   if (word == origin.path) return true;
   if (reader != kFromParquet || !origin.unpacked_by.empty() || former.starts_with("--")) return false;
@@ -181,7 +189,8 @@ std::string foreign_file(std::string_view opening, const FileOrigin& origin) {
   }
   const Wide wide = wide_text(opening);
   if (!wide.what) return "";
-  return detour(origin, fmt::format("{}, by the zeros in it", wide.what), fmt::format("iconv -f {} -t UTF-8", wide.encoding));
+  return detour(origin, fmt::format("{}, by the zeros in it", wide.what),
+                fmt::format("iconv -f {} -t UTF-8", wide.encoding));
 }
 
 }  // namespace sluice

@@ -14,8 +14,8 @@ struct FileOrigin {
   std::string unpacked_by;  // "gzip -dc" where the opening was packed in the file, else empty
 };
 
-// The command line that reads the text by way of `reader`, a command that takes a file's name or its standard input: this
-// process's own line with - in the file's place, behind a pipe.
+// The command line that reads the text by way of `reader`, a command that takes a file's name or its standard input:
+// this process's own line with - in the file's place, behind a pipe.
 std::string piped(const FileOrigin& origin, const std::string& reader);
 
 // A sentence that says what the file is and how its text can be read, or "" for what may be text.

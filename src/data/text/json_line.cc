@@ -19,7 +19,7 @@ struct SyntaxError {
 
 struct DecodedString {
   std::string text;
-  uint64_t surrogates = 0;     // without their other half
+  uint64_t surrogates = 0;  // without their other half
   uint32_t first_surrogate = 0;
 };
 
@@ -84,13 +84,16 @@ void Scanner::string(DecodedString* out) {
   const size_t begin = at_++;
   while (true) {
     const size_t run = at_;
-    while (at_ < line_.size() && line_[at_] != '"' && line_[at_] != '\\' && static_cast<unsigned char>(line_[at_]) >= 0x20) ++at_;
+    while (at_ < line_.size() && line_[at_] != '"' && line_[at_] != '\\' &&
+           static_cast<unsigned char>(line_[at_]) >= 0x20)
+      ++at_;
     if (out) out->text.append(line_.substr(run, at_ - run));
     if (at_ == line_.size()) throw SyntaxError{begin, "the string that begins here is not closed"};
     if (takes_here('"')) return;
     if (line_[at_] != '\\') {
       const auto control = static_cast<unsigned char>(line_[at_]);
-      throw SyntaxError{at_, fmt::format("the control character 0x{:02X} stands in a string without an escape", control)};
+      throw SyntaxError{at_,
+                        fmt::format("the control character 0x{:02X} stands in a string without an escape", control)};
     }
     escape(out);
   }
@@ -110,7 +113,10 @@ uint32_t Scanner::hex4() {
   uint32_t value = 0;
   for (int i = 0; i < 4; ++i, ++at_) {
     const char c = at_ < line_.size() ? line_[at_] : '\0';
-    const int digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+    const int digit = c >= '0' && c <= '9'   ? c - '0'
+                      : c >= 'a' && c <= 'f' ? c - 'a' + 10
+                      : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                             : -1;
     if (digit < 0) throw SyntaxError{at_, "\\u wants four hexadecimal digits"};
     value = value * 16 + uint32_t(digit);
   }
@@ -177,7 +183,8 @@ void Scanner::skip_value() {
     }
     // A value is over, and with it perhaps some of those around.
     while (!open.empty() && !take(',')) {
-      if (!take(open.back() == '{' ? '}' : ']')) fail(fmt::format("a comma or '{}' is missing", open.back() == '{' ? '}' : ']'));
+      if (!take(open.back() == '{' ? '}' : ']'))
+        fail(fmt::format("a comma or '{}' is missing", open.back() == '{' ? '}' : ']'));
       open.pop_back();
     }
     if (!open.empty() && open.back() == '{') key(nullptr);
@@ -221,7 +228,8 @@ class FieldSearch {
       if (depth == 1) note(key.text);
       const std::string_view name = key.text;
       if (name == rest) take_value(depth);
-      else if (rest.size() > name.size() && rest[name.size()] == '.' && rest.starts_with(name) && scanner_.peek() == '{')
+      else if (rest.size() > name.size() && rest[name.size()] == '.' && rest.starts_with(name) &&
+               scanner_.peek() == '{')
         object(rest.substr(name.size() + 1), depth + 1);
       else scanner_.skip_value();
     } while (scanner_.take(','));
@@ -241,7 +249,8 @@ class FieldSearch {
     constexpr size_t kMost = 60;
     if (names_.size() >= kMost) return;
     std::string shown = name.substr(0, character_boundary(name, kMost));
-    std::replace_if(shown.begin(), shown.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
+    std::replace_if(
+        shown.begin(), shown.end(), [](unsigned char c) { return c < 0x20 || c == 0x7F; }, '?');
     names_ += fmt::format("{}\"{}\"", names_.empty() ? "" : ", ", shown);
   }
 
@@ -260,14 +269,16 @@ JsonLine bad_syntax(std::string_view line, const SyntaxError& error) {
 }
 
 JsonLine no_field(std::string_view field, const std::string& keys) {
-  return bad(BadText::kMissing, fmt::format("there is no \"{}\" in this line, which has {}; --field names where the text is",
-                                            field, keys.empty() ? "no keys" : keys));
+  return bad(BadText::kMissing,
+             fmt::format("there is no \"{}\" in this line, which has {}; --field names where the text is", field,
+                         keys.empty() ? "no keys" : keys));
 }
 
 JsonLine no_string(std::string_view field, char first) {
   return bad(first == 'n' ? BadText::kNull : BadText::kNoString,
-             fmt::format("\"{}\" is {} in this line, not a string; --skip-bad leaves such lines out, --field names another key",
-                         field, kind_of(first)));
+             fmt::format(
+                 "\"{}\" is {} in this line, not a string; --skip-bad leaves such lines out, --field names another key",
+                 field, kind_of(first)));
 }
 
 }  // namespace
@@ -278,19 +289,22 @@ JsonLine read_json_line(std::string_view line, std::string_view field, bool repl
     if (const char first = scanner.peek(); first != '{') {
       scanner.skip_value();
       scanner.expect_end();
-      return bad(BadText::kNoObject, fmt::format("this line is {}, not an object with a \"{}\"", kind_of(first), field));
+      return bad(BadText::kNoObject,
+                 fmt::format("this line is {}, not an object with a \"{}\"", kind_of(first), field));
     }
     FieldSearch search(scanner, field);
     scanner.expect_end();
     if (!search.value()) return no_field(field, search.keys());
-    if (search.twice()) return bad(BadText::kNotJson, fmt::format("not valid JSON: the key \"{}\" stands there twice", field));
+    if (search.twice())
+      return bad(BadText::kNotJson, fmt::format("not valid JSON: the key \"{}\" stands there twice", field));
     auto& [keys, first, string] = *search.value();
     if (first != '"') return no_string(field, first);
     if (string.surrogates > 0 && !replace_surrogates) {
-      return bad(BadText::kSurrogate,
-                 fmt::format("\"{}\" has the surrogate \\u{:04x} without its other half, which is no character; --invalid "
-                             "replace puts U+FFFD there, --skip-bad leaves such lines out",
-                             field, string.first_surrogate));
+      return bad(
+          BadText::kSurrogate,
+          fmt::format("\"{}\" has the surrogate \\u{:04x} without its other half, which is no character; --invalid "
+                      "replace puts U+FFFD there, --skip-bad leaves such lines out",
+                      field, string.first_surrogate));
     }
     text = std::move(string.text);
     return {BadText::kNone, "", string.surrogates};

@@ -97,7 +97,8 @@ size_t TextFile::read_on(char* text, size_t size) {
     Decompressor::Step step;
     try {
       // Also without input: the library may still hold text back for want of room.
-      if (more || !decompressor_->complete()) step = decompressor_->step(input_.data() + begin_, end_ - begin_, text, size);
+      if (more || !decompressor_->complete())
+        step = decompressor_->step(input_.data() + begin_, end_ - begin_, text, size);
     } catch (const std::runtime_error& error) {
       throw UserError("{} is damaged or of a kind that cannot be read, near byte {} of the compressed data: {}", name_,
                       bytes_taken_ - (end_ - begin_), error.what());

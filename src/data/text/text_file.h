@@ -24,9 +24,9 @@ class TextFile {
   // Up to `size` bytes of text; 0 at the end. UserError for damaged or cut compressed data.
   size_t read(char* text, size_t size);
 
-  const std::string& name() const { return name_; }       // for messages
+  const std::string& name() const { return name_; }  // for messages
   FileOrigin origin() const { return {name_, file_ ? name_ : "", decompressor_ ? decompressor_->command() : ""}; }
-  uint64_t bytes_taken() const { return bytes_taken_; }   // of the file itself, for progress
+  uint64_t bytes_taken() const { return bytes_taken_; }  // of the file itself, for progress
 
  private:
   bool refill();  // false at the end of the file
@@ -41,7 +41,7 @@ class TextFile {
   uint64_t bytes_taken_ = 0;
   bool at_end_ = false;
   std::unique_ptr<Decompressor> decompressor_;  // null: plain text
-  std::string opening_;    // text that was read to see what it is, and not handed out yet
+  std::string opening_;                         // text that was read to see what it is, and not handed out yet
 };
 
 }  // namespace sluice

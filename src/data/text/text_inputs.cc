@@ -34,12 +34,14 @@ const char* kind_name(mode_t mode) {
     if (error == ENOENT || error == ENOTDIR) {
       throw UserError("{} is a link to {}, which is not there; mend it, or take it away", path, target);
     }
-    if (error == ELOOP) throw UserError("{} is a link to {}, which leads round in a circle; take it away", path, target);
+    if (error == ELOOP)
+      throw UserError("{} is a link to {}, which leads round in a circle; take it away", path, target);
   }
   throw UserError("cannot read {}: {}", path, std::strerror(error));
 }
 
-// The files below one folder. Folders behind links come last, so that a file goes by its place without links if it has one.
+// The files below one folder. Folders behind links come last, so that a file goes by its place without links if it has
+// one.
 class FolderWalk {
  public:
   explicit FolderWalk(const std::string& folder) : folders_{folder} {
@@ -80,8 +82,8 @@ class FolderWalk {
     if (S_ISREG(status.st_mode)) {
       files_.push_back(path);
     } else if (!S_ISDIR(status.st_mode)) {
-      throw UserError("{} is {}, neither a file nor a folder; take it out of the folder, or name what is to be read", path,
-                      kind_name(status.st_mode));
+      throw UserError("{} is {}, neither a file nor a folder; take it out of the folder, or name what is to be read",
+                      path, kind_name(status.st_mode));
     } else if (entry.is_symlink(error)) {
       links_.insert(path);
     } else {

@@ -51,7 +51,8 @@ class CharacterTokenizer final : public Tokenizer {
 
 std::unique_ptr<Tokenizer> make_character_tokenizer(const Json& json, const std::string& path, const std::string& key) {
   const Json& list = json.at("characters");
-  if (!list.is_array() || list.empty()) throw UserError("{}: \"characters\" in {} is no list of code points", key, path);
+  if (!list.is_array() || list.empty())
+    throw UserError("{}: \"characters\" in {} is no list of code points", key, path);
   std::u32string characters;
   for (const Json& entry : list) {
     if (!entry.is_number_unsigned() || entry.get<uint64_t>() > 0x10FFFF ||

@@ -147,10 +147,11 @@ std::string fault_of(const SentencePieceModel& model) {
   if (unknown != 1) return fmt::format("it has {} pieces for what is unknown instead of 1", unknown);
   if (model.model_type != 1 && model.model_type != 2) return "it is neither a unigram nor a bpe model";
   if (model.changes_text) {
-    return fmt::format("it changes text before it encodes it (normalization rule \"{}\", or it cuts blanks); only models "
-                       "that keep text as it is can be used (spm_train --normalization_rule_name=identity "
-                       "--remove_extra_whitespaces=false --byte_fallback=true)",
-                       model.normalization_rule);
+    return fmt::format(
+        "it changes text before it encodes it (normalization rule \"{}\", or it cuts blanks); only models "
+        "that keep text as it is can be used (spm_train --normalization_rule_name=identity "
+        "--remove_extra_whitespaces=false --byte_fallback=true)",
+        model.normalization_rule);
   }
   if (!model.escapes_blanks || model.blank_is_suffix) return "it does not mark blanks at the beginning of words";
   return "";

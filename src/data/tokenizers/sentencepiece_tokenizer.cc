@@ -1,10 +1,10 @@
 // Encoding with the sentencepiece library (arXiv 1808.06226), decoding by a table.
 //
-// The library gets a document in words, which have a cache: no piece of the models trained here continues over the end of
-// a word or of a line, so the tokens are the same as for the whole (checked against the vocabulary; a model from
+// The library gets a document in words, which have a cache: no piece of the models trained here continues over the end
+// of a word or of a line, so the tokens are the same as for the whole (checked against the vocabulary; a model from
 // elsewhere with a longer piece gets longer words). A model without pieces for bytes makes one unknown token of all
-// unknown characters beside each other, which are joined over the ends of words as well. U+2581, which stands for a blank
-// inside the library, is spelled in bytes where it occurs in a text, if there are any.
+// unknown characters beside each other, which are joined over the ends of words as well. U+2581, which stands for a
+// blank inside the library, is spelled in bytes where it occurs in a text, if there are any.
 #include <sentencepiece_processor.h>
 
 #include <algorithm>
@@ -20,7 +20,7 @@ namespace sluice {
 namespace {
 
 using PieceType = SentencePieceModel::PieceType;
-constexpr std::string_view kBlankMark = "\xE2\x96\x81";  // U+2581
+constexpr std::string_view kBlankMark = "\xE2\x96\x81";      // U+2581
 constexpr std::string_view kUnknownText = " \xE2\x81\x87 ";  // as the library spells it: U+2047 between blanks
 
 std::string with_blanks(std::string_view piece) {
@@ -133,7 +133,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   void encode_word(std::string_view word, std::vector<int32_t>& tokens) const {
-    for (size_t mark = has_bytes_ ? word.find(kBlankMark) : word.npos; mark != word.npos; mark = word.find(kBlankMark)) {
+    for (size_t mark = has_bytes_ ? word.find(kBlankMark) : word.npos; mark != word.npos;
+         mark = word.find(kBlankMark)) {
       encode_plain(word.substr(0, mark), tokens);
       for (const char byte : kBlankMark) tokens.push_back(byte_tokens_[static_cast<unsigned char>(byte)]);
       word.remove_prefix(mark + kBlankMark.size());
@@ -150,8 +151,8 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
   sentencepiece::SentencePieceProcessor processor_;
-  std::vector<std::string> texts_;     // [vocabulary]
-  std::vector<int32_t> byte_tokens_;   // [256]
+  std::vector<std::string> texts_;    // [vocabulary]
+  std::vector<int32_t> byte_tokens_;  // [256]
   bool has_bytes_ = false, dummy_prefix_ = false, blanks_divide_ = true, lines_divide_ = true;
   int32_t end_of_text_ = -1, ends_text_ = -1, unknown_ = -1;
   uint64_t owner_ = next_cache_owner();
@@ -159,7 +160,8 @@ class SentencePieceTokenizer final : public Tokenizer {
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_sentencepiece(const std::string& model, const std::string& path, const std::string& key) {
+std::unique_ptr<Tokenizer> make_sentencepiece(const std::string& model, const std::string& path,
+                                              const std::string& key) {
   return std::make_unique<SentencePieceTokenizer>(model, path, key);
 }
 

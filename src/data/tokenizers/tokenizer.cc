@@ -77,16 +77,20 @@ std::unique_ptr<Tokenizer> load_model(const std::string& path, const std::string
 std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::string& key) {
   const fs::path folder(path), model = folder / "tokenizer.model", json = folder / "tokenizer.json";
   if (fs::exists(model)) return load_model(model.string(), key);
-  if (fs::exists(json)) return load_json(json.string(), key);  // it says more than the two below, which may lie beside it
+  if (fs::exists(json))
+    return load_json(json.string(), key);  // it says more than the two below, which may lie beside it
   if (fs::exists(folder / "vocab.json") && fs::exists(folder / "merges.txt")) {
-    const auto optional = [&](const char* name) { return fs::exists(folder / name) ? read_tokenizer_file(folder / name) : ""; };
+    const auto optional = [&](const char* name) {
+      return fs::exists(folder / name) ? read_tokenizer_file(folder / name) : "";
+    };
     return make_gpt2_tokenizer({read_tokenizer_file(folder / "vocab.json"), read_tokenizer_file(folder / "merges.txt"),
                                 optional("added_tokens.json"), optional("special_tokens_map.json")},
                                path, key);
   }
   if (fs::exists(folder / "tekken.json")) return load_json((folder / "tekken.json").string(), key);
-  throw UserError("{}: the folder {} has no tokenizer.model, tokenizer.json, vocab.json with merges.txt, or tekken.json", key,
-                  path);
+  throw UserError(
+      "{}: the folder {} has no tokenizer.model, tokenizer.json, vocab.json with merges.txt, or tekken.json", key,
+      path);
 }
 
 }  // namespace
@@ -95,8 +99,10 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const
   if (path_or_name == "bytes") return std::make_unique<ByteTokenizer>();
   if (fs::is_directory(path_or_name)) return load_folder(path_or_name, key);
   if (!fs::exists(path_or_name)) {
-    throw UserError("{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model, .json or .tiktoken file, or a folder with them",
-                    key, path_or_name, fs::absolute(path_or_name).lexically_normal().parent_path().string());
+    throw UserError(
+        "{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model, .json or .tiktoken file, or a folder "
+        "with them",
+        key, path_or_name, fs::absolute(path_or_name).lexically_normal().parent_path().string());
   }
   if (fs::path(path_or_name).extension() == ".json") return load_json(path_or_name, key);
   return load_model(path_or_name, key);

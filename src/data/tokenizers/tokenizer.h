@@ -9,8 +9,8 @@
 //   tiktoken        the same from a file of ranks, or a tekken.json
 //
 // Text is kept exactly: decode(encode(text)) is `text` for every valid UTF-8 text. Exceptions: characters outside a
-// `characters` or `bpe` tokenizer's list are an error; a model from elsewhere with an unknown token loses what it does not
-// know; and a tokenizer.json may normalize text or let added tokens take blanks along.
+// `characters` or `bpe` tokenizer's list are an error; a model from elsewhere with an unknown token loses what it does
+// not know; and a tokenizer.json may normalize text or let added tokens take blanks along.
 #pragma once
 
 #include <cstdint>
@@ -30,13 +30,14 @@ class Tokenizer {
   Tokenizer(const Tokenizer&) = delete;
   Tokenizer& operator=(const Tokenizer&) = delete;
 
-  virtual const char* type() const = 0;       // "bytes", "characters", "sentencepiece", "gpt2", "bpe", "tiktoken"
+  virtual const char* type() const = 0;  // "bytes", "characters", "sentencepiece", "gpt2", "bpe", "tiktoken"
   const std::string& name() const { return name_; }  // for messages: "sentencepiece docs.model (8192 tokens)"
-  uint64_t hash() const { return hash_; }     // of its content: the same tokens for the same text
+  uint64_t hash() const { return hash_; }            // of its content: the same tokens for the same text
   virtual int64_t vocab_size() const = 0;
-  virtual int32_t end_of_text() const = 0;    // stands before each document; -1: there is none
+  virtual int32_t end_of_text() const = 0;  // stands before each document; -1: there is none
 
-  // What a model writes when a text is over: for models from elsewhere it may be another token than the one before a text.
+  // What a model writes when a text is over: for models from elsewhere it may be another token than the one before a
+  // text.
   virtual int32_t ends_text() const { return end_of_text(); }
 
   // Appends the tokens of `text`, which is valid UTF-8. Never end_of_text(): its name in a text is text. Safe to call
@@ -46,7 +47,8 @@ class Tokenizer {
   virtual std::string_view token_bytes(int32_t token) const = 0;
   // Whether encode() puts a blank before a text, as LLaMA's models do, which belongs to no text.
   virtual bool adds_blank() const { return false; }
-  // The token that stands for characters which the tokenizer does not know and loses; -1: it knows all, or refuses them.
+  // The token that stands for characters which the tokenizer does not know and loses; -1: it knows all, or refuses
+  // them.
   virtual int32_t unknown() const { return -1; }
   // Whether its files are those of the library `tokenizers` (or GPT-2's two), which an export takes over.
   virtual bool has_library_files() const { return false; }
@@ -66,9 +68,9 @@ class Tokenizer {
 // A longer word is encoded in parts: encoding one takes memory and time beyond proportion, and no language has any.
 inline constexpr size_t kMostWordBytes = 1 << 20;  // bytes
 
-// `path_or_name`: "bytes", a .model file, a file of ranks, a characters JSON, a tokenizer.json or tekken.json, or a folder
-// with the first there is of tokenizer.model, tokenizer.json, vocab.json and merges.txt, tekken.json. `key` is the config key or option to name in messages.
-// UserError where there is none, or a damaged one.
+// `path_or_name`: "bytes", a .model file, a file of ranks, a characters JSON, a tokenizer.json or tekken.json, or a
+// folder with the first there is of tokenizer.model, tokenizer.json, vocab.json and merges.txt, tekken.json. `key` is
+// the config key or option to name in messages. UserError where there is none, or a damaged one.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const std::string& key);
 
 // The JSON of a `characters` tokenizer. The characters in any order, each once or more often.

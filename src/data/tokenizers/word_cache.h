@@ -48,7 +48,8 @@ class WordCache {
   uint64_t owner_ = 0;
 };
 
-// This thread's cache, empty if the last one to use it had another `owner`. Owners are numbered from next_cache_owner().
+// This thread's cache, empty if the last one to use it had another `owner`. Owners are numbered from
+// next_cache_owner().
 WordCache& word_cache(uint64_t owner);
 uint64_t next_cache_owner();
 

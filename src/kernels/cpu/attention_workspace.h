@@ -1,5 +1,5 @@
-// How attention's backward pass and a decoder's step cut their work and lay out their workspace. Everything follows from
-// the shape alone, so the result does not depend on the number of threads.
+// How attention's backward pass and a decoder's step cut their work and lay out their workspace. Everything follows
+// from the shape alone, so the result does not depend on the number of threads.
 #pragma once
 
 #include <algorithm>
@@ -10,12 +10,14 @@
 namespace sluice {
 
 inline constexpr int64_t kAttentionBlock = 64;  // queries and keys of a tile
-inline constexpr int64_t kAttentionTasks = 32;  // enough for the machines this runs on, few enough to keep partial sums small
+inline constexpr int64_t kAttentionTasks =
+    32;  // enough for the machines this runs on, few enough to keep partial sums small
 
 struct AttentionWorkspace {
-  int64_t padded;   // head size rounded up to whole SIMD registers of the widest set
-  int64_t chunks;   // key blocks kb, kb + chunks, ... of one (batch, kv head) are one task
-  int64_t delta, d_q, d_slot, total;  // offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded], [B,KV,2,padded]
+  int64_t padded;  // head size rounded up to whole SIMD registers of the widest set
+  int64_t chunks;  // key blocks kb, kb + chunks, ... of one (batch, kv head) are one task
+  int64_t delta, d_q, d_slot,
+      total;  // offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded], [B,KV,2,padded]
 
   // Inlined always, because the kernels of every instruction set call it (see cmake/isa_kernels.cmake).
   [[gnu::always_inline]] explicit AttentionWorkspace(const AttentionShape& s) {
@@ -30,8 +32,8 @@ struct AttentionWorkspace {
 };
 
 struct AttentionDecodeWorkspace {
-  int64_t padded;  // as above
-  int64_t row;     // of one head's scores: T keys and a bias slot, rounded up to whole registers
+  int64_t padded;                   // as above
+  int64_t row;                      // of one head's scores: T keys and a bias slot, rounded up to whole registers
   int64_t scores, partials, total;  // offsets: [B,H,row], [chunks,B,H,padded]
 
   [[gnu::always_inline]] explicit AttentionDecodeWorkspace(const AttentionShape& s) {

@@ -58,8 +58,8 @@ void* CpuBackend::allocate(size_t bytes) {
   constexpr size_t kWorthALook = size_t{1} << 28;
   const uint64_t left = bytes >= kWorthALook ? available_memory() : 0;
   if (left > 0 && bytes > left)
-    throw RunError("{:.2f} GiB of memory are needed at once, but {:.2f} GiB are available", double(bytes) / double(1 << 30),
-                   double(left) / double(1 << 30));
+    throw RunError("{:.2f} GiB of memory are needed at once, but {:.2f} GiB are available",
+                   double(bytes) / double(1 << 30), double(left) / double(1 << 30));
   char* data = static_cast<char*>(std::aligned_alloc(alignment, size));
   if (!data) throw RunError("the CPU has no {:.2f} GiB of memory left to allocate", double(bytes) / double(1 << 30));
   if (big) madvise(data, size, MADV_HUGEPAGE);  // a wish; without it only slower

@@ -58,18 +58,21 @@ dnnl::stream& stream() {
   return cpu;
 }
 
-// oneDNN generates its kernels in pieces of 256 KiB, some 60 for a training run, and dereferences null where there is no
-// memory for one (seen with 2.6.3): hence a look beforehand.
+// oneDNN generates its kernels in pieces of 256 KiB, some 60 for a training run, and dereferences null where there is
+// no memory for one (seen with 2.6.3): hence a look beforehand.
 void require_room_for_kernels() {
   void* const room = mmap(nullptr, kPreparedProductBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (room == MAP_FAILED)
-    throw RunError("out of memory: to prepare a matrix product takes up to {} MiB, which the machine or its limit (ulimit -v) "
-                   "does not give", kPreparedProductBytes >> 20);
+    throw RunError(
+        "out of memory: to prepare a matrix product takes up to {} MiB, which the machine or its limit (ulimit -v) "
+        "does not give",
+        kPreparedProductBytes >> 20);
   munmap(room, kPreparedProductBytes);
 }
 
 [[noreturn]] void throw_in_words(const dnnl::error& error, const Key& key) {
-  const std::string product = fmt::format("the matrix product [{0},{2}] x [{2},{1}]", key.sizes[0], key.sizes[1], key.sizes[2]);
+  const std::string product =
+      fmt::format("the matrix product [{0},{2}] x [{2},{1}]", key.sizes[0], key.sizes[1], key.sizes[2]);
   if (error.status == dnnl_out_of_memory)
     throw RunError("out of memory: {} needs more than the machine or its limit (ulimit -v) gives", product);
   throw RunError("oneDNN cannot compute {}: {} (status {})", product, error.what(), int(error.status));
@@ -92,8 +95,7 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
     attributes.set_post_ops(ops);
   }
   try {
-    const dnnl::matmul::desc desc =
-        args.bias ? dnnl::matmul::desc(a, b, bias, out) : dnnl::matmul::desc(a, b, out);
+    const dnnl::matmul::desc desc = args.bias ? dnnl::matmul::desc(a, b, bias, out) : dnnl::matmul::desc(a, b, out);
     const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, engine());
     Prepared prepared;
     prepared.primitive_ = dnnl::matmul(primitive_desc);
@@ -147,8 +149,10 @@ void cpu_matmul(const Matmul& args) {
 
 const char* cpu_matmul_kernel(DType type) {
   constexpr int64_t n = 256;
-  Matmul args{.out = Tensor(nullptr, type, {n, n}), .a = Tensor(nullptr, type, {n, n}), .b = Tensor(nullptr, type, {n, n}),
-                  .bias = {}};
+  Matmul args{.out = Tensor(nullptr, type, {n, n}),
+              .a = Tensor(nullptr, type, {n, n}),
+              .b = Tensor(nullptr, type, {n, n}),
+              .bias = {}};
   Prepared* product = type == DType::kF64 ? nullptr : prepared(args);
   return product ? product->kernel() : "own";
 }

@@ -8,8 +8,8 @@ namespace sluice {
 // RunError where there is no memory for what oneDNN needs.
 void cpu_matmul(const Matmul& args);
 
-// About what oneDNN keeps for itself: the kernels that it generates for the products of a model, and the room in which they
-// work.
+// About what oneDNN keeps for itself: the kernels that it generates for the products of a model, and the room in which
+// they work.
 constexpr size_t kPreparedProductBytes = size_t{32} << 20;
 
 // Which oneDNN kernel runs products of this type ("brg:avx512_core_amx_bf16"), or "own" for ours.

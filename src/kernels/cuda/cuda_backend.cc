@@ -1,5 +1,5 @@
-// CudaBackend: puts the ops' kernels (kernels.h) on its one stream; those that need a library or the host are overloads of
-// `on` here. See cuda_backend.h and backend.h.
+// CudaBackend: puts the ops' kernels (kernels.h) on its one stream; those that need a library or the host are overloads
+// of `on` here. See cuda_backend.h and backend.h.
 #include "kernels/cuda/cuda_backend.h"
 
 #include <algorithm>
@@ -9,10 +9,10 @@
 
 #include "kernels/cpu/random.h"
 #include "kernels/cuda/cudnn_attention.h"
-#include "kernels/cuda/runtime/graphs.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch_error.h"
 #include "kernels/cuda/matmul.h"
+#include "kernels/cuda/runtime/graphs.h"
 #include "kernels/cuda/runtime/memory.h"
 
 namespace sluice {
@@ -96,7 +96,8 @@ class CudaBackend final : public Backend {
     fill_from_host(op.out, [&](const Tensor& host) { cpu_random_uniform(host, op.seed, op.stream, op.low, op.high); });
   }
   void on(const RandomNormal& op) {
-    fill_from_host(op.out, [&](const Tensor& host) { cpu_random_normal(host, op.seed, op.stream, op.mean, op.deviation); });
+    fill_from_host(op.out,
+                   [&](const Tensor& host) { cpu_random_normal(host, op.seed, op.stream, op.mean, op.deviation); });
   }
   template <class Draw>
   void fill_from_host(const Tensor& out, Draw draw) {

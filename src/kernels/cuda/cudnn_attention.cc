@@ -32,7 +32,8 @@ namespace {
 namespace fe = cudnn_frontend;
 namespace graph = cudnn_frontend::graph;
 
-static_assert(CUDNN_VERSION >= 90000 && CUDNN_FRONTEND_VERSION >= 11400, "cuDNN 9 and cudnn-frontend 1.14 or newer are needed");
+static_assert(CUDNN_VERSION >= 90000 && CUDNN_FRONTEND_VERSION >= 11400,
+              "cuDNN 9 and cudnn-frontend 1.14 or newer are needed");
 
 constexpr int kLeastVersion = 90000;
 constexpr size_t kAlignment = 256;  // of the backward pass's workspace, as CUDA's allocations have it
@@ -55,7 +56,8 @@ enum Uid : int64_t { kQ = 1, kK, kV, kOut, kStats, kDOut, kDQ, kDK, kDV };
 // The first line of what it says; its logs tell the rest.
 void check_graph(fe::error_t error) {
   if (!error.is_bad()) return;
-  const std::string text = error.get_message(), line = text.substr(0, text.find('\n')), label = "[cudnn_frontend] Error: ";
+  const std::string text = error.get_message(), line = text.substr(0, text.find('\n')),
+                    label = "[cudnn_frontend] Error: ";
   throw RunError("cuDNN says: {} (CUDNN_LOGLEVEL_DBG=2 CUDNN_LOGDEST_DBG=stderr tells more)",
                  line.rfind(label, 0) == 0 ? line.substr(label.size()) : line);
 }
@@ -185,17 +187,19 @@ class LoadedCudnn final : public CudnnAttention {
       prepare(args.forward);
       return prepare(args).workspace_bytes() + kAlignment;
     } catch (const std::runtime_error& error) {  // RunError, or the frontend's own
-      throw UserError("train.attention_backend is cudnn, but cuDNN {} has no attention with {} heads of {} features over {} "
-                      "positions on this GPU; set it to \"own\": {}",
-                      cudnn_version(), H, D, T, error.what());
+      throw UserError(
+          "train.attention_backend is cudnn, but cuDNN {} has no attention with {} heads of {} features over {} "
+          "positions on this GPU; set it to \"own\": {}",
+          cudnn_version(), H, D, T, error.what());
     }
   }
 
   void forward(const AttentionForward& args) override {
     const auto [B, T, H, KV, D] = args.spec.shape;
-    prepare(args).run(handle_, {{kQ, args.q.data}, {kK, args.k.data}, {kV, args.v.data}, {kOut, args.out.data},
-                                {kStats, args.stats.data}},
-                      nullptr);
+    prepare(args).run(
+        handle_,
+        {{kQ, args.q.data}, {kK, args.k.data}, {kV, args.v.data}, {kOut, args.out.data}, {kStats, args.stats.data}},
+        nullptr);
     const int64_t rows = B * H * T;
     on(Fill{Tensor(args.stats.as<float>() + rows, DType::kF32, {rows}), 1}, Queue{stream_, nullptr});
   }
@@ -206,11 +210,20 @@ class LoadedCudnn final : public CudnnAttention {
     void* workspace = args.workspace.data;
     size_t bytes = args.workspace.bytes();
     if (!std::align(kAlignment, prepared.workspace_bytes(), workspace, bytes))
-      throw RunError("cuDNN wants {} bytes of workspace for the attention's backward pass, but {} were planned: set "
-                     "train.attention_backend to \"own\"",
-                     prepared.workspace_bytes(), args.workspace.bytes());
-    prepared.run(handle_, {{kQ, in.q.data}, {kK, in.k.data}, {kV, in.v.data}, {kOut, in.out.data}, {kStats, in.stats.data},
-                           {kDOut, args.d_out.data}, {kDQ, args.d_q.data}, {kDK, args.d_k.data}, {kDV, args.d_v.data}},
+      throw RunError(
+          "cuDNN wants {} bytes of workspace for the attention's backward pass, but {} were planned: set "
+          "train.attention_backend to \"own\"",
+          prepared.workspace_bytes(), args.workspace.bytes());
+    prepared.run(handle_,
+                 {{kQ, in.q.data},
+                  {kK, in.k.data},
+                  {kV, in.v.data},
+                  {kOut, in.out.data},
+                  {kStats, in.stats.data},
+                  {kDOut, args.d_out.data},
+                  {kDQ, args.d_q.data},
+                  {kDK, args.d_k.data},
+                  {kDV, args.d_v.data}},
                  workspace);
   }
 
@@ -257,7 +270,9 @@ std::string cudnn_version() {
   return fmt::format("{}.{}.{}", version / 10000, version / 100 % 100, version % 100);
 }
 
-std::unique_ptr<CudnnAttention> make_cudnn_attention(const Stream& stream) { return std::make_unique<LoadedCudnn>(stream); }
+std::unique_ptr<CudnnAttention> make_cudnn_attention(const Stream& stream) {
+  return std::make_unique<LoadedCudnn>(stream);
+}
 
 }  // namespace sluice::cuda
 

@@ -189,7 +189,8 @@ void on(const ActivationBackward& op, const Queue& queue) {
   with_activation_of(op.kind, x.element, [&](auto formula, auto storage) {
     using S = decltype(storage);
     map(x.rows, x.cols, flat(d_x) && flat(d_out) && flat(x) && flat(out), queue.stream,
-        ActivateBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out), vector});
+        ActivateBackward<decltype(formula), S>{rows_of<S>(d_x), rows_of<S>(d_out), rows_of<S>(x), rows_of<S>(out),
+                                               vector});
   });
 }
 

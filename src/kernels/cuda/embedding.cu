@@ -231,12 +231,20 @@ void add_to_table(const View& d_table, const View& d_out, const int32_t* tokens,
   const int64_t part_bytes = int64_t(kScratchBytes) - int64_t(2 * kMaxTokens * sizeof(Key));
   const int64_t most = std::clamp<int64_t>(part_bytes / (2 * C * int64_t(sizeof(float))), 1, 8192);  // chunks
   const int64_t length = (N + most * kWarp - 1) / (most * kWarp) * kWarp, chunks = (N + length - 1) / length;
-  const Runs runs{keys, N, length, parts, parts + chunks * C, rows_of<float>(d_table), d_table.rows, C,
+  const Runs runs{keys,
+                  N,
+                  length,
+                  parts,
+                  parts + chunks * C,
+                  rows_of<float>(d_table),
+                  d_table.rows,
+                  C,
                   vectorizable(d_table) && C % kPack == 0};
   const dim3 grid(unsigned((chunks + kRunWarps - 1) / kRunWarps), unsigned((C + kRunColumns - 1) / kRunColumns));
   with_element(d_out.element, [&](auto storage) {
     using S = decltype(storage);
-    launch(add_runs_kernel<S>, grid, dim3(kRunWarps * kWarp), 0, queue.stream, runs, rows_of<S>(d_out), vectorizable(d_out));
+    launch(add_runs_kernel<S>, grid, dim3(kRunWarps * kWarp), 0, queue.stream, runs, rows_of<S>(d_out),
+           vectorizable(d_out));
   });
   launch(join_runs_kernel, grid, dim3(kRunWarps * kWarp), 0, queue.stream, runs);
 }
@@ -258,8 +266,8 @@ void on(const EmbeddingForward& op, const Queue& queue) {
   const float* positions = floats(op.positions);
   with_element(out.element, [&](auto storage) {
     using S = decltype(storage);
-    const bool vector = vectorizable(out) && vectorizable(table) && vectorizable(positions) &&
-                        (!positions || out.cols % kPack == 0);
+    const bool vector =
+        vectorizable(out) && vectorizable(table) && vectorizable(positions) && (!positions || out.cols % kPack == 0);
     map(out.rows, out.cols, false, queue.stream,
         Embed<S>{rows_of<S>(out), rows_of<float>(table), op.tokens.as<const int32_t>(), positions, table.rows, out.cols,
                  op.T, vector});

@@ -142,8 +142,7 @@ void on(const GateForward& op, const Queue& queue) {
     const Rows<S> to = rows_of<S>(out), from = rows_of<S>(x), gates = rows_of<S>(logits);
     if (op.grain == GateGrain::kElement)
       map(x.rows, x.cols, one_row, queue.stream, ElementGate<S>{to, from, gates, vector && vectorizable(logits)});
-    else
-      map(x.rows, x.cols, one_row, queue.stream, HeadGate<S>{to, from, gates, x.cols / op.heads, vector});
+    else map(x.rows, x.cols, one_row, queue.stream, HeadGate<S>{to, from, gates, x.cols / op.heads, vector});
   });
 }
 

@@ -76,8 +76,8 @@ __global__ void __launch_bounds__(kThreads)
 
 // Heads [count blockIdx.x / gridDim.x, ...): partial[blockIdx.x][D] receives their part of the gain's gradient.
 template <class S, int kPacks>
-__global__ void __launch_bounds__(kThreads)
-    head_norm_backward_kernel(HeadNormArgs args, Rows<S> d_out, Rows<S> d_x, float* partial, int64_t heads, bool vector) {
+__global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(HeadNormArgs args, Rows<S> d_out, Rows<S> d_x,
+                                                                      float* partial, int64_t heads, bool vector) {
   __shared__ float sums[kPacks * kPackColumns];
   const int64_t all = args.x.rows * heads, end = all * (blockIdx.x + 1) / gridDim.x;
   const int team = int(threadIdx.x) / kLanes;
@@ -178,8 +178,8 @@ void on(const HeadNormForward& op, const Queue& queue) {
   const bool vector = vectorizable(args.x) && vectorizable(out) && vectorizable(args.gain) && args.D % kPack == 0;
   with_head(args, [&](auto storage, auto packs) {
     using S = decltype(storage);
-    launch(head_norm_kernel<S, packs.value>, dim3(unsigned(blocks)), dim3(kThreads), 0, queue.stream, args, rows_of<S>(out),
-           heads, vector);
+    launch(head_norm_kernel<S, packs.value>, dim3(unsigned(blocks)), dim3(kThreads), 0, queue.stream, args,
+           rows_of<S>(out), heads, vector);
   });
 }
 

@@ -1,6 +1,6 @@
-// The CUDA kernels as the host sees them. An op's are put on the queue by a specialisation of `on` in the device file of
-// its family; ops that need more than a queue are CudaBackend's own (cuda_backend.cc). Arguments have been checked. All are
-// asynchronous, allocate nothing and read nothing back, so that a graph can record them.
+// The CUDA kernels as the host sees them. An op's are put on the queue by a specialisation of `on` in the device file
+// of its family; ops that need more than a queue are CudaBackend's own (cuda_backend.cc). Arguments have been checked.
+// All are asynchronous, allocate nothing and read nothing back, so that a graph can record them.
 #pragma once
 
 #include <cuda_runtime.h>
@@ -63,14 +63,14 @@ void add_bias_and_activate(const View& out, const float* bias, const View& activ
 // Whether this build has code for the current device: cudaErrorNoKernelImageForDevice if not.
 cudaError_t kernel_image_status();
 
-// norm.cu: out[c] (+)= sum over chunks of partial[chunk * step + c], c < C, in order; the same for a second array C further
-// on, where there is one.
+// norm.cu: out[c] (+)= sum over chunks of partial[chunk * step + c], c < C, in order; the same for a second array C
+// further on, where there is one.
 inline constexpr int64_t kRowChunks = 256;  // partial sums over rows at most: the workspace is [kRowChunks][2][C]
 void add_chunks(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks, int64_t C,
                 bool accumulate, cudaStream_t stream);
 
-// optimizer.cu: partial[kSumBlocks] receives parts of the sum of x, or of x^2: as many as it returns. Their sum in order is
-// the result.
+// optimizer.cu: partial[kSumBlocks] receives parts of the sum of x, or of x^2: as many as it returns. Their sum in
+// order is the result.
 inline constexpr int kSumBlocks = 256;
 int partial_sums(double* partial, const View& x, bool squares, cudaStream_t stream);
 

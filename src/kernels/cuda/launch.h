@@ -1,7 +1,8 @@
 // What device files see of CUDA's runtime: launching a kernel, and the dynamic shared memory of a block.
 //
-// Device files use one-dimensional blocks of whole warps, no atomics, no cooperative groups and no assembly but ptx.h's.
-// Within that vocabulary they are also compiled as C++ against tests/cuda_emulation, where they run without a GPU.
+// Device files use one-dimensional blocks of whole warps, no atomics, no cooperative groups and no assembly but
+// ptx.h's. Within that vocabulary they are also compiled as C++ against tests/cuda_emulation, where they run without a
+// GPU.
 #pragma once
 
 #include <cuda_runtime.h>

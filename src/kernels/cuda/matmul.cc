@@ -25,7 +25,8 @@ bool bias_is_ready(const Matmul& args) {
   return args.out.dtype == args.bias.dtype && alignment_of(args.bias.data) >= 16;
 }
 
-// A column-major view of a row-major tensor: its transpose. With count > 1, the first of as many, `step` elements apart.
+// A column-major view of a row-major tensor: its transpose. With count > 1, the first of as many, `step` elements
+// apart.
 class Layout {
  public:
   Layout(const Tensor& t, int32_t count, int64_t step) {
@@ -43,7 +44,8 @@ class Layout {
  private:
   template <class T>
   void set(cublasLtMatrixLayoutAttribute_t attribute, T value) {
-    check(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof value), "cublasLtMatrixLayoutSetAttribute");
+    check(cublasLtMatrixLayoutSetAttribute(layout_, attribute, &value, sizeof value),
+          "cublasLtMatrixLayoutSetAttribute");
   }
 
   cublasLtMatrixLayout_t layout_ = nullptr;
@@ -98,8 +100,8 @@ struct MatrixProducts::Batch {
 };
 
 struct MatrixProducts::Key {
-  std::array<int64_t, 11> sizes;      // M, N, K, strides of a, b, out, activated, the batch
-  std::array<uint8_t, 7> flags;       // transpose a, b, accumulate, fused bias, fused gelu, types of a and out
+  std::array<int64_t, 11> sizes;       // M, N, K, strides of a, b, out, activated, the batch
+  std::array<uint8_t, 7> flags;        // transpose a, b, accumulate, fused bias, fused gelu, types of a and out
   std::array<uint32_t, 5> alignments;  // of a, b, out, activated, bias
   auto operator<=>(const Key&) const = default;
 };
@@ -182,7 +184,8 @@ const void* MatrixProducts::prepared_bias(const Matmul& args) {
   return rounded.data;
 }
 
-std::unique_ptr<MatrixProducts::Plan>& MatrixProducts::plan(const Matmul& args, const Batch& batch, const Fusion& fusion) {
+std::unique_ptr<MatrixProducts::Plan>& MatrixProducts::plan(const Matmul& args, const Batch& batch,
+                                                            const Fusion& fusion) {
   const Tensor none;
   const Tensor& activated = fusion.gelu ? args.activated : none;
   const void* bias = !fusion.bias ? nullptr : bias_is_ready(args) ? args.bias.data : bias_.data();
@@ -200,8 +203,8 @@ std::unique_ptr<MatrixProducts::Plan>& MatrixProducts::plan(const Matmul& args, 
   return found->second;
 }
 
-// False where cuBLASLt has no algorithm for it, or one that it refuses to run: nothing was computed. Only a product's first
-// run can be refused, which is never part of a recorded graph.
+// False where cuBLASLt has no algorithm for it, or one that it refuses to run: nothing was computed. Only a product's
+// first run can be refused, which is never part of a recorded graph.
 bool MatrixProducts::run_fused(const Matmul& args, const Batch& batch, const Fusion& fusion) {
   std::unique_ptr<Plan>& chosen = plan(args, batch, fusion);
   if (!chosen) return false;

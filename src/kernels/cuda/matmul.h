@@ -4,15 +4,16 @@
 // A bias and gelu are fused into the product where cuBLASLt can; what it cannot is added by a kernel. A fused bias has
 // the type of the result, so for bf16 results it is rounded first, like the weights.
 //
-// The algorithm for a shape is cuBLASLt's first proposal, asked for once; where it refuses to run that, the product goes on
-// with less fused. Proposals that add up in an order that may change are ruled out, so the same product gives the same bits.
+// The algorithm for a shape is cuBLASLt's first proposal, asked for once; where it refuses to run that, the product
+// goes on with less fused. Proposals that add up in an order that may change are ruled out, so the same product gives
+// the same bits.
 #pragma once
 
 #include <map>
 #include <memory>
 
-#include "kernels/ops.h"
 #include "kernels/cuda/runtime/runtime.h"
+#include "kernels/ops.h"
 
 namespace sluice::cuda {
 

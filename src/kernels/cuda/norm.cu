@@ -31,7 +31,7 @@ struct NormBackwardArgs {
   View x, d_out, d_x;
   const float *gain, *stats;
   bool add_to_d_x, accumulate;
-  float *d_gain, *d_bias;    // d_bias may be null
+  float *d_gain, *d_bias;  // d_bias may be null
   float* workspace;
 };
 
@@ -200,8 +200,8 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
 
 constexpr int kMaxSumWarps = 8;
 
-// out[c] (+)= sum over chunks of partial[chunk * step + c], for one or two arrays (blockIdx.y), the second C further on.
-// Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
+// out[c] (+)= sum over chunks of partial[chunk * step + c], for one or two arrays (blockIdx.y), the second C further
+// on. Of W warps, warp w takes chunks w, w + W, ...; the warps' sums are added in order.
 __global__ void __launch_bounds__(kMaxSumWarps* kWarp)
     add_chunks_kernel(float* first_out, float* second_out, const float* partial, int64_t step, int64_t chunks,
                       int64_t C, bool accumulate) {
@@ -282,7 +282,7 @@ void add_chunks(float* first_out, float* second_out, const float* partial, int64
 
 template <>
 void on(const NormForward& op, const Queue& queue) {
-  const NormForwardArgs args = {op.kind,          view_of(op.x),    view_of(op.delta), view_of(op.sum), view_of(op.out),
+  const NormForwardArgs args = {op.kind,         view_of(op.x),   view_of(op.delta), view_of(op.sum),  view_of(op.out),
                                 floats(op.gain), floats(op.bias), floats(op.stats),  float(op.epsilon)};
   if (args.x.rows == 0) return;
   const bool vector = vectorizable(args.x) && vectorizable(args.delta) && vectorizable(args.sum) &&
@@ -299,9 +299,10 @@ void on(const NormForward& op, const Queue& queue) {
 
 template <>
 void on(const NormBackward& op, const Queue& queue) {
-  const NormBackwardArgs args = {op.forward.kind,        view_of(op.forward.x),    view_of(op.d_out),   view_of(op.d_x),
-                                 floats(op.forward.gain), floats(op.forward.stats), op.add_to_d_x,       op.accumulate,
-                                 floats(op.d_gain),       floats(op.d_bias),        floats(op.workspace)};
+  const NormBackwardArgs args = {op.forward.kind,   view_of(op.forward.x),   view_of(op.d_out),
+                                 view_of(op.d_x),   floats(op.forward.gain), floats(op.forward.stats),
+                                 op.add_to_d_x,     op.accumulate,           floats(op.d_gain),
+                                 floats(op.d_bias), floats(op.workspace)};
   const bool vector =
       vectorizable(args.x) && vectorizable(args.d_out) && vectorizable(args.d_x) && vectorizable(args.gain);
   const int64_t C = args.x.cols, chunks = chunks_of(args.x.rows, kRowChunks);

@@ -74,8 +74,8 @@ __device__ __forceinline__ void write_block_sum(double* partial, double mine) {
 }
 
 template <class S>
-__global__ void __launch_bounds__(kSumThreads) partial_sums_kernel(double* partial, const S* x, int64_t n, bool squares,
-                                                                   bool vector) {
+__global__ void __launch_bounds__(kSumThreads)
+    partial_sums_kernel(double* partial, const S* x, int64_t n, bool squares, bool vector) {
   double total = 0;
 #pragma unroll 2
   for (int64_t at = (int64_t(blockIdx.x) * kSumThreads + threadIdx.x) * kPack; at < n;
@@ -180,8 +180,8 @@ void on(const MuonMomentum& op, const Queue& queue) {
   const bool vector = aligned(grad) && aligned(momentum);
   const MuonFactors<float> factors = muon_factors<float>(op.beta, op.grad_scale);
   double *partial = static_cast<double*>(queue.scratch), *scale = partial + kSumBlocks;
-  launch(muon_momentum_kernel, dim3(unsigned(blocks)), dim3(kSumThreads), 0, queue.stream, momentum, grad, factors, partial,
-         n, vector);
+  launch(muon_momentum_kernel, dim3(unsigned(blocks)), dim3(kSumThreads), 0, queue.stream, momentum, grad, factors,
+         partial, n, vector);
   launch(inverse_norm_kernel, dim3(1), dim3(kSumThreads), 0, queue.stream, partial, int(blocks), scale);
   with_element(out.element, [&](auto storage) {
     using S = decltype(storage);

@@ -5,18 +5,25 @@
 // that every row of the tensors at hand starts at a multiple of 16 bytes; without it elements are accessed one by one.
 #pragma once
 
-#include "kernels/types/bf16.h"
 #include "kernels/cuda/kernels.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice::cuda {
 
 inline constexpr int kPack = 8;
 
-template <class S> struct Pack;
-template <> struct Pack<Bf16> { uint4 words; };
-template <> struct Pack<float> { float4 low, high; };
+template <class S>
+struct Pack;
+template <>
+struct Pack<Bf16> {
+  uint4 words;
+};
+template <>
+struct Pack<float> {
+  float4 low, high;
+};
 
 __device__ __forceinline__ Pack<Bf16> load_pack(const Bf16* from, int count, bool vector) {
   if (vector && count == kPack) return {*reinterpret_cast<const uint4*>(from)};
@@ -48,7 +55,8 @@ __device__ __forceinline__ void unpack(float (&x)[kPack], const Pack<float>& pac
 }
 
 // Rounds to storage.
-template <class S> __device__ __forceinline__ Pack<S> packed(const float (&x)[kPack]);
+template <class S>
+__device__ __forceinline__ Pack<S> packed(const float (&x)[kPack]);
 template <>
 __device__ __forceinline__ Pack<Bf16> packed<Bf16>(const float (&x)[kPack]) {
   return {make_uint4(pack_bf16(x[0], x[1]), pack_bf16(x[2], x[3]), pack_bf16(x[4], x[5]), pack_bf16(x[6], x[7]))};

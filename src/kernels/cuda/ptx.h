@@ -3,10 +3,10 @@
 // Fragments, of lane l with g = l / 4 and t = l % 4 (PTX ISA, "Matrix fragments for mma"):
 //   mma_bf16, m16n8k16: a[0] = A[g][2t..2t+1], a[1] = A[g+8][2t..], a[2] = A[g][2t+8..], a[3] = A[g+8][2t+8..]
 //                       b[0] = B[2t..2t+1][g], b[1] = B[2t+8..2t+9][g]      (two bf16 a register, the lower first)
-//   mma_tf32, m16n8k8:  a[0] = A[g][t], a[1] = A[g+8][t], a[2] = A[g][t+4], a[3] = A[g+8][t+4];  b[0] = B[t][g], b[1] = B[t+4][g]
-//   both:               c[0..1] = C[g][2t..2t+1], c[2..3] = C[g+8][2t..2t+1]
-//   ldmatrix_xN: lane l names row l % 8 of matrix l / 8 (eight 16-byte rows each); r[i] = the two bf16 at [g][2t..2t+1] of
-//   matrix i, or of its transpose.
+//   mma_tf32, m16n8k8:  a[0] = A[g][t], a[1] = A[g+8][t], a[2] = A[g][t+4], a[3] = A[g+8][t+4];  b[0] = B[t][g], b[1] =
+//   B[t+4][g] both:               c[0..1] = C[g][2t..2t+1], c[2..3] = C[g+8][2t..2t+1] ldmatrix_xN: lane l names row l
+//   % 8 of matrix l / 8 (eight 16-byte rows each); r[i] = the two bf16 at [g][2t..2t+1] of matrix i, or of its
+//   transpose.
 #pragma once
 
 #include <cstdint>
@@ -15,16 +15,18 @@ namespace sluice::cuda {
 
 // c += A B, bf16 inputs, fp32 accumulation.
 __device__ __forceinline__ void mma_bf16(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // c += A B, tf32 inputs (tf32_bits), fp32 accumulation.
 __device__ __forceinline__ void mma_tf32(float (&c)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-               : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
+      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
 // x rounded to tf32 (10 bits of mantissa), as the bits of a float.

@@ -28,8 +28,8 @@ constexpr int kRangeThreads = 256;
 
 // x - x is 0 for finite x and NaN for all others: their sum spoils both ends.
 template <class S>
-__global__ void __launch_bounds__(kRangeThreads) row_ranges_kernel(float* out, Rows<S> x, int64_t rows, int64_t cols,
-                                                                   bool vector) {
+__global__ void __launch_bounds__(kRangeThreads)
+    row_ranges_kernel(float* out, Rows<S> x, int64_t rows, int64_t cols, bool vector) {
   const int64_t row = (int64_t(blockIdx.x) * kRangeThreads + threadIdx.x) / kWarp;
   const int lane = int(threadIdx.x % kWarp);
   const bool valid = row < rows;

@@ -44,8 +44,9 @@ std::vector<std::string> gpu_descriptions() {
   std::vector<std::string> lines;
 #if SLUICE_WITH_CUDA
   for (const CudaDevice& device : cuda_devices()) {
-    std::string line = fmt::format("{}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB", device.name, device.major,
-                                   device.minor, device.multiprocessors, double(device.memory_bytes) / (1 << 30));
+    std::string line =
+        fmt::format("{}, compute capability {}.{}, {} multiprocessors, {:.1f} GiB", device.name, device.major,
+                    device.minor, device.multiprocessors, double(device.memory_bytes) / (1 << 30));
     if (device.bandwidth > 0) line += fmt::format(", {:.0f} GB/s", 1e-9 * device.bandwidth);
     lines.push_back(line + fmt::format("; CUDA driver {}, runtime {}", device.driver, device.runtime));
   }

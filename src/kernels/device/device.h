@@ -10,8 +10,8 @@
 namespace sluice {
 
 // "cpu"; "cuda": GPU number `index`; "auto": a GPU where this build and machine have one that works, else the CPU.
-// `attention`: "own", or "cudnn" for plain softmax attention in bf16 on a GPU. UserError that says what is missing where
-// "cuda" or "cudnn" cannot be had.
+// `attention`: "own", or "cudnn" for plain softmax attention in bf16 on a GPU. UserError that says what is missing
+// where "cuda" or "cudnn" cannot be had.
 std::unique_ptr<Backend> make_backend(const std::string& device, int index = 0, const std::string& attention = "own");
 
 // Why no GPU can be used, as a sentence without a full stop; empty if one can.

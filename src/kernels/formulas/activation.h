@@ -4,9 +4,9 @@
 // gelu(x) = x/2 (1 + tanh u) with u = sqrt(2/pi) (x + 0.044715 x^3), the tanh form of GPT-2. Because
 // (1 + tanh u) / 2 = sigmoid(2u), gelu(x) = x s with s = sigmoid(2u), and gelu'(x) = s + 2 x s (1 - s) u'.
 // relu_squared(x) = max(x, 0)^2 (arXiv 2109.08668).
-// gelu_erf(x) = x P(x) with P the standard normal distribution's integral, (1 + erf(x / sqrt 2)) / 2 (arXiv 1606.08415);
-// gelu_erf'(x) = P(x) + x p(x) with its density p.
-// SwiGLU (arXiv 2002.05202) has two arguments: silu(gate) up with silu(g) = g sigmoid(g).
+// gelu_erf(x) = x P(x) with P the standard normal distribution's integral, (1 + erf(x / sqrt 2)) / 2 (arXiv
+// 1606.08415); gelu_erf'(x) = P(x) + x p(x) with its density p. SwiGLU (arXiv 2002.05202) has two arguments: silu(gate)
+// up with silu(g) = g sigmoid(g).
 #pragma once
 
 #include "kernels/formulas/math.h"
@@ -74,8 +74,8 @@ SLUICE_FORMULA V polynomial(V y, double first, More... more) {
 struct GeluErf {
   static constexpr double kDensityAtZero = 0.39894228040143267794;  // 1 / sqrt(2 pi)
 
-  // P(-z) e^(z^2/2) for z >= 0: t f(2t - 1) with t = 4 / (4 + z), which runs from 1 down to 0. f is smooth; its Chebyshev
-  // series is cut where what is left is below 1e-8 for float and 1e-17 for double, and written in powers.
+  // P(-z) e^(z^2/2) for z >= 0: t f(2t - 1) with t = 4 / (4 + z), which runs from 1 down to 0. f is smooth; its
+  // Chebyshev series is cut where what is left is below 1e-8 for float and 1e-17 for double, and written in powers.
   template <class T, class V>
   static SLUICE_FORMULA V scaled_tail(V z) {
     const V t = V(4) / (V(4) + z), y = t + t - V(1);
@@ -83,14 +83,15 @@ struct GeluErf {
       return t * polynomial<T>(y, 0.188821282, 0.151974101, 0.0967843907, 0.0466316777, 0.015098824, 0.00187805785,
                                -0.000869041974, -0.000390946725, 3.23314203e-5, 3.93301424e-5);
     } else {
-      return t * polynomial<T>(
-                     y, 0.188821282603937873, 0.1519741604929730749, 0.09678435018555372934, 0.04663046448990915278,
-                     0.01509914372272946966, 0.001885047241846585455, -0.0008699230917620260778,
-                     -0.0004077046168525702796, 0.00003333607735329936623, 0.0000577737543413464629,
-                     -4.770615899372217766e-7, -8.786277978479954542e-6, 1.791646990255330002e-7, 1.480402768968798639e-6,
-                     -1.57459203497365467e-7, -2.561962885785060076e-7, 6.811577561731073268e-8, 3.994350534320042643e-8,
-                     -2.171665371541457349e-8, -4.461242592609972521e-9, 5.356925774590640373e-9, 1.4684495981085664e-10,
-                     -9.326709945615889919e-10, 2.999370678800479313e-11, 8.508446690734617923e-11);
+      return t * polynomial<T>(y, 0.188821282603937873, 0.1519741604929730749, 0.09678435018555372934,
+                               0.04663046448990915278, 0.01509914372272946966, 0.001885047241846585455,
+                               -0.0008699230917620260778, -0.0004077046168525702796, 0.00003333607735329936623,
+                               0.0000577737543413464629, -4.770615899372217766e-7, -8.786277978479954542e-6,
+                               1.791646990255330002e-7, 1.480402768968798639e-6, -1.57459203497365467e-7,
+                               -2.561962885785060076e-7, 6.811577561731073268e-8, 3.994350534320042643e-8,
+                               -2.171665371541457349e-8, -4.461242592609972521e-9, 5.356925774590640373e-9,
+                               1.4684495981085664e-10, -9.326709945615889919e-10, 2.999370678800479313e-11,
+                               8.508446690734617923e-11);
     }
   }
   // P(x); `decay` is e^(-x^2/2).

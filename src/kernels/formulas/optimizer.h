@@ -22,9 +22,11 @@ template <class T>
 SLUICE_FORMULA AdamWFactors<T> adamw_factors(const AdamWStep& step, double weight_decay) {
   const double correction1 = 1 - pow(step.beta1, double(step.step));
   const double correction2 = 1 - pow(step.beta2, double(step.step));
-  return {T(step.grad_scale), T(step.beta1),     T(1 - step.beta1),
-          T(step.beta2),      T(1 - step.beta2), T(1 - step.lr * weight_decay),
-          T(step.lr / correction1), T(1 / sqrt(correction2)), T(step.epsilon)};
+  return {T(step.grad_scale),       T(step.beta1),
+          T(1 - step.beta1),        T(step.beta2),
+          T(1 - step.beta2),        T(1 - step.lr * weight_decay),
+          T(step.lr / correction1), T(1 / sqrt(correction2)),
+          T(step.epsilon)};
 }
 
 template <class V, class T>

@@ -2,10 +2,10 @@
 //
 //   x -> scale * clamp(round(x / scale), low, high),   round: to the nearest integer, halves to the even one.
 //
-// low and high are counted from the grid's zero point, so it needs no name here: an unsigned b-bit grid with zero point z
-// has low = -z and high = 2^b - 1 - z. Because both are integers, clamping may come first, which keeps what is rounded
-// small enough for the rounding to be two additions. The product with 1 / scale, instead of a division, is also what
-// PyTorch's fake_quantize computes. A NaN passes through.
+// low and high are counted from the grid's zero point, so it needs no name here: an unsigned b-bit grid with zero point
+// z has low = -z and high = 2^b - 1 - z. Because both are integers, clamping may come first, which keeps what is
+// rounded small enough for the rounding to be two additions. The product with 1 / scale, instead of a division, is also
+// what PyTorch's fake_quantize computes. A NaN passes through.
 #pragma once
 
 #include "kernels/formulas/math.h"

@@ -12,8 +12,8 @@ void check_shape(const OpCheck& op, const AttentionShape& s) {
 }
 
 // Which tensors there are follows from the score function alone.
-void check_learned(const OpCheck& op, const std::string& prefix, const LearnedTensors& learned, const AttentionSpec& spec,
-                   DType acc) {
+void check_learned(const OpCheck& op, const std::string& prefix, const LearnedTensors& learned,
+                   const AttentionSpec& spec, DType acc) {
   for (int i = 0; i < kMostLearned; ++i) {
     if (const char* name = learned_name(spec.score, i))
       op.flat((prefix + name).c_str(), learned.at[i], acc, spec.shape.H);
@@ -70,8 +70,7 @@ void Rope::check() const {
   op.matrix("table", table, accumulator_of(act), table.rows(), D, Layout::kContiguous);
   op.require(T > 0 && x.rows() % T == 0, "T must divide the rows of x");
   op.require(first_position >= 0, "positions count from 0");
-  if (first_position + T > table.rows())
-    op.fail("table", table, fmt::format("at least {} rows", first_position + T));
+  if (first_position + T > table.rows()) op.fail("table", table, fmt::format("at least {} rows", first_position + T));
 }
 
 void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }

@@ -6,19 +6,20 @@
 
 namespace sluice {
 
-// Rotary positions, in place: features i and i + D/2 of every head are a pair (a, b) that is turned by its row's angle to
-// (a cos - b sin, b cos + a sin). `inverse` turns back, which is the gradient.
+// Rotary positions, in place: features i and i + D/2 of every head are a pair (a, b) that is turned by its row's angle
+// to (a cos - b sin, b cos + a sin). `inverse` turns back, which is the gradient.
 struct Rope {
   static constexpr const char* kName = "rope";
-  Tensor x;                      // [N, H*D] act, strided; row n is at position first_position + n % T
-  Tensor table;                  // [> last position, D] acc: of each position D/2 cosines, then D/2 sines
+  Tensor x;      // [N, H*D] act, strided; row n is at position first_position + n % T
+  Tensor table;  // [> last position, D] acc: of each position D/2 cosines, then D/2 sines
   int64_t T = 0;
   int64_t first_position = 0;
   bool inverse = false;
   void check() const;
 };
 
-// [H] acc each: what the score function learns for each head, in the order in which it names them; the others are absent.
+// [H] acc each: what the score function learns for each head, in the order in which it names them; the others are
+// absent.
 struct LearnedTensors {
   Tensor at[kMostLearned];
 };
@@ -26,27 +27,27 @@ struct LearnedTensors {
 struct AttentionForward {
   static constexpr const char* kName = "attention_forward";
   AttentionSpec spec;
-  Tensor q;                      // [N, H*D] act, strided
-  Tensor k, v;                   // [N, KV*D] act, strided
+  Tensor q;                               // [N, H*D] act, strided
+  Tensor k, v;                            // [N, KV*D] act, strided
   Tensor key_bias = {}, value_bias = {};  // [KV, D] acc: one extra key every query sees; value absent means zero
-  LearnedTensors learned = {};   // of the score function
-  // [N] i32, or absent for 0: row i attends to keys first_key[i] .. i of its sequence, so that documents packed into one
-  // do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
+  LearnedTensors learned = {};            // of the score function
+  // [N] i32, or absent for 0: row i attends to keys first_key[i] .. i of its sequence, so that documents packed into
+  // one do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
   Tensor first_key = {};
-  Tensor out;                    // [N, H*D] act, strided
-  Tensor stats;                  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
+  Tensor out;    // [N, H*D] act, strided
+  Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
   void check() const;
   void check_values() const;
 };
 
 struct AttentionBackward {
   static constexpr const char* kName = "attention_backward";
-  AttentionForward forward;      // as it was run; out and stats hold its results
-  Tensor d_out;                  // [N, H*D] act, strided
-  Tensor d_q, d_k, d_v;          // like q, k, v; overwritten
+  AttentionForward forward;                   // as it was run; out and stats hold its results
+  Tensor d_out;                               // [N, H*D] act, strided
+  Tensor d_q, d_k, d_v;                       // like q, k, v; overwritten
   Tensor d_key_bias = {}, d_value_bias = {};  // acc, like their parameters
   LearnedTensors d_learned = {};
-  bool accumulate = false;       // of the parameters' gradients
+  bool accumulate = false;  // of the parameters' gradients
   Tensor workspace = {};
   struct Sizes {
     AttentionShape shape;
@@ -60,24 +61,24 @@ struct AttentionBackward {
 // Per query row, for the probes; computed from the same tiles, no [T, T] matrix.
 struct AttentionProbe {
   static constexpr const char* kName = "attention_probe";
-  AttentionForward forward;      // stats hold the results of a forward run
-  Tensor sink_attention;         // [B, H, T] acc: a_if, f = first_key[i], the first key the row sees
-  Tensor sink_logit_gap;         // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 for i < f + 2
+  AttentionForward forward;  // stats hold the results of a forward run
+  Tensor sink_attention;     // [B, H, T] acc: a_if, f = first_key[i], the first key the row sees
+  Tensor sink_logit_gap;     // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 for i < f + 2
   void check() const;
   void check_values() const;
 };
 
-// A decoder's step: one query a sequence against cached keys and values, O = sum over j < length of p_j v_j, as the last row
-// of AttentionForward over `length` positions.
+// A decoder's step: one query a sequence against cached keys and values, O = sum over j < length of p_j v_j, as the
+// last row of AttentionForward over `length` positions.
 struct AttentionDecode {
   static constexpr const char* kName = "attention_decode";
-  AttentionSpec spec;            // shape: B sequences, T rows of the cache for each
-  int64_t length = 0;            // rows of every sequence that are filled: 1 .. T
-  Tensor q;                      // [B, H*D] act, strided
-  Tensor k, v;                   // [B*T, KV*D] act, strided
+  AttentionSpec spec;                     // shape: B sequences, T rows of the cache for each
+  int64_t length = 0;                     // rows of every sequence that are filled: 1 .. T
+  Tensor q;                               // [B, H*D] act, strided
+  Tensor k, v;                            // [B*T, KV*D] act, strided
   Tensor key_bias = {}, value_bias = {};  // as in AttentionForward
   LearnedTensors learned = {};
-  Tensor out;                    // [B, H*D] act, strided
+  Tensor out;  // [B, H*D] act, strided
   Tensor workspace = {};
   struct Sizes {
     AttentionShape shape;

@@ -25,8 +25,8 @@ class OpCheck {
 
   // The activations' type: that of `tensor`.
   DType activation_type(const char* what, const Tensor& tensor) const;
-  void matrix(const char* what, const Tensor& t, DType type, int64_t rows, int64_t cols, Layout layout = Layout::kStrided,
-              Presence presence = Presence::kRequired) const;
+  void matrix(const char* what, const Tensor& t, DType type, int64_t rows, int64_t cols,
+              Layout layout = Layout::kStrided, Presence presence = Presence::kRequired) const;
   void flat(const char* what, const Tensor& t, DType type, int64_t elements,
             Presence presence = Presence::kRequired) const;
   void absent(const char* what, const Tensor& t, const char* why) const;

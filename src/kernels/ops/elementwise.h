@@ -8,14 +8,14 @@ namespace sluice {
 
 struct Fill {
   static constexpr const char* kName = "fill";
-  Tensor out;                    // any type, strided
+  Tensor out;  // any type, strided
   double value = 0;
   void check() const;
 };
 
 struct Copy {
   static constexpr const char* kName = "copy";
-  Tensor out, x;                 // [N, C], strided; converts types
+  Tensor out, x;  // [N, C], strided; converts types
   void check() const;
 };
 
@@ -40,7 +40,7 @@ struct RandomNormal {
 struct ActivationForward {
   static constexpr const char* kName = "activation_forward";
   Activation kind = Activation::kRelu;
-  Tensor out, x;                 // [N, C] act, strided; may be the same
+  Tensor out, x;  // [N, C] act, strided; may be the same
   void check() const;
 };
 
@@ -55,8 +55,8 @@ struct ActivationBackward {
 // SwiGLU: out = silu(gate) * up
 struct SwigluForward {
   static constexpr const char* kName = "swiglu_forward";
-  Tensor out;                    // [N, F] act, strided
-  Tensor x;                      // [N, 2F] act, strided: (gate, up)
+  Tensor out;  // [N, F] act, strided
+  Tensor x;    // [N, 2F] act, strided: (gate, up)
   void check() const;
 };
 
@@ -72,24 +72,24 @@ struct GateForward {
   static constexpr const char* kName = "gate_forward";
   GateGrain grain = GateGrain::kHead;
   int64_t heads = 1;
-  Tensor x, logits, out;         // [N, H*D] act, strided; logits act
+  Tensor x, logits, out;  // [N, H*D] act, strided; logits act
   void check() const;
 };
 
 struct GateBackward {
   static constexpr const char* kName = "gate_backward";
-  GateForward forward;           // x and logits as they were
-  Tensor d_out;                  // [N, H*D] act, strided
-  Tensor d_x;                    // [N, H*D] act, strided; overwritten, may be d_out
-  Tensor d_logits;               // like logits; overwritten
+  GateForward forward;  // x and logits as they were
+  Tensor d_out;         // [N, H*D] act, strided
+  Tensor d_x;           // [N, H*D] act, strided; overwritten, may be d_out
+  Tensor d_logits;      // like logits; overwritten
   void check() const;
 };
 
 // out[n] = |x[n]|_2, per group of D columns
 struct GroupNorms {
   static constexpr const char* kName = "group_norms";
-  Tensor out;                    // [N, groups] acc, strided
-  Tensor x;                      // [N, groups*D] act, strided
+  Tensor out;  // [N, groups] acc, strided
+  Tensor x;    // [N, groups*D] act, strided
   int64_t groups = 1;
   void check() const;
 };

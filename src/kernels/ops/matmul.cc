@@ -27,7 +27,8 @@ void HeadMatmul::check() const {
   op.require(!all.transpose_a || !all.bias, "a weight's gradient has no bias");
   const auto divides = [&](int64_t size) { return heads >= 1 && size % heads == 0; };
   op.require(divides(all.a.cols()) && divides(all.transpose_a ? all.b.cols() : all.b.rows()) &&
-                 divides(all.transpose_a ? all.out.rows() : all.out.cols()) && (!all.bias || divides(all.bias.elements())),
+                 divides(all.transpose_a ? all.out.rows() : all.out.cols()) &&
+                 (!all.bias || divides(all.bias.elements())),
              "the heads must be equal slices of every tensor");
   of_head(0).check();
 }

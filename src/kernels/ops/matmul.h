@@ -9,18 +9,19 @@ namespace sluice {
 // C = op(A) op(B) (+ C if accumulate) (+ bias per column). Row-major, strided.
 struct Matmul {
   static constexpr const char* kName = "matmul";
-  Tensor out;                    // [M, N], act or acc
-  Tensor a, b;                   // op(a) [M, K], op(b) [K, N], act
+  Tensor out;   // [M, N], act or acc
+  Tensor a, b;  // op(a) [M, K], op(b) [K, N], act
   bool transpose_a = false, transpose_b = false;
   bool accumulate = false;
-  Tensor bias = {};              // [N] acc, or absent
-  Tensor activated = {};         // [M, N] like out, or absent: also receives activation(C)
+  Tensor bias = {};       // [N] acc, or absent
+  Tensor activated = {};  // [M, N] like out, or absent: also receives activation(C)
   Activation activation = Activation::kRelu;
   void check() const;
 };
 
-// A product of each head's own: the tensors of `all` are those of every head side by side, `heads` equal slices of each.
-// Activations are cut by columns, the weight, which is b or with transpose_a (its gradient) out, by rows. No `activated`.
+// A product of each head's own: the tensors of `all` are those of every head side by side, `heads` equal slices of
+// each. Activations are cut by columns, the weight, which is b or with transpose_a (its gradient) out, by rows. No
+// `activated`.
 struct HeadMatmul {
   static constexpr const char* kName = "head_matmul";
   Matmul all;

@@ -1,7 +1,7 @@
 #include "kernels/ops/norm.h"
 
-#include "kernels/types/attention_types.h"
 #include "kernels/ops/check.h"
+#include "kernels/types/attention_types.h"
 
 namespace sluice {
 namespace {

@@ -16,44 +16,45 @@ struct NormForward {
   static constexpr const char* kName = "norm_forward";
   Norm kind = Norm::kLayerNorm;
   double epsilon = 1e-5;
-  Tensor x, delta = {};          // [N, C] act; delta absent or added first: sum = x + delta
-  Tensor sum = {};               // [N, C] act; where the sum is written (may be x); absent if delta is
-  Tensor gain, bias = {};        // [C] acc; bias may be absent, and is for RMSNorm
-  Tensor out;                    // [N, C] act: (sum - mean) * rstd * gain + bias
-  Tensor stats;                  // [N, 2] acc: mean (0 for RMSNorm), rstd
+  Tensor x, delta = {};    // [N, C] act; delta absent or added first: sum = x + delta
+  Tensor sum = {};         // [N, C] act; where the sum is written (may be x); absent if delta is
+  Tensor gain, bias = {};  // [C] acc; bias may be absent, and is for RMSNorm
+  Tensor out;              // [N, C] act: (sum - mean) * rstd * gain + bias
+  Tensor stats;            // [N, 2] acc: mean (0 for RMSNorm), rstd
   void check() const;
 };
 
 struct NormBackward {
   static constexpr const char* kName = "norm_backward";
-  NormForward forward;           // x is the normalised input (the sum); stats as left by the forward
-  Tensor d_out;                  // [N, C] act
-  Tensor d_x;                    // [N, C] act
-  bool add_to_d_x = true;        // d_x += (the residual stream's gradient), or overwrite
-  Tensor d_gain, d_bias = {};    // [C] acc
-  bool accumulate = false;       // of d_gain, d_bias
+  NormForward forward;         // x is the normalised input (the sum); stats as left by the forward
+  Tensor d_out;                // [N, C] act
+  Tensor d_x;                  // [N, C] act
+  bool add_to_d_x = true;      // d_x += (the residual stream's gradient), or overwrite
+  Tensor d_gain, d_bias = {};  // [C] acc
+  bool accumulate = false;     // of d_gain, d_bias
   Tensor workspace = {};
   using Sizes = RowSums;
   Sizes sizes() const { return {d_out.cols()}; }
   void check() const;
 };
 
-// RMSNorm of every head by itself, one gain for all: out = x gain / sqrt(mean over the head's D columns of x^2 + epsilon).
+// RMSNorm of every head by itself, one gain for all: out = x gain / sqrt(mean over the head's D columns of x^2 +
+// epsilon).
 struct HeadNormForward {
   static constexpr const char* kName = "head_norm_forward";
   double epsilon = 1e-5;
-  Tensor x, out;                 // [N, H*D] act, strided; the same where no backward pass follows
-  Tensor gain;                   // [D] acc
+  Tensor x, out;  // [N, H*D] act, strided; the same where no backward pass follows
+  Tensor gain;    // [D] acc
   void check() const;
 };
 
 struct HeadNormBackward {
   static constexpr const char* kName = "head_norm_backward";
-  HeadNormForward forward;       // x as it was; out is not read
-  Tensor d_out;                  // [N, H*D] act, strided
-  Tensor d_x;                    // [N, H*D] act, strided; overwritten, may be d_out
-  Tensor d_gain;                 // [D] acc
-  bool accumulate = false;       // of d_gain
+  HeadNormForward forward;  // x as it was; out is not read
+  Tensor d_out;             // [N, H*D] act, strided
+  Tensor d_x;               // [N, H*D] act, strided; overwritten, may be d_out
+  Tensor d_gain;            // [D] acc
+  bool accumulate = false;  // of d_gain
   Tensor workspace = {};
   using Sizes = RowSums;
   Sizes sizes() const { return {d_gain.elements()}; }
@@ -63,8 +64,8 @@ struct HeadNormBackward {
 // d_bias (+)= the sum of d_out's rows
 struct BiasGradient {
   static constexpr const char* kName = "bias_gradient";
-  Tensor d_bias;                 // [C] acc
-  Tensor d_out;                  // [N, C] act, strided
+  Tensor d_bias;  // [C] acc
+  Tensor d_out;   // [N, C] act, strided
   bool accumulate = false;
   Tensor workspace = {};
   using Sizes = RowSums;

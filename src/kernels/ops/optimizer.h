@@ -10,7 +10,7 @@ namespace sluice {
 // One flat range of parameters with its state; every tensor [n] acc.
 struct OptimizerRange {
   Tensor param, grad, first_moment = {}, second_moment = {};  // second_moment absent for SGD
-  Tensor compute_copy = {};      // [n] bf16 copy that matmuls read, or absent
+  Tensor compute_copy = {};                                   // [n] bf16 copy that matmuls read, or absent
   double weight_decay = 0;
 };
 
@@ -23,19 +23,20 @@ struct AdamWUpdate {
 
 struct SgdUpdate {
   static constexpr const char* kName = "sgd_update";
-  OptimizerRange range;          // first_moment may be absent where the momentum is 0
+  OptimizerRange range;  // first_moment may be absent where the momentum is 0
   SgdStep step;
   void check() const;
 };
 
 // Muon's momentum (Nesterov's) and what its iteration starts from: g = grad_scale grad;
-// momentum = beta momentum + (1 - beta) g;  u = beta momentum + (1 - beta) g;  out = u / |u|, the Frobenius norm; 0 where u is.
+// momentum = beta momentum + (1 - beta) g;  u = beta momentum + (1 - beta) g;  out = u / |u|, the Frobenius norm; 0
+// where u is.
 struct MuonMomentum {
   static constexpr const char* kName = "muon_momentum";
-  Tensor grad, momentum;         // [R, C] acc, contiguous
-  Tensor out;                    // [R, C] act, contiguous
+  Tensor grad, momentum;  // [R, C] acc, contiguous
+  Tensor out;             // [R, C] act, contiguous
   double beta = 0.95;
-  double grad_scale = 1;         // clipping
+  double grad_scale = 1;  // clipping
   void check() const;
 };
 
@@ -52,7 +53,7 @@ struct Sum {
   static constexpr const char* kName = "sum";
   Tensor x;
   using Result = double;
-  Result* result = nullptr;      // set by run()
+  Result* result = nullptr;  // set by run()
   void check() const;
 };
 

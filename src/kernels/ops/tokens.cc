@@ -6,7 +6,8 @@ namespace sluice {
 namespace {
 
 void check_embedding(const OpCheck& op, const char* table_name, const Tensor& table, const char* positions_name,
-                     const Tensor& positions, const char* act_name, const Tensor& act, const Tensor& tokens, int64_t T) {
+                     const Tensor& positions, const char* act_name, const Tensor& act, const Tensor& tokens,
+                     int64_t T) {
   const DType acc = accumulator_of(op.activation_type(act_name, act));
   const int64_t N = act.rows(), C = act.cols();
   op.matrix(act_name, act, act.dtype, N, C);

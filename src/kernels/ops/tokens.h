@@ -8,10 +8,10 @@ namespace sluice {
 // out[n] = table[tokens[n]] + positions[n % T]
 struct EmbeddingForward {
   static constexpr const char* kName = "embedding_forward";
-  Tensor out;                    // [N, C] act, strided
-  Tensor tokens;                 // [N] i32
-  Tensor table;                  // [V, C] acc
-  Tensor positions;              // [>= T, C] acc, or absent
+  Tensor out;        // [N, C] act, strided
+  Tensor tokens;     // [N] i32
+  Tensor table;      // [V, C] acc
+  Tensor positions;  // [>= T, C] acc, or absent
   int64_t T = 0;
   void check() const;
   void check_values() const;
@@ -19,9 +19,9 @@ struct EmbeddingForward {
 
 struct EmbeddingBackward {
   static constexpr const char* kName = "embedding_backward";
-  Tensor d_table, d_positions;   // like table and positions
-  Tensor d_out;                  // [N, C] act, strided
-  Tensor tokens;                 // [N] i32
+  Tensor d_table, d_positions;  // like table and positions
+  Tensor d_out;                 // [N, C] act, strided
+  Tensor tokens;                // [N] i32
   int64_t T = 0;
   bool accumulate_table = false, accumulate_positions = false;
   void check() const;
@@ -32,9 +32,9 @@ struct EmbeddingBackward {
 // grad_scale, in place.
 struct CrossEntropy {
   static constexpr const char* kName = "cross_entropy";
-  Tensor losses;                 // [N] acc
-  Tensor logits;                 // [N, V] act, strided
-  Tensor targets;                // [N] i32; negative: ignored, loss 0
+  Tensor losses;   // [N] acc
+  Tensor logits;   // [N, V] act, strided
+  Tensor targets;  // [N] i32; negative: ignored, loss 0
   double grad_scale = 0;
   void check() const;
   void check_values() const;

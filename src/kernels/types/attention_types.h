@@ -8,8 +8,8 @@ namespace sluice {
 // A score function, by its place in the list (kernels/formulas/scores/registry.h): softmax is the first.
 enum class ScoreKind : uint8_t { kSoftmax };
 
-// The constants of a score function in its own form, Score::Constants<double>: a block that whoever hands it on need not
-// understand (pack_constants, constants_of in kernels/formulas/scores/score.h). Zeros for a function that has none.
+// The constants of a score function in its own form, Score::Constants<double>: a block that whoever hands it on need
+// not understand (pack_constants, constants_of in kernels/formulas/scores/score.h). Zeros for a function that has none.
 struct ScoreConstants {
   alignas(8) unsigned char bytes[32] = {};
 };
@@ -22,7 +22,8 @@ const char* learned_name(ScoreKind kind, int i);
 inline constexpr int64_t kMaxHeadSize = 256;
 
 struct AttentionShape {
-  int64_t B = 0, T = 0, H = 0, KV = 0, D = 0;  // batch, positions, query heads, key/value heads (KV divides H), head size
+  int64_t B = 0, T = 0, H = 0, KV = 0,
+          D = 0;  // batch, positions, query heads, key/value heads (KV divides H), head size
 };
 
 struct AttentionSpec {

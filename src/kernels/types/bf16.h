@@ -31,8 +31,15 @@ SLUICE_HOST_DEVICE Bf16 to_bf16(float x) {
 }
 
 // The arithmetic type of a storage type.
-template <class T> struct AccumulatorOf { using type = T; };
-template <> struct AccumulatorOf<Bf16> { using type = float; };
-template <class T> using Acc = typename AccumulatorOf<T>::type;
+template <class T>
+struct AccumulatorOf {
+  using type = T;
+};
+template <>
+struct AccumulatorOf<Bf16> {
+  using type = float;
+};
+template <class T>
+using Acc = typename AccumulatorOf<T>::type;
 
 }  // namespace sluice

@@ -11,8 +11,8 @@ enum class GateGrain : uint8_t { kHead, kElement };
 
 struct AdamWStep {
   double lr, beta1, beta2, epsilon;
-  int64_t step;                  // 1 for the first update: bias correction
-  double grad_scale = 1;         // clipping
+  int64_t step;           // 1 for the first update: bias correction
+  double grad_scale = 1;  // clipping
 };
 
 struct SgdStep {

@@ -1,8 +1,8 @@
 // Tensor: a non-owning view of a row-major array on one device.
 //
 // All dimensions but the last are contiguous rows; `stride` is the distance in elements between two rows, so that a
-// slice of columns (the queries inside a fused [N, 3C] buffer, one head of [N, C]) is a Tensor too. The CUDA compiler reads
-// this file, so it includes little.
+// slice of columns (the queries inside a fused [N, 3C] buffer, one head of [N, C]) is a Tensor too. The CUDA compiler
+// reads this file, so it includes little.
 #pragma once
 
 #include <cstddef>
@@ -20,7 +20,8 @@ enum class DType : uint8_t { kF32, kBF16, kF64, kI32 };
 
 SLUICE_ACCESSOR constexpr size_t size_of(DType type) {
   switch (type) {
-    case DType::kF32: case DType::kI32: return 4;
+    case DType::kF32:
+    case DType::kI32: return 4;
     case DType::kBF16: return 2;
     case DType::kF64: return 8;
   }

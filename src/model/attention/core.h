@@ -5,8 +5,8 @@
 // in the list of parts.h, and nothing else in the project knows its name.
 #pragma once
 
-#include "model/config/heads.h"
 #include "model/attention/weights_view.h"
+#include "model/config/heads.h"
 #include "model/module/module.h"
 
 namespace sluice {

@@ -104,10 +104,8 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   projections_.forward(pass, x);
   run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x));
   run(on_values_, pass, values(pass), reads(pass, x));
-  if (pass.state)
-    core_->extend(pass, heads(pass));
-  else
-    core_->forward(pass, heads(pass));
+  if (pass.state) core_->extend(pass, heads(pass));
+  else core_->forward(pass, heads(pass));
   run(on_results_, pass, heads(pass).out, reads(pass, x));
   output(pass, out);
 }

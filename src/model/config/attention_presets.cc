@@ -51,7 +51,8 @@ const std::vector<AttentionPreset>& attention_presets() {
       const std::string name = score.kName;
       const auto is_it = [&](const AttentionPreset& preset) { return preset.name == name; };
       if (std::any_of(list.begin(), list.end(), is_it)) return;
-      list.push_back({score.kName, score.kSource, score.kFormula, fmt::format(R"({{"score": {{"type": "{}"}}}})", name)});
+      list.push_back(
+          {score.kName, score.kSource, score.kFormula, fmt::format(R"({{"score": {{"type": "{}"}}}})", name)});
     });
     return list;
   }();

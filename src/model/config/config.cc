@@ -10,7 +10,8 @@ namespace sluice {
 
 void RopeScalingConfig::describe(Fields& f) {
   f.add("type", type,
-        "none; linear: every angle is divided by factor; llama3: as LLaMA 3.1, the slow angles are, the fast ones are not, "
+        "none; linear: every angle is divided by factor; llama3: as LLaMA 3.1, the slow angles are, the fast ones are "
+        "not, "
         "with a transition between")
       .one_of({"none", "linear", "llama3"});
   f.add("factor", factor, "what slow angles are divided by").range(1, 1e6).when("type", {"linear", "llama3"});
@@ -53,12 +54,13 @@ void ModelConfig::describe(Fields& f) {
       .one_of({"layernorm", "rmsnorm"});
   f.add("norm_epsilon", norm_epsilon, "added to the variance, or to the mean square").range(1e-30, 1);
   f.add("mlp", mlp,
-        "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is silu(gate) "
-        "times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)")
+        "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is "
+        "silu(gate) times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)")
       .one_of({"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"});
-  f.add("position", position,
-        "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
-        "position, arXiv 2104.09864) or none")
+  f.add(
+       "position", position,
+       "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
+       "position, arXiv 2104.09864) or none")
       .one_of({"learned", "rope", "none"});
   f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
       .range(1, 1e12)
@@ -73,12 +75,13 @@ void ModelConfig::describe(Fields& f) {
   f.add("qk_norm", qk_norm,
         "every query and key head is divided by the root of its mean square, with one learned gain per feature for all "
         "queries and one for all keys (before rope)");
-  f.add("parallel_residual", parallel_residual,
-        "attention and MLP both read the block's input, each through its own norm, and both are added to it (GPT-NeoX)");
+  f.add(
+      "parallel_residual", parallel_residual,
+      "attention and MLP both read the block's input, each through its own norm, and both are added to it (GPT-NeoX)");
   f.add("bias", bias, "biases in the linear layers (layernorm always has one, rmsnorm and the output head never)");
   f.add("attention_bias", attention_bias,
-        "biases of attention's linear layers: model (what bias says), none, qkv (queries, keys and values only, as Qwen2) or "
-        "all")
+        "biases of attention's linear layers: model (what bias says), none, qkv (queries, keys and values only, as "
+        "Qwen2) or all")
       .one_of({"model", "none", "qkv", "all"});
   f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
   f.add("init", init,
@@ -88,20 +91,22 @@ void ModelConfig::describe(Fields& f) {
   f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
   f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
       .not_written_as(Json{{"type", ResidualConfig().type}});
-  f.add_group_or_list("attention", attention.all, attention.runs,
-                      "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
-                      "laid over the layers one after the other, from the first again where they end before the last layer",
-                      expand_attention);
+  f.add_group_or_list(
+      "attention", attention.all, attention.runs,
+      "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
+      "laid over the layers one after the other, from the first again where they end before the last layer",
+      expand_attention);
 }
 
 void ModelConfig::resolve() {
   if (kv_heads == 0) kv_heads = heads;
   if (mlp_width == 0) mlp_width = mlp == "swiglu" ? (8 * width + 3 * 64 - 1) / (3 * 64) * 64 : 4 * width;
   if (head_features == 0 && width % heads != 0)
-    throw UserError("model.heads = {} does not divide model.width = {}: every head needs the same size (or a "
-                    "model.head_size of its own)", heads, width);
-  if (heads % kv_heads != 0)
-    throw UserError("model.kv_heads = {} does not divide model.heads = {}", kv_heads, heads);
+    throw UserError(
+        "model.heads = {} does not divide model.width = {}: every head needs the same size (or a "
+        "model.head_size of its own)",
+        heads, width);
+  if (heads % kv_heads != 0) throw UserError("model.kv_heads = {} does not divide model.heads = {}", kv_heads, heads);
   if (head_size() > kMaxHeadSize)
     throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
                     width, heads, head_size(), kMaxHeadSize);
@@ -114,8 +119,9 @@ void ModelConfig::resolve_rope() const {
   if (head_size() % 2 != 0) {
     const std::string size =
         head_features > 0 ? "model.head_size" : fmt::format("model.width / model.heads = {} / {}", width, heads);
-    throw UserError("{} = {}: model.position = \"rope\" turns pairs of features and needs an even number of them in a head",
-                    size, head_size());
+    throw UserError(
+        "{} = {}: model.position = \"rope\" turns pairs of features and needs an even number of them in a head", size,
+        head_size());
   }
   if (rotary_features % 2 != 0 || rotary_features > head_size())
     throw UserError("model.rotary_features = {}: it must be an even number of at most the {} features of a head",

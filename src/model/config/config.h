@@ -26,10 +26,10 @@ struct ModelConfig {
   int64_t context = 1024;
   int64_t layers = 12;
   int64_t heads = 12;
-  int64_t kv_heads = 0;    // 0: as many as heads
+  int64_t kv_heads = 0;  // 0: as many as heads
   int64_t width = 768;
   int64_t head_features = 0;  // "head_size"; 0: width / heads
-  int64_t mlp_width = 0;   // 0: four times the width, of swiglu 8/3
+  int64_t mlp_width = 0;      // 0: four times the width, of swiglu 8/3
   std::string norm = "layernorm";
   double norm_epsilon = 1e-5;
   std::string mlp = "gelu";

@@ -30,8 +30,8 @@ void ResidualConfig::describe(Fields& f) {
 void ResidualConfig::resolve(const ModelConfig& model) const { options().resolve(model, "model.residual"); }
 
 size_t ResidualConfig::index() const {
-  const auto found = std::find_if(residuals().begin(), residuals().end(),
-                                  [&](const ResidualPart& part) { return type == part.name; });
+  const auto found =
+      std::find_if(residuals().begin(), residuals().end(), [&](const ResidualPart& part) { return type == part.name; });
   check(found != residuals().end(), "an unlisted residual passed the config check");
   return size_t(found - residuals().begin());
 }

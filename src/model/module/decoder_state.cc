@@ -24,7 +24,8 @@ DecoderState::DecoderState(Backend& backend, const StatePlan& plan, int64_t sequ
     bytes += whole_lines(size_t(sequences * state.of_sequence.elements()) * size_of(state.dtype));
   }
   offsets_.push_back(bytes);
-  for (const auto& elements : plan.workspaces_) workspace_elements_ = std::max(workspace_elements_, elements(sequences));
+  for (const auto& elements : plan.workspaces_)
+    workspace_elements_ = std::max(workspace_elements_, elements(sequences));
   arena_ = Arena(backend, bytes + size_t(workspace_elements_) * sizeof(float));
 }
 

@@ -1,5 +1,5 @@
-// What a decoder keeps of its tokens so far, instead of running them again: what each part has asked for, rows of keys and
-// values or a matrix. All sequences are equally long.
+// What a decoder keeps of its tokens so far, instead of running them again: what each part has asked for, rows of keys
+// and values or a matrix. All sequences are equally long.
 #pragma once
 
 #include <functional>
@@ -19,7 +19,9 @@ class StatePlan {
   // Of each sequence [rows, columns]: one row a token (rows are then the context), or a matrix of any size.
   StateId declare(Shape of_sequence, DType dtype);
   // f32 elements that a step needs for so many sequences; parts run one after the other and share them.
-  void share_workspace(std::function<int64_t(int64_t sequences)> elements) { workspaces_.push_back(std::move(elements)); }
+  void share_workspace(std::function<int64_t(int64_t sequences)> elements) {
+    workspaces_.push_back(std::move(elements));
+  }
 
  private:
   friend class DecoderState;

@@ -24,7 +24,8 @@ BufferId Declarations::activation(std::string name, std::string kind, Shape shap
   return plan.declare(std::move(name), std::move(kind), shape, dtype, {forward.first, backward.last});
 }
 
-BufferId Declarations::attention_activation(int layer, std::string name, std::string kind, Shape shape, DType dtype) const {
+BufferId Declarations::attention_activation(int layer, std::string name, std::string kind, Shape shape,
+                                            DType dtype) const {
   return activation(std::move(name), std::move(kind), shape, dtype, {timeline.attention(layer), timeline.mlp(layer)},
                     {timeline.mlp_backward(layer), timeline.attention_backward(layer)}, recompute == Recompute::kBlock);
 }

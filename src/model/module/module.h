@@ -34,8 +34,8 @@ struct Timeline {
   int backward(int sublayer) const { return 2 * head() - forward(sublayer); }
 };
 
-// What the backward pass computes again instead of keeping it from the forward pass (arXiv 1604.06174), besides norms and
-// activation functions, which are always cheaper to recompute than to keep.
+// What the backward pass computes again instead of keeping it from the forward pass (arXiv 1604.06174), besides norms
+// and activation functions, which are always cheaper to recompute than to keep.
 enum class Recompute : uint8_t {
   kNone,
   kMlp,    // the MLP's first product
@@ -64,16 +64,16 @@ struct Declarations {
   // before the backward pass of its MLP.
   BufferId attention_activation(int layer, std::string name, std::string kind, Shape shape, DType dtype) const;
 
-  // A linear layer's weight [out, in]; `residual` marks the projections back into the residual stream. `matrices`: the rows
-  // of each of the hidden layers' matrices that are stacked in it, which optimizers may treat as such.
+  // A linear layer's weight [out, in]; `residual` marks the projections back into the residual stream. `matrices`: the
+  // rows of each of the hidden layers' matrices that are stacked in it, which optimizers may treat as such.
   ParamId linear(const std::string& name, int64_t out, int64_t in, bool residual = false,
                  std::vector<int64_t> matrices = {}) const;
   // Its bias [out], absent where the model has none there.
   ParamId linear_bias(const std::string& name, int64_t out, int64_t in, bool present) const;
 };
 
-// Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of a
-// tied embedding is open beside others: its gradient begins at the head and ends with the embedding.
+// Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of
+// a tied embedding is open beside others: its gradient begins at the head and ends with the embedding.
 class GradientListener {
  public:
   virtual ~GradientListener() = default;
@@ -89,8 +89,8 @@ struct LinearOperands {
   Tensor weight;  // [out, in]
 };
 
-// Stands before the products of the linear layers, where a model has been given one: it sees what they multiply, and may
-// put something else in its place. The output head is no such layer.
+// Stands before the products of the linear layers, where a model has been given one: it sees what they multiply, and
+// may put something else in its place. The output head is no such layer.
 class LinearHook {
  public:
   virtual ~LinearHook() = default;
@@ -104,9 +104,10 @@ class PassObserver {
   virtual ~PassObserver() = default;
   // A block has run: its attention's tensors, and the residual stream before it. scratch().normed is free.
   virtual void after_block(const Pass& pass, int64_t layer) = 0;
-  virtual void after_forward(const Pass& pass) = 0;  // the final residual is there; scratch().normed is the head's input
-  // dL/dV [N, KV*D] of a layer's values as they are projected. Where a gate reads the values this is called twice: before
-  // the gate's path has been added to the content's, and after.
+  virtual void after_forward(
+      const Pass& pass) = 0;  // the final residual is there; scratch().normed is the head's input
+  // dL/dV [N, KV*D] of a layer's values as they are projected. Where a gate reads the values this is called twice:
+  // before the gate's path has been added to the content's, and after.
   virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
 };
 
@@ -120,9 +121,9 @@ struct Pass {
   bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
   LinearHook* hook = nullptr;
   PassObserver* observer = nullptr;
-  Tensor first_key = {};    // [N] i32, absent without document masking: see AttentionForward
-  const DecoderState* state = nullptr;   // decoding: the tokens follow those that it holds
-  int64_t first_position = 0;            // of the tokens in their sequences: how many these are
+  Tensor first_key = {};                // [N] i32, absent without document masking: see AttentionForward
+  const DecoderState* state = nullptr;  // decoding: the tokens follow those that it holds
+  int64_t first_position = 0;           // of the tokens in their sequences: how many these are
 
   int64_t N() const { return B * T; }
   // A declared buffer as `shape`, which may be smaller than planned.
@@ -133,8 +134,8 @@ struct Pass {
   // out = x W^T + b;  x [N, in], W [out, in]
   void linear(const Tensor& out, const Tensor& x, ParamId weight, ParamId bias) const;
   // d_x (+)= d_out W; the weight's and bias's gradients from x and d_out. d_x may be absent.
-  void linear_backward(const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x, ParamId weight, ParamId bias,
-                       const Tensor& workspace) const;
+  void linear_backward(const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x, ParamId weight,
+                       ParamId bias, const Tensor& workspace) const;
 };
 
 }  // namespace sluice

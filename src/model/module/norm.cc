@@ -2,14 +2,16 @@
 
 namespace sluice {
 
-NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward, bool recomputed)
+NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward,
+                     bool recomputed)
     : kind_(d.config.norm == "rmsnorm" ? Norm::kRmsNorm : Norm::kLayerNorm),
       epsilon_(d.config.norm_epsilon),
       gain_(d.params.declare(name + ".weight", {d.config.width}, Init::constant(1), DecayGroup::kNorm)),
       bias_(kind_ == Norm::kRmsNorm
                 ? ParamId{}
                 : d.params.declare(name + ".bias", {d.config.width}, Init::constant(0), DecayGroup::kNorm)),
-      stats_(d.activation(name + ".stats", "statistics", {d.max_tokens(), 2}, d.acc(), forward, backward, recomputed)) {}
+      stats_(d.activation(name + ".stats", "statistics", {d.max_tokens(), 2}, d.acc(), forward, backward, recomputed)) {
+}
 
 NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
   NormForward args;
@@ -30,9 +32,7 @@ void NormLayer::forward(const Pass& pass, const NormInput& in, const Tensor& out
   pass.backend.run(args);
 }
 
-void NormLayer::recompute(const Pass& pass, const Tensor& x, const Tensor& out) const {
-  forward(pass, {.x = x}, out);
-}
+void NormLayer::recompute(const Pass& pass, const Tensor& x, const Tensor& out) const { forward(pass, {.x = x}, out); }
 
 void NormLayer::backward(const Pass& pass, const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x,
                          const Tensor& workspace) const {

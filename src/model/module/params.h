@@ -72,8 +72,8 @@ class Params {
   void refresh_compute_copy(Backend& backend);
 
   const std::vector<ParamSpec>& specs() const { return specs_; }
-  ParamId find(const std::string& name) const;   // an empty id if there is none
-  int64_t count() const;                         // parameters, without padding
+  ParamId find(const std::string& name) const;  // an empty id if there is none
+  int64_t count() const;                        // parameters, without padding
   int64_t padded_count() const { return total_; }
   const std::vector<ParamBucket>& buckets() const { return buckets_; }
   size_t bytes() const { return values_.bytes() + grads_.bytes() + copies_.bytes(); }

@@ -1,15 +1,16 @@
 // How sublayers are joined: what each of them reads of the embedding and of what those before it have put out.
 //
 // Sublayers are counted in the order of the forward pass (Timeline::attention_sublayer and its like): attention and MLP
-// of every layer, then the head, which reads and puts out nothing. The stream at a sublayer is what its norm normalises,
-// [N, C]. A residual declares its own parameters and buffers, and so it says how long what it needs stays. It stands in
-// the list of parts.h, and nothing else in the project knows its name.
+// of every layer, then the head, which reads and puts out nothing. The stream at a sublayer is what its norm
+// normalises, [N, C]. A residual declares its own parameters and buffers, and so it says how long what it needs stays.
+// It stands in the list of parts.h, and nothing else in the project knows its name.
 //
 //   forward:   start | input, output, add of every sublayer in order | input of the head
 //   backward:  d_input, backward of the head | d_output, d_input, backward of every sublayer from the last | d_start
 //
 // With parallel_residual an MLP reads the stream at its layer's attention. Of its own input the sum alone is made, and
-// the backward pass asks for the d_output of both, then for d_input and backward of the attention: both norms add there.
+// the backward pass asks for the d_output of both, then for d_input and backward of the attention: both norms add
+// there.
 #pragma once
 
 #include "model/module/module.h"
@@ -39,9 +40,9 @@ class Residual {
   // The sublayer has put out. Nothing to do where the next input() takes it up.
   virtual void add(const Pass& /*pass*/, int /*sublayer*/) const {}
 
-  // The stream at the sublayer, whole: kept, or made again. For its backward pass (of a recomputed block's MLP: after the
-  // input() for it), and of attention and head for instruments, from when it has been read until the next pass. It holds
-  // until another one is asked for.
+  // The stream at the sublayer, whole: kept, or made again. For its backward pass (of a recomputed block's MLP: after
+  // the input() for it), and of attention and head for instruments, from when it has been read until the next pass. It
+  // holds until another one is asked for.
   virtual Tensor stream_at(const Pass& pass, int sublayer) const = 0;
 
   // The gradient of what the sublayer put out; it holds until the sublayer's d_input.

@@ -1,6 +1,6 @@
 // The list of residuals: a new one is its files and a line here.
-#include "model/residual/add.h"
 #include "model/config/residual_parts.h"
+#include "model/residual/add.h"
 
 namespace sluice {
 

@@ -10,7 +10,8 @@
 
 namespace sluice {
 
-static_assert(std::endian::native == std::endian::little, "safetensors are little-endian, written and read as they are");
+static_assert(std::endian::native == std::endian::little,
+              "safetensors are little-endian, written and read as they are");
 
 // The key of a header that is no tensor's.
 inline constexpr const char* kMetadataKey = "__metadata__";

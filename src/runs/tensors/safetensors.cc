@@ -129,8 +129,10 @@ SafetensorsFile::SafetensorsFile(const fs::path& path) : file_(open_regular(path
     throw CheckpointDamaged("{}: {} bytes are too few for a safetensors file", path.string(), size);
   }
   if (length > size - kLengthBytes) {
-    throw CheckpointDamaged("{}: its header should have {} bytes, but the whole file has {}; it is cut off, or no "
-                            "safetensors file", path.string(), length, size);
+    throw CheckpointDamaged(
+        "{}: its header should have {} bytes, but the whole file has {}; it is cut off, or no "
+        "safetensors file",
+        path.string(), length, size);
   }
   if (length > kMostHeaderBytes) {
     throw CheckpointDamaged("{}: its header has {}, but the format's limit is {}", path.string(), bytes_text(length),

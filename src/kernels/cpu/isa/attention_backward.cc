@@ -3,10 +3,11 @@
 //   dV_j = sum_i p_ij dO_i     dK_j = scale * sum_i ds_ij q_i     dQ_i = scale * sum_j ds_ij k_j     dp_ij = dO_i . v_j
 //
 // Three passes. (1) delta_i, per query block. (2) Per (batch, key/value head, chunk of key blocks): dK and dV stay in
-// registers and L1 while all later queries pass by; dQ is summed into this task's own slice of the workspace. (3) The slices
-// are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the key block
-// is transposed once for all queries. The key bias is one more block, of a single key that every query sees. Where rows have
-// a first key, the queries that see a block are a range of them, as are the blocks that a query sees: the rest is left out.
+// registers and L1 while all later queries pass by; dQ is summed into this task's own slice of the workspace. (3) The
+// slices are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the
+// key block is transposed once for all queries. The key bias is one more block, of a single key that every query sees.
+// Where rows have a first key, the queries that see a block are a range of them, as are the blocks that a query sees:
+// the rest is left out.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -18,16 +19,16 @@ struct KeyBlock {
   using A = Acc<S>;
   int64_t first, count;  // position of its first key, -1 for the bias slot
   bool has_values;
-  Rows<A> rows;                               // [count, padded]
-  alignas(64) A k_rows[kBlock * kMaxHead];    // scratch of `rows`
-  alignas(64) A k_columns[kMaxHead * kBlock];   // [D, kBlock]
-  alignas(64) A v_columns[kMaxHead * kBlock];   // [D, kBlock]
-  alignas(64) A d_k[kBlock * kMaxHead];         // [count, padded]
-  alignas(64) A d_v[kBlock * kMaxHead];         // [count, padded]
+  Rows<A> rows;                                // [count, padded]
+  alignas(64) A k_rows[kBlock * kMaxHead];     // scratch of `rows`
+  alignas(64) A k_columns[kMaxHead * kBlock];  // [D, kBlock]
+  alignas(64) A v_columns[kMaxHead * kBlock];  // [D, kBlock]
+  alignas(64) A d_k[kBlock * kMaxHead];        // [count, padded]
+  alignas(64) A d_v[kBlock * kMaxHead];        // [count, padded]
 
   template <class From>
-  void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n, int64_t D,
-                  int64_t padded) {
+  void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n,
+                  int64_t D, int64_t padded) {
     first = first_key, count = n, has_values = v != nullptr;
     rows = tile_rows(k, k_stride, n, D, padded, k_rows);
     pack_transposed(k, k_stride, n, D, A(1), k_columns);
@@ -45,8 +46,8 @@ struct QueryRows {
   const A *m, *inverse, *delta;  // [count]
   alignas(64) A q_scratch[kBlock * kMaxHead];
   alignas(64) A d_o_scratch[kBlock * kMaxHead];
-  alignas(64) A s[kBlock * kBlock];    // [queries, keys]: scores, then weights
-  alignas(64) A dp[kBlock * kBlock];   // [queries, keys]: dL/dp, then dL/ds
+  alignas(64) A s[kBlock * kBlock];   // [queries, keys]: scores, then weights
+  alignas(64) A dp[kBlock * kBlock];  // [queries, keys]: dL/dp, then dL/ds
 };
 
 template <class S, class Score>
@@ -57,9 +58,7 @@ class Backward {
   static constexpr int64_t kLanes = V::kLanes;
 
   explicit Backward(const AttentionBackward& args)
-      : args_(args), in_(args.forward), shape_(in_.spec.shape), constants_(constants_of<Score, A>(in_.spec)),
-        scale_(A(in_.spec.scale)), layout_(shape_), group_(shape_.H / shape_.KV),
-        padded_((shape_.D + kLanes - 1) / kLanes * kLanes), workspace_(static_cast<A*>(args.workspace.data)) {}
+      : args_(args), in_(args.forward), workspace_(static_cast<A*>(args.workspace.data)) {}
 
   void run() {
     if (Score::kNeedsDelta) compute_delta();
@@ -68,7 +67,7 @@ class Backward {
     for (int64_t task = 0; task < tasks; ++task) key_task(task / layout_.chunks, task % layout_.chunks);
     reduce_d_q();
     if (in_.key_bias) reduce_slot();
-    if constexpr (kLearnedCount<Score> > 0) reduce_learned();
+    if constexpr (0 < kLearnedCount<Score>) reduce_learned();
   }
 
  private:
@@ -108,7 +107,8 @@ class Backward {
         const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
         V sum(0);
         for (int64_t j = 0; j < columns; j += kLanes) {
-          const V term = Score::delta_term(load(queries.s + i * kBlock + j) * V(scale_), m, inv, load(queries.dp + i * kBlock + j), constants_);
+          const V term = Score::delta_term(load(queries.s + i * kBlock + j) * V(scale_), m, inv,
+                                           load(queries.dp + i * kBlock + j), constants_);
           sum += select(visible(keys, queries, i, j), term, V(0));
         }
         sums[i] += sum_of(sum);
@@ -161,8 +161,8 @@ class Backward {
       }
   }
 
-  // On the diagonal a query sees the keys up to its own position: products are cut into strips of kStrip queries or keys,
-  // and what lies beyond a strip is left out.
+  // On the diagonal a query sees the keys up to its own position: products are cut into strips of kStrip queries or
+  // keys, and what lies beyond a strip is left out.
   static bool diagonal(const QueryRows<S>& queries, const KeyBlock<S>& keys) { return keys.first == queries.first; }
 
   // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j
@@ -171,32 +171,34 @@ class Backward {
     for (int64_t i = 0; i < queries.count; i += step) {
       const int64_t rows = min_of(step, queries.count - i), columns = step == kBlock ? kBlock : i + step;
       A *s = queries.s + i * kBlock, *dp = queries.dp + i * kBlock;
-      tile_gemm<A>({queries.q.data + i * queries.q.stride, queries.q.stride, 1, keys.k_columns, kBlock, s, kBlock, false},
-                   rows, columns, shape_.D);
+      tile_gemm<A>(
+          {queries.q.data + i * queries.q.stride, queries.q.stride, 1, keys.k_columns, kBlock, s, kBlock, false}, rows,
+          columns, shape_.D);
       if (keys.has_values)
-        tile_gemm<A>({queries.d_o.data + i * queries.d_o.stride, queries.d_o.stride, 1, keys.v_columns, kBlock, dp, kBlock,
-                      false},
+        tile_gemm<A>({queries.d_o.data + i * queries.d_o.stride, queries.d_o.stride, 1, keys.v_columns, kBlock, dp,
+                      kBlock, false},
                      rows, columns, shape_.D);
-      else
-        std::memset(dp, 0, size_t(rows * kBlock) * sizeof(A));
+      else std::memset(dp, 0, size_t(rows * kBlock) * sizeof(A));
     }
   }
 
   void add_gradients(const QueryRows<S>& queries, KeyBlock<S>& keys, A* d_q) {
     const int64_t step = diagonal(queries, keys) ? kStrip : kBlock;
     for (int64_t j = 0; j < keys.count; j += step) {
-      const int64_t first = step == kBlock ? 0 : j, rows = min_of(step, keys.count - j);  // queries below `first` see none
+      const int64_t first = step == kBlock ? 0 : j,
+                    rows = min_of(step, keys.count - j);  // queries below `first` see none
       const A *p = queries.s + first * kBlock + j, *ds = queries.dp + first * kBlock + j;
-      tile_gemm<A>({p, 1, kBlock, queries.d_o.data + first * queries.d_o.stride, queries.d_o.stride, keys.d_v + j * padded_,
-                    padded_, true},
+      tile_gemm<A>({p, 1, kBlock, queries.d_o.data + first * queries.d_o.stride, queries.d_o.stride,
+                    keys.d_v + j * padded_, padded_, true},
                    rows, padded_, queries.count - first);
       tile_gemm<A>({ds, 1, kBlock, queries.q.data + first * queries.q.stride, queries.q.stride, keys.d_k + j * padded_,
                     padded_, true},
                    rows, padded_, queries.count - first);
     }
     for (int64_t i = 0; i < queries.count; i += step)
-      tile_gemm<A>({queries.dp + i * kBlock, kBlock, 1, keys.rows.data, keys.rows.stride, d_q + i * padded_, padded_, true},
-                   min_of(step, queries.count - i), padded_, min_of(keys.count, step == kBlock ? kBlock : i + step));
+      tile_gemm<A>(
+          {queries.dp + i * kBlock, kBlock, 1, keys.rows.data, keys.rows.stride, d_q + i * padded_, padded_, true},
+          min_of(step, queries.count - i), padded_, min_of(keys.count, step == kBlock ? kBlock : i + step));
   }
 
   // s into p, dp into ds.
@@ -325,11 +327,11 @@ class Backward {
 
   const AttentionBackward& args_;
   const AttentionForward& in_;
-  const AttentionShape& shape_;
-  const typename Score::template Constants<A> constants_;
-  const A scale_;
-  const AttentionWorkspace layout_;
-  const int64_t group_, padded_;
+  const AttentionShape& shape_ = in_.spec.shape;
+  const typename Score::template Constants<A> constants_ = constants_of<Score, A>(in_.spec);
+  const A scale_ = A(in_.spec.scale);
+  const AttentionWorkspace layout_{shape_};
+  const int64_t group_ = shape_.H / shape_.KV, padded_ = (shape_.D + kLanes - 1) / kLanes * kLanes;
   A* const workspace_;
 };
 
@@ -338,9 +340,8 @@ class Backward {
 template <>
 void on(const AttentionBackward& op) {
   with_storage(op.forward.q.dtype, [&](auto storage) {
-    ScoreFunctions::dispatch(op.forward.spec.score, [&](auto score) {
-      Backward<decltype(storage), decltype(score)>(op).run();
-    });
+    ScoreFunctions::dispatch(op.forward.spec.score,
+                             [&](auto score) { Backward<decltype(storage), decltype(score)>(op).run(); });
   });
 }
 

@@ -20,10 +20,16 @@ class Decode {
   using V = Vec<A>;
 
   explicit Decode(const AttentionDecode& args)
-      : args_(args), shape_(args.spec.shape), constants_(constants_of<Score, A>(args.spec)),
-        layout_(shape_), length_(args.length), group_(shape_.H / shape_.KV),
-        padded_((shape_.D + V::kLanes - 1) / V::kLanes * V::kLanes), chunks_(layout_.chunks(shape_, length_)),
-        chunk_keys_((length_ + chunks_ - 1) / chunks_), workspace_(static_cast<A*>(args.workspace.data)) {}
+      : args_(args),
+        shape_(args.spec.shape),
+        constants_(constants_of<Score, A>(args.spec)),
+        layout_(shape_),
+        length_(args.length),
+        group_(shape_.H / shape_.KV),
+        padded_((shape_.D + V::kLanes - 1) / V::kLanes * V::kLanes),
+        chunks_(layout_.chunks(shape_, length_)),
+        chunk_keys_((length_ + chunks_ - 1) / chunks_),
+        workspace_(static_cast<A*>(args.workspace.data)) {}
 
   void run() {
     const int64_t units = shape_.B * shape_.KV, tasks = units * chunks_;
@@ -86,14 +92,12 @@ class Decode {
     int64_t count = length_;
     if (args_.key_bias)
       s[count++] = score(query(head), static_cast<const A*>(args_.key_bias.data) + h / group_ * shape_.D);
-    const RowStart<A> start =
-        Score::template start<A>(A(length_ - 1), learned_of<A>(args_.learned, h), constants_);
+    const RowStart<A> start = Score::template start<A>(A(length_ - 1), learned_of<A>(args_.learned, h), constants_);
     V m(start.reference), mass(0);
     A l = start.mass;
     if constexpr (Score::kRunningMax) {
-      for_vectors<A>(count, [&](int64_t i, int64_t n) {
-        m = max_of(select(first_lanes<A>(n), load_some(s + i, n), m), m);
-      });
+      for_vectors<A>(count,
+                     [&](int64_t i, int64_t n) { m = max_of(select(first_lanes<A>(n), load_some(s + i, n), m), m); });
       A largest = m[0];
       for (int64_t lane = 1; lane < V::kLanes; ++lane) largest = m[lane] > largest ? m[lane] : largest;
       m = V(largest);
@@ -117,16 +121,15 @@ class Decode {
     for (int64_t j = first_of(chunk); j < end; j += kBlock) {
       const int64_t count = min_of(kBlock, end - j);
       const Rows<A> v = tile_rows(cached(args_.v, unit, j), args_.v.stride, count, shape_.D, padded_, scratch);
-      tile_gemm<A>({row(unit * group_) + j, layout_.row, 1, v.data, v.stride, sums, layout_.padded, true}, group_, padded_,
-                   count);
+      tile_gemm<A>({row(unit * group_) + j, layout_.row, 1, v.data, v.stride, sums, layout_.padded, true}, group_,
+                   padded_, count);
     }
   }
 
   void store_output(int64_t head) {
     const int64_t b = head / shape_.H, h = head % shape_.H;
     S* out = static_cast<S*>(args_.out.data) + b * args_.out.stride + h * shape_.D;
-    const A* bias =
-        args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + h / group_ * shape_.D : nullptr;
+    const A* bias = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + h / group_ * shape_.D : nullptr;
     for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) {
       V sum = bias ? V(row(head)[length_]) * load_some(bias + d, n) : V(0);
       for (int64_t chunk = 0; chunk < chunks_; ++chunk) sum += load(partial(chunk, head) + d);
@@ -147,8 +150,7 @@ class Decode {
 template <>
 void on(const AttentionDecode& op) {
   with_storage(op.q.dtype, [&](auto storage) {
-    ScoreFunctions::dispatch(op.spec.score,
-                             [&](auto score) { Decode<decltype(storage), decltype(score)>(op).run(); });
+    ScoreFunctions::dispatch(op.spec.score, [&](auto score) { Decode<decltype(storage), decltype(score)>(op).run(); });
   });
 }
 

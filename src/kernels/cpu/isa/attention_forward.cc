@@ -2,10 +2,10 @@
 //
 // A task is one block of 64 queries of one head. It walks over blocks of 64 keys, keeping for every query the running
 // reference m and normaliser l of the score function (score.h) and the unnormalised output; when m grows, l and the
-// output are rescaled (online softmax, arXiv 1805.02867; tiling as in arXiv 2205.14135). Scores are kept transposed, [keys,
-// queries], so that a SIMD lane is a query: maxima and sums over keys are plain vector operations, and only the query
-// block is ever transposed. A key bias is a tile of one key that comes first and that no query is barred from. Tiles of
-// keys before the first key that some query of the block sees are left out.
+// output are rescaled (online softmax, arXiv 1805.02867; tiling as in arXiv 2205.14135). Scores are kept transposed,
+// [keys, queries], so that a SIMD lane is a query: maxima and sums over keys are plain vector operations, and only the
+// query block is ever transposed. A key bias is a tile of one key that comes first and that no query is barred from.
+// Tiles of keys before the first key that some query of the block sees are left out.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -14,8 +14,8 @@ namespace {
 // One block of keys as a query block sees it.
 template <class A>
 struct KeyTile {
-  Rows<A> k, v;     // v.data may be null: values of zero
-  int64_t first;    // position of its first key; -1 for the bias slot
+  Rows<A> k, v;   // v.data may be null: values of zero
+  int64_t first;  // position of its first key; -1 for the bias slot
   int64_t count;
 };
 
@@ -27,8 +27,13 @@ class QueryBlock {
   static constexpr int64_t kLanes = V::kLanes;
 
   QueryBlock(const AttentionForward& args, int64_t b, int64_t h, int64_t first)
-      : args_(args), shape_(args.spec.shape), b_(b), h_(h),
-        kv_(h / (shape_.H / shape_.KV)), first_(first), count_(min_of(kBlock, shape_.T - first)),
+      : args_(args),
+        shape_(args.spec.shape),
+        b_(b),
+        h_(h),
+        kv_(h / (shape_.H / shape_.KV)),
+        first_(first),
+        count_(min_of(kBlock, shape_.T - first)),
         padded_((shape_.D + kLanes - 1) / kLanes * kLanes) {
     pack_transposed(head_row<S>(args.q, shape_, b, first, h), args.q.stride, count_, shape_.D, A(args.spec.scale), q_);
     for (int64_t i = 0; i < kBlock; ++i) starts_[i] = A(first_key_of(args, b, first + min_of(i, count_ - 1)) - first);
@@ -111,7 +116,8 @@ class QueryBlock {
       const int64_t count = min_of(kBlock, first_ + count_ - key);
       body(KeyTile<A>{
           tile_rows(head_row<S>(args_.k, shape_, b_, key, kv_), args_.k.stride, count, shape_.D, padded_, k_),
-          tile_rows(head_row<S>(args_.v, shape_, b_, key, kv_), args_.v.stride, count, shape_.D, padded_, v_), key, count});
+          tile_rows(head_row<S>(args_.v, shape_, b_, key, kv_), args_.v.stride, count, shape_.D, padded_, v_), key,
+          count});
     }
   }
 
@@ -124,8 +130,8 @@ class QueryBlock {
     const int64_t step = diagonal(tile) ? kStrip : kBlock;
     for (int64_t j = 0; j < tile.count; j += step) {
       const int64_t first = step == kBlock ? 0 : j;  // queries before it see none of these keys
-      tile_gemm<A>({tile.k.data + j * tile.k.stride, tile.k.stride, 1, q_ + first, kBlock, s_ + j * kBlock + first, kBlock,
-                    false},
+      tile_gemm<A>({tile.k.data + j * tile.k.stride, tile.k.stride, 1, q_ + first, kBlock, s_ + j * kBlock + first,
+                    kBlock, false},
                    min_of(step, tile.count - j), kBlock - first, shape_.D);
     }
   }
@@ -134,8 +140,8 @@ class QueryBlock {
     return diagonal(tile) ? min_of(tile.count, i / kStrip * kStrip + kStrip) : tile.count;
   }
 
-  // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all, and nobody's
-  // first key lies behind it.
+  // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all, and
+  // nobody's first key lies behind it.
   SLUICE_INLINE Mask<A> visible(const KeyTile<A>& tile, int64_t j, int64_t i) const {
     const int64_t key = tile.first + j - first_;
     return (lane_index<A>() >= V(A(key - i))) & (load(starts_ + i) <= V(A(tile.first < 0 ? kBlock : key)));
@@ -239,7 +245,9 @@ class QueryBlock {
   }
 
   template <class Score>
-  SLUICE_INLINE auto constants() const { return constants_of<Score, A>(args_.spec); }
+  SLUICE_INLINE auto constants() const {
+    return constants_of<Score, A>(args_.spec);
+  }
 
   // The rows' references (0) or the inverses of their normalisers (1).
   A* stats(int64_t which) const {
@@ -249,13 +257,13 @@ class QueryBlock {
   const AttentionForward& args_;
   const AttentionShape& shape_;
   const int64_t b_, h_, kv_, first_, count_, padded_;
-  alignas(64) A q_[kMaxHead * kBlock];          // [D, kBlock], scaled
-  alignas(64) A k_[kBlock * kMaxHead];          // converted keys and values, where needed
+  alignas(64) A q_[kMaxHead * kBlock];  // [D, kBlock], scaled
+  alignas(64) A k_[kBlock * kMaxHead];  // converted keys and values, where needed
   alignas(64) A v_[kBlock * kMaxHead];
-  alignas(64) A o_[kBlock * kMaxHead];          // [count, padded]
-  alignas(64) A s_[kBlock * kBlock];            // [keys, queries]
+  alignas(64) A o_[kBlock * kMaxHead];  // [count, padded]
+  alignas(64) A s_[kBlock * kBlock];    // [keys, queries]
   alignas(64) A m_[kBlock], l_[kBlock], correction_[kBlock];
-  alignas(64) A starts_[kBlock];                // the first key a query sees, counted from first_
+  alignas(64) A starts_[kBlock];  // the first key a query sees, counted from first_
 };
 
 // body(QueryBlock&) for every block of every head, in parallel; the longest rows first.

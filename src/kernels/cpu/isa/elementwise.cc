@@ -6,15 +6,16 @@
 namespace sluice::SLUICE_ISA {
 namespace {
 
-template <class A, class B> inline constexpr bool kSame = false;
-template <class A> inline constexpr bool kSame<A, A> = true;
+template <class A, class B>
+inline constexpr bool kSame = false;
+template <class A>
+inline constexpr bool kSame<A, A> = true;
 
 template <class To, class From>
 void copy_span(To* out, const From* x, int64_t n) {
   if constexpr (kSame<Acc<To>, Acc<From>>) {
-    for_vectors<Acc<To>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-      store_some(out + i, load_some(x + i, count), count);
-    });
+    for_vectors<Acc<To>>(
+        n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY { store_some(out + i, load_some(x + i, count), count); });
   } else {  // to or from f64, whose registers hold another number of elements
     for (int64_t i = 0; i < n; ++i) store_one(out + i, Acc<To>(load_one(x + i)));
   }
@@ -69,9 +70,8 @@ void gate_head_row(S* out, const S* x, const S* logits, int64_t H, int64_t D) {
   using A = Acc<S>;
   for (int64_t h = 0; h < H; ++h, x += D, out += D) {
     const Vec<A> gate = broadcast_gate(logits + h);
-    for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-      store_some(out + i, gate * load_some(x + i, count), count);
-    });
+    for_vectors<A>(D, [=](int64_t i, int64_t count)
+                          SLUICE_INLINE_BODY { store_some(out + i, gate * load_some(x + i, count), count); });
   }
 }
 
@@ -186,7 +186,8 @@ void on(const SwigluBackward& op) {
   with_storage(d_out.dtype, [&](auto tag) {
     using S = decltype(tag);
     for_rows(N, F, [&](int64_t n) {
-      swiglu_backward_row(row_of<S>(d_x, n), row_of<S>(d_out, n), row_of<S>(x, n), out.data ? row_of<S>(out, n) : nullptr, F);
+      swiglu_backward_row(row_of<S>(d_x, n), row_of<S>(d_out, n), row_of<S>(x, n),
+                          out.data ? row_of<S>(out, n) : nullptr, F);
     });
   });
 }
@@ -226,7 +227,8 @@ void on(const GroupNorms& op) {
   const int64_t N = x.rows(), C = x.cols();
   with_storage(x.dtype, [&](auto tag) {
     using S = decltype(tag);
-    for_rows(N, C, [&](int64_t n) { group_norms_row(row_of<Acc<S>>(out, n), row_of<S>(x, n), op.groups, C / op.groups); });
+    for_rows(N, C,
+             [&](int64_t n) { group_norms_row(row_of<Acc<S>>(out, n), row_of<S>(x, n), op.groups, C / op.groups); });
   });
 }
 

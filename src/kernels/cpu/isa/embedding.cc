@@ -29,7 +29,8 @@ void scatter_row(Acc<S>* token, Acc<S>* position, const S* d_out, int64_t count)
 
 void clear(const Tensor& t) {
   const int64_t row_bytes = t.cols() * int64_t(size_of(t.dtype));
-  for_rows(t.rows(), t.cols(), [&](int64_t n) { __builtin_memset(row_of<char>(t, 0) + n * row_bytes, 0, size_t(row_bytes)); });
+  for_rows(t.rows(), t.cols(),
+           [&](int64_t n) { __builtin_memset(row_of<char>(t, 0) + n * row_bytes, 0, size_t(row_bytes)); });
 }
 
 }  // namespace

@@ -1,5 +1,5 @@
-// The kernels of one instruction set: specialisations of `on`, each in the file of its family. Arguments have been checked;
-// a kernel switches on the dtype. An op of the list without one does not link.
+// The kernels of one instruction set: specialisations of `on`, each in the file of its family. Arguments have been
+// checked; a kernel switches on the dtype. An op of the list without one does not link.
 #pragma once
 
 #include "kernels/cpu/isa.h"

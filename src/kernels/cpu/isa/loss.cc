@@ -10,7 +10,8 @@ namespace {
 
 constexpr int64_t kBlock = 2048;
 
-template <class A> inline constexpr A kLowest = A(-3.0e38);  // finite, so that a row of -inf is no special case
+template <class A>
+inline constexpr A kLowest = A(-3.0e38);  // finite, so that a row of -inf is no special case
 
 template <class S>
 SLUICE_INLINE Acc<S> maximum(const S* x, int64_t n, Acc<S> start) {

@@ -1,6 +1,7 @@
-// The register operations for which the compiler's generic vector code is poor: partial loads and stores, 16-bit storage,
-// scaling by a power of two. Intrinsics where this instruction set has the instruction, else portable code; vec.h gives
-// them their public form. Intrinsics are macros or always-inline functions: none becomes a symbol that is shared.
+// The register operations for which the compiler's generic vector code is poor: partial loads and stores, 16-bit
+// storage, scaling by a power of two. Intrinsics where this instruction set has the instruction, else portable code;
+// vec.h gives them their public form. Intrinsics are macros or always-inline functions: none becomes a symbol that is
+// shared.
 #pragma once
 
 #include <cstdint>
@@ -38,9 +39,13 @@ SLUICE_INLINE To bits_of(From x) {
 
 SLUICE_INLINE __mmask16 first(int64_t count) { return __mmask16((uint32_t{1} << count) - 1); }
 SLUICE_INLINE Floats load_first(const float* p, int64_t count) { return _mm512_maskz_loadu_ps(first(count), p); }
-SLUICE_INLINE Doubles load_first(const double* p, int64_t count) { return _mm512_maskz_loadu_pd(__mmask8(first(count)), p); }
+SLUICE_INLINE Doubles load_first(const double* p, int64_t count) {
+  return _mm512_maskz_loadu_pd(__mmask8(first(count)), p);
+}
 SLUICE_INLINE void store_first(float* p, Floats x, int64_t count) { _mm512_mask_storeu_ps(p, first(count), x); }
-SLUICE_INLINE void store_first(double* p, Doubles x, int64_t count) { _mm512_mask_storeu_pd(p, __mmask8(first(count)), x); }
+SLUICE_INLINE void store_first(double* p, Doubles x, int64_t count) {
+  _mm512_mask_storeu_pd(p, __mmask8(first(count)), x);
+}
 
 // 16-bit numbers in memory, 32-bit words in registers. A full mask costs nothing and spares a false warning of GCC 12.
 SLUICE_INLINE Words widened(__m256i x) { return bits_of<Words>(_mm512_maskz_cvtepu16_epi32(__mmask16(-1), x)); }
@@ -51,9 +56,7 @@ SLUICE_INLINE Words load_halves(const Bf16* p) {
 SLUICE_INLINE Words load_halves_first(const Bf16* p, int64_t count) {
   return widened(_mm256_maskz_loadu_epi16(first(count), p));
 }
-SLUICE_INLINE void store_halves(Bf16* p, Words x) {
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrowed(x));
-}
+SLUICE_INLINE void store_halves(Bf16* p, Words x) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrowed(x)); }
 SLUICE_INLINE void store_halves_first(Bf16* p, Words x, int64_t count) {
   _mm256_mask_storeu_epi16(p, first(count), narrowed(x));
 }
@@ -109,9 +112,16 @@ SLUICE_INLINE void store_halves(Bf16* p, Words x) {
 
 #else
 
-template <class S> struct RegisterOf;
-template <> struct RegisterOf<float> { using type = Floats; };
-template <> struct RegisterOf<double> { using type = Doubles; };
+template <class S>
+struct RegisterOf;
+template <>
+struct RegisterOf<float> {
+  using type = Floats;
+};
+template <>
+struct RegisterOf<double> {
+  using type = Doubles;
+};
 
 template <class S>
 SLUICE_INLINE typename RegisterOf<S>::type load_first(const S* p, int64_t count) {

@@ -1,11 +1,12 @@
 // Layer normalisation and RMSNorm fused with the residual addition before them, their backward pass, and gradients of
 // biases.
 //
-// A row (a few KB) is read from memory once and then worked on in cache: the sum is stored, its mean and centred variance
-// taken from the stored (rounded) values, which are what the backward pass sees. For RMSNorm the mean is 0. Gradients of
-// gain and bias are summed per chunk of rows in the workspace [chunk][gain, bias][C], then over chunks in order.
-#include "kernels/cpu/isa/rows.h"
+// A row (a few KB) is read from memory once and then worked on in cache: the sum is stored, its mean and centred
+// variance taken from the stored (rounded) values, which are what the backward pass sees. For RMSNorm the mean is 0.
+// Gradients of gain and bias are summed per chunk of rows in the workspace [chunk][gain, bias][C], then over chunks in
+// order.
 #include "kernels/formulas/norm.h"
+#include "kernels/cpu/isa/rows.h"
 
 namespace sluice::SLUICE_ISA {
 namespace {
@@ -90,7 +91,8 @@ void norm_backward_of(const NormBackward& args) {
   });
   const int64_t chunks = row_chunks(N);
   combine_chunks(static_cast<A*>(args.d_gain.data), partial, 2 * C, chunks, C, args.accumulate);
-  if (args.d_bias.data) combine_chunks(static_cast<A*>(args.d_bias.data), partial + C, 2 * C, chunks, C, args.accumulate);
+  if (args.d_bias.data)
+    combine_chunks(static_cast<A*>(args.d_bias.data), partial + C, 2 * C, chunks, C, args.accumulate);
 }
 
 }  // namespace
@@ -109,8 +111,7 @@ void on(const NormForward& op) {
         add_rows(sum, x, row_of<S>(op.delta, n), C);
         x = sum;
       }
-      norm_row(op.kind, row_of<S>(op.out, n), static_cast<A*>(op.stats.data) + 2 * n, x, gain, bias, A(op.epsilon),
-               C);
+      norm_row(op.kind, row_of<S>(op.out, n), static_cast<A*>(op.stats.data) + 2 * n, x, gain, bias, A(op.epsilon), C);
     });
   });
 }

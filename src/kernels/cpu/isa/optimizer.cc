@@ -42,15 +42,21 @@ void sgd_span(A* p, const A* g, A* m, Bf16* copy, const SgdFactors<A>& shared, i
 
 // A column vector of a range, or null where it is absent.
 template <class S>
-SLUICE_INLINE S* at(const Tensor& t, int64_t i) { return t.data ? static_cast<S*>(t.data) + i : nullptr; }
+SLUICE_INLINE S* at(const Tensor& t, int64_t i) {
+  return t.data ? static_cast<S*>(t.data) + i : nullptr;
+}
 
 struct Value {
   template <class V>
-  static SLUICE_INLINE V of(V x) { return x; }
+  static SLUICE_INLINE V of(V x) {
+    return x;
+  }
 };
 struct Square {
   template <class V>
-  static SLUICE_INLINE V of(V x) { return x * x; }
+  static SLUICE_INLINE V of(V x) {
+    return x * x;
+  }
 };
 
 // The chunk's momentum, and the sum of the squares of u; lanes, blocks and chunks as in the sums below.

@@ -14,7 +14,8 @@ void fake_quantize_span(S* out, const S* x, const QuantizationGrid<Acc<S>>& shar
   });
 }
 
-// Lanes beyond the row hold its first element. x - x is 0 for finite x and NaN for all others: their sum spoils both ends.
+// Lanes beyond the row hold its first element. x - x is 0 for finite x and NaN for all others: their sum spoils both
+// ends.
 template <class S>
 void range_of_row(Acc<S>* out, const S* x, int64_t n) {
   using V = Vec<Acc<S>>;

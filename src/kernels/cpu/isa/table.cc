@@ -8,9 +8,10 @@ namespace sluice::SLUICE_ISA {
 namespace {
 
 void launch(int place, const void* fields) {
-  Ops::call(place, fields, []<class Op>(const Op& op) __attribute__((always_inline)) {
-    if constexpr (!NotOfAnIsa<Op>) on(op);
-  });
+  Ops::call(
+      place, fields, []<class Op>(const Op& op) __attribute__((always_inline)) {
+        if constexpr (!NotOfAnIsa<Op>) on(op);
+      });
 }
 
 }  // namespace

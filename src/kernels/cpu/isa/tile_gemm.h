@@ -1,7 +1,7 @@
 // Small dense products for tiles that sit in cache: C[M,N] (+)= A[M,K] B[K,N].
 //
-// B and C rows are contiguous; A's element (m, k) is a[m * a_row + k * a_col], so A may be transposed. N is a multiple of
-// the vector width. A block of kRows x 2 vectors of C stays in registers over the whole of K.
+// B and C rows are contiguous; A's element (m, k) is a[m * a_row + k * a_col], so A may be transposed. N is a multiple
+// of the vector width. A block of kRows x 2 vectors of C stays in registers over the whole of K.
 #pragma once
 
 #include "kernels/cpu/isa/vec.h"

@@ -9,19 +9,22 @@
 #include <cstdint>
 #include <cstring>
 
-#include "kernels/types/bf16.h"
 #include "kernels/cpu/isa/native.h"
 #include "kernels/formulas/math.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice::SLUICE_ISA {
 
 // The compiler's vector types: of T, and of the integers a comparison of two of them gives.
-template <class T> struct NativeOf;
-template <> struct NativeOf<float> {
+template <class T>
+struct NativeOf;
+template <>
+struct NativeOf<float> {
   typedef float Value __attribute__((vector_size(SLUICE_VECTOR_BYTES)));
   typedef int32_t Integer __attribute__((vector_size(SLUICE_VECTOR_BYTES)));
 };
-template <> struct NativeOf<double> {
+template <>
+struct NativeOf<double> {
   typedef double Value __attribute__((vector_size(SLUICE_VECTOR_BYTES)));
   typedef int64_t Integer __attribute__((vector_size(SLUICE_VECTOR_BYTES)));
 };
@@ -48,8 +51,14 @@ struct Vec {
   friend SLUICE_INLINE Vec operator-(Vec a, Vec b) { return {a.v - b.v}; }
   friend SLUICE_INLINE Vec operator*(Vec a, Vec b) { return {a.v * b.v}; }
   friend SLUICE_INLINE Vec operator/(Vec a, Vec b) { return {a.v / b.v}; }
-  SLUICE_INLINE Vec& operator+=(Vec b) { v += b.v; return *this; }
-  SLUICE_INLINE Vec& operator*=(Vec b) { v *= b.v; return *this; }
+  SLUICE_INLINE Vec& operator+=(Vec b) {
+    v += b.v;
+    return *this;
+  }
+  SLUICE_INLINE Vec& operator*=(Vec b) {
+    v *= b.v;
+    return *this;
+  }
   friend SLUICE_INLINE Mask<T> operator<(Vec a, Vec b) { return {a.v < b.v}; }
   friend SLUICE_INLINE Mask<T> operator>(Vec a, Vec b) { return {a.v > b.v}; }
   friend SLUICE_INLINE Mask<T> operator<=(Vec a, Vec b) { return {a.v <= b.v}; }
@@ -57,17 +66,27 @@ struct Vec {
 };
 
 template <class T>
-SLUICE_INLINE Mask<T> operator&(Mask<T> a, Mask<T> b) { return {a.v & b.v}; }
+SLUICE_INLINE Mask<T> operator&(Mask<T> a, Mask<T> b) {
+  return {a.v & b.v};
+}
 
 // A NaN in `a` is chosen by neither comparison: where one must survive, pass it as b.
 template <class T>
-SLUICE_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) { return {m.v ? a.v : b.v}; }
+SLUICE_INLINE Vec<T> select(Mask<T> m, Vec<T> a, Vec<T> b) {
+  return {m.v ? a.v : b.v};
+}
 template <class T>
-SLUICE_INLINE Vec<T> max_of(Vec<T> a, Vec<T> b) { return {a.v > b.v ? a.v : b.v}; }
+SLUICE_INLINE Vec<T> max_of(Vec<T> a, Vec<T> b) {
+  return {a.v > b.v ? a.v : b.v};
+}
 template <class T>
-SLUICE_INLINE Vec<T> min_of(Vec<T> a, Vec<T> b) { return {a.v < b.v ? a.v : b.v}; }
+SLUICE_INLINE Vec<T> min_of(Vec<T> a, Vec<T> b) {
+  return {a.v < b.v ? a.v : b.v};
+}
 template <class T>
-SLUICE_INLINE Vec<T> abs_of(Vec<T> x) { return select(x < Vec<T>(0), Vec<T>(0) - x, x); }
+SLUICE_INLINE Vec<T> abs_of(Vec<T> x) {
+  return select(x < Vec<T>(0), Vec<T>(0) - x, x);
+}
 
 SLUICE_INLINE Vec<float> sqrt_of(Vec<float> x) {
   for (int i = 0; i < Vec<float>::kLanes; ++i) x.v[i] = __builtin_sqrtf(x.v[i]);
@@ -84,7 +103,7 @@ SLUICE_INLINE Vec<float> exp_of(Vec<float> x) {
   using V = Vec<float>;
   const V low(-87.33654f), high(89.0f);
   const V t = min_of(high, max_of(low, x));  // a NaN passes both
-  const V magic(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
+  const V magic(12582912.0f);                // 1.5 * 2^23: adding it rounds to an integer
   const V n = t * V(1.44269504088896341f) + magic - magic;
   V r = t - n * V(0.693145751953125f);
   r = r - n * V(1.42860682030941723e-6f);
@@ -110,10 +129,14 @@ SLUICE_INLINE Vec<T> lane_index() {
 }
 // Lanes [0, count).
 template <class T>
-SLUICE_INLINE Mask<T> first_lanes(int64_t count) { return lane_index<T>() < Vec<T>(T(count)); }
+SLUICE_INLINE Mask<T> first_lanes(int64_t count) {
+  return lane_index<T>() < Vec<T>(T(count));
+}
 
 template <class T, class Four>
-SLUICE_INLINE T sum_of_4(Four x) { return (x[0] + x[2]) + (x[1] + x[3]); }
+SLUICE_INLINE T sum_of_4(Four x) {
+  return (x[0] + x[2]) + (x[1] + x[3]);
+}
 template <class T, class Eight>
 SLUICE_INLINE T sum_of_8(Eight x) {
   return sum_of_4<T>(__builtin_shufflevector(x, x, 0, 1, 2, 3) + __builtin_shufflevector(x, x, 4, 5, 6, 7));
@@ -145,29 +168,39 @@ SLUICE_INLINE native::Words rounded_halves(Vec<float> x) {
 }
 SLUICE_INLINE Vec<float> load(const Bf16* from) { return from_halves(native::load_halves(from)); }
 template <class S>
-SLUICE_INLINE void store(S* to, Vec<S> x) { std::memcpy(to, &x.v, sizeof x.v); }
+SLUICE_INLINE void store(S* to, Vec<S> x) {
+  std::memcpy(to, &x.v, sizeof x.v);
+}
 SLUICE_INLINE void store(Bf16* to, Vec<float> x) { native::store_halves(to, rounded_halves(x)); }
 
 template <class S>
-SLUICE_INLINE Vec<S> load_first(const S* from, int64_t count) { return {native::load_first(from, count)}; }
+SLUICE_INLINE Vec<S> load_first(const S* from, int64_t count) {
+  return {native::load_first(from, count)};
+}
 SLUICE_INLINE Vec<float> load_first(const Bf16* from, int64_t count) {
   return from_halves(native::load_halves_first(from, count));
 }
 template <class S>
-SLUICE_INLINE void store_first(S* to, Vec<S> x, int64_t count) { native::store_first(to, x.v, count); }
+SLUICE_INLINE void store_first(S* to, Vec<S> x, int64_t count) {
+  native::store_first(to, x.v, count);
+}
 SLUICE_INLINE void store_first(Bf16* to, Vec<float> x, int64_t count) {
   native::store_halves_first(to, rounded_halves(x), count);
 }
 
 // One element, as a scalar.
 template <class S>
-SLUICE_INLINE S load_one(const S* from) { return *from; }
+SLUICE_INLINE S load_one(const S* from) {
+  return *from;
+}
 SLUICE_INLINE float load_one(const Bf16* from) {
   const uint32_t wide = uint32_t{from->bits} << 16;
   return native::bits_of<float>(wide);
 }
 template <class S>
-SLUICE_INLINE void store_one(S* to, Acc<S> x) { store_first(to, Vec<Acc<S>>(x), 1); }
+SLUICE_INLINE void store_one(S* to, Acc<S> x) {
+  store_first(to, Vec<Acc<S>>(x), 1);
+}
 
 // Runs body(index, load, store-count) over [0, n) in vectors; the last one may be partial. `body(i, count)` gets the
 // first element and how many of the lanes count.

@@ -10,8 +10,8 @@
 // accumulators of one product straight into the left fragments of the next. All statistics are f32; there are no
 // atomics.
 //
-// Rows that have a first key (documents packed into a sequence) leave out the tiles that none of a block's rows, or of a
-// warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
+// Rows that have a first key (documents packed into a sequence) leave out the tiles that none of a block's rows, or of
+// a warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
 //
 // A key bias is no tile: its score is one f32 dot product per query, at full precision, and comes first.
 // Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded.
@@ -51,8 +51,8 @@ struct AttentionProblem {
   ScoreConstants constants;  // as Score::Constants<float>
   const float *key_bias, *value_bias;
   const float* learned[kMostLearned];  // [H] each, or null
-  const int32_t* first_key;  // [B, T] or null: 0
-  bool vectors;  // every matrix can be read and written 16 bytes at a time
+  const int32_t* first_key;            // [B, T] or null: 0
+  bool vectors;                        // every matrix can be read and written 16 bytes at a time
 
   __host__ __device__ int group() const { return H / KV; }
 };
@@ -61,11 +61,21 @@ struct AttentionProblem {
 template <class Op>
 AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors) {
   const AttentionShape& s = op.spec.shape;
-  AttentionProblem p{int(s.B), int(s.T), int(s.H), int(s.KV), int(s.D), float(op.spec.scale), op.spec.score, {},
-                     floats(op.key_bias), floats(op.value_bias), {}, first_key.as<const int32_t>(), vectors};
-  ScoreFunctions::dispatch(p.score, [&](auto score) {
-    p.constants = pack_constants(constants_of<decltype(score), float>(op.spec));
-  });
+  AttentionProblem p{int(s.B),
+                     int(s.T),
+                     int(s.H),
+                     int(s.KV),
+                     int(s.D),
+                     float(op.spec.scale),
+                     op.spec.score,
+                     {},
+                     floats(op.key_bias),
+                     floats(op.value_bias),
+                     {},
+                     first_key.as<const int32_t>(),
+                     vectors};
+  ScoreFunctions::dispatch(
+      p.score, [&](auto score) { p.constants = pack_constants(constants_of<decltype(score), float>(op.spec)); });
   for (int i = 0; i < kMostLearned; ++i) p.learned[i] = floats(op.learned.at[i]);
   return p;
 }
@@ -130,11 +140,11 @@ __device__ __forceinline__ RowStart<float> row_start(const AttentionProblem& p, 
 
 // Zeros where the function learns nothing.
 template <class Formula>
-__device__ __forceinline__ LearnedOfHead<float> d_learned(const AttentionProblem& p, float m, float inverse, float delta,
-                                                          const LearnedOfHead<float>& learned) {
+__device__ __forceinline__ LearnedOfHead<float> d_learned(const AttentionProblem& p, float m, float inverse,
+                                                          float delta, const LearnedOfHead<float>& learned) {
   LearnedOfHead<float> out{};
   with_score<Formula>(ScoreFunctions{}, p.score, [&](auto score) {
-    if constexpr (kLearnedCount<decltype(score)> > 0)
+    if constexpr (kLearnedCount < decltype(score) >> 0)
       out = score.d_learned(m, inverse, delta, learned, constants_of<decltype(score)>(p));
   });
   return out;

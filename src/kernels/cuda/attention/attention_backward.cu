@@ -54,8 +54,7 @@ void backward(const AttentionBackward& op, cudaStream_t stream) {
   const AttentionForward& in = op.forward;
   const AttentionShape& s = in.spec.shape;
   const Workspace layout(s, rows_of_block<S>(s.D));
-  const bool vectors =
-      allow_vectors<S>(s.D, in.q, in.k, in.v, in.out, op.d_out, op.d_q, op.d_k, op.d_v);
+  const bool vectors = allow_vectors<S>(s.D, in.q, in.k, in.v, in.out, op.d_out, op.d_q, op.d_k, op.d_v);
   float *workspace = floats(op.workspace), *stats = floats(in.stats);
   const BackwardProblem<S> p{problem_of(in, in.first_key, vectors),
                              rows_of<const S>(in.q),

@@ -7,9 +7,9 @@
 // (1) The queries' kernel: delta and dQ; a block owns queries of one head. It leaves (m, 1/l, delta) of every row for
 // (2), with the first key the row sees, and its share of the gradients of key bias, value bias and what the score
 // function learns. (2) The keys' kernel: dK and dV; a block owns keys of one key/value head and walks over the later
-// queries of all heads that share it, up to the last that sees a key of the block. (3) The shares are added up in order.
-// Both kernels have the same form: rows and their partners stay in shared memory as left factors (Q, dO or K, V), the
-// other side passes by in tiles (K, V or Q, dO).
+// queries of all heads that share it, up to the last that sees a key of the block. (3) The shares are added up in
+// order. Both kernels have the same form: rows and their partners stay in shared memory as left factors (Q, dO or K,
+// V), the other side passes by in tiles (K, V or Q, dO).
 #pragma once
 
 #include "kernels/cuda/attention/attention.cuh"
@@ -21,9 +21,9 @@ struct BackwardProblem : AttentionProblem {
   Rows<const S> q, k, v, out, d_out;
   Rows<S> d_q, d_k, d_v;
   const float *m, *inverse;  // [B, H, T]: the two parts of the forward's statistics
-  float4* rows;            // [B, H, padded_T]: m, 1/l, delta, the first key it sees; zeros but the last from T on
-  float* bias_shares;      // [B, group, blocks, 2, KV, D]: of d_key_bias (before the scale) and d_value_bias
-  float* learned_shares;   // [kMostLearned, B, blocks, H]: of d_learned
+  float4* rows;              // [B, H, padded_T]: m, 1/l, delta, the first key it sees; zeros but the last from T on
+  float* bias_shares;        // [B, group, blocks, 2, KV, D]: of d_key_bias (before the scale) and d_value_bias
+  float* learned_shares;     // [kMostLearned, B, blocks, H]: of d_learned
   int padded_T;
 };
 
@@ -37,7 +37,7 @@ struct BackwardTiling {
   static constexpr int kThreads = kWarps * kWarp;
   static constexpr int kRows = kWarps * 16 * kStrips;
   static constexpr int kColumns = kBytes <= 128 ? 64 : kBytes <= 512 ? 32 : 16;
-  static constexpr int kTile = kColumns * kTileStride<kD>;  // elements of a passing tile
+  static constexpr int kTile = kColumns * kTileStride<kD>;                                 // elements of a passing tile
   static constexpr size_t kTiles = (2 * kRows * kTileStride<kD> + 4 * kTile) * sizeof(S);  // bytes
 };
 

@@ -82,8 +82,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
   S *const warp_k = k + warp_row * kStride, *const warp_v = v + warp_row * kStride;
   const LeftRows<S, kStrips, kD, false> left_k(warp_k, kStride), left_v(warp_v, kStride);
   const auto seen = [&](int tile, int buffer) {
-    return row < p.T && row < first_query(tile) + kQueries &&
-           float(row + 16 * kStrips) > rows[buffer * kQueries].w;
+    return row < p.T && row<first_query(tile) + kQueries&& float(row + 16 * kStrips)> rows[buffer * kQueries].w;
   };
 
   if constexpr (Tiling::kSplit) {

@@ -16,14 +16,14 @@ struct GradientRows {
   static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kColumns / 8, kRows = 2 * kStrips;
 
   const AttentionProblem& p;
-  int first;                        // position of the warp's first query
-  int start[kRows], first_seen;     // the first key that each row sees, and the first that one does
+  int first;                     // position of the warp's first query
+  int start[kRows], first_seen;  // the first key that each row sees, and the first that one does
   float m[kRows], inverse[kRows], delta[kRows];
   float bias_score[kRows], bias_dp[kRows];
 
   // references and inverses: of the head's row 0.
-  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int b, int first_query, const float* references,
-                                          const float* inverses)
+  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int b, int first_query,
+                                          const float* references, const float* inverses)
       : p(problem), first(first_query), first_seen(first_key_of(p, b, first)) {
     const int g = lane_index() / 4;
 #pragma unroll
@@ -101,8 +101,7 @@ struct GradientRows {
   // Weight and score gradient of the bias slot in row r; zeros where there is no such row.
   __device__ __forceinline__ float2 bias_gradient(int r) const {
     const float weight = Score::probability(bias_score[r], m[r], inverse[r], constants());
-    const float ds =
-        Score::d_score(bias_score[r], m[r], inverse[r], weight, bias_dp[r], delta[r], constants());
+    const float ds = Score::d_score(bias_score[r], m[r], inverse[r], weight, bias_dp[r], delta[r], constants());
     return exists(r) ? make_float2(weight, ds) : make_float2(0, 0);
   }
   __device__ __forceinline__ LearnedOfHead<float> learned_gradient(int r, const LearnedOfHead<float>& learned) const {

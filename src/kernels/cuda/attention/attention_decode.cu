@@ -131,8 +131,7 @@ __global__ void __launch_bounds__(kThreads) output_kernel(const DecodeProblem<S>
   const int b = int(blockIdx.x) / p.H, h = int(blockIdx.x) % p.H;
   for (int d = int(threadIdx.x); d < p.D; d += kThreads) {
     float sum = p.value_bias ? p.row_of(b, h)[p.length] * p.value_bias[int64_t(h / p.group()) * p.D + d] : 0.0f;
-    for (int chunk = 0; chunk < p.chunks; ++chunk)
-      sum += p.partials[((int64_t(chunk) * p.B + b) * p.H + h) * p.D + d];
+    for (int chunk = 0; chunk < p.chunks; ++chunk) sum += p.partials[((int64_t(chunk) * p.B + b) * p.H + h) * p.D + d];
     store_one(p.out.at(b, int64_t(h) * p.D + d), sum);
   }
 }
@@ -146,15 +145,23 @@ void decode(const AttentionDecode& op, cudaStream_t stream) {
   const int64_t row = row_size(s.T), chunks = chunks_of(op.length);
   float* workspace = floats(op.workspace);
   const DecodeProblem<S> p{problem_of(op, {}, allow_vectors<S>(s.D, op.q, op.k, op.v)),
-                           rows_of<const S>(op.q), rows_of<const S>(op.k), rows_of<const S>(op.v),
-                           rows_of<S>(op.out), int(op.length), int(row), int(chunks), workspace,
+                           rows_of<const S>(op.q),
+                           rows_of<const S>(op.k),
+                           rows_of<const S>(op.v),
+                           rows_of<S>(op.out),
+                           int(op.length),
+                           int(row),
+                           int(chunks),
+                           workspace,
                            workspace + s.B * s.H * row};
   const dim3 tiles(unsigned(chunks), unsigned(s.B * s.KV)), heads(unsigned(s.B * s.H));
-  with_class(p.D, [&](auto head_class) { launch(scores_kernel<S, head_class()>, tiles, dim3(kThreads), 0, stream, p); });
+  with_class(p.D,
+             [&](auto head_class) { launch(scores_kernel<S, head_class()>, tiles, dim3(kThreads), 0, stream, p); });
   ScoreFunctions::dispatch(p.score, [&](auto score) {
     launch(rows_kernel<S, RowFormula<decltype(score)>>, heads, dim3(kRowThreads), 0, stream, p);
   });
-  with_class(p.D, [&](auto head_class) { launch(values_kernel<S, head_class()>, tiles, dim3(kThreads), 0, stream, p); });
+  with_class(p.D,
+             [&](auto head_class) { launch(values_kernel<S, head_class()>, tiles, dim3(kThreads), 0, stream, p); });
   launch(output_kernel<S>, heads, dim3(kThreads), 0, stream, p);
 }
 

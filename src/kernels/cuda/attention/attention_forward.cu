@@ -36,14 +36,17 @@ struct ForwardRows {
   static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kKeys / 8, kRows = 2 * kStrips;
 
   const AttentionProblem& p;
-  int b, first;                      // the sequence; position of the warp's first query
-  int first_seen, last_start;        // the first keys that its first and its last row see
-  float m[kRows], l[kRows];          // l: this lane's share; after `invert`, 1 / the row's normaliser
+  int b, first;                // the sequence; position of the warp's first query
+  int first_seen, last_start;  // the first keys that its first and its last row see
+  float m[kRows], l[kRows];    // l: this lane's share; after `invert`, 1 / the row's normaliser
   float out[kStrips][kD / 8][4];
-  float bias_score[kRows];           // of the key bias
+  float bias_score[kRows];  // of the key bias
 
   __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int sequence, int first_query, int h)
-      : p(problem), b(sequence), first(first_query), first_seen(first_key_of(p, b, first)),
+      : p(problem),
+        b(sequence),
+        first(first_query),
+        first_seen(first_key_of(p, b, first)),
         last_start(first_key_of(p, b, first + 16 * kStrips - 1)) {
     const LearnedOfHead<float> learned = learned_of(p, h);
     const int g = lane_index() / 4;
@@ -103,8 +106,7 @@ struct ForwardRows {
         if (!kMasked || (at.above <= last && at.column >= begin[at.r])) largest[at.r] = fmaxf(largest[at.r], x);
       });
 #pragma unroll
-      for (int r = 0; r < kRows; ++r)
-        corrections[r] = raise_reference(r, quad_max(largest[r]));
+      for (int r = 0; r < kRows; ++r) corrections[r] = raise_reference(r, quad_max(largest[r]));
       if constexpr (!Score::kTwoPass) scale_rows(out, corrections);
     }
     for_elements<kStrips, kTiles>([&](Place at) {
@@ -242,8 +244,12 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
 template <class S>
 void forward(const AttentionForward& op, cudaStream_t stream) {
   const bool vectors = allow_vectors<S>(op.spec.shape.D, op.q, op.k, op.v, op.out);
-  const ForwardProblem<S> p{problem_of(op, op.first_key, vectors), rows_of<const S>(op.q), rows_of<const S>(op.k),
-                            rows_of<const S>(op.v),                rows_of<S>(op.out),     floats(op.stats)};
+  const ForwardProblem<S> p{problem_of(op, op.first_key, vectors),
+                            rows_of<const S>(op.q),
+                            rows_of<const S>(op.k),
+                            rows_of<const S>(op.v),
+                            rows_of<S>(op.out),
+                            floats(op.stats)};
   with_formula_and_class(p, [&](auto formula, auto head_class) {
     using Tiling = ForwardTiling<S, head_class()>;
     const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;

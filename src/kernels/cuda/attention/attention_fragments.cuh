@@ -13,9 +13,9 @@
 // they are, and a pair is one 8-byte load.
 #pragma once
 
-#include "kernels/types/bf16.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/ptx.h"
+#include "kernels/types/bf16.h"
 
 namespace sluice::cuda {
 
@@ -27,8 +27,12 @@ struct Fragments;
 template <>
 struct Fragments<Bf16> {
   static constexpr int kInner = 16;  // inner index of one instruction
-  struct Left { uint32_t x[4]; };
-  struct Right { uint32_t x[2]; };
+  struct Left {
+    uint32_t x[4];
+  };
+  struct Right {
+    uint32_t x[2];
+  };
 
   // Rows [0, 16) x [0, kInner) of `rows`.
   static __device__ __forceinline__ void load_left(Left& a, const Bf16* rows, int stride) {

@@ -76,7 +76,8 @@ void Memory::download(void* to, const Tensor& from) {
     const size_t left = total - done, width = std::min(row, left);
     const size_t height = packed ? 1 : std::min(std::max<size_t>(kPiece / row, 1), left / row);
     check(cudaMemcpy2DAsync(staging_, width, from.as<char>() + done / row * pitch, pitch, width, height,
-                            cudaMemcpyDeviceToHost, stream_), "copying from the GPU");
+                            cudaMemcpyDeviceToHost, stream_),
+          "copying from the GPU");
     synchronize();
     std::memcpy(out + done, staging_, width * height);
     done += width * height;

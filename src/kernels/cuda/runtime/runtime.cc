@@ -24,9 +24,10 @@ void* allocate_device(size_t bytes) {
   size_t free = 0, total = 0;
   cudaMemGetInfo(&free, &total);
   constexpr double kGiB = double(1 << 30);
-  throw RunError("the GPU has no {:.2f} GiB of memory left ({:.2f} of {:.2f} GiB are free): lower train.micro_batch or "
-                 "model.context, set train.recompute, or set train.precision to bf16",
-                 double(bytes) / kGiB, double(free) / kGiB, double(total) / kGiB);
+  throw RunError(
+      "the GPU has no {:.2f} GiB of memory left ({:.2f} of {:.2f} GiB are free): lower train.micro_batch or "
+      "model.context, set train.recompute, or set train.precision to bf16",
+      double(bytes) / kGiB, double(free) / kGiB, double(total) / kGiB);
 }
 
 }  // namespace sluice::cuda

@@ -16,7 +16,9 @@ struct ClippedSoftmax : SoftmaxFamily {
     T gamma = T(-0.03), alpha = T(0), zeta = T(1);
 
     template <class U>
-    SLUICE_FORMULA Constants<U> as() const { return {U(gamma), U(alpha), U(zeta)}; }
+    SLUICE_FORMULA Constants<U> as() const {
+      return {U(gamma), U(alpha), U(zeta)};
+    }
     template <class Fields>
     void describe(Fields& f) {
       f.add("gamma", gamma, "lower end of the stretched range; below 0 small weights become exactly 0").range(-10, 0);
@@ -33,7 +35,9 @@ struct ClippedSoftmax : SoftmaxFamily {
   static constexpr const char* kFormula = "clip((zeta - gamma) softmax_ij + gamma, 0, 1)";
   static constexpr const char* kSource = "arXiv 2306.12929";
   template <class T, class C>
-  static SLUICE_FORMULA RowStart<T> start(T, const LearnedOfHead<T>&, const C&) { return {kMinusInfinity<T>, T(0)}; }
+  static SLUICE_FORMULA RowStart<T> start(T, const LearnedOfHead<T>&, const C&) {
+    return {kMinusInfinity<T>, T(0)};
+  }
   template <class V, class C>
   static SLUICE_FORMULA V probability(V s, V m, V inv, const C& c) {
     const V stretched = V(c.zeta - c.gamma) * (exp_of(s - m) * inv) + V(c.gamma);

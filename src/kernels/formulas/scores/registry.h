@@ -3,12 +3,12 @@
 
 #include "kernels/formulas/scores/clipped_softmax.h"
 #include "kernels/formulas/scores/relu.h"
+#include "kernels/formulas/scores/score_list.h"
 #include "kernels/formulas/scores/sigmoid.h"
 #include "kernels/formulas/scores/sink_logit.h"
 #include "kernels/formulas/scores/softmax.h"
 #include "kernels/formulas/scores/softmax_plus_one.h"
 #include "kernels/formulas/scores/softpick.h"
-#include "kernels/formulas/scores/score_list.h"
 #include "kernels/formulas/scores/taylor2.h"
 
 namespace sluice {

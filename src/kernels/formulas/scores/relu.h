@@ -13,13 +13,21 @@ struct ReluScore : ScoreDefaults {
   static constexpr const char* kFormula = "relu(s_ij) / (i + 1)";
   static constexpr const char* kSource = "arXiv 2410.13835";
   template <class T, class C>
-  static SLUICE_FORMULA RowStart<T> start(T row, const LearnedOfHead<T>&, const C&) { return {T(0), row + T(1)}; }
+  static SLUICE_FORMULA RowStart<T> start(T row, const LearnedOfHead<T>&, const C&) {
+    return {T(0), row + T(1)};
+  }
   template <class V, class C>
-  static SLUICE_FORMULA V weight(V s, V, const C&) { return select(s < V(0), V(0), s); }
+  static SLUICE_FORMULA V weight(V s, V, const C&) {
+    return select(s < V(0), V(0), s);
+  }
   template <class V, class C>
-  static SLUICE_FORMULA V mass(V, V, V, const C&) { return V(0); }
+  static SLUICE_FORMULA V mass(V, V, V, const C&) {
+    return V(0);
+  }
   template <class V, class C>
-  static SLUICE_FORMULA V probability(V s, V m, V inv, const C& c) { return weight(s, m, c) * inv; }
+  static SLUICE_FORMULA V probability(V s, V m, V inv, const C& c) {
+    return weight(s, m, c) * inv;
+  }
   template <class V, class C>
   static SLUICE_FORMULA V d_score(V s, V, V inv, V, V dp, V, const C&) {
     return select(s > V(0), dp * inv, V(0));

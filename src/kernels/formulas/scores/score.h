@@ -22,8 +22,8 @@
 
 #include <type_traits>
 
-#include "kernels/types/attention_types.h"
 #include "kernels/formulas/math.h"
+#include "kernels/types/attention_types.h"
 
 namespace sluice {
 

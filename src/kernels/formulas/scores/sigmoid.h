@@ -16,7 +16,9 @@ struct Sigmoid : ScoreDefaults {
     bool minus_log_length = false;
 
     template <class U>
-    SLUICE_FORMULA Constants<U> as() const { return {U(bias), minus_log_length}; }
+    SLUICE_FORMULA Constants<U> as() const {
+      return {U(bias), minus_log_length};
+    }
     template <class Fields>
     void describe(Fields& f) {
       f.add("bias", bias, "added to every score").range(-1e4, 1e4);
@@ -32,13 +34,21 @@ struct Sigmoid : ScoreDefaults {
     return {c.minus_log_length ? log_of(row + T(1)) : T(0), T(1)};
   }
   template <class V, class C>
-  static SLUICE_FORMULA V weight(V s, V m, const C& c) { return sigmoid_of(s + V(c.bias) - m); }
+  static SLUICE_FORMULA V weight(V s, V m, const C& c) {
+    return sigmoid_of(s + V(c.bias) - m);
+  }
   template <class V, class C>
-  static SLUICE_FORMULA V mass(V, V, V, const C&) { return V(0); }
+  static SLUICE_FORMULA V mass(V, V, V, const C&) {
+    return V(0);
+  }
   template <class V, class C>
-  static SLUICE_FORMULA V probability(V s, V m, V, const C& c) { return weight(s, m, c); }
+  static SLUICE_FORMULA V probability(V s, V m, V, const C& c) {
+    return weight(s, m, c);
+  }
   template <class V, class C>
-  static SLUICE_FORMULA V d_score(V, V, V, V p, V dp, V, const C&) { return dp * p * (V(1) - p); }
+  static SLUICE_FORMULA V d_score(V, V, V, V p, V dp, V, const C&) {
+    return dp * p * (V(1) - p);
+  }
 };
 
 }  // namespace sluice

@@ -1,5 +1,5 @@
-// sink_logit: p_ij = e^s_ij / (e^b_h + sum_k e^s_ik), b_h learned per head and not scaled by 1/sqrt(D). The row starts at
-// reference b_h with mass 1. dL/db_h = -sum over rows of p_sink * delta, p_sink = e^(b_h - m) / l.
+// sink_logit: p_ij = e^s_ij / (e^b_h + sum_k e^s_ik), b_h learned per head and not scaled by 1/sqrt(D). The row starts
+// at reference b_h with mass 1. dL/db_h = -sum over rows of p_sink * delta, p_sink = e^(b_h - m) / l.
 #pragma once
 
 #include "kernels/formulas/scores/softmax.h"
@@ -12,7 +12,9 @@ struct SinkLogit : SoftmaxFamily {
   static constexpr const char* kFormula = "e^s_ij / (e^b_h + sum_k e^s_ik)";
   static constexpr const char* kSource = "gpt-oss (arXiv 2508.10925)";
   template <class T, class C>
-  static SLUICE_FORMULA RowStart<T> start(T, const LearnedOfHead<T>& learned, const C&) { return {learned.at[0], T(1)}; }
+  static SLUICE_FORMULA RowStart<T> start(T, const LearnedOfHead<T>& learned, const C&) {
+    return {learned.at[0], T(1)};
+  }
   template <class V, class T, class C>
   static SLUICE_FORMULA LearnedOfHead<V> d_learned(V m, V inv, V delta, const LearnedOfHead<T>& learned, const C&) {
     return {(V(0) - exp_of(V(learned.at[0]) - m)) * inv * delta};

@@ -54,9 +54,8 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
       if (in.key_bias) out.key_bias[size_t(i)] += scaled * in.key_bias[d];
     }
     double* slot = in.key_bias ? &out.key_bias[size_t(i)] : nullptr;
-    ScoreFunctions::dispatch(spec.score, [&](auto score) {
-      row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in);
-    });
+    ScoreFunctions::dispatch(
+        spec.score, [&](auto score) { row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in); });
   }
   return out;
 }
@@ -101,7 +100,7 @@ class HostTileWeights final : public HostWeights {
   AttentionSpec spec_;
   std::vector<float> q_, k_, key_bias_;
   std::vector<float> learned_[kMostLearned];  // [H], or empty
-  std::vector<int32_t> first_key_;  // [N]
+  std::vector<int32_t> first_key_;            // [N]
 };
 
 }  // namespace

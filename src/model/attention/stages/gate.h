@@ -6,8 +6,8 @@
 #pragma once
 
 #include "kernels/backend.h"
-#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
+#include "model/config/attention_parts.h"
 
 namespace sluice {
 

@@ -5,8 +5,8 @@
 // once more, before the backward pass of its MLP.
 #pragma once
 
-#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
+#include "model/config/attention_parts.h"
 
 namespace sluice {
 

@@ -1,8 +1,8 @@
 // Rotary positions of queries and keys (model.position = rope), in place. A learned key of the core's has no position.
 #pragma once
 
-#include "model/config/attention_parts.h"
 #include "model/attention/stage.h"
+#include "model/config/attention_parts.h"
 
 namespace sluice {
 

@@ -1,8 +1,8 @@
 // The list of stages: a new one is its files and a line here, at the place where it acts.
-#include "model/config/attention_parts.h"
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/rope.h"
+#include "model/config/attention_parts.h"
 
 namespace sluice {
 

@@ -92,16 +92,16 @@ inline uint32_t tf32_bits(float x) {
   return (bits + 0x1000u) & 0xffffe000u;
 }
 
-inline uint32_t pack_bf16(float low, float high) {
-  return uint32_t{to_bf16(high).bits} << 16 | to_bf16(low).bits;
-}
+inline uint32_t pack_bf16(float low, float high) { return uint32_t{to_bf16(high).bits} << 16 | to_bf16(low).bits; }
 
 inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) { emulated::load_matrices<4, false>(r, row); }
 inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) { emulated::load_matrices<4, true>(r, row); }
 inline void ldmatrix_x2(uint32_t (&r)[2], const void* row) { emulated::load_matrices<2, false>(r, row); }
 inline void ldmatrix_x2_trans(uint32_t (&r)[2], const void* row) { emulated::load_matrices<2, true>(r, row); }
 
-inline void copy_async_16(void* shared, const void* global, bool valid) { emulation::copy_later(shared, global, valid); }
+inline void copy_async_16(void* shared, const void* global, bool valid) {
+  emulation::copy_later(shared, global, valid);
+}
 inline void copy_async_commit() { emulation::commit_copies(); }
 template <int N>
 void copy_async_wait() {
