@@ -316,8 +316,7 @@ Json RunFolder::stored_config() const {
   return Json();
 }
 
-// To start over would drop the metrics of steps that were saved once: the checkpoints may lie on a disk that is not
-// mounted.
+// Starting over would drop the metrics of saved steps: the checkpoints may lie on a disk that is not mounted.
 void RunFolder::check_checkpoints_are_there() const {
   std::error_code unknown;
   const fs::path folder = checkpoints_folder();
