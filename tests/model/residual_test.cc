@@ -1,4 +1,4 @@
-// Every residual in the list of residual/parts.h, by the example that its entry gives: gradients, recomputation,
+// Every residual in the list of residual_parts.h, by the example that its entry gives: gradients, recomputation,
 // decoding, memory. Two that stand in no list of the project's (foreign_residuals.h) are tested with them: what a
 // residual needs it gets without a block's knowing it.
 #include "model/residual/residual.h"
