@@ -21,6 +21,7 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
+#include "kernels/ops/moving_average.h"
 #include "kernels/ops/norm.h"
 #include "kernels/ops/optimizer.h"
 #include "kernels/ops/quantize.h"
@@ -95,6 +96,8 @@ using Ops = OpList<
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
+    // state that is not trained
+    MovingAverage,
     // diagnostics and quantization
     GroupNorms, FakeQuantize, RowRanges>;
 
