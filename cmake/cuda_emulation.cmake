@@ -1,6 +1,6 @@
 # The CUDA backend compiled as C++ against the stand-in headers of tests/cuda_emulation, for the tests of builds without
 # CUDA. The stand-ins come first in the search path; a device file's language is told to the compiler.
-file(GLOB emulation_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/cuda_emulation/*.cc"
+file(GLOB_RECURSE emulation_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/tests/cuda_emulation/*.cc"
      "${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cc" "${CMAKE_SOURCE_DIR}/src/ranks/communicator_nccl.cc")
 list(FILTER emulation_sources EXCLUDE REGEX "_test[.]cc$")
 file(GLOB_RECURSE emulated_device_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/cuda/*.cu")

@@ -53,16 +53,17 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
 
 // What the backward pass needs and the forward pass did not keep; leaves the second norm's output in scratch.normed.
 // Returns what that has normalised.
-Tensor Block::recompute(const Pass& pass, const BlockScratch& scratch) const {
-  const bool again = recompute_ == Recompute::kBlock;
-  if (again) {
+Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const {
+  const Pass pass = learned.once_more();
+  const bool whole = recompute_ == Recompute::kBlock;
+  if (whole) {
     norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
     attention_.forward(pass, scratch.normed, residual_->output(pass, attends_));
     residual_->add(pass, attends_);
     if (!parallel_) norm2_.forward(pass, residual_->input(pass, mlps_), scratch.normed);
   }
   const Tensor x = residual_->stream_at(pass, parallel_ ? attends_ : mlps_);
-  if (parallel_ || !again) norm2_.recompute(pass, x, scratch.normed);
+  if (parallel_ || !whole) norm2_.recompute(pass, x, scratch.normed);
   if (recompute_ != Recompute::kNone) mlp_.recompute(pass, scratch.normed);
   return x;
 }

@@ -19,8 +19,18 @@ int64_t next_id() {
 }  // namespace
 
 Declarations Transformer::declarations() {
-  return {config_, backend_, options_.act, options_.max_batch, Timeline{int(config_.layers)},
-          params_, plan_,    states_,      options_.recompute, rope_table_};
+  return {config_,
+          backend_,
+          options_.act,
+          options_.max_batch,
+          Timeline{int(config_.layers)},
+          params_,
+          plan_,
+          states_,
+          averages_,
+          losses_of_parts_,
+          options_.recompute,
+          rope_table_};
 }
 
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
@@ -64,6 +74,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
                              {time.head(), time.end()});
 
+  losses_of_parts_.declare_buffer(plan_, d.acc(), always);
   params_.lay_out(options_.decayed, options_.bucket_multiple);
   if (options_.passing_gradients) declare_gradients(time);
   plan_.plan();
@@ -74,6 +85,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
                    !options_.training           ? Grads::kNone
                    : options_.passing_gradients ? Grads::kAside
                                                 : Grads::kOwn);
+  averages_.allocate(backend_, d.acc());
   arena_ = Arena(backend_, plan_.total_bytes());
   if (rope_table_) fill_rope_table();
   if (options_.passing_gradients) place_gradients();
@@ -85,6 +97,7 @@ MemoryNeed Transformer::memory_need() const {
   if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
   if (options_.act != acc) bytes += double(size_of(options_.act));
   MemoryNeed need = sluice::memory_need(params_, plan_, bytes, options_.batch_key);
+  need.parameters += 2 * uint64_t(averages_.padded_count()) * size_of(acc);
   if (backend_.traits().host_memory) need.kernels = kPreparedProductBytes;
   return need;
 }
@@ -137,10 +150,20 @@ void Transformer::fill_rope_table() {
   else fill_as(0.0f);
 }
 
-Pass Transformer::begin_pass(const Batch& batch, bool accumulate) {
+Pass Transformer::begin_pass(const Batch& batch, bool accumulate, double grad_scale) {
   check_le(batch.B, options_.max_batch, "a micro-batch larger than planned");
   check_le(batch.T, config_.context, "a sequence longer than the context");
-  Pass pass{backend_, params_, plan_, arena_, batch.B, batch.T, accumulate, hook_};
+  Pass pass{.backend = backend_,
+            .params = params_,
+            .plan = plan_,
+            .arena = arena_,
+            .averages = averages_,
+            .losses = losses_of_parts_,
+            .B = batch.B,
+            .T = batch.T,
+            .accumulate = accumulate,
+            .hook = hook_,
+            .share = grad_scale * double(batch.B * batch.T)};
   upload(pass, tokens_, batch.tokens);
   if (batch.targets) upload(pass, targets_, batch.targets);
   if (batch.document_starts) {
@@ -148,6 +171,13 @@ Pass Transformer::begin_pass(const Batch& batch, bool accumulate) {
     pass.first_key = per_token(pass, document_starts_);
   }
   return pass;
+}
+
+void Transformer::begin_sums(const Pass& pass) {
+  if (pass.accumulate) return;
+  if (const BufferId losses = losses_of_parts_.buffer())
+    backend_.run(Fill{pass.view(losses, plan_.buffer(losses).shape), 0});
+  if (!averages_.empty()) backend_.run(Fill{averages_.all_observed(), 0});
 }
 
 BlockScratch Transformer::scratch(const Pass& pass) const {
@@ -210,7 +240,10 @@ std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pa
 // A listener does work of its own between the stretches, which no record holds.
 void Transformer::learn_with(GradientListener& listener, const Pass& pass, const std::string& key,
                              const std::function<void()>& head_loss) {
-  backend_.replay(key + " forward", [&] { run_forward(pass); });
+  backend_.replay(key + " forward", [&] {
+    begin_sums(pass);
+    run_forward(pass);
+  });
   listener.open(head_bucket_);
   const bool opened_with_head = config_.tied_head;  // bucket 0: the table's gradient begins with the head's product
   if (opened_with_head && head_bucket_ != 0) listener.open(0);
@@ -230,7 +263,7 @@ void Transformer::learn_with(GradientListener& listener, const Pass& pass, const
 double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate,
                                      GradientListener* listener) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
-  const Pass pass = begin_pass(batch, accumulate);
+  const Pass pass = begin_pass(batch, accumulate, grad_scale);
   const Tensor losses = per_token(pass, losses_);
   const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, batch.B, batch.T, grad_scale, accumulate,
                                       batch.document_starts != nullptr);
@@ -242,6 +275,7 @@ double Transformer::forward_backward(const Batch& batch, double grad_scale, bool
     learn_with(*listener, pass, key, head_loss);
   } else {
     backend_.replay(key, [&] {
+      begin_sums(pass);
       run_forward(pass);
       head_loss();
       for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
@@ -260,24 +294,33 @@ Tensor Transformer::compute_losses(const Batch& batch) {
 
 double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
 
-std::vector<double> Transformer::token_losses(const Batch& batch) {
-  const Tensor losses = compute_losses(batch);
-  std::vector<double> out(size_t(batch.B * batch.T));
-  if (losses.dtype == DType::kF64) {
-    backend_.download(out.data(), losses);
+// Numbers of the accumulators' type.
+std::vector<double> Transformer::downloaded(const Tensor& x) const {
+  std::vector<double> out(size_t(x.elements()));
+  if (x.dtype == DType::kF64) {
+    backend_.download(out.data(), x);
     return out;
   }
   std::vector<float> single(out.size());
-  backend_.download(single.data(), losses);
+  backend_.download(single.data(), x);
   std::copy(single.begin(), single.end(), out.begin());
   return out;
 }
 
+std::vector<double> Transformer::token_losses(const Batch& batch) { return downloaded(compute_losses(batch)); }
+
+std::vector<double> Transformer::part_losses() const {
+  if (!losses_of_parts_.buffer()) return {};
+  const MemoryPlan::Buffer& all = plan_.buffer(losses_of_parts_.buffer());
+  return downloaded(arena_.at(all.offset, all.dtype, all.shape));
+}
+
 double Transformer::observe(const Batch& batch, double grad_scale, PassObserver& observer) {
   check(!hook_ || grad_scale == 0, "observe: gradients are those of the model without a hook");
-  Pass pass = begin_pass(batch);
+  Pass pass = begin_pass(batch, false, grad_scale);
   pass.observer = &observer;
   const Tensor losses = per_token(pass, losses_);
+  begin_sums(pass);
   run_forward(pass, [&](const Pass& now, int64_t layer) { observer.after_block(now, layer); });
   observer.after_forward(pass);
   const BlockScratch shared = scratch(pass);

@@ -38,7 +38,10 @@ class Transformer {
   // resolved.
   Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options);
 
-  void initialise(uint64_t seed) { params_.initialise(backend_, seed); }
+  void initialise(uint64_t seed) {
+    params_.initialise(backend_, seed);
+    averages_.initialise(backend_);
+  }
 
   // Forward and backward of one micro-batch. The gradients of the sum of the B*T losses times grad_scale are written,
   // or added with `accumulate`. Returns the sum of the losses.
@@ -62,6 +65,9 @@ class Transformer {
     last.stride *= pass.T;
     head_->for_logits(pass, last, body);
   }
+  // Of the step so far, from the last forward_backward() without `accumulate` on: each part's loss, by its place in
+  // losses().list(), with the share of the tokens that were seen.
+  std::vector<double> part_losses() const;
   // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward().
   void set_hook(LinearHook* hook) { hook_ = hook; }
   // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
@@ -79,6 +85,8 @@ class Transformer {
   const Params& params() const { return params_; }
   const MemoryPlan& plan() const { return plan_; }
   const StatePlan& states() const { return states_; }
+  const MovingAverages& averages() const { return averages_; }
+  const PartLosses& losses() const { return losses_of_parts_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t max_batch() const { return options_.max_batch; }
   MemoryNeed memory_need() const;  // also where nothing was allocated
@@ -92,8 +100,11 @@ class Transformer {
 
  private:
   // Uploads what every run reads.
-  Pass begin_pass(const Batch& batch, bool accumulate = false);
+  Pass begin_pass(const Batch& batch, bool accumulate = false, double grad_scale = 0);
+  // What the parts add up over a step starts from nothing.
+  void begin_sums(const Pass& pass);
   Tensor compute_losses(const Batch& batch);  // [N]
+  std::vector<double> downloaded(const Tensor& x) const;
   Timeline timeline() const { return {int(config_.layers)}; }
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
@@ -124,6 +135,8 @@ class Transformer {
   Params params_;
   MemoryPlan plan_;
   StatePlan states_;
+  MovingAverages averages_;
+  PartLosses losses_of_parts_;
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_;

@@ -12,16 +12,34 @@ namespace {
 // Sequences that make about 8,192 tokens: enough to keep the matrix products busy.
 int64_t default_batch(int64_t context) { return std::max<int64_t>(1, 8192 / context); }
 
-// Into the parameters' own memory where that is the host's, else by way of a copy.
+// A flat tensor of a device as the host writes it: itself where its memory is the host's, else a copy that is uploaded.
+class HostSide {
+ public:
+  HostSide(Backend& backend, const Tensor& flat)
+      : backend_(backend), flat_(flat), copy_(backend.traits().host_memory || !flat ? 0 : flat.bytes()) {}
+
+  NamedTensor part(const std::string& name, int64_t offset, const Shape& shape) {
+    const Tensor host(copy_.empty() ? flat_.data : copy_.data(), flat_.dtype, flat_.shape);
+    return {name, slice(host, offset, shape.elements()).reshaped(shape)};
+  }
+  void upload() const {
+    if (!copy_.empty()) backend_.upload(flat_, copy_.data());
+  }
+
+ private:
+  Backend& backend_;
+  const Tensor flat_;
+  std::vector<std::byte> copy_;
+};
+
 void read_weights(const Checkpoint& checkpoint, Transformer& model) {
-  Backend& backend = model.backend();
-  const Tensor values = model.params().all_values();
-  const bool on_host = backend.traits().host_memory;
-  std::vector<std::byte> copy(on_host ? 0 : values.bytes());
-  const Tensor host(on_host ? values.data : copy.data(), values.dtype, values.shape);
+  HostSide values(model.backend(), model.params().all_values());
+  HostSide averages(model.backend(), model.averages().all_values());
   std::vector<NamedTensor> targets;
   for (const ParamSpec& spec : model.params().specs())
-    targets.push_back({spec.name, slice(host, spec.offset, spec.shape.elements()).reshaped(spec.shape)});
+    targets.push_back(values.part(spec.name, spec.offset, spec.shape));
+  for (const MovingAverages::Average& average : model.averages().list())
+    targets.push_back(averages.part(average.name, average.offset, average.shape));
   load_model(checkpoint, targets);
   FiniteWeights finite;
   for (const NamedTensor& named : targets)
@@ -29,8 +47,9 @@ void read_weights(const Checkpoint& checkpoint, Transformer& model) {
   if (!finite.all())
     throw RunError("{}: {}: no figure or text of such a model means anything", checkpoint.path.string(),
                    finite.sentence());
-  if (!on_host) backend.upload(values, copy.data());
-  model.params().refresh_compute_copy(backend);
+  values.upload();
+  averages.upload();
+  model.params().refresh_compute_copy(model.backend());
 }
 
 }  // namespace

@@ -93,12 +93,23 @@ Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence)
     sum.loss += share.loss;
     sum.squares += share.squares;
   }
-  return {sum.loss, std::sqrt(sum.squares)};
+  if (!model_.averages().empty()) {
+    ranks_.start_all_reduce(model_.averages().all_observed());
+    ranks_.finish();
+  }
+  return {sum.loss, std::sqrt(sum.squares), summed_part_losses()};
+}
+
+std::vector<double> Learner::summed_part_losses() {
+  std::vector<double> losses = model_.part_losses();
+  for (double& loss : losses) loss = ranks_.sum(loss);
+  return losses;
 }
 
 void Learner::update(const Gradients& gradients, double lr) {
   const double clip = experiment_.train.grad_clip;
   optimizer_->update(lr, clip > 0 && gradients.norm > clip ? clip / gradients.norm : 1.0);
+  model_.averages().update(backend_);
   if (is_sharded()) gather_parameters();
   backend_.synchronize();
 }
@@ -128,7 +139,8 @@ bool Learner::is_sound() {
 }
 
 size_t Learner::bytes() const {
-  return model_.params().bytes() + exchange_.bytes() + optimizer_->bytes() + model_.arena_bytes();
+  return model_.params().bytes() + model_.averages().bytes() + exchange_.bytes() + optimizer_->bytes() +
+         model_.arena_bytes();
 }
 
 }  // namespace sluice

@@ -19,8 +19,9 @@
 namespace sluice {
 
 struct Gradients {
-  double loss = 0;  // mean over the batch, nats
-  double norm = 0;  // of the gradient, before clipping
+  double loss = 0;                       // mean over the batch, nats
+  double norm = 0;                       // of the gradient, before clipping
+  std::vector<double> part_losses = {};  // means over the batch, in the order of Transformer::losses()
 };
 
 // UserError unless the batch can be shared evenly.
@@ -36,7 +37,7 @@ class Learner {
 
   // Gradients of the mean loss over train.batch sequences, from `first_sequence` of `data` on.
   Gradients differentiate(const DataSource& data, int64_t first_sequence);
-  // One update by those gradients, clipped to train.grad_clip.
+  // One update by those gradients, clipped to train.grad_clip; and of the model's moving averages.
   void update(const Gradients& gradients, double lr);
   // Mean loss over the first `sequences` of `data`, nats.
   double evaluate(const DataSource& data, int64_t sequences);
@@ -54,6 +55,7 @@ class Learner {
   size_t bytes() const;
 
  private:
+  std::vector<double> summed_part_losses();
   void gather_parameters();
 
   Backend& backend_;

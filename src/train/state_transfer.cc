@@ -22,6 +22,12 @@ HostState StateTransfer::room() const {
     return Tensor(state.memory.emplace_back(like.bytes()).data(), like.dtype, like.shape);
   };
   const Optimizer& optimizer = learner_.optimizer();
+  if (const Tensor all = averages().all_values()) {
+    const Tensor host = on_host() ? all : copy(all);
+    for (const MovingAverages::Average& average : averages().list())
+      state.model.push_back(
+          {average.name, slice(host, average.offset, average.shape.elements()).reshaped(average.shape)});
+  }
   add_tensors(state.model, params(), "", on_host() ? values : copy(values),
               [](const ParamSpec& spec) { return std::optional(spec.offset); });
   for (size_t i = 0; i < optimizer.slots().size(); ++i) {
@@ -37,9 +43,9 @@ HostState StateTransfer::collect() const {
   HostState state = room();
   size_t next = 0;
   const auto memory = [&] { return ranks_.is_root() ? state.memory[next++].data() : nullptr; };
-  if (!on_host()) {
-    std::byte* to = memory();
-    if (to != nullptr) backend_.download(to, params().all_values());
+  for (const Tensor& flat : model_state()) {
+    std::byte* to = on_host() ? nullptr : memory();
+    if (to != nullptr) backend_.download(to, flat);
   }
   if (slots_in_place()) return state;
   for (size_t i = 0; i < learner_.optimizer().slots().size(); ++i) gather_slot(learner_.optimizer().slot(i), memory());
@@ -50,15 +56,27 @@ HostState StateTransfer::collect() const {
 void StateTransfer::distribute(const HostState& state) const {
   size_t next = 0;
   const auto memory = [&] { return ranks_.is_root() ? state.memory[next++].data() : nullptr; };
-  if (!on_host()) {
-    const std::byte* from = memory();
-    if (from != nullptr) backend_.upload(params().all_values(), from);
+  for (const Tensor& flat : model_state()) {
+    const std::byte* from = on_host() ? nullptr : memory();
+    if (from != nullptr) backend_.upload(flat, from);
   }
   broadcast(params().all_values());
+  if (const Tensor all = averages().all_values()) {
+    ranks_.start_broadcast(all);
+    ranks_.finish();
+  }
   learner_.model().params().refresh_compute_copy(backend_);
   for (size_t i = 0; i < learner_.optimizer().slots().size(); ++i)
     scatter_slot(learner_.optimizer().slot(i), slots_in_place() ? nullptr : memory());
   ranks_.settle();
+}
+
+// What model.safetensors has, in the order of room()'s memory.
+std::vector<Tensor> StateTransfer::model_state() const {
+  std::vector<Tensor> out;
+  if (const Tensor all = averages().all_values()) out.push_back(all);
+  out.push_back(params().all_values());
+  return out;
 }
 
 Tensor StateTransfer::bucket_of(const Tensor& flat, size_t bucket) const {

@@ -30,6 +30,8 @@ class StateTransfer {
   bool on_host() const { return backend_.traits().host_memory; }
   bool slots_in_place() const { return on_host() && !learner_.is_sharded(); }
   const Params& params() const { return learner_.model().params(); }
+  const MovingAverages& averages() const { return learner_.model().averages(); }
+  std::vector<Tensor> model_state() const;
   Tensor bucket_of(const Tensor& flat, size_t bucket) const;
   Tensor piece_of(const Tensor& flat, size_t bucket) const;
   void gather_slot(const Tensor& slot, std::byte* to) const;

@@ -151,14 +151,17 @@ double Trainer::seconds_per_step(const StepResult& result) const {
 void Trainer::log_step(const StepResult& result) {
   const int64_t tokens = learner_.tokens();
   const double seconds = seconds_per_step(result);
-  session_.append({{"kind", "train"},
-                   {"step", step_},
-                   {"loss", result.gradients.loss},
-                   {"lr", result.lr},
-                   {"grad_norm", result.gradients.norm},
-                   {"tokens", step_ * tokens},
-                   {"tokens_per_second", double(tokens) / seconds},
-                   {"step_ms", 1e3 * seconds}});
+  Json line = {{"kind", "train"},
+               {"step", step_},
+               {"loss", result.gradients.loss},
+               {"lr", result.lr},
+               {"grad_norm", result.gradients.norm},
+               {"tokens", step_ * tokens},
+               {"tokens_per_second", double(tokens) / seconds},
+               {"step_ms", 1e3 * seconds}};
+  const auto& losses = learner_.model().losses().list();
+  for (size_t i = 0; i < losses.size(); ++i) line["loss_" + losses[i].name] = result.gradients.part_losses[i];
+  session_.append(line);
   interval_seconds_ = 0;
   interval_steps_ = 0;
 }

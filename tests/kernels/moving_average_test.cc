@@ -1,4 +1,5 @@
-// MovingAverage: an example for the tests that walk the list of ops, and what it computes against a plain loop in double.
+// MovingAverage: an example for the tests that walk the list of ops, and what it computes against a plain loop in
+// double.
 #include "kernels/ops/moving_average.h"
 
 #include <gtest/gtest.h>

@@ -1,12 +1,12 @@
 // Every core and every stage in the lists of attention_parts.h, by the example that its entry gives, alone and with the
-// others: gradients, recomputation, decoding. Two parts that stand in no list of the project's (foreign_parts.h) are
+// others: gradients, recomputation, decoding. Three parts that stand in no list of the project's (foreign_parts.h) are
 // tested with them: what a part needs it gets without another file's knowing it.
 #include <gtest/gtest.h>
 
 #include "base/error_text.h"
 #include "model/attention/stages/gate.h"
 #include "model/decoder_check.h"
-#include "model/foreign_parts.h"
+#include "model/foreign_state.h"
 #include "model/gradient_check.h"
 
 namespace sluice {
@@ -17,7 +17,7 @@ using namespace parity;
 class AttentionParts : public testing::Test {
  protected:
   const ListedCore core_{foreign::running_sum()};
-  const ListedStage stage_{foreign::pair_difference()};
+  const ListedStage stage_{foreign::pair_difference()}, other_stage_{foreign::centred_values()};
 };
 
 void lay_over(Json& config, const Json& more) {
@@ -85,6 +85,8 @@ std::vector<Values> step(const ModelConfig& config, Recompute recompute) {
   std::vector<Values> out;
   out.push_back({model.forward_backward({tokens.data(), targets.data(), 2, config.context}, 1, false)});
   for (const ParamSpec& spec : model.params().specs()) out.push_back(gradient(model, spec.name));
+  out.push_back(model.part_losses());
+  if (!model.averages().empty()) out.push_back(values_of(model.averages().all_observed()));
   return out;
 }
 
@@ -103,7 +105,8 @@ TEST_F(AttentionParts, LeaveNoTraceInTheConfigOfAModelWithoutThem) {
   Fields fields;
   config.describe(fields);
   const Json dump = fields.dump()["attention"];
-  for (const char* key : {"core", "sum_scale", "pair_difference"}) EXPECT_FALSE(dump.contains(key)) << key;
+  for (const char* key : {"core", "sum_scale", "pair_difference", "centred_values"})
+    EXPECT_FALSE(dump.contains(key)) << key;
   EXPECT_EQ(config.attention.all.part_without_python(), "");
 }
 

@@ -58,37 +58,47 @@ class GradientCheck {
         tokens_(random_tokens(0, kBatch * T)),
         targets_(random_tokens(1, kBatch * T)),
         model_(scattered_model(backend, config, DType::kF64)) {
-    loss_ = model_.forward_backward({tokens_.data(), targets_.data(), kBatch, T_, starts(0)}, 1, false);
+    loss_ = model_.forward_backward(batch(), 1, false);
+    for (const ParamSpec& spec : model_.params().specs()) slopes_.push_back(gradient(model_, spec.name));
   }
 
   void run() {
     EXPECT_EQ(loss(), loss_) << "loss() and forward_backward()";
     check_micro_batches();
-    uint64_t stream = 300;
-    for (const ParamSpec& spec : model_.params().specs()) check_parameter(spec.name, stream++);
+    for (size_t i = 0; i < slopes_.size(); ++i) check_parameter(model_.params().specs()[i].name, slopes_[i], 300 + i);
   }
 
  private:
   const int32_t* starts(int64_t b) const {
     return document_starts_.empty() ? nullptr : &document_starts_[size_t(b * T_)];
   }
-  double loss() { return model_.loss({tokens_.data(), targets_.data(), kBatch, T_, starts(0)}); }
+  Batch batch() const { return {tokens_.data(), targets_.data(), kBatch, T_, starts(0)}; }
+  double loss() { return model_.loss(batch()); }
+  // What is learned: with the losses that parts add, which only a step of learning has.
+  double learned() {
+    const auto& losses = model_.losses().list();
+    if (losses.empty()) return loss();
+    double total = model_.forward_backward(batch(), 1, false);
+    const std::vector<double> parts = model_.part_losses();
+    for (size_t i = 0; i < losses.size(); ++i) total += losses[i].weight * parts[i];
+    return total;
+  }
 
   double difference(const Tensor& value, const Values& here, const Values& direction, double step) {
     const auto loss_at = [&](double by) {
       Values moved = here;
       for (size_t i = 0; i < here.size(); ++i) moved[i] += by * direction[i];
       assign(value, moved);
-      return loss();
+      return learned();
     };
     const double above = loss_at(step), below = loss_at(-step);
     assign(value, here);
     return (above - below) / (2 * step);
   }
 
-  void check_parameter(const std::string& name, uint64_t stream) {
+  void check_parameter(const std::string& name, const Values& slope, uint64_t stream) {
     const Tensor value = model_.params().value(named(model_, name));
-    const Values here = values_of(value), slope = gradient(model_, name);
+    const Values here = values_of(value);
     Values direction(slope.size()), products(slope.size());
     double expected = 0;
     for (size_t i = 0; i < slope.size(); ++i) {
@@ -109,8 +119,6 @@ class GradientCheck {
 
   // Sequence by sequence, added up, as gradient accumulation does.
   void check_micro_batches() {
-    std::vector<Values> whole;
-    for (const ParamSpec& spec : model_.params().specs()) whole.push_back(gradient(model_, spec.name));
     double sum = 0;
     for (int64_t b = 0; b < kBatch; ++b)
       sum += model_.forward_backward({&tokens_[size_t(b * T_)], &targets_[size_t(b * T_)], 1, T_, starts(b)}, 1, b > 0);
@@ -119,8 +127,8 @@ class GradientCheck {
     for (const ParamSpec& spec : model_.params().specs()) {
       const Values parts = gradient(model_, spec.name);
       Values difference = parts;
-      for (size_t j = 0; j < parts.size(); ++j) difference[j] -= whole[i][j];
-      EXPECT_LE(norm_of(difference), 1e-12 * (norm_of(whole[i]) + 1)) << spec.name;
+      for (size_t j = 0; j < parts.size(); ++j) difference[j] -= slopes_[i][j];
+      EXPECT_LE(norm_of(difference), 1e-12 * (norm_of(slopes_[i]) + 1)) << spec.name;
       ++i;
     }
   }
@@ -129,6 +137,7 @@ class GradientCheck {
   std::vector<int32_t> document_starts_, tokens_, targets_;
   Transformer model_;
   double loss_;
+  std::vector<Values> slopes_;  // of every parameter
 };
 
 inline void check_gradients(const Json& changes, int64_t T = 0) {

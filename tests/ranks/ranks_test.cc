@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/foreign_state.h"
 #include "ranks/communicator_files.h"
 #include "ranks/ranks_in_threads.h"
 #include "train/failures.h"
@@ -34,16 +35,18 @@ TinyRuns::Overrides with(TinyRuns::Overrides overrides, const TinyRuns::Override
 }
 
 struct Trace {
-  std::vector<double> losses, norms;
+  std::vector<double> losses, norms, part_losses;
   std::vector<float> values;  // the parameters at the end, by declaration
 };
 
-std::vector<float> values_of(const Params& params) {
+// Of the parameters and of what is kept beside them.
+std::vector<float> values_of(const Transformer& model) {
   std::vector<float> out;
-  for (const ParamSpec& spec : params.specs()) {
-    const Tensor value = params.value(params.find(spec.name));
+  const auto add = [&](const Tensor& value) {
     out.insert(out.end(), value.as<float>(), value.as<float>() + value.elements());
-  }
+  };
+  for (const ParamSpec& spec : model.params().specs()) add(model.params().value(model.params().find(spec.name)));
+  if (!model.averages().empty()) add(model.averages().all_values());
   return out;
 }
 
@@ -63,13 +66,15 @@ class Ranks : public testing::Test {
         learner.update(gradients, experiment.train.optimizer.lr);
         trace.losses.push_back(gradients.loss);
         trace.norms.push_back(gradients.norm);
+        for (const double loss : gradients.part_losses) trace.part_losses.push_back(loss);
       }
-      trace.values = values_of(learner.model().params());
+      trace.values = values_of(learner.model());
     });
     for (const RankEnding& error : errors) ADD_FAILURE() << error.sentence;
     for (const Trace& trace : traces) {
       EXPECT_EQ(trace.losses, traces[0].losses) << "ranks disagree";
       EXPECT_EQ(trace.norms, traces[0].norms) << "ranks disagree";
+      EXPECT_EQ(trace.part_losses, traces[0].part_losses) << "ranks disagree";
       EXPECT_TRUE(trace.values == traces[0].values) << "ranks hold different parameters";
     }
     return traces[0];
@@ -104,6 +109,21 @@ TEST_F(Ranks, ShardingChangesNoBitWhereItSumsTheSame) {
   const TinyRuns::Overrides at_once = with(kEight, {"train.micro_batch=4"});
   const Trace gradients = learn(2, with(at_once, {"train.zero=2"}), 20);
   EXPECT_EQ(learn(2, with(at_once, {"train.zero=0"}), 20).losses, gradients.losses);
+}
+
+// A part's own loss and what it has seen are the whole batch's, on every rank.
+TEST_F(Ranks, ShareTheLossesAndTheAveragesOfParts) {
+  const ListedStage stage(foreign::centred_values());
+  const auto overrides = with(kEight, {R"(model.attention={"type": "softmax", "centred_values": true})"});
+  const Trace one = learn(1, overrides, 40);
+  EXPECT_EQ(one.part_losses.size(), 40u);
+  for (const char* zero : {"0", "1", "2"}) {
+    const Trace two = learn(2, with(overrides, {fmt::format("train.zero={}", zero)}), 40);
+    expect_near(one, two, fmt::format("zero {}", zero));
+    ASSERT_EQ(two.part_losses.size(), 40u);
+    for (size_t i = 0; i < 40; ++i) EXPECT_NEAR(two.part_losses[i], one.part_losses[i], 1e-4 * one.part_losses[i]);
+    for (size_t i = one.values.size() - 64; i < one.values.size(); ++i) EXPECT_NEAR(two.values[i], one.values[i], 1e-5);
+  }
 }
 
 TEST_F(Ranks, LearnTheSameWithAnyModelAndBuckets) {

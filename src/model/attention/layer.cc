@@ -118,7 +118,7 @@ void AttentionLayer::output(const Pass& pass, const Tensor& out) const {
 void AttentionLayer::run_again(const Pass& pass, const Tensor& x) const {
   const auto gone = std::find_if(on_queries_and_keys_.begin(), on_queries_and_keys_.end(),
                                  [](const auto& stage) { return !stage->keeps_result(); });
-  run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x),
+  run(on_queries_and_keys_, pass.once_more(), projections_.queries_and_keys(pass), reads(pass, x),
       size_t(gone - on_queries_and_keys_.begin()));
 }
 

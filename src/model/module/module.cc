@@ -36,6 +36,11 @@ Tensor Pass::view(BufferId id, Shape shape) const {
   return arena.at(buffer.offset, buffer.dtype, shape);
 }
 
+Tensor Pass::loss(PartLossId id) const {
+  const MemoryPlan::Buffer& all = plan.buffer(losses.buffer());
+  return arena.at(all.offset + size_t(id.index) * size_of(all.dtype), all.dtype, {1});
+}
+
 LinearOperands Pass::operands(const Tensor& x, ParamId weight) const {
   const LinearOperands given = {x, params.weight(weight)};
   return hook ? hook->operands(*this, weight, given) : given;

@@ -10,7 +10,9 @@
 #include "kernels/backend.h"
 #include "model/config/config.h"
 #include "model/module/decoder_state.h"
+#include "model/module/moving_averages.h"
 #include "model/module/params.h"
+#include "model/module/part_losses.h"
 
 namespace sluice {
 
@@ -51,6 +53,8 @@ struct Declarations {
   Params& params;
   MemoryPlan& plan;
   StatePlan& states;  // what a decoder keeps of the tokens so far
+  MovingAverages& averages;
+  PartLosses& losses;
   Recompute recompute = Recompute::kNone;
   BufferId rope_table = {};  // [context, D], see Rope; absent without rotary positions
 
@@ -104,8 +108,8 @@ class PassObserver {
   virtual ~PassObserver() = default;
   // A block has run: its attention's tensors, and the residual stream before it. scratch().normed is free.
   virtual void after_block(const Pass& pass, int64_t layer) = 0;
-  virtual void after_forward(
-      const Pass& pass) = 0;  // the final residual is there; scratch().normed is the head's input
+  // The final residual is there; scratch().normed is the head's input.
+  virtual void after_forward(const Pass& pass) = 0;
   // dL/dV [N, KV*D] of a layer's values as they are projected. Where a gate reads the values this is called twice:
   // before the gate's path has been added to the content's, and after.
   virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
@@ -117,6 +121,8 @@ struct Pass {
   const Params& params;
   const MemoryPlan& plan;
   const Arena& arena;
+  const MovingAverages& averages;
+  const PartLosses& losses;
   int64_t B, T;
   bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
   LinearHook* hook = nullptr;
@@ -124,8 +130,22 @@ struct Pass {
   Tensor first_key = {};                // [N] i32, absent without document masking: see AttentionForward
   const DecoderState* state = nullptr;  // decoding: the tokens follow those that it holds
   int64_t first_position = 0;           // of the tokens in their sequences: how many these are
+  // Of the tokens of a step of learning, what this micro-batch has. 0: nothing is learned.
+  double share = 0;
+  bool again = false;  // what is run forward has run before: the backward pass needs what it makes once more
 
   int64_t N() const { return B * T; }
+  // Whether a part adds to its losses and averages in this forward pass.
+  bool counts() const { return share > 0 && !again; }
+  Pass once_more() const {
+    Pass pass = *this;
+    pass.again = true;
+    return pass;
+  }
+  // [1] acc: to it a part adds `share` times its loss, a mean over the micro-batch's tokens, where counts().
+  Tensor loss(PartLossId id) const;
+  // In the backward pass: what that mean's gradient is multiplied with.
+  double loss_scale(PartLossId id) const { return share * losses.weight(id); }
   // A declared buffer as `shape`, which may be smaller than planned.
   Tensor view(BufferId id, Shape shape) const;
 
