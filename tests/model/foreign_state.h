@@ -1,4 +1,5 @@
-// A stage that no list of the project has, with state that is not trained and a loss of its own. Written for host memory.
+// A stage that no list of the project has, with state that is not trained and a loss of its own. Written for host
+// memory.
 //
 //   centred_values   v - a, where a [H_kv D_v] is a moving average of the values' means; and the loss value_size, the
 //                    mean of (v - a)^2 over tokens and columns
@@ -29,8 +30,8 @@ class CentredValues final : public Stage {
     const Declarations& d = place.d;
     average_ = d.averages.declare(place.name + ".mean_value", {columns_}, kInitial, kKeep);
     loss_ = d.losses.declare("value_size", weight);
-    result_ = d.attention_activation(place.layer, place.name + ".centred", "activations", {d.max_tokens(), columns_},
-                                     d.act);
+    result_ =
+        d.attention_activation(place.layer, place.name + ".centred", "activations", {d.max_tokens(), columns_}, d.act);
   }
 
   Seat seat() const override { return Seat::kValues; }

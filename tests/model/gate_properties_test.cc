@@ -149,7 +149,8 @@ class SourceGate {
   explicit SourceGate(Backend& backend)
       : backend_(backend),
         config_(tiny_model({{"type", "vga"}, {"site", "source"}})),
-        declarations_{config_, backend, DType::kF64, kBatch, Timeline{int(config_.layers)}, params_, plan_, states_},
+        declarations_{config_, backend, DType::kF64, kBatch,    Timeline{int(config_.layers)},
+                      params_, plan_,   states_,     averages_, losses_},
         gate_({declarations_, "layer", 0, config_.head_sizes(), config_.head_sizes()},
               config_.attention.all.options<GateOptions>().gate) {
     values_ = plan_.declare("v", "test", {kRows, kWidth}, DType::kF64, kAlways);
@@ -186,7 +187,7 @@ class SourceGate {
  private:
   static constexpr Lifetime kAlways = {0, 1000};
 
-  Pass make_pass() const { return {backend_, params_, plan_, arena_, 1, kRows}; }
+  Pass make_pass() const { return {backend_, params_, plan_, arena_, averages_, losses_, 1, kRows}; }
   Tensor at(BufferId id) const { return make_pass().view(id, {kRows, kWidth}); }
 
   Backend& backend_;
@@ -194,6 +195,8 @@ class SourceGate {
   Params params_;
   MemoryPlan plan_;
   StatePlan states_;
+  MovingAverages averages_;
+  PartLosses losses_;
   Arena arena_;
   Declarations declarations_;
   Gate gate_;

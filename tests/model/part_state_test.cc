@@ -40,7 +40,8 @@ class PartState : public testing::Test {
 
   const ListedStage stage_{foreign::centred_values()};
   const std::unique_ptr<Backend> backend_ = make_cpu_backend();
-  const std::vector<int32_t> tokens_ = gradients::random_tokens(0, 2 * kT), targets_ = gradients::random_tokens(1, 2 * kT);
+  const std::vector<int32_t> tokens_ = gradients::random_tokens(0, 2 * kT),
+                             targets_ = gradients::random_tokens(1, 2 * kT);
 };
 
 TEST_F(PartState, AddsUpOverTheMicroBatchesOfAStepAndTheLayers) {
@@ -99,8 +100,7 @@ TEST_F(PartState, HasNoneWherePartsHaveNone) {
 }
 
 TEST_F(PartState, OfOneNameHasOneWeight) {
-  EXPECT_THROW(Transformer(*backend_,
-                           gradients::small_model({{"attention", Json::parse(R"([{"centred_values": true},
+  EXPECT_THROW(Transformer(*backend_, gradients::small_model({{"attention", Json::parse(R"([{"centred_values": true},
                                {"centred_values": true, "value_size_weight": 0.5}])")}}),
                            {.allocate = false}),
                std::logic_error);

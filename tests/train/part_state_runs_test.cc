@@ -1,5 +1,5 @@
-// Runs of a model with a part that has a loss of its own and a moving average (foreign_state.h): logged, saved, resumed,
-// loaded, shared among ranks.
+// Runs of a model with a part that has a loss of its own and a moving average (foreign_state.h): logged, saved,
+// resumed, loaded, shared among ranks.
 #include <gtest/gtest.h>
 
 #include <cmath>
@@ -57,7 +57,8 @@ TEST_F(PartStateRuns, AreLoadedWithTheirAverages) {
   ASSERT_EQ(averages.list()[1].name, kAverage);
   std::vector<float> stored(size_t(averages.list()[1].shape.elements()));
   const NamedTensor target{kAverage, Tensor(stored.data(), DType::kF32, averages.list()[1].shape)};
-  SafetensorsFile(std::filesystem::path(loaded.checkpoint) / "model.safetensors").load_into({&target, 1}, SafetensorsFile::Others::kIgnore);
+  SafetensorsFile(std::filesystem::path(loaded.checkpoint) / "model.safetensors")
+      .load_into({&target, 1}, SafetensorsFile::Others::kIgnore);
   const Tensor value = averages.value({1});
   for (size_t i = 0; i < stored.size(); ++i) {
     EXPECT_EQ(value.as<float>()[i], stored[i]);
