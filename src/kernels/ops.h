@@ -18,8 +18,10 @@
 
 #include <type_traits>
 
+#include "kernels/ops/add.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
+#include "kernels/ops/exclude_self.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moving_average.h"
 #include "kernels/ops/norm.h"
@@ -83,7 +85,7 @@ struct OpList {
 
 using Ops = OpList<
     // filling and copying
-    Fill, Copy, RandomUniform, RandomNormal,
+    Fill, Copy, Add, RandomUniform, RandomNormal,
     // the two ends of a model
     EmbeddingForward, EmbeddingBackward, CrossEntropy,
     // linear algebra
@@ -94,6 +96,7 @@ using Ops = OpList<
     ActivationForward, ActivationBackward, SwigluForward, SwigluBackward,
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
+    ExcludeSelfForward, ExcludeSelfBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // state that is not trained

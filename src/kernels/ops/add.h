@@ -1,0 +1,17 @@
+// Add: one tensor onto another, where nothing else that is done to it can carry the sum along. Conventions:
+// kernels/ops.h.
+#pragma once
+
+#include "kernels/types/tensor.h"
+
+namespace sluice {
+
+// out += x
+struct Add {
+  static constexpr const char* kName = "add";
+  Tensor out;  // [N, C] act, strided
+  Tensor x;    // [N, C] act, strided
+  void check() const;
+};
+
+}  // namespace sluice
