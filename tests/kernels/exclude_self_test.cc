@@ -1,4 +1,5 @@
-// Exclusive self-attention: examples for the tests that walk the list of ops, and both ops against plain loops in double.
+// Exclusive self-attention: examples for the tests that walk the list of ops, and both ops against plain loops in
+// double.
 #include "kernels/ops/exclude_self.h"
 
 #include <gtest/gtest.h>
@@ -53,8 +54,11 @@ void for_cases(Body body) {
 struct Buffers {
   TestBuffer y, v, d, out, d_v;
   Buffers(DType type, const Case& c)
-      : y(type, c.N, c.H * c.D, c.H * c.D + 3), v(type, c.N, c.KV * c.D, c.KV * c.D + 5), d(type, c.N, c.H * c.D),
-        out(type, c.N, c.H * c.D), d_v(type, c.N, c.KV * c.D) {
+      : y(type, c.N, c.H * c.D, c.H * c.D + 3),
+        v(type, c.N, c.KV * c.D, c.KV * c.D + 5),
+        d(type, c.N, c.H * c.D),
+        out(type, c.N, c.H * c.D),
+        d_v(type, c.N, c.KV * c.D) {
     y.randomise(1), v.randomise(2), d.randomise(3);
   }
 };
@@ -133,8 +137,8 @@ TEST(ExcludeSelf, HasTheGradientOfTheForwardPass) {
             const double v = b.v.at(n, g * c.D + i), y = b.y.at(n, h * c.D + i), d = b.d.at(n, h * c.D + i);
             want[size_t(i)] += 2 * ys * ds / square / square * v - ds / square * y - ys / square * d;
             size[size_t(i)] += std::fabs(2 * A * B * v) + std::fabs(B * y) + std::fabs(A * d);
-            ASSERT_TRUE(near_value(d_y.at(n, h * c.D + i), d - ds / square * v, type,
-                                   std::fabs(d) + std::fabs(B * v), 8 + double(c.D) / 4));
+            ASSERT_TRUE(near_value(d_y.at(n, h * c.D + i), d - ds / square * v, type, std::fabs(d) + std::fabs(B * v),
+                                   8 + double(c.D) / 4));
           }
         }
         for (int64_t i = 0; i < c.D; ++i)

@@ -165,7 +165,7 @@ class PairDifference final : public Stage {
     });
   }
 
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in,
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& /*reads*/,
                   const Tensor& /*workspace*/) const override {
     const Tensor d_in = pass.view(d_in_, in.shape);
     as_numbers(in, [&](auto zero) {

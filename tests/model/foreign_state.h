@@ -57,7 +57,7 @@ class CentredValues final : public Stage {
     });
   }
 
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in,
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& /*reads*/,
                   const Tensor& /*workspace*/) const override {
     as_numbers(in, [&](auto zero) {
       using T = decltype(zero);

@@ -177,7 +177,7 @@ class SourceGate {
     const Pass pass = make_pass();
     assign(at(d_gated_), d_out);
     const Tensor workspace = pass.view(workspace_, plan_.buffer(workspace_).shape);
-    gate_.backward(pass, at(d_gated_), at(values_), workspace);
+    gate_.backward(pass, at(d_gated_), at(values_), {}, workspace);
     gate_.backward_values(pass, at(d_gated_), at(values_), workspace);
     return values_of(at(d_gated_));
   }

@@ -1,5 +1,5 @@
-// Exclusive self-attention on a GPU: 8 to 32 lanes hold a row's key/value head in registers and walk over the heads that
-// read it; memory is read and written once.
+// Exclusive self-attention on a GPU: 8 to 32 lanes hold a row's key/value head in registers and walk over the heads
+// that read it; memory is read and written once.
 #include "kernels/ops/exclude_self.h"
 
 #include "kernels/cuda/packs.cuh"

@@ -1,4 +1,5 @@
-// Exclusive self-attention (XSA, arXiv 2603.09078): what a head's result y has along the row's own value v is taken out,
+// Exclusive self-attention (XSA, arXiv 2603.09078): what a head's result y has along the row's own value v is taken
+// out,
 //
 //   out = y - a v,   a = (y . v) / |v|^2;      nothing is taken out along a value of zero.
 //

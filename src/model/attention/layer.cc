@@ -27,8 +27,10 @@ void run(const Stages& stages, const Pass& pass, Tensor in, const StageReads& re
 }
 
 // From the gradient at the last one's result that at `in`.
-Tensor run_back(const Stages& stages, const Pass& pass, Tensor d, const Tensor& in, const Tensor& workspace) {
-  for (size_t i = stages.size(); i-- > 0;) d = stages[i]->backward(pass, d, through(stages, pass, in, i), workspace);
+Tensor run_back(const Stages& stages, const Pass& pass, Tensor d, const Tensor& in, const StageReads& reads,
+                const Tensor& workspace) {
+  for (size_t i = stages.size(); i-- > 0;)
+    d = stages[i]->backward(pass, d, through(stages, pass, in, i), reads, workspace);
   return d;
 }
 
@@ -129,15 +131,16 @@ void AttentionLayer::show_gradient(const Pass& pass, bool whole) const {
 void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
                               const Tensor& workspace) const {
   run_again(pass, x);
+  const StageReads read = reads(pass, x);
   const Heads heads = this->heads(pass);
   Heads d = gradients(pass);
   const Tensor d_results = pass.view(d_results_, {pass.N(), output_columns_});
   projections_.output_backward(pass, d_results, d_out, results(pass), workspace);
-  d.out = run_back(on_results_, pass, d_results, heads.out, workspace);
+  d.out = run_back(on_results_, pass, d_results, heads.out, read, workspace);
   core_->backward(pass, heads, d);
-  run_back(on_queries_and_keys_, pass, projections_.d_queries_and_keys(pass), projections_.queries_and_keys(pass),
+  run_back(on_queries_and_keys_, pass, projections_.d_queries_and_keys(pass), projections_.queries_and_keys(pass), read,
            workspace);
-  run_back(on_values_, pass, d.v, values(pass), workspace);
+  run_back(on_values_, pass, d.v, values(pass), read, workspace);
 
   if (reads_values()) show_gradient(pass, false);
   for_each_stage([&](const Stage& stage) { stage.backward_values(pass, d.v, values(pass), workspace); });

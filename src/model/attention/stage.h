@@ -32,8 +32,8 @@ class Stage {
   virtual Tensor result(const Pass& pass, const Tensor& in) const = 0;
   virtual void forward(const Pass& pass, const Tensor& in, const StageReads& reads) const = 0;
   // The gradient at `in` from that at the result: `d_result`, changed in place, or (at the seat kResults alone) a
-  // buffer of the stage's. `in` as it was; what was read gets its share by the two calls below.
-  virtual Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in,
+  // buffer of the stage's. `in` and `reads` as they were; what was read gets its share by the two calls below.
+  virtual Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& reads,
                           const Tensor& workspace) const = 0;
 
   // The other paths: d_v += through what it read of the values, d_x += through what it read of the input. Called when

@@ -10,8 +10,8 @@ namespace {
 template <class S>
 SLUICE_INLINE Acc<S> dot(const S* x, const S* y, int64_t D) {
   using A = Acc<S>;
-  return sum_over<A>(
-      D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY { return load_some(x + i, count) * load_some(y + i, count); });
+  return sum_over<A>(D, [=](int64_t i, int64_t count)
+                            SLUICE_INLINE_BODY { return load_some(x + i, count) * load_some(y + i, count); });
 }
 
 // 1 / |v|^2, 0 for a value of zero: nothing is along it.
@@ -50,8 +50,8 @@ void backward_group(S* d_y, S* d_v, const S* d, const S* y, const S* v, Acc<S>* 
       store_some(d_y + i, without_value(slope, value, b), count);
     });
   }
-  for_vectors<A>(D, [=](int64_t i, int64_t count)
-                        SLUICE_INLINE_BODY { store_some(d_v + i, load_some(sum + i, count), count); });
+  for_vectors<A>(
+      D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY { store_some(d_v + i, load_some(sum + i, count), count); });
 }
 
 }  // namespace

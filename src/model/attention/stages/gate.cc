@@ -104,7 +104,8 @@ void Gate::forward(const Pass& pass, const Tensor& in, const StageReads& reads) 
   pass.backend.run(args);
 }
 
-Tensor Gate::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& /*workspace*/) const {
+Tensor Gate::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& /*reads*/,
+                      const Tensor& /*workspace*/) const {
   GateBackward args;
   args.forward = arguments(pass, in);
   args.d_out = d_result;

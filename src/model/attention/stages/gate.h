@@ -39,7 +39,8 @@ class Gate final : public Stage {
   Seat seat() const override { return at_source_ ? Seat::kValues : Seat::kResults; }
   Tensor result(const Pass& pass, const Tensor& in) const override { return pass.view(result_, in.shape); }
   void forward(const Pass& pass, const Tensor& in, const StageReads& reads) const override;
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& workspace) const override;
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& reads,
+                  const Tensor& workspace) const override;
   bool reads_values() const override { return reads_ == Reads::kValue; }
   void backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v, const Tensor& workspace) const override;
   void backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const override;

@@ -26,7 +26,8 @@ void HeadNorm::forward(const Pass& pass, const Tensor& in, const StageReads& /*r
   });
 }
 
-Tensor HeadNorm::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& workspace) const {
+Tensor HeadNorm::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& /*reads*/,
+                          const Tensor& workspace) const {
   for_both([&](ParamId gain, int64_t first, int64_t count) {
     const Tensor d = d_result.columns(first, count);
     pass.backend.run(HeadNormBackward{

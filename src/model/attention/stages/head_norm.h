@@ -17,7 +17,8 @@ class HeadNorm final : public Stage {
   Seat seat() const override { return Seat::kQueriesAndKeys; }
   Tensor result(const Pass& pass, const Tensor& in) const override { return pass.view(normed_, in.shape); }
   void forward(const Pass& pass, const Tensor& in, const StageReads& reads) const override;
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const Tensor& workspace) const override;
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& reads,
+                  const Tensor& workspace) const override;
   bool keeps_result() const override { return false; }
 
  private:

@@ -15,7 +15,7 @@ class RopeStage final : public Stage {
   void forward(const Pass& pass, const Tensor& in, const StageReads& /*reads*/) const override {
     rotate(pass, in, false);
   }
-  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& /*in*/,
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& /*in*/, const StageReads& /*reads*/,
                   const Tensor& /*workspace*/) const override {
     rotate(pass, d_result, true);
     return d_result;
