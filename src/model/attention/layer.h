@@ -34,8 +34,9 @@ class AttentionLayer {
   const HeadSizes& sizes() const { return projections_.sizes(); }
 
   // --- what instruments look at, after a forward run
-  Heads heads(const Pass& pass) const;                                                       // as the core takes them
-  Tensor values(const Pass& pass) const { return projections_.values(pass); }                // before any stage
+  Heads heads(const Pass& pass) const;                                         // as the core takes them
+  Tensor values(const Pass& pass) const { return projections_.values(pass); }  // before any stage
+  Tensor results(const Pass& pass) const;  // after all stages: what the output projection reads
   Tensor output_weight(const Pass& pass) const { return projections_.output_weight(pass); }  // [C, H D_v]
   const WeightsView* weights() const;  // null: results are no weighted sums of values
   const Stage* opener() const;         // the first stage with openings for heads of the model; null: there is none
@@ -52,7 +53,6 @@ class AttentionLayer {
       for (const auto& stage : *stages) f(*stage);
   }
   StageReads reads(const Pass& pass, const Tensor& x) const { return {x, values(pass)}; }
-  Tensor results(const Pass& pass) const;   // what the output projection reads
   Heads gradients(const Pass& pass) const;  // of what the core is given
   void run_again(const Pass& pass, const Tensor& x) const;
   void show_gradient(const Pass& pass, bool whole) const;
