@@ -14,7 +14,7 @@ constexpr int kThreads = 256;
 // Tensors of one op; d_out, d_y and d_v in the backward pass alone.
 template <class S>
 struct Tensors {
-  Rows<S> y, v, out, d_out, d_y, d_v;
+  Rows<S> y, v, out = {}, d_out = {}, d_y = {}, d_v = {};
   int64_t rows, KV, group, D;
   bool vector;
 };
