@@ -71,7 +71,7 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
 }  // namespace
 
 void WeightedShards::describe(Fields& fields) {
-  fields.add("shards", shards, "files or globs of token shards");
+  fields.add("shards", shards, "files or globs of token shards").path();
   fields.add("weight", weight, "its share of the sequences, beside the other sources' weights").above(0).below(1e9);
 }
 
@@ -82,11 +82,13 @@ void describe_shards(DataConfig& config, Fields& fields) {
   fields
       .add("train_shards", config.train_shards,
            "files or globs of token shards to train on: Sluice's (`sluice tokenizer encode`) or llm.c's")
-      .when("type", {"tokens"});
+      .when("type", {"tokens"})
+      .path();
   fields
       .add("validation_shards", config.validation_shards,
            "files or globs of token shards to evaluate on, always read in order")
-      .when("type", {"tokens"});
+      .when("type", {"tokens"})
+      .path();
   fields
       .add_list(
           "sources", config.sources,
@@ -98,7 +100,8 @@ void describe_shards(DataConfig& config, Fields& fields) {
            "the tokenizer that made the shards, as for `sluice tokenizer encode`; shards of another one are refused, "
            "and "
            "evaluations know the bytes of their text. Empty: shards say by themselves what they are")
-      .when("type", {"tokens"});
+      .when("type", {"tokens"})
+      .path();
   fields
       .add("shard_format", config.shard_format,
            "auto: the shards' headers tell; uint16, uint32: files without header are tokens of this width alone "

@@ -83,39 +83,45 @@ std::vector<DecayGroup> OptimizerConfig::decay_groups() const {
 }
 
 void TrainConfig::describe(Fields& f) {
-  f.add("steps", steps, "updates of the weights").range(0, kUnbounded);
+  f.add("steps", steps, "updates of the weights").range(0, kUnbounded).may_change();
   f.add("batch", batch, "sequences of one step, over all devices").range(1, 1 << 24);
   f.add("micro_batch", micro_batch,
         "most sequences a device takes at once, the rest is gradient accumulation; 0: about 8192 tokens")
-      .range(0, 1 << 24);
+      .range(0, 1 << 24)
+      .may_change();
   f.add("precision", precision,
         "fp32, or bf16 (activations and matmuls in bf16; master weights, accumulation and statistics in fp32)")
       .one_of({"fp32", "bf16"});
   f.add("recompute", recompute,
         "what the backward pass computes again instead of keeping it: none, mlp (the MLP's first product), or block "
         "(everything but the blocks' inputs): less memory, more work, the same numbers")
-      .one_of({"none", "mlp", "block"});
+      .one_of({"none", "mlp", "block"})
+      .may_change();
   f.add(
        "attention_backend", attention_backend,
        "whose attention kernels run on a GPU: own (every variant), or cudnn (plain softmax without bias slot, with or "
        "without "
        "a gate, in bf16 and without document_mask; its deterministic backward pass may take 2 B H T^2 bytes of memory)")
-      .one_of({"own", "cudnn"});
+      .one_of({"own", "cudnn"})
+      .may_change();
   f.add("zero", zero,
         "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that "
         "and "
         "the gradients")
-      .range(0, 2);
+      .range(0, 2)
+      .may_change();
   f.add("bucket_mb", bucket_mb,
         "megabytes of gradients, at least, that ranks exchange at once while the backward pass goes on; 0: each layer "
         "by "
         "itself")
-      .range(0, 1e4);
+      .range(0, 1e4)
+      .may_change();
   f.add(
        "rank_timeout", rank_timeout,
        "seconds that a rank waits for the others before the run ends with an error; longer than a step takes, and than "
        "the ranks' starts lie apart")
-      .range(0.1, 86400);
+      .range(0.1, 86400)
+      .may_change();
   f.add_group("optimizer", optimizer, "the optimizer");
   f.add_group("schedule", schedule, "the learning rate over the steps");
   f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping")
@@ -148,14 +154,15 @@ void LogConfig::describe(Fields& f) {
 }
 
 void Experiment::describe(Fields& f) {
-  f.add("name", name, "the run's name; without --out it goes to runs/NAME");
+  f.add("name", name, "the run's name; without --out it goes to runs/NAME").may_change();
   f.add("seed", seed, "seed of initialisation and data");
   f.add("device", device, "where it runs; auto is the best device of this build and machine")
-      .one_of({"auto", "cpu", "cuda"});
+      .one_of({"auto", "cpu", "cuda"})
+      .may_change();
   f.add_group("model", model, "the model");
   f.add_group("data", data, "what it is trained on");
   f.add_group("train", train, "how it is trained");
-  f.add_group("log", log, "what is written while it trains");
+  f.add_group("log", log, "what is written while it trains").may_change();
 }
 
 void Experiment::resolve() {

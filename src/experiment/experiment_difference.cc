@@ -1,8 +1,5 @@
-// Two configs walked through side by side, but for the keys that may change (experiment_difference.h).
+// Two configs walked through side by side, but for the keys whose fields say that they may change.
 #include "experiment/experiment_difference.h"
-
-#include <algorithm>
-#include <array>
 
 #include "base/error.h"
 #include "experiment/experiment.h"
@@ -11,23 +8,6 @@ namespace sluice {
 
 namespace {
 
-// Files that may lie elsewhere now: what is in them the trainer compares.
-constexpr std::array kPaths = {"/data/train_shards", "/data/validation_shards", "/data/tokenizer"};
-constexpr std::array kMayChange = {"name",
-                                   "device",
-                                   "log",
-                                   "train.steps",
-                                   "train.micro_batch",
-                                   "train.recompute",
-                                   "train.attention_backend",
-                                   "train.zero",
-                                   "train.bucket_mb",
-                                   "train.rank_timeout"};
-
-bool may_change(const std::string& key) {
-  return std::find(kMayChange.begin(), kMayChange.end(), key) != kMayChange.end();
-}
-
 std::string join(const std::string& path, const std::string& key) { return path.empty() ? key : path + "." + key; }
 
 Json member(const Json& object, const std::string& key) {
@@ -35,37 +15,55 @@ Json member(const Json& object, const std::string& key) {
   return found == object.end() ? Json() : *found;
 }
 
-// The default of the key at the dotted `path`; null if there is no such key.
-Json default_of(const std::string& path) {
-  Experiment defaults;
-  Fields fields;
-  defaults.describe(fields);
-  const Fields* group = &fields;
-  for (size_t begin = 0; group;) {
-    const size_t dot = path.find('.', begin);
-    const Field* field = group->find(path.substr(begin, dot - begin));
-    if (!field) break;
-    if (dot == std::string::npos) return field->default_value;
-    group = field->group.get();
-    begin = dot + 1;
+// The keys of an experiment, with their defaults.
+class Keys {
+ public:
+  Keys() { defaults_.describe(fields_); }
+
+  const Fields& fields() const { return fields_; }
+  // Of the key at the dotted `path`; null if there is no such key.
+  Json default_of(const std::string& path) const {
+    const Field* field = fields_.find_path(path);
+    return field ? field->default_value : Json();
   }
-  return Json();
-}
+  bool may_change(const std::string& path) const {
+    const Field* field = fields_.find_path(path);
+    return field && field->of_the_work;
+  }
+
+ private:
+  Experiment defaults_;
+  Fields fields_;
+};
 
 // A key that `stored` lacks was not there yet in the version that wrote it, which did what is the default now.
-std::optional<ConfigDifference> difference(const Json& stored, const Json& current, const std::string& path) {
-  if (stored == current || may_change(path)) return std::nullopt;
-  if (stored.is_null() && current.is_object()) return difference(Json::object(), current, path);
-  if (stored.is_null() && current == default_of(path)) return std::nullopt;
+std::optional<ConfigDifference> difference(const Keys& keys, const Json& stored, const Json& current,
+                                           const std::string& path) {
+  if (stored == current || keys.may_change(path)) return std::nullopt;
+  if (stored.is_null() && current.is_object()) return difference(keys, Json::object(), current, path);
+  if (stored.is_null() && current == keys.default_of(path)) return std::nullopt;
   if (!stored.is_object() || !current.is_object()) return ConfigDifference{path, stored, current};
   for (const auto& [key, value] : current.items()) {
-    if (auto found = difference(member(stored, key), value, join(path, key))) return found;
+    if (auto found = difference(keys, member(stored, key), value, join(path, key))) return found;
   }
   for (const auto& [key, value] : stored.items()) {
     if (current.contains(key)) continue;
-    if (auto found = difference(value, Json(), join(path, key))) return found;
+    if (auto found = difference(keys, value, Json(), join(path, key))) return found;
   }
   return std::nullopt;
+}
+
+// Puts the paths of `from` in the place of those in `to`, group by group and list by list.
+void take_paths(const Fields& fields, const Json& from, Json& to) {
+  for (const auto& field : fields.list()) {
+    if (!from.is_object() || !to.is_object() || !from.contains(field->name) || !to.contains(field->name)) continue;
+    const Json& source = from[field->name];
+    Json& place = to[field->name];
+    if (field->is_path) place = source;
+    else if (field->group && source.is_array() && place.is_array() && source.size() == place.size())
+      for (size_t i = 0; i < place.size(); ++i) take_paths(*field->group, source[i], place[i]);
+    else if (field->group) take_paths(*field->group, source, place);
+  }
 }
 
 }  // namespace
@@ -73,19 +71,16 @@ std::optional<ConfigDifference> difference(const Json& stored, const Json& curre
 std::string config_value_text(const Json& value) { return value.is_null() ? "not set" : value.dump(); }
 
 Json with_paths_of(const Json& config, Json stored) {
-  for (const char* key : kPaths) {
-    const Json::json_pointer path(key);
-    if (stored.contains(path) && config.contains(path)) stored[path] = config[path];
-  }
+  take_paths(Keys().fields(), config, stored);
   return stored;
 }
 
 std::optional<ConfigDifference> experiment_difference(const Json& stored, const Json& current) {
-  return difference(stored, current, "");
+  return difference(Keys(), stored, current, "");
 }
 
 void check_same_model(const Json& stored, const Json& current, const std::string& where) {
-  const auto found = difference(member(stored, "model"), member(current, "model"), "model");
+  const auto found = difference(Keys(), member(stored, "model"), member(current, "model"), "model");
   if (!found) return;
   throw UserError("{} is of another model: {} is {} there, but {} in this config", where, found->key,
                   config_value_text(found->stored), config_value_text(found->current));

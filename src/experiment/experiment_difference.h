@@ -1,8 +1,7 @@
 // Whether two resolved configs are of one experiment.
 //
-// Two configs are the same experiment when they differ only in what may change between a run and its continuation:
-// name, device, log.*, train.steps, train.micro_batch, and how memory and ranks are used (train.recompute, zero,
-// bucket_mb, rank_timeout).
+// Two configs are the same experiment when they differ only in what may change between a run and its continuation: the
+// keys whose fields say so (Field::may_change).
 #pragma once
 
 #include <optional>

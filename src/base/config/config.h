@@ -44,6 +44,10 @@ struct Field {
   std::function<void(const Json&, const std::string& path)> parse_list;
   std::shared_ptr<Fields> element;  // kGroup with parse_list: an element's fields
   std::optional<Json> unwritten;    // a value with which a dump does not have it
+  // What two configs may differ in and yet ask for the same results: how the work is done, or what is written of it. Of
+  // a group: all of it.
+  bool of_the_work = false;
+  bool is_path = false;  // names files, which may lie elsewhere and be the same
 
   Field& range(double low, double high);  // low <= value <= high; either may be infinite
   Field& above(double low);               // low < value
@@ -52,6 +56,8 @@ struct Field {
   Field& exactly(size_t elements);  // the length of a list
   Field& when(std::string key, std::vector<std::string> values);
   Field& not_written_as(Json value) { return unwritten = std::move(value), *this; }
+  Field& may_change() { return of_the_work = true, *this; }
+  Field& path() { return is_path = true, *this; }
 };
 
 class Fields {

@@ -130,6 +130,8 @@ std::string field_row(const Field& field, const std::string& path) {
   if (!field.when_key.empty()) {
     help += fmt::format(" (only when `{}` is {})", field.when_key, code_list(field.when_values));
   }
+  if (field.of_the_work) help += "; may be another when a run goes on";
+  if (field.is_path) help += "; may be another when a run goes on, if what is there is the same";
   if (field.group) {
     help += fmt::format("; see `{}` below", path);
     return row(field.name, field.element ? "object, or a list of these" : type_name(field.kind), "", "", help);
