@@ -18,7 +18,7 @@
 
 #include <type_traits>
 
-#include "kernels/ops/add.h"
+#include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/exclude_self.h"
@@ -85,7 +85,7 @@ struct OpList {
 
 using Ops = OpList<
     // filling and copying
-    Fill, Copy, Add, RandomUniform, RandomNormal,
+    Fill, Copy, Accumulate, RandomUniform, RandomNormal,
     // the two ends of a model
     EmbeddingForward, EmbeddingBackward, CrossEntropy,
     // linear algebra

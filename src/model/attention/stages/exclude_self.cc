@@ -33,7 +33,7 @@ Tensor ExcludeSelf::backward(const Pass& pass, const Tensor& d_result, const Ten
 
 void ExcludeSelf::backward_values(const Pass& pass, const Tensor& d_v, const Tensor& /*v*/,
                                   const Tensor& /*workspace*/) const {
-  pass.backend.run(Add{.out = d_v, .x = d_own(pass)});
+  pass.backend.run(Accumulate{.out = d_v, .x = d_own(pass)});
 }
 
 StagePart exclude_self_stage() {

@@ -1,12 +1,12 @@
-// Add on the CPU.
-#include "kernels/ops/add.h"
+// Accumulate on the CPU.
+#include "kernels/ops/accumulate.h"
 
 #include "kernels/cpu/isa/rows.h"
 
 namespace sluice::SLUICE_ISA {
 
 template <>
-void on(const Add& op) {
+void on(const Accumulate& op) {
   const bool flat = op.out.contiguous() && op.x.contiguous();
   with_storage(op.x.dtype, [&](auto tag) {
     using S = decltype(tag);

@@ -1,5 +1,5 @@
-// Add: an example for the tests that walk the list of ops, and what it computes against a plain loop in double.
-#include "kernels/ops/add.h"
+// Accumulate: an example for the tests that walk the list of ops, and what it computes against a plain loop in double.
+#include "kernels/ops/accumulate.h"
 
 #include <gtest/gtest.h>
 
@@ -8,14 +8,14 @@
 namespace sluice {
 namespace {
 
-struct AddExample : ExampleBase {
+struct AccumulateExample : ExampleBase {
   using ExampleBase::ExampleBase;
   const size_t out = given(C), x = given(C);
 
-  Add op(const Tensors& t) const { return {t[out], t[x]}; }
+  Accumulate op(const Tensors& t) const { return {t[out], t[x]}; }
 };
 
-TEST(Add, PutsOneTensorOntoAnother) {
+TEST(Accumulate, PutsOneTensorOntoAnother) {
   for (const IsaKernels* isa : available_isas())
     for (const DType type : {DType::kF32, DType::kBF16, DType::kF64})
       for (const auto& [rows, cols] : {std::pair<int64_t, int64_t>{1, 1}, {3, 17}, {5, 64}, {300, 130}})
@@ -24,7 +24,7 @@ TEST(Add, PutsOneTensorOntoAnother) {
           out.randomise(1);
           x.randomise(2);
           const TestBuffer before = out;
-          isa->run(Add{out, x});
+          isa->run(Accumulate{out, x});
           for (int64_t n = 0; n < rows; ++n)
             for (int64_t c = 0; c < cols; ++c)
               ASSERT_TRUE(near_value(out.at(n, c), before.at(n, c) + x.at(n, c), type,
@@ -36,6 +36,6 @@ TEST(Add, PutsOneTensorOntoAnother) {
 
 }  // namespace
 
-SLUICE_OP_EXAMPLE(Add, AddExample)
+SLUICE_OP_EXAMPLE(Accumulate, AccumulateExample)
 
 }  // namespace sluice

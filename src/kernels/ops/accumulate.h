@@ -1,4 +1,4 @@
-// Add: one tensor onto another, where nothing else that is done to it can carry the sum along. Conventions:
+// Accumulate: one tensor onto another, where nothing else that is done to it can carry the sum along. Conventions:
 // kernels/ops.h.
 #pragma once
 
@@ -7,8 +7,8 @@
 namespace sluice {
 
 // out += x
-struct Add {
-  static constexpr const char* kName = "add";
+struct Accumulate {
+  static constexpr const char* kName = "accumulate";
   Tensor out;  // [N, C] act, strided
   Tensor x;    // [N, C] act, strided
   void check() const;

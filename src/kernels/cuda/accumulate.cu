@@ -1,5 +1,5 @@
-// Add on a GPU.
-#include "kernels/ops/add.h"
+// Accumulate on a GPU.
+#include "kernels/ops/accumulate.h"
 
 #include "kernels/cuda/packs.cuh"
 
@@ -23,7 +23,7 @@ struct Sum {
 }  // namespace
 
 template <>
-void on(const Add& op, const Queue& queue) {
+void on(const Accumulate& op, const Queue& queue) {
   const View out = view_of(op.out), x = view_of(op.x);
   with_element(x.element, [&](auto storage) {
     using S = decltype(storage);
