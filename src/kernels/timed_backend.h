@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "kernels/backend.h"
+#include "kernels/forwarding_backend.h"
 
 namespace sluice {
 
@@ -28,9 +28,9 @@ struct MatmulShape {
   std::string str() const;
 };
 
-class TimedBackend final : public Backend {
+class TimedBackend final : public ForwardingBackend {
  public:
-  explicit TimedBackend(Backend& inner) : inner_(inner) {}
+  using ForwardingBackend::ForwardingBackend;
 
   const std::map<std::string, OpTime>& ops() const { return ops_; }
   const std::map<MatmulShape, OpTime>& matmuls() const { return matmuls_; }
@@ -40,24 +40,15 @@ class TimedBackend final : public Backend {
     matmuls_.clear();
   }
 
-  std::string describe() const override { return inner_.describe(); }
-  BackendTraits traits() const override { return inner_.traits(); }
-  void* allocate(size_t bytes) override { return inner_.allocate(bytes); }
-  void release(void* data) override { inner_.release(data); }
-  size_t allocated_bytes() const override { return inner_.allocated_bytes(); }
   void upload(const Tensor& to, const void* from) override;
   void download(void* to, const Tensor& from) override;
-  void synchronize() override { inner_.synchronize(); }
-  void* stream() const override { return inner_.stream(); }
   void replay(const std::string& key, const std::function<void()>& ops) override;
   void launch(int place, const void* fields) override;
-  int64_t workspace_of(int place, const void* sizes) const override { return inner_.workspace_of(place, sizes); }
 
  private:
   double timed(const char* name, const std::function<void()>& work);
   void timed_product(const char* name, const Matmul& product, int64_t count, const std::function<void()>& work);
 
-  Backend& inner_;
   bool measuring_ = false;
   std::map<std::string, OpTime> ops_;
   std::map<MatmulShape, OpTime> matmuls_;

@@ -13,6 +13,28 @@ for key in tokens_per_second share_of_matmul_peak share_of_peak peak_operations_
   grep -q "\"$key\"" "$out/bench.json"
 done
 
+# One op: correct, and its calls by shape.
+op() { "$SLUICE" bench op "$1" "${small[@]:0:11}" --repeats 2 "${@:2}"; }
+op attention_forward --json "$out/op.json" > "$out/op.txt"
+grep -q 'attention_forward, with the tensors of a step' "$out/op.txt"
+grep -Eq '^  4 calls a step, .* GB/s' "$out/op.txt"
+grep -q '"difference"' "$out/op.json"
+# Every op that a step of a model with many parts runs is one that may be timed.
+parts=(--set model.mlp=swiglu --set model.position=rope --set model.qk_norm=true --set 'model.attention={"type":"vga","exclude_self":true}')
+"$SLUICE" bench "${small[@]}" "${parts[@]}" > "$out/parts.txt"
+ran=$(sed -nE 's/^ +([a-z_]+) +[0-9]+ calls.*/\1/p' "$out/parts.txt" | grep -vE '^(upload|download)$')
+[[ $(wc -w <<< "$ran") -ge 15 ]]
+for name in $ran; do op "$name" "${parts[@]}" > "$out/op.txt" || { cat "$out/op.txt"; exit 1; }; done
+status=0
+op atention_forward 2> "$out/error.txt" || status=$?
+[[ $status -eq 2 ]] && grep -q 'did you mean attention_forward' "$out/error.txt"
+status=0
+op attention_decode 2> "$out/error.txt" || status=$?
+[[ $status -eq 2 ]] && grep -q 'no step of this config runs attention_decode' "$out/error.txt"
+status=0
+"$SLUICE" bench 2> "$out/error.txt" || status=$?
+[[ $status -eq 2 ]] && grep -q 'bench needs a config' "$out/error.txt"
+
 if "$SLUICE" doctor --quick | grep -q 'device auto *cpu: '; then
   status=0
   "$SLUICE" bench "${small[@]}" --set device=cuda 2> "$out/error.txt" || status=$?

@@ -103,6 +103,39 @@ TEST(OpList, ResultsAreWrittenWhole) {
   });
 }
 
+// Whether a tensor of the op's lies in the buffer.
+template <class Op>
+bool names(Op op, const TestBuffer& buffer) {
+  const Tensor whole = buffer.tensor();
+  const char* begin = whole.as<char>();
+  const char* end = begin + size_t(whole.rows() * whole.stride) * size_of(whole.dtype);
+  bool found = false;
+  op.for_tensors([&](const Tensor& t) { found |= t && t.as<char>() >= begin && t.as<char>() < end; });
+  return found;
+}
+
+// What for_tensors() leaves out does not matter.
+TEST(OpList, EveryOpNamesItsTensors) {
+  for_ops(kEveryType, []<class Op>(DType act) {
+    const OpExample<Op> example = example_of<Op>(act, 3, kSmall);
+    const Op op = example.op(Tensors(example.buffers.begin(), example.buffers.end()));
+    OpExample<Op> changed = example;
+    int named = 0;
+    for (size_t place = 0; place < example.buffers.size(); ++place) {
+      TestBuffer& buffer = changed.buffers[place];
+      if (names(op, example.buffers[place])) ++named;
+      else
+        for (int64_t i = 0; i < buffer.size(); ++i) buffer.set(i, buffer.tensor().dtype == DType::kI32 ? 0 : NAN);
+    }
+    EXPECT_GT(named, 0);
+    const Outcome want = outcome_of(example), found = outcome_of(changed);
+    EXPECT_EQ(found.result, want.result);
+    for (size_t place = 0; place < example.buffers.size(); ++place)
+      EXPECT_TRUE(!names(op, example.buffers[place]) || found.buffers[place] == want.buffers[place])
+          << "buffer " << place;
+  });
+}
+
 TEST(OpList, StridesDoNotChangeABit) {
   for_ops(kEveryType, []<class Op>(DType act) {
     const Outcome whole = outcome_of(example_of<Op>(act, 0, kSmall));

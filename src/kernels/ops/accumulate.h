@@ -11,6 +11,7 @@ struct Accumulate {
   static constexpr const char* kName = "accumulate";
   Tensor out;  // [N, C] act, strided
   Tensor x;    // [N, C] act, strided
+  void for_tensors(auto f) { f(out), f(x); }
   void check() const;
 };
 

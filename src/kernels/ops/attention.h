@@ -15,6 +15,7 @@ struct Rope {
   int64_t T = 0;
   int64_t first_position = 0;
   bool inverse = false;
+  void for_tensors(auto f) { f(x), f(table); }
   void check() const;
 };
 
@@ -22,6 +23,9 @@ struct Rope {
 // absent.
 struct LearnedTensors {
   Tensor at[kMostLearned];
+  void for_tensors(auto f) {
+    for (Tensor& one : at) f(one);
+  }
 };
 
 struct AttentionForward {
@@ -36,6 +40,9 @@ struct AttentionForward {
   Tensor first_key = {};
   Tensor out;    // [N, H*D] act, strided
   Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
+  void for_tensors(auto f) {
+    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(out), f(stats);
+  }
   void check() const;
   void check_values() const;
 };
@@ -54,6 +61,10 @@ struct AttentionBackward {
     DType act = DType::kF32;
   };
   Sizes sizes() const { return {forward.spec.shape, forward.q.dtype}; }
+  void for_tensors(auto f) {
+    forward.for_tensors(f), f(d_out), f(d_q), f(d_k), f(d_v), f(d_key_bias), f(d_value_bias), d_learned.for_tensors(f),
+        f(workspace);
+  }
   void check() const;
   void check_values() const;
 };
@@ -64,6 +75,7 @@ struct AttentionProbe {
   AttentionForward forward;  // stats hold the results of a forward run
   Tensor sink_attention;     // [B, H, T] acc: a_if, f = first_key[i], the first key the row sees
   Tensor sink_logit_gap;     // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 for i < f + 2
+  void for_tensors(auto f) { forward.for_tensors(f), f(sink_attention), f(sink_logit_gap); }
   void check() const;
   void check_values() const;
 };
@@ -85,6 +97,9 @@ struct AttentionDecode {
     DType act = DType::kF32;
   };
   Sizes sizes() const { return {spec.shape, q.dtype}; }
+  void for_tensors(auto f) {
+    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(out), f(workspace);
+  }
   void check() const;
 };
 

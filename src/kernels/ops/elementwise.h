@@ -10,12 +10,14 @@ struct Fill {
   static constexpr const char* kName = "fill";
   Tensor out;  // any type, strided
   double value = 0;
+  void for_tensors(auto f) { f(out); }
   void check() const;
 };
 
 struct Copy {
   static constexpr const char* kName = "copy";
   Tensor out, x;  // [N, C], strided; converts types
+  void for_tensors(auto f) { f(out), f(x); }
   void check() const;
 };
 
@@ -25,6 +27,7 @@ struct RandomUniform {
   Tensor out;
   uint64_t seed = 0, stream = 0;
   double low = 0, high = 1;
+  void for_tensors(auto f) { f(out); }
   void check() const;
 };
 
@@ -33,6 +36,7 @@ struct RandomNormal {
   Tensor out;
   uint64_t seed = 0, stream = 0;
   double mean = 0, deviation = 1;
+  void for_tensors(auto f) { f(out); }
   void check() const;
 };
 
@@ -41,6 +45,7 @@ struct ActivationForward {
   static constexpr const char* kName = "activation_forward";
   Activation kind = Activation::kRelu;
   Tensor out, x;  // [N, C] act, strided; may be the same
+  void for_tensors(auto f) { f(out), f(x); }
   void check() const;
 };
 
@@ -49,6 +54,7 @@ struct ActivationBackward {
   static constexpr const char* kName = "activation_backward";
   Activation kind = Activation::kRelu;
   Tensor d_x, d_out, x, out = {};  // [N, C] act, strided
+  void for_tensors(auto f) { f(d_x), f(d_out), f(x), f(out); }
   void check() const;
 };
 
@@ -57,6 +63,7 @@ struct SwigluForward {
   static constexpr const char* kName = "swiglu_forward";
   Tensor out;  // [N, F] act, strided
   Tensor x;    // [N, 2F] act, strided: (gate, up)
+  void for_tensors(auto f) { f(out), f(x); }
   void check() const;
 };
 
@@ -64,6 +71,7 @@ struct SwigluForward {
 struct SwigluBackward {
   static constexpr const char* kName = "swiglu_backward";
   Tensor d_x, d_out, x, out = {};  // [N, 2F], [N, F], [N, 2F], [N, F] act, strided
+  void for_tensors(auto f) { f(d_x), f(d_out), f(x), f(out); }
   void check() const;
 };
 
@@ -73,6 +81,7 @@ struct GateForward {
   GateGrain grain = GateGrain::kHead;
   int64_t heads = 1;
   Tensor x, logits, out;  // [N, H*D] act, strided; logits act
+  void for_tensors(auto f) { f(x), f(logits), f(out); }
   void check() const;
 };
 
@@ -82,6 +91,7 @@ struct GateBackward {
   Tensor d_out;         // [N, H*D] act, strided
   Tensor d_x;           // [N, H*D] act, strided; overwritten, may be d_out
   Tensor d_logits;      // like logits; overwritten
+  void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_x), f(d_logits); }
   void check() const;
 };
 
@@ -91,6 +101,7 @@ struct GroupNorms {
   Tensor out;  // [N, groups] acc, strided
   Tensor x;    // [N, groups*D] act, strided
   int64_t groups = 1;
+  void for_tensors(auto f) { f(out), f(x); }
   void check() const;
 };
 

@@ -14,6 +14,7 @@ struct ExcludeSelfForward {
   Tensor y;    // [N, H*D] act, strided
   Tensor v;    // [N, KV*D] act, strided
   Tensor out;  // [N, H*D] act, strided
+  void for_tensors(auto f) { f(y), f(v), f(out); }
   void check() const;
 };
 
@@ -24,6 +25,7 @@ struct ExcludeSelfBackward {
   Tensor d_out;                // [N, H*D] act, strided
   Tensor d_y;                  // [N, H*D] act, strided
   Tensor d_v;                  // [N, KV*D] act, strided
+  void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_y), f(d_v); }
   void check() const;
 };
 

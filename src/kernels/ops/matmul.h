@@ -16,6 +16,7 @@ struct Matmul {
   Tensor bias = {};       // [N] acc, or absent
   Tensor activated = {};  // [M, N] like out, or absent: also receives activation(C)
   Activation activation = Activation::kRelu;
+  void for_tensors(auto f) { f(out), f(a), f(b), f(bias), f(activated); }
   void check() const;
 };
 
@@ -28,6 +29,7 @@ struct HeadMatmul {
   int64_t heads = 1;
 
   Matmul of_head(int64_t head) const;
+  void for_tensors(auto f) { all.for_tensors(f); }
   void check() const;
 };
 

@@ -12,6 +12,7 @@ struct MovingAverage {
   Tensor average;  // [n] acc
   Tensor x;        // [n] acc
   double keep = 0;
+  void for_tensors(auto f) { f(average), f(x); }
   void check() const;
 };
 

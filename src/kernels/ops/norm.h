@@ -21,6 +21,7 @@ struct NormForward {
   Tensor gain, bias = {};  // [C] acc; bias may be absent, and is for RMSNorm
   Tensor out;              // [N, C] act: (sum - mean) * rstd * gain + bias
   Tensor stats;            // [N, 2] acc: mean (0 for RMSNorm), rstd
+  void for_tensors(auto f) { f(x), f(delta), f(sum), f(gain), f(bias), f(out), f(stats); }
   void check() const;
 };
 
@@ -35,6 +36,7 @@ struct NormBackward {
   Tensor workspace = {};
   using Sizes = RowSums;
   Sizes sizes() const { return {d_out.cols()}; }
+  void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_x), f(d_gain), f(d_bias), f(workspace); }
   void check() const;
 };
 
@@ -45,6 +47,7 @@ struct HeadNormForward {
   double epsilon = 1e-5;
   Tensor x, out;  // [N, H*D] act, strided; the same where no backward pass follows
   Tensor gain;    // [D] acc
+  void for_tensors(auto f) { f(x), f(out), f(gain); }
   void check() const;
 };
 
@@ -58,6 +61,7 @@ struct HeadNormBackward {
   Tensor workspace = {};
   using Sizes = RowSums;
   Sizes sizes() const { return {d_gain.elements()}; }
+  void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_x), f(d_gain), f(workspace); }
   void check() const;
 };
 
@@ -70,6 +74,7 @@ struct BiasGradient {
   Tensor workspace = {};
   using Sizes = RowSums;
   Sizes sizes() const { return {d_out.cols()}; }
+  void for_tensors(auto f) { f(d_bias), f(d_out), f(workspace); }
   void check() const;
 };
 

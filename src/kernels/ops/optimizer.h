@@ -12,12 +12,14 @@ struct OptimizerRange {
   Tensor param, grad, first_moment = {}, second_moment = {};  // second_moment absent for SGD
   Tensor compute_copy = {};                                   // [n] bf16 copy that matmuls read, or absent
   double weight_decay = 0;
+  void for_tensors(auto f) { f(param), f(grad), f(first_moment), f(second_moment), f(compute_copy); }
 };
 
 struct AdamWUpdate {
   static constexpr const char* kName = "adamw_update";
   OptimizerRange range;
   AdamWStep step;
+  void for_tensors(auto f) { range.for_tensors(f); }
   void check() const;
 };
 
@@ -25,6 +27,7 @@ struct SgdUpdate {
   static constexpr const char* kName = "sgd_update";
   OptimizerRange range;  // first_moment may be absent where the momentum is 0
   SgdStep step;
+  void for_tensors(auto f) { range.for_tensors(f); }
   void check() const;
 };
 
@@ -37,6 +40,7 @@ struct MuonMomentum {
   Tensor out;             // [R, C] act, contiguous
   double beta = 0.95;
   double grad_scale = 1;  // clipping
+  void for_tensors(auto f) { f(grad), f(momentum), f(out); }
   void check() const;
 };
 
@@ -45,6 +49,7 @@ struct MatrixSum {
   static constexpr const char* kName = "matrix_sum";
   Tensor out, x, y;
   double a = 0, b = 1, c = 1;
+  void for_tensors(auto f) { f(out), f(x), f(y); }
   void check() const;
 };
 
@@ -54,6 +59,7 @@ struct Sum {
   Tensor x;
   using Result = double;
   Result* result = nullptr;  // set by run()
+  void for_tensors(auto f) { f(x); }
   void check() const;
 };
 
@@ -62,6 +68,7 @@ struct SumOfSquares {
   Tensor x;
   using Result = double;
   Result* result = nullptr;
+  void for_tensors(auto f) { f(x); }
   void check() const;
 };
 

@@ -11,6 +11,7 @@ struct FakeQuantize {
   Tensor x, out;             // [N, C] act, strided; may be the same
   Tensor scale;              // [1] acc, or [N]: one for each row
   double low = 0, high = 0;  // integers, counted from the zero point: low <= 0 <= high, below 2^20
+  void for_tensors(auto f) { f(x), f(out), f(scale); }
   void check() const;
 };
 
@@ -19,6 +20,7 @@ struct RowRanges {
   static constexpr const char* kName = "row_ranges";
   Tensor out;  // [N, 2] acc
   Tensor x;    // [N, C] act, strided
+  void for_tensors(auto f) { f(out), f(x); }
   void check() const;
 };
 

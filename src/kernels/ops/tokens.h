@@ -13,6 +13,7 @@ struct EmbeddingForward {
   Tensor table;      // [V, C] acc
   Tensor positions;  // [>= T, C] acc, or absent
   int64_t T = 0;
+  void for_tensors(auto f) { f(out), f(tokens), f(table), f(positions); }
   void check() const;
   void check_values() const;
 };
@@ -24,6 +25,7 @@ struct EmbeddingBackward {
   Tensor tokens;                // [N] i32
   int64_t T = 0;
   bool accumulate_table = false, accumulate_positions = false;
+  void for_tensors(auto f) { f(d_table), f(d_positions), f(d_out), f(tokens); }
   void check() const;
   void check_values() const;
 };
@@ -36,6 +38,7 @@ struct CrossEntropy {
   Tensor logits;   // [N, V] act, strided
   Tensor targets;  // [N] i32; negative: ignored, loss 0
   double grad_scale = 0;
+  void for_tensors(auto f) { f(losses), f(logits), f(targets); }
   void check() const;
   void check_values() const;
 };
