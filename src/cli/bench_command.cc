@@ -5,12 +5,12 @@
 #include <filesystem>
 #include <memory>
 
+#include "benchmark/op_benchmark.h"
+#include "benchmark/step_benchmark.h"
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device/device.h"
-#include "train/op_benchmark.h"
-#include "train/step_benchmark.h"
 
 namespace sluice {
 namespace {

@@ -22,4 +22,17 @@ std::vector<float> host_copy(Backend& backend, const Tensor& tensor) {
   return out;
 }
 
+std::vector<double> host_numbers(Backend& backend, const Tensor& tensor) {
+  std::vector<double> out(size_t(tensor.elements()));
+  if (tensor.dtype == DType::kF64) {
+    backend.download(out.data(), tensor);
+    return out;
+  }
+  check(tensor.dtype == DType::kF32, "host_numbers: numbers of another type");
+  std::vector<float> single(out.size());
+  backend.download(single.data(), tensor);
+  std::copy(single.begin(), single.end(), out.begin());
+  return out;
+}
+
 }  // namespace sluice

@@ -1,4 +1,4 @@
-// Copies of device tensors in host memory, as fp32.
+// Copies of device tensors in host memory.
 #pragma once
 
 #include <vector>
@@ -7,7 +7,9 @@
 
 namespace sluice {
 
-// Rows packed, whatever the tensor's stride and type.
+// As fp32, rows packed, whatever the tensor's stride and type.
 std::vector<float> host_copy(Backend& backend, const Tensor& tensor);
+// In double, of a tensor that has the accumulators' type: f32 or f64.
+std::vector<double> host_numbers(Backend& backend, const Tensor& tensor);
 
 }  // namespace sluice

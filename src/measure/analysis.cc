@@ -21,6 +21,13 @@ void put_fields(Json& out, const Analysis& analysis, const std::vector<FigureFie
     if (analysis.has(field.needs, layer...)) out[field.key] = from.*field.member;
 }
 
+template <class Figures, class... Layer>
+void put_metered(Json& out, const Analysis& analysis, const Figures& from, Layer... layer) {
+  const auto& figures = metered_figures();
+  for (size_t i = 0; i < from.metered.size(); ++i)
+    if (analysis.has(figures[i].needs, layer...)) out[figures[i].key] = from.metered[i];
+}
+
 // "0.3": the shortest text that reads back as the number.
 std::string threshold_key(double threshold) { return Json(threshold).dump(); }
 
@@ -36,6 +43,7 @@ Json head_json(const Analysis& analysis, const HeadFigures& head) {
   Json out = {{"layer", head.layer}, {"head", head.head}};
   if (analysis.has(Needs::kWeights, head.layer)) out["sink_rates"] = sinks_json(head.sinks);
   put_fields(out, analysis, head_fields(), head, head.layer);
+  put_metered(out, analysis, head, head.layer);
   return out;
 }
 
@@ -216,6 +224,7 @@ Json Analysis::json() const {
   if (!layers_without_weights().empty()) out["layers_without_weights"] = layers_without_weights();
   out["summary"] = {};
   put_fields(out["summary"], *this, model_fields(), model);
+  put_metered(out["summary"], *this, model);
   if (has(Needs::kWeights)) out["sink_rates"] = sinks_json(model.sinks);
   for (const LayerFigures& layer : layers) out["layers"].push_back(layer_json(*this, layer));
   for (const HeadFigures& head : heads) out["heads"].push_back(head_json(*this, head));
@@ -223,6 +232,13 @@ Json Analysis::json() const {
   name_tensors(tensors["summary"], *this, model_fields());
   name_tensors(tensors["layers"], *this, layer_fields());
   name_tensors(tensors["heads"], *this, head_fields());
+  for (const MeteredFigure& figure : metered_figures()) {
+    if (!has(figure.needs)) continue;
+    for (const char* place : {"summary", "heads"}) tensors[place][figure.key] = figure.tensor;
+    // For those who compare and draw, which know no figure of these by name.
+    out["figures"].push_back(
+        {{"key", figure.key}, {"group", figure.group}, {"title", figure.title}, {"meaning", figure.meaning}});
+  }
   for (const auto& norms : residual_norm) out["residual_norm"].push_back(curve_json(norms));
   for (const HeadCurves& head : curves) out["curves"].push_back(curves_json(head));
   return out;
@@ -232,6 +248,7 @@ std::vector<Json> Analysis::lines() const {
   std::vector<Json> out;
   Json whole = {{"kind", "analysis"}, {"step", step}};
   put_fields(whole, *this, model_fields(), model);
+  put_metered(whole, *this, model);
   if (has(Needs::kWeights)) whole["sink_rates"] = sinks_json(model.sinks);
   out.push_back(std::move(whole));
   for (const LayerFigures& layer : layers) {
@@ -245,6 +262,45 @@ std::vector<Json> Analysis::lines() const {
     out.push_back(std::move(line));
   }
   return out;
+}
+
+namespace {
+
+std::string needs_text(Needs needs) {
+  std::string text;
+  const auto add = [&](Needs one, const char* what) {
+    if (holds(needs, one)) text += (text.empty() ? "" : ", ") + std::string(what);
+  };
+  add(Needs::kWeights, "weights");
+  add(Needs::kGate, "a gate");
+  add(Needs::kBiasKey, "a bias key");
+  add(Needs::kGradient, "gradients");
+  add(Needs::kGatePath, "a gate that reads values, gradients");
+  return text;
+}
+
+std::string reference_row(const char* key, const char* tensor, const std::string& meaning, Needs needs) {
+  return fmt::format("| `{}` | {} | {} | {} |\n", key, tensor, meaning, needs_text(needs));
+}
+
+template <class Figures>
+std::string reference_rows(const std::vector<FigureField<Figures>>& fields) {
+  std::string text;
+  for (const auto& field : fields) text += reference_row(field.key, field.tensor, field.meaning, field.needs);
+  return text;
+}
+
+}  // namespace
+
+std::string figures_reference() {
+  const std::string head = "\n\n| Key | Measured on | What it is | Needs |\n|---|---|---|---|\n";
+  std::string of_heads, of_models;
+  for (const MeteredFigure& figure : metered_figures()) {
+    of_heads += reference_row(figure.key, figure.tensor, figure.meaning, figure.needs);
+    of_models += reference_row(figure.key, figure.tensor, "mean over layers and heads", figure.needs);
+  }
+  return "## Of the model" + head + reference_rows(model_fields()) + of_models + "\n## Of each layer" + head +
+         reference_rows(layer_fields()) + "\n## Of each head" + head + reference_rows(head_fields()) + of_heads;
 }
 
 std::filesystem::path save_analysis(const Analysis& analysis, const std::filesystem::path& run) {

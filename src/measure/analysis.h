@@ -1,10 +1,11 @@
 // What the full probe found: figures of the whole model, of each layer and of each head, curves over positions and
 // maps. docs/analysis.md says what each figure is, in formulas, and where it comes from.
 //
-// Each list of figures is one table of fields (key, tensor, meaning, member): JSON, metrics lines, schema of the output
-// and documentation iterate it, so a figure that is added is there everywhere. A figure that does not exist for a model
-// (a gate's, without a gate) is left out; one that exists but is no number (0/0, a run that diverged) is null. Layers
-// may differ: a head has the figures of its layer, the model those that some layer has, of the heads that have them.
+// Each list of figures is one table of fields (key, tensor, meaning, member), which JSON, metrics lines and the
+// reference of figures iterate; beside them there are figures with meters of their own (figures/figure.h). A figure
+// that does not exist for a model (a gate's, without a gate) is left out; one that exists but is no number (0/0, a run
+// that diverged) is null. Layers may differ: a head has the figures of its layer, the model those that some layer has,
+// of the heads that have them.
 #pragma once
 
 #include <filesystem>
@@ -13,6 +14,7 @@
 #include <vector>
 
 #include "base/config/config.h"
+#include "measure/figures/figure.h"
 
 namespace sluice {
 
@@ -42,6 +44,7 @@ struct HeadFigures {
   double value_gradient_radial_first = kNoNumber, value_gradient_radial_rest = kNoNumber;
   double content_gradient_first = kNoNumber, content_gradient_rest = kNoNumber, content_gradient_ratio = kNoNumber;
   double gate_gradient_first = kNoNumber, gate_gradient_rest = kNoNumber, gate_gradient_ratio = kNoNumber;
+  std::vector<double> metered;  // as metered_figures()
 };
 
 struct LayerFigures {
@@ -65,12 +68,8 @@ struct ModelFigures {
   double gate_mean = kNoNumber, gate_closed_share = kNoNumber, gate_first = kNoNumber;
   double attention_mass_ratio = kNoNumber, value_gradient_ratio = kNoNumber, value_gradient_per_mass = kNoNumber;
   double content_gradient_ratio = kNoNumber, gate_gradient_ratio = kNoNumber;
+  std::vector<double> metered;  // as metered_figures(): means over the heads that have it
 };
-
-// What a figure takes to exist, of a layer; several where it takes all of them.
-enum class Needs : unsigned { kNothing = 0, kWeights = 1, kGate = 2, kBiasKey = 4, kGradient = 8, kGatePath = 16 };
-constexpr Needs operator|(Needs a, Needs b) { return Needs(unsigned(a) | unsigned(b)); }
-constexpr bool holds(Needs all, Needs some) { return (unsigned(all) & unsigned(some)) == unsigned(some); }
 
 template <class Figures>
 struct FigureField {
@@ -118,6 +117,9 @@ struct Analysis {
   // As lines of metrics.jsonl: kinds analysis, analysis_layer and analysis_head.
   std::vector<Json> lines() const;
 };
+
+// Every figure in Markdown: docs/figures.md.
+std::string figures_reference();
 
 // Writes analysis.json() to RUN/analysis/step_00001000.json, where compare finds it. Returns the file's path.
 std::filesystem::path save_analysis(const Analysis& analysis, const std::filesystem::path& run);

@@ -90,6 +90,13 @@ class FigureTable {
       table_.columns.push_back({column.group, column.title});
       fields_.push_back(&*field);
     }
+    if constexpr (!std::is_same_v<Figures, LayerFigures>)
+      for (size_t i = 0; i < metered_figures().size(); ++i) {
+        const MeteredFigure& figure = metered_figures()[i];
+        if (!analysis.has(figure.needs)) continue;
+        table_.columns.push_back({figure.group, figure.title});
+        metered_.push_back(i);
+      }
   }
   // A row of an analysis with the same columns, or of one of its layers.
   template <class... Layer>
@@ -98,6 +105,9 @@ class FigureTable {
     row.label = std::move(label);
     for (const auto* field : fields_)
       row.cells.push_back(analysis.has(field->needs, layer...) ? number(figures.*(field->member)) : "");
+    if constexpr (!std::is_same_v<Figures, LayerFigures>)
+      for (const size_t i : metered_)
+        row.cells.push_back(analysis.has(metered_figures()[i].needs, layer...) ? number(figures.metered[i]) : "");
     table_.rows.push_back(std::move(row));
   }
   std::string text(size_t max_width) const { return to_text(table_, max_width); }
@@ -105,6 +115,7 @@ class FigureTable {
  private:
   TextTable table_;
   std::vector<const FigureField<Figures>*> fields_;
+  std::vector<size_t> metered_;  // of metered_figures(): columns behind the others
 };
 
 std::string sink_text(const Analysis& analysis, size_t max_width) {

@@ -55,6 +55,10 @@ void Analyzer::clear() {
     curve->resize(T);
   empty.map.resize(size_t(P * P));
   heads_.assign(size_t(L_ * H_), empty);
+  meters_.clear();
+  meters_.resize(size_t(L_ * H_));
+  for (auto& meters : meters_)
+    for (const MeteredFigure& figure : metered_figures()) meters.push_back(figure.meter());
   layers_.assign(size_t(L_), {});
   residual_norm_.assign(size_t(L_ + 1), std::vector<double>(T));
   loss_ = 0;
@@ -118,13 +122,17 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
   const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));
 #pragma omp parallel for schedule(static, 1)
   for (int64_t h = 0; h < H_; ++h)
-    for (int64_t b = 0; b < pass.B; ++b)
-      add_weights(head(layer, h), weights->of(b, h, T_), view->normalised(), strongest(layer, b, h));
+    for (int64_t b = 0; b < pass.B; ++b) {
+      const HeadWeights of_head = weights->of(b, h, T_);
+      const WeightRows rows(of_head, view->normalised(), T_);
+      add_weights(head(layer, h), rows, strongest(layer, b, h));
+      for (const auto& meter : meters_[size_t(layer * H_ + h)]) meter->add(rows);
+    }
 }
 
-void Analyzer::add_weights(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t& strongest) const {
+void Analyzer::add_weights(HeadSums& sums, const WeightRows& weights, int64_t& strongest) const {
   std::vector<double> shares(static_cast<size_t>(T_));
-  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, normalised, i, shares);
+  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
   for (int64_t k = 0; k < T_; ++k) {
     shares[size_t(k)] /= double(T_ - k);
     add_to(sums.share, k, shares[size_t(k)]);
@@ -133,14 +141,11 @@ void Analyzer::add_weights(HeadSums& sums, const HeadWeights& weights, bool norm
 }
 
 // Adds row i's shares to `shares`.
-void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t i,
-                       std::vector<double>& shares) const {
-  const double* row = weights.rows.data() + i * T_;
-  const double on_bias = weights.key_bias.empty() ? 0 : weights.key_bias[size_t(i)];
+void Analyzer::add_row(HeadSums& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const {
+  const double* row = weights.row(i).data();
   double on_tokens = 0, mass = 0;
   for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
-  const double whole = normalised ? 1 : on_tokens + std::fabs(on_bias);
-  const double unit = whole > 0 ? 1 / whole : whole == 0 ? 0 : kNoNumber;  // a row of zeros has no shares; a NaN stays
+  const double unit = weights.unit(i);
   const int64_t P = std::min(options_.map_positions, T_);
   double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
   for (int64_t j = 0; j <= i; ++j) {
@@ -152,7 +157,7 @@ void Analyzer::add_row(HeadSums& sums, const HeadWeights& weights, bool normalis
     if (p > 0) entropy -= p * std::log(p);
   }
   sums.row_mass.add(mass);
-  if (!weights.key_bias.empty()) sums.bias_share.add(std::fabs(on_bias) * unit);
+  if (weights.has_bias_key()) sums.bias_share.add(std::fabs(weights.on_bias(i)) * unit);
   if (i == 0 || on_tokens == 0) return;  // the first row has no choice
   sums.entropy.add(entropy);
   sums.relative_entropy.add(entropy / std::log(double(i + 1)));

@@ -14,8 +14,6 @@
 
 namespace sluice {
 
-struct HeadWeights;
-
 // Tokens of a sequence, where nobody says otherwise (arXiv 2410.10781).
 inline int64_t analysis_length(int64_t context) { return std::min<int64_t>(64, context); }
 
@@ -44,9 +42,8 @@ class Analyzer final : private PassObserver {
 
   void clear();
   void add_attention(const Pass& pass, int64_t layer);
-  void add_weights(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t& strongest) const;
-  void add_row(HeadSums& sums, const HeadWeights& weights, bool normalised, int64_t i,
-               std::vector<double>& shares) const;
+  void add_weights(HeadSums& sums, const WeightRows& weights, int64_t& strongest) const;
+  void add_row(HeadSums& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const;
   void add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const;
   void add_values(const Pass& pass, int64_t layer);
   void add_gates(const Pass& pass, int64_t layer);
@@ -54,6 +51,7 @@ class Analyzer final : private PassObserver {
 
   Analysis result(int64_t step) const;
   HeadFigures head_figures(int64_t layer, int64_t head) const;
+  std::vector<double> metered(int64_t layer, int64_t head) const;
   LayerFigures layer_figures(int64_t layer) const;
   ModelFigures model_figures(const Analysis& analysis) const;
   std::vector<SinkRates> sink_rates(const std::vector<const HeadSums*>& heads) const;
@@ -72,10 +70,11 @@ class Analyzer final : private PassObserver {
   const AnalysisOptions options_;
   const int64_t sequences_;
   const int64_t T_, L_, H_;
-  std::vector<HeadSums> heads_;                     // [L, H]
-  std::vector<LayerSums> layers_;                   // [L]
-  std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
-  double loss_ = 0;                                 // sum over sequences of their mean losses
+  std::vector<HeadSums> heads_;                                  // [L, H]
+  std::vector<std::vector<std::unique_ptr<HeadMeter>>> meters_;  // [L, H], as metered_figures()
+  std::vector<LayerSums> layers_;                                // [L]
+  std::vector<std::vector<double>> residual_norm_;               // [L + 1, T], sums over sequences
+  double loss_ = 0;                                              // sum over sequences of their mean losses
   // Of the micro-batch that is running.
   BatchReader batches_;
   std::vector<int64_t> strongest_;  // [L, max batch, H]: the position of each sequence's largest sink

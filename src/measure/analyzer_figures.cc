@@ -151,6 +151,13 @@ HeadFigures Analyzer::head_figures(int64_t layer, int64_t h) const {
   out.gate_gradient_first = sums.gate_path.sink.value();
   out.gate_gradient_rest = sums.gate_path.rest.value();
   out.gate_gradient_ratio = sums.gate_path.ratio();
+  out.metered = metered(layer, h);
+  return out;
+}
+
+std::vector<double> Analyzer::metered(int64_t layer, int64_t h) const {
+  std::vector<double> out;
+  for (const auto& meter : meters_[size_t(layer * H_ + h)]) out.push_back(meter->value());
   return out;
 }
 
@@ -208,6 +215,12 @@ ModelFigures Analyzer::model_figures(const Analysis& analysis) const {
   out.value_gradient_per_mass = over_heads(&HeadFigures::value_gradient_per_mass);
   out.content_gradient_ratio = over_heads(&HeadFigures::content_gradient_ratio);
   out.gate_gradient_ratio = over_heads(&HeadFigures::gate_gradient_ratio);
+  for (size_t i = 0; i < metered_figures().size(); ++i) {
+    Mean mean;
+    for (const HeadFigures& one : analysis.heads)
+      if (analysis.has(metered_figures()[i].needs, one.layer)) mean.add(one.metered[i]);
+    out.metered.push_back(mean.value());
+  }
   return out;
 }
 

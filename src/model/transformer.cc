@@ -6,6 +6,7 @@
 
 #include "base/machine_memory.h"
 #include "kernels/cpu/matmul.h"
+#include "kernels/host_copy.h"
 #include "model/config/residual_parts.h"
 
 namespace sluice {
@@ -294,25 +295,14 @@ Tensor Transformer::compute_losses(const Batch& batch) {
 
 double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
 
-// Numbers of the accumulators' type.
-std::vector<double> Transformer::downloaded(const Tensor& x) const {
-  std::vector<double> out(size_t(x.elements()));
-  if (x.dtype == DType::kF64) {
-    backend_.download(out.data(), x);
-    return out;
-  }
-  std::vector<float> single(out.size());
-  backend_.download(single.data(), x);
-  std::copy(single.begin(), single.end(), out.begin());
-  return out;
+std::vector<double> Transformer::token_losses(const Batch& batch) {
+  return host_numbers(backend_, compute_losses(batch));
 }
-
-std::vector<double> Transformer::token_losses(const Batch& batch) { return downloaded(compute_losses(batch)); }
 
 std::vector<double> Transformer::part_losses() const {
   if (!losses_of_parts_.buffer()) return {};
   const MemoryPlan::Buffer& all = plan_.buffer(losses_of_parts_.buffer());
-  return downloaded(arena_.at(all.offset, all.dtype, all.shape));
+  return host_numbers(backend_, arena_.at(all.offset, all.dtype, all.shape));
 }
 
 double Transformer::observe(const Batch& batch, double grad_scale, PassObserver& observer) {

@@ -104,7 +104,6 @@ class Transformer {
   // What the parts add up over a step starts from nothing.
   void begin_sums(const Pass& pass);
   Tensor compute_losses(const Batch& batch);  // [N]
-  std::vector<double> downloaded(const Tensor& x) const;
   Timeline timeline() const { return {int(config_.layers)}; }
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});

@@ -28,6 +28,24 @@ std::vector<std::pair<SeriesKey, double>> read_figures(const Json& json) {
   return out;
 }
 
+// Those that are whole.
+std::vector<RecordedFigure> read_descriptions(const Json& json) {
+  constexpr size_t kMostFigures = 200;
+  std::vector<RecordedFigure> out;
+  const auto list = json.find("figures");
+  if (list == json.end() || !list->is_array()) return out;
+  for (const Json& entry : *list) {
+    RecordedFigure figure;
+    for (const auto& [key, text] : {std::pair{"key", &figure.key}, std::pair{"group", &figure.group},
+                                    std::pair{"title", &figure.title}, std::pair{"meaning", &figure.meaning}}) {
+      const auto found = entry.is_object() ? entry.find(key) : entry.end();
+      if (entry.is_object() && found != entry.end() && found->is_string()) *text = found->get<std::string>();
+    }
+    if (!figure.key.empty() && out.size() < kMostFigures) out.push_back(std::move(figure));
+  }
+  return out;
+}
+
 // Throws Json::exception; nothing if a shape is wrong.
 std::optional<RecordedAnalysis> read_curves(const Json& json) {
   RecordedAnalysis out;
@@ -40,6 +58,7 @@ std::optional<RecordedAnalysis> read_curves(const Json& json) {
     out.how += fmt::format(", sinks above {}", std::prev(rates->end()).key());
   if (const auto data = json.find("data"); data != json.end() && data->is_string())
     out.how += ", " + data->get<std::string>();
+  out.figures = read_descriptions(json);
   const auto is_curve = [&](const Json& values) { return values.is_array() && numbers(values).size() == positions; };
   for (const Json& norms : json.at("residual_norm")) {
     if (!is_curve(norms)) return std::nullopt;

@@ -112,7 +112,7 @@ void summarise_groups(Comparison& comparison) {
     std::vector<std::string> names;
     for (const size_t i : group.members) names.push_back(comparison.runs[i].name);
     group.label = group.members.size() > 1 ? common_label(names) : comparison.rows[group.members[0]].label;
-    for (const SummaryMetric& metric : summary_metrics()) {
+    for (const SummaryMetric& metric : comparison.metrics) {
       std::vector<double> values;
       std::set<std::string> ways;
       for (const size_t i : group.members) {
@@ -173,6 +173,7 @@ std::vector<RunDifference> config_differences(const std::vector<RunRecord>& runs
 Comparison compare_runs(std::vector<RunRecord> runs) {
   Comparison out;
   out.runs = std::move(runs);
+  out.metrics = metrics_of(out.runs);
   for (const RunRecord& run : out.runs) out.rows.push_back(summarise(run));
   make_labels_unique(out.rows, out.runs);
   out.groups = group_by_seed(out.runs);

@@ -1,5 +1,5 @@
 // Compares runs by their final figures: one summary a run, one mean and spread per group of runs that differ only by
-// seed, and the same as JSON. The columns are one list (summary_metrics) that the console table, the Markdown, the
+// seed, and the same as JSON. The columns are one list (Comparison::metrics) that the console table, the Markdown, the
 // JSON and the report share. Metrics as in arXiv 2410.13835 (Bigram-Backcopy) and 2510.09017 (VGA).
 #pragma once
 
@@ -13,13 +13,10 @@ namespace sluice {
 
 // One column. `group` and `unit` go into the header above `title`; consecutive columns of a group share it.
 struct SummaryMetric {
-  const char* key;
-  const char* group;
-  const char* unit;
-  const char* title;
+  std::string key, group, unit, title;
   int digits;  // significant digits; 0: an integer with thousands separators
 };
-const std::vector<SummaryMetric>& summary_metrics();
+const std::vector<SummaryMetric>& summary_metrics();  // those that are known by name
 
 struct RunSummary {
   std::string label;                      // unique among the runs compared
@@ -47,8 +44,9 @@ struct RunDifference {
 
 struct Comparison {
   std::vector<RunRecord> runs;
-  std::vector<RunSummary> rows;   // one a run
-  std::vector<SeedGroup> groups;  // every run is in exactly one; a run without sibling is a group of one
+  std::vector<SummaryMetric> metrics;  // the columns: summary_metrics(), and the figures that the runs describe
+  std::vector<RunSummary> rows;        // one a run
+  std::vector<SeedGroup> groups;       // every run is in exactly one; a run without sibling is a group of one
   std::vector<RunDifference> differences;
   std::vector<std::string> warnings;  // one line each
 };

@@ -15,7 +15,7 @@ namespace {
 constexpr const char* kUnknown = "-";
 
 std::string heading(const SummaryMetric& metric) {
-  return *metric.unit ? fmt::format("{} [{}]", metric.group, metric.unit) : std::string(metric.group);
+  return metric.unit.empty() ? metric.group : fmt::format("{} [{}]", metric.group, metric.unit);
 }
 
 // A group's head is named only where its members agree.
@@ -84,11 +84,11 @@ TextTable make_table(const Comparison& comparison) {
   const bool several_heads = std::any_of(comparison.runs.begin(), comparison.runs.end(),
                                          [](const RunRecord& run) { return run.heads().size() > 1; });
   std::vector<const SummaryMetric*> metrics;  // beside each column; null: the head's name
-  for (const SummaryMetric& metric : summary_metrics()) {
+  for (const SummaryMetric& metric : comparison.metrics) {
     const bool known = std::any_of(comparison.rows.begin(), comparison.rows.end(),
                                    [&](const RunSummary& row) { return row.values.contains(metric.key); });
     if (!known) continue;
-    if (several_heads && std::string_view(metric.key) == "sink_attention") {
+    if (several_heads && metric.key == "sink_attention") {
       table.columns.push_back({heading(metric), "head"});
       metrics.push_back(nullptr);
     }

@@ -6,9 +6,9 @@
 namespace sluice {
 namespace {
 
-Json values_json(const std::map<std::string, double>& values) {
+Json values_json(const std::vector<SummaryMetric>& metrics, const std::map<std::string, double>& values) {
   Json out = Json::object();
-  for (const SummaryMetric& metric : summary_metrics()) {
+  for (const SummaryMetric& metric : metrics) {
     const auto found = values.find(metric.key);
     if (found == values.end()) continue;
     const bool is_integer =
@@ -40,11 +40,11 @@ Json with_fields(Json address, const FinalFields& fields) {
   return address;
 }
 
-Json run_json(const RunRecord& run, const RunSummary& row) {
+Json run_json(const std::vector<SummaryMetric>& metrics, const RunRecord& run, const RunSummary& row) {
   Json out = {
       {"name", row.label}, {"path", run.path}, {"last_step", run.last_step() < 0 ? Json() : Json(run.last_step())}};
   if (run.config.contains("seed")) out["seed"] = run.config.at("seed");
-  out["summary"] = values_json(row.values);
+  out["summary"] = values_json(metrics, row.values);
   if (row.head) out["summary_head"] = {{"layer", row.head->layer}, {"head", row.head->head}};
   if (row.residual_layer) out["summary_residual_layer"] = *row.residual_layer;
   out["layers"] = Json::array();
@@ -68,13 +68,13 @@ Json run_json(const RunRecord& run, const RunSummary& row) {
 Json to_json(const Comparison& comparison) {
   Json out = {{"runs", Json::array()}, {"groups", Json::array()}};
   for (size_t i = 0; i < comparison.runs.size(); ++i) {
-    out["runs"].push_back(run_json(comparison.runs[i], comparison.rows[i]));
+    out["runs"].push_back(run_json(comparison.metrics, comparison.runs[i], comparison.rows[i]));
   }
   for (const SeedGroup& group : comparison.groups) {
     Json entry = {
         {"name", group.label}, {"runs", Json::array()}, {"mean", Json::object()}, {"deviation", Json::object()}};
     for (const size_t i : group.members) entry["runs"].push_back(comparison.rows[i].label);
-    for (const SummaryMetric& metric : summary_metrics()) {
+    for (const SummaryMetric& metric : comparison.metrics) {
       const auto found = group.values.find(metric.key);
       if (found == group.values.end()) continue;
       entry["mean"][metric.key] = found->second.mean;

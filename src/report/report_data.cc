@@ -4,6 +4,7 @@
 //             attention: {first, last}, analysis: {step, sequences, residual_norm, curves, mean_attention}, config,
 //             info}]
 //   step_lists  lists of steps, shared by the series that have the same
+//   figures     [{key, title, meaning}], of heads: those that the runs' analyses describe
 //   differences [{key, values}]
 // A map's weights are its lower triangle, row by row, two base-64 digits each: low + code / 4095 * (high - low).
 #include <algorithm>
@@ -177,6 +178,18 @@ Json analysis_json(const std::optional<RecordedAnalysis>& analysis, const std::s
   return out;
 }
 
+Json figures_json(const Comparison& comparison) {
+  Json out = Json::array();
+  std::set<std::string> known;
+  for (const RunRecord& run : comparison.runs)
+    for (const RecordedFigure& figure : run.analysis ? run.analysis->figures : std::vector<RecordedFigure>{})
+      if (known.insert(figure.key).second)
+        out.push_back({{"key", figure.key},
+                       {"title", figure.group.empty() ? figure.title : figure.group + ", " + figure.title},
+                       {"meaning", figure.meaning}});
+  return out;
+}
+
 }  // namespace
 
 Json report_data(const Comparison& comparison) {
@@ -205,6 +218,7 @@ Json report_data(const Comparison& comparison) {
     entry["info"] = run.info;
     out["runs"].push_back(std::move(entry));
   }
+  out["figures"] = figures_json(comparison);
   for (const auto& steps : step_lists.lists()) out["step_lists"].push_back(steps);
   for (const RunDifference& entry : comparison.differences) {
     out["differences"].push_back({{"key", entry.key}, {"values", entry.values}});

@@ -49,13 +49,19 @@ struct RecordedAttention {
   std::vector<RecordedMap> maps;
 };
 
+// A figure of heads, and of the model, that an analysis has and describes (measure/figures/figure.h).
+struct RecordedFigure {
+  std::string key, group, title, meaning;
+};
+
 // Curves and maps of a full analysis (docs/analysis.md).
 struct RecordedAnalysis {
   int64_t step = 0, sequences = 0;
   std::string how;                     // what its figures depend on: "100 sequences of 64 tokens, sinks above 0.3, ..."
   Json residual_norm = Json::array();  // [layers + 1][positions]
   Json curves = Json::array();         // [{layer, head, attention: [...], value_norm: [...], ...}]
-  RecordedAttention mean;              // over the sequences; positions in the tokens' place; may have no maps
+  std::vector<RecordedFigure> figures;  // that it describes
+  RecordedAttention mean;               // over the sequences; positions in the tokens' place; may have no maps
 };
 
 // What quantizing the model of a checkpoint costs; the figures are in the series (docs/quantization.md).

@@ -112,13 +112,39 @@ const std::vector<SummaryMetric>& summary_metrics() {
   return metrics;
 }
 
+std::vector<SummaryMetric> metrics_of(const std::vector<RunRecord>& runs) {
+  std::vector<SummaryMetric> metrics = summary_metrics();
+  // Before what no analysis measures.
+  const auto has = [&](const std::string& key) {
+    return std::any_of(metrics.begin(), metrics.end(), [&](const SummaryMetric& metric) { return metric.key == key; });
+  };
+  auto at =
+      std::find_if(metrics.begin(), metrics.end(), [](const auto& one) { return one.key == kQuantizedPerplexity; });
+  for (const RunRecord& run : runs)
+    for (const RecordedFigure& figure : run.analysis ? run.analysis->figures : std::vector<RecordedFigure>{})
+      if (!has(figure.key)) at = metrics.insert(at, {figure.key, figure.group, "", figure.title, 3}) + 1;
+  return metrics;
+}
+
+namespace {
+
+bool is_described(const RunRecord& run, const std::string& key) {
+  const auto& analysis = run.analysis;
+  return analysis && std::any_of(analysis->figures.begin(), analysis->figures.end(),
+                                 [&](const RecordedFigure& figure) { return figure.key == key; });
+}
+
+}  // namespace
+
 std::string measured_how(const RunRecord& run, const std::string& key) {
   if (key == kQuantizedPerplexity || key == kQuantizedChange) {
     const auto& measured = run.quantization;
     return measured ? fmt::format("step {}, {}", measured->step, measured->how()) : "";
   }
   const bool probed = std::find(std::begin(kProbeFields), std::end(kProbeFields), key) != std::end(kProbeFields);
-  return probed && run.analysis ? fmt::format("step {}, {}", run.analysis->step, run.analysis->how) : "";
+  return (probed || is_described(run, key)) && run.analysis
+             ? fmt::format("step {}, {}", run.analysis->step, run.analysis->how)
+             : "";
 }
 
 RunSummary summarise(const RunRecord& run) {
@@ -150,6 +176,9 @@ RunSummary summarise(const RunRecord& run) {
     put("residual_norm_rest", run.final_value("probe", "residual_norm_rest", *row.residual_layer));
   }
   for (const char* field : kProbeFields) put(field, run.final_value("analysis", field));
+  if (run.analysis)
+    for (const RecordedFigure& figure : run.analysis->figures)
+      put(figure.key.c_str(), run.final_value("analysis", figure.key));
   put(kQuantizedPerplexity, run.final_value("quantization", "perplexity"));
   put(kQuantizedChange, run.final_value("quantization", "change"));
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));

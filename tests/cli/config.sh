@@ -6,10 +6,11 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-for pair in "--schema docs/config.schema.json" "--reference docs/config.md"; do
-  read -r option file <<< "$pair"
-  if ! "$SLUICE" config "$option" | diff "$file" -; then
-    echo "$file is out of date: build/release/sluice config $option > $file"
+for generated in "docs/config.schema.json config --schema" "docs/config.md config --reference" \
+  "docs/figures.md analyze --reference"; do
+  read -r file command option <<< "$generated"
+  if ! "$SLUICE" "$command" "$option" | diff "$file" -; then
+    echo "$file is out of date: scripts/update_docs writes it"
     exit 1
   fi
 done

@@ -132,7 +132,10 @@ class Charts {
       return byKey;
     });
     this.charts = [];
-    this.panels = panels;
+    // Figures that the data describe: of the head that is chosen.
+    this.panels = panels.concat(data.figures.map(figure => ({
+      section: 'probe', title: figure.title, scope: 'head', hint: figure.meaning,
+      lines: [{kind: 'analysis_head', field: figure.key}]})));
     this.xTitle = 'step';
     this.allowLogX = true;
   }

@@ -88,6 +88,7 @@ const headFigures = [
   {kind: 'analysis_head', field: 'value_gradient_ratio', name: 'gradient of the value, first / rest'},
   {kind: 'analysis_head', field: 'relative_entropy', name: 'relative entropy'},
   {kind: 'analysis_head', field: 'gate_mean', name: 'gate opening'},
+  ...data.figures.map(figure => ({kind: 'analysis_head', field: figure.key, name: figure.title})),
 ];
 
 function finalFigures(run, figure) {

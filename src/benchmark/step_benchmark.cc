@@ -1,4 +1,4 @@
-#include "train/step_benchmark.h"
+#include "benchmark/step_benchmark.h"
 
 #include <sys/resource.h>
 

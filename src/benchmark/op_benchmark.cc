@@ -1,4 +1,4 @@
-#include "train/op_benchmark.h"
+#include "benchmark/op_benchmark.h"
 
 #include <algorithm>
 #include <cmath>
