@@ -1,11 +1,13 @@
 // The list of figures with meters of their own: a new one is its file and a line here.
-#include "measure/figures/figure.h"
+#include "measure/figures/first_position_argmax.h"
 
 namespace sluice {
 
 template <>
 std::vector<MeteredFigure>& part_list() {
-  static std::vector<MeteredFigure> list = {};
+  static std::vector<MeteredFigure> list = {
+      first_position_argmax(),
+  };
   return list;
 }
 

@@ -1,0 +1,41 @@
+#include "measure/figures/first_position_argmax.h"
+
+#include <cmath>
+
+#include "base/statistics.h"
+
+namespace sluice {
+namespace {
+
+class FirstPositionArgmax final : public HeadMeter {
+ public:
+  void add(const WeightRows& weights) override {
+    for (int64_t i = 1; i < weights.count(); ++i) {
+      double largest = std::fabs(weights.on_bias(i));
+      for (const double weight : weights.row(i)) {
+        if (std::isnan(weight)) undefined_ = true;
+        largest = std::max(largest, std::fabs(weight));
+      }
+      if (largest > 0) on_first_.add(std::fabs(weights.row(i)[0]) == largest ? 1 : 0);
+    }
+  }
+  double value() const override { return undefined_ ? std::nan("") : on_first_.value(); }
+
+ private:
+  Mean on_first_;
+  bool undefined_ = false;
+};
+
+}  // namespace
+
+MeteredFigure first_position_argmax() {
+  return {.key = "first_position_argmax_share",
+          .group = "attention",
+          .title = "argmax first",
+          .tensor = "attention weights a",
+          .meaning = "share of queries whose largest weight is on the first position",
+          .needs = Needs::kWeights,
+          .meter = []() -> std::unique_ptr<HeadMeter> { return std::make_unique<FirstPositionArgmax>(); }};
+}
+
+}  // namespace sluice
