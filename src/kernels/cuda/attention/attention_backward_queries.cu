@@ -127,104 +127,160 @@ __device__ __forceinline__ void sum_weighted(float* out, const float (&weights)[
   }
 }
 
+// What a block's rows add to the gradients of a key bias and of what the score learns: of each row.
+template <int kRows>
+struct RowShares {
+  float bias_weight[kRows], bias_ds[kRows], learned[kMostLearned][kRows];
+};
+
+// A block of queries of one head, and the tiles of keys that its rows see.
 template <class S, class Score, int kD>
-__global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kernel(const BackwardProblem<S> p) {
+struct QueriesBlock {
   using Tiling = BackwardTiling<S, kD>;
-  constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kKeys = Tiling::kColumns;
-  constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
-  __shared__ float bias_weight[kRows], bias_ds[kRows], learned_terms[kMostLearned][kRows];
-  S* const q = reinterpret_cast<S*>(dynamic_shared());
-  S* const d_out = q + kRows * kStride;
-  S* const k = d_out + kRows * kStride;
-  S* const v = k + 2 * Tiling::kTile;
+  static constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kKeys = Tiling::kColumns;
+  static constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
+  using Left = LeftRows<S, kStrips, kD, false>;
+  using Scores = float[kStrips][kKeys / 8][4];
+  using Gradients = GradientRows<S, Score, kD>;
 
-  const int heads = p.B * p.H, blocks = int(gridDim.x) / heads, block = blocks - 1 - int(blockIdx.x) / heads;
-  const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
-  const int first = block * kRows, first_tile = first_key_of(p, b, first) / kKeys;
-  const int tiles = (min(first + kRows, p.T) - 1) / kKeys + 1 - first_tile, first_key = first_tile * kKeys;
+  const BackwardProblem<S>& p;
+  S *const q, *const d_out, *const k, *const v;
+  const int heads, blocks, block, bh, b, h, kv;
+  const int first, first_tile, tiles, first_key;
+  const int warp_row, row;  // the warp's first query, in the block and in the sequence
 
-  const auto load_keys = [&](int tile, int buffer) {
+  __device__ __forceinline__ QueriesBlock(const BackwardProblem<S>& problem, S* shared)
+      : p(problem),
+        q(shared),
+        d_out(q + kRows * kStride),
+        k(d_out + kRows * kStride),
+        v(k + 2 * Tiling::kTile),
+        heads(p.B * p.H),
+        blocks(int(gridDim.x) / heads),
+        block(blocks - 1 - int(blockIdx.x) / heads),
+        bh(int(blockIdx.x) % heads),
+        b(bh / p.H),
+        h(bh % p.H),
+        kv(h / p.group()),
+        first(block * kRows),
+        first_tile(first_key_of(p, b, first) / kKeys),
+        tiles((min(first + kRows, p.T) - 1) / kKeys + 1 - first_tile),
+        first_key(first_tile * kKeys),
+        warp_row(warp_index() * 16 * kStrips),
+        row(first + warp_row) {}
+
+  __device__ __forceinline__ void load_keys(int tile, int buffer) const {
     const int key = first_key + tile * kKeys;
     load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
     load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
-  };
-  load_tile<kRows, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
-  load_tile<kRows, kD, kThreads>(d_out, head_row(p.d_out, p, b, first, h), p.d_out.stride, p.T - first, p);
-  copy_async_commit();
-  load_keys(0, 0);
-  copy_async_commit();
-  copy_async_wait<1>();
-  __syncthreads();
+  }
 
-  const int warp_row = warp_index() * 16 * kStrips, row = first + warp_row;
-  S* const warp_q = q + warp_row * kStride;
-  const S* const warp_d_out = d_out + warp_row * kStride;
-  const LeftRows<S, kStrips, kD, false> left_q(warp_q, kStride), left_d_out(warp_d_out, kStride);
-  GradientRows<S, Score, kD> rows(p, b, row, p.m + int64_t(bh) * p.T, p.inverse + int64_t(bh) * p.T);
-  if (p.key_bias) rows.read_bias(warp_q, warp_d_out, kv);
-
-  // s and dp of a tile, where the warp sees it.
-  float s[kStrips][kKeys / 8][4], dp[kStrips][kKeys / 8][4];
-  const auto products = [&](int tile, int buffer) {
-    if (!rows.sees(first_key + tile * kKeys)) return false;
-    multiply_columns(s, left_q, k + buffer * Tiling::kTile, kStride);
-    multiply_columns(dp, left_d_out, v + buffer * Tiling::kTile, kStride);
-    return true;
-  };
-
-  if constexpr (Score::kOwnDelta) {
-    walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
-      if (products(tile, buffer)) rows.add_delta_terms(s, dp, first_key + tile * kKeys);
-    });
-    rows.finish_delta();
-    __syncthreads();
+  // The queries and their output gradients, which the caller may read; and the first tile, which is on its way.
+  __device__ __forceinline__ void load_first() const {
+    load_tile<kRows, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
+    load_tile<kRows, kD, kThreads>(d_out, head_row(p.d_out, p, b, first, h), p.d_out.stride, p.T - first, p);
+    copy_async_commit();
     load_keys(0, 0);
     copy_async_commit();
-  } else if constexpr (Score::kNeedsDelta) {
-    rows.delta_of_output(head_row(p.out, p, b, row, h), p.out.stride, warp_d_out);
+    copy_async_wait<1>();
+    __syncthreads();
   }
-  rows.publish(p.rows + int64_t(bh) * p.padded_T);
 
-  float d_q[kStrips][kD / 8][4];
-  set_zero(d_q);
-  walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
-    if (!products(tile, buffer)) return;
-    rows.differentiate(s, dp, first_key + tile * kKeys);
-    add_product(d_q, dp, k + buffer * Tiling::kTile, kStride);
-  });
+  __device__ __forceinline__ S* warp_q() const { return q + warp_row * kStride; }
+  __device__ __forceinline__ const S* warp_d_out() const { return d_out + warp_row * kStride; }
 
-  if (p.key_bias || p.learned[0]) {
+  // use(q . k, dO . v, the first key, the keys) of the tiles that the warp's rows see.
+  template <class Use>
+  __device__ __forceinline__ void for_tiles(const Gradients& rows, Scores& s, Scores& dp, Use use) const {
+    const Left left_q(warp_q(), kStride), left_d_out(warp_d_out(), kStride);
+    walk_tiles(
+        tiles, [&](int tile, int buffer) { load_keys(tile, buffer); },
+        [&](int tile, int buffer) {
+          if (!rows.sees(first_key + tile * kKeys)) return;
+          multiply_columns(s, left_q, k + buffer * Tiling::kTile, kStride);
+          multiply_columns(dp, left_d_out, v + buffer * Tiling::kTile, kStride);
+          use(first_key + tile * kKeys, k + buffer * Tiling::kTile);
+        });
+  }
+
+  __device__ __forceinline__ void find_delta(Gradients& rows, Scores& s, Scores& dp) const {
+    if constexpr (Score::kOwnDelta) {
+      for_tiles(rows, s, dp, [&](int key, const S*) { rows.add_delta_terms(s, dp, key); });
+      rows.finish_delta();
+      __syncthreads();
+      load_keys(0, 0);
+      copy_async_commit();
+    } else if constexpr (Score::kNeedsDelta) {
+      rows.delta_of_output(head_row(p.out, p, b, row, h), p.out.stride, warp_d_out());
+    }
+  }
+
+  // The rows' shares of what no key of a tile has: a bias slot's weights and score gradients (`ds`), and what is
+  // learned.
+  __device__ __forceinline__ void share(const Gradients& rows, float (&ds)[2 * kStrips],
+                                        RowShares<kRows>& shares) const {
     const LearnedOfHead<float> learned = learned_of(p, h);
-    float ds[2 * kStrips];
 #pragma unroll
     for (int r = 0; r < 2 * kStrips; ++r) {
       const float2 bias = p.key_bias ? rows.bias_gradient(r) : make_float2(0, 0);
       ds[r] = bias.y;
       const int at = warp_row + 8 * r + lane_index() / 4;
       if (lane_index() % 4 == 0) {
-        bias_weight[at] = bias.x, bias_ds[at] = bias.y;
+        shares.bias_weight[at] = bias.x, shares.bias_ds[at] = bias.y;
         const LearnedOfHead<float> d = rows.learned_gradient(r, learned);
-        for (int i = 0; i < kMostLearned; ++i) learned_terms[i][at] = d.at[i];
+        for (int i = 0; i < kMostLearned; ++i) shares.learned[i][at] = d.at[i];
       }
     }
     __syncthreads();
+  }
+
+  __device__ __forceinline__ void add_shares(float (&d_q)[kStrips][kD / 8][4], const float (&ds)[2 * kStrips],
+                                             const RowShares<kRows>& shares) const {
     if (p.key_bias) {
       add_outer(d_q, ds, p.key_bias + int64_t(kv) * p.D, p.D);
       const int64_t place = (int64_t(b) * p.group() + h % p.group()) * blocks + block;
-      float* const shares = p.bias_shares + place * 2 * p.KV * p.D + int64_t(kv) * p.D;
-      sum_weighted<kRows, kD, kThreads>(shares, bias_ds, q, p.D);
-      if (p.value_bias) sum_weighted<kRows, kD, kThreads>(shares + p.KV * p.D, bias_weight, d_out, p.D);
+      float* const to = p.bias_shares + place * 2 * p.KV * p.D + int64_t(kv) * p.D;
+      sum_weighted<kRows, kD, kThreads>(to, shares.bias_ds, q, p.D);
+      if (p.value_bias) sum_weighted<kRows, kD, kThreads>(to + p.KV * p.D, shares.bias_weight, d_out, p.D);
     }
     if (const int i = int(threadIdx.x); i < kMostLearned && p.learned[i]) {
       float sum = 0;
-      for (int at = 0; at < kRows; ++at) sum += learned_terms[i][at];
+      for (int at = 0; at < kRows; ++at) sum += shares.learned[i][at];
       p.learned_shares[((int64_t(i) * p.B + b) * blocks + block) * p.H + h] = sum;
     }
     __syncthreads();  // all have read q, whose place d_q takes
   }
+};
 
+template <class S, class Score, int kD>
+__global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kernel(const BackwardProblem<S> p) {
+  using Block = QueriesBlock<S, Score, kD>;
+  constexpr int kStrips = Block::kStrips;
+  __shared__ RowShares<Block::kRows> shares;
+  const Block block(p, reinterpret_cast<S*>(dynamic_shared()));
+  block.load_first();
+  typename Block::Gradients rows(p, block.b, block.row, p.m + int64_t(block.bh) * p.T,
+                                 p.inverse + int64_t(block.bh) * p.T);
+  if (p.key_bias) rows.read_bias(block.warp_q(), block.warp_d_out(), block.kv);
+
+  typename Block::Scores s, dp;  // of a tile
+  block.find_delta(rows, s, dp);
+  rows.publish(p.rows + int64_t(block.bh) * p.padded_T);
+
+  float d_q[kStrips][kD / 8][4];
+  set_zero(d_q);
+  block.for_tiles(rows, s, dp, [&](int key, const S* keys) {
+    rows.differentiate(s, dp, key);
+    add_product(d_q, dp, keys, Block::kStride);
+  });
+  if (p.key_bias || p.learned[0]) {
+    float ds[2 * kStrips];
+    block.share(rows, ds, shares);
+    block.add_shares(d_q, ds, shares);
+  }
   scale_all(d_q, p.scale);
-  store_rows<kD>(head_row(p.d_q, p, b, row, h), p.d_q.stride, p.T - row, d_q, warp_q, p);
+  store_rows<kD>(head_row(p.d_q, p, block.b, block.row, block.h), p.d_q.stride, p.T - block.row, d_q, block.warp_q(),
+                 p);
 }
 
 }  // namespace

@@ -155,90 +155,127 @@ struct ForwardRows {
   }
 };
 
+// A block of queries of one head, and the tiles of keys that its rows see.
 template <class S, class Score, int kD>
-__global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<S> p) {
+struct ForwardBlock {
   using Tiling = ForwardTiling<S, kD>;
-  constexpr int kStrips = Tiling::kStrips, kStride = kTileStride<kD>, kKeys = Tiling::kKeys;
-  S* const q = reinterpret_cast<S*>(dynamic_shared());
-  S* const k = q + Tiling::kQueries * kStride;
-  S* const v = k + 2 * Tiling::kTile;
+  using Left = LeftRows<S, Tiling::kStrips, kD, Tiling::kHeld>;
+  static constexpr int kStride = kTileStride<kD>, kKeys = Tiling::kKeys;
 
-  const int heads = p.B * p.H, blocks = int(gridDim.x) / heads;
-  const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
-  const int first = (blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries;
-  const int last = min(first + Tiling::kQueries, p.T) - 1;
-  const int first_tile = first_key_of(p, b, first) / kKeys, tiles = last / kKeys + 1 - first_tile;
-  const int first_key = first_tile * kKeys;
+  const ForwardProblem<S>& p;
+  S *const q, *const k, *const v;
+  const int heads, blocks, bh, b, h, kv;
+  const int first, first_tile, tiles, first_key;
 
-  const auto load_keys = [&](int tile, int buffer) {
+  __device__ __forceinline__ ForwardBlock(const ForwardProblem<S>& problem, S* shared)
+      : p(problem),
+        q(shared),
+        k(q + Tiling::kQueries * kStride),
+        v(k + 2 * Tiling::kTile),
+        heads(p.B * p.H),
+        blocks(int(gridDim.x) / heads),
+        bh(int(blockIdx.x) % heads),
+        b(bh / p.H),
+        h(bh % p.H),
+        kv(h / p.group()),
+        first((blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries),
+        first_tile(first_key_of(p, b, first) / kKeys),
+        tiles((min(first + Tiling::kQueries, p.T) - 1) / kKeys + 1 - first_tile),
+        first_key(first_tile * kKeys) {}
+
+  __device__ __forceinline__ void load_keys(int tile, int buffer) const {
     const int key = first_key + tile * kKeys;
     load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
-  };
-  const auto load_both = [&](int tile, int buffer) {
+  }
+  __device__ __forceinline__ void load_both(int tile, int buffer) const {
     load_keys(tile, buffer);
     const int key = first_key + tile * kKeys;
     load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
-  };
+  }
 
-  load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
-  copy_async_commit();
-  if constexpr (Score::kTwoPass) load_keys(0, 0);
-  else load_both(0, 0);
-  copy_async_commit();
-  copy_async_wait<1>();
-  __syncthreads();
+  // The queries, and with them the first tile.
+  __device__ __forceinline__ void load_first() const {
+    load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
+    copy_async_commit();
+    if constexpr (Score::kTwoPass) load_keys(0, 0);
+    else load_both(0, 0);
+    copy_async_commit();
+    copy_async_wait<1>();
+    __syncthreads();
+  }
 
-  const int warp_row = warp_index() * 16 * kStrips;
-  S* const warp_q = q + warp_row * kStride;
-  LeftRows<S, kStrips, kD, Tiling::kHeld> left(warp_q, kStride);
-  left.hold();
-  ForwardRows<S, Score, kD> rows(p, b, first + warp_row, h);
-  if (p.key_bias) rows.absorb_bias(warp_q, kv);
-
-  if constexpr (Score::kTwoPass) {
-    walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
+  // use(q . k of a tile, its first key, its buffer) for the tiles that the warp's rows see.
+  template <class Load, class Use>
+  __device__ __forceinline__ void for_scores(const ForwardRows<S, Score, kD>& rows, const Left& left, Load load,
+                                             Use use) const {
+    walk_tiles(tiles, load, [&](int tile, int buffer) {
       if (!rows.sees(first_key + tile * kKeys)) return;
-      float s[kStrips][kKeys / 8][4];
+      float s[Tiling::kStrips][kKeys / 8][4];
       multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
-      rows.absorb(s, first_key + tile * kKeys);
+      use(s, first_key + tile * kKeys, buffer);
     });
+  }
+
+  // Statistics first, then every score again: weights are not linear in the unnormalised ones.
+  __device__ __forceinline__ void two_passes(ForwardRows<S, Score, kD>& rows, const Left& left) const {
+    for_scores(
+        rows, left, [&](int tile, int buffer) { load_keys(tile, buffer); },
+        [&](auto& s, int key, int) { rows.absorb(s, key); });
     rows.invert();
     __syncthreads();
     load_both(0, 0);
     copy_async_commit();
     if (p.key_bias) {
-      float weights[2 * kStrips];
-      for (int r = 0; r < 2 * kStrips; ++r)
+      float weights[2 * Tiling::kStrips];
+      for (int r = 0; r < 2 * Tiling::kStrips; ++r)
         weights[r] = Score::probability(rows.bias_score[r], rows.m[r], rows.l[r], constants_of<Score>(p));
       set_zero(rows.out);
       rows.add_bias_value(weights, kv);
     }
-    walk_tiles(tiles, load_both, [&](int tile, int buffer) {
-      if (!rows.sees(first_key + tile * kKeys)) return;
-      float s[kStrips][kKeys / 8][4];
-      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
-      rows.to_probabilities(s, first_key + tile * kKeys);
-      add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
-    });
-  } else {
-    walk_tiles(tiles, load_both, [&](int tile, int buffer) {
-      if (!rows.sees(first_key + tile * kKeys)) return;
-      float s[kStrips][kKeys / 8][4];
-      multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
-      rows.absorb(s, first_key + tile * kKeys);
-      add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
-    });
+    for_scores(
+        rows, left, [&](int tile, int buffer) { load_both(tile, buffer); },
+        [&](auto& s, int key, int buffer) {
+          rows.to_probabilities(s, key);
+          add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
+        });
+  }
+
+  __device__ __forceinline__ void one_pass(ForwardRows<S, Score, kD>& rows, const Left& left) const {
+    for_scores(
+        rows, left, [&](int tile, int buffer) { load_both(tile, buffer); },
+        [&](auto& s, int key, int buffer) {
+          rows.absorb(s, key);
+          add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
+        });
     rows.invert();
     scale_rows(rows.out, rows.l);
   }
 
-  const int g = lane_index() / 4, row = first + warp_row;
-  float *const references = p.stats + int64_t(bh) * p.T, *const inverses = references + int64_t(p.B) * p.H * p.T;
-  for (int r = 0; r < 2 * kStrips; ++r) {
-    const int i = row + 8 * r + g;
-    if (lane_index() % 4 == 0 && i < p.T) references[i] = rows.m[r], inverses[i] = rows.l[r];
+  // `row` is the warp's first query; its rows of q give way to the results.
+  __device__ __forceinline__ void store(const ForwardRows<S, Score, kD>& rows, int row, S* warp_q) const {
+    float *const references = p.stats + int64_t(bh) * p.T, *const inverses = references + int64_t(p.B) * p.H * p.T;
+    for (int r = 0; r < 2 * Tiling::kStrips; ++r) {
+      const int i = row + 8 * r + lane_index() / 4;
+      if (lane_index() % 4 == 0 && i < p.T) references[i] = rows.m[r], inverses[i] = rows.l[r];
+    }
+    store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
   }
-  store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
+};
+
+template <class S, class Score, int kD>
+__global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<S> p) {
+  using Block = ForwardBlock<S, Score, kD>;
+  const Block block(p, reinterpret_cast<S*>(dynamic_shared()));
+  block.load_first();
+  const int warp_row = warp_index() * 16 * Block::Tiling::kStrips, row = block.first + warp_row;
+  S* const warp_q = block.q + warp_row * Block::kStride;
+  typename Block::Left left(warp_q, Block::kStride);
+  left.hold();
+  ForwardRows<S, Score, kD> rows(p, block.b, row, block.h);
+  if (p.key_bias) rows.absorb_bias(warp_q, block.kv);
+  if constexpr (Score::kTwoPass) block.two_passes(rows, left);
+  else block.one_pass(rows, left);
+  block.store(rows, row, warp_q);
 }
 
 template <class S>
