@@ -56,11 +56,7 @@ struct Prober::Sums {
 };
 
 Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
-    : model_(model),
-      source_(source),
-      task_(dynamic_cast<const BigramBackcopy*>(&source)),
-      sequences_(sequences),
-      batches_(model.max_batch()) {
+    : model_(model), source_(source), task_(source.task()), sequences_(sequences), batches_(model.max_batch()) {
   const ModelConfig& config = model.config();
   const int64_t N = model.max_batch() * config.context;
   arena_ = Arena(model.backend(), size_t(2 * N * config.heads) * size_of(accumulator_of(model.act())));

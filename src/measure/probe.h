@@ -16,7 +16,6 @@
 
 #include "base/config/config.h"
 #include "data/batches.h"
-#include "data/sources/bigram_backcopy.h"
 #include "model/transformer.h"
 
 namespace sluice {
@@ -80,7 +79,7 @@ class Prober {
 
   Transformer& model_;
   const DataSource& source_;
-  const BigramBackcopy* task_;  // null for other data
+  const TokenTask* task_;  // null for other data
   int64_t sequences_;
   Arena arena_;
   BatchReader batches_;

@@ -2,6 +2,8 @@
 // model's own forward pass is used. f32 against double: 1e-4 is some hundred roundings of numbers around 1.
 #include "measure/probe.h"
 
+#include "data/sources/bigram_backcopy.h"
+
 #include <gtest/gtest.h>
 
 #include <cmath>

@@ -18,7 +18,7 @@
 
 namespace sluice {
 
-class BigramBackcopy final : public DataSource {
+class BigramBackcopy final : public DataSource, public TokenTask {
  public:
   // UserError if every character would be a trigger.
   BigramBackcopy(BigramStatistics statistics, int64_t triggers, Split split, int64_t context, uint64_t seed);
@@ -30,13 +30,14 @@ class BigramBackcopy final : public DataSource {
   std::string token_text(int32_t token) const override;
 
   int32_t bos() const { return int32_t(characters()); }
-  bool is_trigger(int32_t token) const { return token_is_trigger_[size_t(token)]; }
+  const TokenTask* task() const override { return this; }
+  bool is_trigger(int32_t token) const override { return token_is_trigger_[size_t(token)]; }
   std::span<const int32_t> triggers() const { return triggers_; }  // most frequent first
 
   // The distribution that the task draws the next token from, [vocab_size_needed()]: P(.|token), or after BOS the
   // unigram frequencies without triggers. After a trigger the task copies instead; its row is the text's P(.|token).
   // The delimiter has no row.
-  std::span<const double> next_distribution(int32_t token) const;
+  std::span<const double> next_distribution(int32_t token) const override;
 
   // What a perfect model reaches on the non-trigger positions of context() inputs: the entropy of next_distribution
   // in nats, averaged over them. Exact, by propagating the chain's distribution. The best backcopy risk is 0.

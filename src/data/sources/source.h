@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include <fmt/format.h>
@@ -25,6 +26,16 @@ struct TokenizerId {
 
   bool differs(const TokenizerId& other) const { return !name.empty() && !other.name.empty() && hash != other.hash; }
   std::string text() const { return fmt::format("{}, hash {:016x}", name, hash); }
+};
+
+// A task that a source's sequences set: what may be known of the token that follows. For instruments.
+class TokenTask {
+ public:
+  virtual ~TokenTask() = default;
+  // Whether the token that follows is certain: it is to be found in the sequence, which takes attention.
+  virtual bool is_trigger(int32_t token) const = 0;
+  // Else the distribution that the next one is drawn from; may be shorter than the vocabulary.
+  virtual std::span<const double> next_distribution(int32_t token) const = 0;
 };
 
 class DataSource {
@@ -69,6 +80,9 @@ class DataSource {
 
   // What to print for a token on an axis or in a sample; valid UTF-8, never empty. The id where there is no text.
   virtual std::string token_text(int32_t token) const { return std::to_string(token); }
+
+  // Null where the data are no task's.
+  virtual const TokenTask* task() const { return nullptr; }
 
   int64_t context() const { return context_; }
 
