@@ -35,6 +35,16 @@ __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], fl
   });
 }
 
+// x = y where `taken`.
+template <int kStrips, int kTiles>
+__device__ __forceinline__ void take_if(bool taken, float (&x)[kStrips][kTiles][4],
+                                        const float (&y)[kStrips][kTiles][4]) {
+  for_elements<kStrips, kTiles>([&](Place at) {
+    float& element = x[at.strip][at.tile][at.e];
+    element = taken ? y[at.strip][at.tile][at.e] : element;
+  });
+}
+
 // How many tiles of kQueries queries, from `first` on, see some of the keys up to `last`: the first so many, as first
 // keys never decrease. All lanes of a warp call.
 template <int kQueries>
@@ -47,124 +57,103 @@ __device__ __forceinline__ int tiles_that_see(int first, int last, int b, const 
   return warp_sum(count);
 }
 
-// A block of keys of one key/value head, and the tiles of queries that see some of them, head by head.
-template <class S, class Score, int kD>
-struct KeysBlock {
-  using Tiling = KeysTiling<S, kD>;
-  static constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kQueries = Tiling::kColumns;
-  static constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
-  using Left = LeftRows<S, kStrips, kD, false>;
-  using Scores = float[kStrips][kQueries / 8][4];
-
-  const BackwardProblem<S>& p;
-  S *const k, *const v, *const q, *const d_out;
-  float4* const rows;  // [2, kQueries]
-  const int heads, b_kv, b, kv, first, tiles_per_head, tiles;
-  const int warp_row, row;  // the warp's first key, in the block and in the sequence
-
-  __device__ __forceinline__ KeysBlock(const BackwardProblem<S>& problem, S* shared)
-      : p(problem),
-        k(shared),
-        v(k + kRows * kStride),
-        q(v + kRows * kStride),
-        d_out(q + 2 * Tiling::kTile),
-        rows(reinterpret_cast<float4*>(d_out + 2 * Tiling::kTile)),
-        heads(p.B * p.KV),
-        b_kv(int(blockIdx.x) % heads),
-        b(b_kv / p.KV),
-        kv(b_kv % p.KV),
-        first(int(blockIdx.x) / heads * kRows),
-        tiles_per_head(tiles_that_see<kQueries>(first, first + kRows - 1, b, p)),
-        tiles(tiles_per_head * p.group()),
-        warp_row(warp_index() * 16 * kStrips),
-        row(first + warp_row) {}
-
+// Which keys a block owns, and the tiles of kQueries queries that see some of them, head by head.
+template <int kRows, int kQueries>
+struct KeysPlace {
+  int b, kv, first, tiles_per_head, tiles;
+  __device__ __forceinline__ explicit KeysPlace(const AttentionProblem& p) {
+    const int heads = p.B * p.KV, b_kv = int(blockIdx.x) % heads;
+    b = b_kv / p.KV, kv = b_kv % p.KV;
+    first = int(blockIdx.x) / heads * kRows;
+    tiles_per_head = tiles_that_see<kQueries>(first, first + kRows - 1, b, p);
+    tiles = tiles_per_head * p.group();
+  }
   __device__ __forceinline__ int first_query(int tile) const { return first + tile % tiles_per_head * kQueries; }
-
-  __device__ __forceinline__ void load_queries(int tile, int buffer) const {
-    const int h = kv * p.group() + tile / tiles_per_head, t = first_query(tile);
-    load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, b, t, h), p.q.stride, p.T - t, p);
-    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, b, t, h), p.d_out.stride,
-                                      p.T - t, p);
-    const int i = int(threadIdx.x);
-    if (i < kQueries)
-      copy_async_16(rows + buffer * kQueries + i, p.rows + (int64_t(b) * p.H + h) * p.padded_T + t + i, true);
-  }
-
-  // The keys, their values, and the first tile of queries.
-  __device__ __forceinline__ void load_first() const {
-    load_tile<kRows, kD, kThreads>(k, head_row(p.k, p, b, first, kv), p.k.stride, p.T - first, p);
-    load_tile<kRows, kD, kThreads>(v, head_row(p.v, p, b, first, kv), p.v.stride, p.T - first, p);
-    load_queries(0, 0);
-    copy_async_commit();
-  }
-
-  __device__ __forceinline__ S* warp_k() const { return k + warp_row * kStride; }
-  __device__ __forceinline__ S* warp_v() const { return v + warp_row * kStride; }
-
-  // Whether a query of the tile sees a key of the warp's.
-  __device__ __forceinline__ bool seen(int tile, int buffer) const {
-    return row < p.T && row<first_query(tile) + kQueries&& float(row + 16 * kStrips)> rows[buffer * kQueries].w;
-  }
-
-  // use(weights, score gradients, q, dO) of the tiles that are seen. Score gradients are for dK alone: without it
-  // (`for_keys` false) dO . v is not computed, and the weights stand for what is summed.
-  template <class Use>
-  __device__ __forceinline__ void for_tiles(bool for_keys, Use use) const {
-    const Left left_k(warp_k(), kStride), left_v(warp_v(), kStride);
-    walk_tiles(
-        tiles, [&](int tile, int buffer) { load_queries(tile, buffer); },
-        [&](int tile, int buffer) {
-          if (!seen(tile, buffer)) return;
-          const S *const tile_q = q + buffer * Tiling::kTile, *const tile_d_out = d_out + buffer * Tiling::kTile;
-          Scores s, dp;
-          multiply_columns(s, left_k, tile_q, kStride);
-          if (for_keys) multiply_columns(dp, left_v, tile_d_out, kStride);
-          else set_zero(dp);
-          differentiate<Score>(s, dp, rows + buffer * kQueries, row, first_query(tile), p);
-          use(s, dp, tile_q, tile_d_out);
-        });
-  }
-
-  __device__ __forceinline__ void store(const Rows<S>& to, const float (&sum)[kStrips][kD / 8][4], S* tile) const {
-    store_rows<kD>(head_row(to, p, b, row, kv), to.stride, p.T - row, sum, tile, p);
-  }
-
-  // dK in the blocks of one half of the grid, dV in those of the other.
-  __device__ __forceinline__ void one_of_two(bool for_keys) const {
-    float sum[kStrips][kD / 8][4];
-    set_zero(sum);
-    for_tiles(for_keys, [&](Scores& s, Scores& dp, const S* tile_q, const S* tile_d_out) {
-      for_elements<kStrips, kQueries / 8>([&](Place at) {
-        float& x = s[at.strip][at.tile][at.e];
-        x = for_keys ? dp[at.strip][at.tile][at.e] : x;
-      });
-      add_product(sum, s, for_keys ? tile_q : tile_d_out, kStride);
-    });
-    scale_all(sum, for_keys ? p.scale : 1.0f);
-    store(for_keys ? p.d_k : p.d_v, sum, warp_k());
-  }
-
-  __device__ __forceinline__ void both() const {
-    float d_k[kStrips][kD / 8][4], d_v[kStrips][kD / 8][4];
-    set_zero(d_k);
-    set_zero(d_v);
-    for_tiles(true, [&](Scores& s, Scores& dp, const S* tile_q, const S* tile_d_out) {
-      add_product(d_v, s, tile_d_out, kStride);
-      add_product(d_k, dp, tile_q, kStride);
-    });
-    scale_all(d_k, p.scale);
-    store(p.d_k, d_k, warp_k());
-    store(p.d_v, d_v, warp_v());
-  }
 };
+
+// dK, or dV: a block has registers for one. What for_tiles and store do is said where they are made, in the kernel.
+template <class S, int kD, class ForTiles, class Store>
+__device__ __forceinline__ void sum_one(bool for_keys, const BackwardProblem<S>& p, ForTiles for_tiles, Store store,
+                                        S* warp_k) {
+  using Tiling = KeysTiling<S, kD>;
+  float sum[Tiling::kStrips][kD / 8][4];
+  set_zero(sum);
+  for_tiles(for_keys, [&](auto& s, auto& dp, const S* tile_q, const S* tile_d_out) {
+    take_if<Tiling::kStrips, Tiling::kColumns / 8>(for_keys, s, dp);
+    add_product(sum, s, for_keys ? tile_q : tile_d_out, kTileStride<kD>);
+  });
+  scale_all(sum, for_keys ? p.scale : 1.0f);
+  store(for_keys ? p.d_k : p.d_v, sum, warp_k);
+}
+
+template <class S, int kD, class ForTiles, class Store>
+__device__ __forceinline__ void sum_both(const BackwardProblem<S>& p, ForTiles for_tiles, Store store, S* warp_k,
+                                         S* warp_v) {
+  constexpr int kStrips = KeysTiling<S, kD>::kStrips;
+  float d_k[kStrips][kD / 8][4], d_v[kStrips][kD / 8][4];
+  set_zero(d_k);
+  set_zero(d_v);
+  for_tiles(true, [&](auto& s, auto& dp, const S* tile_q, const S* tile_d_out) {
+    add_product(d_v, s, tile_d_out, kTileStride<kD>);
+    add_product(d_k, dp, tile_q, kTileStride<kD>);
+  });
+  scale_all(d_k, p.scale);
+  store(p.d_k, d_k, warp_k);
+  store(p.d_v, d_v, warp_v);
+}
 
 template <class S, class Score, int kD>
 __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(const BackwardProblem<S> p) {
-  const KeysBlock<S, Score, kD> block(p, reinterpret_cast<S*>(dynamic_shared()));
-  block.load_first();
-  if constexpr (KeysTiling<S, kD>::kSplit) block.one_of_two(blockIdx.y == 0);
-  else block.both();
+  using Tiling = KeysTiling<S, kD>;
+  constexpr int kStrips = Tiling::kStrips, kRows = Tiling::kRows, kQueries = Tiling::kColumns;
+  constexpr int kStride = kTileStride<kD>, kThreads = Tiling::kThreads;
+  S* const k = reinterpret_cast<S*>(dynamic_shared());
+  S* const v = k + kRows * kStride;
+  S* const q = v + kRows * kStride;
+  S* const d_out = q + 2 * Tiling::kTile;
+  float4* const rows = reinterpret_cast<float4*>(d_out + 2 * Tiling::kTile);  // [2, kQueries]
+
+  const KeysPlace<kRows, kQueries> at(p);
+  const auto load_queries = [&](int tile, int buffer) {
+    const int h = at.kv * p.group() + tile / at.tiles_per_head, t = at.first_query(tile);
+    load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, at.b, t, h), p.q.stride, p.T - t, p);
+    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, at.b, t, h), p.d_out.stride,
+                                      p.T - t, p);
+    const int i = int(threadIdx.x);
+    if (i < kQueries)
+      copy_async_16(rows + buffer * kQueries + i, p.rows + (int64_t(at.b) * p.H + h) * p.padded_T + t + i, true);
+  };
+  load_tile<kRows, kD, kThreads>(k, head_row(p.k, p, at.b, at.first, at.kv), p.k.stride, p.T - at.first, p);
+  load_tile<kRows, kD, kThreads>(v, head_row(p.v, p, at.b, at.first, at.kv), p.v.stride, p.T - at.first, p);
+  load_queries(0, 0);
+  copy_async_commit();
+
+  const int warp_row = warp_index() * 16 * kStrips, row = at.first + warp_row;
+  S *const warp_k = k + warp_row * kStride, *const warp_v = v + warp_row * kStride;
+  const LeftRows<S, kStrips, kD, false> left_k(warp_k, kStride), left_v(warp_v, kStride);
+  const auto seen = [&](int tile, int buffer) {
+    const bool before = row < at.first_query(tile) + kQueries;
+    return row < p.T && before && float(row + 16 * kStrips) > rows[buffer * kQueries].w;
+  };
+  // use(weights, score gradients, q, dO) of the tiles with a query that sees a key of the warp's. Score gradients are
+  // dK's.
+  const auto for_tiles = [&](bool for_keys, auto use) {
+    walk_tiles(at.tiles, load_queries, [&](int tile, int buffer) {
+      if (!seen(tile, buffer)) return;
+      const S *const tile_q = q + buffer * Tiling::kTile, *const tile_d_out = d_out + buffer * Tiling::kTile;
+      float s[kStrips][kQueries / 8][4], dp[kStrips][kQueries / 8][4];
+      multiply_columns(s, left_k, tile_q, kStride);
+      if (for_keys) multiply_columns(dp, left_v, tile_d_out, kStride);
+      else set_zero(dp);
+      differentiate<Score>(s, dp, rows + buffer * kQueries, row, at.first_query(tile), p);
+      use(s, dp, tile_q, tile_d_out);
+    });
+  };
+  const auto store = [&](const Rows<S>& to, const auto& sum, S* tile) {
+    store_rows<kD>(head_row(to, p, at.b, row, at.kv), to.stride, p.T - row, sum, tile, p);
+  };
+  if constexpr (Tiling::kSplit) sum_one<S, kD>(blockIdx.y == 0, p, for_tiles, store, warp_k);
+  else sum_both<S, kD>(p, for_tiles, store, warp_k, warp_v);
 }
 
 }  // namespace
