@@ -232,6 +232,15 @@ class Attention(nn.Module):
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
 
+    def without_own_value(self, out, v):
+        """Results [B, H, T, D] without what lies along their row's own value; v [B, T, KV * D] as it is projected."""
+        B, H, T, D = out.shape
+        own = v.view(B, T, -1, D).transpose(1, 2)
+        own = own.repeat_interleave(H // own.shape[1], dim=1)
+        square = (own * own).sum(-1, keepdim=True)
+        along = (out * own).sum(-1, keepdim=True)
+        return out - torch.where(square > 0, along / square, 0 * along) * own
+
     def forward(self, x, turn, visible, places, cache, wants_weights):
         model, D = self.model, self.D
         H, KV = model["heads"], model["kv_heads"]
@@ -257,6 +266,8 @@ class Attention(nn.Module):
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
         else:
             out, weights, slots = self.weigh(queries, keys, values, visible, length)
+        if self.options.get("exclude_self"):
+            out = self.without_own_value(out, v)
         if self.site == "output":
             out = gate * out
         return self.output(out.transpose(1, 2).reshape(B, T, H * D)), weights, slots, gate

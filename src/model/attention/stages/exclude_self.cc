@@ -43,7 +43,7 @@ StagePart exclude_self_stage() {
           .make = [](const LayerPlace& place, const StageOptions* options) -> std::unique_ptr<Stage> {
             return options->present() ? std::make_unique<ExcludeSelf>(place) : nullptr;
           },
-          .in_python = false,
+          .in_python = true,
           .example = R"({"attention": {"type": "custom", "exclude_self": true}})"};
 }
 
