@@ -188,6 +188,9 @@ def sluice_models(program):
         "mlp": "gelu_erf", "attention": "vga",
     }
     pattern = ["vga", {"type": "sink_logit", "key_bias": True}, {"type": "gated_attention", "site": "source", "repeat": 2}]
+    models["exclude_self, grouped heads, a gate"] = {
+        "attention": {"type": "vga", "exclude_self": True}, "heads": 4, "kv_heads": 2
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -297,6 +300,7 @@ BEHAVIOUR = {
         "attention": "input_gated", "position": "rope", "rotary_features": 8, "head_size": 16, "parallel_residual": True,
     },
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
+    "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }
