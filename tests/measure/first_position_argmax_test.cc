@@ -33,6 +33,7 @@ TEST(FirstPositionArgmax, LeavesOutRowsOfZerosAndSeesTheBiasKey) {
   EXPECT_EQ(share_of({1, 0, 0, 0, 0, 0, 0, 0, .3, .1, .1, 0, .1, .2, 0, 0}), 0.5);
   EXPECT_EQ(share_of({1, 0, 0, 0, .3, .2, 0, 0, .3, .1, .1, 0, .4, .2, 0, 0}, {0, .5, .5, .3}), 1.0 / 3);
   EXPECT_TRUE(std::isnan(share_of({1, 0, 0, 0, NAN, 0, 0, 0, .3, .1, .1, 0, .1, .2, 0, 0})));
+  EXPECT_TRUE(std::isnan(share_of({1, 0, 0, 0, .3, .2, 0, 0, .3, .1, .1, 0, .4, .2, 0, 0}, {0, .5, NAN, .3})));
   EXPECT_TRUE(std::isnan(share_of(std::vector<double>(16)))) << "no row has a largest weight";
 }
 

@@ -1,5 +1,6 @@
 #include "measure/figures/first_position_argmax.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/statistics.h"
@@ -12,6 +13,7 @@ class FirstPositionArgmax final : public HeadMeter {
   void add(const WeightRows& weights) override {
     for (int64_t i = 1; i < weights.count(); ++i) {
       double largest = std::fabs(weights.on_bias(i));
+      if (std::isnan(largest)) undefined_ = true;
       for (const double weight : weights.row(i)) {
         if (std::isnan(weight)) undefined_ = true;
         largest = std::max(largest, std::fabs(weight));
@@ -19,7 +21,7 @@ class FirstPositionArgmax final : public HeadMeter {
       if (largest > 0) on_first_.add(std::fabs(weights.row(i)[0]) == largest ? 1 : 0);
     }
   }
-  double value() const override { return undefined_ ? std::nan("") : on_first_.value(); }
+  double value() const override { return undefined_ || on_first_.count == 0 ? std::nan("") : on_first_.value(); }
 
  private:
   Mean on_first_;
