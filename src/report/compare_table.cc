@@ -89,10 +89,10 @@ TextTable make_table(const Comparison& comparison) {
                                    [&](const RunSummary& row) { return row.values.contains(metric.key); });
     if (!known) continue;
     if (several_heads && metric.key == "sink_attention") {
-      table.columns.push_back({heading(metric), "head"});
+      table.columns.push_back({harmless(heading(metric)), "head"});
       metrics.push_back(nullptr);
     }
-    table.columns.push_back({heading(metric), metric.title});
+    table.columns.push_back({harmless(heading(metric)), harmless(metric.title)});
     metrics.push_back(&metric);
   }
 

@@ -112,29 +112,39 @@ const std::vector<SummaryMetric>& summary_metrics() {
   return metrics;
 }
 
-std::vector<SummaryMetric> metrics_of(const std::vector<RunRecord>& runs) {
-  std::vector<SummaryMetric> metrics = summary_metrics();
-  // Before what no analysis measures.
-  const auto has = [&](const std::string& key) {
-    return std::any_of(metrics.begin(), metrics.end(), [&](const SummaryMetric& metric) { return metric.key == key; });
-  };
-  auto at =
-      std::find_if(metrics.begin(), metrics.end(), [](const auto& one) { return one.key == kQuantizedPerplexity; });
-  for (const RunRecord& run : runs)
-    for (const RecordedFigure& figure : run.analysis ? run.analysis->figures : std::vector<RecordedFigure>{})
-      if (!has(figure.key)) at = metrics.insert(at, {figure.key, figure.group, "", figure.title, 3}) + 1;
-  return metrics;
-}
-
 namespace {
 
+bool has_metric(const std::vector<SummaryMetric>& metrics, const std::string& key) {
+  return std::any_of(metrics.begin(), metrics.end(), [&](const SummaryMetric& metric) { return metric.key == key; });
+}
+
+// What a run's analysis describes, without what has a column by name: a file does not redefine the losses.
+std::vector<RecordedFigure> described_figures(const RunRecord& run) {
+  std::vector<RecordedFigure> out;
+  if (!run.analysis) return out;
+  for (const RecordedFigure& figure : run.analysis->figures)
+    if (!has_metric(summary_metrics(), figure.key)) out.push_back(figure);
+  return out;
+}
+
 bool is_described(const RunRecord& run, const std::string& key) {
-  const auto& analysis = run.analysis;
-  return analysis && std::any_of(analysis->figures.begin(), analysis->figures.end(),
-                                 [&](const RecordedFigure& figure) { return figure.key == key; });
+  const std::vector<RecordedFigure> figures = described_figures(run);
+  return std::any_of(figures.begin(), figures.end(), [&](const RecordedFigure& figure) { return figure.key == key; });
 }
 
 }  // namespace
+
+std::vector<SummaryMetric> metrics_of(const std::vector<RunRecord>& runs) {
+  std::vector<SummaryMetric> metrics = summary_metrics();
+  // Before what no analysis measures.
+  auto at =
+      std::find_if(metrics.begin(), metrics.end(), [](const auto& one) { return one.key == kQuantizedPerplexity; });
+  for (const RunRecord& run : runs)
+    for (const RecordedFigure& figure : described_figures(run))
+      if (!has_metric(metrics, figure.key))
+        at = metrics.insert(at, {figure.key, figure.group, "", figure.title, 3}) + 1;
+  return metrics;
+}
 
 std::string measured_how(const RunRecord& run, const std::string& key) {
   if (key == kQuantizedPerplexity || key == kQuantizedChange) {
@@ -176,9 +186,8 @@ RunSummary summarise(const RunRecord& run) {
     put("residual_norm_rest", run.final_value("probe", "residual_norm_rest", *row.residual_layer));
   }
   for (const char* field : kProbeFields) put(field, run.final_value("analysis", field));
-  if (run.analysis)
-    for (const RecordedFigure& figure : run.analysis->figures)
-      put(figure.key.c_str(), run.final_value("analysis", figure.key));
+  for (const RecordedFigure& figure : described_figures(run))
+    put(figure.key.c_str(), run.final_value("analysis", figure.key));
   put(kQuantizedPerplexity, run.final_value("quantization", "perplexity"));
   put(kQuantizedChange, run.final_value("quantization", "change"));
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));
