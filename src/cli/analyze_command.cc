@@ -89,7 +89,6 @@ Json as_json(const AnalyzeArguments& args, const std::vector<Analysis>& analyses
 
 void analyze(AnalyzeArguments args) {
   if (args.reference) return print_out("{}{}", kReferenceIntroduction, figures_reference());
-  if (args.path.empty()) throw UserError("analyze needs a run's folder, or a checkpoint's");
   std::sort(args.thresholds.begin(), args.thresholds.end());
   std::vector<std::string> read = args.data;
   read.push_back(args.tokenizer);
@@ -134,7 +133,11 @@ void add_analyze_command(CLI::App& app) {
   command->add_flag("--save", args->save, "keep it in the run's folder, where sluice compare finds it");
   command->add_flag("--reference", args->reference, "every figure in Markdown (docs/figures.md)")->excludes("path");
   command->add_option("--json", args->json, "write everything to this file; - prints it instead of the table");
-  command->callback([args] { analyze(*args); });
+  command->callback([args, command] {
+    if (!args->reference && command->get_option("path")->empty())
+      throw UserError("analyze needs a run's folder, or a checkpoint's");
+    analyze(*args);
+  });
 }
 
 }  // namespace sluice

@@ -80,7 +80,8 @@ void add_bench_command(CLI::App& app) {
   add_op_command(*command);
   command->callback([args, command] {
     if (!command->get_subcommands().empty()) return;
-    if (args->config.empty()) throw UserError("bench needs a config, such as configs/bench/small.json");
+    if (command->get_option("config")->empty())
+      throw UserError("bench needs a config, such as configs/bench/small.json");
     bench(*args);
   });
 }
