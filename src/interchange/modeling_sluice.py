@@ -35,7 +35,7 @@ MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size mlp_width norm norm_epsilon mlp position rope_theta "
     "rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
-ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "repeat"}
+ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
 
 
 class SluiceConfig(PretrainedConfig):
