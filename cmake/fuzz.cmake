@@ -10,7 +10,7 @@ set(fuzz_flags -fsanitize=address,undefined,float-cast-overflow -fno-sanitize-re
 # A config is described by the parts of the model that it is for, and those name the ops that they run.
 file(GLOB_RECURSE fuzz_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/base/*.cc" "${CMAKE_SOURCE_DIR}/src/data/*.cc"
      "${CMAKE_SOURCE_DIR}/src/model/*.cc" "${CMAKE_SOURCE_DIR}/src/kernels/ops/*.cc"
-     "${CMAKE_SOURCE_DIR}/src/kernels/types/*.cc")
+     "${CMAKE_SOURCE_DIR}/src/kernels/types/*.cc" "${CMAKE_SOURCE_DIR}/src/kernels/formulas/*.cc")
 file(GLOB stored CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/*.cc" "${CMAKE_SOURCE_DIR}/src/runs/run_*.cc"
      "${CMAKE_SOURCE_DIR}/src/runs/checkpoint*.cc" "${CMAKE_SOURCE_DIR}/src/runs/tensors/*.cc"
      "${CMAKE_SOURCE_DIR}/src/report/*_reader.cc" "${CMAKE_SOURCE_DIR}/src/report/compar*.cc")
