@@ -14,6 +14,11 @@ if [[ -z $browser ]]; then
   exit 77
 fi
 
+if ! command -v python3 > /dev/null; then
+  echo "THE REPORT'S PAGE WAS RUN IN NO BROWSER: there is no python3 here, which puts the test into it"
+  exit 77
+fi
+
 source "$here/tiny_run.bash"
 
 options=(--set model.layers=2 --set train.steps=8 --set log.probe_every=4 --set log.analyze_every=8
