@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "base/config/config.h"
-#include "base/stopwatch.h"
+#include "benchmark/timing.h"
 #include "kernels/cpu/isa.h"
 #include "kernels/forwarding_backend.h"
 #include "kernels/types/bf16.h"
@@ -208,16 +208,7 @@ class OpWatch final : public ForwardingBackend {
     TensorCopies copies(inner_, inner_);
     copies.take(copy);
     calls.bytes = copies.bytes();
-    const int at_once = inner_.traits().launches_to_time;
-    std::vector<double> seconds;
-    for (int run = 0; run <= repeats_; ++run) {
-      const Stopwatch watch;
-      for (int i = 0; i < at_once; ++i) inner_.run(copy);
-      inner_.synchronize();
-      if (run > 0) seconds.push_back(watch.seconds() / at_once);
-    }
-    std::sort(seconds.begin(), seconds.end());
-    calls.seconds = seconds[seconds.size() / 2];
+    calls.seconds = median_of_sorted(call_seconds(inner_, copy, repeats_));
   }
 
   const int place_, repeats_;
@@ -229,13 +220,7 @@ double measure_copy(Backend& backend) {
   constexpr int64_t kElements = int64_t{1} << 24;
   const Arena from(backend, kElements * sizeof(float)), to(backend, kElements * sizeof(float));
   const auto flat = [](const Arena& arena) { return arena.at(0, DType::kF32, {kElements}); };
-  double best = INFINITY;
-  for (int run = 0; run < 6; ++run) {
-    const Stopwatch watch;
-    backend.run(Copy{flat(to), flat(from)});
-    backend.synchronize();
-    if (run > 0) best = std::min(best, watch.seconds());
-  }
+  const double best = call_seconds(backend, Copy{flat(to), flat(from)}, 5).front();
   return 2.0 * double(kElements) * sizeof(float) / best;
 }
 

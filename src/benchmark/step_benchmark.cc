@@ -8,17 +8,13 @@
 
 #include "base/philox.h"
 #include "base/stopwatch.h"
+#include "benchmark/timing.h"
 #include "train/learner.h"
 
 namespace sluice {
 namespace {
 
 constexpr int64_t kTimedSteps = 3;  // op by op, after those that are timed as a whole
-
-double median_of(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  return values[values.size() / 2];
-}
 
 template <class Key>
 void divide(std::map<Key, OpTime>& times, int64_t steps) {
@@ -46,15 +42,7 @@ double time_alone(Backend& backend, const MatmulShape& s) {
                     .transpose_b = s.transpose_b,
                     .accumulate = s.accumulate,
                     .bias = s.bias ? bias.at(0, DType::kF32, {s.N}) : Tensor{}};
-  const int repeats = backend.traits().launches_to_time;
-  std::vector<double> times;
-  for (int run = 0; run < 8; ++run) {
-    const Stopwatch watch;
-    for (int i = 0; i < repeats; ++i) backend.run(args);
-    backend.synchronize();
-    if (run > 0) times.push_back(watch.seconds() / repeats);
-  }
-  return median_of(times);
+  return median_of_sorted(call_seconds(backend, args, 7));
 }
 
 // A product large enough to be bound by arithmetic, on a processor or on a GPU.

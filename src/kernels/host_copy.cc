@@ -23,15 +23,12 @@ std::vector<float> host_copy(Backend& backend, const Tensor& tensor) {
 }
 
 std::vector<double> host_numbers(Backend& backend, const Tensor& tensor) {
-  std::vector<double> out(size_t(tensor.elements()));
-  if (tensor.dtype == DType::kF64) {
-    backend.download(out.data(), tensor);
-    return out;
+  if (tensor.dtype != DType::kF64) {
+    const std::vector<float> single = host_copy(backend, tensor);
+    return {single.begin(), single.end()};
   }
-  check(tensor.dtype == DType::kF32, "host_numbers: numbers of another type");
-  std::vector<float> single(out.size());
-  backend.download(single.data(), tensor);
-  std::copy(single.begin(), single.end(), out.begin());
+  std::vector<double> out(size_t(tensor.elements()));
+  backend.download(out.data(), tensor);
   return out;
 }
 

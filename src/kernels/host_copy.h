@@ -9,7 +9,7 @@ namespace sluice {
 
 // As fp32, rows packed, whatever the tensor's stride and type.
 std::vector<float> host_copy(Backend& backend, const Tensor& tensor);
-// In double, of a tensor that has the accumulators' type: f32 or f64.
+// In double, which f64 keeps whole.
 std::vector<double> host_numbers(Backend& backend, const Tensor& tensor);
 
 }  // namespace sluice

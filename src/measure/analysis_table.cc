@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "base/number_text.h"
@@ -86,16 +87,14 @@ class FigureTable {
       const auto field = std::find_if(fields.begin(), fields.end(),
                                       [&](const auto& f) { return std::string_view(f.key) == column.key; });
       check(field != fields.end(), "a column of a figure that does not exist");
-      if (!analysis.has(field->needs)) continue;
-      table_.columns.push_back({column.group, column.title});
-      fields_.push_back(&*field);
+      add_column(analysis, column.group, column.title, field->needs,
+                 [member = field->member](const Figures& figures) { return figures.*member; });
     }
     if constexpr (!std::is_same_v<Figures, LayerFigures>)
       for (size_t i = 0; i < metered_figures().size(); ++i) {
         const MeteredFigure& figure = metered_figures()[i];
-        if (!analysis.has(figure.needs)) continue;
-        table_.columns.push_back({figure.group, figure.title});
-        metered_.push_back(i);
+        add_column(analysis, figure.group, figure.title, figure.needs,
+                   [i](const Figures& figures) { return figures.metered[i]; });
       }
   }
   // A row of an analysis with the same columns, or of one of its layers.
@@ -103,19 +102,28 @@ class FigureTable {
   void add(std::string label, const Figures& figures, const Analysis& analysis, Layer... layer) {
     TextRow row;
     row.label = std::move(label);
-    for (const auto* field : fields_)
-      row.cells.push_back(analysis.has(field->needs, layer...) ? number(figures.*(field->member)) : "");
-    if constexpr (!std::is_same_v<Figures, LayerFigures>)
-      for (const size_t i : metered_)
-        row.cells.push_back(analysis.has(metered_figures()[i].needs, layer...) ? number(figures.metered[i]) : "");
+    for (const Shown& shown : columns_)
+      row.cells.push_back(analysis.has(shown.needs, layer...) ? number(shown.value(figures)) : "");
     table_.rows.push_back(std::move(row));
   }
   std::string text(size_t max_width) const { return to_text(table_, max_width); }
 
  private:
+  struct Shown {
+    Needs needs;
+    std::function<double(const Figures&)> value;
+  };
+
+  // Where the analysis has the figure.
+  void add_column(const Analysis& analysis, const char* group, const char* title, Needs needs,
+                  std::function<double(const Figures&)> value) {
+    if (!analysis.has(needs)) return;
+    table_.columns.push_back({group, title});
+    columns_.push_back({needs, std::move(value)});
+  }
+
   TextTable table_;
-  std::vector<const FigureField<Figures>*> fields_;
-  std::vector<size_t> metered_;  // of metered_figures(): columns behind the others
+  std::vector<Shown> columns_;
 };
 
 std::string sink_text(const Analysis& analysis, size_t max_width) {

@@ -31,14 +31,19 @@ double largest_of(const std::vector<Figures>& all, double Figures::*member) {
   return out;
 }
 
-// The mean of a figure over the heads that have it.
+// The mean of figure(head) over the heads that have it.
+template <class Figure>
+double mean_over_heads(const Analysis& analysis, Needs needs, Figure figure) {
+  Mean mean;
+  for (const HeadFigures& head : analysis.heads)
+    if (analysis.has(needs, head.layer)) mean.add(figure(head));
+  return mean.value();
+}
+
 double mean_over_heads(const Analysis& analysis, double HeadFigures::*member) {
   const auto& fields = head_fields();
   const auto field = std::find_if(fields.begin(), fields.end(), [&](const auto& one) { return one.member == member; });
-  Mean mean;
-  for (const HeadFigures& head : analysis.heads)
-    if (analysis.has(field->needs, head.layer)) mean.add(head.*member);
-  return mean.value();
+  return mean_over_heads(analysis, field->needs, [&](const HeadFigures& head) { return head.*member; });
 }
 
 }  // namespace
@@ -215,12 +220,9 @@ ModelFigures Analyzer::model_figures(const Analysis& analysis) const {
   out.value_gradient_per_mass = over_heads(&HeadFigures::value_gradient_per_mass);
   out.content_gradient_ratio = over_heads(&HeadFigures::content_gradient_ratio);
   out.gate_gradient_ratio = over_heads(&HeadFigures::gate_gradient_ratio);
-  for (size_t i = 0; i < metered_figures().size(); ++i) {
-    Mean mean;
-    for (const HeadFigures& one : analysis.heads)
-      if (analysis.has(metered_figures()[i].needs, one.layer)) mean.add(one.metered[i]);
-    out.metered.push_back(mean.value());
-  }
+  for (size_t i = 0; i < metered_figures().size(); ++i)
+    out.metered.push_back(mean_over_heads(analysis, metered_figures()[i].needs,
+                                          [&](const HeadFigures& head) { return head.metered[i]; }));
   return out;
 }
 

@@ -23,8 +23,7 @@ void update(const MovingAverage& op) {
 
 template <>
 void on(const MovingAverage& op) {
-  if (op.average.dtype == DType::kF64) update<double>(op);
-  else update<float>(op);
+  with_parameter_type(op.average.dtype, [&](auto tag) { update<decltype(tag)>(op); });
 }
 
 }  // namespace sluice::SLUICE_ISA

@@ -124,12 +124,6 @@ double reduce(const Tensor& x) {
   return total;
 }
 
-template <class Body>
-SLUICE_INLINE void with_parameter_type(DType type, Body body) {
-  if (type == DType::kF64) body(double{});
-  else body(float{});
-}
-
 }  // namespace
 
 template <>

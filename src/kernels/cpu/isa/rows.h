@@ -27,6 +27,13 @@ SLUICE_INLINE void with_storage(DType type, Body body) {
   }
 }
 
+// The same for parameters, their gradients and state, which are f32 or f64.
+template <class Body>
+SLUICE_INLINE void with_parameter_type(DType type, Body body) {
+  if (type == DType::kF64) body(double{});
+  else body(float{});
+}
+
 template <class S>
 SLUICE_INLINE S* row_of(const Tensor& t, int64_t row) {
   return static_cast<S*>(t.data) + row * t.stride;
