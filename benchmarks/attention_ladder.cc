@@ -179,7 +179,7 @@ void program(Problem& p, const IsaKernels& isa) {
   static std::vector<float> stats(2 * B * H * T);
   const auto rows = [](std::vector<float>& x) { return Tensor(x.data(), DType::kF32, {B * T, C}); };
   isa.run(AttentionForward{
-      .spec = {.shape = {B, T, H, H, D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = double(kScale)},
+      .spec = {.shape = {B, T, H, H, D, D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = double(kScale)},
       .q = rows(p.q),
       .k = rows(p.k),
       .v = rows(p.v),

@@ -191,6 +191,10 @@ def sluice_models(program):
     models["exclude_self, grouped heads, a gate"] = {
         "attention": {"type": "vga", "exclude_self": True}, "heads": 4, "kv_heads": 2
     }
+    models["wide values, a key bias, a gate at the source, grouped heads"] = {
+        "attention": {"type": "vga", "site": "source", "key_value_bias": True, "exclude_self": True},
+        "heads": 4, "kv_heads": 2, "value_head_size": 24, "position": "rope",
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -301,6 +305,7 @@ BEHAVIOUR = {
     },
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
     "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
+    "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }

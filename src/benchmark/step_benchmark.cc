@@ -56,9 +56,11 @@ double measure_peak(Backend& backend, DType type) {
   return small < 20e12 ? small : std::max(small, rate(8192));
 }
 
-// Two products of T x T x D a head forward and five backward, half of them masked; 2 operations a multiply-add.
+// Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
+// masked; 2 operations a multiply-add.
 double attention_operations(const ModelConfig& model, int64_t batch) {
-  return 7.0 * double(batch * model.layers * model.heads * model.context * model.context * model.head_size());
+  const int64_t features = 4 * model.head_size() + 3 * model.value_head_size();
+  return double(batch * model.layers * model.heads * model.context * model.context * features);
 }
 
 }  // namespace

@@ -194,8 +194,9 @@ void Experiment::check_attention_backend() const {
   for (const AttentionConfig* attention : model.attention.kinds())
     if (const auto unmet = attention->core_options().unmet_by_fused_softmax()) need(false, unmet->needs, unmet->found);
   need(!data.document_mask, "data.document_mask = false", "it is true");
-  need(model.head_size() % 8 == 0, "heads of a multiple of 8 features",
-       fmt::format("model.width / model.heads is {}", model.head_size()));
+  need(model.head_size() % 8 == 0 && model.value_head_size() % 8 == 0, "heads of a multiple of 8 features",
+       fmt::format("a query has {} and a value {} (model.head_size, model.value_head_size)", model.head_size(),
+                   model.value_head_size()));
   need(model.context > 1, "sequences of 2 tokens", fmt::format("model.context is {}", model.context));
 }
 

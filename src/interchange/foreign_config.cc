@@ -151,7 +151,8 @@ const char* name_of(Architecture architecture) {
 }
 
 Architecture native_architecture(const ModelConfig& model) {
-  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual)
+  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual ||
+      model.value_head_size() != model.head_size())
     return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&

@@ -32,8 +32,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 # Since 5.24 transformers calls "cache" what it called past_key_values before; both are understood as an argument.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 MODEL_KEYS = set(
-    "vocab_size context layers heads kv_heads width head_size mlp_width norm norm_epsilon mlp position rope_theta "
-    "rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
+    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
+    "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
 ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
 
@@ -84,6 +84,10 @@ class SluiceCausalOutput(CausalLMOutputWithPast):
 
 def head_size(model):
     return model.get("head_size") or model["width"] // model["heads"]
+
+
+def value_head_size(model):
+    return model.get("value_head_size") or head_size(model)
 
 
 class RMSNorm(nn.Module):
@@ -176,18 +180,18 @@ class Attention(nn.Module):
         self.model = model = config.sluice_model
         self.options = options = attention_of(model, layer)
         C, H, KV = model["width"], model["heads"], model["kv_heads"]
-        self.D = D = head_size(model)
+        self.D, self.V = D, V = head_size(model), value_head_size(model)
         biases = model.get("attention_bias", "model")
         qkv_bias, output_bias = (model["bias"],) * 2 if biases == "model" else (biases != "none", biases == "all")
-        self.qkv = nn.Linear(C, (H + 2 * KV) * D, bias=qkv_bias)
-        self.output = nn.Linear(H * D, C, bias=output_bias)
+        self.qkv = nn.Linear(C, (H + KV) * D + KV * V, bias=qkv_bias)
+        self.output = nn.Linear(H * V, C, bias=output_bias)
         if model["qk_norm"]:
             self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
         if self.has_key_bias:
             self.key_bias = nn.Parameter(torch.zeros(KV, D))
         if options["key_value_bias"]:
-            self.value_bias = nn.Parameter(torch.zeros(KV, D))
+            self.value_bias = nn.Parameter(torch.zeros(KV, V))
         if options["score"]["type"] not in SCORES:
             raise ValueError(f"unknown score function {options['score']['type']}")
         self.score = SCORES[options["score"]["type"]]
@@ -196,17 +200,17 @@ class Attention(nn.Module):
         gate = options["gate"]
         self.site = gate["site"] if gate["reads"] != "none" else None
         if self.site:
-            rows = (KV if self.site == "source" else H) * (D if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": D, "value": KV * D}[gate["reads"]]
+            rows = (KV if self.site == "source" else H) * (V if gate["grain"] == "element" else 1)
+            inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
             self.gate = nn.Linear(inputs, rows, bias=gate["bias"])
 
     def gate_of(self, x, v, heads):
-        """Gates [B, heads, T, 1 or D] from the layer's input x [B, T, C] and the values v [B, T, KV * D]."""
+        """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C] and the values v [B, T, KV * V]."""
         B, T, _ = x.shape
         reads = self.options["gate"]["reads"]
         if reads == "hidden_head":  # each head has rows of its own, on its slice of the input
-            weight = self.gate.weight.view(heads, -1, self.D)
-            logits = torch.einsum("bthd,hgd->bthg", x.view(B, T, heads, self.D), weight).reshape(B, T, -1)
+            weight = self.gate.weight.view(heads, -1, self.V)
+            logits = torch.einsum("bthd,hgd->bthg", x.view(B, T, heads, self.V), weight).reshape(B, T, -1)
             logits = logits if self.gate.bias is None else logits + self.gate.bias
         else:
             logits = self.gate(x if reads == "hidden" else v)
@@ -217,11 +221,13 @@ class Attention(nn.Module):
         B, KV, _, D = keys.shape
         extra = self.key_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
         keys = torch.cat([extra.to(keys.dtype), keys], dim=2)
-        extra = self.value_bias.view_as(extra[:1]).expand_as(extra) if self.options["key_value_bias"] else 0 * extra
-        return keys, torch.cat([extra.to(values.dtype), values], dim=2), F.pad(visible, (1, 0), value=True)
+        extra = torch.zeros_like(values[:, :, :1])
+        if self.options["key_value_bias"]:
+            extra = self.value_bias.view(1, KV, 1, self.V).expand_as(extra).to(values.dtype)
+        return keys, torch.cat([extra, values], dim=2), F.pad(visible, (1, 0), value=True)
 
     def weigh(self, queries, keys, values, visible, length):
-        """Results [B, H, T, D], the weights of the tokens and those of the slots."""
+        """Results [B, H, T, V], the weights of the tokens and those of the slots."""
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(self.D)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         learned = {name: getattr(self, name) for name in self.score.learned}
@@ -233,20 +239,21 @@ class Attention(nn.Module):
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
 
     def without_own_value(self, out, v):
-        """Results [B, H, T, D] without what lies along their row's own value; v [B, T, KV * D] as it is projected."""
-        B, H, T, D = out.shape
-        own = v.view(B, T, -1, D).transpose(1, 2)
+        """Results [B, H, T, V] without what lies along their row's own value; v [B, T, KV * V] as it is projected."""
+        B, H, T, V = out.shape
+        own = v.view(B, T, -1, V).transpose(1, 2)
         own = own.repeat_interleave(H // own.shape[1], dim=1)
         square = (own * own).sum(-1, keepdim=True)
         along = (out * own).sum(-1, keepdim=True)
         return out - torch.where(square > 0, along / square, 0 * along) * own
 
     def forward(self, x, turn, visible, places, cache, wants_weights):
-        model, D = self.model, self.D
+        model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
-        q, k, v = self.qkv(x).split([H * D, KV * D, KV * D], dim=-1)
-        queries, keys, values = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k, v))  # [B, heads, T, D]
+        q, k, v = self.qkv(x).split([H * D, KV * D, KV * V], dim=-1)
+        queries, keys = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k))  # [B, heads, T, D]
+        values = v.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if turn is not None:
@@ -255,7 +262,7 @@ class Attention(nn.Module):
         if self.site == "source":
             values = gate * values
         if cache is not None:
-            keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D]
+            keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
         if self.has_key_bias:
             keys, values, visible = self.with_extra_key(keys, values, visible)
@@ -270,7 +277,7 @@ class Attention(nn.Module):
             out = self.without_own_value(out, v)
         if self.site == "output":
             out = gate * out
-        return self.output(out.transpose(1, 2).reshape(B, T, H * D)), weights, slots, gate
+        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------

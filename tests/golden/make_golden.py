@@ -108,12 +108,19 @@ def complete(model):
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
     attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
-    return {**m, "attention": attention, "head_size": m["width"] // m["heads"]}
+    head_size = m["width"] // m["heads"]
+    return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
+
+
+def head_sizes(m):
+    """Query heads, key/value heads, features of a query or key, of a value."""
+    return m["heads"], m["kv_heads"], m["head_size"], m["value_head_size"]
 
 
 def declare(m):
     """name -> (shape, kind of init, its number, decay group)"""
-    C, H, KV, D, M = m["width"], m["heads"], m["kv_heads"], m["head_size"], m["mlp_width"]
+    C, M = m["width"], m["mlp_width"]
+    H, KV, D, V = head_sizes(m)
     a, gate = m["attention"], m["attention"]["gate"]
     gpt2 = m["init"] == "gpt2"
     out = {}
@@ -137,21 +144,21 @@ def declare(m):
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         norm(block + "norm1")
-        linear(block + "attention.qkv", (H + 2 * KV) * D, C, m["bias"])
-        linear(block + "attention.output", C, H * D, m["bias"], residual=True)
+        linear(block + "attention.qkv", (H + KV) * D + KV * V, C, m["bias"])
+        linear(block + "attention.output", C, H * V, m["bias"], residual=True)
         if m["qk_norm"]:
             for which in ("q_norm", "k_norm"):
                 out[f"{block}attention.{which}.weight"] = ((D,), "constant", 1, "norm")
         if a["key_bias"] or a["key_value_bias"]:
             out[block + "attention.key_bias"] = ((KV, D), "normal", 0.02, "vector")
         if a["key_value_bias"]:
-            out[block + "attention.value_bias"] = ((KV, D), "normal", 0.02, "vector")
+            out[block + "attention.value_bias"] = ((KV, V), "normal", 0.02, "vector")
         for name, initial in SCORES[a["score"]["type"]].learned.items():
             out[block + "attention." + name] = ((H,), "constant", initial, "vector")
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
-            rows = heads * (D if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": D, "value": KV * D}[gate["reads"]]
+            rows = heads * (V if gate["grain"] == "element" else 1)
+            inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
             linear(block + "attention.gate", rows, inputs, False)
             if gate["bias"]:
                 opening = gate["opening"]
@@ -194,13 +201,13 @@ def attention_weights(p, prefix, s, visible, m):
 
 
 def gate_values(p, prefix, m, heads, x, v):
-    """Gates that broadcast against [B, T, heads, D]."""
-    gate, D = m["attention"]["gate"], m["head_size"]
+    """Gates that broadcast against [B, T, heads, V]."""
+    gate, V = m["attention"]["gate"], m["value_head_size"]
     B, T = x.shape[:2]
     weight = p[prefix + "gate.weight"]
     if gate["reads"] == "hidden_head":
-        per_head = weight.reshape(heads, -1, D)
-        logits = torch.einsum("bthd,hgd->bthg", x.reshape(B, T, heads, D), per_head).reshape(B, T, -1)
+        per_head = weight.reshape(heads, -1, V)
+        logits = torch.einsum("bthd,hgd->bthg", x.reshape(B, T, heads, V), per_head).reshape(B, T, -1)
     else:
         logits = (x if gate["reads"] == "hidden" else v) @ weight.T
     if gate["bias"]:
@@ -223,12 +230,13 @@ def rope(x, theta):
 
 def attention(p, prefix, m, x):
     """x [B, T, C] -> [B, T, C]"""
-    a, H, KV, D = m["attention"], m["heads"], m["kv_heads"], m["head_size"]
+    a = m["attention"]
+    H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
     qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
-    q, k, v = torch.split(qkv, [H * D, KV * D, KV * D], dim=-1)
+    q, k, v = torch.split(qkv, [H * D, KV * D, KV * V], dim=-1)
     site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
-    values = v.reshape(B, T, KV, D)
+    values = v.reshape(B, T, KV, V)
     if site == "source":
         values = gate_values(p, prefix, m, KV, x, v) * values
     queries, keys = q.reshape(B, T, H, D), k.reshape(B, T, KV, D)
@@ -241,7 +249,7 @@ def attention(p, prefix, m, x):
     if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
         extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
         learned = a["key_value_bias"]
-        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, D) if learned else torch.zeros_like(extra_key)
+        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, V) if learned else torch.zeros_like(values[:, :1])
         keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
@@ -250,7 +258,7 @@ def attention(p, prefix, m, x):
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v) * out
-    return F.linear(out.reshape(B, T, H * D), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
+    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
 
 
 def gelu(x):
@@ -329,8 +337,9 @@ class Muon(torch.optim.Optimizer):
 
 def stacked_rows(m, name):
     """Rows of each matrix that is stacked in a hidden layer's weight; None for any other parameter."""
-    H, KV, D, M = m["heads"], m["kv_heads"], m["head_size"], m["mlp_width"]
-    rows = {"attention.qkv": [H * D, KV * D, KV * D], "attention.output": [m["width"]], "mlp.down": [m["width"]]}
+    M = m["mlp_width"]
+    H, KV, D, V = head_sizes(m)
+    rows = {"attention.qkv": [H * D, KV * D, KV * V], "attention.output": [m["width"]], "mlp.down": [m["width"]]}
     rows["mlp.up"] = [M, M] if m["mlp"] == "swiglu" else [M]
     return next((r for part, r in rows.items() if name.endswith(part + ".weight")), None)
 

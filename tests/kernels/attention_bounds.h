@@ -83,7 +83,7 @@ inline std::vector<Result> moved_results(const AttentionCase& problem, const Rou
 // Allowed distances from `exact`, result by result, storage rounding not counted.
 inline Values bounds_of(const AttentionCase& problem, const std::vector<Result>& exact, const Roundings& roundings) {
   const AttentionShape& s = problem.spec.shape;
-  const double longest_sum = double(std::max(s.D, s.B * s.T * s.H / s.KV));
+  const double longest_sum = double(std::max({s.D_qk, s.D_v, s.B * s.T * s.H / s.KV}));
   Values bounds(exact.size());
   for (uint64_t seed = 0; seed < kMovedRuns; ++seed) {
     const std::vector<Result> moved = moved_results(problem, roundings, seed);

@@ -2,7 +2,7 @@
 //
 // Queries, keys and values lie side by side in one strided buffer, as a model has them: every test is a test of slices.
 // Results and workspace start as NaN, so that a kernel that adds where it should write, or reads what it never wrote,
-// is seen. AttentionShape is B, T, H, KV, D.
+// is seen. AttentionShape is B, T, H, KV, D_qk, D_v.
 #pragma once
 
 #include <fmt/format.h>
@@ -71,21 +71,21 @@ struct AttentionCase {
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
         first_key(DType::kI32, s.B, s.T),
-        qkv(act, s.B * s.T, (s.H + 2 * s.KV) * s.D, (s.H + 2 * s.KV) * s.D + 5),
-        key_bias(accumulator_of(act), s.KV, s.D),
-        value_bias(key_bias),
-        d_out(act, s.B * s.T, s.H * s.D, s.H * s.D + 2),
-        out(act, s.B * s.T, s.H * s.D, s.H * s.D + 3),
+        qkv(act, s.B * s.T, s.heads().projected_columns(), s.heads().projected_columns() + 5),
+        key_bias(accumulator_of(act), s.KV, s.D_qk),
+        value_bias(accumulator_of(act), s.KV, s.D_v),
+        d_out(act, s.B * s.T, s.heads().result_columns(), s.heads().result_columns() + 2),
+        out(act, s.B * s.T, s.heads().result_columns(), s.heads().result_columns() + 3),
         stats(accumulator_of(act), {2, s.B, s.H, s.T}),
         d_qkv(qkv),
         d_key_bias(key_bias),
-        d_value_bias(key_bias),
+        d_value_bias(value_bias),
         workspace(accumulator_of(act), 1, AttentionWorkspace(s).total),
         sink_attention(accumulator_of(act), {s.B, s.H, s.T}),
         sink_logit_gap(sink_attention),
         learned(learned_count(score), TestBuffer(accumulator_of(act), 1, s.H)),
         d_learned(learned) {
-    spec = {.shape = s, .score = score, .constants = default_constants(score), .scale = 1 / std::sqrt(double(s.D))};
+    spec = {.shape = s, .score = score, .constants = default_constants(score), .scale = 1 / std::sqrt(double(s.D_qk))};
     for (const TestBuffer* result :
          {&out, &stats, &d_qkv, &d_key_bias, &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
       poison(*result);
@@ -96,7 +96,7 @@ struct AttentionCase {
   // block leaves out, tiles of which some rows see nothing, and (T = 130) rows that see nothing until their second
   // tile.
   AttentionCase& pack_documents() {
-    const auto [B, T, H, KV, D] = spec.shape;
+    const auto [B, T, H, KV, D_qk, D_v] = spec.shape;
     for (int64_t b = 0; b < B; ++b) {
       const int64_t starts[2][3] = {{0, T / 2 + 5, T / 2 + 6}, {0, 1, T / 3}};
       for (int64_t i = 0; i < T; ++i)
@@ -118,7 +118,7 @@ struct AttentionCase {
   // Scores near 2 and near -2, none near the kinks of relu and softpick at 0: the first features decide the sign.
   AttentionCase& randomise_off_kinks() {
     randomise(0.2);
-    const auto [B, T, H, KV, D] = spec.shape;
+    const auto [B, T, H, KV, D, D_v] = spec.shape;
     const double size = std::sqrt(2 / spec.scale);
     for (int64_t row = 0; row < B * T; ++row)
       for (int64_t h = 0; h < H + KV; ++h) set_first(qkv, row, h, D, random_unit(6, row * 64 + h), size);
@@ -126,7 +126,7 @@ struct AttentionCase {
     return *this;
   }
   void scale_queries(double factor) {
-    const int64_t cols = qkv.tensor().cols(), queries = spec.shape.H * spec.shape.D;
+    const int64_t cols = qkv.tensor().cols(), queries = spec.shape.heads().query_columns();
     for (int64_t i = 0; i < qkv.size(); ++i)
       if (i % cols < queries) qkv.set(i, qkv.at(i) * factor);
   }
@@ -156,13 +156,25 @@ struct AttentionCase {
     return out;
   }
 
+  // The columns of qkv, d_qkv or a copy of them, whatever stands for a matrix with a method `columns`.
+  auto queries_of(const auto& side_by_side) const {
+    return side_by_side.columns(0, spec.shape.heads().query_columns());
+  }
+  auto keys_of(const auto& side_by_side) const {
+    const HeadSizes heads = spec.shape.heads();
+    return side_by_side.columns(heads.query_columns(), heads.key_columns());
+  }
+  auto values_of_heads(const auto& side_by_side) const {
+    const HeadSizes heads = spec.shape.heads();
+    return side_by_side.columns(heads.query_columns() + heads.key_columns(), heads.value_columns());
+  }
+
   AttentionForward forward_args() const {
-    const auto [B, T, H, KV, D] = spec.shape;
     AttentionForward args;
     args.spec = spec;
-    args.q = qkv.tensor().columns(0, H * D);
-    args.k = qkv.tensor().columns(H * D, KV * D);
-    args.v = qkv.tensor().columns((H + KV) * D, KV * D);
+    args.q = queries_of(qkv.tensor());
+    args.k = keys_of(qkv.tensor());
+    args.v = values_of_heads(qkv.tensor());
     if (slot != Slot::kNone) args.key_bias = key_bias;
     if (slot == Slot::kKeyValue) args.value_bias = value_bias;
     for (size_t i = 0; i < learned.size(); ++i) args.learned.at[i] = learned[i];
@@ -172,13 +184,12 @@ struct AttentionCase {
     return args;
   }
   AttentionBackward backward_args(bool accumulate = false) const {
-    const auto [B, T, H, KV, D] = spec.shape;
     AttentionBackward args;
     args.forward = forward_args();
     args.d_out = d_out;
-    args.d_q = d_qkv.tensor().columns(0, H * D);
-    args.d_k = d_qkv.tensor().columns(H * D, KV * D);
-    args.d_v = d_qkv.tensor().columns((H + KV) * D, KV * D);
+    args.d_q = queries_of(d_qkv.tensor());
+    args.d_k = keys_of(d_qkv.tensor());
+    args.d_v = values_of_heads(d_qkv.tensor());
     if (args.forward.key_bias) args.d_key_bias = d_key_bias;
     if (args.forward.value_bias) args.d_value_bias = d_value_bias;
     for (size_t i = 0; i < learned.size(); ++i) args.d_learned.at[i] = d_learned[i];
@@ -204,13 +215,15 @@ struct AttentionCase {
 
   // Everything with a gradient.
   std::vector<AttentionPart> parts() {
-    const auto [B, T, H, KV, D] = spec.shape;
-    std::vector<AttentionPart> out = {
-        {"q", &qkv, &d_qkv, 0, H * D}, {"k", &qkv, &d_qkv, H * D, KV * D}, {"v", &qkv, &d_qkv, (H + KV) * D, KV * D}};
-    if (slot != Slot::kNone) out.push_back({"key_bias", &key_bias, &d_key_bias, 0, D});
-    if (slot == Slot::kKeyValue) out.push_back({"value_bias", &value_bias, &d_value_bias, 0, D});
+    const HeadSizes heads = spec.shape.heads();
+    const int64_t queries = heads.query_columns(), keys = heads.key_columns();
+    std::vector<AttentionPart> out = {{"q", &qkv, &d_qkv, 0, queries},
+                                      {"k", &qkv, &d_qkv, queries, keys},
+                                      {"v", &qkv, &d_qkv, queries + keys, heads.value_columns()}};
+    if (slot != Slot::kNone) out.push_back({"key_bias", &key_bias, &d_key_bias, 0, heads.D_qk});
+    if (slot == Slot::kKeyValue) out.push_back({"value_bias", &value_bias, &d_value_bias, 0, heads.D_v});
     for (size_t i = 0; i < learned.size(); ++i)
-      out.push_back({learned_name(spec.score, int(i)), &learned[i], &d_learned[i], 0, H});
+      out.push_back({learned_name(spec.score, int(i)), &learned[i], &d_learned[i], 0, heads.H_q});
     return out;
   }
   bool untouched() const {
@@ -252,7 +265,7 @@ void with_and_without_documents(const AttentionCase& problem, Body body) {
 
 inline std::string describe(const AttentionShape& s, Slot slot) {
   static constexpr const char* kNames[] = {"no bias", "key bias", "key and value bias"};
-  return fmt::format("B {} T {} H {} KV {} D {}, {}", s.B, s.T, s.H, s.KV, s.D, kNames[int(slot)]);
+  return fmt::format("B {} T {} H {} KV {} D_qk {} D_v {}, {}", s.B, s.T, s.H, s.KV, s.D_qk, s.D_v, kNames[int(slot)]);
 }
 
 }  // namespace sluice

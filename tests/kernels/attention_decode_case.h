@@ -12,16 +12,16 @@ struct DecodeCase {
   TestBuffer cache, q, out, workspace;
 
   DecodeCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act, int64_t length)
-      : problem(score, {s.B, length, s.H, s.KV, s.D}, slot, act),
-        cache(act, s.B * s.T, 2 * s.KV * s.D, 2 * s.KV * s.D + 8),
-        q(act, s.B, s.H * s.D, s.H * s.D + 8),
-        out(act, s.B, s.H * s.D, s.H * s.D + 3),
+      : problem(score, {s.B, length, s.H, s.KV, s.D_qk, s.D_v}, slot, act),
+        cache(act, s.B * s.T, cached_columns(s), cached_columns(s) + 8),
+        q(act, s.B, s.heads().query_columns(), s.heads().query_columns() + 8),
+        out(act, s.B, s.heads().result_columns(), s.heads().result_columns() + 3),
         workspace(accumulator_of(act), 1, AttentionDecodeWorkspace(s).total) {
     problem.randomise();
     spec = problem.spec;
     spec.shape.T = s.T;
     for (const TestBuffer* buffer : {&cache, &out, &workspace}) poison(*buffer);
-    const int64_t cols = (s.H + 2 * s.KV) * s.D, queries = s.H * s.D, cached = 2 * s.KV * s.D;
+    const int64_t cols = s.heads().projected_columns(), queries = s.heads().query_columns(), cached = cached_columns(s);
     for (int64_t b = 0; b < s.B; ++b) {
       for (int64_t j = 0; j < length; ++j)
         for (int64_t c = 0; c < cached; ++c)
@@ -31,16 +31,18 @@ struct DecodeCase {
     }
   }
 
+  static int64_t cached_columns(const AttentionShape& s) { return s.heads().key_columns() + s.heads().value_columns(); }
+
   AttentionDecode args() const {
-    const AttentionShape& s = spec.shape;
+    const HeadSizes heads = spec.shape.heads();
     const AttentionForward whole = problem.forward_args();
     AttentionDecode args;
     args.spec = spec;
     args.spec.constants = problem.spec.constants;
     args.length = problem.spec.shape.T;
     args.q = q;
-    args.k = cache.tensor().columns(0, s.KV * s.D);
-    args.v = cache.tensor().columns(s.KV * s.D, s.KV * s.D);
+    args.k = cache.tensor().columns(0, heads.key_columns());
+    args.v = cache.tensor().columns(heads.key_columns(), heads.value_columns());
     args.key_bias = whole.key_bias, args.value_bias = whole.value_bias, args.learned = whole.learned;
     args.out = out;
     args.workspace = workspace;
@@ -50,7 +52,7 @@ struct DecodeCase {
   // A NaN among the features 7 of the query, or of a key or value.
   void spoil(int64_t part) {
     if (part == 0) q.set(7, std::nan(""));
-    else cache.set(3 * cache.tensor().cols() + (part - 1) * spec.shape.KV * spec.shape.D + 7, std::nan(""));
+    else cache.set(3 * cache.tensor().cols() + (part - 1) * spec.shape.heads().key_columns() + 7, std::nan(""));
   }
 
   // A score is off by up to (D + 2) roundings of its products' sizes; an exponential multiplies its weight by e to
@@ -62,7 +64,8 @@ struct DecodeCase {
     const int64_t length = problem.spec.shape.T;
     const double u = rounding_of(accumulator_of(out.tensor().dtype));
     double largest = 0;
-    for (const Values& values : {values_of(problem.qkv, (s.H + s.KV) * s.D, s.KV * s.D), values_of(problem.value_bias)})
+    for (const Values& values :
+         {values_of(problem.qkv, (s.H + s.KV) * s.D_qk, s.KV * s.D_v), values_of(problem.value_bias)})
       for (const double v : values) largest = std::max(largest, std::fabs(v));
     for (int64_t b = 0; b < s.B; ++b)
       for (int64_t h = 0; h < s.H; ++h) {
@@ -72,10 +75,11 @@ struct DecodeCase {
         for (const double p : row.weights) mass += p;
         mass = std::max(mass, reference.stretch());
         const double size = *std::max_element(row.sizes.begin(), row.sizes.end());
-        const double bound = (2 * double(s.D + 2) * size + double(length) + 6) * u * mass * largest;
-        for (int64_t d = 0; d < s.D; ++d) {
+        const double bound = (2 * double(s.D_qk + 2) * size + double(length) + 6) * u * mass * largest;
+        for (int64_t d = 0; d < s.D_v; ++d) {
           const double want = expected[size_t(d)];
-          EXPECT_NEAR(out.at((b * s.H + h) * s.D + d), want, bound + rounding_of(out.tensor().dtype) * std::fabs(want))
+          EXPECT_NEAR(out.at((b * s.H + h) * s.D_v + d), want,
+                      bound + rounding_of(out.tensor().dtype) * std::fabs(want))
               << "sequence " << b << " head " << h << " feature " << d;
         }
       }
@@ -84,15 +88,16 @@ struct DecodeCase {
 };
 
 // body(problem): one key and a full cache, edges of registers, blocks and chunks (64, 256), whole and part vectors,
-// shared heads; slots and constants change from one to the next.
+// shared heads, values wider or narrower than keys; slots and constants change from one to the next.
 template <class Body>
 void for_decode_problems(ScoreKind score, DType act, Body body) {
   struct Size {
     AttentionShape shape;
     int64_t length;
   };
-  const Size sizes[] = {{{1, 1, 1, 1, 16}, 1},      {{3, 9, 4, 2, 20}, 1},     {{2, 70, 6, 2, 64}, 65},
-                        {{2, 300, 1, 1, 100}, 300}, {{1, 600, 4, 1, 16}, 513}, {{1, 260, 2, 2, 256}, 257}};
+  const Size sizes[] = {{{1, 1, 1, 1, 16, 16}, 1},       {{3, 9, 4, 2, 20, 20}, 1},     {{2, 70, 6, 2, 64, 64}, 65},
+                        {{2, 300, 1, 1, 100, 100}, 300}, {{1, 600, 4, 1, 16, 16}, 513}, {{1, 260, 2, 2, 256, 256}, 257},
+                        {{2, 70, 4, 2, 20, 40}, 65},     {{1, 300, 2, 1, 64, 16}, 290}};
   int turn = int(score);
   for (const Size& size : sizes) {
     const Slot slot = kSlots[turn % 3];

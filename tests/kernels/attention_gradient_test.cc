@@ -10,9 +10,10 @@
 namespace sluice {
 namespace {
 
-// One key only; part of a tile, heads shared; tile edges with shared heads and more than one batch; the widest head.
-const AttentionShape kShapes[] = {
-    {1, 1, 1, 1, 16}, {3, 21, 4, 2, 20}, {1, 65, 4, 2, 16}, {2, 130, 2, 1, 20}, {1, 65, 1, 1, 256}};
+// One key only; part of a tile, heads shared; tile edges with shared heads and more than one batch; the widest
+// head; values wider or narrower than keys.
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16, 16},   {3, 21, 4, 2, 20, 20},   {1, 65, 4, 2, 16, 32},
+                                  {2, 130, 2, 1, 20, 20}, {1, 65, 1, 1, 256, 256}, {1, 70, 2, 1, 40, 20}};
 
 template <class Test>
 void for_problems(DType act, Test test) {

@@ -36,14 +36,14 @@ class AttentionReference {
     const int64_t first = first_key(b, i);
     const auto add = [&](const double* k) {
       double score = 0, size = 0;
-      for (int64_t d = 0; d < spec_.shape.D; ++d) {
+      for (int64_t d = 0; d < spec_.shape.D_qk; ++d) {
         const double product = query(b, h, i)[d] * k[d];
         score += product, size += std::fabs(product);
       }
       out.scores.push_back(spec_.scale * score);
       out.sizes.push_back(spec_.scale * size);
     };
-    if (slot_ != Slot::kNone) add(&key_bias_[size_t(group(h) * spec_.shape.D)]);
+    if (slot_ != Slot::kNone) add(&key_bias_[size_t(group(h) * spec_.shape.D_qk)]);
     for (int64_t j = first; j <= i; ++j) add(key(b, h, j));
     const ScoreRow row{out.scores, double(i - first + 1), learned_[size_t(h)], spec_.constants};
     out.weights = score_.weights(row);
@@ -53,13 +53,13 @@ class AttentionReference {
 
   double stretch() const { return score_.stretch(spec_.constants); }
 
-  // O_i [D]
+  // O_i [D_v]
   Values output(int64_t b, int64_t h, int64_t i, const ReferenceRow& row) const {
-    Values out(size_t(spec_.shape.D));
+    Values out(size_t(spec_.shape.D_v));
     const int64_t slots = slot_ != Slot::kNone, first = first_key(b, i);
-    for (int64_t d = 0; d < spec_.shape.D; ++d) {
+    for (int64_t d = 0; d < spec_.shape.D_v; ++d) {
       if (slot_ == Slot::kKeyValue)
-        out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D + d)];
+        out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D_v + d)];
       for (int64_t j = first; j <= i; ++j) out[size_t(d)] += row.weights[size_t(slots + j - first)] * value(b, h, j)[d];
     }
     return out;
@@ -73,11 +73,11 @@ class AttentionReference {
         for (int64_t i = 0; i < spec_.shape.T; ++i) body(b, h, i);
   }
 
-  // [N, H*D]
+  // [N, H*D_v]
   Values outputs() const {
-    const auto [B, T, H, KV, D] = spec_.shape;
+    const auto [B, T, H, KV, D_qk, D] = spec_.shape;
     Values out(size_t(B * T * H * D));
-    for_rows([&](int64_t b, int64_t h, int64_t i) {
+    for_rows([&, T = T, H = H, D = D](int64_t b, int64_t h, int64_t i) {
       const Values o = output(b, h, i, row(b, h, i));
       std::copy(o.begin(), o.end(), out.begin() + ((b * T + i) * H + h) * D);
     });
@@ -86,14 +86,16 @@ class AttentionReference {
 
  private:
   int64_t group(int64_t h) const { return h / (spec_.shape.H / spec_.shape.KV); }
-  const double* at(int64_t b, int64_t i, int64_t head) const {
-    const auto [B, T, H, KV, D] = spec_.shape;
-    return &qkv_[size_t(((b * T + i) * (H + 2 * KV) + head) * D)];
+  const double* at(int64_t b, int64_t i, int64_t column) const {
+    return &qkv_[size_t((b * spec_.shape.T + i) * spec_.shape.heads().projected_columns() + column)];
   }
-  const double* query(int64_t b, int64_t h, int64_t i) const { return at(b, i, h); }
-  const double* key(int64_t b, int64_t h, int64_t j) const { return at(b, j, spec_.shape.H + group(h)); }
+  const double* query(int64_t b, int64_t h, int64_t i) const { return at(b, i, h * spec_.shape.D_qk); }
+  const double* key(int64_t b, int64_t h, int64_t j) const {
+    return at(b, j, spec_.shape.heads().query_columns() + group(h) * spec_.shape.D_qk);
+  }
   const double* value(int64_t b, int64_t h, int64_t j) const {
-    return at(b, j, spec_.shape.H + spec_.shape.KV + group(h));
+    const HeadSizes heads = spec_.shape.heads();
+    return at(b, j, heads.query_columns() + heads.key_columns() + group(h) * heads.D_v);
   }
 
   AttentionSpec spec_;

@@ -8,9 +8,12 @@
 namespace sluice {
 namespace {
 
-// Edges of the 64 x 64 tiles, of the registers (D of 16 and 64 are read in place, 20 is not) and of shared heads.
-const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {3, 1, 4, 2, 20},   {3, 21, 4, 2, 16},  {1, 3, 1, 1, 256},
-                                  {1, 65, 4, 2, 20}, {1, 130, 1, 1, 64}, {1, 130, 4, 2, 16}, {1, 65, 1, 1, 256}};
+// Edges of the 64 x 64 tiles, of the registers (D of 16 and 64 are read in place, 20 is not) and of shared heads;
+// values wider or narrower than keys.
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16, 16},   {3, 1, 4, 2, 20, 20},    {3, 21, 4, 2, 16, 16},
+                                  {1, 3, 1, 1, 256, 256}, {1, 65, 4, 2, 20, 20},   {1, 130, 1, 1, 64, 64},
+                                  {1, 130, 4, 2, 16, 16}, {1, 65, 1, 1, 256, 256}, {1, 130, 4, 2, 16, 32},
+                                  {3, 21, 4, 2, 20, 40},  {1, 65, 2, 1, 40, 16},   {1, 3, 1, 1, 16, 256}};
 constexpr double kTight = 1e-12;
 
 template <class Test>
@@ -107,7 +110,7 @@ AttentionCase alone(const AttentionCase& packed, int64_t b, int64_t first, int64
 TEST(Attention, PackedDocumentsAreDocumentsAlone) {
   for_scores([](ScoreKind score) {
     for (const Slot slot : kSlots) {
-      const AttentionShape s = {2, 200, 4, 2, 20};
+      const AttentionShape s = {2, 200, 4, 2, 20, 24};
       SCOPED_TRACE(describe(s, slot));
       AttentionCase packed(score, s, slot, DType::kF64);
       packed.randomise().pack_documents();
@@ -145,7 +148,7 @@ TEST(Attention, PackedDocumentsAreDocumentsAlone) {
 TEST(Attention, RefusesFirstKeysThatAreNotDocuments) {
   const auto backend = make_cpu_backend();
   const auto refused = [&](int64_t position, double value) {
-    AttentionCase run(ScoreKind::kSoftmax, {2, 6, 1, 1, 16}, Slot::kNone, DType::kF32);
+    AttentionCase run(ScoreKind::kSoftmax, {2, 6, 1, 1, 16, 16}, Slot::kNone, DType::kF32);
     run.randomise().pack_documents();
     run.first_key.set(position, value);
     EXPECT_THROW(backend->run(run.forward_args()), std::logic_error) << position << ": " << value;
@@ -158,10 +161,13 @@ TEST(Attention, RefusesFirstKeysThatAreNotDocuments) {
 
 TEST(Attention, TheSliceDoesNotMatter) {
   for_kernels([](const IsaKernels& isa, DType act) {
-    const AttentionShape s = {2, 70, 4, 2, 20};
+    const AttentionShape s = {2, 70, 4, 2, 20, 24};
     AttentionCase sliced(ScoreKind::kSoftmax, s, Slot::kNone, act);
     sliced.randomise().forward(isa);
-    TestBuffer q(act, s.B * s.T, s.H * s.D), k(act, s.B * s.T, s.KV * s.D), v(k), out(q);
+    const int64_t N = s.B * s.T;
+    const HeadSizes heads = s.heads();
+    TestBuffer q(act, N, heads.query_columns()), k(act, N, heads.key_columns()), v(act, N, heads.value_columns()),
+        out(act, N, heads.result_columns());
     isa.run(Copy{q, sliced.forward_args().q}), isa.run(Copy{k, sliced.forward_args().k}),
         isa.run(Copy{v, sliced.forward_args().v});
     AttentionForward packed = sliced.forward_args();
@@ -176,7 +182,7 @@ TEST(Attention, ThreadsDoNotChangeABit) {
     for (const DType act : kActivationTypes)
       expect_same_with_any_threads([&] {
         const IsaKernels& isa = *available_isas().back();
-        AttentionCase run(score, {2, 130, 4, 2, 20}, Slot::kKeyValue, act);
+        AttentionCase run(score, {2, 130, 4, 2, 20, 24}, Slot::kKeyValue, act);
         if (act == DType::kF32) run.pack_documents();
         run.randomise().forward(isa).backward(isa).probe(isa);
         return std::vector<TestBuffer>{run.out,          run.stats,          run.d_qkv,         run.d_key_bias,
@@ -189,17 +195,17 @@ TEST(Attention, ThreadsDoNotChangeABit) {
 
 // Rows in turn: every score near `size`, every score near -size, and both by turns.
 AttentionCase extreme_case(ScoreKind score, Slot slot, DType act, double size) {
-  const AttentionShape s = {1, 70, 2, 1, 16};
+  const AttentionShape s = {1, 70, 2, 1, 16, 16};
   AttentionCase out(score, s, slot, act);
   out.randomise(0.2);
-  const int64_t cols = (s.H + 2 * s.KV) * s.D;
+  const int64_t cols = s.heads().projected_columns(), D = s.D_qk;
   for (int64_t i = 0; i < s.T; ++i) {
     for (int64_t h = 0; h < s.H; ++h) {
-      out.qkv.set(i * cols + h * s.D, i % 3 == 0 ? size : i % 3 == 1 ? -size : 0);
-      out.qkv.set(i * cols + h * s.D + 1, i % 3 == 2 ? size : 0);
+      out.qkv.set(i * cols + h * D, i % 3 == 0 ? size : i % 3 == 1 ? -size : 0);
+      out.qkv.set(i * cols + h * D + 1, i % 3 == 2 ? size : 0);
     }
-    out.qkv.set(i * cols + s.H * s.D, 4);  // the scale is 1/4
-    out.qkv.set(i * cols + s.H * s.D + 1, i % 2 ? 4 : -4);
+    out.qkv.set(i * cols + s.H * D, 4);  // the scale is 1/4
+    out.qkv.set(i * cols + s.H * D + 1, i % 2 ? 4 : -4);
   }
   return out;
 }
@@ -212,7 +218,7 @@ void check_extreme_rows(const AttentionCase& run) {
   const AttentionShape& s = run.spec.shape;
   const double u = rounding_of(run.qkv.tensor().dtype);
   double largest_value = 0;
-  for (const double v : values_of(run.qkv, (s.H + s.KV) * s.D, s.KV * s.D))
+  for (const double v : values_of(run.qkv, (s.H + s.KV) * s.D_qk, s.KV * s.D_v))
     largest_value = std::max(largest_value, std::fabs(v));
   for (const double v : values_of(run.value_bias)) largest_value = std::max(largest_value, std::fabs(v));
   reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
@@ -222,9 +228,9 @@ void check_extreme_rows(const AttentionCase& run) {
     for (const double p : row.weights) mass += p;
     mass = std::max(mass, reference.stretch());
     const double size = *std::max_element(row.sizes.begin(), row.sizes.end());
-    const double bound = (2 * double(s.D + 2) * size + double(i) + 6) * u * mass * largest_value;
-    for (int64_t d = 0; d < s.D; ++d)
-      EXPECT_NEAR(run.out.at((b * s.T + i) * s.H * s.D + h * s.D + d), expected[size_t(d)], bound) << "row " << i;
+    const double bound = (2 * double(s.D_qk + 2) * size + double(i) + 6) * u * mass * largest_value;
+    for (int64_t d = 0; d < s.D_v; ++d)
+      EXPECT_NEAR(run.out.at((b * s.T + i) * s.H * s.D_v + h * s.D_v + d), expected[size_t(d)], bound) << "row " << i;
   });
 }
 
@@ -263,19 +269,19 @@ TEST(Attention, HugeScoresStayFinite) {
 
 // ---- NaN ---------------------------------------------------------------------------------------------------------
 
-constexpr AttentionShape kNaNShape = {1, 70, 1, 1, 20};
+constexpr AttentionShape kNaNShape = {1, 70, 1, 1, 20, 20};
 
 bool has_nan(const Values& x) {
   return std::any_of(x.begin(), x.end(), [](double value) { return std::isnan(value); });
 }
 bool output_row_has_nan(const AttentionCase& run, int64_t row) {
   const Values out = values_of(run.out);
-  return has_nan({out.begin() + row * kNaNShape.D, out.begin() + (row + 1) * kNaNShape.D});
+  return has_nan({out.begin() + row * kNaNShape.D_v, out.begin() + (row + 1) * kNaNShape.D_v});
 }
 
 // A gradient may be 0 where the score function is flat (relu), but it may not be finite everywhere.
 TEST(Attention, NaNComesThrough) {
-  constexpr int64_t kAt = 3, D = kNaNShape.D, T = kNaNShape.T;
+  constexpr int64_t kAt = 3, D = kNaNShape.D_v, T = kNaNShape.T;
   for_scores([&](ScoreKind score) {
     for_kernels([&](const IsaKernels& isa, DType act) {
       AttentionCase clean(score, kNaNShape, Slot::kNone, act);

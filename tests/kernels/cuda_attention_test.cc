@@ -13,9 +13,12 @@ namespace {
 
 constexpr double kSplitRounding = 0x1p-22;
 
-// Edges of tiles and strips (64, 16), every class of head sizes, whole and in part, shared heads, more than one batch.
-const AttentionShape kShapes[] = {{1, 1, 1, 1, 16},  {2, 3, 4, 2, 20},   {1, 65, 2, 1, 16},  {1, 130, 2, 1, 40},
-                                  {2, 65, 1, 1, 64}, {1, 130, 1, 1, 64}, {1, 70, 2, 1, 100}, {1, 65, 1, 1, 256}};
+// Edges of tiles and strips (64, 16), every class of head sizes, whole and in part, shared heads, more than one batch;
+// values wider or narrower than keys, in one class and in two.
+const AttentionShape kShapes[] = {{1, 1, 1, 1, 16, 16},    {2, 3, 4, 2, 20, 20},    {1, 65, 2, 1, 16, 16},
+                                  {1, 130, 2, 1, 40, 40},  {2, 65, 1, 1, 64, 64},   {1, 130, 1, 1, 64, 64},
+                                  {1, 70, 2, 1, 100, 100}, {1, 65, 1, 1, 256, 256}, {1, 70, 4, 2, 16, 32},
+                                  {2, 65, 2, 1, 40, 20},   {1, 65, 1, 1, 72, 136}};
 
 // How matrices lie on the device: rows that are whole 16-byte vectors, or rows that are not.
 enum class Layout { kVectors, kElements };
@@ -73,7 +76,6 @@ class DeviceBuffer {
 // Runs forward, backward and probe on the device; the case receives the results.
 AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layout, bool accumulate = false) {
   AttentionCase out = problem;
-  const auto [B, T, H, KV, D] = problem.spec.shape;
   TestBuffer space(DType::kF32, 1,
                    backend.workspace<AttentionBackward>({problem.spec.shape, problem.qkv.tensor().dtype}));
   poison(space);
@@ -84,9 +86,9 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
              sink_attention = put(out.sink_attention), sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
 
   AttentionBackward args = problem.backward_args(accumulate);
-  args.forward.q = qkv->columns(0, H * D);
-  args.forward.k = qkv->columns(H * D, KV * D);
-  args.forward.v = qkv->columns((H + KV) * D, KV * D);
+  args.forward.q = problem.queries_of(*qkv);
+  args.forward.k = problem.keys_of(*qkv);
+  args.forward.v = problem.values_of_heads(*qkv);
   if (args.forward.key_bias) args.forward.key_bias = *key_bias, args.d_key_bias = *d_key_bias;
   if (args.forward.value_bias) args.forward.value_bias = *value_bias, args.d_value_bias = *d_value_bias;
   std::vector<std::unique_ptr<DeviceBuffer>> learned, d_learned;
@@ -98,9 +100,9 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
   args.forward.out = *output;
   args.forward.stats = *stats;
   args.d_out = *d_out;
-  args.d_q = d_qkv->columns(0, H * D);
-  args.d_k = d_qkv->columns(H * D, KV * D);
-  args.d_v = d_qkv->columns((H + KV) * D, KV * D);
+  args.d_q = problem.queries_of(*d_qkv);
+  args.d_k = problem.keys_of(*d_qkv);
+  args.d_v = problem.values_of_heads(*d_qkv);
   args.workspace = *workspace;
   backend.run(args.forward);
   backend.run(args);
@@ -137,55 +139,57 @@ void for_problems(ScoreKind score, DType act, Body body) {
 
 // Sums of |weight| |value| and the like, where the result sums their products: what rounding the weights changes.
 struct Sizes {
-  Values out;            // [N, H*D]
+  Values out;            // [N, H*D_v]
   Values d_q, d_k, d_v;  // like their gradients
 };
 
 // By plain loops, from an f64 run's statistics.
 template <class Score>
 Sizes sizes_of(const AttentionCase& wide) {
-  const auto [B, T, H, KV, D] = wide.spec.shape;
+  const auto [B, T, H, KV, D, D_v] = wide.spec.shape;
+  const HeadSizes heads = wide.spec.shape.heads();
   const auto constants = constants_of<Score, double>(wide.spec);
   const Values qkv = values_of(wide.qkv), d_out = values_of(wide.d_out), key_bias = values_of(wide.key_bias),
                value_bias = values_of(wide.value_bias);
-  const int64_t cols = (H + 2 * KV) * D, group = H / KV;
+  const int64_t cols = heads.projected_columns(), first_value = (H + KV) * D, group = H / KV;
   const AttentionReference reference(wide);
-  Sizes sizes{Values(size_t(B * T * H * D)), Values(size_t(B * T * H * D)), Values(size_t(B * T * KV * D)),
-              Values(size_t(B * T * KV * D))};
+  Sizes sizes{Values(size_t(B * T * H * D_v)), Values(size_t(B * T * H * D)), Values(size_t(B * T * KV * D)),
+              Values(size_t(B * T * KV * D_v))};
   int64_t row = 0;
   reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
     const double m = wide.stats.at(row), inverse = wide.stats.at(wide.stats.size() / 2 + row);
     ++row;
     const Values scores = reference.row(b, h, i).scores;
     const int64_t kv = h / group, bias = wide.slot != Slot::kNone, first = reference.first_key(b, i);
-    const double* d_o = &d_out[size_t(((b * T + i) * H + h) * D)];
+    const double* d_o = &d_out[size_t(((b * T + i) * H + h) * D_v)];
     const double* q = &qkv[size_t((b * T + i) * cols + h * D)];
     const auto key = [&](int64_t j) {
       return j < bias ? &key_bias[size_t(kv * D)] : &qkv[size_t((b * T + first + j - bias) * cols + (H + kv) * D)];
     };
-    const Values zeros = Values(size_t(D));
+    const Values zeros = Values(size_t(D_v));
     const auto value = [&](int64_t j) {
-      if (j < bias) return wide.slot == Slot::kKeyValue ? &value_bias[size_t(kv * D)] : zeros.data();
-      return &qkv[size_t((b * T + first + j - bias) * cols + (H + KV + kv) * D)];
+      if (j < bias) return wide.slot == Slot::kKeyValue ? &value_bias[size_t(kv * D_v)] : zeros.data();
+      return &qkv[size_t((b * T + first + j - bias) * cols + first_value + kv * D_v)];
     };
     Values p(scores.size()), dp(scores.size());
     double delta = 0;
     for (size_t j = 0; j < scores.size(); ++j) {
       p[j] = Score::probability(scores[j], m, inverse, constants);
-      for (int64_t d = 0; d < D; ++d) dp[j] += d_o[d] * value(int64_t(j))[d];
+      for (int64_t d = 0; d < D_v; ++d) dp[j] += d_o[d] * value(int64_t(j))[d];
       if constexpr (Score::kOwnDelta) delta += Score::delta_term(scores[j], m, inverse, dp[j], constants);
       else delta += p[j] * dp[j];
     }
     for (size_t j = 0; j < scores.size(); ++j) {
       const double ds = Score::d_score(scores[j], m, inverse, p[j], dp[j], delta, constants);
-      const int64_t query_row = ((b * T + i) * H + h) * D,
-                    key_row = ((b * T + first + int64_t(j) - bias) * KV + kv) * D;
+      const int64_t query_row = (b * T + i) * H + h, key_row = (b * T + first + int64_t(j) - bias) * KV + kv;
+      const bool is_bias = int64_t(j) < bias;
+      for (int64_t d = 0; d < D_v; ++d) {
+        sizes.out[size_t(query_row * D_v + d)] += std::fabs(p[j] * value(int64_t(j))[d]);
+        if (!is_bias) sizes.d_v[size_t(key_row * D_v + d)] += std::fabs(p[j] * d_o[d]);
+      }
       for (int64_t d = 0; d < D; ++d) {
-        sizes.out[size_t(query_row + d)] += std::fabs(p[j] * value(int64_t(j))[d]);
-        sizes.d_q[size_t(query_row + d)] += std::fabs(wide.spec.scale * ds * key(int64_t(j))[d]);
-        if (int64_t(j) < bias) continue;
-        sizes.d_k[size_t(key_row + d)] += std::fabs(wide.spec.scale * ds * q[d]);
-        sizes.d_v[size_t(key_row + d)] += std::fabs(p[j] * d_o[d]);
+        sizes.d_q[size_t(query_row * D + d)] += std::fabs(wide.spec.scale * ds * key(int64_t(j))[d]);
+        if (!is_bias) sizes.d_k[size_t(key_row * D + d)] += std::fabs(wide.spec.scale * ds * q[d]);
       }
     }
   });
@@ -234,7 +238,7 @@ void check_rows(const AttentionCase& run, const AttentionCase& wide, bool log_su
   int64_t row = 0;
   reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
     const ReferenceRow plain = reference.row(b, h, i);
-    const double score = double(s.D + 2) * u * *std::max_element(plain.sizes.begin(), plain.sizes.end());
+    const double score = double(s.D_qk + 2) * u * *std::max_element(plain.sizes.begin(), plain.sizes.end());
     const double share = 2 * score + double(i + 8) * rounding_of(DType::kF32);
     const auto near = [&](const TestBuffer& got, const TestBuffer& want, int64_t at, double bound) {
       EXPECT_NEAR(got.at(at), want.at(at), bound) << "row " << row;
@@ -293,7 +297,7 @@ TEST_P(CudaAttention, Bf16IsTheCpusWithinRounding) {
 // Nor which thread runs first: a missing barrier would show.
 TEST_P(CudaAttention, NeitherLayoutNorThreadOrderChangesABit) {
   for (const DType act : {DType::kF32, DType::kBF16})
-    for (const AttentionShape& shape : {AttentionShape{2, 70, 2, 1, 20}, AttentionShape{1, 70, 1, 1, 64}}) {
+    for (const AttentionShape& shape : {AttentionShape{2, 70, 2, 1, 20, 40}, AttentionShape{1, 70, 1, 1, 64, 64}}) {
       SCOPED_TRACE(std::string(name_of(act)) + " " + describe(shape, Slot::kKeyValue));
       AttentionCase problem = smooth_case(GetParam(), shape, Slot::kKeyValue, act, false);
       if (shape.B > 1) problem.pack_documents();
@@ -313,7 +317,7 @@ TEST_P(CudaAttention, NeitherLayoutNorThreadOrderChangesABit) {
 TEST(CudaAttentionLong, SumsOverManyKeysKeepTheirAccuracy) {
   SLUICE_SKIP_WITHOUT_CUDA();
   const std::unique_ptr<Backend> backend = cuda_under_test();
-  AttentionCase problem = smooth_case(ScoreKind::kSoftmax, {1, 512, 1, 1, 16}, Slot::kNone, DType::kF32, false);
+  AttentionCase problem = smooth_case(ScoreKind::kSoftmax, {1, 512, 1, 1, 16, 16}, Slot::kNone, DType::kF32, false);
   for (int64_t i = 0; i < problem.qkv.size(); ++i)
     if (i % 48 >= 32) problem.qkv.set(i, 1 + 0.5 * std::fabs(problem.qkv.at(i)));
   const AttentionCase run = run_on(*backend, problem, Layout::kVectors);
@@ -340,8 +344,8 @@ TEST(CudaAttentionOfCudnn, IsTheCpusWithinRounding) {
   SLUICE_SKIP_WITHOUT_CUDA();
   if (const std::string reason = cudnn_attention_unavailable_reason(); !reason.empty()) GTEST_SKIP() << reason;
   const auto backend = cudnn_under_test();
-  for (const AttentionShape& shape : {AttentionShape{2, 3, 4, 2, 24}, AttentionShape{1, 130, 2, 1, 40},
-                                      AttentionShape{2, 65, 1, 1, 64}, AttentionShape{1, 200, 4, 2, 128}}) {
+  for (const AttentionShape& shape : {AttentionShape{2, 3, 4, 2, 24, 24}, AttentionShape{1, 130, 2, 1, 40, 40},
+                                      AttentionShape{2, 65, 1, 1, 64, 64}, AttentionShape{1, 200, 4, 2, 128, 128}}) {
     SCOPED_TRACE(describe(shape, Slot::kNone));
     const AttentionCase problem = smooth_case(ScoreKind::kSoftmax, shape, Slot::kNone, DType::kBF16, false);
     AttentionCase run = run_on(*backend, problem, Layout::kVectors);
@@ -358,7 +362,7 @@ TEST(CudaAttentionWide, ThreadOrderDoesNotChangeABit) {
   for (const DType act : {DType::kF32, DType::kBF16})
     for (const int64_t D : {128, 256}) {
       SCOPED_TRACE(std::string(name_of(act)) + " D " + std::to_string(D));
-      const AttentionCase problem = smooth_case(ScoreKind::kSoftmax, {1, 70, 1, 1, D}, Slot::kKeyValue, act, false);
+      const AttentionCase problem = smooth_case(ScoreKind::kSoftmax, {1, 70, 1, 1, D, D}, Slot::kKeyValue, act, false);
       std::vector<AttentionCase> runs;
       for_thread_orders([&] { runs.push_back(run_on(*backend, problem, Layout::kVectors)); });
       EXPECT_TRUE(same_bits(runs[0], runs[1]));
@@ -367,7 +371,7 @@ TEST(CudaAttentionWide, ThreadOrderDoesNotChangeABit) {
 
 TEST_P(CudaAttention, AccumulatesTheParameters) {
   for (const DType act : {DType::kF32, DType::kBF16}) {
-    AttentionCase problem = smooth_case(GetParam(), {2, 20, 4, 2, 16}, Slot::kKeyValue, act, false);
+    AttentionCase problem = smooth_case(GetParam(), {2, 20, 4, 2, 16, 16}, Slot::kKeyValue, act, false);
     AttentionCase once = run_on(backend(), problem, Layout::kVectors);
     const auto parts = problem.parts(), of_one = once.parts();
     std::vector<Values> before;
@@ -395,7 +399,7 @@ bool all_finite(const Values& x) {
 TEST_P(CudaAttention, HugeScoresStayFinite) {
   for (const DType act : {DType::kF32, DType::kBF16})
     for (const double size : {80.0, 1000.0}) {
-      AttentionCase problem(GetParam(), {1, 70, 2, 1, 16}, Slot::kKeyValue, act);
+      AttentionCase problem(GetParam(), {1, 70, 2, 1, 16, 16}, Slot::kKeyValue, act);
       problem.randomise(size);
       AttentionCase run = run_on(backend(), problem, Layout::kVectors);
       for (const TestBuffer* x :
@@ -407,18 +411,18 @@ TEST_P(CudaAttention, HugeScoresStayFinite) {
 
 // A NaN in query 3 stays in its row; one in key or value 3 reaches every later row; one in d_out reaches the gradients.
 TEST_P(CudaAttention, NaNComesThrough) {
-  constexpr AttentionShape s = {1, 40, 1, 1, 16};
+  constexpr AttentionShape s = {1, 40, 1, 1, 16, 16};
   constexpr int64_t kAt = 3;
   for (const DType act : {DType::kF32, DType::kBF16}) {
     AttentionCase clean(GetParam(), s, Slot::kNone, act);
     clean.randomise();
     for (const int64_t part : {0, 1, 2}) {  // of q, k, v
       AttentionCase problem = clean;
-      problem.qkv.set(kAt * 3 * s.D + part * s.D + 7, std::nan(""));
+      problem.qkv.set(kAt * 3 * s.D_qk + part * s.D_qk + 7, std::nan(""));
       const AttentionCase run = run_on(backend(), problem, Layout::kVectors);
       const Values out = values_of(run.out);
       for (int64_t row = 0; row < s.T; ++row) {
-        const bool nan = has_nan({out.begin() + row * s.D, out.begin() + (row + 1) * s.D});
+        const bool nan = has_nan({out.begin() + row * s.D_v, out.begin() + (row + 1) * s.D_v});
         if (row == kAt || (row > kAt && part > 0)) {
           EXPECT_TRUE(nan) << "part " << part << " row " << row;
         } else if (part < 2) {
@@ -428,7 +432,7 @@ TEST_P(CudaAttention, NaNComesThrough) {
       EXPECT_TRUE(has_nan(values_of(run.d_qkv))) << "part " << part;
     }
     AttentionCase problem = clean;
-    problem.d_out.set(kAt * s.D + 7, std::nan(""));
+    problem.d_out.set(kAt * s.D_v + 7, std::nan(""));
     EXPECT_TRUE(has_nan(values_of(run_on(backend(), problem, Layout::kVectors).d_qkv)));
   }
 }

@@ -8,16 +8,17 @@ namespace {
 // Runs the step on the device and brings the output back.
 void run_on_device(DecodeCase& problem) {
   const AttentionDecode host = problem.args();
-  const AttentionShape& s = host.spec.shape;
-  problem.workspace = TestBuffer(DType::kF32, 1, cuda_backend().workspace<AttentionDecode>({s, host.q.dtype}));
+  const HeadSizes heads = host.spec.shape.heads();
+  problem.workspace =
+      TestBuffer(DType::kF32, 1, cuda_backend().workspace<AttentionDecode>({host.spec.shape, host.q.dtype}));
   poison(problem.workspace);
   std::vector<TestBuffer> buffers = {
       problem.cache, problem.q, problem.problem.key_bias, problem.problem.value_bias, problem.out, problem.workspace};
   buffers.insert(buffers.end(), problem.problem.learned.begin(), problem.problem.learned.end());
   const std::vector<TestBuffer> results = after(cuda_backend(), buffers, [&](Backend& backend, const Tensors& t) {
     AttentionDecode args = host;
-    args.k = t[0].columns(0, s.KV * s.D);
-    args.v = t[0].columns(s.KV * s.D, s.KV * s.D);
+    args.k = t[0].columns(0, heads.key_columns());
+    args.v = t[0].columns(heads.key_columns(), heads.value_columns());
     args.q = t[1];
     if (args.key_bias) args.key_bias = t[2];
     if (args.value_bias) args.value_bias = t[3];
@@ -52,7 +53,7 @@ TEST(CudaAttentionDecode, NaNComesThrough) {
   for_scores([](ScoreKind score) {
     for_device_types([&](DType act) {
       for (const int64_t part : {0, 1, 2}) {  // of q, k, v
-        DecodeCase problem(score, {1, 70, 1, 1, 20}, Slot::kNone, act, 66);
+        DecodeCase problem(score, {1, 70, 1, 1, 20, 20}, Slot::kNone, act, 66);
         problem.spoil(part);
         run_on_device(problem);
         EXPECT_TRUE(std::isnan(problem.out.at(7))) << "part " << part;

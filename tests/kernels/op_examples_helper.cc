@@ -165,24 +165,24 @@ struct RopeExample : ExampleBase {
 };
 SLUICE_OP_EXAMPLE(Rope, RopeExample)
 
-// Sequences of T tokens that see one key more, a bias.
+// Sequences of T tokens that see one key more, a bias; values are twice as wide as keys.
 class AttentionInputs : public ExampleBase {
  public:
   AttentionInputs(DType act, int64_t gap, int64_t N) : ExampleBase(act, gap, N) {}
   AttentionSpec spec() const {
-    return {.shape = {N / T, T, H, 1, D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = 0.25};
+    return {.shape = {N / T, T, H, 1, D, 2 * D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = 0.25};
   }
   // bf16 weights are rounded before they are multiplied: up to 2^-8 of the largest value.
   double slack() const { return act == DType::kBF16 ? 0x1p18 : 4000; }
 
  protected:
-  size_t q = given(C), k = given(D), v = given(D), key_bias = given_flat(acc, {1, D}),
-         value_bias = given_flat(acc, {1, D});
+  size_t q = given(C), k = given(D), v = given(2 * D), key_bias = given_flat(acc, {1, D}),
+         value_bias = given_flat(acc, {1, 2 * D});
 };
 
 struct AttentionForwardExample : AttentionInputs {
   using AttentionInputs::AttentionInputs;
-  size_t out = written(C), stats = written_flat(acc, {2, N / T, H, T});
+  size_t out = written(2 * C), stats = written_flat(acc, {2, N / T, H, T});
   AttentionForward op(const Tensors& t) const {
     return {.spec = spec(),
             .q = t[q],
@@ -204,7 +204,7 @@ class AttendedExample : public AttentionInputs {
   }
 
  protected:
-  size_t out = given(C), stats = given_flat(acc, {2, N / T, H, T});
+  size_t out = given(2 * C), stats = given_flat(acc, {2, N / T, H, T});
   AttentionForward forward(const Tensors& t) const {
     return {.spec = spec(),
             .q = t[q],
@@ -219,8 +219,8 @@ class AttendedExample : public AttentionInputs {
 
 struct AttentionBackwardExample : AttendedExample {
   using AttendedExample::AttendedExample;
-  size_t d_out = given(C), d_q = written(C), d_k = written(D), d_v = written(D);
-  size_t d_key_bias = written_flat(acc, {1, D}), d_value_bias = written_flat(acc, {1, D});
+  size_t d_out = given(2 * C), d_q = written(C), d_k = written(D), d_v = written(2 * D);
+  size_t d_key_bias = written_flat(acc, {1, D}), d_value_bias = written_flat(acc, {1, 2 * D});
   AttentionBackward op(const Tensors& t) const {
     return {.forward = forward(t),
             .d_out = t[d_out],
@@ -244,9 +244,9 @@ SLUICE_OP_EXAMPLE(AttentionProbe, AttentionProbeExample)
 // As many sequences as would be tokens elsewhere, T rows of the cache for each.
 struct AttentionDecodeExample : ExampleBase {
   using ExampleBase::ExampleBase;
-  size_t q = given(C), k = given_flat(act, {N * T, D}), v = given_flat(act, {N * T, D}), out = written(C);
+  size_t q = given(C), k = given_flat(act, {N * T, D}), v = given_flat(act, {N * T, 2 * D}), out = written(2 * C);
   AttentionDecode op(const Tensors& t) const {
-    return {.spec = {.shape = {N, T, H, 1, D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = 0.25},
+    return {.spec = {.shape = {N, T, H, 1, D, 2 * D}, .score = ScoreKind::kSoftmax, .constants = {}, .scale = 0.25},
             .length = T - 1,
             .q = t[q],
             .k = t[k],

@@ -28,14 +28,14 @@ SLUICE_SCORE_REFERENCE(Taylor2, {.weights =
 namespace {
 
 TEST(Taylor2, ScoresOfZeroGiveTheMeanOfTheValues) {
-  const AttentionShape shape = {1, 70, 1, 1, 16};
+  const AttentionShape shape = {1, 70, 1, 1, 16, 16};
   for_kernels([&](const IsaKernels& isa, DType act) {
     AttentionCase run(kind_of<Taylor2>, shape, Slot::kNone, act);
     run.randomise(0).forward(isa);
-    Values sums(size_t(shape.D));
+    Values sums(size_t(shape.D_v));
     for (int64_t i = 0; i < shape.T; ++i)
-      for (int64_t d = 0; d < shape.D; ++d) {
-        sums[size_t(d)] += run.qkv.at(i, 2 * shape.D + d);
+      for (int64_t d = 0; d < shape.D_v; ++d) {
+        sums[size_t(d)] += run.qkv.at(i, 2 * shape.D_qk + d);
         const double mean = sums[size_t(d)] / double(i + 1);
         EXPECT_NEAR(run.out.at(i, d), mean, rounding_of(act) * std::fabs(mean) + 1e-5)
             << "row " << i << " feature " << d;

@@ -13,35 +13,39 @@ inline constexpr int64_t kAttentionBlock = 64;  // queries and keys of a tile
 inline constexpr int64_t kAttentionTasks =
     32;  // enough for the machines this runs on, few enough to keep partial sums small
 
+// A row of D elements, of whole SIMD registers of the widest set.
+[[gnu::always_inline]] inline constexpr int64_t padded_row(int64_t D) { return (D + 15) / 16 * 16; }
+
 struct AttentionWorkspace {
-  int64_t padded;  // head size rounded up to whole SIMD registers of the widest set
+  int64_t padded_qk, padded_v;
   int64_t chunks;  // key blocks kb, kb + chunks, ... of one (batch, kv head) are one task
-  int64_t delta, d_q, d_slot,
-      total;  // offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded], [B,KV,2,padded]
+  // Offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded_qk], [B,KV,padded_qk + padded_v]
+  int64_t delta, d_q, d_slot, total;
 
   // Inlined always, because the kernels of every instruction set call it (see cmake/isa_kernels.cmake).
   [[gnu::always_inline]] explicit AttentionWorkspace(const AttentionShape& s) {
     const int64_t blocks = (s.T + kAttentionBlock - 1) / kAttentionBlock;
-    padded = (s.D + 15) / 16 * 16;
+    padded_qk = padded_row(s.D_qk);
+    padded_v = padded_row(s.D_v);
     chunks = std::clamp<int64_t>((kAttentionTasks + s.B * s.KV - 1) / (s.B * s.KV), 1, blocks);
     delta = 0;
     d_q = delta + (s.B * s.H * s.T + 15) / 16 * 16;
-    d_slot = d_q + chunks * s.B * s.H * s.T * padded;
-    total = d_slot + s.B * s.KV * 2 * padded;
+    d_slot = d_q + chunks * s.B * s.H * s.T * padded_qk;
+    total = d_slot + s.B * s.KV * (padded_qk + padded_v);
   }
 };
 
 struct AttentionDecodeWorkspace {
-  int64_t padded;                   // as above
+  int64_t padded_v;                 // as above
   int64_t row;                      // of one head's scores: T keys and a bias slot, rounded up to whole registers
-  int64_t scores, partials, total;  // offsets: [B,H,row], [chunks,B,H,padded]
+  int64_t scores, partials, total;  // offsets: [B,H,row], [chunks,B,H,padded_v]
 
   [[gnu::always_inline]] explicit AttentionDecodeWorkspace(const AttentionShape& s) {
-    padded = (s.D + 15) / 16 * 16;
-    row = (s.T + 1 + 15) / 16 * 16;
+    padded_v = padded_row(s.D_v);
+    row = padded_row(s.T + 1);
     scores = 0;
     partials = scores + s.B * s.H * row;
-    total = partials + chunks(s, s.T) * s.B * s.H * padded;
+    total = partials + chunks(s, s.T) * s.B * s.H * padded_v;
   }
   // Into how many the first `length` keys are cut; a chunk of fewer than 256 is not worth a thread.
   [[gnu::always_inline]] static int64_t chunks(const AttentionShape& s, int64_t length) {

@@ -65,31 +65,32 @@ void check_graph(fe::error_t error) {
 // What a prepared pass depends on.
 struct Key {
   bool backward;
-  std::array<int64_t, 13> sizes;  // B, T, H, KV, D, strides of q, k, v, out, d_out, d_q, d_k, d_v
+  std::array<int64_t, 14> sizes;  // B, T, H, KV, D_qk, D_v, strides of q, k, v, out, d_out, d_q, d_k, d_v
   double scale;
   auto operator<=>(const Key&) const = default;
 };
 
 Key key_of(const AttentionForward& args) {
-  const auto [B, T, H, KV, D] = args.spec.shape;
-  return {false, {B, T, H, KV, D, args.q.stride, args.k.stride, args.v.stride, args.out.stride}, args.spec.scale};
+  const auto [B, T, H, KV, D_qk, D_v] = args.spec.shape;
+  return {
+      false, {B, T, H, KV, D_qk, D_v, args.q.stride, args.k.stride, args.v.stride, args.out.stride}, args.spec.scale};
 }
 
 Key key_of(const AttentionBackward& args) {
   Key key = key_of(args.forward);
   key.backward = true;
   const std::array strides{args.d_out.stride, args.d_q.stride, args.d_k.stride, args.d_v.stride};
-  std::copy(strides.begin(), strides.end(), key.sizes.begin() + 9);
+  std::copy(strides.begin(), strides.end(), key.sizes.begin() + 10);
   return key;
 }
 
 // cuDNN counts sequence, head, position, feature.
-graph::Tensor_attributes heads_of(Uid uid, const AttentionShape& s, int64_t heads, int64_t stride) {
+graph::Tensor_attributes heads_of(Uid uid, const AttentionShape& s, int64_t heads, int64_t D, int64_t stride) {
   return graph::Tensor_attributes()
       .set_uid(uid)
       .set_data_type(fe::DataType_t::BFLOAT16)
-      .set_dim({s.B, heads, s.T, s.D})
-      .set_stride({s.T * stride, s.D, stride, 1});
+      .set_dim({s.B, heads, s.T, D})
+      .set_stride({s.T * stride, D, stride, 1});
 }
 
 graph::Tensor_attributes stats_of(const AttentionShape& s) {
@@ -114,7 +115,7 @@ class Prepared {
     const auto [out, stats] = graph_.sdpa(
         q, k, v,
         graph::SDPA_attributes().set_generate_stats(true).set_attn_scale(float(args.spec.scale)).set_causal_mask(true));
-    set_output(out, heads_of(kOut, s, s.H, args.out.stride));
+    set_output(out, heads_of(kOut, s, s.H, s.D_v, args.out.stride));
     set_output(stats, stats_of(s));
     build(handle);
     own_workspace_.emplace(std::max<size_t>(workspace_bytes_, 1));
@@ -123,16 +124,16 @@ class Prepared {
   Prepared(const AttentionBackward& args, cudnnHandle_t handle) {
     const AttentionShape& s = args.forward.spec.shape;
     const auto [q, k, v] = inputs(args.forward);
-    const auto [d_q, d_k, d_v] =
-        graph_.sdpa_backward(q, k, v, graph_.tensor(heads_of(kOut, s, s.H, args.forward.out.stride)),
-                             graph_.tensor(heads_of(kDOut, s, s.H, args.d_out.stride)), graph_.tensor(stats_of(s)),
-                             graph::SDPA_backward_attributes()
-                                 .set_attn_scale(float(args.forward.spec.scale))
-                                 .set_causal_mask(true)
-                                 .set_deterministic_algorithm(true));
-    set_output(d_q, heads_of(kDQ, s, s.H, args.d_q.stride));
-    set_output(d_k, heads_of(kDK, s, s.KV, args.d_k.stride));
-    set_output(d_v, heads_of(kDV, s, s.KV, args.d_v.stride));
+    const auto [d_q, d_k, d_v] = graph_.sdpa_backward(
+        q, k, v, graph_.tensor(heads_of(kOut, s, s.H, s.D_v, args.forward.out.stride)),
+        graph_.tensor(heads_of(kDOut, s, s.H, s.D_v, args.d_out.stride)), graph_.tensor(stats_of(s)),
+        graph::SDPA_backward_attributes()
+            .set_attn_scale(float(args.forward.spec.scale))
+            .set_causal_mask(true)
+            .set_deterministic_algorithm(true));
+    set_output(d_q, heads_of(kDQ, s, s.H, s.D_qk, args.d_q.stride));
+    set_output(d_k, heads_of(kDK, s, s.KV, s.D_qk, args.d_k.stride));
+    set_output(d_v, heads_of(kDV, s, s.KV, s.D_v, args.d_v.stride));
     build(handle);
   }
 
@@ -149,8 +150,9 @@ class Prepared {
     graph_.set_io_data_type(fe::DataType_t::BFLOAT16)
         .set_intermediate_data_type(fe::DataType_t::FLOAT)
         .set_compute_data_type(fe::DataType_t::FLOAT);
-    return {graph_.tensor(heads_of(kQ, s, s.H, args.q.stride)), graph_.tensor(heads_of(kK, s, s.KV, args.k.stride)),
-            graph_.tensor(heads_of(kV, s, s.KV, args.v.stride))};
+    return {graph_.tensor(heads_of(kQ, s, s.H, s.D_qk, args.q.stride)),
+            graph_.tensor(heads_of(kK, s, s.KV, s.D_qk, args.k.stride)),
+            graph_.tensor(heads_of(kV, s, s.KV, s.D_v, args.v.stride))};
   }
 
   void build(cudnnHandle_t handle) {
@@ -181,26 +183,25 @@ class LoadedCudnn final : public CudnnAttention {
   LoadedCudnn& operator=(const LoadedCudnn&) = delete;
 
   size_t workspace_bytes(const AttentionShape& shape) override {
-    const auto [B, T, H, KV, D] = shape;
     try {
       const AttentionBackward args = side_by_side(shape);
       prepare(args.forward);
       return prepare(args).workspace_bytes() + kAlignment;
     } catch (const std::runtime_error& error) {  // RunError, or the frontend's own
       throw UserError(
-          "train.attention_backend is cudnn, but cuDNN {} has no attention with {} heads of {} features over {} "
-          "positions on this GPU; set it to \"own\": {}",
-          cudnn_version(), H, D, T, error.what());
+          "train.attention_backend is cudnn, but cuDNN {} has no attention with {} heads of {} features ({} of "
+          "a value) over {} positions on this GPU; set it to \"own\": {}",
+          cudnn_version(), shape.H, shape.D_qk, shape.D_v, shape.T, error.what());
     }
   }
 
   void forward(const AttentionForward& args) override {
-    const auto [B, T, H, KV, D] = args.spec.shape;
+    const AttentionShape& s = args.spec.shape;
     prepare(args).run(
         handle_,
         {{kQ, args.q.data}, {kK, args.k.data}, {kV, args.v.data}, {kOut, args.out.data}, {kStats, args.stats.data}},
         nullptr);
-    const int64_t rows = B * H * T;
+    const int64_t rows = s.B * s.H * s.T;
     on(Fill{Tensor(args.stats.as<float>() + rows, DType::kF32, {rows}), 1}, Queue{stream_, nullptr});
   }
 
@@ -228,21 +229,22 @@ class LoadedCudnn final : public CudnnAttention {
   }
 
  private:
-  // As in the [N, (H + 2 KV) D] of a projection; without data.
+  // As in the columns of one projection; without data.
   static AttentionBackward side_by_side(const AttentionShape& shape) {
-    const auto [B, T, H, KV, D] = shape;
-    const auto rows = [&](int64_t columns, int64_t stride) {
+    const auto [B, T, H, KV, D_qk, D_v] = shape;
+    const auto rows = [&, B = B, T = T](int64_t columns, int64_t stride) {
       Tensor t(nullptr, DType::kBF16, {B * T, columns});
       t.stride = stride;
       return t;
     };
-    const int64_t together = (H + 2 * KV) * D;
+    const int64_t together = (H + KV) * D_qk + KV * D_v;
     AttentionBackward args;
     args.forward.spec.shape = shape;
-    args.forward.spec.scale = 1 / std::sqrt(double(D));
-    args.forward.q = args.d_q = rows(H * D, together);
-    args.forward.k = args.d_k = args.forward.v = args.d_v = rows(KV * D, together);
-    args.forward.out = args.d_out = rows(H * D, H * D);
+    args.forward.spec.scale = 1 / std::sqrt(double(D_qk));
+    args.forward.q = args.d_q = rows(H * D_qk, together);
+    args.forward.k = args.d_k = rows(KV * D_qk, together);
+    args.forward.v = args.d_v = rows(KV * D_v, together);
+    args.forward.out = args.d_out = rows(H * D_v, H * D_v);
     return args;
   }
 

@@ -6,9 +6,9 @@ namespace sluice {
 namespace {
 
 void check_shape(const OpCheck& op, const AttentionShape& s) {
-  op.require(s.B > 0 && s.T > 0 && s.H > 0 && s.KV > 0 && s.D > 0, "every size must be positive");
+  op.require(s.B > 0 && s.T > 0 && s.H > 0 && s.KV > 0 && s.D_qk > 0 && s.D_v > 0, "every size must be positive");
   op.require(s.H % s.KV == 0, "key/value heads must divide heads");
-  op.require(s.D <= kMaxHeadSize, "a head has at most 256 features");
+  op.require(s.D_qk <= kMaxHeadSize && s.D_v <= kMaxHeadSize, "a head has at most 256 features");
 }
 
 // Which tensors there are follows from the score function alone.
@@ -25,9 +25,9 @@ void check_learned(const OpCheck& op, const std::string& prefix, const LearnedTe
 // The parameters that attention reads: of an AttentionForward or an AttentionDecode.
 template <class Args>
 void check_attention_parameters(const OpCheck& op, const Args& args, DType acc) {
-  const AttentionShape& s = args.spec.shape;
-  op.flat("key_bias", args.key_bias, acc, s.KV * s.D, Presence::kOptional);
-  op.flat("value_bias", args.value_bias, acc, s.KV * s.D, Presence::kOptional);
+  const HeadSizes heads = args.spec.shape.heads();
+  op.flat("key_bias", args.key_bias, acc, heads.key_columns(), Presence::kOptional);
+  op.flat("value_bias", args.value_bias, acc, heads.value_columns(), Presence::kOptional);
   if (args.value_bias) op.require_present("key_bias", args.key_bias);
   check_learned(op, "", args.learned, args.spec, acc);
 }
@@ -37,10 +37,11 @@ void check_attention(const OpCheck& op, const AttentionForward& args) {
   const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
   check_shape(op, s);
   const int64_t N = s.B * s.T;
-  op.matrix("q", args.q, act, N, s.H * s.D);
-  op.matrix("k", args.k, act, N, s.KV * s.D);
-  op.matrix("v", args.v, act, N, s.KV * s.D);
-  op.matrix("out", args.out, act, N, s.H * s.D);
+  const HeadSizes heads = s.heads();
+  op.matrix("q", args.q, act, N, heads.query_columns());
+  op.matrix("k", args.k, act, N, heads.key_columns());
+  op.matrix("v", args.v, act, N, heads.value_columns());
+  op.matrix("out", args.out, act, N, heads.result_columns());
   op.flat("stats", args.stats, acc, s.B * s.H * s.T * 2);
   op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
   check_attention_parameters(op, args, acc);
@@ -80,14 +81,15 @@ void AttentionForward::check_values() const { check_first_keys(kName, *this); }
 void AttentionBackward::check() const {
   const OpCheck op(kName);
   check_attention(op, forward);
-  const AttentionShape& s = forward.spec.shape;
+  const int64_t N = forward.spec.shape.B * forward.spec.shape.T;
+  const HeadSizes heads = forward.spec.shape.heads();
   const DType act = forward.q.dtype, acc = accumulator_of(act);
-  op.matrix("d_out", d_out, act, s.B * s.T, s.H * s.D);
-  op.matrix("d_q", d_q, act, s.B * s.T, s.H * s.D);
-  op.matrix("d_k", d_k, act, s.B * s.T, s.KV * s.D);
-  op.matrix("d_v", d_v, act, s.B * s.T, s.KV * s.D);
-  op.flat("d_key_bias", d_key_bias, acc, s.KV * s.D, required_if(bool(forward.key_bias)));
-  op.flat("d_value_bias", d_value_bias, acc, s.KV * s.D, required_if(bool(forward.value_bias)));
+  op.matrix("d_out", d_out, act, N, heads.result_columns());
+  op.matrix("d_q", d_q, act, N, heads.query_columns());
+  op.matrix("d_k", d_k, act, N, heads.key_columns());
+  op.matrix("d_v", d_v, act, N, heads.value_columns());
+  op.flat("d_key_bias", d_key_bias, acc, heads.key_columns(), required_if(bool(forward.key_bias)));
+  op.flat("d_value_bias", d_value_bias, acc, heads.value_columns(), required_if(bool(forward.value_bias)));
   check_learned(op, "d_", d_learned, forward.spec, acc);
 }
 
@@ -107,13 +109,14 @@ void AttentionProbe::check_values() const { check_first_keys(kName, forward); }
 void AttentionDecode::check() const {
   const OpCheck op(kName);
   const AttentionShape& s = spec.shape;
+  const HeadSizes heads = s.heads();
   const DType act = op.activation_type("q", q), acc = accumulator_of(act);
   check_shape(op, s);
   op.require(length >= 1 && length <= s.T, "length must be from 1 to the cache's rows");
-  op.matrix("q", q, act, s.B, s.H * s.D);
-  op.matrix("k", k, act, s.B * s.T, s.KV * s.D);
-  op.matrix("v", v, act, s.B * s.T, s.KV * s.D);
-  op.matrix("out", out, act, s.B, s.H * s.D);
+  op.matrix("q", q, act, s.B, heads.query_columns());
+  op.matrix("k", k, act, s.B * s.T, heads.key_columns());
+  op.matrix("v", v, act, s.B * s.T, heads.value_columns());
+  op.matrix("out", out, act, s.B, heads.result_columns());
   check_attention_parameters(op, *this, acc);
 }
 

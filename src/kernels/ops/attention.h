@@ -31,14 +31,16 @@ struct LearnedTensors {
 struct AttentionForward {
   static constexpr const char* kName = "attention_forward";
   AttentionSpec spec;
-  Tensor q;                               // [N, H*D] act, strided
-  Tensor k, v;                            // [N, KV*D] act, strided
-  Tensor key_bias = {}, value_bias = {};  // [KV, D] acc: one extra key every query sees; value absent means zero
-  LearnedTensors learned = {};            // of the score function
+  Tensor q;                     // [N, H*D_qk] act, strided
+  Tensor k;                     // [N, KV*D_qk] act, strided
+  Tensor v;                     // [N, KV*D_v] act, strided
+  Tensor key_bias = {};         // [KV, D_qk] acc: one extra key every query sees
+  Tensor value_bias = {};       // [KV, D_v] acc: its value; absent means zero
+  LearnedTensors learned = {};  // of the score function
   // [N] i32, or absent for 0: row i attends to keys first_key[i] .. i of its sequence, so that documents packed into
   // one do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
   Tensor first_key = {};
-  Tensor out;    // [N, H*D] act, strided
+  Tensor out;    // [N, H*D_v] act, strided
   Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
   void for_tensors(auto f) {
     f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(out), f(stats);
@@ -50,7 +52,7 @@ struct AttentionForward {
 struct AttentionBackward {
   static constexpr const char* kName = "attention_backward";
   AttentionForward forward;                   // as it was run; out and stats hold its results
-  Tensor d_out;                               // [N, H*D] act, strided
+  Tensor d_out;                               // [N, H*D_v] act, strided
   Tensor d_q, d_k, d_v;                       // like q, k, v; overwritten
   Tensor d_key_bias = {}, d_value_bias = {};  // acc, like their parameters
   LearnedTensors d_learned = {};
@@ -86,11 +88,11 @@ struct AttentionDecode {
   static constexpr const char* kName = "attention_decode";
   AttentionSpec spec;                     // shape: B sequences, T rows of the cache for each
   int64_t length = 0;                     // rows of every sequence that are filled: 1 .. T
-  Tensor q;                               // [B, H*D] act, strided
-  Tensor k, v;                            // [B*T, KV*D] act, strided
+  Tensor q;                               // [B, H*D_qk] act, strided
+  Tensor k, v;                            // [B*T, KV*D_qk], [B*T, KV*D_v] act, strided
   Tensor key_bias = {}, value_bias = {};  // as in AttentionForward
   LearnedTensors learned = {};
-  Tensor out;  // [B, H*D] act, strided
+  Tensor out;  // [B, H*D_v] act, strided
   Tensor workspace = {};
   struct Sizes {
     AttentionShape shape;

@@ -21,16 +21,31 @@ const char* learned_name(ScoreKind kind, int i);
 
 inline constexpr int64_t kMaxHeadSize = 256;
 
+// How the features of attention's rows are cut into heads. Four numbers, and nobody takes one of them for another: a
+// stage may ask for more query heads than the model has, values may have another width than keys.
+struct HeadSizes {
+  int64_t H_q = 0, H_kv = 0;  // query heads; heads of keys and values, each shared by H_q / H_kv query heads
+  int64_t D_qk = 0, D_v = 0;  // features of a query or a key, of a value
+
+  int64_t query_columns() const { return H_q * D_qk; }
+  int64_t key_columns() const { return H_kv * D_qk; }
+  int64_t value_columns() const { return H_kv * D_v; }
+  int64_t result_columns() const { return H_q * D_v; }
+  int64_t projected_columns() const { return query_columns() + key_columns() + value_columns(); }
+};
+
 struct AttentionShape {
-  int64_t B = 0, T = 0, H = 0, KV = 0,
-          D = 0;  // batch, positions, query heads, key/value heads (KV divides H), head size
+  int64_t B = 0, T = 0, H = 0, KV = 0;  // batch, positions, query heads, key/value heads (KV divides H)
+  int64_t D_qk = 0, D_v = 0;            // features of a query or key, of a value; neither above kMaxHeadSize
+
+  HeadSizes heads() const { return {H, KV, D_qk, D_v}; }
 };
 
 struct AttentionSpec {
   AttentionShape shape;
   ScoreKind score = ScoreKind::kSoftmax;
   ScoreConstants constants;
-  double scale = 1;  // s_ij = scale * q_i . k_j, 1/sqrt(D) as a rule
+  double scale = 1;  // s_ij = scale * q_i . k_j, 1/sqrt(D_qk) as a rule
 };
 
 }  // namespace sluice

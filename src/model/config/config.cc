@@ -45,7 +45,13 @@ void ModelConfig::describe(Fields& f) {
   f.add("kv_heads", kv_heads, "key/value heads, each shared by heads / kv_heads query heads; 0: as many as heads")
       .range(0, 1024);
   f.add("width", width, "size of the residual stream").range(1, 1 << 16);
-  f.add("head_size", head_features, "features of a head; 0: width / heads").range(0, kMaxHeadSize);
+  f.add("head_size", head_features, "features of a head's query and key, and of its value; 0: width / heads")
+      .range(0, kMaxHeadSize);
+  f.add("value_head_size", value_features,
+        "features of a head's value, where they are not as many as the key's; the output projection reads heads times "
+        "so many; 0: head_size")
+      .range(0, kMaxHeadSize)
+      .not_written_as(0);
   f.add("mlp_width", mlp_width,
         "hidden size of the MLP; 0: four times the width, or for swiglu 8/3 of it, rounded up to a multiple of 64")
       .range(0, 1 << 18);

@@ -28,8 +28,9 @@ struct ModelConfig {
   int64_t heads = 12;
   int64_t kv_heads = 0;  // 0: as many as heads
   int64_t width = 768;
-  int64_t head_features = 0;  // "head_size"; 0: width / heads
-  int64_t mlp_width = 0;      // 0: four times the width, of swiglu 8/3
+  int64_t head_features = 0;   // "head_size"; 0: width / heads
+  int64_t value_features = 0;  // "value_head_size"; 0: as many as a query or key
+  int64_t mlp_width = 0;       // 0: four times the width, of swiglu 8/3
   std::string norm = "layernorm";
   double norm_epsilon = 1e-5;
   std::string mlp = "gelu";
@@ -51,9 +52,10 @@ struct ModelConfig {
   // Fills what was left to be derived and checks what several keys decide together. UserError.
   void resolve();
 
-  // What the output projection reads: H heads, whose values are as wide as their keys.
-  HeadSizes head_sizes() const { return {heads, kv_heads, head_size(), head_size()}; }
+  // Of the heads whose results the output projection reads.
+  HeadSizes head_sizes() const { return {heads, kv_heads, head_size(), value_head_size()}; }
   int64_t head_size() const { return head_features > 0 ? head_features : width / heads; }
+  int64_t value_head_size() const { return value_features > 0 ? value_features : head_size(); }
   bool qkv_bias() const { return attention_bias == "model" ? bias : attention_bias != "none"; }
   bool attention_output_bias() const { return attention_bias == "model" ? bias : attention_bias == "all"; }
   // Features of a head that rope turns, and how fast pair i of them does, in radians a position; 0 beyond them.

@@ -19,20 +19,20 @@ struct KeyBlock {
   using A = Acc<S>;
   int64_t first, count;  // position of its first key, -1 for the bias slot
   bool has_values;
-  Rows<A> rows;                                // [count, padded]
+  Rows<A> rows;                                // [count, padded_qk]
   alignas(64) A k_rows[kBlock * kMaxHead];     // scratch of `rows`
-  alignas(64) A k_columns[kMaxHead * kBlock];  // [D, kBlock]
-  alignas(64) A v_columns[kMaxHead * kBlock];  // [D, kBlock]
-  alignas(64) A d_k[kBlock * kMaxHead];        // [count, padded]
-  alignas(64) A d_v[kBlock * kMaxHead];        // [count, padded]
+  alignas(64) A k_columns[kMaxHead * kBlock];  // [D_qk, kBlock]
+  alignas(64) A v_columns[kMaxHead * kBlock];  // [D_v, kBlock]
+  alignas(64) A d_k[kBlock * kMaxHead];        // [count, padded_qk]
+  alignas(64) A d_v[kBlock * kMaxHead];        // [count, padded_v]
 
   template <class From>
   void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n,
-                  int64_t D, int64_t padded) {
+                  const AttentionShape& s) {
     first = first_key, count = n, has_values = v != nullptr;
-    rows = tile_rows(k, k_stride, n, D, padded, k_rows);
-    pack_transposed(k, k_stride, n, D, A(1), k_columns);
-    if (v) pack_transposed(v, v_stride, n, D, A(1), v_columns);
+    rows = tile_rows(k, k_stride, n, s.D_qk, whole_vectors<A>(s.D_qk), k_rows);
+    pack_transposed(k, k_stride, n, s.D_qk, A(1), k_columns);
+    if (v) pack_transposed(v, v_stride, n, s.D_v, A(1), v_columns);
   }
 };
 
@@ -85,10 +85,10 @@ class Backward {
 
   void output_delta(int64_t b, int64_t h, int64_t first) {
     for (int64_t t = first; t < min_of(first + kBlock, shape_.T); ++t) {
-      const S* out = head_row<S>(in_.out, shape_, b, t, h);
-      const S* d_out = head_row<S>(args_.d_out, shape_, b, t, h);
+      const S* out = head_row<S>(in_.out, shape_, b, t, h, D_v_);
+      const S* d_out = head_row<S>(args_.d_out, shape_, b, t, h, D_v_);
       V sum(0);
-      for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) { sum += load_some(out + d, n) * load_some(d_out + d, n); });
+      for_vectors<A>(D_v_, [&](int64_t d, int64_t n) { sum += load_some(out + d, n) * load_some(d_out + d, n); });
       delta(b, h)[t] = sum_of(sum);
     }
   }
@@ -130,26 +130,26 @@ class Backward {
   void key_task(int64_t b_kv, int64_t chunk) {
     const int64_t b = b_kv / shape_.KV, kv = b_kv % shape_.KV, blocks = (shape_.T + kBlock - 1) / kBlock;
     for (int64_t g = 0; g < group_; ++g)
-      std::memset(d_q(chunk, b, kv * group_ + g), 0, size_t(shape_.T * padded_) * sizeof(A));
+      std::memset(d_q(chunk, b, kv * group_ + g), 0, size_t(shape_.T * padded_qk_) * sizeof(A));
     KeyBlock<S> keys;
     if (chunk == 0 && in_.key_bias) {
       load_slot(keys, kv);
       against_queries(keys, b, kv, chunk);
-      A* slot = workspace_ + layout_.d_slot + b_kv * 2 * layout_.padded;
-      for (int64_t d = 0; d < shape_.D; ++d) slot[d] = scale_ * keys.d_k[d], slot[layout_.padded + d] = keys.d_v[d];
+      for (int64_t d = 0; d < D_qk_; ++d) d_slot_key(b_kv)[d] = scale_ * keys.d_k[d];
+      for (int64_t d = 0; d < D_v_; ++d) d_slot_value(b_kv)[d] = keys.d_v[d];
     }
     for (int64_t block = chunk; block < blocks; block += layout_.chunks) {
       load_keys(keys, b, kv, block * kBlock);
       against_queries(keys, b, kv, chunk);
-      store_rows(args_.d_k, keys.d_k, keys, b, kv, scale_);
-      store_rows(args_.d_v, keys.d_v, keys, b, kv, A(1));
+      store_rows(args_.d_k, keys.d_k, D_qk_, keys, b, kv, scale_);
+      store_rows(args_.d_v, keys.d_v, D_v_, keys, b, kv, A(1));
     }
   }
 
   // All queries that see this block of keys, of every head that shares it.
   void against_queries(KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t chunk) {
-    std::memset(keys.d_k, 0, size_t(keys.count * padded_) * sizeof(A));
-    std::memset(keys.d_v, 0, size_t(keys.count * padded_) * sizeof(A));
+    std::memset(keys.d_k, 0, size_t(keys.count * padded_qk_) * sizeof(A));
+    std::memset(keys.d_v, 0, size_t(keys.count * padded_v_) * sizeof(A));
     QueryRows<S> queries;
     for (int64_t h = kv * group_; h < (kv + 1) * group_; ++h)
       for (int64_t first = keys.first < 0 ? 0 : keys.first; first < shape_.T; first += kBlock) {
@@ -157,7 +157,7 @@ class Backward {
         load_queries(queries, b, h, first);
         products(queries, keys);
         differentiate(queries, keys);
-        add_gradients(queries, keys, d_q(chunk, b, h) + first * padded_);
+        add_gradients(queries, keys, d_q(chunk, b, h) + first * padded_qk_);
       }
   }
 
@@ -173,11 +173,11 @@ class Backward {
       A *s = queries.s + i * kBlock, *dp = queries.dp + i * kBlock;
       tile_gemm<A>(
           {queries.q.data + i * queries.q.stride, queries.q.stride, 1, keys.k_columns, kBlock, s, kBlock, false}, rows,
-          columns, shape_.D);
+          columns, D_qk_);
       if (keys.has_values)
         tile_gemm<A>({queries.d_o.data + i * queries.d_o.stride, queries.d_o.stride, 1, keys.v_columns, kBlock, dp,
                       kBlock, false},
-                     rows, columns, shape_.D);
+                     rows, columns, D_v_);
       else std::memset(dp, 0, size_t(rows * kBlock) * sizeof(A));
     }
   }
@@ -189,16 +189,16 @@ class Backward {
                     rows = min_of(step, keys.count - j);  // queries below `first` see none
       const A *p = queries.s + first * kBlock + j, *ds = queries.dp + first * kBlock + j;
       tile_gemm<A>({p, 1, kBlock, queries.d_o.data + first * queries.d_o.stride, queries.d_o.stride,
-                    keys.d_v + j * padded_, padded_, true},
-                   rows, padded_, queries.count - first);
-      tile_gemm<A>({ds, 1, kBlock, queries.q.data + first * queries.q.stride, queries.q.stride, keys.d_k + j * padded_,
-                    padded_, true},
-                   rows, padded_, queries.count - first);
+                    keys.d_v + j * padded_v_, padded_v_, true},
+                   rows, padded_v_, queries.count - first);
+      tile_gemm<A>({ds, 1, kBlock, queries.q.data + first * queries.q.stride, queries.q.stride,
+                    keys.d_k + j * padded_qk_, padded_qk_, true},
+                   rows, padded_qk_, queries.count - first);
     }
     for (int64_t i = 0; i < queries.count; i += step)
-      tile_gemm<A>(
-          {queries.dp + i * kBlock, kBlock, 1, keys.rows.data, keys.rows.stride, d_q + i * padded_, padded_, true},
-          min_of(step, queries.count - i), padded_, min_of(keys.count, step == kBlock ? kBlock : i + step));
+      tile_gemm<A>({queries.dp + i * kBlock, kBlock, 1, keys.rows.data, keys.rows.stride, d_q + i * padded_qk_,
+                    padded_qk_, true},
+                   min_of(step, queries.count - i), padded_qk_, min_of(keys.count, step == kBlock ? kBlock : i + step));
   }
 
   // s into p, dp into ds.
@@ -234,10 +234,10 @@ class Backward {
     for (int64_t row = 0; row < rows; ++row) {
       const int64_t b = row / shape_.T, t = row % shape_.T;
       for (int64_t h = 0; h < shape_.H; ++h) {
-        S* out = head_row<S>(args_.d_q, shape_, b, t, h);
-        for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) {
+        S* out = head_row<S>(args_.d_q, shape_, b, t, h, D_qk_);
+        for_vectors<A>(D_qk_, [&](int64_t d, int64_t n) {
           V sum(0);
-          for (int64_t chunk = 0; chunk < layout_.chunks; ++chunk) sum += load(d_q(chunk, b, h) + t * padded_ + d);
+          for (int64_t chunk = 0; chunk < layout_.chunks; ++chunk) sum += load(d_q(chunk, b, h) + t * padded_qk_ + d);
           store_some(out + d, sum * V(scale_), n);
         });
       }
@@ -245,15 +245,16 @@ class Backward {
   }
 
   void reduce_slot() {
-    for (int64_t kv = 0; kv < shape_.KV; ++kv)
-      for (int64_t d = 0; d < shape_.D; ++d) {
-        A sums[2] = {0, 0};
-        for (int64_t b = 0; b < shape_.B; ++b)
-          for (int which = 0; which < 2; ++which)
-            sums[which] += workspace_[layout_.d_slot + ((b * shape_.KV + kv) * 2 + which) * layout_.padded + d];
-        add_to_gradient(args_.d_key_bias, kv * shape_.D + d, sums[0]);
-        if (args_.d_value_bias) add_to_gradient(args_.d_value_bias, kv * shape_.D + d, sums[1]);
-      }
+    const auto add_up = [&](const Tensor& gradient, int64_t D, auto share_of) {
+      for (int64_t kv = 0; kv < shape_.KV; ++kv)
+        for (int64_t d = 0; d < D; ++d) {
+          A sum = 0;
+          for (int64_t b = 0; b < shape_.B; ++b) sum += share_of(b * shape_.KV + kv)[d];
+          add_to_gradient(gradient, kv * D + d, sum);
+        }
+    };
+    add_up(args_.d_key_bias, D_qk_, [&](int64_t b_kv) { return d_slot_key(b_kv); });
+    if (args_.d_value_bias) add_up(args_.d_value_bias, D_v_, [&](int64_t b_kv) { return d_slot_value(b_kv); });
   }
 
   // The sum of d_learned over a head's rows. Lanes beyond the last row have a delta of 0, and so no share.
@@ -285,8 +286,13 @@ class Backward {
 
   A* delta(int64_t b, int64_t h) const { return workspace_ + layout_.delta + (b * shape_.H + h) * shape_.T; }
   A* d_q(int64_t chunk, int64_t b, int64_t h) const {
-    return workspace_ + layout_.d_q + ((chunk * shape_.B + b) * shape_.H + h) * shape_.T * padded_;
+    return workspace_ + layout_.d_q + ((chunk * shape_.B + b) * shape_.H + h) * shape_.T * padded_qk_;
   }
+  // A task's share of what the bias slot's key and value get.
+  A* d_slot_key(int64_t b_kv) const {
+    return workspace_ + layout_.d_slot + b_kv * (layout_.padded_qk + layout_.padded_v);
+  }
+  A* d_slot_value(int64_t b_kv) const { return d_slot_key(b_kv) + layout_.padded_qk; }
   const A* references(int64_t b, int64_t h) const {
     return static_cast<const A*>(in_.stats.data) + (b * shape_.H + h) * shape_.T;
   }
@@ -297,31 +303,34 @@ class Backward {
     queries.count = min_of(kBlock, shape_.T - first);
     queries.first_key =
         in_.first_key.data ? static_cast<const int32_t*>(in_.first_key.data) + b * shape_.T + first : nullptr;
-    queries.q = tile_rows(head_row<S>(in_.q, shape_, b, first, h), in_.q.stride, queries.count, shape_.D, padded_,
-                          queries.q_scratch);
-    queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h), args_.d_out.stride, queries.count, shape_.D,
-                            padded_, queries.d_o_scratch);
+    queries.q = tile_rows(head_row<S>(in_.q, shape_, b, first, h, D_qk_), in_.q.stride, queries.count, D_qk_,
+                          padded_qk_, queries.q_scratch);
+    queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h, D_v_), args_.d_out.stride, queries.count,
+                            D_v_, padded_v_, queries.d_o_scratch);
     queries.m = references(b, h) + first;
     queries.inverse = inverses(b, h) + first;
     queries.delta = delta(b, h) + first;
   }
 
   void load_keys(KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t first) const {
-    keys.load_block(head_row<S>(in_.k, shape_, b, first, kv), in_.k.stride, head_row<S>(in_.v, shape_, b, first, kv),
-                    in_.v.stride, first, min_of(kBlock, shape_.T - first), shape_.D, padded_);
+    keys.load_block(head_row<S>(in_.k, shape_, b, first, kv, D_qk_), in_.k.stride,
+                    head_row<S>(in_.v, shape_, b, first, kv, D_v_), in_.v.stride, first,
+                    min_of(kBlock, shape_.T - first), shape_);
   }
 
   void load_slot(KeyBlock<S>& keys, int64_t kv) const {
-    const A* k = static_cast<const A*>(in_.key_bias.data) + kv * shape_.D;
-    const A* v = in_.value_bias ? static_cast<const A*>(in_.value_bias.data) + kv * shape_.D : nullptr;
-    keys.load_block(k, shape_.D, v, shape_.D, -1, 1, shape_.D, padded_);
+    const A* k = static_cast<const A*>(in_.key_bias.data) + kv * D_qk_;
+    const A* v = in_.value_bias ? static_cast<const A*>(in_.value_bias.data) + kv * D_v_ : nullptr;
+    keys.load_block(k, D_qk_, v, D_v_, -1, 1, shape_);
   }
 
-  void store_rows(const Tensor& to, const A* from, const KeyBlock<S>& keys, int64_t b, int64_t kv, A factor) const {
+  // Rows of D elements in whole vectors, multiplied by a factor.
+  void store_rows(const Tensor& to, const A* from, int64_t D, const KeyBlock<S>& keys, int64_t b, int64_t kv,
+                  A factor) const {
+    const int64_t padded = whole_vectors<A>(D);
     for (int64_t j = 0; j < keys.count; ++j) {
-      S* out = head_row<S>(to, shape_, b, keys.first + j, kv);
-      for_vectors<A>(shape_.D,
-                     [&](int64_t d, int64_t n) { store_some(out + d, load(from + j * padded_ + d) * V(factor), n); });
+      S* out = head_row<S>(to, shape_, b, keys.first + j, kv, D);
+      for_vectors<A>(D, [&](int64_t d, int64_t n) { store_some(out + d, load(from + j * padded + d) * V(factor), n); });
     }
   }
 
@@ -331,7 +340,8 @@ class Backward {
   const typename Score::template Constants<A> constants_ = constants_of<Score, A>(in_.spec);
   const A scale_ = A(in_.spec.scale);
   const AttentionWorkspace layout_{shape_};
-  const int64_t group_ = shape_.H / shape_.KV, padded_ = (shape_.D + kLanes - 1) / kLanes * kLanes;
+  const int64_t group_ = shape_.H / shape_.KV, D_qk_ = shape_.D_qk, D_v_ = shape_.D_v;
+  const int64_t padded_qk_ = whole_vectors<A>(D_qk_), padded_v_ = whole_vectors<A>(D_v_);
   A* const workspace_;
 };
 

@@ -2,7 +2,8 @@
 //
 //   s_j = scale * q . k_j, j < length     m, l by the score function's row formulas (score.h)     O = sum_j p_j v_j
 //
-// What it costs is reading the cache: length * 2 KV D elements a sequence and layer, each once, for two operations an
+// What it costs is reading the cache: length * KV (D_qk + D_v) elements a sequence and
+// layer, each once, for two operations an
 // element and query head. The floor is that over the memory's bandwidth. The scores of a row are kept, H * length
 // numbers that stay in cache, so that every score function takes the same stages: scores, rows, values.
 //
@@ -26,7 +27,6 @@ class Decode {
         layout_(shape_),
         length_(args.length),
         group_(shape_.H / shape_.KV),
-        padded_((shape_.D + V::kLanes - 1) / V::kLanes * V::kLanes),
         chunks_(layout_.chunks(shape_, length_)),
         chunk_keys_((length_ + chunks_ - 1) / chunks_),
         workspace_(static_cast<A*>(args.workspace.data)) {}
@@ -60,27 +60,27 @@ class Decode {
   // `head` counts through all sequences' query heads, `unit` through their key/value heads: the heads of a unit are
   // group_ rows from unit * group_ on.
   A* row(int64_t head) const { return workspace_ + layout_.scores + head * layout_.row; }  // [length (+ the bias slot)]
-  A* partial(int64_t chunk, int64_t head) const {                                          // [padded]
-    return workspace_ + layout_.partials + (chunk * shape_.B * shape_.H + head) * layout_.padded;
+  A* partial(int64_t chunk, int64_t head) const {                                          // [padded_v]
+    return workspace_ + layout_.partials + (chunk * shape_.B * shape_.H + head) * layout_.padded_v;
   }
   const S* query(int64_t head) const {
-    return static_cast<const S*>(args_.q.data) + head / shape_.H * args_.q.stride + head % shape_.H * shape_.D;
+    return static_cast<const S*>(args_.q.data) + head / shape_.H * args_.q.stride + head % shape_.H * shape_.D_qk;
   }
-  const S* cached(const Tensor& x, int64_t unit, int64_t t) const {
-    return head_row<S>(x, shape_, unit / shape_.KV, t, unit % shape_.KV);
+  const S* cached(const Tensor& x, int64_t unit, int64_t t, int64_t D) const {
+    return head_row<S>(x, shape_, unit / shape_.KV, t, unit % shape_.KV, D);
   }
   int64_t first_of(int64_t chunk) const { return min_of(chunk * chunk_keys_, length_); }
 
   template <class Key>
   SLUICE_INLINE A score(const S* q, const Key* k) const {
     V sum(0);
-    for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) { sum += load_some(q + d, n) * load_some(k + d, n); });
+    for_vectors<A>(shape_.D_qk, [&](int64_t d, int64_t n) { sum += load_some(q + d, n) * load_some(k + d, n); });
     return sum_of(sum) * A(args_.spec.scale);
   }
 
   void score_keys(int64_t unit, int64_t chunk) {
     for (int64_t j = first_of(chunk); j < first_of(chunk + 1); ++j) {
-      const S* k = cached(args_.k, unit, j);
+      const S* k = cached(args_.k, unit, j, shape_.D_qk);
       for (int64_t head = unit * group_; head < (unit + 1) * group_; ++head) row(head)[j] = score(query(head), k);
     }
   }
@@ -91,7 +91,7 @@ class Decode {
     const int64_t h = head % shape_.H;
     int64_t count = length_;
     if (args_.key_bias)
-      s[count++] = score(query(head), static_cast<const A*>(args_.key_bias.data) + h / group_ * shape_.D);
+      s[count++] = score(query(head), static_cast<const A*>(args_.key_bias.data) + h / group_ * shape_.D_qk);
     const RowStart<A> start = Score::template start<A>(A(length_ - 1), learned_of<A>(args_.learned, h), constants_);
     V m(start.reference), mass(0);
     A l = start.mass;
@@ -115,22 +115,23 @@ class Decode {
 
   void sum_values(int64_t unit, int64_t chunk) {
     alignas(64) A scratch[kBlock * kMaxHead];
+    const int64_t padded = whole_vectors<A>(D_v_);
     A* sums = partial(chunk, unit * group_);
-    std::memset(sums, 0, size_t(group_ * layout_.padded) * sizeof(A));
+    std::memset(sums, 0, size_t(group_ * layout_.padded_v) * sizeof(A));
     const int64_t end = first_of(chunk + 1);
     for (int64_t j = first_of(chunk); j < end; j += kBlock) {
       const int64_t count = min_of(kBlock, end - j);
-      const Rows<A> v = tile_rows(cached(args_.v, unit, j), args_.v.stride, count, shape_.D, padded_, scratch);
-      tile_gemm<A>({row(unit * group_) + j, layout_.row, 1, v.data, v.stride, sums, layout_.padded, true}, group_,
-                   padded_, count);
+      const Rows<A> v = tile_rows(cached(args_.v, unit, j, D_v_), args_.v.stride, count, D_v_, padded, scratch);
+      tile_gemm<A>({row(unit * group_) + j, layout_.row, 1, v.data, v.stride, sums, layout_.padded_v, true}, group_,
+                   padded, count);
     }
   }
 
   void store_output(int64_t head) {
     const int64_t b = head / shape_.H, h = head % shape_.H;
-    S* out = static_cast<S*>(args_.out.data) + b * args_.out.stride + h * shape_.D;
-    const A* bias = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + h / group_ * shape_.D : nullptr;
-    for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) {
+    S* out = static_cast<S*>(args_.out.data) + b * args_.out.stride + h * D_v_;
+    const A* bias = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + h / group_ * D_v_ : nullptr;
+    for_vectors<A>(D_v_, [&](int64_t d, int64_t n) {
       V sum = bias ? V(row(head)[length_]) * load_some(bias + d, n) : V(0);
       for (int64_t chunk = 0; chunk < chunks_; ++chunk) sum += load(partial(chunk, head) + d);
       store_some(out + d, sum, n);
@@ -141,7 +142,7 @@ class Decode {
   const AttentionShape& shape_;
   const typename Score::template Constants<A> constants_;
   const AttentionDecodeWorkspace layout_;
-  const int64_t length_, group_, padded_, chunks_, chunk_keys_;
+  const int64_t length_, group_, chunks_, chunk_keys_, D_v_ = shape_.D_v;
   A* const workspace_;
 };
 

@@ -34,8 +34,10 @@ class QueryBlock {
         kv_(h / (shape_.H / shape_.KV)),
         first_(first),
         count_(min_of(kBlock, shape_.T - first)),
-        padded_((shape_.D + kLanes - 1) / kLanes * kLanes) {
-    pack_transposed(head_row<S>(args.q, shape_, b, first, h), args.q.stride, count_, shape_.D, A(args.spec.scale), q_);
+        padded_qk_(whole_vectors<A>(D_qk_)),
+        padded_v_(whole_vectors<A>(D_v_)) {
+    pack_transposed(head_row<S>(args.q, shape_, b, first, h, D_qk_), args.q.stride, count_, D_qk_, A(args.spec.scale),
+                    q_);
     for (int64_t i = 0; i < kBlock; ++i) starts_[i] = A(first_key_of(args, b, first + min_of(i, count_ - 1)) - first);
   }
 
@@ -107,17 +109,17 @@ class QueryBlock {
   template <class Body>
   SLUICE_INLINE void visit_tiles(Body body) {
     if (args_.key_bias) {
-      const A* k = static_cast<const A*>(args_.key_bias.data) + kv_ * shape_.D;
-      const A* v = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + kv_ * shape_.D : nullptr;
-      body(KeyTile<A>{tile_rows(k, shape_.D, 1, shape_.D, padded_, k_),
-                      v ? tile_rows(v, shape_.D, 1, shape_.D, padded_, v_) : Rows<A>{nullptr, 0}, -1, 1});
+      const A* k = static_cast<const A*>(args_.key_bias.data) + kv_ * D_qk_;
+      const A* v = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + kv_ * D_v_ : nullptr;
+      body(KeyTile<A>{tile_rows(k, D_qk_, 1, D_qk_, padded_qk_, k_),
+                      v ? tile_rows(v, D_v_, 1, D_v_, padded_v_, v_) : Rows<A>{nullptr, 0}, -1, 1});
     }
     for (int64_t key = first_key_of(args_, b_, first_) / kBlock * kBlock; key < first_ + count_; key += kBlock) {
       const int64_t count = min_of(kBlock, first_ + count_ - key);
-      body(KeyTile<A>{
-          tile_rows(head_row<S>(args_.k, shape_, b_, key, kv_), args_.k.stride, count, shape_.D, padded_, k_),
-          tile_rows(head_row<S>(args_.v, shape_, b_, key, kv_), args_.v.stride, count, shape_.D, padded_, v_), key,
-          count});
+      const S *k = head_row<S>(args_.k, shape_, b_, key, kv_, D_qk_),
+              *v = head_row<S>(args_.v, shape_, b_, key, kv_, D_v_);
+      body(KeyTile<A>{tile_rows(k, args_.k.stride, count, D_qk_, padded_qk_, k_),
+                      tile_rows(v, args_.v.stride, count, D_v_, padded_v_, v_), key, count});
     }
   }
 
@@ -132,7 +134,7 @@ class QueryBlock {
       const int64_t first = step == kBlock ? 0 : j;  // queries before it see none of these keys
       tile_gemm<A>({tile.k.data + j * tile.k.stride, tile.k.stride, 1, q_ + first, kBlock, s_ + j * kBlock + first,
                     kBlock, false},
-                   min_of(step, tile.count - j), kBlock - first, shape_.D);
+                   min_of(step, tile.count - j), kBlock - first, D_qk_);
     }
   }
   // Keys of the tile that some query of the lanes [i, i + kLanes) may see.
@@ -211,11 +213,11 @@ class QueryBlock {
     if (!tile.v.data) return;
     const int64_t step = diagonal(tile) ? kStrip : kBlock;
     for (int64_t i = 0; i < count_; i += step)
-      tile_gemm<A>({s_ + i, 1, kBlock, tile.v.data, tile.v.stride, o_ + i * padded_, padded_, true},
-                   min_of(step, count_ - i), padded_, keys_seen(tile, i + step - kStrip));
+      tile_gemm<A>({s_ + i, 1, kBlock, tile.v.data, tile.v.stride, o_ + i * padded_v_, padded_v_, true},
+                   min_of(step, count_ - i), padded_v_, keys_seen(tile, i + step - kStrip));
   }
 
-  void zero_output() { std::memset(o_, 0, size_t(count_ * padded_) * sizeof(A)); }
+  void zero_output() { std::memset(o_, 0, size_t(count_ * padded_v_) * sizeof(A)); }
 
   template <class Score>
   void rescale_output() {
@@ -226,7 +228,8 @@ class QueryBlock {
     for (int64_t i = 0; i < count_; ++i) {
       if (factors[i] == A(1)) continue;
       const V factor(factors[i]);
-      for (int64_t d = 0; d < padded_; d += kLanes) store(o_ + i * padded_ + d, load(o_ + i * padded_ + d) * factor);
+      for (int64_t d = 0; d < padded_v_; d += kLanes)
+        store(o_ + i * padded_v_ + d, load(o_ + i * padded_v_ + d) * factor);
     }
   }
 
@@ -237,8 +240,8 @@ class QueryBlock {
   void store_results() {
     A *references = stats(0), *inverses = stats(1);
     for (int64_t i = 0; i < count_; ++i) {
-      S* out = head_row<S>(args_.out, shape_, b_, first_ + i, h_);
-      for_vectors<A>(shape_.D, [&](int64_t d, int64_t n) { store_some(out + d, load(o_ + i * padded_ + d), n); });
+      S* out = head_row<S>(args_.out, shape_, b_, first_ + i, h_, D_v_);
+      for_vectors<A>(D_v_, [&](int64_t d, int64_t n) { store_some(out + d, load(o_ + i * padded_v_ + d), n); });
       references[i] = m_[i];
       inverses[i] = l_[i];
     }
@@ -256,11 +259,12 @@ class QueryBlock {
 
   const AttentionForward& args_;
   const AttentionShape& shape_;
-  const int64_t b_, h_, kv_, first_, count_, padded_;
-  alignas(64) A q_[kMaxHead * kBlock];  // [D, kBlock], scaled
+  const int64_t D_qk_ = shape_.D_qk, D_v_ = shape_.D_v;
+  const int64_t b_, h_, kv_, first_, count_, padded_qk_, padded_v_;
+  alignas(64) A q_[kMaxHead * kBlock];  // [D_qk, kBlock], scaled
   alignas(64) A k_[kBlock * kMaxHead];  // converted keys and values, where needed
   alignas(64) A v_[kBlock * kMaxHead];
-  alignas(64) A o_[kBlock * kMaxHead];  // [count, padded]
+  alignas(64) A o_[kBlock * kMaxHead];  // [count, padded_v]
   alignas(64) A s_[kBlock * kBlock];    // [keys, queries]
   alignas(64) A m_[kBlock], l_[kBlock], correction_[kBlock];
   alignas(64) A starts_[kBlock];  // the first key a query sees, counted from first_

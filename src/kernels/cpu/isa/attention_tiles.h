@@ -23,10 +23,16 @@ SLUICE_INLINE LearnedOfHead<A> learned_of(const LearnedTensors& learned, int64_t
   return out;
 }
 
-// First element of row (b, t) of head h.
+// First element of row (b, t) of head h; heads of x have D features.
 template <class S>
-SLUICE_INLINE S* head_row(const Tensor& x, const AttentionShape& s, int64_t b, int64_t t, int64_t h) {
-  return static_cast<S*>(x.data) + (b * s.T + t) * x.stride + h * s.D;
+SLUICE_INLINE S* head_row(const Tensor& x, const AttentionShape& s, int64_t b, int64_t t, int64_t h, int64_t D) {
+  return static_cast<S*>(x.data) + (b * s.T + t) * x.stride + h * D;
+}
+
+// A row of D elements, of whole SIMD registers of this instruction set.
+template <class A>
+SLUICE_INLINE constexpr int64_t whole_vectors(int64_t D) {
+  return (D + Vec<A>::kLanes - 1) / Vec<A>::kLanes * Vec<A>::kLanes;
 }
 
 // The first key that row (b, t) sees.

@@ -14,7 +14,10 @@
 // a warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
 //
 // A key bias is no tile: its score is one f32 dot product per query, at full precision, and comes first.
-// Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded.
+// Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded. Where
+// values are wider or narrower than keys, tiles of both have the wider one's size: results are right at every pair of
+// sizes, and what the narrower side's products multiply by zeros is the price of no second class (a third more at
+// D_v = 2 D_qk in the forward pass).
 //
 // Cost of 64 queries x 64 keys at D = 64 in bf16, in m16n8k16 instructions of 2,048 multiply-adds: a product is 128,
 // the forward pass 256 and 4,096 exponentials; the backward pass needs 640 and runs 896, as both its kernels recompute
@@ -31,6 +34,7 @@
 // a class of its own.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "kernels/cuda/attention/attention_fragments.cuh"
@@ -45,7 +49,7 @@ namespace sluice::cuda {
 
 // What every kernel is told, besides its matrices.
 struct AttentionProblem {
-  int B, T, H, KV, D;
+  int B, T, H, KV, D_qk, D_v;
   float scale;
   ScoreKind score;
   ScoreConstants constants;  // as Score::Constants<float>
@@ -65,7 +69,8 @@ AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors)
                      int(s.T),
                      int(s.H),
                      int(s.KV),
-                     int(s.D),
+                     int(s.D_qk),
+                     int(s.D_v),
                      float(op.spec.scale),
                      op.spec.score,
                      {},
@@ -82,14 +87,15 @@ AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors)
 
 // Whether rows of every head start at multiples of 16 bytes, and end there.
 template <class S, class... Tensors>
-bool allow_vectors(int64_t D, const Tensors&... tensors) {
-  return D % (16 / int64_t(sizeof(S))) == 0 && (vectorizable(view_of(tensors)) && ...);
+bool allow_vectors(const AttentionShape& s, const Tensors&... tensors) {
+  constexpr int64_t kVector = 16 / int64_t(sizeof(S));
+  return s.D_qk % kVector == 0 && s.D_v % kVector == 0 && (vectorizable(view_of(tensors)) && ...);
 }
 
-// First element of row (b, t) of a head.
+// First element of row (b, t) of a head; heads of x have D features.
 template <class S>
-__device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem& p, int b, int t, int head) {
-  return x.at(int64_t(b) * p.T + t, int64_t(head) * p.D);
+__device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem& p, int b, int t, int head, int D) {
+  return x.at(int64_t(b) * p.T + t, int64_t(head) * D);
 }
 
 // The first key that row t of a sequence sees; what lies beyond the sequence is like its last row.
@@ -164,7 +170,7 @@ void with_class(int D, Body body) {
 template <class Body>
 void with_formula_and_class(const AttentionProblem& p, Body body) {
   ScoreFunctions::dispatch(p.score, [&](auto score) {
-    with_class(p.D, [&](auto head_class) { body(RowFormula<decltype(score)>{}, head_class); });
+    with_class(std::max(p.D_qk, p.D_v), [&](auto head_class) { body(RowFormula<decltype(score)>{}, head_class); });
   });
 }
 
@@ -177,24 +183,24 @@ inline constexpr int kTileStride = kD + 8;
 
 __device__ __forceinline__ int warp_index() { return int(threadIdx.x) / kWarp; }
 
-// Rows [0, kRows) x [0, kD) of one head into shared memory; rows from `rows` and features from p.D on become zeros. On
+// Rows [0, kRows) x [0, kD) of one head into shared memory; rows from `rows` and features from D on become zeros. On
 // its way until copies are waited for.
 template <int kRows, int kD, int kThreads, class S>
-__device__ __forceinline__ void load_tile(S* tile, const S* from, int64_t stride, int rows, const AttentionProblem& p) {
-  if (p.vectors) {
+__device__ __forceinline__ void load_tile(S* tile, const S* from, int64_t stride, int rows, int D, bool vectors) {
+  if (vectors) {
     constexpr int kVector = 16 / sizeof(S), kVectors = kD / kVector;
     static_assert(kRows * kVectors % kThreads == 0);
 #pragma unroll 8
     for (int copy = 0; copy < kRows * kVectors / kThreads; ++copy) {
       const int i = int(threadIdx.x) + copy * kThreads;
       const int row = i / kVectors, d = i % kVectors * kVector;
-      const bool valid = row < rows && d < p.D;
+      const bool valid = row < rows && d < D;
       copy_async_16(tile + row * kTileStride<kD> + d, valid ? from + row * stride + d : from, valid);
     }
   } else {
     for (int i = int(threadIdx.x); i < kRows * kD; i += kThreads) {
       const int row = i / kD, d = i % kD;
-      tile[row * kTileStride<kD> + d] = row < rows && d < p.D ? from[row * stride + d] : S{};
+      tile[row * kTileStride<kD> + d] = row < rows && d < D ? from[row * stride + d] : S{};
     }
   }
 }
@@ -302,7 +308,7 @@ __device__ __forceinline__ void store_pair(Bf16* to, float a, float b) {
 // more.
 template <int kD, int kStrips, class S>
 __device__ __forceinline__ void store_rows(S* to, int64_t stride, int rows, const float (&acc)[kStrips][kD / 8][4],
-                                           S* tile, const AttentionProblem& p) {
+                                           S* tile, int D, bool vectors) {
   const int g = lane_index() / 4, t = lane_index() % 4;
   __syncwarp();
 #pragma unroll
@@ -313,18 +319,18 @@ __device__ __forceinline__ void store_rows(S* to, int64_t stride, int rows, cons
       store_pair(tile + (8 * r + g) * kTileStride<kD> + 8 * n + 2 * t, pair[0], pair[1]);
     }
   __syncwarp();
-  if (p.vectors) {
+  if (vectors) {
     constexpr int kVector = 16 / sizeof(S), kVectors = kD / kVector;
 #pragma unroll 4
     for (int i = lane_index(); i < 16 * kStrips * kVectors; i += kWarp) {
       const int row = i / kVectors, d = i % kVectors * kVector;
       const uint4 vector = *reinterpret_cast<const uint4*>(tile + row * kTileStride<kD> + d);
-      if (row < rows && d < p.D) *reinterpret_cast<uint4*>(to + row * stride + d) = vector;
+      if (row < rows && d < D) *reinterpret_cast<uint4*>(to + row * stride + d) = vector;
     }
   } else {
     for (int i = lane_index(); i < 16 * kStrips * kD; i += kWarp) {
       const int row = i / kD, d = i % kD;
-      if (row < rows && d < p.D) to[row * stride + d] = tile[row * kTileStride<kD> + d];
+      if (row < rows && d < D) to[row * stride + d] = tile[row * kTileStride<kD> + d];
     }
   }
 }

@@ -11,14 +11,14 @@ struct Workspace {
   Workspace(const AttentionShape& s, int rows_of_block)
       : padded_T(padded_rows(s.T)), blocks((s.T + rows_of_block - 1) / rows_of_block) {
     bias_shares = s.B * s.H * padded_T * 4;
-    learned_shares = bias_shares + s.B * s.H * blocks * 2 * s.D;
+    learned_shares = bias_shares + s.B * s.H * blocks * (s.D_qk + s.D_v);
     total = learned_shares + kMostLearned * s.B * blocks * s.H;
   }
 };
 
 template <class S>
-int rows_of_block(int64_t D) {
-  return D <= 128 ? BackwardTiling<S, 128>::kRows : BackwardTiling<S, 256>::kRows;
+int rows_of_block(const AttentionShape& s) {
+  return std::max(s.D_qk, s.D_v) <= 128 ? BackwardTiling<S, 128>::kRows : BackwardTiling<S, 256>::kRows;
 }
 
 inline constexpr int kSumWarps = 8, kSumThreads = kSumWarps * kWarp;
@@ -53,8 +53,8 @@ template <class S>
 void backward(const AttentionBackward& op, cudaStream_t stream) {
   const AttentionForward& in = op.forward;
   const AttentionShape& s = in.spec.shape;
-  const Workspace layout(s, rows_of_block<S>(s.D));
-  const bool vectors = allow_vectors<S>(s.D, in.q, in.k, in.v, in.out, op.d_out, op.d_q, op.d_k, op.d_v);
+  const Workspace layout(s, rows_of_block<S>(s));
+  const bool vectors = allow_vectors<S>(s, in.q, in.k, in.v, in.out, op.d_out, op.d_q, op.d_k, op.d_v);
   float *workspace = floats(op.workspace), *stats = floats(in.stats);
   const BackwardProblem<S> p{problem_of(in, in.first_key, vectors),
                              rows_of<const S>(in.q),
@@ -74,11 +74,11 @@ void backward(const AttentionBackward& op, cudaStream_t stream) {
   backward_queries(p, stream);
   backward_keys(p, stream);
 
-  const int64_t rows = s.B * (s.H / s.KV) * layout.blocks, columns = s.KV * s.D;
+  const int64_t rows = s.B * (s.H / s.KV) * layout.blocks, keys = s.KV * s.D_qk, values = s.KV * s.D_v;
   if (float* to = floats(op.d_key_bias))
-    sum_columns(to, p.bias_shares, rows, 2 * columns, columns, p.scale, op.accumulate, stream);
+    sum_columns(to, p.bias_shares, rows, keys + values, keys, p.scale, op.accumulate, stream);
   if (float* to = floats(op.d_value_bias))
-    sum_columns(to, p.bias_shares + columns, rows, 2 * columns, columns, 1, op.accumulate, stream);
+    sum_columns(to, p.bias_shares + keys, rows, keys + values, values, 1, op.accumulate, stream);
   for (int i = 0; i < kMostLearned; ++i)
     if (float* to = floats(op.d_learned.at[i]))
       sum_columns(to, p.learned_shares + i * s.B * layout.blocks * s.H, s.B * layout.blocks, s.H, s.H, 1, op.accumulate,
@@ -95,7 +95,7 @@ void on(const AttentionBackward& op, const Queue& queue) {
 template <>
 int64_t workspace_for(const AttentionBackward::Sizes& sizes) {
   const AttentionShape& s = sizes.shape;
-  return Workspace(s, sizes.act == DType::kBF16 ? rows_of_block<Bf16>(s.D) : rows_of_block<float>(s.D)).total;
+  return Workspace(s, sizes.act == DType::kBF16 ? rows_of_block<Bf16>(s) : rows_of_block<float>(s)).total;
 }
 
 }  // namespace sluice::cuda

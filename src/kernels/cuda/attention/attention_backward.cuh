@@ -22,7 +22,7 @@ struct BackwardProblem : AttentionProblem {
   Rows<S> d_q, d_k, d_v;
   const float *m, *inverse;  // [B, H, T]: the two parts of the forward's statistics
   float4* rows;              // [B, H, padded_T]: m, 1/l, delta, the first key it sees; zeros but the last from T on
-  float* bias_shares;        // [B, group, blocks, 2, KV, D]: of d_key_bias (before the scale) and d_value_bias
+  float* bias_shares;        // [B, group, blocks, KV D_qk + KV D_v]: of d_key_bias (before the scale), d_value_bias
   float* learned_shares;     // [kMostLearned, B, blocks, H]: of d_learned
   int padded_T;
 };

@@ -83,7 +83,7 @@ __device__ __forceinline__ void sum_one(bool for_keys, const BackwardProblem<S>&
     add_product(sum, s, for_keys ? tile_q : tile_d_out, kTileStride<kD>);
   });
   scale_all(sum, for_keys ? p.scale : 1.0f);
-  store(for_keys ? p.d_k : p.d_v, sum, warp_k);
+  store(for_keys ? p.d_k : p.d_v, for_keys ? p.D_qk : p.D_v, sum, warp_k);
 }
 
 template <class S, int kD, class ForTiles, class Store>
@@ -98,8 +98,8 @@ __device__ __forceinline__ void sum_both(const BackwardProblem<S>& p, ForTiles f
     add_product(d_k, dp, tile_q, kTileStride<kD>);
   });
   scale_all(d_k, p.scale);
-  store(p.d_k, d_k, warp_k);
-  store(p.d_v, d_v, warp_v);
+  store(p.d_k, p.D_qk, d_k, warp_k);
+  store(p.d_v, p.D_v, d_v, warp_v);
 }
 
 template <class S, class Score, int kD>
@@ -116,15 +116,18 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
   const KeysPlace<kRows, kQueries> at(p);
   const auto load_queries = [&](int tile, int buffer) {
     const int h = at.kv * p.group() + tile / at.tiles_per_head, t = at.first_query(tile);
-    load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, at.b, t, h), p.q.stride, p.T - t, p);
-    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, at.b, t, h), p.d_out.stride,
-                                      p.T - t, p);
+    load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, at.b, t, h, p.D_qk), p.q.stride,
+                                      p.T - t, p.D_qk, p.vectors);
+    load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, at.b, t, h, p.D_v),
+                                      p.d_out.stride, p.T - t, p.D_v, p.vectors);
     const int i = int(threadIdx.x);
     if (i < kQueries)
       copy_async_16(rows + buffer * kQueries + i, p.rows + (int64_t(at.b) * p.H + h) * p.padded_T + t + i, true);
   };
-  load_tile<kRows, kD, kThreads>(k, head_row(p.k, p, at.b, at.first, at.kv), p.k.stride, p.T - at.first, p);
-  load_tile<kRows, kD, kThreads>(v, head_row(p.v, p, at.b, at.first, at.kv), p.v.stride, p.T - at.first, p);
+  load_tile<kRows, kD, kThreads>(k, head_row(p.k, p, at.b, at.first, at.kv, p.D_qk), p.k.stride, p.T - at.first, p.D_qk,
+                                 p.vectors);
+  load_tile<kRows, kD, kThreads>(v, head_row(p.v, p, at.b, at.first, at.kv, p.D_v), p.v.stride, p.T - at.first, p.D_v,
+                                 p.vectors);
   load_queries(0, 0);
   copy_async_commit();
 
@@ -149,8 +152,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
       use(s, dp, tile_q, tile_d_out);
     });
   };
-  const auto store = [&](const Rows<S>& to, const auto& sum, S* tile) {
-    store_rows<kD>(head_row(to, p, at.b, row, at.kv), to.stride, p.T - row, sum, tile, p);
+  const auto store = [&](const Rows<S>& to, int D, const auto& sum, S* tile) {
+    store_rows<kD>(head_row(to, p, at.b, row, at.kv, D), to.stride, p.T - row, sum, tile, D, p.vectors);
   };
   if constexpr (Tiling::kSplit) sum_one<S, kD>(blockIdx.y == 0, p, for_tiles, store, warp_k);
   else sum_both<S, kD>(p, for_tiles, store, warp_k, warp_v);

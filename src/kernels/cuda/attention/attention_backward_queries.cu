@@ -45,8 +45,8 @@ struct GradientRows {
   __device__ __forceinline__ bool exists(int r) const { return first + 8 * r + lane_index() / 4 < p.T; }
 
   __device__ __forceinline__ void read_bias(const S* q, const S* d_out, int kv) {
-    dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D, p.D);
-    if (p.value_bias) dot_rows<kRows, kD>(bias_dp, d_out, p.value_bias + int64_t(kv) * p.D, p.D);
+    dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D_qk, p.D_qk);
+    if (p.value_bias) dot_rows<kRows, kD>(bias_dp, d_out, p.value_bias + int64_t(kv) * p.D_v, p.D_v);
 #pragma unroll
     for (int r = 0; r < kRows; ++r) bias_score[r] *= p.scale;
   }
@@ -58,9 +58,9 @@ struct GradientRows {
     for (int r = 0; r < kRows; ++r) {
       const S *o = out + (8 * r + g) * stride, *d_o = d_out + (8 * r + g) * kTileStride<kD>;
       float sum = 0;
-      for (int d = t * kPack; d < (exists(r) ? p.D : 0); d += 4 * kPack) {
+      for (int d = t * kPack; d < (exists(r) ? p.D_v : 0); d += 4 * kPack) {
         float x[kPack], y[kPack];
-        load(x, o + d, pack_count(p.D, d), p.vectors);
+        load(x, o + d, pack_count(p.D_v, d), p.vectors);
         load(y, d_o + d, kPack, true);
 #pragma unroll
         for (int i = 0; i < kPack; ++i) sum += x[i] * y[i];
@@ -171,14 +171,18 @@ struct QueriesBlock {
 
   __device__ __forceinline__ void load_keys(int tile, int buffer) const {
     const int key = first_key + tile * kKeys;
-    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
-    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv, p.D_qk), p.k.stride,
+                                   p.T - key, p.D_qk, p.vectors);
+    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv, p.D_v), p.v.stride,
+                                   p.T - key, p.D_v, p.vectors);
   }
 
   // The queries and their output gradients, which the caller may read; and the first tile, which is on its way.
   __device__ __forceinline__ void load_first() const {
-    load_tile<kRows, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
-    load_tile<kRows, kD, kThreads>(d_out, head_row(p.d_out, p, b, first, h), p.d_out.stride, p.T - first, p);
+    load_tile<kRows, kD, kThreads>(q, head_row(p.q, p, b, first, h, p.D_qk), p.q.stride, p.T - first, p.D_qk,
+                                   p.vectors);
+    load_tile<kRows, kD, kThreads>(d_out, head_row(p.d_out, p, b, first, h, p.D_v), p.d_out.stride, p.T - first, p.D_v,
+                                   p.vectors);
     copy_async_commit();
     load_keys(0, 0);
     copy_async_commit();
@@ -211,7 +215,7 @@ struct QueriesBlock {
       load_keys(0, 0);
       copy_async_commit();
     } else if constexpr (Score::kNeedsDelta) {
-      rows.delta_of_output(head_row(p.out, p, b, row, h), p.out.stride, warp_d_out());
+      rows.delta_of_output(head_row(p.out, p, b, row, h, p.D_v), p.out.stride, warp_d_out());
     }
   }
 
@@ -237,11 +241,13 @@ struct QueriesBlock {
   __device__ __forceinline__ void add_shares(float (&d_q)[kStrips][kD / 8][4], const float (&ds)[2 * kStrips],
                                              const RowShares<kRows>& shares) const {
     if (p.key_bias) {
-      add_outer(d_q, ds, p.key_bias + int64_t(kv) * p.D, p.D);
+      add_outer(d_q, ds, p.key_bias + int64_t(kv) * p.D_qk, p.D_qk);
       const int64_t place = (int64_t(b) * p.group() + h % p.group()) * blocks + block;
-      float* const to = p.bias_shares + place * 2 * p.KV * p.D + int64_t(kv) * p.D;
-      sum_weighted<kRows, kD, kThreads>(to, shares.bias_ds, q, p.D);
-      if (p.value_bias) sum_weighted<kRows, kD, kThreads>(to + p.KV * p.D, shares.bias_weight, d_out, p.D);
+      float* const keys = p.bias_shares + place * p.KV * (p.D_qk + p.D_v);
+      float* const values = keys + int64_t(p.KV) * p.D_qk;
+      sum_weighted<kRows, kD, kThreads>(keys + int64_t(kv) * p.D_qk, shares.bias_ds, q, p.D_qk);
+      if (p.value_bias)
+        sum_weighted<kRows, kD, kThreads>(values + int64_t(kv) * p.D_v, shares.bias_weight, d_out, p.D_v);
     }
     if (const int i = int(threadIdx.x); i < kMostLearned && p.learned[i]) {
       float sum = 0;
@@ -279,8 +285,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
     block.add_shares(d_q, ds, shares);
   }
   scale_all(d_q, p.scale);
-  store_rows<kD>(head_row(p.d_q, p, block.b, block.row, block.h), p.d_q.stride, p.T - block.row, d_q, block.warp_q(),
-                 p);
+  store_rows<kD>(head_row(p.d_q, p, block.b, block.row, block.h, p.D_qk), p.d_q.stride, p.T - block.row, d_q,
+                 block.warp_q(), p.D_qk, p.vectors);
 }
 
 }  // namespace

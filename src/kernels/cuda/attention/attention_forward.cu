@@ -69,7 +69,7 @@ struct ForwardRows {
 
   // The key bias is the first key.
   __device__ __forceinline__ void absorb_bias(const S* q, int kv) {
-    dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D, p.D);
+    dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D_qk, p.D_qk);
     float weights[kRows];
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -82,7 +82,7 @@ struct ForwardRows {
   }
 
   __device__ __forceinline__ void add_bias_value(const float (&weights)[kRows], int kv) {
-    if (p.value_bias) add_outer(out, weights, p.value_bias + int64_t(kv) * p.D, p.D);
+    if (p.value_bias) add_outer(out, weights, p.value_bias + int64_t(kv) * p.D_v, p.D_v);
   }
 
   // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
@@ -185,17 +185,20 @@ struct ForwardBlock {
 
   __device__ __forceinline__ void load_keys(int tile, int buffer) const {
     const int key = first_key + tile * kKeys;
-    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv, p.D_qk), p.k.stride,
+                                   p.T - key, p.D_qk, p.vectors);
   }
   __device__ __forceinline__ void load_both(int tile, int buffer) const {
     load_keys(tile, buffer);
     const int key = first_key + tile * kKeys;
-    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv), p.v.stride, p.T - key, p);
+    load_tile<kKeys, kD, kThreads>(v + buffer * Tiling::kTile, head_row(p.v, p, b, key, kv, p.D_v), p.v.stride,
+                                   p.T - key, p.D_v, p.vectors);
   }
 
   // The queries, and with them the first tile.
   __device__ __forceinline__ void load_first() const {
-    load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
+    load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h, p.D_qk), p.q.stride, p.T - first, p.D_qk,
+                                              p.vectors);
     copy_async_commit();
     if constexpr (Score::kTwoPass) load_keys(0, 0);
     else load_both(0, 0);
@@ -258,7 +261,7 @@ struct ForwardBlock {
       const int i = row + 8 * r + lane_index() / 4;
       if (lane_index() % 4 == 0 && i < p.T) references[i] = rows.m[r], inverses[i] = rows.l[r];
     }
-    store_rows<kD>(head_row(p.out, p, b, row, h), p.out.stride, p.T - row, rows.out, warp_q, p);
+    store_rows<kD>(head_row(p.out, p, b, row, h, p.D_v), p.out.stride, p.T - row, rows.out, warp_q, p.D_v, p.vectors);
   }
 };
 
@@ -280,7 +283,7 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const ForwardProblem<
 
 template <class S>
 void forward(const AttentionForward& op, cudaStream_t stream) {
-  const bool vectors = allow_vectors<S>(op.spec.shape.D, op.q, op.k, op.v, op.out);
+  const bool vectors = allow_vectors<S>(op.spec.shape, op.q, op.k, op.v, op.out);
   const ForwardProblem<S> p{problem_of(op, op.first_key, vectors),
                             rows_of<const S>(op.q),
                             rows_of<const S>(op.k),

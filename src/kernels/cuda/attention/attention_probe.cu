@@ -37,9 +37,11 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
   const int tiles = (min(first + Tiling::kQueries, p.T) - 1) / kKeys + 1 - first_tile;
   const auto load_keys = [&](int tile, int buffer) {
     const int key = (first_tile + tile) * kKeys;
-    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv), p.k.stride, p.T - key, p);
+    load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv, p.D_qk), p.k.stride,
+                                   p.T - key, p.D_qk, p.vectors);
   };
-  load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h), p.q.stride, p.T - first, p);
+  load_tile<Tiling::kQueries, kD, kThreads>(q, head_row(p.q, p, b, first, h, p.D_qk), p.q.stride, p.T - first, p.D_qk,
+                                            p.vectors);
   load_keys(0, 0);
   copy_async_commit();
 
@@ -83,10 +85,10 @@ __global__ void __launch_bounds__(kThreads) weights_kernel(float* scores, const 
 template <class S>
 void probe(const AttentionProbe& op, cudaStream_t stream) {
   const AttentionForward& in = op.forward;
-  const bool vectors = allow_vectors<S>(in.spec.shape.D, in.q, in.k);
+  const bool vectors = allow_vectors<S>(in.spec.shape, in.q, in.k);
   const ProbeProblem<S> p{problem_of(in, in.first_key, vectors), rows_of<const S>(in.q), rows_of<const S>(in.k),
                           floats(op.sink_attention), floats(op.sink_logit_gap)};
-  with_class(p.D, [&](auto head_class) {
+  with_class(p.D_qk, [&](auto head_class) {
     using Tiling = ProbeTiling<S, head_class()>;
     const int blocks = (p.T + Tiling::kQueries - 1) / Tiling::kQueries;
     launch(scores_kernel<S, head_class()>, dim3(unsigned(blocks * p.B * p.H)), dim3(kThreads), Tiling::kShared, stream,

@@ -38,7 +38,7 @@ std::vector<double> transposed(const float* k, int64_t stride, int64_t positions
 
 HeadWeights head_weights(const HeadScores& in, int64_t positions) {
   const AttentionSpec& spec = in.spec;
-  const int64_t D = spec.shape.D;
+  const int64_t D = spec.shape.D_qk;
   const std::vector<double> keys = transposed(in.k, in.k_stride, positions, D);
   HeadWeights out;
   out.rows.resize(size_t(positions * positions));
@@ -76,7 +76,7 @@ class HostTileWeights final : public HostWeights {
   }
 
   HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
-    const auto& [B, T, H, KV, D] = spec_.shape;
+    const auto& [B, T, H, KV, D, D_v] = spec_.shape;
     const int64_t kv = head / (H / KV);
     return head_weights({.spec = spec_,
                          .q = q_.data() + (sequence * T * H + head) * D,

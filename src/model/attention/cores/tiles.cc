@@ -1,5 +1,6 @@
 #include "model/attention/cores/tiles.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/error.h"
@@ -9,14 +10,12 @@
 namespace sluice {
 namespace {
 
-// The kernels know one size of a head: the one place that says so.
 AttentionShape shape_of(const HeadSizes& sizes, int64_t B, int64_t T) {
-  if (sizes.D_v != sizes.D_qk)
+  if (std::max(sizes.D_qk, sizes.D_v) > kMaxHeadSize)
     throw UserError(
-        "model.attention.core = tiles needs values as wide as queries and keys, but a head has {} features of "
-        "these and {} of its value",
-        sizes.D_qk, sizes.D_v);
-  return {B, T, sizes.H_q, sizes.H_kv, sizes.D_qk};
+        "model.attention.core = tiles takes heads of at most {} features, but here a query has {} and a value {}",
+        kMaxHeadSize, sizes.D_qk, sizes.D_v);
+  return {.B = B, .T = T, .H = sizes.H_q, .KV = sizes.H_kv, .D_qk = sizes.D_qk, .D_v = sizes.D_v};
 }
 
 }  // namespace

@@ -40,11 +40,11 @@ void GateOptions::describe(Fields& f) {
 
 void GateOptions::resolve(const ModelConfig& model, const std::string& path) const {
   if (gate.reads != "hidden_head") return;
-  if (model.heads * model.head_size() != model.width)
+  if (model.heads * model.value_head_size() != model.width)
     throw UserError(
         "{}.gate.reads = hidden_head cuts the width into one slice for each head, but model.heads * "
-        "model.head_size = {} * {} is not model.width = {}",
-        path, model.heads, model.head_size(), model.width);
+        "the features of a head's value = {} * {} is not model.width = {} (model.head_size, model.value_head_size)",
+        path, model.heads, model.value_head_size(), model.width);
   if (gate.site == "source" && model.kv_heads != model.heads)
     throw UserError("{}.gate.reads = hidden_head with site = source needs model.kv_heads = model.heads ({}), not {}",
                     path, model.heads, model.kv_heads);
