@@ -55,15 +55,12 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
   document_starts_ = plan_.declare("document_starts", "batch", {N}, DType::kI32, always);
   residual_ = config_.residual.part().make(d, config_.residual.options());
-  if (options_.bucket_parameters > 0) params_.begin_bucket();
   for (int layer = 0; layer < int(config_.layers); ++layer) {
-    begin_bucket();
+    params_.begin_section();
     blocks_.emplace_back(d, layer, *residual_);
-    block_bucket_.push_back(params_.last_bucket());
   }
-  begin_bucket();
+  params_.begin_section();
   head_.emplace(d, config_.tied_head ? token_embedding_ : ParamId{});
-  head_bucket_ = params_.last_bucket();
   residual_->declare(d, time.head_sublayer());
   d_normed_ = plan_.declare("d_normed", "gradients", {N, C}, options_.act, {time.head(), time.end()});
   normed_ = plan_.declare("normed", "scratch", {N, C}, options_.act, always);
@@ -76,26 +73,26 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
                              {time.head(), time.end()});
 
   losses_of_parts_.declare_buffer(plan_, d.acc(), always);
-  params_.lay_out(options_.decayed, options_.bucket_multiple);
-  if (options_.passing_gradients) declare_gradients(time);
+  params_.lay_out(options_.decayed, options_.gradients);
+  if (options_.gradients.passing) passing_gradients_.declare(plan_, params_, gradient_uses(time), d.acc());
   plan_.plan();
   if (!options_.allocate) return;
   if (backend_.traits().host_memory) require_memory(memory_need(), available_memory());
   using Grads = Params::Grads;
   params_.allocate(backend_, options_.act,
                    !options_.training           ? Grads::kNone
-                   : options_.passing_gradients ? Grads::kAside
+                   : options_.gradients.passing ? Grads::kAside
                                                 : Grads::kOwn);
   averages_.allocate(backend_, d.acc());
   arena_ = Arena(backend_, plan_.total_bytes());
   if (rope_table_) fill_rope_table();
-  if (options_.passing_gradients) place_gradients();
+  passing_gradients_.place(plan_, arena_, params_);
 }
 
 MemoryNeed Transformer::memory_need() const {
   const DType acc = accumulator_of(options_.act);
   double bytes = double(size_of(acc)) + options_.state_per_parameter;
-  if (options_.training && !options_.passing_gradients) bytes += double(size_of(acc));
+  if (options_.training && !options_.gradients.passing) bytes += double(size_of(acc));
   if (options_.act != acc) bytes += double(size_of(options_.act));
   MemoryNeed need = sluice::memory_need(params_, plan_, bytes, options_.batch_key);
   need.parameters += 2 * uint64_t(averages_.padded_count()) * size_of(acc);
@@ -103,33 +100,13 @@ MemoryNeed Transformer::memory_need() const {
   return need;
 }
 
-void Transformer::begin_bucket() {
-  const int64_t least = options_.bucket_parameters;
-  if (least > 0 && params_.last_bucket_count() >= least) params_.begin_bucket();
-}
-
-void Transformer::declare_gradients(const Timeline& time) {
-  const size_t count = params_.buckets().size();
-  std::vector<int> opens(count, time.end()), closes(count, time.head());
-  const auto use = [&](int bucket, int first, int last) {
-    opens[size_t(bucket)] = std::min(opens[size_t(bucket)], first);
-    closes[size_t(bucket)] = std::max(closes[size_t(bucket)], last);
-  };
-  use(head_bucket_, time.head(), time.head());
+std::vector<Lifetime> Transformer::gradient_uses(const Timeline& time) const {
+  const int embedding = time.embedding_backward();
+  std::vector<Lifetime> uses = {{config_.tied_head ? time.head() : embedding, embedding}};
   for (int layer = 0; layer < int(config_.layers); ++layer)
-    use(block_bucket_[size_t(layer)], time.mlp_backward(layer), time.attention_backward(layer));
-  use(0, config_.tied_head ? time.head() : time.embedding_backward(), time.embedding_backward());
-  for (size_t i = 0; i < count; ++i)
-    gradients_.push_back(plan_.declare("gradients." + std::to_string(i), "gradients of parameters",
-                                       {params_.buckets()[i].size()}, accumulator_of(options_.act),
-                                       {opens[i], i == 0 ? time.end() : closes[i - 1]}));
-}
-
-void Transformer::place_gradients() {
-  for (size_t i = 0; i < gradients_.size(); ++i) {
-    const MemoryPlan::Buffer& buffer = plan_.buffer(gradients_[i]);
-    params_.place_grads(int(i), arena_.at(buffer.offset, buffer.dtype, buffer.shape));
-  }
+    uses.push_back({time.mlp_backward(layer), time.attention_backward(layer)});
+  uses.push_back({time.head(), time.head()});
+  return uses;
 }
 
 // Angles in double: in float the angle of position 10000 would be off by 5e-4.
@@ -212,53 +189,45 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   head_->norm().forward(pass, residual_->input(pass, timeline().head_sublayer()), shared.normed);
 }
 
-// The arguments are kept by value: the stretches run after this returns.
-std::vector<Transformer::Stretch> Transformer::backward_stretches(const Pass& pass) const {
-  std::vector<Stretch> stretches;
-  const auto add = [&](int bucket, std::function<void()> ops) {
-    if (stretches.empty() || stretches.back().bucket != bucket) stretches.push_back({bucket, {}});
-    stretches.back().ops.push_back(std::move(ops));
-  };
+template <class Body>
+void Transformer::backward(const Pass& pass, Body body) const {
   const BlockScratch shared = scratch(pass);
-  add(head_bucket_, [=, this, &pass] {
+  body(head_section(), [&] {
     const int head = timeline().head_sublayer();
     const Residual::Slope slope = residual_->d_input(pass, head);
     head_->norm().backward(pass, slope.d_stream, slope.add, shared.d_normed, residual_->stream_at(pass, head),
                            shared.workspace);
     residual_->backward(pass, head, slope.d_stream);
   });
-  for (size_t layer = blocks_.size(); layer-- > 0;)
-    add(block_bucket_[layer], [=, this, &pass] { blocks_[layer].backward(pass, shared); });
+  for (int layer = int(blocks_.size()); layer-- > 0;)
+    body(layer + 1, [&] { blocks_[size_t(layer)].backward(pass, shared); });
   // A tied head has written the table's gradient already.
-  add(0, [=, this, &pass] {
+  body(kEmbeddingSection, [&] {
     backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_),
                                    residual_->d_start(pass), per_token(pass, tokens_), pass.T,
                                    pass.accumulate || config_.tied_head, pass.accumulate});
   });
-  return stretches;
 }
 
-// A listener does work of its own between the stretches, which no record holds.
+// A listener does work of its own between the sections, which no record holds.
 void Transformer::learn_with(GradientListener& listener, const Pass& pass, const std::string& key,
                              const std::function<void()>& head_loss) {
   backend_.replay(key + " forward", [&] {
     begin_sums(pass);
     run_forward(pass);
   });
-  listener.open(head_bucket_);
-  const bool opened_with_head = config_.tied_head;  // bucket 0: the table's gradient begins with the head's product
-  if (opened_with_head && head_bucket_ != 0) listener.open(0);
+  // A tied table's gradient begins with the head's product.
+  const auto is_begun = [&](int section) {
+    return section == head_section() || (section == kEmbeddingSection && config_.tied_head);
+  };
+  for (const int section : {head_section(), kEmbeddingSection})
+    if (is_begun(section)) listener.open(section);
   backend_.replay(key + " head", head_loss);
-  int open = head_bucket_;
-  for (const Stretch& stretch : backward_stretches(pass)) {
-    if (stretch.bucket != open) {
-      listener.close(open);
-      open = stretch.bucket;
-      if (open != 0 || !opened_with_head) listener.open(open);
-    }
-    backend_.replay(fmt::format("{} bucket {}", key, open), [&] { stretch.run(); });
-  }
-  listener.close(open);
+  backward(pass, [&](int section, const auto& ops) {
+    if (!is_begun(section)) listener.open(section);
+    backend_.replay(fmt::format("{} section {}", key, section), ops);
+    listener.close(section);
+  });
 }
 
 double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate,
@@ -279,7 +248,7 @@ double Transformer::forward_backward(const Batch& batch, double grad_scale, bool
       begin_sums(pass);
       run_forward(pass);
       head_loss();
-      for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
+      backward(pass, [](int, const auto& ops) { ops(); });
     });
   }
   return backend_.run(Sum{losses});
@@ -316,8 +285,7 @@ double Transformer::observe(const Batch& batch, double grad_scale, PassObserver&
   const BlockScratch shared = scratch(pass);
   head_->loss(pass, losses, grad_scale == 0 ? Tensor{} : shared.d_normed, shared.normed, per_token(pass, targets_),
               grad_scale);
-  if (grad_scale != 0)
-    for (const Stretch& stretch : backward_stretches(pass)) stretch.run();
+  if (grad_scale != 0) backward(pass, [](int, const auto& ops) { ops(); });
   return backend_.run(Sum{losses});
 }
 

@@ -11,6 +11,7 @@
 #include "model/block.h"
 #include "model/head.h"
 #include "model/memory_need.h"
+#include "model/module/passing_gradients.h"
 #include "model/residual/residual.h"
 
 namespace sluice {
@@ -25,11 +26,7 @@ struct TransformerOptions {
   Recompute recompute = Recompute::kNone;
   std::vector<DecayGroup> decayed = {DecayGroup::kMatrix, DecayGroup::kEmbedding, DecayGroup::kNorm,
                                      DecayGroup::kVector};
-  // Buckets of parameters: the embedding, and then as many layers as have `bucket_parameters` together; 0: all are one.
-  int64_t bucket_parameters = 0;
-  int64_t bucket_multiple = 16;  // of a bucket's length, so that ranks can share it evenly
-  // Gradients lie among the step's buffers, each bucket's from its first use until the next one closes.
-  bool passing_gradients = false;
+  GradientLayout gradients = {};
 };
 
 class Transformer {
@@ -107,20 +104,16 @@ class Transformer {
   Timeline timeline() const { return {int(config_.layers)}; }
   Tensor positions(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
-  // A part of the backward pass, between two changes of the bucket whose gradients it computes.
-  struct Stretch {
-    int bucket;
-    std::vector<std::function<void()>> ops;
-    void run() const {
-      for (const auto& op : ops) op();
-    }
-  };
-  std::vector<Stretch> backward_stretches(const Pass& pass) const;  // `pass` must outlive them
+  // Sections of the parameters: the embedding's, each block's, the head's.
+  static constexpr int kEmbeddingSection = 0;
+  int head_section() const { return int(blocks_.size()) + 1; }
+  std::vector<Lifetime> gradient_uses(const Timeline& time) const;  // of each section
+  // From the gradient of the final norm's result that of everything else: the ops of one section after the other, from
+  // the head's to the embedding's. body(section, ops).
+  template <class Body>
+  void backward(const Pass& pass, Body body) const;
   void learn_with(GradientListener& listener, const Pass& pass, const std::string& key,
                   const std::function<void()>& head_loss);
-  void begin_bucket();
-  void declare_gradients(const Timeline& time);
-  void place_gradients();
   void fill_rope_table();
   void upload(const Pass& pass, BufferId buffer, const int32_t* from);
   Tensor per_token(const Pass& pass, BufferId buffer) const { return pass.view(buffer, {pass.N()}); }
@@ -144,9 +137,7 @@ class Transformer {
   std::unique_ptr<Residual> residual_;
   std::vector<Block> blocks_;
   std::optional<Head> head_;
-  std::vector<int> block_bucket_;
-  int head_bucket_ = 0;
-  std::vector<BufferId> gradients_;  // of each bucket, where they pass
+  PassingGradients passing_gradients_;  // none, unless asked for
 };
 
 }  // namespace sluice

@@ -7,7 +7,9 @@ GradientExchange::GradientExchange(Backend& backend, Params& params, Communicato
       params_(params),
       ranks_(ranks),
       zero_(zero),
-      shares_(params.buckets(), ranks.rank(), ranks.size()) {
+      shares_(params.buckets(), ranks.rank(), ranks.size()),
+      sections_(params.buckets().size()) {
+  for (int section = 0; section < params.sections(); ++section) ++sections_[size_t(params.bucket_of(section))];
   if (zero_ == 2) kept_ = Arena(backend, size_t(shares_.kept) * size_of(params.all_values().dtype));
 }
 
@@ -25,16 +27,28 @@ Tensor GradientExchange::own_piece(int bucket) const {
 void GradientExchange::begin(bool first, bool last) {
   first_ = first;
   last_ = last;
+  open_.assign(sections_.size(), 0);
+  closed_.assign(sections_.size(), 0);
 }
 
-void GradientExchange::open(int bucket) {
+void GradientExchange::open(int section) {
+  const int bucket = params_.bucket_of(section);
+  if (open_[size_t(bucket)]++ == 0) open_bucket(bucket);
+}
+
+void GradientExchange::close(int section) {
+  const int bucket = params_.bucket_of(section);
+  if (++closed_[size_t(bucket)] == sections_[size_t(bucket)]) close_bucket(bucket);
+}
+
+void GradientExchange::open_bucket(int bucket) {
   // Nothing else writes the gaps between parameters: they hold what another buffer or the last reduce_scatter left
   // there.
   if (zero_ == 2 || (zero_ == 1 && first_)) backend_.run(Fill{params_.bucket_grads(bucket), 0});
   if (zero_ == 2 && !first_) backend_.run(Copy{own_piece(bucket), kept(bucket)});
 }
 
-void GradientExchange::close(int bucket) {
+void GradientExchange::close_bucket(int bucket) {
   ranks_.progress();
   if (zero_ == 2) {
     keep_exchanged();

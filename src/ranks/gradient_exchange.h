@@ -1,4 +1,5 @@
-// Sums the gradients of all ranks, bucket by bucket, while the backward pass computes the next bucket's.
+// Sums the gradients of all ranks, bucket by bucket, while the backward pass computes the next bucket's. A bucket opens
+// with the first of its sections and closes with the last.
 //
 //   zero   gradients                              after finish()
 //   0      every rank has all                     every rank has the sums
@@ -25,8 +26,8 @@ class GradientExchange final : public GradientListener {
   void begin(bool first, bool last);
   void finish();
 
-  void open(int bucket) override;
-  void close(int bucket) override;
+  void open(int section) override;
+  void close(int section) override;
 
   // After the last finish(): a rank's share of the squared norm; all shares together are the norm's square.
   double squares() const;
@@ -35,6 +36,8 @@ class GradientExchange final : public GradientListener {
   size_t bytes() const { return kept_.bytes(); }
 
  private:
+  void open_bucket(int bucket);
+  void close_bucket(int bucket);
   Tensor kept(int bucket) const;       // zero 2: what this rank keeps of the bucket
   Tensor own_piece(int bucket) const;  // in the bucket's gradients
   void keep_exchanged();
@@ -43,7 +46,9 @@ class GradientExchange final : public GradientListener {
   Params& params_;
   Communicator& ranks_;
   const int64_t zero_;
-  const Partition shares_;  // equal shares, whatever the optimizer's
+  const Partition shares_;          // equal shares, whatever the optimizer's
+  std::vector<int> open_, closed_;  // sections of each bucket, in this micro-batch
+  std::vector<int> sections_;       // of each bucket
   Arena kept_;
   bool first_ = true, last_ = true;
   int exchanged_ = -1;  // zero 2: the bucket under way

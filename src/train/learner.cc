@@ -30,12 +30,12 @@ TransformerOptions model_options(const Experiment& experiment, const Communicato
   options.max_batch = std::min(train.micro_batch, train.batch / ranks.size());
   options.recompute = train.recompute_policy();
   options.decayed = train.optimizer.decay_groups();
-  options.passing_gradients = zero_of(experiment, ranks) == 2;
+  options.gradients.passing = zero_of(experiment, ranks) == 2;
   options.state_per_parameter = state_per_parameter(experiment, ranks);
   options.batch_key = "train.micro_batch";
   if (ranks.size() > 1) {
-    options.bucket_parameters = std::max<int64_t>(1, int64_t(train.bucket_mb * 1e6 / double(sizeof(float))));
-    options.bucket_multiple = kAlignment * ranks.size();
+    options.gradients.bucket_parameters = std::max<int64_t>(1, int64_t(train.bucket_mb * 1e6 / double(sizeof(float))));
+    options.gradients.multiple = kAlignment * ranks.size();
   }
   return options;
 }

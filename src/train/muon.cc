@@ -14,11 +14,11 @@ constexpr size_t kMomentum = 0, kFirst = 1, kSecond = 2;  // slots
 // Whole cache lines, so that what follows begins at one.
 int64_t rounded_up(int64_t elements) { return (elements + 63) / 64 * 64; }
 
-Partition::Range range_of(const ParamSpec& spec, int64_t first, int64_t count) {
+Partition::Range range_of(const Params& params, const ParamSpec& spec, int64_t first, int64_t count) {
   return {.flat = spec.offset + first,
           .count = count,
           .local = spec.offset + first,
-          .bucket = spec.bucket,
+          .bucket = params.bucket_of(spec.section),
           .decays = spec.decays};
 }
 
@@ -64,7 +64,7 @@ void Muon::add_matrices(const Params& params, const GradientExchange& gradients,
   for (const int64_t rows : spec.matrices) {
     const int64_t count = rows * C;
     Matrix matrix;
-    matrix.grad = gradients.summed(range_of(spec, first, count)).reshaped({rows, C});
+    matrix.grad = gradients.summed(range_of(params, spec, first, count)).reshaped({rows, C});
     matrix.momentum = slice(slot(kMomentum), *place(kMomentum, spec) + first, count).reshaped({rows, C});
     matrix.range.param = slice(params.all_values(), spec.offset + first, count);
     matrix.range.compute_copy = slice(params.all_copies(), spec.offset + first, count);
@@ -77,7 +77,7 @@ void Muon::add_matrices(const Params& params, const GradientExchange& gradients,
 void Muon::add_rest(const Params& params, const GradientExchange& gradients, const ParamSpec& spec) {
   const int64_t count = spec.shape.elements();
   rest_.push_back({.param = slice(params.all_values(), spec.offset, count),
-                   .grad = gradients.summed(range_of(spec, 0, count)),
+                   .grad = gradients.summed(range_of(params, spec, 0, count)),
                    .first_moment = slice(slot(kFirst), *place(kFirst, spec), count),
                    .second_moment = slice(slot(kSecond), *place(kSecond, spec), count),
                    .compute_copy = slice(params.all_copies(), spec.offset, count),

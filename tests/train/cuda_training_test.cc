@@ -143,15 +143,16 @@ TEST_F(CudaTraining, ACheckpointGoesFromOneDeviceToTheOther) {
   EXPECT_LT(std::sqrt(distance), 1e-4 * std::sqrt(norm));
 }
 
-// Notes what it is told, and writes over a bucket when it opens: work of its own between the recorded parts of a step.
+// Notes what it is told, and writes over a section's gradients when it opens: work of its own between the recorded
+// parts of a step.
 class NotingListener final : public GradientListener {
  public:
   NotingListener(Backend& backend, Transformer& model) : backend_(backend), model_(model) {}
-  void open(int bucket) override {
-    backend_.run(Fill{model_.params().bucket_grads(bucket), NAN});
-    told += fmt::format("+{} ", bucket);
+  void open(int section) override {
+    backend_.run(Fill{model_.params().bucket_grads(model_.params().bucket_of(section)), NAN});
+    told += fmt::format("+{} ", section);
   }
-  void close(int bucket) override { told += fmt::format("-{} ", bucket); }
+  void close(int section) override { told += fmt::format("-{} ", section); }
   std::string told;
 
  private:
@@ -160,7 +161,7 @@ class NotingListener final : public GradientListener {
 };
 
 // A step that is recorded in parts, between which gradients are exchanged: run, recorded, replayed, it gives the
-// gradients of one that is recorded whole, and every bucket is opened once before its first gradient and closed after
+// gradients of one that is recorded whole, and every section is opened once before its first gradient and closed after
 // its last.
 TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
   for (const std::string tied : {"false", "true"}) {
@@ -168,7 +169,7 @@ TEST_F(CudaTraining, StepsAreRecordedBetweenExchanges) {
     Experiment experiment = runs_.experiment(small({"model.layers=3", "model.tied_head=" + tied}));
     TransformerOptions options;
     options.max_batch = 2;
-    options.bucket_parameters = 1;  // every layer a bucket of its own
+    options.gradients.bucket_parameters = 1;  // every section a bucket of its own
     Transformer model(*backend_, experiment.model, options);
     model.initialise(1);
     const int64_t T = experiment.model.context;

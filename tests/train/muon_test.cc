@@ -15,7 +15,7 @@ constexpr double kLr = 0.5;
 class OneUpdate {
  public:
   OneUpdate(Backend& backend, Params& params) : params_(params) {
-    params_.lay_out({}, 16);
+    params_.lay_out({});
     params_.allocate(backend, DType::kF64, Params::Grads::kOwn);
     backend.run(RandomNormal{params_.all_grads(), 3, 0, 0, 1});
     OptimizerConfig config;

@@ -17,21 +17,22 @@ inline constexpr int64_t kAttentionTasks =
 [[gnu::always_inline]] inline constexpr int64_t padded_row(int64_t D) { return (D + 15) / 16 * 16; }
 
 struct AttentionWorkspace {
-  int64_t padded_qk, padded_v;
+  int64_t padded_qk;
   int64_t chunks;  // key blocks kb, kb + chunks, ... of one (batch, kv head) are one task
-  // Offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded_qk], [B,KV,padded_qk + padded_v]
-  int64_t delta, d_q, d_slot, total;
+  // Offsets in elements of the accumulator type: [B,H,T], [chunks,B,H,T,padded_qk]; a bias slot's shares [B,KV,D_qk],
+  // [B,KV,D_v]
+  int64_t delta, d_q, slot_keys, slot_values, total;
 
   // Inlined always, because the kernels of every instruction set call it (see cmake/isa_kernels.cmake).
   [[gnu::always_inline]] explicit AttentionWorkspace(const AttentionShape& s) {
     const int64_t blocks = (s.T + kAttentionBlock - 1) / kAttentionBlock;
     padded_qk = padded_row(s.D_qk);
-    padded_v = padded_row(s.D_v);
     chunks = std::clamp<int64_t>((kAttentionTasks + s.B * s.KV - 1) / (s.B * s.KV), 1, blocks);
     delta = 0;
     d_q = delta + (s.B * s.H * s.T + 15) / 16 * 16;
-    d_slot = d_q + chunks * s.B * s.H * s.T * padded_qk;
-    total = d_slot + s.B * s.KV * (padded_qk + padded_v);
+    slot_keys = d_q + chunks * s.B * s.H * s.T * padded_qk;
+    slot_values = slot_keys + s.B * s.KV * s.D_qk;
+    total = slot_values + s.B * s.KV * s.D_v;
   }
 };
 

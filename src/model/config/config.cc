@@ -63,21 +63,7 @@ void ModelConfig::describe(Fields& f) {
         "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is "
         "silu(gate) times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)")
       .one_of({"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"});
-  f.add(
-       "position", position,
-       "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
-       "position, arXiv 2104.09864) or none")
-      .one_of({"learned", "rope", "none"});
-  f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
-      .range(1, 1e12)
-      .when("position", {"rope"});
-  f.add("rotary_features", rotary_features,
-        "features of a head that rope turns, an even number, which stands for D in rope_theta's exponent; 0: all. They "
-        "are the first half of these in each half of the head")
-      .range(0, kMaxHeadSize)
-      .when("position", {"rope"});
-  f.add_group("rope_scaling", rope_scaling, "how rope's angles are stretched for a longer context")
-      .when("position", {"rope"});
+  describe_position(f);
   f.add("qk_norm", qk_norm,
         "every query and key head is divided by the root of its mean square, with one learned gain per feature for all "
         "queries and one for all keys (before rope)");
@@ -102,6 +88,24 @@ void ModelConfig::describe(Fields& f) {
       "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
       "laid over the layers one after the other, from the first again where they end before the last layer",
       expand_attention);
+}
+
+void ModelConfig::describe_position(Fields& f) {
+  f.add(
+       "position", position,
+       "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
+       "position, arXiv 2104.09864) or none")
+      .one_of({"learned", "rope", "none"});
+  f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
+      .range(1, 1e12)
+      .when("position", {"rope"});
+  f.add("rotary_features", rotary_features,
+        "features of a head that rope turns, an even number, which stands for D in rope_theta's exponent; 0: all. They "
+        "are the first half of these in each half of the head")
+      .range(0, kMaxHeadSize)
+      .when("position", {"rope"});
+  f.add_group("rope_scaling", rope_scaling, "how rope's angles are stretched for a longer context")
+      .when("position", {"rope"});
 }
 
 void ModelConfig::resolve() {

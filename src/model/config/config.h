@@ -65,6 +65,7 @@ struct ModelConfig {
   int64_t mlp_up_width() const { return mlp == "swiglu" ? 2 * mlp_width : mlp_width; }
 
  private:
+  void describe_position(Fields& fields);
   void resolve_rope() const;
 };
 

@@ -76,13 +76,13 @@ struct Declarations {
   ParamId linear_bias(const std::string& name, int64_t out, int64_t in, bool present) const;
 };
 
-// Is told how far the gradients are, bucket by bucket (Params::buckets) from the last to the first. Only the bucket of
-// a tied embedding is open beside others: its gradient begins at the head and ends with the embedding.
+// Is told how far the gradients are, section by section (Params::begin_section) from the last to the first. Only the
+// section of a tied embedding is open beside others: its gradient begins at the head and ends with the embedding.
 class GradientListener {
  public:
   virtual ~GradientListener() = default;
-  virtual void open(int bucket) = 0;   // before the first gradient in it is computed
-  virtual void close(int bucket) = 0;  // after the last: the micro-batch adds nothing more to it
+  virtual void open(int section) = 0;   // before the first gradient in it is computed
+  virtual void close(int section) = 0;  // after the last: the micro-batch adds nothing more to it
 };
 
 struct Pass;

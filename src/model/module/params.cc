@@ -17,15 +17,8 @@ ParamId Params::declare(std::string name, Shape shape, Init init, DecayGroup gro
                     .init = init,
                     .group = group,
                     .matrices = std::move(matrices),
-                    .bucket = last_bucket_});
+                    .section = last_section_});
   return {int(specs_.size()) - 1};
-}
-
-int64_t Params::last_bucket_count() const {
-  int64_t count = 0;
-  for (const ParamSpec& spec : specs_)
-    if (spec.bucket == last_bucket_) count += spec.shape.elements();
-  return count;
 }
 
 namespace {
@@ -34,12 +27,26 @@ int64_t rounded_up(int64_t count, int64_t multiple) { return (count + multiple -
 
 }  // namespace
 
-void Params::lay_out(const std::vector<DecayGroup>& decayed, int64_t multiple) {
-  for (int index = 0; index <= last_bucket_; ++index) {
+// The last bucket is full with `least` parameters; the first has one section alone.
+void Params::cut_buckets(int64_t least) {
+  std::vector<int64_t> counts(size_t(sections()), 0);
+  for (const ParamSpec& spec : specs_) counts[size_t(spec.section)] += spec.shape.elements();
+  int64_t in_last = least;
+  bucket_of_.assign(counts.size(), 0);
+  for (size_t section = 1; section < counts.size() && least > 0; ++section) {
+    const bool full = in_last >= least;
+    bucket_of_[section] = bucket_of_[section - 1] + full;
+    in_last = (full ? 0 : in_last) + counts[section];
+  }
+}
+
+void Params::lay_out(const std::vector<DecayGroup>& decayed, const GradientLayout& layout) {
+  cut_buckets(layout.bucket_parameters);
+  for (int index = 0; index <= bucket_of_.back(); ++index) {
     ParamBucket bucket{total_, 0, 0};
     for (const bool wanted : {true, false}) {
       for (ParamSpec& spec : specs_) {
-        if (spec.bucket != index) continue;
+        if (bucket_of(spec.section) != index) continue;
         spec.decays = std::find(decayed.begin(), decayed.end(), spec.group) != decayed.end();
         if (spec.decays != wanted) continue;
         spec.offset = total_;
@@ -47,7 +54,7 @@ void Params::lay_out(const std::vector<DecayGroup>& decayed, int64_t multiple) {
       }
       if (wanted) bucket.decayed_end = total_;
     }
-    bucket.end = total_ = bucket.begin + rounded_up(total_ - bucket.begin, multiple);
+    bucket.end = total_ = bucket.begin + rounded_up(total_ - bucket.begin, layout.multiple);
     buckets_.push_back(bucket);
   }
 }
@@ -73,8 +80,9 @@ void Params::place_grads(int bucket, const Tensor& buffer) {
 Tensor Params::grad(ParamId id) const {
   if (!id) return {};
   const ParamSpec& spec = specs_[size_t(id.index)];
-  const int64_t first = spec.offset - buckets_[size_t(spec.bucket)].begin;
-  return slice(bucket_grads_[size_t(spec.bucket)], first, spec.shape.elements()).reshaped(spec.shape);
+  const size_t bucket = size_t(bucket_of(spec.section));
+  const int64_t first = spec.offset - buckets_[bucket].begin;
+  return slice(bucket_grads_[bucket], first, spec.shape.elements()).reshaped(spec.shape);
 }
 
 namespace {

@@ -115,14 +115,9 @@ class Backward {
       }
     };
     const int64_t kv = h / group_;
-    if (in_.key_bias) {
-      load_slot(keys, kv);
-      add();
-    }
-    for (int64_t key = first_key_of(in_, b, first) / kBlock * kBlock; key < first + queries.count; key += kBlock) {
-      load_keys(keys, b, kv, key);
-      add();
-    }
+    if (in_.key_bias) load_slot(keys, kv), add();
+    for (int64_t key = first_key_of(in_, b, first) / kBlock * kBlock; key < first + queries.count; key += kBlock)
+      load_keys(keys, b, kv, key), add();
   }
 
   // --- pass 2
@@ -135,8 +130,9 @@ class Backward {
     if (chunk == 0 && in_.key_bias) {
       load_slot(keys, kv);
       against_queries(keys, b, kv, chunk);
-      for (int64_t d = 0; d < D_qk_; ++d) d_slot_key(b_kv)[d] = scale_ * keys.d_k[d];
-      for (int64_t d = 0; d < D_v_; ++d) d_slot_value(b_kv)[d] = keys.d_v[d];
+      A *slot_key = slot_keys() + b_kv * D_qk_, *slot_value = slot_values() + b_kv * D_v_;
+      for (int64_t d = 0; d < D_qk_; ++d) slot_key[d] = scale_ * keys.d_k[d];
+      for (int64_t d = 0; d < D_v_; ++d) slot_value[d] = keys.d_v[d];
     }
     for (int64_t block = chunk; block < blocks; block += layout_.chunks) {
       load_keys(keys, b, kv, block * kBlock);
@@ -245,16 +241,15 @@ class Backward {
   }
 
   void reduce_slot() {
-    const auto add_up = [&](const Tensor& gradient, int64_t D, auto share_of) {
-      for (int64_t kv = 0; kv < shape_.KV; ++kv)
-        for (int64_t d = 0; d < D; ++d) {
-          A sum = 0;
-          for (int64_t b = 0; b < shape_.B; ++b) sum += share_of(b * shape_.KV + kv)[d];
-          add_to_gradient(gradient, kv * D + d, sum);
-        }
-    };
-    add_up(args_.d_key_bias, D_qk_, [&](int64_t b_kv) { return d_slot_key(b_kv); });
-    if (args_.d_value_bias) add_up(args_.d_value_bias, D_v_, [&](int64_t b_kv) { return d_slot_value(b_kv); });
+    add_batches(args_.d_key_bias, slot_keys(), shape_.KV * D_qk_);
+    if (args_.d_value_bias) add_batches(args_.d_value_bias, slot_values(), shape_.KV * D_v_);
+  }
+  void add_batches(const Tensor& gradient, const A* shares, int64_t count) {
+    for (int64_t i = 0; i < count; ++i) {
+      A sum = 0;
+      for (int64_t b = 0; b < shape_.B; ++b) sum += shares[b * count + i];
+      add_to_gradient(gradient, i, sum);
+    }
   }
 
   // The sum of d_learned over a head's rows. Lanes beyond the last row have a delta of 0, and so no share.
@@ -288,11 +283,8 @@ class Backward {
   A* d_q(int64_t chunk, int64_t b, int64_t h) const {
     return workspace_ + layout_.d_q + ((chunk * shape_.B + b) * shape_.H + h) * shape_.T * padded_qk_;
   }
-  // A task's share of what the bias slot's key and value get.
-  A* d_slot_key(int64_t b_kv) const {
-    return workspace_ + layout_.d_slot + b_kv * (layout_.padded_qk + layout_.padded_v);
-  }
-  A* d_slot_value(int64_t b_kv) const { return d_slot_key(b_kv) + layout_.padded_qk; }
+  A* slot_keys() const { return workspace_ + layout_.slot_keys; }
+  A* slot_values() const { return workspace_ + layout_.slot_values; }
   const A* references(int64_t b, int64_t h) const {
     return static_cast<const A*>(in_.stats.data) + (b * shape_.H + h) * shape_.T;
   }
