@@ -147,6 +147,17 @@ def smoothed(points, count):
     return out
 
 
+def described_panels(groups):
+    """Of the figures that the runs' analyses describe and no panel above draws."""
+    named = {field for kind, fields, _, _ in KNOWN if kind == "analysis" for field in fields}
+    found = {}
+    for run in (run for group in groups for run in group.runs):
+        for figure in run.figures:
+            title = ", ".join(part for part in (figure["group"], figure["title"]) if part)
+            found.setdefault(figure["key"], ("analysis", [figure["key"]], title, False))
+    return [panel for key, panel in found.items() if key not in named]
+
+
 def wanted_panels(args, groups):
     have = {(kind, field) for group in groups for run in group.runs for _, kind, _, _, field, _ in run.values()}
     if args.panels:
@@ -163,7 +174,8 @@ def wanted_panels(args, groups):
             panels.append(known[0] if known else (kind, fields, text.replace(",", ", "), False))
         return panels
     has_risk = any(kind == "risk" for kind, _ in have)
-    return [panel for panel in KNOWN if (panel[0], panel[1][0]) in have and not (has_risk and panel[0] == "train")]
+    panels = KNOWN + described_panels(groups)
+    return [panel for panel in panels if (panel[0], panel[1][0]) in have and not (has_risk and panel[0] == "train")]
 
 
 def draw(axes, panel, groups, args):

@@ -47,6 +47,15 @@ class Run:
         return self._lines
 
     @property
+    def figures(self):
+        """What its newest analysis says of its own figures: dicts with key, group, title and meaning."""
+        newest = max((self.folder / "analysis").glob("step_*.json"), default=None)
+        listed = read_object(newest).get("figures") if newest else None
+        keys = ("key", "group", "title", "meaning")
+        whole = [each for each in listed or [] if isinstance(each, dict) and all(isinstance(each.get(k), str) for k in keys)]
+        return [{k: each[k] for k in keys} for each in whole]
+
+    @property
     def status(self):
         """running, done, stopped or failed; a run that was killed still says running."""
         status = self.info.get("status")

@@ -75,8 +75,8 @@ Analysis analyze_one(const AnalyzeArguments& args, const fs::path& path, Backend
   options.gradients = !args.no_gradients;
   options.map_positions = args.map_positions;
   const Analysis analysis = Analyzer(*loaded.model, *source, options).run(loaded.step);
-  if (!std::isfinite(analysis.model.loss))
-    throw RunError("the model's loss is {}, so there is nothing to analyse", std::fabs(analysis.model.loss));
+  if (!std::isfinite(analysis.loss))
+    throw RunError("the model's loss is {}, so there is nothing to analyse", std::fabs(analysis.loss));
   if (args.save) print_saved(save_analysis(analysis, run));
   return analysis;
 }

@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "measure/analysis.h"
+#include "measure/figures/analysis.h"
 
 namespace sluice {
 

@@ -5,7 +5,6 @@
 
 #include "base/error.h"
 #include "kernels/host_copy.h"
-#include "measure/analyzer_sums.h"
 
 namespace sluice {
 namespace {
@@ -41,24 +40,24 @@ Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions
 
 Analyzer::~Analyzer() = default;
 
-Analyzer::HeadSums& Analyzer::head(int64_t layer, int64_t h) { return heads_[size_t(layer * H_ + h)]; }
-const Analyzer::HeadSums& Analyzer::head(int64_t layer, int64_t h) const { return heads_[size_t(layer * H_ + h)]; }
+HeadTotals& Analyzer::head(int64_t layer, int64_t h) { return heads_[size_t(layer * H_ + h)]; }
+const HeadTotals& Analyzer::head(int64_t layer, int64_t h) const { return heads_[size_t(layer * H_ + h)]; }
 
 void Analyzer::clear() {
   const size_t T = size_t(T_), thresholds = options_.thresholds.size();
   const int64_t P = std::min(options_.map_positions, T_);
-  HeadSums empty;
-  empty.sinks.assign(thresholds, std::vector<int64_t>(size_t(sink_candidates(T_))));
-  empty.any.resize(thresholds);
-  for (auto* curve : {&empty.share, &empty.mass, &empty.value_norm, &empty.gate_curve, &empty.gradient_curve,
-                      &empty.gate_gradient_curve})
-    curve->resize(T);
-  empty.map.resize(size_t(P * P));
-  heads_.assign(size_t(L_ * H_), empty);
-  meters_.clear();
-  meters_.resize(size_t(L_ * H_));
-  for (auto& meters : meters_)
-    for (const MeteredFigure& figure : metered_figures()) meters.push_back(figure.meter());
+  heads_.clear();
+  heads_.resize(size_t(L_ * H_));
+  for (HeadTotals& totals : heads_) {
+    totals.sinks.assign(thresholds, std::vector<int64_t>(size_t(sink_candidates(T_))));
+    totals.any.resize(thresholds);
+    for (auto* curve : {&totals.share, &totals.mass, &totals.value_norm, &totals.gate_curve, &totals.gradient_curve,
+                        &totals.gate_gradient_curve})
+      curve->resize(T);
+    totals.map.resize(size_t(P * P));
+    for (const HeadFigure& figure : head_figures())
+      if (figure.meter) totals.meters.push_back(figure.meter());
+  }
   layers_.assign(size_t(L_), {});
   residual_norm_.assign(size_t(L_ + 1), std::vector<double>(T));
   loss_ = 0;
@@ -103,7 +102,7 @@ void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& resid
     if (index > 0) layers_[size_t(index - 1)].residual.add(n % T_ == 0, size);
   }
   if (index == 0) return;
-  LayerSums& sums = layers_[size_t(index - 1)];
+  LayerTotals& sums = layers_[size_t(index - 1)];
   for (int64_t b = 0; b < pass.B; ++b) {
     const ElementStatistics found = element_statistics({host.data() + b * T_ * C, size_t(T_ * C)});
     sums.residual_infinity.add(found.infinity_norm);
@@ -126,11 +125,11 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
       const HeadWeights of_head = weights->of(b, h, T_);
       const WeightRows rows(of_head, view->normalised(), T_);
       add_weights(head(layer, h), rows, strongest(layer, b, h));
-      for (const auto& meter : meters_[size_t(layer * H_ + h)]) meter->add(rows);
+      for (const auto& meter : head(layer, h).meters) meter->add(rows);
     }
 }
 
-void Analyzer::add_weights(HeadSums& sums, const WeightRows& weights, int64_t& strongest) const {
+void Analyzer::add_weights(HeadTotals& sums, const WeightRows& weights, int64_t& strongest) const {
   std::vector<double> shares(static_cast<size_t>(T_));
   for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
   for (int64_t k = 0; k < T_; ++k) {
@@ -141,7 +140,7 @@ void Analyzer::add_weights(HeadSums& sums, const WeightRows& weights, int64_t& s
 }
 
 // Adds row i's shares to `shares`.
-void Analyzer::add_row(HeadSums& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const {
+void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const {
   const double* row = weights.row(i).data();
   double on_tokens = 0, mass = 0;
   for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
@@ -164,7 +163,7 @@ void Analyzer::add_row(HeadSums& sums, const WeightRows& weights, int64_t i, std
 }
 
 // One sequence's mean shares by position: what counts as a sink.
-void Analyzer::add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const {
+void Analyzer::add_shares(HeadTotals& sums, const std::vector<double>& shares, int64_t& strongest) const {
   sums.undefined |= std::any_of(shares.begin(), shares.end(), [](double share) { return std::isnan(share); });
   const auto end = shares.begin() + sink_candidates(T_);
   const auto most = std::max_element(shares.begin(), end);
@@ -181,7 +180,7 @@ void Analyzer::add_values(const Pass& pass, int64_t layer) {
   const auto [H, KV, D_qk, D] = attention(layer).sizes();
   const std::vector<float> values = host_copy(model_.backend(), attention(layer).values(pass));
   for (int64_t h = 0; h < H_; ++h) {
-    HeadSums& sums = head(layer, h);
+    HeadTotals& sums = head(layer, h);
     for (int64_t n = 0; n < pass.N(); ++n) {
       const double size = norm({values.data() + (n * KV + h / (H_ / KV)) * D, size_t(D)});
       add_to(sums.value_norm, n % T_, size);
@@ -198,7 +197,7 @@ void Analyzer::add_gates(const Pass& pass, int64_t layer) {
   const std::vector<double> openings = opener->openings(pass);
   const int64_t groups = opener->opening_groups(), all = int64_t(openings.size()) / pass.N(), columns = all / groups;
   for (int64_t h = 0; h < H_; ++h) {
-    HeadSums& sums = head(layer, h);
+    HeadTotals& sums = head(layer, h);
     const int64_t group = h / (H_ / groups);
     for (int64_t n = 0; n < pass.N(); ++n)
       for (int64_t c = 0; c < columns; ++c) {
@@ -225,7 +224,7 @@ void Analyzer::value_gradient(const Pass& pass, int64_t layer, const Tensor& d_v
   std::vector<float> gate_path = gradient;
   for (size_t i = 0; i < content_.size(); ++i) gate_path[i] -= content_[i];
   for (int64_t h = 0; h < H_; ++h) {
-    HeadSums& sums = head(layer, h);
+    HeadTotals& sums = head(layer, h);
     for (int64_t n = 0; n < pass.N(); ++n) {
       const int64_t t = n % T_, at = (n * KV + h / (H_ / KV)) * D;
       const auto size_of_part = [&](const std::vector<float>& part) { return norm({part.data() + at, size_t(D)}); };

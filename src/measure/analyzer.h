@@ -1,4 +1,5 @@
-// The full probe: every figure of analysis.h, measured on held-out sequences in one forward and backward pass.
+// The full probe: every figure of the lists in figures/, measured on held-out sequences in one forward and backward
+// pass.
 //
 // Attention weights are computed again on the host, in double precision and one head of one sequence at a time, so
 // memory does not grow with the number of sequences or heads. What the device keeps (queries, keys, values, gates, the
@@ -9,7 +10,7 @@
 #include <vector>
 
 #include "data/batches.h"
-#include "measure/analysis.h"
+#include "measure/figures/analysis.h"
 #include "model/transformer.h"
 
 namespace sluice {
@@ -33,34 +34,30 @@ class Analyzer final : private PassObserver {
   Analysis run(int64_t step);
 
  private:
-  struct HeadSums;
-  struct LayerSums;
-
   void after_block(const Pass& pass, int64_t layer) override;
   void after_forward(const Pass& pass) override;
   void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) override;
 
   void clear();
   void add_attention(const Pass& pass, int64_t layer);
-  void add_weights(HeadSums& sums, const WeightRows& weights, int64_t& strongest) const;
-  void add_row(HeadSums& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const;
-  void add_shares(HeadSums& sums, const std::vector<double>& shares, int64_t& strongest) const;
+  void add_weights(HeadTotals& sums, const WeightRows& weights, int64_t& strongest) const;
+  void add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const;
+  void add_shares(HeadTotals& sums, const std::vector<double>& shares, int64_t& strongest) const;
   void add_values(const Pass& pass, int64_t layer);
   void add_gates(const Pass& pass, int64_t layer);
   void add_residual(const Pass& pass, int64_t index, const Tensor& residual);
 
-  Analysis result(int64_t step) const;
-  HeadFigures head_figures(int64_t layer, int64_t head) const;
-  std::vector<double> metered(int64_t layer, int64_t head) const;
-  LayerFigures layer_figures(int64_t layer) const;
-  ModelFigures model_figures(const Analysis& analysis) const;
-  std::vector<SinkRates> sink_rates(const std::vector<const HeadSums*>& heads) const;
+  Analysis result(int64_t step);
+  void finish_totals();
+  HeadAnalysis head_analysis(int64_t layer, int64_t head) const;
+  LayerAnalysis layer_analysis(int64_t layer) const;
+  std::vector<SinkRates> sink_rates(const std::vector<const HeadTotals*>& heads) const;
   HeadCurves head_curves(int64_t layer, int64_t head) const;
 
   const AttentionLayer& attention(int64_t layer) const { return model_.blocks()[size_t(layer)].attention(); }
   Needs there(int64_t layer) const;  // what a layer has that figures may need
-  HeadSums& head(int64_t layer, int64_t h);
-  const HeadSums& head(int64_t layer, int64_t h) const;
+  HeadTotals& head(int64_t layer, int64_t h);
+  const HeadTotals& head(int64_t layer, int64_t h) const;
   int64_t& strongest(int64_t layer, int64_t b, int64_t h) {
     return strongest_[size_t((layer * model_.max_batch() + b) * H_ + h)];
   }
@@ -70,11 +67,10 @@ class Analyzer final : private PassObserver {
   const AnalysisOptions options_;
   const int64_t sequences_;
   const int64_t T_, L_, H_;
-  std::vector<HeadSums> heads_;                                  // [L, H]
-  std::vector<std::vector<std::unique_ptr<HeadMeter>>> meters_;  // [L, H], as metered_figures()
-  std::vector<LayerSums> layers_;                                // [L]
-  std::vector<std::vector<double>> residual_norm_;               // [L + 1, T], sums over sequences
-  double loss_ = 0;                                              // sum over sequences of their mean losses
+  std::vector<HeadTotals> heads_;                   // [L, H]
+  std::vector<LayerTotals> layers_;                 // [L]
+  std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
+  double loss_ = 0;                                 // sum over sequences of their mean losses
   // Of the micro-batch that is running.
   BatchReader batches_;
   std::vector<int64_t> strongest_;  // [L, max batch, H]: the position of each sequence's largest sink

@@ -41,6 +41,7 @@ std::vector<RecordedFigure> read_descriptions(const Json& json) {
       const auto found = entry.is_object() ? entry.find(key) : entry.end();
       if (entry.is_object() && found != entry.end() && found->is_string()) *text = found->get<std::string>();
     }
+    figure.of_heads = !entry.is_object() || entry.value("of_heads", Json(true)) != Json(false);
     if (!figure.key.empty() && out.size() < kMostFigures) out.push_back(std::move(figure));
   }
   return out;

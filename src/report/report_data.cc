@@ -4,7 +4,7 @@
 //             attention: {first, last}, analysis: {step, sequences, residual_norm, curves, mean_attention}, config,
 //             info}]
 //   step_lists  lists of steps, shared by the series that have the same
-//   figures     [{key, title, meaning}], of heads: those that the runs' analyses describe
+//   figures     [{key, title, meaning, of_heads}]: those that the runs' analyses describe
 //   differences [{key, values}]
 // A map's weights are its lower triangle, row by row, two base-64 digits each: low + code / 4095 * (high - low).
 #include <algorithm>
@@ -186,7 +186,8 @@ Json figures_json(const Comparison& comparison) {
       if (known.insert(figure.key).second)
         out.push_back({{"key", figure.key},
                        {"title", figure.group.empty() ? figure.title : figure.group + ", " + figure.title},
-                       {"meaning", figure.meaning}});
+                       {"meaning", figure.meaning},
+                       {"of_heads", figure.of_heads}});
   return out;
 }
 

@@ -49,9 +49,10 @@ struct RecordedAttention {
   std::vector<RecordedMap> maps;
 };
 
-// A figure of heads, and of the model, that an analysis has and describes (measure/figures/figure.h).
+// A figure of the model, and perhaps of heads, that an analysis has and describes (measure/figures/figure.h).
 struct RecordedFigure {
   std::string key, group, title, meaning;
+  bool of_heads = true;
 };
 
 // Curves and maps of a full analysis (docs/analysis.md).

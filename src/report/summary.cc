@@ -55,18 +55,25 @@ std::optional<int64_t> peak_layer(const RunRecord& run) {
   return best;
 }
 
-constexpr const char* kProbeFields[] = {"sink_rate",
-                                        "sink_rate_largest",
-                                        "first_token_share",
-                                        "value_norm_ratio",
-                                        "entropy",
-                                        "kurtosis",
-                                        "infinity_norm",
-                                        "massive_activation",
-                                        "value_gradient_ratio",
-                                        "value_gradient_per_mass",
-                                        "content_gradient_ratio",
-                                        "gate_gradient_ratio"};
+// Figures of analyses that do not describe theirs: lines of metrics.jsonl, and files of version 0.1.
+const std::vector<RecordedFigure>& undescribed_figures() {
+  static const std::vector<RecordedFigure> figures = {
+      {"sink_rate", "sink rate", "position 0", ""},
+      {"sink_rate_largest", "sink rate", "largest", ""},
+      {"first_token_share", "all heads", "first share", ""},
+      {"value_norm_ratio", "all heads", "|v| ratio", ""},
+      {"entropy", "all heads", "entropy", ""},
+      {"kurtosis", "attention's output", "kurtosis", ""},
+      {"infinity_norm", "attention's output", "max |x|", ""},
+      {"massive_activation", "residual", "max |x|", ""},
+      {"value_gradient_ratio", "|dL/dv|", "ratio", ""},
+      {"value_gradient_per_mass", "|dL/dv|", "per mass", ""},
+      {"content_gradient_ratio", "|dL/dv|", "content", ""},
+      {"gate_gradient_ratio", "|dL/dv|", "gate", ""},
+  };
+  return figures;
+}
+
 constexpr const char* kQuantizedPerplexity = "quantized_perplexity";
 constexpr const char* kQuantizedChange = "quantized_change";
 
@@ -92,18 +99,6 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"gate_mean", "gate", "", "mean", 3},
       {"gate_closed_share", "gate", "", "closed", 3},
       {"gate_mean_sink", "gate", "", "at sink", 3},
-      {"sink_rate", "sink rate", "", "position 0", 3},
-      {"sink_rate_largest", "sink rate", "", "largest", 3},
-      {"first_token_share", "all heads", "", "first share", 3},
-      {"value_norm_ratio", "all heads", "", "|v| ratio", 3},
-      {"entropy", "all heads", "", "entropy", 3},
-      {"kurtosis", "attention's output", "", "kurtosis", 3},
-      {"infinity_norm", "attention's output", "", "max |x|", 3},
-      {"massive_activation", "residual", "", "max |x|", 3},
-      {"value_gradient_ratio", "|dL/dv|", "", "ratio", 3},
-      {"value_gradient_per_mass", "|dL/dv|", "", "per mass", 3},
-      {"content_gradient_ratio", "|dL/dv|", "", "content", 3},
-      {"gate_gradient_ratio", "|dL/dv|", "", "gate", 3},
       {"quantized_perplexity", "quantized", "", "perplexity", 4},
       {"quantized_change", "quantized", "%", "change", 3},
       {"tokens_per_second", "", "", "tokens/s", 0},
@@ -114,22 +109,20 @@ const std::vector<SummaryMetric>& summary_metrics() {
 
 namespace {
 
-bool has_metric(const std::vector<SummaryMetric>& metrics, const std::string& key) {
-  return std::any_of(metrics.begin(), metrics.end(), [&](const SummaryMetric& metric) { return metric.key == key; });
+template <class Entries>
+bool has_key(const Entries& entries, const std::string& key) {
+  return std::any_of(entries.begin(), entries.end(), [&](const auto& entry) { return entry.key == key; });
 }
 
-// What a run's analysis describes, without what has a column by name: a file does not redefine the losses.
-std::vector<RecordedFigure> described_figures(const RunRecord& run) {
+// What a run's analyses measured of the model, without what has a column by name: a file does not redefine the losses.
+std::vector<RecordedFigure> analysis_figures(const RunRecord& run) {
   std::vector<RecordedFigure> out;
-  if (!run.analysis) return out;
-  for (const RecordedFigure& figure : run.analysis->figures)
-    if (!has_metric(summary_metrics(), figure.key)) out.push_back(figure);
+  if (run.analysis)
+    for (const RecordedFigure& figure : run.analysis->figures)
+      if (!has_key(summary_metrics(), figure.key)) out.push_back(figure);
+  for (const RecordedFigure& figure : undescribed_figures())
+    if (!has_key(out, figure.key) && run.find("analysis", figure.key)) out.push_back(figure);
   return out;
-}
-
-bool is_described(const RunRecord& run, const std::string& key) {
-  const std::vector<RecordedFigure> figures = described_figures(run);
-  return std::any_of(figures.begin(), figures.end(), [&](const RecordedFigure& figure) { return figure.key == key; });
 }
 
 }  // namespace
@@ -140,9 +133,8 @@ std::vector<SummaryMetric> metrics_of(const std::vector<RunRecord>& runs) {
   auto at =
       std::find_if(metrics.begin(), metrics.end(), [](const auto& one) { return one.key == kQuantizedPerplexity; });
   for (const RunRecord& run : runs)
-    for (const RecordedFigure& figure : described_figures(run))
-      if (!has_metric(metrics, figure.key))
-        at = metrics.insert(at, {figure.key, figure.group, "", figure.title, 3}) + 1;
+    for (const RecordedFigure& figure : analysis_figures(run))
+      if (!has_key(metrics, figure.key)) at = metrics.insert(at, {figure.key, figure.group, "", figure.title, 3}) + 1;
   return metrics;
 }
 
@@ -151,8 +143,7 @@ std::string measured_how(const RunRecord& run, const std::string& key) {
     const auto& measured = run.quantization;
     return measured ? fmt::format("step {}, {}", measured->step, measured->how()) : "";
   }
-  const bool probed = std::find(std::begin(kProbeFields), std::end(kProbeFields), key) != std::end(kProbeFields);
-  return (probed || is_described(run, key)) && run.analysis
+  return run.analysis && has_key(analysis_figures(run), key)
              ? fmt::format("step {}, {}", run.analysis->step, run.analysis->how)
              : "";
 }
@@ -185,8 +176,7 @@ RunSummary summarise(const RunRecord& run) {
     put("residual_norm_sink", run.final_value("probe", "residual_norm_sink", *row.residual_layer));
     put("residual_norm_rest", run.final_value("probe", "residual_norm_rest", *row.residual_layer));
   }
-  for (const char* field : kProbeFields) put(field, run.final_value("analysis", field));
-  for (const RecordedFigure& figure : described_figures(run))
+  for (const RecordedFigure& figure : analysis_figures(run))
     put(figure.key.c_str(), run.final_value("analysis", figure.key));
   put(kQuantizedPerplexity, run.final_value("quantization", "perplexity"));
   put(kQuantizedChange, run.final_value("quantization", "change"));

@@ -8,7 +8,7 @@
 
 #include "base/stopwatch.h"
 #include "experiment/experiment.h"
-#include "measure/analysis.h"
+#include "measure/figures/analysis.h"
 #include "runs/checkpoint.h"
 #include "runs/metrics_log.h"
 #include "runs/run_folder.h"

@@ -17,6 +17,20 @@ class Reading(FolderTest):
         self.assertTrue(math.isnan(values[1]))
         self.assertEqual(values[2:], [math.inf, -math.inf])
 
+    def test_an_analysis_says_what_its_figures_are_called(self):
+        from sluice.plot import described_panels, make_groups
+        folder = self.make_run("r", [train_line(3, 1)])
+        self.assertEqual(sluice.read_run(folder).figures, [])
+        (folder / "analysis").mkdir()
+        new = {"key": "new_share", "group": "attention", "title": "new", "meaning": "a share"}
+        known = {"key": "kurtosis", "group": "attention's output", "title": "kurtosis", "meaning": "mean over layers"}
+        for step, figures in ((2, [known]), (10, [{**new, "of_heads": True}, known, {"key": 3}, "text"])):
+            (folder / f"analysis/step_{step:08}.json").write_text(json.dumps(
+                {"step": step, "summary": {}, "layers": [], "heads": [], "figures": figures}))
+        run = sluice.read_run(folder)
+        self.assertEqual(run.figures, [new, known])
+        self.assertEqual(described_panels(make_groups([run], False)), [("analysis", ["new_share"], "attention, new", False)])
+
     def test_a_saved_analysis_takes_the_place_of_its_steps_lines(self):
         folder = self.make_run("r", [{"kind": "analysis", "step": 2, "sink_rate": 0.5}, train_line(3, 1)])
         (folder / "analysis").mkdir()

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "measure/analysis.h"
+#include "measure/figures/analysis.h"
 #include "report/compare_table.h"
 #include "report/run_builder.h"
 
@@ -87,7 +87,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
   analysis.step = 5;
   analysis.has_gradients = true;
   analysis.there = {Needs::kWeights | Needs::kGradient};
-  for (const auto& field : model_fields()) analysis.model.*field.member = 2.5;
+  analysis.values.assign(model_figures().size(), 2.5);
   RunBuilder build;
   const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");
   std::string lines;

@@ -1,63 +1,74 @@
-// A figure of attention heads with a meter of its own: what the full probe adds up over sequences, and how people see
-// it.
+// Figures: what the full probe measures, of heads, of layers and of the whole model, and how people see it.
 //
-// It is a source file with its meter, and a line of the list in figures.cc. Analyses, their tables, comparisons, the
-// page and the reference of figures walk the list, or the descriptions that an analysis takes with it: none of them
-// knows a figure's name. A head has the figure where its layer has what it needs; the model's is the mean over those
-// heads.
+// Three lists (figures.cc). Analyses, their tables, the reference of figures, and by the descriptions that an analysis
+// takes with it comparisons and the page walk them: none of these knows a figure's name. A head's or layer's figure is
+// made from what the probe adds up (totals.h), or has a meter of its own: a source file with the meter, and a line of
+// the list. It is there where its layer has what it needs, and the model's mean is over the heads that have it. One
+// that is no number (0/0, a run that diverged) is NaN. docs/analysis.md has the formulas, and where they come from.
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <span>
+#include <string>
 #include <vector>
 
 #include "base/part_list.h"
 #include "measure/figures/needs.h"
-#include "model/attention/weights_view.h"
+#include "measure/figures/totals.h"
 
 namespace sluice {
 
-// The attention weights of one head over one sequence, by query.
-class WeightRows {
- public:
-  // `normalised`: see WeightsView. The weights must outlive it.
-  WeightRows(const HeadWeights& weights, bool normalised, int64_t T)
-      : weights_(weights), normalised_(normalised), T_(T) {}
+struct Analysis;
 
-  int64_t count() const { return T_; }
-  // Of query i: the weights on keys 0 .. i, and that on a key that is no token (0 without one).
-  std::span<const double> row(int64_t i) const { return {weights_.rows.data() + i * T_, size_t(i + 1)}; }
-  double on_bias(int64_t i) const { return weights_.key_bias.empty() ? 0 : weights_.key_bias[size_t(i)]; }
-  bool has_bias_key() const { return !weights_.key_bias.empty(); }
-  // What |a_ij| is multiplied with to be a share of the row: 1 where weights are shares, else 1 / sum |a_ij| with the
-  // bias key. A row of zeros has no shares; one with a NaN has NaN.
-  double unit(int64_t i) const;
-
- private:
-  const HeadWeights& weights_;
-  const bool normalised_;
-  const int64_t T_;
+// Where a figure stands in a table; nowhere without a title.
+struct Column {
+  const char *group = "", *title = "";
+  bool is_shown() const { return *title != '\0'; }
 };
 
-class HeadMeter {
- public:
-  virtual ~HeadMeter() = default;
-  virtual void add(const WeightRows& weights) = 0;  // of a sequence
-  virtual double value() const = 0;                 // over all of them; NaN where it is no number
+struct HeadFigure {
+  const char* key;  // in analyses and metrics
+  Needs needs;
+  const char *tensor, *meaning;                            // what it is measured on, and what it is, for people
+  double (*value)(const HeadTotals& totals) = nullptr;     // or
+  std::function<std::unique_ptr<HeadMeter>()> meter = {};  // with kWeights
+  Column column = {};
+  Column mean = {};  // if shown, the model has the mean over its heads under the same key, and so has a comparison
 };
 
-struct MeteredFigure {
-  const char* key;               // in analyses and metrics
-  const char *group, *title;     // of its column
-  const char *tensor, *meaning;  // what it is measured on, and what it is, for people
-  Needs needs;                   // with kWeights
-  std::unique_ptr<HeadMeter> (*meter)();
+struct LayerFigure {
+  const char* key;
+  Needs needs;
+  const char *tensor, *meaning;
+  double (*value)(const LayerTotals& totals);
+  Column column = {};
 };
 
-const std::vector<MeteredFigure>& metered_figures();
+struct ModelFigure {
+  const char* key;
+  Needs needs;  // of some layer
+  const char* tensor;
+  std::string meaning;
+  std::function<double(const Analysis& analysis)> value;  // of an analysis whose heads and layers are there
+  Column column = {};
+  Column compared = {};  // in comparisons of runs
+};
+
+const std::vector<HeadFigure>& head_figures();
+const std::vector<LayerFigure>& layer_figures();
+std::vector<ModelFigure> model_figures();  // with the means of heads
+
+// The list's parts, by what they are measured on.
+std::vector<HeadFigure> figures_of_weights();
+std::vector<HeadFigure> figures_of_values();
+std::vector<HeadFigure> figures_of_gates();
+std::vector<HeadFigure> figures_of_mass();
+std::vector<HeadFigure> figures_of_gradients();
+std::vector<LayerFigure> figures_of_layers();
+std::vector<ModelFigure> figures_of_models();
 
 template <>
-std::vector<MeteredFigure>& part_list();
-using ListedFigure = Listed<MeteredFigure>;
+std::vector<HeadFigure>& part_list();
+using ListedFigure = Listed<HeadFigure>;
 
 }  // namespace sluice

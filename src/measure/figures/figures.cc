@@ -1,16 +1,50 @@
-// The list of figures with meters of their own: a new one is its file and a line here.
+// The lists of figures: a new figure of heads is its file and a line here.
+#include "measure/figures/analysis.h"
 #include "measure/figures/first_position_argmax.h"
 
 namespace sluice {
+namespace {
+
+std::vector<HeadFigure> joined(std::initializer_list<std::vector<HeadFigure>> parts) {
+  std::vector<HeadFigure> out;
+  for (const std::vector<HeadFigure>& part : parts) out.insert(out.end(), part.begin(), part.end());
+  return out;
+}
+
+}  // namespace
 
 template <>
-std::vector<MeteredFigure>& part_list() {
-  static std::vector<MeteredFigure> list = {
-      first_position_argmax(),
-  };
+std::vector<HeadFigure>& part_list() {
+  static std::vector<HeadFigure> list = joined({
+      figures_of_weights(),
+      figures_of_values(),
+      figures_of_gates(),
+      figures_of_mass(),
+      figures_of_gradients(),
+      {first_position_argmax()},
+  });
   return list;
 }
 
-const std::vector<MeteredFigure>& metered_figures() { return part_list<MeteredFigure>(); }
+const std::vector<HeadFigure>& head_figures() { return part_list<HeadFigure>(); }
+
+const std::vector<LayerFigure>& layer_figures() {
+  static const std::vector<LayerFigure> list = figures_of_layers();
+  return list;
+}
+
+std::vector<ModelFigure> model_figures() {
+  std::vector<ModelFigure> list = figures_of_models();
+  for (const HeadFigure& figure : head_figures())
+    if (figure.mean.is_shown())
+      list.push_back({.key = figure.key,
+                      .needs = figure.needs,
+                      .tensor = figure.tensor,
+                      .meaning = "mean over layers and heads",
+                      .value = [key = figure.key](const Analysis& analysis) { return mean_of_heads(analysis, key); },
+                      .column = figure.mean,
+                      .compared = figure.mean});
+  return list;
+}
 
 }  // namespace sluice

@@ -30,14 +30,14 @@ class FirstPositionArgmax final : public HeadMeter {
 
 }  // namespace
 
-MeteredFigure first_position_argmax() {
+HeadFigure first_position_argmax() {
   return {.key = "first_position_argmax_share",
-          .group = "attention",
-          .title = "argmax first",
+          .needs = Needs::kWeights,
           .tensor = "attention weights a",
           .meaning = "share of queries whose largest weight is on the first position",
-          .needs = Needs::kWeights,
-          .meter = []() -> std::unique_ptr<HeadMeter> { return std::make_unique<FirstPositionArgmax>(); }};
+          .meter = [] { return std::make_unique<FirstPositionArgmax>(); },
+          .column = {"attention", "argmax first"},
+          .mean = {"attention", "argmax first"}};
 }
 
 }  // namespace sluice

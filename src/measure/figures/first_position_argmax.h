@@ -7,6 +7,6 @@
 
 namespace sluice {
 
-MeteredFigure first_position_argmax();
+HeadFigure first_position_argmax();
 
 }  // namespace sluice

@@ -132,10 +132,11 @@ class Charts {
       return byKey;
     });
     this.charts = [];
-    // Figures that the data describe: of the head that is chosen.
-    this.panels = panels.concat(data.figures.map(figure => ({
-      section: 'probe', title: figure.title, scope: 'head', hint: figure.meaning,
-      lines: [{kind: 'analysis_head', field: figure.key}]})));
+    // Figures that the data describe and no panel above draws: of the head that is chosen, or of the model.
+    const drawn = new Set(panels.flatMap(panel => panel.lines.map(line => line.field)));
+    this.panels = panels.concat(data.figures.filter(figure => !drawn.has(figure.key)).map(figure => ({
+      section: 'probe', title: figure.title, scope: figure.of_heads ? 'head' : 'model', hint: figure.meaning,
+      lines: [{kind: figure.of_heads ? 'analysis_head' : 'analysis', field: figure.key}]})));
     this.xTitle = 'step';
     this.allowLogX = true;
   }

@@ -81,15 +81,17 @@ function buildSelectors() {
 }
 
 // What the grid of heads can show. Figures beyond 1 are coloured by their share of the largest in any run.
-const headFigures = [
+const namedHeadFigures = [
   {kind: 'probe', field: 'sink_attention', name: 'attention on position 0'},
   {kind: 'analysis_head', field: 'sink_rate', name: 'sink rate'},
   {kind: 'analysis_head', field: 'value_norm_ratio', name: 'value norm, first / rest'},
   {kind: 'analysis_head', field: 'value_gradient_ratio', name: 'gradient of the value, first / rest'},
   {kind: 'analysis_head', field: 'relative_entropy', name: 'relative entropy'},
   {kind: 'analysis_head', field: 'gate_mean', name: 'gate opening'},
-  ...data.figures.map(figure => ({kind: 'analysis_head', field: figure.key, name: figure.title})),
 ];
+const headFigures = namedHeadFigures.concat(
+  data.figures.filter(figure => figure.of_heads && !namedHeadFigures.some(named => named.field === figure.key))
+              .map(figure => ({kind: 'analysis_head', field: figure.key, name: figure.title})));
 
 function finalFigures(run, figure) {
   return new Map(run.series.filter(s => s.kind === figure.kind && s.field === figure.field && s.head >= 0)

@@ -1,18 +1,32 @@
-// What an Analyzer adds up: of each head and of each layer, over sequences.
+// What the full probe adds up over sequences, of each head and of each layer: what figures are made from.
 #pragma once
 
+#include <cstdint>
+#include <limits>
+#include <memory>
 #include <vector>
 
 #include "base/statistics.h"
-#include "measure/analyzer.h"
+#include "measure/figures/head_meter.h"
 
 namespace sluice {
+
+inline constexpr double kNoNumber = std::numeric_limits<double>::quiet_NaN();
+
+// Shares of sequences (and, for the model, heads) whose mean attention on a position exceeds the threshold.
+struct SinkRates {
+  double threshold = 0;
+  double first = kNoNumber;    // on the first position
+  double largest = kNoNumber;  // on the position where the share is largest
+  int64_t position = 0;        // that position
+  double any = kNoNumber;      // on some position, each sequence its own
+};
 
 // Positions that at least half of the rows see. On later ones a few rows, which look at themselves, would make a
 // "sink".
 inline int64_t sink_candidates(int64_t T) { return T / 2 + 1; }
 
-struct Analyzer::HeadSums {
+struct HeadTotals {
   std::vector<std::vector<int64_t>> sinks;  // [thresholds, candidates]: sequences with a sink there
   std::vector<int64_t> any;                 // [thresholds]
   bool undefined = false;                   // some share was no number, so that nothing can be said of sinks
@@ -23,9 +37,15 @@ struct Analyzer::HeadSums {
   SinkAndRest value, value_largest;
   Mean gate, gate_closed, gate_first, gate_largest;
   SinkAndRest gradient, gradient_largest, radial, content, gate_path;
+  std::vector<std::unique_ptr<HeadMeter>> meters;  // of the figures that have one
+
+  // When all is added up:
+  double sequences = 0;
+  std::vector<SinkRates> rates;  // by increasing threshold
+  SinkAndRest received;          // a sequence's attention on a position, that of all heads which share its value
 };
 
-struct Analyzer::LayerSums {
+struct LayerTotals {
   Mean output_norm, output_kurtosis, residual_infinity, residual_kurtosis, over_median;
   double largest = 0;
   int64_t position = 0, feature = 0;

@@ -1,8 +1,8 @@
-// Shares of a row of weights (figure.h).
+// Shares of a row of weights.
+#include "measure/figures/head_meter.h"
+
 #include <cmath>
 #include <limits>
-
-#include "measure/figures/figure.h"
 
 namespace sluice {
 

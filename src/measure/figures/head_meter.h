@@ -1,0 +1,39 @@
+// What a figure of attention heads adds up for itself: it is given each sequence's weights, and yields a number.
+#pragma once
+
+#include <span>
+
+#include "model/attention/weights_view.h"
+
+namespace sluice {
+
+// The attention weights of one head over one sequence, by query.
+class WeightRows {
+ public:
+  // `normalised`: see WeightsView. The weights must outlive it.
+  WeightRows(const HeadWeights& weights, bool normalised, int64_t T)
+      : weights_(weights), normalised_(normalised), T_(T) {}
+
+  int64_t count() const { return T_; }
+  // Of query i: the weights on keys 0 .. i, and that on a key that is no token (0 without one).
+  std::span<const double> row(int64_t i) const { return {weights_.rows.data() + i * T_, size_t(i + 1)}; }
+  double on_bias(int64_t i) const { return weights_.key_bias.empty() ? 0 : weights_.key_bias[size_t(i)]; }
+  bool has_bias_key() const { return !weights_.key_bias.empty(); }
+  // What |a_ij| is multiplied with to be a share of the row: 1 where weights are shares, else 1 / sum |a_ij| with the
+  // bias key. A row of zeros has no shares; one with a NaN has NaN.
+  double unit(int64_t i) const;
+
+ private:
+  const HeadWeights& weights_;
+  const bool normalised_;
+  const int64_t T_;
+};
+
+class HeadMeter {
+ public:
+  virtual ~HeadMeter() = default;
+  virtual void add(const WeightRows& weights) = 0;  // of a sequence
+  virtual double value() const = 0;                 // over all of them; NaN where it is no number
+};
+
+}  // namespace sluice
