@@ -87,7 +87,7 @@ void print_machine(const Machine& machine, int threads) {
 void print_speed(const std::string& what, const MachineSpeed& speed) {
   print_out("\nMeasured on the {}, best call\n", what);
   print_row("fp32 matmul", fmt::format("{:.0f} GFLOP/s", speed.f32_matmul));
-  print_row("bf16 matmul", speed.bf16_matmul > 0 ? fmt::format("{:.0f} GFLOP/s", speed.bf16_matmul) : "none");
+  print_row("bf16 matmul", fmt::format("{:.0f} GFLOP/s", speed.bf16_matmul));
   print_row("memory copy", fmt::format("{:.1f} GB/s, read and written", speed.copy));
 }
 

@@ -1,4 +1,4 @@
-// Measured peaks: what oneDNN's own matmul and a plain copy reach, so that a run can be compared with them.
+// Measured peaks: what one large product and a plain copy reach, so that a run can be compared with them.
 #include <dnnl.hpp>
 
 #include <fmt/format.h>
@@ -30,39 +30,6 @@ double best_seconds(const std::function<void()>& work, double seconds) {
   return best;
 }
 
-dnnl::matmul make_matmul(const dnnl::memory::desc& a, const dnnl::memory::desc& b, const dnnl::memory::desc& c,
-                         const dnnl::engine& engine) {
-#if DNNL_VERSION_MAJOR >= 3
-  return dnnl::matmul(dnnl::matmul::primitive_desc(engine, a, b, c));
-#else
-  return dnnl::matmul(dnnl::matmul::primitive_desc(dnnl::matmul::desc(a, b, c), engine));
-#endif
-}
-
-// GFLOP/s of C = A B with square matrices large enough to be bound by arithmetic; 0 where oneDNN has no such kernel.
-double matmul_rate(dnnl::memory::data_type type, double seconds) {
-  constexpr int64_t kSize = 1536;
-  constexpr uint32_t kOnes = 0x3f803f80;  // two ones in bf16, one in fp32 (nearly): neither zeros nor denormals
-  const dnnl::memory::desc matrix({kSize, kSize}, type, dnnl::memory::format_tag::ab);
-  const dnnl::engine engine(dnnl::engine::kind::cpu, 0);
-  dnnl::stream stream(engine);
-  try {
-    const dnnl::matmul matmul = make_matmul(matrix, matrix, matrix, engine);
-    dnnl::memory a(matrix, engine), b(matrix, engine), c(matrix, engine);
-    for (const dnnl::memory* operand : {&a, &b}) {
-      auto* words = static_cast<uint32_t*>(operand->get_data_handle());
-      std::fill(words, words + matrix.get_size() / sizeof(uint32_t), kOnes);
-    }
-    const auto call = [&] {
-      matmul.execute(stream, {{DNNL_ARG_SRC, a}, {DNNL_ARG_WEIGHTS, b}, {DNNL_ARG_DST, c}});
-      stream.wait();
-    };
-    return 2.0 * kSize * kSize * kSize / best_seconds(call, seconds) * 1e-9;
-  } catch (const dnnl::error&) {
-    return 0;
-  }
-}
-
 // GB/s read plus written, each thread copying its own part.
 double copy_rate(double seconds) {
   constexpr int64_t kBytes = int64_t{192} << 20;
@@ -77,18 +44,17 @@ double copy_rate(double seconds) {
   return 2.0 * double(kBytes) / best_seconds(call, seconds) * 1e-9;
 }
 
-// GFLOP/s of one large product on a device, of random numbers.
-double device_matmul_rate(Backend& backend, DType type, double seconds) {
-  constexpr int64_t kSize = 8192;
-  const Arena a(backend, kSize * kSize * size_of(type)), b(backend, kSize * kSize * size_of(type)),
-      out(backend, kSize * kSize * size_of(type));
-  const auto whole = [&](const Arena& arena) { return arena.at(0, type, {kSize, kSize}); };
+// GFLOP/s of a product of square matrices of random numbers, large enough to be bound by arithmetic.
+double matmul_rate(Backend& backend, int64_t size, DType type, double seconds) {
+  const size_t bytes = size_t(size * size) * size_of(type);
+  const Arena a(backend, bytes), b(backend, bytes), out(backend, bytes);
+  const auto whole = [&](const Arena& arena) { return arena.at(0, type, {size, size}); };
   for (const Arena* operand : {&a, &b}) backend.run(RandomUniform{whole(*operand), 1, uint64_t(Stream::kBench), -1, 1});
   const auto call = [&] {
     backend.run(Matmul{.out = whole(out), .a = whole(a), .b = whole(b)});
     backend.synchronize();
   };
-  return 2.0 * kSize * kSize * kSize / best_seconds(call, seconds) * 1e-9;
+  return 2.0 * double(size * size * size) / best_seconds(call, seconds) * 1e-9;
 }
 
 double device_copy_rate(Backend& backend, double seconds) {
@@ -105,16 +71,19 @@ double device_copy_rate(Backend& backend, double seconds) {
 
 MachineSpeed measure_device(Backend& backend, double seconds) {
   MachineSpeed speed;
-  speed.f32_matmul = device_matmul_rate(backend, DType::kF32, seconds);
-  speed.bf16_matmul = device_matmul_rate(backend, DType::kBF16, seconds);
+  constexpr int64_t kSize = 8192;
+  speed.f32_matmul = matmul_rate(backend, kSize, DType::kF32, seconds);
+  speed.bf16_matmul = matmul_rate(backend, kSize, DType::kBF16, seconds);
   speed.copy = device_copy_rate(backend, seconds);
   return speed;
 }
 
 MachineSpeed measure_machine(double seconds) {
   MachineSpeed speed;
-  speed.f32_matmul = matmul_rate(dnnl::memory::data_type::f32, seconds);
-  speed.bf16_matmul = matmul_rate(dnnl::memory::data_type::bf16, seconds);
+  constexpr int64_t kSize = 1536;
+  const std::unique_ptr<Backend> backend = make_cpu_backend();
+  speed.f32_matmul = matmul_rate(*backend, kSize, DType::kF32, seconds);
+  speed.bf16_matmul = matmul_rate(*backend, kSize, DType::kBF16, seconds);
   speed.copy = copy_rate(seconds);
   return speed;
 }

@@ -23,8 +23,7 @@ TEST(Machine, NothingToWarnAbout) {
 TEST(Machine, WarnsOfBf16ThatDoesNotPay) {
   EXPECT_EQ(machine_warnings(two_processors(), {300, 150, 40}, 2),
             std::vector<std::string>{"bf16 matmuls are slower than fp32 here: train with train.precision fp32"});
-  EXPECT_EQ(machine_warnings(two_processors(), {300, 0, 40}, 2),
-            std::vector<std::string>{"oneDNN has no bf16 matmul for this processor: train with train.precision fp32"});
+  EXPECT_TRUE(machine_warnings(two_processors(), {300, 290, 40}, 2).empty());
 }
 
 TEST(Machine, WarnsOfTooManyAndTooFewThreads) {

@@ -78,6 +78,9 @@ void require_room_for_kernels() {
   throw RunError("oneDNN cannot compute {}: {} (status {})", product, error.what(), int(error.status));
 }
 
+// Kernels for processors without AVX-512 cut a sum into as many parts as suits the number of threads.
+bool splits_sums(const std::string& kernel) { return kernel.rfind("gemm", 0) == 0; }
+
 std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
   require_room_for_kernels();
   const auto [M, N, K, a_stride, b_stride, out_stride] = key.sizes;
@@ -104,6 +107,7 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
     prepared.out_ = memory(out, engine(), nullptr);
     if (args.bias) prepared.bias_ = memory(bias, engine(), nullptr);
     prepared.kernel_ = primitive_desc.impl_info_str();
+    if (splits_sums(prepared.kernel_)) return std::nullopt;
     return prepared;
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) return std::nullopt;
@@ -128,8 +132,10 @@ void Prepared::execute(const Matmul& args) {
   }
 }
 
-// The product for these arguments, prepared at its first use; null where oneDNN has none.
+// The product for these arguments, prepared at its first use; null where oneDNN has none whose result is the same with
+// any number of threads.
 Prepared* prepared(const Matmul& args) {
+  if (args.a.dtype == DType::kF64) return nullptr;
   static std::mutex mutex;
   static std::map<Key, std::optional<Prepared>> cache;
   const Key key = key_of(args);
@@ -142,7 +148,7 @@ Prepared* prepared(const Matmul& args) {
 }  // namespace
 
 void cpu_matmul(const Matmul& args) {
-  Prepared* product = args.a.dtype == DType::kF64 ? nullptr : prepared(args);
+  Prepared* product = prepared(args);
   if (product) product->execute(args);
   else isa_kernels().run(args);
 }
@@ -153,7 +159,7 @@ const char* cpu_matmul_kernel(DType type) {
               .a = Tensor(nullptr, type, {n, n}),
               .b = Tensor(nullptr, type, {n, n}),
               .bias = {}};
-  Prepared* product = type == DType::kF64 ? nullptr : prepared(args);
+  Prepared* product = prepared(args);
   return product ? product->kernel() : "own";
 }
 

@@ -1,4 +1,5 @@
-// Matrix products on the CPU: oneDNN where it has a kernel for the types, else our own (isa/matmul.cc).
+// Matrix products on the CPU: oneDNN's where it has some for the types and the processor whose result does not depend
+// on the number of threads, else our own (isa/matmul.cc).
 #pragma once
 
 #include "kernels/ops.h"
@@ -12,7 +13,7 @@ void cpu_matmul(const Matmul& args);
 // they work.
 constexpr size_t kPreparedProductBytes = size_t{32} << 20;
 
-// Which oneDNN kernel runs products of this type ("brg:avx512_core_amx_bf16"), or "own" for ours.
+// Which kernel of oneDNN's runs products of this type ("brg:avx512_core_amx_bf16"), or "own" for ours.
 const char* cpu_matmul_kernel(DType type);
 
 }  // namespace sluice
