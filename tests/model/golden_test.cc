@@ -263,7 +263,8 @@ TEST(Golden, EveryPresetHasACase) {
     EXPECT_TRUE(
         std::any_of(cases.begin(), cases.end(),
                     [&](const GoldenCase& golden) { return golden.name == std::string("attention_") + preset.name; }))
-        << preset.name << ": add it to tests/golden/cases.json and make_golden.py";
+        << preset.name
+        << ": write its values with tests/golden/make_golden.py; what is no score needs a case in cases.json";
 }
 
 }  // namespace

@@ -1,7 +1,8 @@
 // What is done to queries, keys and values before the core, or to its results after it.
 //
 // A stage declares its own parameters, buffers and, for decoding, state in its constructor. It stands in the list of
-// parts.h, and nothing else in the project knows its name. Several stages at one seat act in the order of that list.
+// stages/stages.cc, and nothing else in the project knows its name. Several stages at one seat act in the order of that
+// list.
 #pragma once
 
 #include <cstdint>
