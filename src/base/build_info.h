@@ -6,7 +6,7 @@
 namespace sluice {
 
 struct BuildInfo {
-  std::string version;     // "0.1.0"
+  std::string version;     // "0.2.0"
   std::string commit;      // `git describe --always --dirty`; empty outside a checkout
   std::string compiler;    // "GNU 12.2.0"
   std::string flags;       // of the build type

@@ -122,7 +122,7 @@ std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
   const double step = r.median();
   std::string out = fmt::format("{}: {} parameters, {} x {} tokens, {}, micro-batch {}\n", experiment.name,
                                 r.parameters, experiment.train.batch, experiment.model.context,
-                                experiment.train.precision, experiment.train.micro_batch);
+                                choice_name(experiment.train.precision), experiment.train.micro_batch);
   out += fmt::format("  step           {:10.1f} ms (median of {}; {:.1f} to {:.1f})\n", 1e3 * step,
                      r.step_seconds.size(), 1e3 * r.step_seconds.front(), 1e3 * r.step_seconds.back());
   out += fmt::format("  tokens/s       {:10.0f}\n", double(r.tokens) / step);

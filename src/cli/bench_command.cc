@@ -32,7 +32,8 @@ Experiment experiment_of(const BenchArguments& args) {
 }
 
 std::unique_ptr<Backend> described_backend(const Experiment& experiment) {
-  std::unique_ptr<Backend> backend = make_backend(experiment.device, 0, experiment.train.attention_backend);
+  std::unique_ptr<Backend> backend =
+      make_backend(experiment.device, 0, choice_name(experiment.train.attention_backend));
   print_line("{}", backend->describe());
   return backend;
 }

@@ -161,8 +161,8 @@ void train(const TrainArguments& args) {
     Setup setup = read_setup(args, *host);
     host->set_limit(setup.experiment.train.rank_timeout);
     const Experiment& experiment = setup.experiment;
-    const std::unique_ptr<Backend> backend =
-        make_backend(experiment.device, gpu_of(host->place(), experiment.device), experiment.train.attention_backend);
+    const std::unique_ptr<Backend> backend = make_backend(experiment.device, gpu_of(host->place(), experiment.device),
+                                                          choice_name(experiment.train.attention_backend));
     device = connect_device(*host, launch, *backend, setup.out);
     Communicator& ranks = device ? *device : *host;
     check_same_config(ranks, setup.experiment.dump().dump(), setup.data.train->identity());

@@ -90,19 +90,16 @@ void TrainConfig::describe(Fields& f) {
       .range(0, 1 << 24)
       .may_change();
   f.add("precision", precision,
-        "fp32, or bf16 (activations and matmuls in bf16; master weights, accumulation and statistics in fp32)")
-      .one_of({"fp32", "bf16"});
+        "fp32, or bf16 (activations and matmuls in bf16; master weights, accumulation and statistics in fp32)");
   f.add("recompute", recompute,
         "what the backward pass computes again instead of keeping it: none, mlp (the MLP's first product), or block "
         "(everything but the blocks' inputs): less memory, more work, the same numbers")
-      .one_of({"none", "mlp", "block"})
       .may_change();
   f.add(
        "attention_backend", attention_backend,
        "whose attention kernels run on a GPU: own (every variant), or cudnn (plain softmax without bias slot, with or "
        "without "
        "a gate, in bf16 and without document_mask; its deterministic backward pass may take 2 B H T^2 bytes of memory)")
-      .one_of({"own", "cudnn"})
       .may_change();
   f.add("zero", zero,
         "what several ranks share instead of each having all of it (ZeRO): 0 nothing, 1 the optimizer's state, 2 that "
@@ -127,10 +124,6 @@ void TrainConfig::describe(Fields& f) {
   f.add("grad_clip", grad_clip, "largest norm of the gradient, which is scaled down to it; 0: no clipping")
       .range(0, 1e9);
   f.add_group("guard", guard, "what happens to a step whose loss or gradient is not finite");
-}
-
-Recompute TrainConfig::recompute_policy() const {
-  return recompute == "block" ? Recompute::kBlock : recompute == "mlp" ? Recompute::kMlp : Recompute::kNone;
 }
 
 void LogConfig::describe(Fields& f) {
@@ -183,14 +176,15 @@ void Experiment::resolve() {
 }
 
 void Experiment::check_attention_backend() const {
-  if (train.attention_backend != "cudnn") return;
+  if (train.attention_backend != AttentionBackend::kCudnn) return;
   const auto need = [](bool holds, const std::string& what, const std::string& found) {
     if (!holds)
       throw UserError("train.attention_backend = \"cudnn\" needs {}, but {}: change that, or set it to \"own\"", what,
                       found);
   };
   need(device != "cpu", "a GPU", "device is cpu");
-  need(train.precision == "bf16", "train.precision = \"bf16\"", "it is " + train.precision);
+  need(train.precision == Precision::kBf16, "train.precision = \"bf16\"",
+       fmt::format("it is {}", choice_name(train.precision)));
   for (const AttentionConfig* attention : model.attention.kinds())
     if (const auto unmet = attention->core_options().unmet_by_fused_softmax()) need(false, unmet->needs, unmet->found);
   need(!data.document_mask, "data.document_mask = false", "it is true");

@@ -30,13 +30,33 @@ struct OptimizerConfig {
   std::vector<DecayGroup> decay_groups() const;
 };
 
+template <>
+struct ChoiceNames<Recompute> {
+  static constexpr Choice<Recompute> kAll[] = {
+      {"none", Recompute::kNone}, {"mlp", Recompute::kMlp}, {"block", Recompute::kBlock}};
+};
+
+enum class Precision { kFp32, kBf16 };
+template <>
+struct ChoiceNames<Precision> {
+  static constexpr Choice<Precision> kAll[] = {{"fp32", Precision::kFp32}, {"bf16", Precision::kBf16}};
+};
+
+// Whose attention kernels run on a GPU.
+enum class AttentionBackend { kOwn, kCudnn };
+template <>
+struct ChoiceNames<AttentionBackend> {
+  static constexpr Choice<AttentionBackend> kAll[] = {{"own", AttentionBackend::kOwn},
+                                                      {"cudnn", AttentionBackend::kCudnn}};
+};
+
 struct TrainConfig {
   int64_t steps = 1000;
   int64_t batch = 8;
   int64_t micro_batch = 0;
-  std::string precision = "fp32";
-  std::string recompute = "none";
-  std::string attention_backend = "own";
+  Precision precision = Precision::kFp32;
+  Recompute recompute = Recompute::kNone;
+  AttentionBackend attention_backend = AttentionBackend::kOwn;
   int64_t zero = 0;
   double bucket_mb = 25;
   double rank_timeout = 300;
@@ -46,7 +66,6 @@ struct TrainConfig {
   GuardConfig guard;
 
   void describe(Fields& fields);
-  Recompute recompute_policy() const;
 };
 
 struct LogConfig {
@@ -78,7 +97,7 @@ struct Experiment {
   void resolve();
   void check_attention_backend() const;
   Json dump();  // the resolved config, which reads back to itself
-  DType act() const { return train.precision == "bf16" ? DType::kBF16 : DType::kF32; }
+  DType act() const { return train.precision == Precision::kBf16 ? DType::kBF16 : DType::kF32; }
 };
 
 // Whether it is a config that this program has resolved: it has all that every one of them has, and what a person

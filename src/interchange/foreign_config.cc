@@ -39,7 +39,7 @@ Json gpt2_config(const ModelConfig& model) {
           {"n_layer", model.layers},
           {"n_head", model.heads},
           {"n_inner", model.mlp_width},
-          {"activation_function", activation_name(model.mlp)},
+          {"activation_function", activation_name(choice_name(model.mlp))},
           {"layer_norm_epsilon", model.norm_epsilon},
           {"initializer_range", model.init_std},
           {"resid_pdrop", 0.0},
@@ -50,9 +50,10 @@ Json gpt2_config(const ModelConfig& model) {
 
 Json rope_parameters(const ModelConfig& model) {
   const RopeScalingConfig& scaling = model.rope_scaling;
-  Json out = {{"rope_theta", model.rope_theta}, {"rope_type", scaling.type == "none" ? "default" : scaling.type}};
-  if (scaling.type != "none") out["factor"] = scaling.factor;
-  if (scaling.type != "llama3") return out;
+  Json out = {{"rope_theta", model.rope_theta},
+              {"rope_type", scaling.type == RopeScaling::kNone ? "default" : choice_name(scaling.type)}};
+  if (scaling.type != RopeScaling::kNone) out["factor"] = scaling.factor;
+  if (scaling.type != RopeScaling::kLlama3) return out;
   out["low_freq_factor"] = scaling.low_freq_factor;
   out["high_freq_factor"] = scaling.high_freq_factor;
   out["original_max_position_embeddings"] = scaling.original_context;
@@ -81,7 +82,7 @@ Json llama_config(Architecture architecture, const ModelConfig& model) {
                  {"initializer_range", model.init_std},
                  {"attention_dropout", 0.0},
                  {"tie_word_embeddings", model.tied_head}};
-  if (model.rope_scaling.type != "none") config["rope_scaling"] = config["rope_parameters"];
+  if (model.rope_scaling.type != RopeScaling::kNone) config["rope_scaling"] = config["rope_parameters"];
   if (architecture != Architecture::kQwen2) config["attention_bias"] = model.qkv_bias();
   if (architecture == Architecture::kLlama) config["mlp_bias"] = model.bias;
   return config;
@@ -155,11 +156,11 @@ Architecture native_architecture(const ModelConfig& model) {
       model.value_head_size() != model.head_size())
     return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
-  if (model.norm == "layernorm" && model.position == "learned" && model.bias && queries && output && !model.qk_norm &&
-      model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&
-      !activation_name(model.mlp).empty())
+  if (model.norm == Norm::kLayerNorm && model.position == Position::kLearned && model.bias && queries && output &&
+      !model.qk_norm && model.kv_heads == model.heads && model.heads * model.head_size() == model.width &&
+      !activation_name(choice_name(model.mlp)).empty())
     return Architecture::kGpt2;
-  if (model.norm != "rmsnorm" || model.position != "rope" || model.mlp != "swiglu" ||
+  if (model.norm != Norm::kRmsNorm || model.position != Position::kRope || model.mlp != MlpKind::kSwiglu ||
       model.turned_features() != model.head_size())
     return Architecture::kSluice;
   if (model.qk_norm) return !model.bias && queries == output ? Architecture::kQwen3 : Architecture::kSluice;
@@ -211,7 +212,7 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
     out.first_token = first->get<int64_t>();
   }
   if (context == 0) return out;
-  if (out.model.position == "learned" && context > out.positions) {
+  if (out.model.position == Position::kLearned && context > out.positions) {
     throw UserError(
         "--context {}: the model of {} has {} learned positions, and a longer context has none to begin with", context,
         file, out.positions);

@@ -123,8 +123,8 @@ std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, con
   table.row("parameters", fmt::format("{}, stored in {}", result.parameters, options.type));
   table.row("attention", attention_text(model.attention));
   table.row("size", fmt::format("{} layers, width {}, {} heads ({} key/value heads), MLP {} of width {}", model.layers,
-                                model.width, model.heads, model.kv_heads, model.mlp, model.mlp_width));
-  table.row("norm, positions", fmt::format("{}, {}", model.norm, model.position));
+                                model.width, model.heads, model.kv_heads, choice_name(model.mlp), model.mlp_width));
+  table.row("norm, positions", fmt::format("{}, {}", choice_name(model.norm), choice_name(model.position)));
   table.row("vocabulary, context", fmt::format("{} tokens, {} tokens", model.vocab_size, model.context));
   table.row("tokenizer", options.tokenizer ? on_one_line(options.tokenizer->name()) : "none in this folder");
   if (step > 0) {

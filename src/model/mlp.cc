@@ -3,10 +3,15 @@
 namespace sluice {
 namespace {
 
-std::optional<Activation> activation_of(const std::string& mlp) {
-  if (mlp == "swiglu") return {};
-  if (mlp == "gelu_erf") return Activation::kGeluErf;
-  return mlp == "relu" ? Activation::kRelu : mlp == "gelu" ? Activation::kGelu : Activation::kReluSquared;
+std::optional<Activation> activation_of(MlpKind mlp) {
+  switch (mlp) {
+    case MlpKind::kRelu: return Activation::kRelu;
+    case MlpKind::kGelu: return Activation::kGelu;
+    case MlpKind::kGeluErf: return Activation::kGeluErf;
+    case MlpKind::kReluSquared: return Activation::kReluSquared;
+    case MlpKind::kSwiglu: return {};
+  }
+  return {};
 }
 
 }  // namespace

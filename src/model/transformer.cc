@@ -38,16 +38,16 @@ Declarations Transformer::declarations() {
 Transformer::Transformer(Backend& backend, const ModelConfig& config, const TransformerOptions& options)
     : backend_(backend), config_(config), options_(options), id_(next_id()) {
   const Lifetime always = {0, Timeline{int(config_.layers)}.end()};
-  if (config_.position == "rope")
+  if (config_.position == Position::kRope)
     rope_table_ = plan_.declare("rope_table", "constants", {config_.context, config_.head_size()},
                                 accumulator_of(options_.act), always);
   const Declarations d = declarations();
   const Timeline& time = d.timeline;
   const int64_t C = config_.width, N = d.max_tokens();
-  const Init embedding = config_.init == "gpt2" ? Init::normal(config_.init_std) : Init::normal(1);
+  const Init embedding = config_.init == InitialValues::kGpt2 ? Init::normal(config_.init_std) : Init::normal(1);
   token_embedding_ =
       params_.declare("embedding.token.weight", {config_.vocab_size, C}, embedding, DecayGroup::kEmbedding);
-  if (config_.position == "learned")
+  if (config_.position == Position::kLearned)
     position_embedding_ =
         params_.declare("embedding.position.weight", {config_.context, C}, embedding, DecayGroup::kEmbedding);
 

@@ -28,7 +28,7 @@ TransformerOptions model_options(const Experiment& experiment, const Communicato
   TransformerOptions options;
   options.act = experiment.act();
   options.max_batch = std::min(train.micro_batch, train.batch / ranks.size());
-  options.recompute = train.recompute_policy();
+  options.recompute = train.recompute;
   options.decayed = train.optimizer.decay_groups();
   options.gradients.passing = zero_of(experiment, ranks) == 2;
   options.state_per_parameter = state_per_parameter(experiment, ranks);

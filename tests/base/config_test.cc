@@ -9,6 +9,13 @@
 #include "base/error_text.h"
 
 namespace sluice {
+
+enum class Colour { kRed, kBlue };
+template <>
+struct ChoiceNames<Colour> {
+  static constexpr Choice<Colour> kAll[] = {{"red", Colour::kRed}, {"blue", Colour::kBlue}};
+};
+
 namespace {
 
 struct Optimizer {
@@ -101,6 +108,27 @@ TEST(Config, ReadsEveryKind) {
   EXPECT_EQ(config.files, (std::vector<std::string>{"a", "b"}));
   EXPECT_TRUE(config.optimizer.nesterov);
   EXPECT_EQ(config.optimizer.dampening, 0.0);
+}
+
+TEST(Config, AnEnumIsItsValuesNames) {
+  struct Painted {
+    Colour colour = Colour::kBlue;
+    void describe(Fields& f) { f.add("colour", colour, "of what is painted"); }
+  };
+  const auto colour_of = [](const char* json) {
+    Painted painted;
+    Fields fields;
+    painted.describe(fields);
+    fields.parse(Json::parse(json), "");
+    EXPECT_EQ(fields.dump()["colour"], choice_name(painted.colour));
+    return painted.colour;
+  };
+  EXPECT_EQ(colour_of("{}"), Colour::kBlue);
+  EXPECT_EQ(colour_of(R"({"colour": "red"})"), Colour::kRed);
+  expect_contains(user_error_of([&] { colour_of(R"({"colour": "rod"})"); }),
+                  {"colour is \"rod\", but must be one of", "did you mean \"red\"?"});
+  EXPECT_EQ(user_error_of([&] { colour_of(R"({"colour": 1})"); }), "colour must be a string, got the number 1");
+  EXPECT_EQ(Json(Colour::kRed), "red") << "not a number";
 }
 
 TEST(Config, WholeNumbersMayBeWrittenAsFloats) {

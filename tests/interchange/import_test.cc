@@ -53,7 +53,7 @@ TEST(Import, PublishedConfigsAreUnderstood) {
       "transformers_version": "4.24.0", "use_cache": true, "use_parallel_residual": true, "vocab_size": 50304})");
   EXPECT_EQ(pythia.rotary_features, 16);
   EXPECT_TRUE(pythia.parallel_residual);
-  EXPECT_EQ(pythia.mlp, "gelu_erf");
+  EXPECT_EQ(pythia.mlp, MlpKind::kGeluErf);
   const ModelConfig qwen3 =
       read(R"({"attention_bias": false, "head_dim": 128, "hidden_act": "silu", "hidden_size": 1024,
       "intermediate_size": 3072, "max_position_embeddings": 40960, "max_window_layers": 28, "model_type": "qwen3",
@@ -68,7 +68,7 @@ TEST(Import, PublishedConfigsAreUnderstood) {
       "rope_scaling": {"factor": 32.0, "high_freq_factor": 4.0, "low_freq_factor": 1.0,
                        "original_max_position_embeddings": 8192, "rope_type": "llama3"},
       "tie_word_embeddings": true, "vocab_size": 128256})");
-  EXPECT_EQ(llama.rope_scaling.type, "llama3");
+  EXPECT_EQ(llama.rope_scaling.type, RopeScaling::kLlama3);
   EXPECT_EQ(llama.rope_scaling.factor, 32);
   const ModelConfig qwen25 = read(R"({"hidden_act": "silu", "hidden_size": 896, "intermediate_size": 4864,
       "max_position_embeddings": 32768, "max_window_layers": 24, "model_type": "qwen2", "num_attention_heads": 14,
@@ -82,7 +82,7 @@ TEST(Import, PublishedConfigsAreUnderstood) {
       "do_layer_norm_before": true, "dropout": 0.1, "ffn_dim": 3072, "hidden_size": 768, "init_std": 0.02, "layerdrop": 0.0,
       "max_position_embeddings": 2048, "model_type": "opt", "num_attention_heads": 12, "num_hidden_layers": 12,
       "pad_token_id": 1, "prefix": "</s>", "vocab_size": 50272, "word_embed_proj_dim": 768})");
-  EXPECT_EQ(opt.mlp, "relu");
+  EXPECT_EQ(opt.mlp, MlpKind::kRelu);
   EXPECT_TRUE(opt.tied_head);
 }
 
@@ -94,7 +94,7 @@ TEST(Import, IgnoredFieldsAreAsIfTheyWereNotThere) {
   EXPECT_EQ(foreign.ignored.size(), 3u);
   EXPECT_EQ(foreign.ignored[0], "logits_scaling = 8.0");
   EXPECT_EQ(foreign.ignored[1], "rope_scaling.odd = 1");
-  EXPECT_EQ(foreign.model.rope_scaling.type, "linear");
+  EXPECT_EQ(foreign.model.rope_scaling.type, RopeScaling::kLinear);
   EXPECT_EQ(foreign.model.rope_theta, 10000);
   EXPECT_TRUE(foreign.ignored_tensors.empty());
   EXPECT_EQ(read_foreign_model(golden("llama"), 0, {"nothing"}).ignored_tensors, std::vector<std::string>{"nothing"});

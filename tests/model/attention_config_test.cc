@@ -45,7 +45,7 @@ TEST(AttentionConfig, APresetIsItsParts) {
     if (parts.contains("score")) {
       EXPECT_EQ(config.score.type, parts["score"]["type"]) << preset.name;
     }
-    EXPECT_EQ(config.gate.reads != "none", parts.contains("gate")) << preset.name;
+    EXPECT_EQ(config.gate.reads != GateReads::kNone, parts.contains("gate")) << preset.name;
   }
 }
 
@@ -61,15 +61,15 @@ TEST(AttentionConfig, AConstantOfThePresetsScoreCanBeChanged) {
 TEST(AttentionConfig, AnotherScoreReplacesThePresetsAndKeepsItsGate) {
   const Parsed config = parsed(R"({"type": "vga", "score": "sigmoid"})");
   EXPECT_EQ(config.score.type, "sigmoid");
-  EXPECT_EQ(config.gate.reads, "value");
+  EXPECT_EQ(config.gate.reads, GateReads::kValue);
   EXPECT_EQ(parsed(R"({"type": "clipped_softmax", "score": {"type": "softmax"}})").score.type, "softmax");
 }
 
 TEST(AttentionConfig, ShortcutsReachTheGate) {
   const Parsed config = parsed(R"({"type": "vga", "site": "source", "gate": {"grain": "element"}})");
-  EXPECT_EQ(config.gate.site, "source");
-  EXPECT_EQ(config.gate.grain, "element");
-  EXPECT_EQ(config.gate.reads, "value");
+  EXPECT_EQ(config.gate.site, GateSite::kSource);
+  EXPECT_EQ(config.gate.grain, GateGrain::kElement);
+  EXPECT_EQ(config.gate.reads, GateReads::kValue);
 }
 
 TEST(AttentionConfig, NonsenseIsRefused) {

@@ -70,7 +70,7 @@ TEST(MemoryNeed, SizesBeyondAnyMachineStayLarge) {
   ModelConfig config;
   config.vocab_size = 1 << 24, config.context = 1 << 20, config.layers = 20, config.heads = 1024,
   config.width = 1 << 16;
-  config.mlp_width = 1 << 18, config.mlp = "swiglu", config.norm = "rmsnorm";
+  config.mlp_width = 1 << 18, config.mlp = MlpKind::kSwiglu, config.norm = Norm::kRmsNorm;
   config.resolve();
   TransformerOptions options;
   options.max_batch = 1 << 24, options.batch_key = "train.micro_batch";

@@ -69,6 +69,16 @@ Field bind(std::string name, std::string help, Kind kind, T& value) {
 
 }  // namespace
 
+Field& Fields::push_choice(std::string name, std::string help, std::vector<std::string> names,
+                           std::function<void(const std::string&)> set, std::function<std::string()> get) {
+  Field field;
+  field.name = std::move(name), field.help = std::move(help), field.kind = Kind::kString;
+  field.choices = std::move(names), field.default_value = get();
+  field.set = [set = std::move(set)](const Json& json) { set(json.get<std::string>()); };
+  field.get = [get = std::move(get)] { return Json(get()); };
+  return push(std::move(field));
+}
+
 Field& Fields::add(std::string name, int64_t& value, std::string help) {
   return push(bind(std::move(name), std::move(help), Kind::kInteger, value));
 }

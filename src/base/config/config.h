@@ -25,6 +25,35 @@ using Json = nlohmann::ordered_json;
 
 class Fields;
 
+// The values of an enum as configs write them: kAll, an array of {name, value}. A field of such an enum takes these
+// names and no others.
+template <class Enum>
+struct ChoiceNames;
+
+template <class Enum>
+struct Choice {
+  const char* name;
+  Enum value;
+};
+
+template <class Enum>
+concept IsChoice = requires {
+  ChoiceNames<Enum>::kAll;
+};
+
+template <IsChoice Enum>
+const char* choice_name(Enum value) {
+  for (const auto& choice : ChoiceNames<Enum>::kAll)
+    if (choice.value == value) return choice.name;
+  return "";
+}
+
+// In JSON it is the name too; a plain enum would be a number there.
+template <IsChoice Enum>
+void to_json(Json& out, Enum value) {
+  out = choice_name(value);
+}
+
 struct Field {
   enum class Kind { kInteger, kNumber, kBoolean, kString, kNumberList, kStringList, kGroup, kGroupList };
 
@@ -71,6 +100,18 @@ class Fields {
   Field& add(std::string name, std::string& value, std::string help);
   Field& add(std::string name, std::vector<double>& value, std::string help);
   Field& add(std::string name, std::vector<std::string>& value, std::string help);
+  template <IsChoice Enum>
+  Field& add(std::string name, Enum& value, std::string help) {
+    std::vector<std::string> names;
+    for (const auto& choice : ChoiceNames<Enum>::kAll) names.push_back(choice.name);
+    return push_choice(
+        std::move(name), std::move(help), std::move(names),
+        [&value](const std::string& given) {
+          for (const auto& choice : ChoiceNames<Enum>::kAll)
+            if (given == choice.name) value = choice.value;
+        },
+        [&value] { return choice_name(value); });
+  }
 
   // A nested object. `expand` rewrites the user's JSON (a preset's name, shortcuts) into the group's own fields
   // before they are parsed; it throws UserError on nonsense. It always gets an object (a bare string arrives as
@@ -119,6 +160,8 @@ class Fields {
   void add_shortcut(std::string name, Json schema, std::string help);
 
  private:
+  Field& push_choice(std::string name, std::string help, std::vector<std::string> names,
+                     std::function<void(const std::string&)> set, std::function<std::string()> get);
   // An element's fields, bound to one with the default values.
   template <class Config>
   static std::shared_ptr<Fields> element_fields(Expand expand) {

@@ -12,8 +12,7 @@ void RopeScalingConfig::describe(Fields& f) {
   f.add("type", type,
         "none; linear: every angle is divided by factor; llama3: as LLaMA 3.1, the slow angles are, the fast ones are "
         "not, "
-        "with a transition between")
-      .one_of({"none", "linear", "llama3"});
+        "with a transition between");
   f.add("factor", factor, "what slow angles are divided by").range(1, 1e6).when("type", {"linear", "llama3"});
   f.add("low_freq_factor", low_freq_factor,
         "a pair that turns fewer times than this in original_context positions is slow")
@@ -28,8 +27,8 @@ void RopeScalingConfig::describe(Fields& f) {
 }
 
 double RopeScalingConfig::scaled(double speed) const {
-  if (type == "linear") return speed / factor;
-  if (type != "llama3") return speed;
+  if (type == RopeScaling::kLinear) return speed / factor;
+  if (type != RopeScaling::kLlama3) return speed;
   const double turns = double(original_context) * speed / (2 * std::numbers::pi);
   if (turns < low_freq_factor) return speed / factor;
   if (turns > high_freq_factor) return speed;
@@ -56,13 +55,11 @@ void ModelConfig::describe(Fields& f) {
         "hidden size of the MLP; 0: four times the width, or for swiglu 8/3 of it, rounded up to a multiple of 64")
       .range(0, 1 << 18);
   f.add("norm", norm,
-        "normalisation before attention, MLP and head; rmsnorm (arXiv 1910.07467) does not centre and has no bias")
-      .one_of({"layernorm", "rmsnorm"});
+        "normalisation before attention, MLP and head; rmsnorm (arXiv 1910.07467) does not centre and has no bias");
   f.add("norm_epsilon", norm_epsilon, "added to the variance, or to the mean square").range(1e-30, 1);
   f.add("mlp", mlp,
         "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is "
-        "silu(gate) times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)")
-      .one_of({"relu", "gelu", "gelu_erf", "relu_squared", "swiglu"});
+        "silu(gate) times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)");
   describe_position(f);
   f.add("qk_norm", qk_norm,
         "every query and key head is divided by the root of its mean square, with one learned gain per feature for all "
@@ -73,13 +70,11 @@ void ModelConfig::describe(Fields& f) {
   f.add("bias", bias, "biases in the linear layers (layernorm always has one, rmsnorm and the output head never)");
   f.add("attention_bias", attention_bias,
         "biases of attention's linear layers: model (what bias says), none, qkv (queries, keys and values only, as "
-        "Qwen2) or all")
-      .one_of({"model", "none", "qkv", "all"});
+        "Qwen2) or all");
   f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
   f.add("init", init,
         "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)) or gpt2 (N(0, init_std), "
-        "projections into the residual stream divided by sqrt(2 layers))")
-      .one_of({"pytorch", "gpt2"});
+        "projections into the residual stream divided by sqrt(2 layers))");
   f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
   f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
       .not_written_as(Json{{"type", ResidualConfig().type}});
@@ -92,10 +87,9 @@ void ModelConfig::describe(Fields& f) {
 
 void ModelConfig::describe_position(Fields& f) {
   f.add(
-       "position", position,
-       "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
-       "position, arXiv 2104.09864) or none")
-      .one_of({"learned", "rope", "none"});
+      "position", position,
+      "position information: a learned embedding, rope (queries and keys are turned by an angle that grows with their "
+      "position, arXiv 2104.09864) or none");
   f.add("rope_theta", rope_theta, "pair i of a head's D features turns by rope_theta^(-2i/D) a position")
       .range(1, 1e12)
       .when("position", {"rope"});
@@ -110,7 +104,7 @@ void ModelConfig::describe_position(Fields& f) {
 
 void ModelConfig::resolve() {
   if (kv_heads == 0) kv_heads = heads;
-  if (mlp_width == 0) mlp_width = mlp == "swiglu" ? (8 * width + 3 * 64 - 1) / (3 * 64) * 64 : 4 * width;
+  if (mlp_width == 0) mlp_width = mlp == MlpKind::kSwiglu ? (8 * width + 3 * 64 - 1) / (3 * 64) * 64 : 4 * width;
   if (head_features == 0 && width % heads != 0)
     throw UserError(
         "model.heads = {} does not divide model.width = {}: every head needs the same size (or a "
@@ -120,7 +114,7 @@ void ModelConfig::resolve() {
   if (head_size() > kMaxHeadSize)
     throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
                     width, heads, head_size(), kMaxHeadSize);
-  if (position == "rope") resolve_rope();
+  if (position == Position::kRope) resolve_rope();
   attention.resolve(*this);
   residual.resolve(*this);
 }
@@ -136,7 +130,7 @@ void ModelConfig::resolve_rope() const {
   if (rotary_features % 2 != 0 || rotary_features > head_size())
     throw UserError("model.rotary_features = {}: it must be an even number of at most the {} features of a head",
                     rotary_features, head_size());
-  if (rope_scaling.type == "llama3" && !(rope_scaling.low_freq_factor < rope_scaling.high_freq_factor))
+  if (rope_scaling.type == RopeScaling::kLlama3 && !(rope_scaling.low_freq_factor < rope_scaling.high_freq_factor))
     throw UserError("model.rope_scaling.high_freq_factor = {} must be above low_freq_factor = {}",
                     rope_scaling.high_freq_factor, rope_scaling.low_freq_factor);
 }

@@ -6,13 +6,14 @@
 
 #include "base/config/config.h"
 #include "model/config/attention.h"
+#include "model/config/choices.h"
 #include "model/config/residual.h"
 
 namespace sluice {
 
 // How RoPE's angles are stretched for contexts longer than those of the first training.
 struct RopeScalingConfig {
-  std::string type = "none";
+  RopeScaling type = RopeScaling::kNone;
   double factor = 8;
   double low_freq_factor = 1, high_freq_factor = 4;
   int64_t original_context = 8192;
@@ -31,19 +32,19 @@ struct ModelConfig {
   int64_t head_features = 0;   // "head_size"; 0: width / heads
   int64_t value_features = 0;  // "value_head_size"; 0: as many as a query or key
   int64_t mlp_width = 0;       // 0: four times the width, of swiglu 8/3
-  std::string norm = "layernorm";
+  Norm norm = Norm::kLayerNorm;
   double norm_epsilon = 1e-5;
-  std::string mlp = "gelu";
-  std::string position = "learned";
+  MlpKind mlp = MlpKind::kGelu;
+  Position position = Position::kLearned;
   double rope_theta = 10000;
   int64_t rotary_features = 0;  // 0: all of a head's
   RopeScalingConfig rope_scaling;
   bool qk_norm = false;
   bool parallel_residual = false;
   bool bias = true;
-  std::string attention_bias = "model";
+  AttentionBias attention_bias = AttentionBias::kModel;
   bool tied_head = true;
-  std::string init = "gpt2";
+  InitialValues init = InitialValues::kGpt2;
   double init_std = 0.02;
   ResidualConfig residual;
   AttentionPattern attention;
@@ -56,13 +57,17 @@ struct ModelConfig {
   HeadSizes head_sizes() const { return {heads, kv_heads, head_size(), value_head_size()}; }
   int64_t head_size() const { return head_features > 0 ? head_features : width / heads; }
   int64_t value_head_size() const { return value_features > 0 ? value_features : head_size(); }
-  bool qkv_bias() const { return attention_bias == "model" ? bias : attention_bias != "none"; }
-  bool attention_output_bias() const { return attention_bias == "model" ? bias : attention_bias == "all"; }
+  bool qkv_bias() const {
+    return attention_bias == AttentionBias::kModel ? bias : attention_bias != AttentionBias::kNone;
+  }
+  bool attention_output_bias() const {
+    return attention_bias == AttentionBias::kModel ? bias : attention_bias == AttentionBias::kAll;
+  }
   // Features of a head that rope turns, and how fast pair i of them does, in radians a position; 0 beyond them.
   int64_t turned_features() const { return rotary_features > 0 ? rotary_features : head_size(); }
   double rope_speed(int64_t pair) const;
   // Rows of the MLP's first product: swiglu's gates and what they scale, else the hidden activations.
-  int64_t mlp_up_width() const { return mlp == "swiglu" ? 2 * mlp_width : mlp_width; }
+  int64_t mlp_up_width() const { return mlp == MlpKind::kSwiglu ? 2 * mlp_width : mlp_width; }
 
  private:
   void describe_position(Fields& fields);

@@ -4,7 +4,7 @@ namespace sluice {
 
 NormLayer::NormLayer(const Declarations& d, const std::string& name, Lifetime forward, Lifetime backward,
                      bool recomputed)
-    : kind_(d.config.norm == "rmsnorm" ? Norm::kRmsNorm : Norm::kLayerNorm),
+    : kind_(d.config.norm),
       epsilon_(d.config.norm_epsilon),
       gain_(d.params.declare(name + ".weight", {d.config.width}, Init::constant(1), DecayGroup::kNorm)),
       bias_(kind_ == Norm::kRmsNorm

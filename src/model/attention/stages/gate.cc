@@ -13,14 +13,12 @@ void GateConfig::describe(Fields& f) {
   f.add("reads", reads,
         "what the gate reads: none (no gate), hidden (the layer's input, all features), hidden_head (the head's own "
         "slice of "
-        "it), value (the value states of all heads)")
-      .one_of({"none", "hidden", "hidden_head", "value"});
+        "it), value (the value states of all heads)");
   const std::vector<std::string> gated = {"hidden", "hidden_head", "value"};
   f.add("site", site,
         "what it scales: every value before the sum (source), or the head's result at its own row (output)")
-      .one_of({"source", "output"})
       .when("reads", gated);
-  f.add("grain", grain, "one gate per head or one per element").one_of({"head", "element"}).when("reads", gated);
+  f.add("grain", grain, "one gate per head or one per element").when("reads", gated);
   f.add("bias", bias, "a learned bias").when("reads", gated);
   f.add("opening", opening, "with a bias: the gate's initial value for an input of zero")
       .above(0)
@@ -39,20 +37,20 @@ void GateOptions::describe(Fields& f) {
 }
 
 void GateOptions::resolve(const ModelConfig& model, const std::string& path) const {
-  if (gate.reads != "hidden_head") return;
+  if (gate.reads != GateReads::kHiddenHead) return;
   if (model.heads * model.value_head_size() != model.width)
     throw UserError(
         "{}.gate.reads = hidden_head cuts the width into one slice for each head, but model.heads * "
         "the features of a head's value = {} * {} is not model.width = {} (model.head_size, model.value_head_size)",
         path, model.heads, model.value_head_size(), model.width);
-  if (gate.site == "source" && model.kv_heads != model.heads)
+  if (gate.site == GateSite::kSource && model.kv_heads != model.heads)
     throw UserError("{}.gate.reads = hidden_head with site = source needs model.kv_heads = model.heads ({}), not {}",
                     path, model.heads, model.kv_heads);
 }
 
 std::string GateOptions::text() const {
-  return fmt::format("gate: reads {}, acts at the {}, one a{}", gate.reads, gate.site,
-                     gate.grain == "head" ? " head" : "n element");
+  return fmt::format("gate: reads {}, acts at the {}, one a{}", choice_name(gate.reads), choice_name(gate.site),
+                     gate.grain == GateGrain::kHead ? " head" : "n element");
 }
 
 // ---- the stage ------------------------------------------------------------------------------------------------------
@@ -61,14 +59,14 @@ Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
   const Declarations& d = place.d;
   const HeadSizes& sizes = place.sizes;
   const std::string name = place.name + ".gate";
-  reads_ = gate.reads == "value" ? Reads::kValue : gate.reads == "hidden_head" ? Reads::kHiddenHead : Reads::kHidden;
-  at_source_ = gate.site == "source";
-  grain_ = gate.grain == "head" ? GateGrain::kHead : GateGrain::kElement;
+  reads_ = gate.reads;
+  at_source_ = gate.site == GateSite::kSource;
+  grain_ = gate.grain;
   groups_ = at_source_ ? sizes.H_kv : sizes.H_q;
   columns_ = groups_ * (grain_ == GateGrain::kHead ? 1 : sizes.D_v);
-  const int64_t inputs = reads_ == Reads::kValue        ? place.projected.value_columns()
-                         : reads_ == Reads::kHiddenHead ? sizes.D_v
-                                                        : d.config.width;
+  const int64_t inputs = reads_ == GateReads::kValue        ? place.projected.value_columns()
+                         : reads_ == GateReads::kHiddenHead ? sizes.D_v
+                                                            : d.config.width;
   weight_ = d.linear(name, columns_, inputs);
   if (gate.bias)
     bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(std::log(gate.opening / (1 - gate.opening))),
@@ -92,7 +90,7 @@ GateForward Gate::arguments(const Pass& pass, const Tensor& in) const {
 
 void Gate::compute_logits(const Pass& pass, const StageReads& reads) const {
   const Tensor out = logits(pass), bias = pass.params.value(bias_);
-  if (reads_ != Reads::kHiddenHead) return pass.linear(out, reads_values() ? reads.v : reads.x, weight_, bias_);
+  if (reads_ != GateReads::kHiddenHead) return pass.linear(out, reads_values() ? reads.v : reads.x, weight_, bias_);
   const LinearOperands in = pass.operands(reads.x, weight_);
   pass.backend.run(HeadMatmul{{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
 }
@@ -125,7 +123,7 @@ void Gate::backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, 
 
 void Gate::backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
   const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
-  if (reads_ != Reads::kHiddenHead)
+  if (reads_ != GateReads::kHiddenHead)
     return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
   pass.backend.run(HeadMatmul{
       {.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});

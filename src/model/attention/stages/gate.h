@@ -11,10 +11,30 @@
 
 namespace sluice {
 
+enum class GateReads { kNone, kHidden, kHiddenHead, kValue };
+template <>
+struct ChoiceNames<GateReads> {
+  static constexpr Choice<GateReads> kAll[] = {{"none", GateReads::kNone},
+                                               {"hidden", GateReads::kHidden},
+                                               {"hidden_head", GateReads::kHiddenHead},
+                                               {"value", GateReads::kValue}};
+};
+
+enum class GateSite { kSource, kOutput };
+template <>
+struct ChoiceNames<GateSite> {
+  static constexpr Choice<GateSite> kAll[] = {{"source", GateSite::kSource}, {"output", GateSite::kOutput}};
+};
+
+template <>
+struct ChoiceNames<GateGrain> {
+  static constexpr Choice<GateGrain> kAll[] = {{"head", GateGrain::kHead}, {"element", GateGrain::kElement}};
+};
+
 struct GateConfig {
-  std::string reads = "none";
-  std::string site = "output";
-  std::string grain = "head";
+  GateReads reads = GateReads::kNone;
+  GateSite site = GateSite::kOutput;
+  GateGrain grain = GateGrain::kHead;
   bool bias = false;
   double opening = 0.5;  // with a bias: the gate's value when its input is zero, at the start
 
@@ -28,7 +48,7 @@ struct GateOptions final : StageOptions {
   void describe(Fields& attention) override;
   void resolve(const ModelConfig& model, const std::string& path) const override;
   std::string text() const override;
-  bool present() const override { return gate.reads != "none"; }
+  bool present() const override { return gate.reads != GateReads::kNone; }
   std::vector<std::string> shortcuts() const override { return {"reads", "site", "grain", "bias", "opening"}; }
 };
 
@@ -41,21 +61,20 @@ class Gate final : public Stage {
   void forward(const Pass& pass, const Tensor& in, const StageReads& reads) const override;
   Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& reads,
                   const Tensor& workspace) const override;
-  bool reads_values() const override { return reads_ == Reads::kValue; }
+  bool reads_values() const override { return reads_ == GateReads::kValue; }
   void backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v, const Tensor& workspace) const override;
   void backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const override;
   int64_t opening_groups() const override { return groups_; }
   std::vector<double> openings(const Pass& pass) const override;
 
  private:
-  enum class Reads { kHidden, kHiddenHead, kValue };
   GateForward arguments(const Pass& pass, const Tensor& in) const;
   void compute_logits(const Pass& pass, const StageReads& reads) const;
   // d_read += the gradient through the logits; `read` is what they were computed from.
   void backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const;
   Tensor logits(const Pass& pass) const { return pass.view(logits_, {pass.N(), columns_}); }
 
-  Reads reads_;
+  GateReads reads_;
   bool at_source_;
   GateGrain grain_;
   int64_t groups_, columns_;  // heads that are gated; of the logits
