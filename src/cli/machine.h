@@ -23,7 +23,7 @@ Machine read_machine();
 
 // Rates of this machine: arithmetic in GFLOP/s (of 10^9), copying in GB/s (bytes read plus bytes written).
 struct MachineSpeed {
-  double f32_matmul = 0, bf16_matmul = 0;  // best call; bf16 is 0 where oneDNN has none here
+  double f32_matmul = 0, bf16_matmul = 0;  // best call
   double copy = 0;                         // best pass over buffers that no cache holds
 };
 

@@ -7,15 +7,21 @@ namespace {
 using enum Needs;
 using T = const HeadTotals&;
 
-constexpr const char *kWeightsTensor = "attention weights a", *kValuesTensor = "values v, before any gate",
-                     *kGateTensor = "gate g", *kGradientTensor = "dL/dv, v before any gate; L the sequence's mean loss";
 constexpr const char *kFirst = "mean norm at the first position", *kRest = "mean norm at the others",
                      *kRatio = "first / rest", *kSameAtOthers = "the same at the others";
 
-HeadFigure of_weights(const char* key, const char* meaning, double (*value)(T), Column column = {},
-                      Needs needs = kWeights) {
-  return {.key = key, .needs = needs, .tensor = kWeightsTensor, .meaning = meaning, .value = value, .column = column};
-}
+// Figures of one tensor, with what all of them need unless one says otherwise.
+struct MeasuredOn {
+  const char* tensor;
+  Needs needs;
+  HeadFigure operator()(const char* key, const char* meaning, double (*value)(T), Column column = {}) const {
+    return {.key = key, .needs = needs, .tensor = tensor, .meaning = meaning, .value = value, .column = column};
+  }
+  MeasuredOn with(Needs others) const { return {tensor, others}; }
+};
+
+constexpr MeasuredOn of_weights{"attention weights a", kWeights}, of_values{"values v, before any gate", kNothing},
+    of_gate{"gate g", kGate}, of_gradient{"dL/dv, v before any gate; L the sequence's mean loss", kGradient};
 
 }  // namespace
 
@@ -27,9 +33,8 @@ std::vector<HeadFigure> figures_of_weights() {
                  [](T t) { return t.share[0] / t.sequences; }, {"attention", "first share"}),
       of_weights("largest_share", "mean of each sequence's largest share on one position",
                  [](T t) { return t.largest_share.value(); }, {"attention", "largest"}),
-      of_weights(
-          "bias_share", "mean over rows of the share on the bias key", [](T t) { return t.bias_share.value(); },
-          {"attention", "bias key"}, kBiasKey),
+      of_weights.with(kBiasKey)("bias_share", "mean over rows of the share on the bias key",
+                                [](T t) { return t.bias_share.value(); }, {"attention", "bias key"}),
       of_weights("row_mass", "mean over rows of the sum of the weights on the tokens",
                  [](T t) { return t.row_mass.value(); }),
       of_weights("entropy", "mean entropy of the rows, in nats", [](T t) { return t.entropy.value(); },
@@ -40,36 +45,24 @@ std::vector<HeadFigure> figures_of_weights() {
 }
 
 std::vector<HeadFigure> figures_of_values() {
-  const auto of = [](const char* key, const char* meaning, double (*value)(T), Column column = {},
-                     Needs needs = kNothing) {
-    return HeadFigure{
-        .key = key, .needs = needs, .tensor = kValuesTensor, .meaning = meaning, .value = value, .column = column};
-  };
   return {
-      of("value_norm_first", kFirst, [](T t) { return t.value.sink.value(); }, {"|v|", "first"}),
-      of("value_norm_rest", kRest, [](T t) { return t.value.rest.value(); }, {"|v|", "rest"}),
-      of("value_norm_ratio", kRatio, [](T t) { return t.value.ratio(); }, {"|v|", "ratio"}),
-      of(
-          "value_norm_ratio_largest", "mean norm at each sequence's largest sink / mean elsewhere",
-          [](T t) { return t.value_largest.ratio(); }, {}, kWeights),
+      of_values("value_norm_first", kFirst, [](T t) { return t.value.sink.value(); }, {"|v|", "first"}),
+      of_values("value_norm_rest", kRest, [](T t) { return t.value.rest.value(); }, {"|v|", "rest"}),
+      of_values("value_norm_ratio", kRatio, [](T t) { return t.value.ratio(); }, {"|v|", "ratio"}),
+      of_values.with(kWeights)("value_norm_ratio_largest", "mean norm at each sequence's largest sink / mean elsewhere",
+                               [](T t) { return t.value_largest.ratio(); }),
   };
 }
 
 std::vector<HeadFigure> figures_of_gates() {
-  const auto of = [](const char* key, const char* meaning, double (*value)(T), Column column = {},
-                     Needs needs = kGate) {
-    return HeadFigure{
-        .key = key, .needs = needs, .tensor = kGateTensor, .meaning = meaning, .value = value, .column = column};
-  };
   return {
-      of("gate_mean", "mean opening", [](T t) { return t.gate.value(); }, {"gate", "mean"}),
-      of("gate_closed_share", "share of openings below 0.1", [](T t) { return t.gate_closed.value(); },
-         {"gate", "closed"}),
-      of("gate_first", "mean opening at the first position", [](T t) { return t.gate_first.value(); },
-         {"gate", "at first"}),
-      of(
-          "gate_largest", "mean opening at each sequence's largest sink", [](T t) { return t.gate_largest.value(); },
-          {}, kGate | kWeights),
+      of_gate("gate_mean", "mean opening", [](T t) { return t.gate.value(); }, {"gate", "mean"}),
+      of_gate("gate_closed_share", "share of openings below 0.1", [](T t) { return t.gate_closed.value(); },
+              {"gate", "closed"}),
+      of_gate("gate_first", "mean opening at the first position", [](T t) { return t.gate_first.value(); },
+              {"gate", "at first"}),
+      of_gate.with(kGate | kWeights)("gate_largest", "mean opening at each sequence's largest sink",
+                                     [](T t) { return t.gate_largest.value(); }),
   };
 }
 
@@ -85,38 +78,31 @@ std::vector<HeadFigure> figures_of_mass() {
 }
 
 std::vector<HeadFigure> figures_of_gradients() {
-  const auto of = [](const char* key, Needs needs, const char* meaning, double (*value)(T), const char* title = "") {
-    return HeadFigure{.key = key,
-                      .needs = needs,
-                      .tensor = kGradientTensor,
-                      .meaning = meaning,
-                      .value = value,
-                      .column = {"first/rest", title}};
-  };
   return {
-      of("value_gradient_first", kGradient, kFirst, [](T t) { return t.gradient.sink.value(); }),
-      of("value_gradient_rest", kGradient, kRest, [](T t) { return t.gradient.rest.value(); }),
-      of(
-          "value_gradient_ratio", kGradient, kRatio, [](T t) { return t.gradient.ratio(); }, "|dL/dv|"),
-      of("value_gradient_ratio_largest", kGradient | kWeights,
-         "mean norm at each sequence's largest sink / mean elsewhere", [](T t) { return t.gradient_largest.ratio(); }),
-      of("value_gradient_per_mass", kGradient | kWeights, "value_gradient_ratio / attention_mass_ratio",
-         [](T t) { return t.gradient.ratio() / t.received.ratio(); }),
-      of("value_gradient_radial_first", kGradient,
-         "mean of dL/dv . v / |v| at the first position: above 0, descent shortens the value",
-         [](T t) { return t.radial.sink.value(); }),
-      of("value_gradient_radial_rest", kGradient, kSameAtOthers, [](T t) { return t.radial.rest.value(); }),
-      of("content_gradient_first", kGatePath,
-         "mean norm at the first position of the part that comes through the attended values",
-         [](T t) { return t.content.sink.value(); }),
-      of("content_gradient_rest", kGatePath, kSameAtOthers, [](T t) { return t.content.rest.value(); }),
-      of(
-          "content_gradient_ratio", kGatePath, kRatio, [](T t) { return t.content.ratio(); }, "content"),
-      of("gate_gradient_first", kGatePath, "mean norm at the first position of the part that comes through the gate",
-         [](T t) { return t.gate_path.sink.value(); }),
-      of("gate_gradient_rest", kGatePath, kSameAtOthers, [](T t) { return t.gate_path.rest.value(); }),
-      of(
-          "gate_gradient_ratio", kGatePath, kRatio, [](T t) { return t.gate_path.ratio(); }, "gate"),
+      of_gradient("value_gradient_first", kFirst, [](T t) { return t.gradient.sink.value(); }),
+      of_gradient("value_gradient_rest", kRest, [](T t) { return t.gradient.rest.value(); }),
+      of_gradient("value_gradient_ratio", kRatio, [](T t) { return t.gradient.ratio(); }, {"first/rest", "|dL/dv|"}),
+      of_gradient.with(kGradient | kWeights)("value_gradient_ratio_largest",
+                                             "mean norm at each sequence's largest sink / mean elsewhere",
+                                             [](T t) { return t.gradient_largest.ratio(); }),
+      of_gradient.with(kGradient | kWeights)("value_gradient_per_mass", "value_gradient_ratio / attention_mass_ratio",
+                                             [](T t) { return t.gradient.ratio() / t.received.ratio(); }),
+      of_gradient("value_gradient_radial_first",
+                  "mean of dL/dv . v / |v| at the first position: above 0, descent shortens the value",
+                  [](T t) { return t.radial.sink.value(); }),
+      of_gradient("value_gradient_radial_rest", kSameAtOthers, [](T t) { return t.radial.rest.value(); }),
+      of_gradient.with(kGatePath)("content_gradient_first",
+                                  "mean norm at the first position of the part that comes through the attended values",
+                                  [](T t) { return t.content.sink.value(); }),
+      of_gradient.with(kGatePath)("content_gradient_rest", kSameAtOthers, [](T t) { return t.content.rest.value(); }),
+      of_gradient.with(kGatePath)("content_gradient_ratio", kRatio, [](T t) { return t.content.ratio(); },
+                                  {"first/rest", "content"}),
+      of_gradient.with(kGatePath)("gate_gradient_first",
+                                  "mean norm at the first position of the part that comes through the gate",
+                                  [](T t) { return t.gate_path.sink.value(); }),
+      of_gradient.with(kGatePath)("gate_gradient_rest", kSameAtOthers, [](T t) { return t.gate_path.rest.value(); }),
+      of_gradient.with(kGatePath)("gate_gradient_ratio", kRatio, [](T t) { return t.gate_path.ratio(); },
+                                  {"first/rest", "gate"}),
   };
 }
 

@@ -28,7 +28,6 @@ constexpr int64_t kPanelRows = 4096, kPanelColumns = 4096, kPartialRows = 1024, 
 constexpr int64_t kLine = 16;         // steps that are packed at a time
 constexpr int64_t kSmall = 64 << 10;  // multiply-adds that are not worth a second thread
 
-SLUICE_INLINE int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 SLUICE_INLINE constexpr int64_t pieces(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 // One operand as the product sees it: element (i, k), i a row of op(A) or a column of op(B), k a step of the sum, at
@@ -52,12 +51,12 @@ template <int kWide, class S>
 void pack_along(const Operand<S>& x, int64_t count, int64_t K, Acc<S>* out) {
   using V = Vec<Acc<S>>;
   for (int64_t k = 0; k < K; k += kLine) {
-    const int64_t steps = least(kLine, K - k);
+    const int64_t steps = min_of(kLine, K - k);
     for (int64_t i = 0; i < kWide; ++i) {
       Acc<S> line[kLine] = {};
       if (i < count)
         for (int64_t j = 0; j < steps; j += V::kLanes)
-          store(line + j, load_some(x.data + i * x.stride + k + j, least(V::kLanes, steps - j)));
+          store(line + j, load_some(x.data + i * x.stride + k + j, min_of(V::kLanes, steps - j)));
       for (int64_t j = 0; j < steps; ++j) out[(k + j) * kWide + i] = line[j];
     }
   }
@@ -70,9 +69,9 @@ void pack_across(const Operand<S>& x, int64_t count, int64_t K, Acc<S>* out) {
   using V = Vec<Acc<S>>;
   for (int64_t k = 0; k < K; ++k)
     for (int64_t i = 0; i < kWide; i += V::kLanes) {
-      const int64_t given = least(V::kLanes, count - i);
+      const int64_t given = min_of(V::kLanes, count - i);
       const V step = given > 0 ? load_some(x.data + k * x.step + i, given) : V(0);
-      store_some(out + k * kWide + i, step, k + 1 < K ? V::kLanes : least(V::kLanes, kWide - i));
+      store_some(out + k * kWide + i, step, k + 1 < K ? V::kLanes : min_of(V::kLanes, kWide - i));
     }
 }
 
@@ -143,13 +142,13 @@ void multiply_few(const Matmul& args) {
   const int64_t M = args.out.rows(), N = args.out.cols(), K = args.a.cols();
 #pragma omp parallel for schedule(static) if (M * N * K > kSmall)
   for (int64_t block = 0; block < pieces(N, kDotColumns); ++block) {
-    const int64_t column = block * kDotColumns, columns = least(kDotColumns, N - column);
+    const int64_t column = block * kDotColumns, columns = min_of(kDotColumns, N - column);
     const S* b[kDotColumns];
-    for (int64_t j = 0; j < kDotColumns; ++j) b[j] = row_of<const S>(args.b, column + least(j, columns - 1));
+    for (int64_t j = 0; j < kDotColumns; ++j) b[j] = row_of<const S>(args.b, column + min_of(j, columns - 1));
     for (int64_t row = 0; row < M; row += kDotRows) {
-      const int64_t rows = least(kDotRows, M - row);
+      const int64_t rows = min_of(kDotRows, M - row);
       const S* a[kDotRows];
-      for (int64_t i = 0; i < kDotRows; ++i) a[i] = row_of<const S>(args.a, row + least(i, rows - 1));
+      for (int64_t i = 0; i < kDotRows; ++i) a[i] = row_of<const S>(args.a, row + min_of(i, rows - 1));
       A sums[kDotRows][kDotColumns];
       if (rows == 1) dot_block<1>(sums, a, b, K);
       else dot_block<kDotRows>(sums, a, b, K);
@@ -186,9 +185,9 @@ class Product {
         accumulate_(args.accumulate) {}
 
   void run() {
-    const int64_t chunk = least(kInner, K_);
-    panel_rows_ = least((kInPlace ? kPanelRows : kPartialRows) / kRows * kRows, pieces(M_, kRows) * kRows);
-    panel_columns_ = least(kInPlace ? kPanelColumns : kPartialColumns, pieces(N_, kWide) * kWide);
+    const int64_t chunk = min_of(kInner, K_);
+    panel_rows_ = min_of((kInPlace ? kPanelRows : kPartialRows) / kRows * kRows, pieces(M_, kRows) * kRows);
+    panel_columns_ = min_of(kInPlace ? kPanelColumns : kPartialColumns, pieces(N_, kWide) * kWide);
     const int64_t of_a = panel_rows_ * chunk, of_b = panel_columns_ * chunk;
     const int64_t of_partial = kInPlace || chunk == K_ ? 0 : panel_rows_ * panel_columns_;
     packed_a_ = static_cast<A*>(product_workspace(size_t(of_a + of_b + of_partial) * sizeof(A)));
@@ -204,12 +203,12 @@ class Product {
 
   // All threads of the team call.
   void run_panel(int64_t row, int64_t column) {
-    const int64_t rows = least(panel_rows_, M_ - row), columns = least(panel_columns_, N_ - column);
+    const int64_t rows = min_of(panel_rows_, M_ - row), columns = min_of(panel_columns_, N_ - column);
     const int64_t down = pieces(rows, kRows), across = pieces(columns, kWide);
     constexpr int64_t kAcross = kTaskColumns / kWide;
     const int64_t tasks_down = pieces(down, kTaskSlivers), tasks = tasks_down * pieces(across, kAcross);
     for (int64_t k = 0; k < K_; k += kInner) {
-      const int64_t steps = least(kInner, K_ - k);
+      const int64_t steps = min_of(kInner, K_ - k);
 #pragma omp for schedule(static) nowait
       for (int64_t i = 0; i < down; ++i)
         pack<kRows>(a_.from(row + i * kRows, k), rows - i * kRows, steps, packed_a_ + i * kRows * steps);
@@ -219,7 +218,7 @@ class Product {
 #pragma omp for schedule(dynamic)
       for (int64_t task = 0; task < tasks; ++task) {
         const int64_t i = task % tasks_down * kTaskSlivers, j = task / tasks_down * kAcross;
-        run_task(row, column, k, {i, least(i + kTaskSlivers, down)}, {j, least(j + kAcross, across)});
+        run_task(row, column, k, {i, min_of(i + kTaskSlivers, down)}, {j, min_of(j + kAcross, across)});
       }
     }
   }
@@ -228,12 +227,12 @@ class Product {
     int64_t first, end;
   };
   void run_task(int64_t row, int64_t column, int64_t k, Range of_rows, Range of_columns) const {
-    const int64_t steps = least(kInner, K_ - k);
+    const int64_t steps = min_of(kInner, K_ - k);
     for (int64_t j = of_columns.first; j < of_columns.end; ++j)
       for (int64_t i = of_rows.first; i < of_rows.end; ++i) {
         A* const partial = kInPlace ? reinterpret_cast<A*>(out_ + (row + i * kRows) * stride_ + column + j * kWide)
                                     : partial_ + i * kRows * panel_columns_ + j * kWide;
-        prefetch(partial, least(kRows, M_ - row - i * kRows));
+        prefetch(partial, min_of(kRows, M_ - row - i * kRows));
         Sums<A> sums;
         multiply_slivers(sums, packed_a_ + i * kRows * steps, packed_b_ + j * kWide * steps, steps);
         add_chunk(sums, row + i * kRows, column + j * kWide, partial, k == 0, k + steps == K_);
@@ -248,14 +247,14 @@ class Product {
   // A chunk's sums onto what is there, and after the last chunk into C.
   SLUICE_INLINE void add_chunk(const Sums<A>& sums, int64_t row, int64_t column, A* partial, bool first,
                                bool last) const {
-    const int64_t partial_stride = kInPlace ? stride_ : panel_columns_, rows = least(kRows, M_ - row);
+    const int64_t partial_stride = kInPlace ? stride_ : panel_columns_, rows = min_of(kRows, M_ - row);
     const bool add_partial = !first || (kInPlace && accumulate_);
 #pragma GCC unroll 16
     for (int64_t i = 0; i < kRows; ++i) {
       if (i >= rows) return;
 #pragma GCC unroll 2
       for (int64_t half = 0; half < 2; ++half) {
-        const int64_t at = half * V::kLanes, count = least(V::kLanes, N_ - column - at);
+        const int64_t at = half * V::kLanes, count = min_of(V::kLanes, N_ - column - at);
         if (count <= 0) continue;
         V sum = sums[i][half];
         A* const so_far = partial + i * partial_stride + at;
