@@ -97,7 +97,7 @@ MemoryNeed Transformer::memory_need() const {
   if (options_.act != acc) bytes += double(size_of(options_.act));
   MemoryNeed need = sluice::memory_need(params_, plan_, bytes, options_.batch_key);
   need.parameters += 2 * uint64_t(averages_.padded_count()) * size_of(acc);
-  if (backend_.traits().host_memory) need.kernels = kPreparedProductBytes + kProductWorkspaceBytes;
+  if (backend_.traits().host_memory) need.kernels = kPreparedProductBytes + product_workspace_bytes();
   return need;
 }
 

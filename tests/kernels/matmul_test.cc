@@ -1,6 +1,5 @@
-// Matrix products against plain loops in double: the backend's own choice (oneDNN where it has the types) and, for
-// every instruction set, the kernel that stands in for it. All transpositions, strided operands, sizes off the 64 x 64
-// blocks.
+// Matrix products against plain loops in double: the backend's own choice (oneDNN where it has AMX tiles) and, for
+// every instruction set, our own. All transpositions, strided operands, sizes off the blocks.
 #include "kernels/cpu/matmul.h"
 #include "kernels/test_buffer.h"
 
@@ -101,14 +100,98 @@ TEST(Matmul, IsThePlainSum) {
       }
 }
 
-TEST(Matmul, ThreadsDoNotChangeOurOwnKernel) {
+// Whole numbers so small that every sum is exact in f32, whatever its order: C must be equal to the bit. The sizes are
+// those at which products are cut differently: several chunks of the sum, panels of rows and of columns, B packed once
+// or by each task, A packed by all threads together.
+class ExactProduct {
+ public:
+  ExactProduct(DType act, const Sizes& sizes, bool transpose_a, bool transpose_b)
+      : sizes_(sizes),
+        transpose_a_(transpose_a),
+        transpose_b_(transpose_b),
+        a_(filled(act, transpose_a ? sizes.K : sizes.M, transpose_a ? sizes.M : sizes.K, 7)),
+        b_(filled(act, transpose_b ? sizes.N : sizes.K, transpose_b ? sizes.K : sizes.N, 5)) {
+    for (int64_t m = 0; m < sizes.M; m += kRowStep)
+      for (int64_t n = 0; n < sizes.N; ++n) expected_.push_back(element(m, n));
+  }
+
+  void check(const IsaKernels& isa, DType out_type) const {
+    TestBuffer out(out_type, sizes_.M, sizes_.N, sizes_.N + 3), want(out_type, Shape{1});
+    isa.run(Matmul{.out = out, .a = a_, .b = b_, .transpose_a = transpose_a_, .transpose_b = transpose_b_, .bias = {}});
+    EXPECT_TRUE(out.untouched());
+    size_t i = 0;
+    for (int64_t m = 0; m < sizes_.M; m += kRowStep)
+      for (int64_t n = 0; n < sizes_.N; ++n) {
+        want.set(0, expected_[i++]);
+        ASSERT_EQ(out.at(m, n), want.at(0)) << m << ", " << n;
+      }
+  }
+
+ private:
+  static constexpr int64_t kRowStep = 37;  // of the rows that are looked at
+
+  static TestBuffer filled(DType type, int64_t rows, int64_t cols, int64_t odd) {
+    TestBuffer out(type, rows, cols);
+    for (int64_t i = 0; i < rows * cols; ++i) out.set(i, double((i * odd + i / cols) % 5 - 2));
+    return out;
+  }
+  double element(int64_t m, int64_t n) const {
+    double sum = 0;
+    for (int64_t k = 0; k < sizes_.K; ++k)
+      sum += (transpose_a_ ? a_.at(k, m) : a_.at(m, k)) * (transpose_b_ ? b_.at(n, k) : b_.at(k, n));
+    return sum;
+  }
+
+  Sizes sizes_;
+  bool transpose_a_, transpose_b_;
+  TestBuffer a_, b_;
+  std::vector<double> expected_;
+};
+
+TEST(Matmul, CutAnyWayItIsTheSameProduct) {
+  const Sizes sizes[] = {{1030, 40, 800}, {700, 45, 1600}, {60, 9000, 33}, {300, 1100, 900}, {45, 70, 1000}};
+  const int threads = omp_get_max_threads();
+  for (const Sizes& size : sizes)
+    for (int flags = 0; flags < 4; ++flags) {
+      const ExactProduct f32(DType::kF32, size, flags & 1, flags & 2), bf16(DType::kBF16, size, flags & 1, flags & 2);
+      for (const IsaKernels* isa : available_isas())
+        for (const int team : {1, 2, 4}) {
+          SCOPED_TRACE(fmt::format("{}, {} threads, M {} N {} K {}, transpose a {} b {}", isa->name, team, size.M,
+                                   size.N, size.K, flags & 1, flags >> 1));
+          omp_set_num_threads(team);
+          f32.check(*isa, DType::kF32);
+          bf16.check(*isa, team == 2 ? DType::kF32 : DType::kBF16);
+        }
+    }
+  omp_set_num_threads(threads);
+}
+
+TEST(Matmul, ThreadsDoNotChangeABitOfIt) {
+  const Sizes sizes[] = {{130, 200, 70}, {1100, 60, 900}, {700, 65, 1700}, {100, 1500, 900}};
+  for_kernels([&](const IsaKernels& isa, DType act) {
+    for (const Sizes& size : sizes) {
+      TestBuffer a(act, size.M, size.K), b(act, size.K, size.N), out(act, size.M, size.N);
+      a.randomise(1), b.randomise(2);
+      expect_same_with_any_threads([&] {
+        isa.run(Matmul{.out = out, .a = a, .b = b, .bias = {}});
+        return out;
+      });
+    }
+  });
+}
+
+TEST(Matmul, TheActivationIsOfWhatWasStored) {
   for_kernels([](const IsaKernels& isa, DType act) {
-    TestBuffer a(act, 130, 70), b(act, 70, 200), out(act, 130, 200);
-    a.randomise(1), b.randomise(2);
-    expect_same_with_any_threads([&] {
-      isa.run(Matmul{.out = out, .a = a, .b = b, .bias = {}});
-      return out;
-    });
+    for (const int64_t M : {5, 70})  // few rows are another kernel's
+      for (const Activation kind : kActivations) {
+        TestBuffer a(act, M, 37), b(act, 90, 37), out(act, M, 90, 93), got(act, M, 90, 95), want(act, M, 90, 95);
+        a.randomise(1), b.randomise(2);
+        isa.run(
+            Matmul{.out = out, .a = a, .b = b, .transpose_b = true, .bias = {}, .activated = got, .activation = kind});
+        isa.run(ActivationForward{kind, want, out});
+        EXPECT_TRUE(got.untouched());
+        for (int64_t i = 0; i < got.size(); ++i) ASSERT_EQ(got.at(i), want.at(i)) << isa.name << " " << i;
+      }
   });
 }
 

@@ -117,10 +117,7 @@ void CpuBackend::on(const RandomUniform& op) { cpu_random_uniform(op.out, op.see
 
 void CpuBackend::on(const RandomNormal& op) { cpu_random_normal(op.out, op.seed, op.stream, op.mean, op.deviation); }
 
-void CpuBackend::on(const Matmul& op) {
-  cpu_matmul(op);
-  if (op.activated) run(ActivationForward{op.activation, op.activated, op.out});
-}
+void CpuBackend::on(const Matmul& op) { cpu_matmul(op); }
 
 void CpuBackend::on(const HeadMatmul& op) {
   for (int64_t head = 0; head < op.heads; ++head) cpu_matmul(op.of_head(head));

@@ -37,7 +37,7 @@ Key key_of(const Matmul& args) {
 // A oneDNN primitive with its argument memories; executing it only swaps pointers.
 class Prepared {
  public:
-  // Empty where oneDNN has no kernel for these types on this processor.
+  // Empty where oneDNN has no kernel of AMX tiles for these types.
   static std::optional<Prepared> make(const Matmul& args, const Key& key);
   void execute(const Matmul& args);
   const char* kernel() const { return kernel_.c_str(); }
@@ -78,9 +78,6 @@ void require_room_for_kernels() {
   throw RunError("oneDNN cannot compute {}: {} (status {})", product, error.what(), int(error.status));
 }
 
-// Kernels for processors without AVX-512 cut a sum into as many parts as suits the number of threads.
-bool splits_sums(const std::string& kernel) { return kernel.rfind("gemm", 0) == 0; }
-
 std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
   require_room_for_kernels();
   const auto [M, N, K, a_stride, b_stride, out_stride] = key.sizes;
@@ -107,7 +104,7 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
     prepared.out_ = memory(out, engine(), nullptr);
     if (args.bias) prepared.bias_ = memory(bias, engine(), nullptr);
     prepared.kernel_ = primitive_desc.impl_info_str();
-    if (splits_sums(prepared.kernel_)) return std::nullopt;
+    if (prepared.kernel_.find("amx") == std::string::npos) return std::nullopt;  // ours is faster
     return prepared;
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) return std::nullopt;
@@ -132,10 +129,9 @@ void Prepared::execute(const Matmul& args) {
   }
 }
 
-// The product for these arguments, prepared at its first use; null where oneDNN has none whose result is the same with
-// any number of threads.
+// The product for these arguments, prepared at its first use; null where oneDNN has none of AMX tiles.
 Prepared* prepared(const Matmul& args) {
-  if (args.a.dtype == DType::kF64) return nullptr;
+  if (args.a.dtype != DType::kBF16) return nullptr;
   static std::mutex mutex;
   static std::map<Key, std::optional<Prepared>> cache;
   const Key key = key_of(args);
@@ -149,8 +145,9 @@ Prepared* prepared(const Matmul& args) {
 
 void cpu_matmul(const Matmul& args) {
   Prepared* product = prepared(args);
-  if (product) product->execute(args);
-  else isa_kernels().run(args);
+  if (!product) return isa_kernels().run(args);
+  product->execute(args);
+  if (args.activated) isa_kernels().run(ActivationForward{args.activation, args.activated, args.out});
 }
 
 const char* cpu_matmul_kernel(DType type) {

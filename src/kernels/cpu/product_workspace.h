@@ -1,4 +1,4 @@
-// Memory in which matrix products put their packed operands.
+// Where matrix products put their packed operands.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,10 @@ namespace sluice {
 // for and stays: products follow one another. RunError where there is no memory.
 void* product_workspace(size_t bytes);
 
-// Most that a product asks for: kernels/cpu/isa/matmul.cc.
-constexpr size_t kProductWorkspaceBytes = size_t{16} << 20;
+// Bytes of one core's second-level cache, by which products are cut; 1 MiB where the system does not tell.
+size_t second_level_cache();
+
+// About the most that a product asks for with as many threads as there are now: isa/matmul.cc.
+size_t product_workspace_bytes();
 
 }  // namespace sluice

@@ -40,6 +40,9 @@ SLUICE_INLINE S* row_of(const Tensor& t, int64_t row) {
 }
 
 SLUICE_INLINE int64_t min_of(int64_t a, int64_t b) { return a < b ? a : b; }
+SLUICE_INLINE int64_t max_of(int64_t a, int64_t b) { return a > b ? a : b; }
+// How many pieces of `size` cover `count`.
+SLUICE_INLINE constexpr int64_t pieces_of(int64_t count, int64_t size) { return (count + size - 1) / size; }
 
 // Runs body(row, first column, count) over [rows, cols], threaded; `flat` (every tensor contiguous): as one long row.
 template <class Body>
