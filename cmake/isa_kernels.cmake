@@ -1,6 +1,6 @@
 # CPU kernels compiled once per instruction set, chosen at run time by what the processor has.
 #
-# Every src/kernels/cpu/isa/*.cc is compiled with SLUICE_ISA naming the set (use it as a namespace) and
+# Every .cc under src/kernels/cpu/isa is compiled with SLUICE_ISA naming the set (use it as a namespace) and
 # SLUICE_VECTOR_BYTES its register width. Such a file must keep everything it defines inside that namespace or in an
 # anonymous one: an inline function of the standard library emitted with AVX-512 could be the copy the linker keeps,
 # and would then crash a processor without it. tests/cli/isa_symbols.sh checks the objects for that.
@@ -17,7 +17,7 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64)$")
 endif()
 
 function(sluice_add_isa_kernels library)
-  file(GLOB isa_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/cpu/isa/*.cc")
+  file(GLOB_RECURSE isa_sources CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/cpu/isa/*.cc")
   # Which sets exist, for the run-time choice: SLUICE_HAS_ISA_AVX2 and so on.
   foreach(isa IN LISTS SLUICE_ISA_SETS)
     string(TOUPPER ${isa} upper)

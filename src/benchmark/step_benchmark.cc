@@ -9,6 +9,7 @@
 #include "base/philox.h"
 #include "base/stopwatch.h"
 #include "benchmark/timing.h"
+#include "kernels/cpu/peak.h"
 #include "train/learner.h"
 
 namespace sluice {
@@ -54,6 +55,13 @@ double measure_peak(Backend& backend, DType type) {
   };
   const double small = rate(1536);
   return small < 20e12 ? small : std::max(small, rate(8192));
+}
+
+// What bounds products of this type on a CPU: f64 and f32 multiply-adds, bf16 the fastest of what there is for it.
+double register_peak(DType type) {
+  const RegisterPeaks peaks = measure_register_peaks(0.2);
+  if (type == DType::kF64) return 1e9 * peaks.fma / 2;
+  return 1e9 * (type == DType::kBF16 ? std::max({peaks.fma, peaks.bf16_dot, peaks.tiles}) : peaks.fma);
 }
 
 // Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
@@ -115,8 +123,43 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
   for (const auto& [shape, time] : result.matmuls) result.alone[shape] = time_alone(backend, shape);
   result.attention_operations = attention_operations(experiment.model, experiment.train.batch);
   result.peak = measure_peak(backend, experiment.act());
+  if (backend.traits().host_memory) result.registers = register_peak(experiment.act());
   return result;
 }
+
+namespace {
+
+std::string ops_text(const StepBenchmark& r) {
+  std::vector<std::pair<double, std::string>> rows;
+  double total = 0;
+  for (const auto& [name, time] : r.ops) {
+    rows.push_back({time.seconds, name});
+    total += time.seconds;
+  }
+  std::sort(rows.rbegin(), rows.rend());
+  std::string out = fmt::format("  by op, of {} further steps in which each op is waited for\n", kTimedSteps);
+  for (const auto& [seconds, name] : rows)
+    out += fmt::format("    {:<22} {:6} calls {:10.2f} ms {:6.1f}%\n", name, r.ops.at(name).calls, 1e3 * seconds,
+                       100 * seconds / total);
+  return out;
+}
+
+std::string matmuls_text(const StepBenchmark& r) {
+  std::vector<std::pair<double, const MatmulShape*>> rows;
+  for (const auto& [shape, time] : r.matmuls) rows.push_back({time.seconds, &shape});
+  std::sort(rows.rbegin(), rows.rend());
+  std::string out = "  by matmul (type, rows x columns x summed), in the step and alone\n";
+  for (const auto& [seconds, shape] : rows) {
+    const double alone = shape->operations() / r.alone.at(*shape);
+    out += fmt::format("    {:<30} {:6} calls {:10.2f} ms {:6.0f} alone {:6.0f} GFLOP/s", shape->str(),
+                       r.matmuls.at(*shape).calls, 1e3 * seconds,
+                       1e-9 * double(r.matmuls.at(*shape).calls) * shape->operations() / seconds, 1e-9 * alone);
+    out += r.registers > 0 ? fmt::format(", {:.0f}% of the registers' peak\n", 100 * alone / r.registers) : "\n";
+  }
+  return out;
+}
+
+}  // namespace
 
 std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
   const double step = r.median();
@@ -135,18 +178,10 @@ std::string to_text(const StepBenchmark& r, const Experiment& experiment) {
       1e-9 * r.peak, 1e-9 * r.operations(), 100 * r.operations() / step / r.peak);
   out += fmt::format("  memory         {:10.0f} MB planned, {:.0f} MB peak resident\n", 1e-6 * double(r.planned_bytes),
                      1e-6 * double(r.peak_resident_bytes));
-  std::vector<std::pair<double, std::string>> rows;
-  double total = 0;
-  for (const auto& [name, time] : r.ops) {
-    rows.push_back({time.seconds, name});
-    total += time.seconds;
-  }
-  std::sort(rows.rbegin(), rows.rend());
-  out += fmt::format("  by op, of {} further steps in which each op is waited for\n", kTimedSteps);
-  for (const auto& [seconds, name] : rows)
-    out += fmt::format("    {:<22} {:6} calls {:10.2f} ms {:6.1f}%\n", name, r.ops.at(name).calls, 1e3 * seconds,
-                       100 * seconds / total);
-  return out;
+  if (r.registers > 0)
+    out += fmt::format("  registers' peak {:9.0f} GFLOP/s: the step reaches {:.0f}% of it\n", 1e-9 * r.registers,
+                       100 * r.operations() / step / r.registers);
+  return out + ops_text(r) + matmuls_text(r);
 }
 
 Json to_json(const StepBenchmark& r) {
@@ -165,6 +200,7 @@ Json to_json(const StepBenchmark& r) {
           {"operations", r.operations()},
           {"peak_operations_per_second", r.peak},
           {"share_of_peak", r.operations() / r.median() / r.peak},
+          {"register_peak", r.registers > 0 ? Json(r.registers) : Json()},
           {"planned_bytes", r.planned_bytes},
           {"peak_resident_bytes", r.peak_resident_bytes},
           {"ops", ops},

@@ -19,6 +19,7 @@ struct StepBenchmark {
   std::map<MatmulShape, double> alone;    // seconds of one product, by itself on the same shapes: the median
   double attention_operations = 0;        // scores and values, forward and backward, of the half that is not masked
   double peak = 0;                        // operations per second of one large product in the step's precision
+  double registers = 0;                   // the same of arithmetic on registers, of a CPU; 0 of a GPU
   size_t planned_bytes = 0, peak_resident_bytes = 0;
 
   double median() const { return step_seconds[step_seconds.size() / 2]; }

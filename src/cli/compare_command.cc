@@ -1,4 +1,4 @@
-// sluice compare RUN|FOLDER... [--json FILE|-] [--markdown] [--report FILE.html]
+// sluice compare RUN|FOLDER... [--json FILE|-] [--markdown] [--report FILE.html [--note TEXT]]
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
@@ -19,7 +19,7 @@ namespace {
 
 struct CompareOptions {
   std::vector<std::string> runs;
-  std::string json, report;
+  std::string json, report, note;
   bool markdown = false;
 };
 
@@ -45,6 +45,8 @@ std::vector<RunRecord> read_runs(const std::vector<std::string>& paths) {
 
 void run_compare(const CompareOptions& options) {
   check_output_file("--json", options.json);
+  if (!options.note.empty() && options.report.empty())
+    throw UserError("compare: --note stands on the page that --report writes, and --report is not given");
   if (!options.report.empty()) {
     const std::filesystem::path folder = std::filesystem::path(options.report).parent_path();
     if (!folder.empty()) check_output_folder("--report", folder);
@@ -55,7 +57,8 @@ void run_compare(const CompareOptions& options) {
       throw UserError("--json and --report both name {}; name two files", options.report);
   }
   std::vector<RunRecord> runs = read_runs(options.runs);
-  const Comparison comparison = compare_runs(std::move(runs));
+  Comparison comparison = compare_runs(std::move(runs));
+  comparison.note = options.note;
 
   print_notes(comparison.warnings);
   // The files first: whoever reads the table may go away.
@@ -78,6 +81,7 @@ void add_compare_command(CLI::App& app) {
   command->add_option("--json", options->json,
                       "write every final figure to this file; - prints it instead of the table");
   command->add_option("--report", options->report, "write a self-contained HTML page with curves and attention maps");
+  command->add_option("--note", options->note, "your own words at the head of that page");
   command->callback([options] { run_compare(*options); });
 }
 

@@ -84,8 +84,15 @@ void print_machine(const Machine& machine, int threads) {
   print_gpus();
 }
 
+void print_peak(const std::string& name, double rate) {
+  if (rate > 0) print_row(name, fmt::format("{:.0f} GFLOP/s", rate));
+}
+
 void print_speed(const std::string& what, const MachineSpeed& speed) {
   print_out("\nMeasured on the {}, best call\n", what);
+  print_peak("fp32 registers", speed.peaks.fma);
+  print_peak("bf16 dot product", speed.peaks.bf16_dot);
+  print_peak("bf16 tiles", speed.peaks.tiles);
   print_row("fp32 matmul", fmt::format("{:.0f} GFLOP/s", speed.f32_matmul));
   print_row("bf16 matmul", fmt::format("{:.0f} GFLOP/s", speed.bf16_matmul));
   print_row("memory copy", fmt::format("{:.1f} GB/s, read and written", speed.copy));

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "kernels/backend.h"
+#include "kernels/cpu/peak.h"
 
 namespace sluice {
 
@@ -25,6 +26,7 @@ Machine read_machine();
 struct MachineSpeed {
   double f32_matmul = 0, bf16_matmul = 0;  // best call
   double copy = 0;                         // best pass over buffers that no cache holds
+  RegisterPeaks peaks = {};                // of a CPU
 };
 
 // On all OpenMP threads; each rate takes about `seconds` of wall-clock time.

@@ -82,6 +82,7 @@ MachineSpeed measure_machine(double seconds) {
   MachineSpeed speed;
   constexpr int64_t kSize = 1536;
   const std::unique_ptr<Backend> backend = make_cpu_backend();
+  speed.peaks = measure_register_peaks(seconds);
   speed.f32_matmul = matmul_rate(*backend, kSize, DType::kF32, seconds);
   speed.bf16_matmul = matmul_rate(*backend, kSize, DType::kBF16, seconds);
   speed.copy = copy_rate(seconds);

@@ -49,6 +49,7 @@ struct Comparison {
   std::vector<SeedGroup> groups;       // every run is in exactly one; a run without sibling is a group of one
   std::vector<RunDifference> differences;
   std::vector<std::string> warnings;  // one line each
+  std::string note;                   // the caller's own words, for the page; may be empty
 };
 
 Comparison compare_runs(std::vector<RunRecord> runs);

@@ -99,6 +99,10 @@ std::string findings_html(const Comparison& comparison) {
   return out + "</div>\n</section>\n";
 }
 
+std::string note_html(const std::string& note) {
+  return note.empty() ? "" : "<p class=\"lead note\">" + prose_html(note) + "</p>";
+}
+
 std::string page_title(const Comparison& comparison) {
   std::vector<std::string> labels;
   for (const SeedGroup& group : comparison.groups) labels.push_back(group.label);
@@ -140,6 +144,7 @@ std::string report_html(const Comparison& comparison) {
   const TextTable table = make_table(comparison);
   return fill(assets::page_html, {{"title", escape_html(page_title(comparison))},
                                   {"style", std::string(assets::style_css)},
+                                  {"note", note_html(comparison.note)},
                                   {"findings", findings_html(comparison)},
                                   {"table", table_html(table)},
                                   {"footnotes", list_html(table.footnotes, "footnotes")},

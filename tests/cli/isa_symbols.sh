@@ -10,7 +10,7 @@ fi
 
 bad=0
 for isa in avx2 avx512; do
-  for object in "$SLUICE_BUILD/CMakeFiles/sluice_isa_$isa.dir"/src/kernels/cpu/isa/*.o; do
+  for object in "$SLUICE_BUILD/CMakeFiles/sluice_isa_$isa.dir"/src/kernels/cpu/isa/{,*/}*.o; do
     [[ -e $object ]] || continue
     # Weak and unique symbols (W, u) are those that the linker merges by name; weak data (V) has no instructions.
     shared=$(nm --demangle --defined-only "$object" | grep -E '^[0-9a-f]+ [Wu] ' | grep -v "sluice::$isa::" || true)

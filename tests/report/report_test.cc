@@ -155,6 +155,14 @@ TEST(Report, ThinsLongSeries) {
   }
 }
 
+TEST(Report, CarriesTheCallersNote) {
+  RunBuilder build;
+  Comparison comparison = compare_paths({build.write("noted", "config.json", "{}")});
+  EXPECT_EQ(report_html(comparison).find("lead note"), std::string::npos);
+  comparison.note = "batch < 512 & lr 1e-3";
+  EXPECT_NE(report_html(comparison).find("<p class=\"lead note\">batch &lt; 512 &amp; lr 1e-3</p>"), std::string::npos);
+}
+
 TEST(Report, WritesIntoANewFolderAndNamesWhatItCannotWrite) {
   RunBuilder build;
   const Comparison comparison = compare_paths({build.write("empty", "config.json", "{}")});

@@ -11,10 +11,15 @@ namespace sluice {
 template <class Op>
 concept NotOfAnIsa = OneOf<Op, Fill, RandomUniform, RandomNormal, HeadMatmul>;
 
-// One instruction set's kernels. Matmul's is for what oneDNN lacks: f64, and bf16 on processors without AVX-512.
+// Kinds of arithmetic that matrix products are made of: peak.h.
+enum class Arithmetic { kMultiplyAdd, kBf16Dot, kTiles };
+
+// One instruction set's kernels.
 struct IsaKernels {
   const char* name;
   void (*launch)(int place, const void* fields);  // by the op's place in the list
+  // Arithmetic on registers alone; returns how many operations it was, 0 where the set has none of the kind.
+  double (*exercise)(Arithmetic kind, int64_t rounds);
 
   // Past CpuBackend, which checks.
   template <class Op>

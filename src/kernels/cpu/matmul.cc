@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "kernels/cpu/isa.h"
+#include "kernels/cpu/peak.h"
 
 namespace sluice {
 namespace {
@@ -37,7 +38,7 @@ Key key_of(const Matmul& args) {
 // A oneDNN primitive with its argument memories; executing it only swaps pointers.
 class Prepared {
  public:
-  // Empty where oneDNN has no kernel of AMX tiles for these types.
+  // Empty where ours is faster.
   static std::optional<Prepared> make(const Matmul& args, const Key& key);
   void execute(const Matmul& args);
   const char* kernel() const { return kernel_.c_str(); }
@@ -104,7 +105,7 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
     prepared.out_ = memory(out, engine(), nullptr);
     if (args.bias) prepared.bias_ = memory(bias, engine(), nullptr);
     prepared.kernel_ = primitive_desc.impl_info_str();
-    if (prepared.kernel_.find("amx") == std::string::npos) return std::nullopt;  // ours is faster
+    if (prepared.kernel_.find("amx") == std::string::npos && !bf16_dot_is_fast()) return std::nullopt;
     return prepared;
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) return std::nullopt;
@@ -129,7 +130,7 @@ void Prepared::execute(const Matmul& args) {
   }
 }
 
-// The product for these arguments, prepared at its first use; null where oneDNN has none of AMX tiles.
+// The product for these arguments, prepared at its first use; null where ours is to compute it.
 Prepared* prepared(const Matmul& args) {
   if (args.a.dtype != DType::kBF16) return nullptr;
   static std::mutex mutex;

@@ -1,5 +1,5 @@
-// Matrix products on the CPU: oneDNN's where it has some for the types and the processor whose result does not depend
-// on the number of threads, else our own (isa/matmul.cc).
+// Matrix products on the CPU: our own (isa/matmul/matmul.cc), which widen bf16 while they pack it. On processors whose bf16
+// arithmetic is much faster than that of f32, those with AMX tiles or a fast dot product, oneDNN's for bf16.
 #pragma once
 
 #include "kernels/ops.h"

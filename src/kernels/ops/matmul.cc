@@ -11,6 +11,7 @@ void Matmul::check() const {
   op.require_present("b", b);
   const int64_t M = transpose_a ? a.cols() : a.rows(), K = transpose_a ? a.rows() : a.cols();
   const int64_t N = transpose_b ? b.rows() : b.cols();
+  op.require(M > 0 && N > 0 && K > 0, "every size must be positive");
   op.matrix("a", a, act, a.rows(), a.cols());
   op.matrix("b", b, act, transpose_b ? N : K, transpose_b ? K : N);
   op.matrix("out", out, out.dtype == act ? act : acc, M, N);

@@ -4,6 +4,7 @@
 #include "kernels/cpu/attention_workspace.h"
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/tile_gemm.h"
+#include "kernels/cpu/isa/transpose.h"
 #include "kernels/formulas/scores/registry.h"
 
 namespace sluice::SLUICE_ISA {
@@ -67,23 +68,19 @@ SLUICE_INLINE Rows<A> tile_rows(const S* from, int64_t stride, int64_t n, int64_
 // out[d][i] = factor * from[i][d], d < D, i < kBlock; columns i >= n are zero. [D, kBlock]
 template <class S, class A>
 SLUICE_INLINE void pack_transposed(const S* from, int64_t stride, int64_t n, int64_t D, A factor, A* out) {
-  for (int64_t i = 0; i < kBlock; ++i) {
-    if (i >= n) {
-      for (int64_t d = 0; d < D; ++d) out[d * kBlock + i] = 0;
-      continue;
+  constexpr int64_t lanes = Vec<A>::kLanes;
+  for (int64_t i = 0; i < kBlock; i += lanes)
+    for (int64_t d = 0; d < D; d += lanes) {
+      const int64_t wide = min_of(lanes, D - d);
+      Vec<A> block[lanes];
+#pragma GCC unroll 16
+      for (int64_t j = 0; j < lanes; ++j)
+        block[j] = i + j < n ? load_some(from + (i + j) * stride + d, wide) * Vec<A>(factor) : Vec<A>(0);
+      transpose(block);
+#pragma GCC unroll 16
+      for (int64_t j = 0; j < lanes; ++j)
+        if (j < wide) store(out + (d + j) * kBlock + i, block[j]);
     }
-    int64_t d = 0;
-    for (; d + Vec<A>::kLanes <= D; d += Vec<A>::kLanes) {
-      A lanes[Vec<A>::kLanes];
-      store(lanes, load(from + i * stride + d) * Vec<A>(factor));
-      for (int64_t j = 0; j < Vec<A>::kLanes; ++j) out[(d + j) * kBlock + i] = lanes[j];
-    }
-    if (d < D) {
-      A lanes[Vec<A>::kLanes];
-      store(lanes, load_first(from + i * stride + d, D - d) * Vec<A>(factor));
-      for (int64_t j = 0; d + j < D; ++j) out[(d + j) * kBlock + i] = lanes[j];
-    }
-  }
 }
 
 // The storage types attention runs in.

@@ -9,4 +9,7 @@ namespace sluice::SLUICE_ISA {
 template <class Op>
 void on(const Op& op);
 
+// Arithmetic on registers (peak.cc). The processor must have the kind.
+double exercise(Arithmetic kind, int64_t rounds);
+
 }  // namespace sluice::SLUICE_ISA

@@ -17,6 +17,6 @@ void launch(int place, const void* fields) {
 }  // namespace
 
 extern const IsaKernels kTable;  // isa.cc declares it too
-const IsaKernels kTable = {.name = SLUICE_TEXT(SLUICE_ISA), .launch = launch};
+const IsaKernels kTable = {.name = SLUICE_TEXT(SLUICE_ISA), .launch = launch, .exercise = exercise};
 
 }  // namespace sluice::SLUICE_ISA

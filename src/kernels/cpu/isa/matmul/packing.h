@@ -2,9 +2,8 @@
 // type: transposition, stride, storage type and edges are the packing's matter.
 #pragma once
 
-#include <utility>
-
 #include "kernels/cpu/isa/rows.h"
+#include "kernels/cpu/isa/transpose.h"
 
 namespace sluice::SLUICE_ISA {
 
@@ -23,26 +22,6 @@ struct Operand {
     return at;
   }
 };
-
-// Of two registers: lane l of the second and lane l + kStep of... see transpose().
-template <int kStep, class V, int... kLane>
-SLUICE_INLINE void exchange(V& a, V& b, std::integer_sequence<int, kLane...>) {
-  constexpr int n = sizeof...(kLane);
-  const auto first = __builtin_shufflevector(a.v, b.v, (kLane & kStep ? n + kLane - kStep : kLane)...);
-  const auto second = __builtin_shufflevector(a.v, b.v, (kLane & kStep ? n + kLane : kLane + kStep)...);
-  a.v = first, b.v = second;
-}
-
-// Lane l of x[i] and lane i of x[l] change places: bit by bit of their numbers.
-template <int kStep = 1, class V, int kLanes>
-SLUICE_INLINE void transpose(V (&x)[kLanes]) {
-  if constexpr (kStep < kLanes) {
-#pragma GCC unroll 16
-    for (int i = 0; i < kLanes; ++i)
-      if (!(i & kStep)) exchange<kStep>(x[i], x[i + kStep], std::make_integer_sequence<int, kLanes>{});
-    transpose<2 * kStep>(x);
-  }
-}
 
 // out[k][i] = x(i, k), i < kWide, whose steps lie side by side; zeros from `count` on.
 template <int kWide, class S>

@@ -1,12 +1,16 @@
 // Products of few rows, a decoder's: dot products of what lies in memory, of which nothing is packed.
 #pragma once
 
-#include "kernels/cpu/isa/rows.h"
+#include "kernels/cpu/isa/matmul/product.h"
 
 namespace sluice::SLUICE_ISA {
 
-constexpr int64_t kFewRows = 48;             // below it packing op(B) costs more than it brings
-constexpr int64_t kSmallProduct = 64 << 10;  // multiply-adds that are not worth a second thread
+constexpr int64_t kFewRows = 48;  // below it packing op(B) costs more than it brings
+
+SLUICE_INLINE bool has_few_rows(const Matmul& op) {
+  return op.out.rows() < kFewRows && !op.transpose_a && op.transpose_b;
+}
+
 constexpr int kDotRows = 3, kDotColumns = 4;
 
 // Dot products of kM rows of op(A) and kDotColumns of op(B), whose elements lie side by side. Pointers may repeat.
