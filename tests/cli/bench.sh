@@ -9,7 +9,8 @@ small=(configs/bench/small.json --set model.context=16 --set model.width=32 --se
 "$SLUICE" bench "${small[@]}" --json "$out/bench.json" > "$out/bench.txt"
 grep -q 'tokens/s' "$out/bench.txt"
 grep -Eq '^ +matmul +[0-9]+ calls' "$out/bench.txt"
-for key in tokens_per_second share_of_matmul_peak share_of_peak peak_operations_per_second ops matmuls; do
+grep -Eq '^ +f32 [0-9]+x[0-9]+x[0-9]+.* [0-9]+ calls .* GFLOP/s, [0-9]+% of the registers' "$out/bench.txt"
+for key in tokens_per_second share_of_matmul_peak share_of_peak peak_operations_per_second register_peak ops matmuls; do
   grep -q "\"$key\"" "$out/bench.json"
 done
 

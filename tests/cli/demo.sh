@@ -11,7 +11,7 @@ trap 'rm -rf "$out"' EXIT
 
 sink_of() {
   "$SLUICE" train "configs/demo/$1.json" --set train.steps=225 --set log.map_positions=0 --set log.probe_every=225 \
-    --set log.every=225 --out "$out/$1" --quiet > "$out/$1.log" 2>&1
+    --set log.every=225 --out "$out/$1" --quiet > "$out/$1.log" 2>&1 || { cat "$out/$1.log" >&2; exit 1; }
   sed -n 's/.*"kind":"probe","step":225,.*"sink_attention":\([0-9.e-]*\).*/\1/p' "$out/$1/metrics.jsonl"
 }
 softmax=$(sink_of softmax)

@@ -1,4 +1,4 @@
-// Matrix products against plain loops in double: the backend's own choice (oneDNN where it has AMX tiles) and, for
+// Matrix products against plain loops in double: the backend's own choice (oneDNN where bf16 is fast) and, for
 // every instruction set, our own. All transpositions, strided operands, sizes off the blocks.
 #include "kernels/cpu/matmul.h"
 #include "kernels/test_buffer.h"
@@ -105,19 +105,33 @@ TEST(Matmul, IsThePlainSum) {
 // or by each task, A packed by all threads together.
 class ExactProduct {
  public:
-  ExactProduct(DType act, const Sizes& sizes, bool transpose_a, bool transpose_b)
+  ExactProduct(DType act, const Sizes& sizes, bool transpose_a, bool transpose_b, bool add)
       : sizes_(sizes),
         transpose_a_(transpose_a),
         transpose_b_(transpose_b),
-        a_(filled(act, transpose_a ? sizes.K : sizes.M, transpose_a ? sizes.M : sizes.K, 7)),
-        b_(filled(act, transpose_b ? sizes.N : sizes.K, transpose_b ? sizes.K : sizes.N, 5)) {
+        add_(add),
+        a_(filled(act, transpose_a ? sizes.K : sizes.M, transpose_a ? sizes.M : sizes.K, 1)),
+        b_(filled(act, transpose_b ? sizes.N : sizes.K, transpose_b ? sizes.K : sizes.N, 2)),
+        c_(filled(DType::kF32, sizes.M, sizes.N, 3)),
+        bias_(filled(accumulator_of(act), 1, sizes.N, 4)) {
     for (int64_t m = 0; m < sizes.M; m += kRowStep)
       for (int64_t n = 0; n < sizes.N; ++n) expected_.push_back(element(m, n));
   }
 
   void check(const IsaKernels& isa, DType out_type) const {
     TestBuffer out(out_type, sizes_.M, sizes_.N, sizes_.N + 3), want(out_type, Shape{1});
-    isa.run(Matmul{.out = out, .a = a_, .b = b_, .transpose_a = transpose_a_, .transpose_b = transpose_b_, .bias = {}});
+    poison(out);
+    if (add_)
+      for (int64_t i = 0; i < out.size(); ++i) out.set(i, c_.at(i));
+    Matmul op{.out = out,
+              .a = a_,
+              .b = b_,
+              .transpose_a = transpose_a_,
+              .transpose_b = transpose_b_,
+              .accumulate = add_,
+              .bias = {}};
+    if (add_) op.bias = bias_.tensor().reshaped({sizes_.N});
+    isa.run(op);
     EXPECT_TRUE(out.untouched());
     size_t i = 0;
     for (int64_t m = 0; m < sizes_.M; m += kRowStep)
@@ -130,34 +144,38 @@ class ExactProduct {
  private:
   static constexpr int64_t kRowStep = 37;  // of the rows that are looked at
 
-  static TestBuffer filled(DType type, int64_t rows, int64_t cols, int64_t odd) {
+  static TestBuffer filled(DType type, int64_t rows, int64_t cols, uint64_t stream) {
     TestBuffer out(type, rows, cols);
-    for (int64_t i = 0; i < rows * cols; ++i) out.set(i, double((i * odd + i / cols) % 5 - 2));
+    for (int64_t i = 0; i < rows * cols; ++i) out.set(i, double(philox(7, stream, uint64_t(i)).word[0] % 5) - 2);
     return out;
   }
   double element(int64_t m, int64_t n) const {
-    double sum = 0;
+    double sum = add_ ? c_.at(m, n) + bias_.at(n) : 0;
     for (int64_t k = 0; k < sizes_.K; ++k)
       sum += (transpose_a_ ? a_.at(k, m) : a_.at(m, k)) * (transpose_b_ ? b_.at(n, k) : b_.at(k, n));
     return sum;
   }
 
   Sizes sizes_;
-  bool transpose_a_, transpose_b_;
-  TestBuffer a_, b_;
+  bool transpose_a_, transpose_b_, add_;
+  TestBuffer a_, b_, c_, bias_;
   std::vector<double> expected_;
 };
 
 TEST(Matmul, CutAnyWayItIsTheSameProduct) {
-  const Sizes sizes[] = {{1030, 40, 800}, {700, 45, 1600}, {60, 9000, 33}, {300, 1100, 900}, {45, 70, 1000}};
+  const Sizes sizes[] = {{1030, 40, 800},  {700, 45, 1600}, {60, 9000, 33},
+                         {300, 1100, 900}, {45, 70, 1000},  {1500, 1050, 130}};
   const int threads = omp_get_max_threads();
   for (const Sizes& size : sizes)
-    for (int flags = 0; flags < 4; ++flags) {
-      const ExactProduct f32(DType::kF32, size, flags & 1, flags & 2), bf16(DType::kBF16, size, flags & 1, flags & 2);
+    for (int flags = 0; flags < 8; ++flags) {
+      const bool transpose_a = flags & 1, transpose_b = flags & 2, add = flags & 4;
+      const ExactProduct f32(DType::kF32, size, transpose_a, transpose_b, add);
+      const ExactProduct bf16(DType::kBF16, size, transpose_a, transpose_b, add);
       for (const IsaKernels* isa : available_isas())
         for (const int team : {1, 2, 4}) {
-          SCOPED_TRACE(fmt::format("{}, {} threads, M {} N {} K {}, transpose a {} b {}", isa->name, team, size.M,
-                                   size.N, size.K, flags & 1, flags >> 1));
+          if (add && team == 1) continue;
+          SCOPED_TRACE(fmt::format("{}, {} threads, M {} N {} K {}, transpose a {} b {}, add {}", isa->name, team,
+                                   size.M, size.N, size.K, transpose_a, transpose_b, add));
           omp_set_num_threads(team);
           f32.check(*isa, DType::kF32);
           bf16.check(*isa, team == 2 ? DType::kF32 : DType::kBF16);
@@ -173,6 +191,7 @@ TEST(Matmul, ThreadsDoNotChangeABitOfIt) {
       TestBuffer a(act, size.M, size.K), b(act, size.K, size.N), out(act, size.M, size.N);
       a.randomise(1), b.randomise(2);
       expect_same_with_any_threads([&] {
+        poison(out);
         isa.run(Matmul{.out = out, .a = a, .b = b, .bias = {}});
         return out;
       });

@@ -1,6 +1,6 @@
-// CpuBackend: the kernels of the chosen instruction set (isa.h), but for overloads of `on` here: oneDNN for Matmul
-// (matmul.h), and what no instruction set has. Everything is synchronous. Private to kernels/cpu: use
-// make_cpu_backend() of backend.h.
+// CpuBackend: the kernels of the chosen instruction set (isa.h), but for overloads of `on` here: the choice of
+// who computes a Matmul (matmul.h), and what no instruction set has. Everything is synchronous. Private to kernels/cpu:
+// use make_cpu_backend() of backend.h.
 #pragma once
 
 #include <unordered_map>

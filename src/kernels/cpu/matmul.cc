@@ -79,6 +79,13 @@ void require_room_for_kernels() {
   throw RunError("oneDNN cannot compute {}: {} (status {})", product, error.what(), int(error.status));
 }
 
+// oneDNN may be held to older instructions (ONEDNN_MAX_CPU_ISA), and then emulates bf16. Kernels called "gemm" cut a
+// sum into as many parts as suits the number of threads.
+bool is_faster_than_ours(const std::string& kernel) {
+  const auto has = [&](const char* word) { return kernel.find(word) != std::string::npos; };
+  return has("amx") || (has("bf16") && !has("gemm") && has_fast_bf16_dot());
+}
+
 std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
   require_room_for_kernels();
   const auto [M, N, K, a_stride, b_stride, out_stride] = key.sizes;
@@ -105,7 +112,7 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
     prepared.out_ = memory(out, engine(), nullptr);
     if (args.bias) prepared.bias_ = memory(bias, engine(), nullptr);
     prepared.kernel_ = primitive_desc.impl_info_str();
-    if (prepared.kernel_.find("amx") == std::string::npos && !bf16_dot_is_fast()) return std::nullopt;
+    if (!is_faster_than_ours(prepared.kernel_)) return std::nullopt;
     return prepared;
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) return std::nullopt;
@@ -132,7 +139,7 @@ void Prepared::execute(const Matmul& args) {
 
 // The product for these arguments, prepared at its first use; null where ours is to compute it.
 Prepared* prepared(const Matmul& args) {
-  if (args.a.dtype != DType::kBF16) return nullptr;
+  if (args.a.dtype != DType::kBF16 || !(has_tiles() || has_fast_bf16_dot())) return nullptr;
   static std::mutex mutex;
   static std::map<Key, std::optional<Prepared>> cache;
   const Key key = key_of(args);

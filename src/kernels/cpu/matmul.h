@@ -1,5 +1,5 @@
-// Matrix products on the CPU: our own (isa/matmul/matmul.cc), which widen bf16 while they pack it. On processors whose bf16
-// arithmetic is much faster than that of f32, those with AMX tiles or a fast dot product, oneDNN's for bf16.
+// Matrix products on the CPU: our own (isa/matmul/matmul.cc), which widen bf16 while they pack it. On processors whose
+// bf16 arithmetic is much faster than that of f32, those with AMX tiles or a fast dot product, oneDNN's for bf16.
 #pragma once
 
 #include "kernels/ops.h"

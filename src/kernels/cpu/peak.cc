@@ -34,14 +34,6 @@ bool processor_has(Arithmetic kind) {
   return kind == Arithmetic::kMultiplyAdd;
 }
 
-// Operations per second of this thread in a turn of some 50 microseconds.
-double turn(Arithmetic kind) {
-  constexpr int64_t kRounds = 5000;
-  const Stopwatch watch;
-  const double operations = isa_kernels().exercise(kind, kRounds);
-  return operations / watch.seconds();
-}
-
 double all_threads(Arithmetic kind, double seconds) {
   if (!processor_has(kind)) return 0;
   double best = 0;
@@ -63,17 +55,14 @@ RegisterPeaks measure_register_peaks(double seconds) {
           all_threads(Arithmetic::kTiles, seconds)};
 }
 
-bool bf16_dot_is_fast() {
-  static const bool fast = [] {
-    if (!processor_has(Arithmetic::kBf16Dot)) return false;
-    double fma = 0, dot = 0;
-    for (int i = 0; i < 8; ++i) {
-      fma = std::max(fma, turn(Arithmetic::kMultiplyAdd));
-      dot = std::max(dot, turn(Arithmetic::kBf16Dot));
-    }
-    return dot > 1.4 * fma;
-  }();
-  return fast;
+bool has_tiles() { return processor_has(Arithmetic::kTiles); }
+
+bool has_fast_bf16_dot() {
+#ifdef __x86_64__
+  return __builtin_cpu_is("amd") && processor_has(Arithmetic::kBf16Dot);
+#else
+  return false;
+#endif
 }
 
 }  // namespace sluice

@@ -13,8 +13,11 @@ struct RegisterPeaks {
 // The best of short turns, in all about `seconds` of wall-clock time for each.
 RegisterPeaks measure_register_peaks(double seconds);
 
-// Does one bf16 dot product of registers more than 1.4 times the multiply-adds of f32? It does twice as many on some
-// processors (Zen 4), on others half. Measured once, in some milliseconds, on the calling thread.
-bool bf16_dot_is_fast();
+// Has this process AMX tiles for bf16?
+bool has_tiles();
+
+// Does the processor's bf16 dot product do twice the multiply-adds of f32? AMD's do (Zen 4 and later), Intel's half or
+// as many. Asked of the processor and not measured: what computes a product is the same in every run.
+bool has_fast_bf16_dot();
 
 }  // namespace sluice

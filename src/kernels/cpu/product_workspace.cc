@@ -39,8 +39,9 @@ size_t second_level_cache() {
 }
 
 size_t product_workspace_bytes() {
-  constexpr size_t kOfAllThreads = size_t{12} << 20;  // a small B packed at once, in f64, and sums of a panel
-  return kOfAllThreads + size_t(omp_get_max_threads()) * second_level_cache();
+  // A small B packed at once, in f64, or sums of a panel; and each thread's panel of A, slivers of B and sums.
+  constexpr size_t kOfAllThreads = size_t{8} << 20, kOfEach = size_t{1} << 20;
+  return kOfAllThreads + size_t(omp_get_max_threads()) * (second_level_cache() + kOfEach);
 }
 
 }  // namespace sluice

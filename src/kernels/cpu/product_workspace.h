@@ -12,7 +12,7 @@ void* product_workspace(size_t bytes);
 // Bytes of one core's second-level cache, by which products are cut; 1 MiB where the system does not tell.
 size_t second_level_cache();
 
-// About the most that a product asks for with as many threads as there are now: isa/matmul/matmul.cc.
+// About the most that a product asks for with as many threads as there are now: isa/matmul/product.h.
 size_t product_workspace_bytes();
 
 }  // namespace sluice

@@ -12,13 +12,16 @@ constexpr int kSums = SLUICE_VECTOR_BYTES == 64 ? 24 : 12;  // more than latency
 
 double multiply_add(int64_t rounds) {
   using V = Vec<float>;
-  V sums[kSums], x(0.5f), y(0.25f);
+  V sums[kSums], x(0.5f);
+  const V y(0.25f);
 #pragma GCC unroll 24
   for (int i = 0; i < kSums; ++i) sums[i] = V(float(i));
   for (int64_t round = 0; round < rounds; ++round) {
 #pragma GCC unroll 24
-    for (int i = 0; i < kSums; ++i) sums[i] += x * y;
-    asm volatile("" : "+x"(x.v), "+x"(y.v));  // the products are not made once for all
+    for (int i = 0; i < kSums; ++i) {
+      asm volatile("" : "+x"(x.v));  // each product is made anew
+      sums[i] += x * y;
+    }
   }
   V total(0);
 #pragma GCC unroll 24

@@ -1,6 +1,6 @@
 // Matrix products C = op(A) op(B) on vector registers.
-#include "kernels/cpu/isa/matmul/few_rows.h"
 #include "kernels/cpu/isa/kernels.h"
+#include "kernels/cpu/isa/matmul/few_rows.h"
 #include "kernels/cpu/isa/matmul/product.h"
 #include "kernels/cpu/isa/matmul/registers.h"
 

@@ -5,9 +5,10 @@
 //
 // by rows     A block of rows is a task, whose thread packs it. B is packed once by all threads where it is small and
 //             used by many rows, else by each task, sliver by sliver.
-// by columns  Each thread packs a panel of A that fills most of its second-level cache, and a task packs one sliver of
-//             B into the nearest cache and multiplies it by the whole panel. Nothing packed crosses from one core to
-//             another: a line that another core has read costs its next writer more than packing it again.
+// by columns  Each thread packs a panel of A that fills half of its second-level cache, and a task packs a few slivers
+//             of B and multiplies them by the whole panel. Of one or two threads nothing packed crosses from one core
+//             to another: a line that another core has read costs its next writer more than packing it again. More
+//             threads share the panel, which each would pack too often.
 //
 // A chunk's sums are added to C in order, whichever the schedule and however many threads: neither changes a bit.
 //
@@ -23,7 +24,8 @@
 namespace sluice::SLUICE_ISA {
 
 constexpr int64_t kBlockSlivers = SLUICE_VECTOR_BYTES == 64 ? 7 : 16;  // of A in a task where B is packed once
-constexpr int64_t kGroup = 4;                                          // slivers of B that are packed together there
+constexpr int64_t kGroup = 4;                                          // slivers of B that are packed together, at most
+constexpr int64_t kTasks = 4;  // of each thread, at least, that it may ride out a slow core
 constexpr int64_t kManyRows = 1024, kFewColumns = 1024, kSmallB = 1 << 20;  // where that is the faster
 constexpr int64_t kPanelColumns = 8192;      // of C, which stays in the last-level cache over the chunks
 constexpr int64_t kPartialColumns = 1024;    // the same where sums have a place of their own
@@ -80,10 +82,12 @@ class Product {
   Out* out(int64_t row, int64_t column) const { return row_of<Out>(args_.out, row) + column; }
 
   // Is B worth packing once, in memory that all threads read?
-  bool is_used_often() const { return M_ >= kManyRows && N_ <= kFewColumns && N_ * K_ <= kSmallB && a_.step == 1; }
-  // How many packed slivers of A fill three quarters of the second-level cache.
+  bool is_used_often() const {
+    return M_ >= kManyRows && N_ <= kFewColumns && right_size(N_, K_) <= kSmallB && a_.step == 1;
+  }
+  // How many packed slivers of A fill half of the second-level cache.
   int64_t fitting() const {
-    return max_of(int64_t(second_level_cache() * 3 / 4 / sizeof(A)) / Engine::left_sliver(a_, chunk_), 1);
+    return max_of(int64_t(second_level_cache() / 2 / sizeof(A)) / Engine::left_sliver(a_, chunk_), 1);
   }
   // Elements of packed rows of op(A), and of a sliver of op(B).
   int64_t left_size(int64_t rows) const { return pieces_of(rows, kRows) * Engine::left_sliver(a_, chunk_); }
@@ -105,7 +109,7 @@ class Product {
   void run_by_rows() const {
     const bool once = is_used_often();
     const int64_t slivers = pieces_of(M_, kRows);
-    const int64_t tasks = once ? pieces_of(slivers, kBlockSlivers) : min_of(slivers, 4 * threads_);
+    const int64_t tasks = once ? pieces_of(slivers, kBlockSlivers) : min_of(slivers, kTasks * threads_);
     const int64_t columns = once || kInPlace ? N_ : min_of(N_, kPartialColumns);
     const int64_t blocks =
         min_of(pieces_of(max_of(tasks, pieces_of(slivers, fitting())), threads_) * threads_, slivers);
@@ -151,7 +155,7 @@ class Product {
     const int64_t rows = pieces_of(slivers, panels) * kRows;
     const int64_t columns = min_of(N_, kInPlace ? kPanelColumns : kPartialColumns);
     const bool alone = threads_ <= kPackingAlone;
-    const int64_t of_a = left_size(rows), of_b = right_size(kWide, chunk_);
+    const int64_t of_a = left_size(rows), of_b = right_size(task_slivers(columns) * kWide, chunk_);
     const int64_t shared = line_of((alone ? 0 : of_a) + partial_size(rows, columns));
     const int64_t each = line_of((alone ? of_a : 0) + of_b);
     A* const memory = workspace(shared + each * threads_);
@@ -172,16 +176,26 @@ class Product {
     }
   }
 
-  // All threads of the team call: a task is one sliver of B, and where those are few, some of the panel's rows.
+  // Slivers of B that a task of the schedule by columns packs at once: more of a row lie side by side in memory, and
+  // less often a thread asks for work.
+  int64_t task_slivers(int64_t columns) const {
+    return max_of(min_of(kGroup, pieces_of(columns, kWide) / (kTasks * threads_)), 1);
+  }
+
+  // All threads of the team call: a task is some slivers of B, and where those are few, some of the panel's rows.
   void run_columns(const Panel& part, const Chunk& chunk, const A* packed_a, A* packed_b) const {
-    const int64_t across = pieces_of(part.columns, kWide), down = pieces_of(part.rows, kRows);
-    const int64_t cuts = across >= 4 * threads_ ? 1 : min_of(pieces_of(4 * threads_, across), pieces_of(down, 4));
+    const int64_t wide = task_slivers(part.columns) * kWide, across = pieces_of(part.columns, wide);
+    const int64_t down = pieces_of(part.rows, kRows);
+    const int64_t cuts =
+        across >= kTasks * threads_ ? 1 : min_of(pieces_of(kTasks * threads_, across), pieces_of(down, 4));
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < across * cuts; ++task) {
-      const int64_t j = task / cuts * kWide, cut = task % cuts;
-      pack_right(part.column + j, min_of(kWide, part.columns - j), chunk, packed_b);
-      multiply_sliver(part, down * cut / cuts * kRows, min_of(down * (cut + 1) / cuts * kRows, part.rows), j, chunk,
-                      packed_a, packed_b);
+      const int64_t cut = task % cuts, first = down * cut / cuts * kRows;
+      const int64_t end = min_of(down * (cut + 1) / cuts * kRows, part.rows);
+      const int64_t column = task / cuts * wide, columns = min_of(wide, part.columns - column);
+      pack_right(part.column + column, columns, chunk, packed_b);
+      for (int64_t j = 0; j < columns; j += kWide)
+        multiply_sliver(part, first, end, column + j, chunk, packed_a, packed_b + right_size(j, chunk.steps));
     }
   }
 
@@ -205,7 +219,7 @@ class Product {
     const Operand<S> x = a_.from(part.row, chunk.first);
     for (int64_t i = first; i < end; i += kRows) {
       const int64_t rows = min_of(kRows, end - i);
-      prefetch(part.partial + i * part.partial_stride + j, rows, part.partial_stride);
+      if (kInPlace || chunk_ < K_) prefetch(part.partial + i * part.partial_stride + j, rows, part.partial_stride);
       Engine::multiply(Engine::left(x, packed_a, i, part.rows, chunk.steps), rows, packed_b, chunk.steps,
                        [&](int row, const V(&sums)[2]) SLUICE_INLINE_BODY { add_row(part, i + row, j, chunk, sums); });
       if (chunk.is_last && args_.activated) activate(part, i, rows, j);
