@@ -23,6 +23,12 @@ struct Element {
   double value, magnitude;  // the sum, and that of its terms' sizes
 };
 
+// op(a)[m, k] op(b)[k, n]
+double term(const TestBuffer& a, bool transpose_a, const TestBuffer& b, bool transpose_b, int64_t m, int64_t n,
+            int64_t k) {
+  return (transpose_a ? a.at(k, m) : a.at(m, k)) * (transpose_b ? b.at(n, k) : b.at(k, n));
+}
+
 class Product {
  public:
   Product(const Types& types, const Sizes& sizes, bool transpose_a, bool transpose_b, bool accumulate, bool bias)
@@ -71,8 +77,7 @@ class Product {
   Element element(int64_t m, int64_t n) const {
     Element out{0, 0};
     const auto add = [&](double term) { out.value += term, out.magnitude += std::fabs(term); };
-    for (int64_t k = 0; k < sizes_.K; ++k)
-      add((transpose_a_ ? a_.at(k, m) : a_.at(m, k)) * (transpose_b_ ? b_.at(n, k) : b_.at(k, n)));
+    for (int64_t k = 0; k < sizes_.K; ++k) add(term(a_, transpose_a_, b_, transpose_b_, m, n, k));
     if (with_bias_) add(bias_.at(n));
     if (accumulate_) add(out_.at(m, n));
     return out;
@@ -151,8 +156,7 @@ class ExactProduct {
   }
   double element(int64_t m, int64_t n) const {
     double sum = add_ ? c_.at(m, n) + bias_.at(n) : 0;
-    for (int64_t k = 0; k < sizes_.K; ++k)
-      sum += (transpose_a_ ? a_.at(k, m) : a_.at(m, k)) * (transpose_b_ ? b_.at(n, k) : b_.at(k, n));
+    for (int64_t k = 0; k < sizes_.K; ++k) sum += term(a_, transpose_a_, b_, transpose_b_, m, n, k);
     return sum;
   }
 

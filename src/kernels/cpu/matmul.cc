@@ -41,12 +41,10 @@ class Prepared {
   // Empty where ours is faster.
   static std::optional<Prepared> make(const Matmul& args, const Key& key);
   void execute(const Matmul& args);
-  const char* kernel() const { return kernel_.c_str(); }
 
  private:
   dnnl::matmul primitive_;
   memory a_, b_, out_, bias_;
-  std::string kernel_;
 };
 
 dnnl::engine& engine() {
@@ -105,14 +103,13 @@ std::optional<Prepared> Prepared::make(const Matmul& args, const Key& key) {
   try {
     const dnnl::matmul::desc desc = args.bias ? dnnl::matmul::desc(a, b, bias, out) : dnnl::matmul::desc(a, b, out);
     const dnnl::matmul::primitive_desc primitive_desc(desc, attributes, engine());
+    if (!is_faster_than_ours(primitive_desc.impl_info_str())) return std::nullopt;
     Prepared prepared;
     prepared.primitive_ = dnnl::matmul(primitive_desc);
     prepared.a_ = memory(a, engine(), nullptr);
     prepared.b_ = memory(b, engine(), nullptr);
     prepared.out_ = memory(out, engine(), nullptr);
     if (args.bias) prepared.bias_ = memory(bias, engine(), nullptr);
-    prepared.kernel_ = primitive_desc.impl_info_str();
-    if (!is_faster_than_ours(prepared.kernel_)) return std::nullopt;
     return prepared;
   } catch (const dnnl::error& error) {
     if (error.status == dnnl_unimplemented) return std::nullopt;
@@ -156,16 +153,6 @@ void cpu_matmul(const Matmul& args) {
   if (!product) return isa_kernels().run(args);
   product->execute(args);
   if (args.activated) isa_kernels().run(ActivationForward{args.activation, args.activated, args.out});
-}
-
-const char* cpu_matmul_kernel(DType type) {
-  constexpr int64_t n = 256;
-  Matmul args{.out = Tensor(nullptr, type, {n, n}),
-              .a = Tensor(nullptr, type, {n, n}),
-              .b = Tensor(nullptr, type, {n, n}),
-              .bias = {}};
-  Prepared* product = prepared(args);
-  return product ? product->kernel() : "own";
 }
 
 }  // namespace sluice

@@ -13,7 +13,4 @@ void cpu_matmul(const Matmul& args);
 // they work.
 constexpr size_t kPreparedProductBytes = size_t{32} << 20;
 
-// Which kernel of oneDNN's runs products of this type ("brg:avx512_core_amx_bf16"), or "own" for ours.
-const char* cpu_matmul_kernel(DType type);
-
 }  // namespace sluice

@@ -21,14 +21,6 @@ void copy_span(To* out, const From* x, int64_t n) {
   }
 }
 
-template <class F, class S>
-void activation_forward_span(S* out, const S* x, int64_t n) {
-  using A = Acc<S>;
-  for_vectors<A>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-    store_some(out + i, F::template forward<A>(load_some(x + i, count)), count);
-  });
-}
-
 // kValue: out receives f(x) as well.
 template <class F, bool kValue, class S>
 void activation_backward_span(S* d_x, const S* d_out, const S* x, S* out, int64_t n) {

@@ -3,7 +3,7 @@
 // bf16 dot products and tiles are written as assembly: the set is compiled for processors without them, and
 // kernels/cpu/peak.cc asks whether this one has them.
 #include "kernels/cpu/isa/kernels.h"
-#include "kernels/cpu/isa/rows.h"
+#include "kernels/cpu/isa/vec.h"
 
 namespace sluice::SLUICE_ISA {
 namespace {

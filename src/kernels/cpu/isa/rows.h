@@ -106,4 +106,13 @@ SLUICE_INLINE A sum_over(int64_t n, Term term) {
   return sum_of((a + b) + (c + d));
 }
 
+// out = F(x), an activation of formulas/activation.h, for n elements side by side.
+template <class F, class S>
+void activation_forward_span(S* out, const S* x, int64_t n) {
+  using A = Acc<S>;
+  for_vectors<A>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
+    store_some(out + i, F::template forward<A>(load_some(x + i, count)), count);
+  });
+}
+
 }  // namespace sluice::SLUICE_ISA

@@ -2,14 +2,13 @@
 #include "kernels/cpu/isa/kernels.h"
 #include "kernels/cpu/isa/matmul/few_rows.h"
 #include "kernels/cpu/isa/matmul/product.h"
-#include "kernels/cpu/isa/matmul/registers.h"
 
 namespace sluice::SLUICE_ISA {
 namespace {
 
 template <class S, class Out>
 void multiply(const Matmul& op) {
-  if (!has_few_rows(op)) return Product<Registers<S>, Out>(op).run();
+  if (!has_few_rows(op)) return Product<S, Out>(op).run();
   multiply_few<S, Out>(op);
   if (op.activated) on(ActivationForward{op.activation, op.activated, op.out});
 }

@@ -1,4 +1,4 @@
-// A matrix product: how it is cut. The innermost kernel and its slivers are an Engine (registers.h).
+// A matrix product: how it is cut. The innermost kernel and its slivers: registers.h.
 //
 // A chunk of the sum is brought into slivers: kRows rows of op(A), kWide columns of op(B). What a product loses, it
 // loses where its operands come from memory. Hence two schedules, chosen by the shape:
@@ -12,12 +12,12 @@
 //
 // A chunk's sums are added to C in order, whichever the schedule and however many threads: neither changes a bit.
 //
-// Floor: M N K multiply-adds over the engine's peak. docs/benchmarks.md has what is reached.
+// Floor: M N K multiply-adds over the registers' peak. docs/benchmarks.md has what is reached.
 #pragma once
 
 #include <omp.h>
 
-#include "kernels/cpu/isa/matmul/packing.h"
+#include "kernels/cpu/isa/matmul/registers.h"
 #include "kernels/cpu/product_workspace.h"
 #include "kernels/formulas/activation.h"
 
@@ -32,19 +32,19 @@ constexpr int64_t kPartialColumns = 1024;    // the same where sums have a place
 constexpr int kPackingAlone = 2;             // threads; more of them share the packing of A
 constexpr int64_t kSmallProduct = 64 << 10;  // multiply-adds that are not worth a second thread
 
-template <class Engine, class Out>
+template <class S, class Out>
 class Product {
  public:
-  using S = typename Engine::Storage;
-  using A = typename Engine::Sum;
+  using Kernel = Registers<S>;
+  using A = Acc<S>;
   using V = Vec<A>;
-  static constexpr int kRows = Engine::kRows, kWide = Engine::kWide;
+  static constexpr int kRows = Kernel::kRows, kWide = Kernel::kWide;
 
   explicit Product(const Matmul& args)
       : M_(args.out.rows()),
         N_(args.out.cols()),
         K_(args.transpose_a ? args.a.rows() : args.a.cols()),
-        chunk_(pieces_of(pieces_of(K_, pieces_of(K_, Engine::kInner)), Engine::kStepUnit) * Engine::kStepUnit),
+        chunk_(pieces_of(pieces_of(K_, pieces_of(K_, Kernel::kInner)), Kernel::kStepUnit) * Kernel::kStepUnit),
         a_(args.a, !args.transpose_a),
         b_(args.b, args.transpose_b),
         args_(args),
@@ -57,7 +57,6 @@ class Product {
 
  private:
   static constexpr bool kInPlace = sizeof(Out) == sizeof(A);  // C itself holds what is summed so far
-  static_assert(kWide == 2 * V::kLanes);
 
   // Part of C, and where its sums so far are.
   struct Panel {
@@ -87,13 +86,11 @@ class Product {
   }
   // How many packed slivers of A fill half of the second-level cache.
   int64_t fitting() const {
-    return max_of(int64_t(second_level_cache() / 2 / sizeof(A)) / Engine::left_sliver(a_, chunk_), 1);
+    return max_of(int64_t(second_level_cache() / 2 / sizeof(A)) / Kernel::left_sliver(a_, chunk_), 1);
   }
   // Elements of packed rows of op(A), and of a sliver of op(B).
-  int64_t left_size(int64_t rows) const { return pieces_of(rows, kRows) * Engine::left_sliver(a_, chunk_); }
-  static int64_t right_size(int64_t columns, int64_t steps) {
-    return pieces_of(columns, kWide) * kWide * Engine::packed_steps(steps);
-  }
+  int64_t left_size(int64_t rows) const { return pieces_of(rows, kRows) * Kernel::left_sliver(a_, chunk_); }
+  static int64_t right_size(int64_t columns, int64_t steps) { return pieces_of(columns, kWide) * kWide * steps; }
 
   template <class Body>
   void for_chunks(Body body) const {
@@ -203,14 +200,14 @@ class Product {
 #pragma omp for schedule(static)
     for (int64_t i = 0; i < part.rows; i += kRows)
       pack_left(part.row + i, min_of(kRows, part.rows - i), chunk,
-                packed + i / kRows * Engine::left_sliver(a_, chunk.steps));
+                packed + i / kRows * Kernel::left_sliver(a_, chunk.steps));
   }
 
   void pack_left(int64_t row, int64_t rows, const Chunk& chunk, A* packed) const {
-    Engine::pack_left(a_.from(row, chunk.first), rows, chunk.steps, packed);
+    Kernel::pack_left(a_.from(row, chunk.first), rows, chunk.steps, packed);
   }
   void pack_right(int64_t column, int64_t columns, const Chunk& chunk, A* packed) const {
-    Engine::pack_right(b_.from(column, chunk.first), columns, chunk.steps, packed);
+    Kernel::pack_right(b_.from(column, chunk.first), columns, chunk.steps, packed);
   }
 
   // Rows [first, end) of a panel by the sliver of B at its column j.
@@ -220,7 +217,7 @@ class Product {
     for (int64_t i = first; i < end; i += kRows) {
       const int64_t rows = min_of(kRows, end - i);
       if (kInPlace || chunk_ < K_) prefetch(part.partial + i * part.partial_stride + j, rows, part.partial_stride);
-      Engine::multiply(Engine::left(x, packed_a, i, part.rows, chunk.steps), rows, packed_b, chunk.steps,
+      Kernel::multiply(Kernel::left(x, packed_a, i, chunk.steps), rows, packed_b, chunk.steps,
                        [&](int row, const V(&sums)[2]) SLUICE_INLINE_BODY { add_row(part, i + row, j, chunk, sums); });
       if (chunk.is_last && args_.activated) activate(part, i, rows, j);
     }
@@ -263,9 +260,7 @@ class Product {
       for (int64_t row = part.row + first; row < part.row + first + rows; ++row) {
         const Out* const from = out(row, column);
         Out* const to = row_of<Out>(args_.activated, row) + column;
-        for_vectors<A>(columns, [&](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-          store_some(to + i, decltype(f)::template forward<A>(load_some(from + i, count)), count);
-        });
+        activation_forward_span<decltype(f)>(to, from, columns);
       }
     });
   }

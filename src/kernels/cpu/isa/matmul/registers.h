@@ -9,10 +9,9 @@
 
 namespace sluice::SLUICE_ISA {
 
-// An engine of Product (product.h): storage types S.
+// For storage type S.
 template <class S>
 struct Registers {
-  using Storage = S;
   using Sum = Acc<S>;
   using V = Vec<Sum>;
   static constexpr int kRows = SLUICE_VECTOR_BYTES == 64 ? 14 : 6;  // 32 registers or 16
@@ -28,7 +27,6 @@ struct Registers {
   };
 
   static int64_t left_sliver(const Operand<S>& x, int64_t steps) { return kRows * (x.step == 1 ? kRowStep : steps); }
-  static int64_t packed_steps(int64_t steps) { return steps; }  // of op(B): rows of kWide elements
 
   static void pack_left(const Operand<S>& x, int64_t rows, int64_t steps, Sum* packed) {
     if (x.step != 1) return pack_steps<kRows>(x, rows, steps, packed);
@@ -41,7 +39,7 @@ struct Registers {
       pack_transposed<kWide>(x.from(j, 0), columns - j, steps, packed);
   }
   // The sliver that begins at row i of what pack_left() packed.
-  static Left left(const Operand<S>& x, const Sum* packed, int64_t i, int64_t, int64_t steps) {
+  static Left left(const Operand<S>& x, const Sum* packed, int64_t i, int64_t steps) {
     return {packed + i / kRows * left_sliver(x, steps), x.step == 1};
   }
 
