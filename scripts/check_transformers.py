@@ -195,6 +195,10 @@ def sluice_models(program):
         "attention": {"type": "vga", "site": "source", "key_value_bias": True, "exclude_self": True},
         "heads": 4, "kv_heads": 2, "value_head_size": 24, "position": "rope",
     }
+    models["registers, vga"] = {"attention": "vga", "registers": 3}
+    models["registers, rope, key_value_bias, grouped heads"] = {
+        "attention": "key_value_bias", "registers": 2, "position": "rope", "heads": 4, "kv_heads": 2,
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -306,6 +310,7 @@ BEHAVIOUR = {
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
     "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
+    "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }

@@ -68,7 +68,7 @@ double register_peak(DType type) {
 // masked; 2 operations a multiply-add.
 double attention_operations(const ModelConfig& model, int64_t batch) {
   const int64_t features = 4 * model.head_size() + 3 * model.value_head_size();
-  return double(batch * model.layers * model.heads * model.context * model.context * features);
+  return double(batch * model.layers * model.heads * model.rows() * model.rows() * features);
 }
 
 }  // namespace

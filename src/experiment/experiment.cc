@@ -165,6 +165,12 @@ void Experiment::resolve() {
   train.micro_batch = std::min(train.micro_batch, train.batch);
   check_schedule(train.schedule, train.steps);
   check_attention_backend();
+  if (model.registers > 0 && data.document_mask)
+    throw UserError(
+        "model.registers = {} stand before a sequence, but with data.document_mask = true only its first document "
+        "would "
+        "see them: set one of the two to its default",
+        model.registers);
   if (log.analyze_every > 0 && model.context < 2)
     throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}",
                     model.context);

@@ -153,7 +153,7 @@ const char* name_of(Architecture architecture) {
 
 Architecture native_architecture(const ModelConfig& model) {
   if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual ||
-      model.value_head_size() != model.head_size())
+      model.value_head_size() != model.head_size() || model.registers > 0)
     return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == Norm::kLayerNorm && model.position == Position::kLearned && model.bias && queries && output &&

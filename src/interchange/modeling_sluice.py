@@ -9,7 +9,7 @@ Beside what causal models of transformers return there are, for output_attention
   attentions  a layer [B, H, T, S]: the weights that values are summed with. What a row lacks to 1 went nowhere (sigmoid,
               relu, softpick, clipped_softmax) or into a slot:
   slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
-              key_value_bias, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
+              key_value_bias, the registers, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
               values; None for layers without a gate
 hidden_states are the embeddings, then what each block leaves in the residual stream; as everywhere in transformers the
@@ -33,7 +33,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
-    "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
+    "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
+    "registers attention".split()
 )
 ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
 
@@ -226,15 +227,15 @@ class Attention(nn.Module):
             extra = self.value_bias.view(1, KV, 1, self.V).expand_as(extra).to(values.dtype)
         return keys, torch.cat([extra, values], dim=2), F.pad(visible, (1, 0), value=True)
 
-    def weigh(self, queries, keys, values, visible, length):
-        """Results [B, H, T, V], the weights of the tokens and those of the slots."""
+    def weigh(self, queries, keys, values, visible, length, tokens):
+        """Results [B, H, T, V], the weights of the last `tokens` keys and those of the slots, which come before them."""
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(self.D)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         learned = {name: getattr(self, name) for name in self.score.learned}
         weights, sinks = self.score.weigh(
             scores, visible, length.to(scores.dtype), self.options["score"], learned, self.model["context"]
         )
-        extra = int(self.has_key_bias)
+        extra = keys.shape[-2] - tokens
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
 
@@ -247,7 +248,14 @@ class Attention(nn.Module):
         along = (out * own).sum(-1, keepdim=True)
         return out - torch.where(square > 0, along / square, 0 * along) * own
 
-    def forward(self, x, turn, visible, places, cache, wants_weights):
+    def with_registers(self, keys, values, visible, registers):
+        """Their keys and values [1, KV, R, D or V] in front, which every row sees."""
+        of_all = [y.expand(keys.shape[0], -1, -1, -1) for y in registers]
+        visible = F.pad(visible, (of_all[0].shape[2], 0), value=True)
+        return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
+
+    def forward(self, x, turn, visible, places, cache, wants_weights, registers=None):
+        """registers: their keys and values in this layer; an empty list: x are they, and it is filled."""
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
@@ -263,6 +271,11 @@ class Attention(nn.Module):
             values = gate * values
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
+        tokens = keys.shape[2]
+        if registers:
+            keys, values, visible = self.with_registers(keys, values, visible, registers)
+        elif registers is not None:
+            registers.extend((keys, values))
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
         if self.has_key_bias:
             keys, values, visible = self.with_extra_key(keys, values, visible)
@@ -272,7 +285,7 @@ class Attention(nn.Module):
         if self.config._attn_implementation == "sdpa" and not wants_weights:
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
         else:
-            out, weights, slots = self.weigh(queries, keys, values, visible, length)
+            out, weights, slots = self.weigh(queries, keys, values, visible, length, tokens)
         if self.options.get("exclude_self"):
             out = self.without_own_value(out, v)
         if self.site == "output":
@@ -314,8 +327,10 @@ class Block(GradientCheckpointingLayer):
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, turn, visible, places, cache, wants_weights):
-        out, weights, slots, gate = self.attention(self.norm1(x), turn, visible, places, cache, wants_weights)
+    def forward(self, x, turn, visible, places, cache, wants_weights, registers=None):
+        out, weights, slots, gate = self.attention(
+            self.norm1(x), turn, visible, places, cache, wants_weights, registers
+        )
         y = x + out
         return y + self.mlp(self.norm2(x if self.parallel else y)), weights, slots, gate
 
@@ -351,6 +366,9 @@ class SluiceModel(SluicePreTrainedModel):
         embedding = {"token": nn.Embedding(config.vocab_size, model["width"])}
         if model["position"] == "learned":
             embedding["position"] = nn.Embedding(model["context"], model["width"])
+        self.registers = model.get("registers", 0)
+        if self.registers:
+            embedding["register"] = nn.Embedding(self.registers, model["width"])
         self.embedding = nn.ModuleDict(embedding)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(model["layers"]))
         self.final_norm = make_norm(model)
@@ -377,9 +395,25 @@ class SluiceModel(SluicePreTrainedModel):
             return x + self.embedding["position"](position_ids), None
         if position != "rope":
             return x, None
-        speeds = torch.tensor(rope_speeds(self.description), device=x.device, dtype=torch.float32)
-        angles = position_ids[:, None, :, None].float() * speeds
-        return x, (angles.cos(), angles.sin())
+        return x, self.turn_at(position_ids + self.registers)
+
+    def turn_at(self, positions):
+        speeds = torch.tensor(rope_speeds(self.description), device=positions.device, dtype=torch.float32)
+        angles = positions[:, None, :, None].float() * speeds
+        return angles.cos(), angles.sin()
+
+    def keys_of_registers(self):
+        """Of each block [keys, values], None without registers. They see each other alone, so no token changes them."""
+        if not self.registers:
+            return [None] * len(self.blocks)
+        x = self.embedding["register"].weight[None]
+        places = torch.arange(self.registers, device=x.device)
+        turn = self.turn_at(places[None]) if self.description["position"] == "rope" else None
+        visible = visible_keys(None, places, 1, self.registers)
+        found = [[] for _ in self.blocks]
+        for block, of_block in zip(self.blocks, found):
+            x, *_ = block(x, turn, visible, places, None, False, of_block)
+        return found
 
     def decode(
         self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, cache=None, inputs_embeds=None,
@@ -411,8 +445,8 @@ class SluiceModel(SluicePreTrainedModel):
         x, turn = self.add_positions(x, position_ids)
 
         states, attentions, slots, gates = [x], [], [], []
-        for block in self.blocks:
-            x, weights, slot, gate = block(x, turn, visible, places, cache, output_attentions)
+        for block, registers in zip(self.blocks, self.keys_of_registers()):
+            x, weights, slot, gate = block(x, turn, visible, places, cache, output_attentions, registers)
             for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)
         x = states[-1] = self.final_norm(x)

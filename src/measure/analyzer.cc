@@ -27,12 +27,13 @@ Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions
       options_(std::move(options)),
       sequences_(source.sequences_per_epoch() > 0 ? std::min(source.sequences_per_epoch(), options_.sequences)
                                                   : options_.sequences),
-      T_(source.context()),
+      registers_(model.config().registers),
+      T_(registers_ + source.context()),
       L_(model.config().layers),
       H_(model.config().heads),
       batches_(model.max_batch()) {
   check_le(int64_t{2}, T_, "an analysis needs two positions");
-  check_le(T_, model.config().context, "an analysis of sequences longer than the context");
+  check_le(T_, model.config().rows(), "an analysis of sequences longer than the context");
   check(!options_.thresholds.empty() && std::is_sorted(options_.thresholds.begin(), options_.thresholds.end()),
         "thresholds of sink rates: some, increasing");
   strongest_.resize(size_t(L_ * model.max_batch() * H_));
@@ -49,6 +50,7 @@ void Analyzer::clear() {
   heads_.clear();
   heads_.resize(size_t(L_ * H_));
   for (HeadTotals& totals : heads_) {
+    totals.registers = registers_;
     totals.sinks.assign(thresholds, std::vector<int64_t>(size_t(sink_candidates(T_))));
     totals.any.resize(thresholds);
     for (auto* curve : {&totals.share, &totals.mass, &totals.value_norm, &totals.gate_curve, &totals.gradient_curve,
@@ -65,9 +67,9 @@ void Analyzer::clear() {
 
 Analysis Analyzer::run(int64_t step) {
   clear();
-  const double scale = options_.gradients ? 1.0 / double(T_) : 0;
+  const double tokens = double(T_ - registers_), scale = options_.gradients ? 1.0 / tokens : 0;
   batches_.for_each(source_, 0, sequences_,
-                    [&](const Batch& batch) { loss_ += model_.observe(batch, scale, *this) / double(T_); });
+                    [&](const Batch& batch) { loss_ += model_.observe(batch, scale, *this) / tokens; });
   return result(step);
 }
 

@@ -66,7 +66,7 @@ class Analyzer final : private PassObserver {
   const DataSource& source_;
   const AnalysisOptions options_;
   const int64_t sequences_;
-  const int64_t T_, L_, H_;
+  const int64_t registers_, T_, L_, H_;             // T_: positions of a sequence, registers included
   std::vector<HeadTotals> heads_;                   // [L, H]
   std::vector<LayerTotals> layers_;                 // [L]
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences

@@ -26,6 +26,7 @@ Needs Analyzer::there(int64_t layer) const {
   has(attention.opener(), Needs::kGate);
   has(options_.gradients, Needs::kGradient);
   has(options_.gradients && attention.reads_values(), Needs::kGatePath);
+  has(registers_ > 0, Needs::kRegisters);
   return out;
 }
 

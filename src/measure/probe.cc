@@ -58,7 +58,7 @@ struct Prober::Sums {
 Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
     : model_(model), source_(source), task_(source.task()), sequences_(sequences), batches_(model.max_batch()) {
   const ModelConfig& config = model.config();
-  const int64_t N = model.max_batch() * config.context;
+  const int64_t N = model.max_batch() * config.rows();
   arena_ = Arena(model.backend(), size_t(2 * N * config.heads) * size_of(accumulator_of(model.act())));
 }
 
@@ -74,21 +74,18 @@ ProbeResult Prober::run() {
   empty.gap_by_token.resize(size_t(config.vocab_size));
   sums.heads.assign(size_t(config.layers), std::vector<HeadSums>(size_t(config.heads), empty));
   sums.residual.resize(size_t(config.layers));
-  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) {
-    batch_ = batch;
-    run_micro_batch(sums);
-  });
+  batches_.for_each(source_, 0, sequences_, [&](const Batch& batch) { run_micro_batch(batch, sums); });
   return result(sums);
 }
 
-void Prober::run_micro_batch(Sums& sums) {
+void Prober::run_micro_batch(const Batch& batch, Sums& sums) {
   const auto probe_layer = [&](const Pass& now, int64_t layer) {
     probe_attention(now, layer, sums);
     probe_values(now, layer, sums);
     probe_gate(now, layer, sums);
   };
-  const Pass pass = model_.forward(batch_, probe_layer);
-  if (task_) probe_risk(pass, sums);
+  const Pass pass = model_.forward(batch, probe_layer);
+  if (task_) probe_risk(pass, batch, sums);
   for (int64_t layer = 0; layer < model_.config().layers; ++layer) probe_residual(pass, layer, sums);
 }
 
@@ -110,8 +107,8 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
   const std::vector<float> gap = host_copy(model_.backend(), first_gap);
   for (int64_t row = 0; row < rows; ++row) {
     const int64_t h = row / pass.T % H, n = row / (pass.T * H) * pass.T + row % pass.T;
-    const int32_t token = batch_.tokens[n];
-    if (task_ && task_->is_trigger(token)) continue;
+    const int32_t token = pass.batch.tokens[n];
+    if (token < 0 || (task_ && task_->is_trigger(token))) continue;
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
     head.sink_attention.add(sink[size_t(row)]);
     if (position(pass, n) >= 2) head.gap_by_token[size_t(token)].add(gap[size_t(row)]);
@@ -159,7 +156,7 @@ void Prober::probe_gate(const Pass& pass, int64_t layer, Sums& sums) {
     }
 }
 
-void Prober::probe_risk(const Pass& pass, Sums& sums) {
+void Prober::probe_risk(const Pass& pass, const Batch& batch, Sums& sums) {
   const int64_t V = model_.config().vocab_size;
   std::vector<double> loss(static_cast<size_t>(V));
   model_.for_logits(pass, [&](int64_t first, const Tensor& chunk) {
@@ -167,11 +164,11 @@ void Prober::probe_risk(const Pass& pass, Sums& sums) {
     for (int64_t row = 0; row < chunk.rows(); ++row) {
       negative_log_softmax(logits.data() + row * V, V, loss);
       const size_t n = size_t(first + row);
-      if (task_->is_trigger(batch_.tokens[n])) {
-        sums.backcopy.add(loss[size_t(batch_.targets[n])]);  // the next token is certain
+      if (task_->is_trigger(batch.tokens[n])) {
+        sums.backcopy.add(loss[size_t(batch.targets[n])]);  // the next token is certain
         continue;
       }
-      const auto truth = task_->next_distribution(batch_.tokens[n]);
+      const auto truth = task_->next_distribution(batch.tokens[n]);
       double risk = 0;
       for (size_t v = 0; v < truth.size(); ++v)
         if (truth[v] > 0) risk += truth[v] * loss[v];
@@ -251,10 +248,11 @@ std::vector<Json> ProbeResult::lines(int64_t step) const {
 }
 
 Json Prober::attention_map(int64_t step, int64_t positions) {
-  const int64_t T = model_.config().context, shown = std::min(positions, T);
-  batch_ = batches_.read(source_, 0, 1);
+  const int64_t registers = model_.config().registers, shown = std::min(positions, model_.config().rows());
+  const Batch batch = batches_.read(source_, 0, 1);
   Json tokens = Json::array(), maps = Json::array();
-  for (int64_t t = 0; t < shown; ++t) tokens.push_back(source_.token_text(batch_.tokens[t]));
+  for (int64_t t = 0; t < shown; ++t)
+    tokens.push_back(t < registers ? fmt::format("[register {}]", t) : source_.token_text(batch.tokens[t - registers]));
   const auto add_maps = [&](const Pass& pass, int64_t layer) {
     const WeightsView* view = attention(layer).weights();
     if (!view) return;
@@ -270,7 +268,7 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
       maps.push_back(std::move(map));
     }
   };
-  model_.forward(batch_, add_maps);
+  model_.forward(batch, add_maps);
   return {{"step", step}, {"tokens", tokens}, {"maps", maps}};
 }
 

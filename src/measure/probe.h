@@ -1,7 +1,8 @@
 // The probes: what attention, values and the residual stream look like on held-out sequences.
 //
 // Definitions (arXiv 2410.13835; T positions, the sink is position 0; where the data masks documents, positions count
-// from the document's start, and every document has a sink):
+// from the document's start, and every document has a sink; where the model has registers, these are the first
+// positions, and queries are those of tokens):
 //   sink_attention   mean of a_i0 over the query positions that are not triggers (all, for tasks without triggers)
 //   sink_logit_gap   s_i0 - mean over 1 <= j < i of s_ij for i >= 2, averaged per query token, then over those tokens;
 //                    sink_logit_gap_queries: averaged over the queries, so that frequent tokens count more
@@ -66,15 +67,15 @@ class Prober {
   const AttentionLayer& attention(int64_t layer) const { return model_.blocks()[size_t(layer)].attention(); }
   Tensor buffer(size_t offset_elements, Shape shape) const;
   // Of token n of the pass, within its document.
-  int64_t position(const Pass& pass, int64_t n) const {
-    return n % pass.T - (batch_.document_starts ? batch_.document_starts[n] : 0);
+  static int64_t position(const Pass& pass, int64_t n) {
+    return n % pass.T - (pass.batch.document_starts ? pass.batch.document_starts[n] : 0);
   }
-  void run_micro_batch(Sums& sums);
+  void run_micro_batch(const Batch& batch, Sums& sums);
   void probe_attention(const Pass& pass, int64_t layer, Sums& sums);
   void probe_values(const Pass& pass, int64_t layer, Sums& sums);
   void probe_gate(const Pass& pass, int64_t layer, Sums& sums);
   void probe_residual(const Pass& pass, int64_t layer, Sums& sums);
-  void probe_risk(const Pass& pass, Sums& sums);
+  void probe_risk(const Pass& pass, const Batch& batch, Sums& sums);
   ProbeResult result(const Sums& sums) const;
 
   Transformer& model_;
@@ -83,7 +84,6 @@ class Prober {
   int64_t sequences_;
   Arena arena_;
   BatchReader batches_;
-  Batch batch_;  // that is running
 };
 
 }  // namespace sluice

@@ -186,7 +186,7 @@ void Quantizer::lay_grids() {
     scales_.push_back(scale_memory_.at(i * line, acc, {1}));
     upload_values(backend, scales_.back(), {scales[i]});
   }
-  const int64_t tokens = model_.max_batch() * model_.config().context;
+  const int64_t tokens = model_.max_batch() * model_.config().rows();
   input_memory_ = Arena(backend, size_t(tokens * widest) * size_of(model_.act()));
 }
 

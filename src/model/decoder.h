@@ -22,14 +22,14 @@ class Decoder {
   Tensor step(const int32_t* tokens);                // [B]; length() < context
 
   int64_t sequences() const { return state_.sequences(); }
-  int64_t length() const { return state_.length(); }
+  int64_t length() const;  // tokens of every sequence
   size_t bytes() const { return state_.bytes() + logits_.bytes(); }
 
  private:
   Tensor logits_of(const Pass& pass);
 
   Transformer& model_;
-  DecoderState state_;
+  DecoderState state_;  // with registers, which are no tokens
   Arena logits_;
 };
 

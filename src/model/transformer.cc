@@ -39,7 +39,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
     : backend_(backend), config_(config), options_(options), id_(next_id()) {
   const Lifetime always = {0, Timeline{int(config_.layers)}.end()};
   if (config_.position == Position::kRope)
-    rope_table_ = plan_.declare("rope_table", "constants", {config_.context, config_.head_size()},
+    rope_table_ = plan_.declare("rope_table", "constants", {config_.rows(), config_.head_size()},
                                 accumulator_of(options_.act), always);
   const Declarations d = declarations();
   const Timeline& time = d.timeline;
@@ -50,6 +50,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   if (config_.position == Position::kLearned)
     position_embedding_ =
         params_.declare("embedding.position.weight", {config_.context, C}, embedding, DecayGroup::kEmbedding);
+  registers_.emplace(d, embedding);
 
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
@@ -129,20 +130,25 @@ void Transformer::fill_rope_table() {
   else fill_as(0.0f);
 }
 
-Pass Transformer::begin_pass(const Batch& batch, bool accumulate, double grad_scale) {
-  check_le(batch.B, options_.max_batch, "a micro-batch larger than planned");
-  check_le(batch.T, config_.context, "a sequence longer than the context");
+Pass Transformer::begin_pass(const Batch& tokens, bool accumulate, double grad_scale, const DecoderState* state) {
+  check_le(tokens.B, options_.max_batch, "a micro-batch larger than planned");
+  check_le(tokens.T, config_.context, "a sequence longer than the context");
+  const int64_t earlier = state ? state->length() : 0;
+  const Batch batch = earlier > 0 ? tokens : registers_->before(tokens);
   Pass pass{.backend = backend_,
             .params = params_,
             .plan = plan_,
             .arena = arena_,
             .averages = averages_,
             .losses = losses_of_parts_,
+            .batch = batch,
             .B = batch.B,
             .T = batch.T,
             .accumulate = accumulate,
             .hook = hook_,
-            .share = grad_scale * double(batch.B * batch.T)};
+            .state = state,
+            .first_position = earlier,
+            .share = grad_scale * double(tokens.B * tokens.T)};
   upload(pass, tokens_, batch.tokens);
   if (batch.targets) upload(pass, targets_, batch.targets);
   if (batch.document_starts) {
@@ -173,16 +179,23 @@ void Transformer::upload(const Pass& pass, BufferId buffer, const int32_t* from)
   backend_.upload(per_token(pass, buffer), from);
 }
 
-// [T, C] from the pass's first position on, or absent.
+// Of the tokens of a sequence, [T - R, C] from the first one's position on, or absent.
 Tensor Transformer::positions(const Pass& pass) const {
   const Tensor table = params_.value(position_embedding_);
-  return table ? table.row_range(pass.first_position, pass.T) : table;
+  if (!table) return table;
+  const int64_t first = std::max<int64_t>(pass.first_position - registers_->count(), 0);
+  return table.row_range(first, pass.T - register_rows(registers(pass)));
+}
+
+// [R, C], absent where none come now.
+Tensor Transformer::registers(const Pass& pass) const {
+  return pass.first_position == 0 ? params_.value(registers_->rows()) : Tensor{};
 }
 
 void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   backend_.run(EmbeddingForward{residual_->start(pass), per_token(pass, tokens_), params_.value(token_embedding_),
-                                positions(pass), pass.T});
+                                positions(pass), pass.T, registers(pass)});
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].forward(pass, shared);
     if (after_block) after_block(pass, int64_t(layer));
@@ -206,7 +219,8 @@ void Transformer::backward(const Pass& pass, Body body) const {
   body(kEmbeddingSection, [&] {
     backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_),
                                    residual_->d_start(pass), per_token(pass, tokens_), pass.T,
-                                   pass.accumulate || config_.tied_head, pass.accumulate});
+                                   pass.accumulate || config_.tied_head, pass.accumulate,
+                                   params_.grad(registers_->rows())});
   });
 }
 
@@ -266,7 +280,11 @@ Tensor Transformer::compute_losses(const Batch& batch) {
 double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
 
 std::vector<double> Transformer::token_losses(const Batch& batch) {
-  return host_numbers(backend_, compute_losses(batch));
+  const std::vector<double> of_rows = host_numbers(backend_, compute_losses(batch));
+  const auto rows = [&](int64_t b) { return of_rows.begin() + b * (batch.T + config_.registers); };
+  std::vector<double> out;
+  for (int64_t b = 0; b < batch.B; ++b) out.insert(out.end(), rows(b) + config_.registers, rows(b + 1));
+  return out;
 }
 
 std::vector<double> Transformer::part_losses() const {
@@ -298,13 +316,12 @@ Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
 
 Pass Transformer::extend(const Batch& batch, DecoderState& state) {
   check_eq(batch.B, state.sequences(), "extend: sequences");
-  check_le(state.length() + batch.T, state.capacity(), "extend: tokens beyond the context");
+  check_le(std::max(state.length(), config_.registers) + batch.T, state.capacity(),
+           "extend: tokens beyond the context");
   check(batch.T == 1 || state.length() == 0, "extend: several tokens at once go into an empty state only");
-  Pass pass = begin_pass(batch);
-  pass.state = &state;
-  pass.first_position = state.length();
+  const Pass pass = begin_pass(batch, false, 0, &state);
   run_forward(pass);
-  state.extend(batch.T);
+  state.extend(pass.T);
   return pass;
 }
 

@@ -12,6 +12,7 @@
 #include "model/head.h"
 #include "model/memory_need.h"
 #include "model/module/passing_gradients.h"
+#include "model/module/registers.h"
 #include "model/residual/residual.h"
 
 namespace sluice {
@@ -45,7 +46,7 @@ class Transformer {
   double forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener = nullptr);
   // Sum of the losses of one micro-batch.
   double loss(const Batch& batch);
-  // Each position's loss, [B * T]; 0 where the target is negative.
+  // Each token's loss, [B * T]; 0 where the target is negative.
   std::vector<double> token_losses(const Batch& batch);
   // Runs the blocks and the final norm. What a block computed can be looked at with the pass in after_block(pass,
   // layer); later blocks may use its memory, but the residual stream stays until the next run. scratch().normed is free
@@ -70,10 +71,15 @@ class Transformer {
   // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
   // forward_backward, the parameters' gradients are overwritten, and the sum of the losses returned.
   double observe(const Batch& batch, double grad_scale, PassObserver& observer);
-  // The logits of the last forward(): body(first row, logits [rows, V]) for every chunk of rows.
+  // The logits of the last forward(): body(first token, logits [tokens, V]) for every chunk of the batch's tokens.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {
-    head_->for_logits(pass, scratch(pass).normed, body);
+    const Tensor normed = scratch(pass).normed;
+    const int64_t R = config_.registers, T = pass.T - R;
+    if (R == 0) return head_->for_logits(pass, normed, body);
+    for (int64_t b = 0; b < pass.B; ++b)
+      head_->for_logits(pass, normed.row_range(b * pass.T + R, T),
+                        [&](int64_t first, const Tensor& chunk) { body(b * T + first, chunk); });
   }
 
   const ModelConfig& config() const { return config_; }
@@ -96,13 +102,15 @@ class Transformer {
   BlockScratch scratch(const Pass& pass) const;
 
  private:
-  // Uploads what every run reads.
-  Pass begin_pass(const Batch& batch, bool accumulate = false, double grad_scale = 0);
+  // Uploads what every run reads. `state`: whose tokens these follow, null: none.
+  Pass begin_pass(const Batch& tokens, bool accumulate = false, double grad_scale = 0,
+                  const DecoderState* state = nullptr);
   // What the parts add up over a step starts from nothing.
   void begin_sums(const Pass& pass);
   Tensor compute_losses(const Batch& batch);  // [N]
   Timeline timeline() const { return {int(config_.layers)}; }
   Tensor positions(const Pass& pass) const;
+  Tensor registers(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
   // Sections of the parameters: the embedding's, each block's, the head's.
   static constexpr int kEmbeddingSection = 0;
@@ -134,6 +142,7 @@ class Transformer {
   ParamId token_embedding_, position_embedding_;
   BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
   BufferId normed_, delta_, d_normed_, workspace_;
+  std::optional<Registers> registers_;
   std::unique_ptr<Residual> residual_;
   std::vector<Block> blocks_;
   std::optional<Head> head_;

@@ -98,7 +98,7 @@ for name in SCORES:
 def complete(model):
     """The model's settings with everything that may be left out."""
     m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5}
-    m = {**m, "norm": "layernorm", "qk_norm": False, "rope_theta": 10000.0, **model}
+    m = {**m, "norm": "layernorm", "qk_norm": False, "registers": 0, "rope_theta": 10000.0, **model}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
     gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, **preset.get("gate", {})}
@@ -141,6 +141,8 @@ def declare(m):
     out["embedding.token.weight"] = ((m["vocab_size"], C), "normal", embedding_std, "embedding")
     if m["position"] == "learned":
         out["embedding.position.weight"] = ((m["context"], C), "normal", embedding_std, "embedding")
+    if m["registers"]:
+        out["embedding.register.weight"] = ((m["registers"], C), "normal", embedding_std, "embedding")
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         norm(block + "norm1")
@@ -287,12 +289,14 @@ def logits_of(p, m, tokens):
     x = p["embedding.token.weight"][tokens]
     if m["position"] == "learned":
         x = x + p["embedding.position.weight"][: tokens.shape[1]]
+    if m["registers"]:  # rows before the tokens'
+        x = torch.cat([p["embedding.register.weight"].expand(len(tokens), -1, -1), x], dim=1)
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         x = x + attention(p, block + "attention.", m, norm(block + "norm1", x))
         h = linear(block + "mlp.up", norm(block + "norm2", x))
         x = x + linear(block + "mlp.down", activation(m["mlp"], h))
-    return norm("final_norm", x) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
+    return norm("final_norm", x[:, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
 
 
 def batch_of(m, seed, batch):

@@ -397,6 +397,35 @@ TEST(CudaParity, Embedding) {
   });
 }
 
+TEST(CudaParity, Registers) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  constexpr int64_t kB = 3, kT = 7, kR = 2, kV = 5;
+  for_device_types([&](DType dtype) {
+    for (const int64_t C : {20, 33}) {
+      TestBuffer act(dtype, kB * kT, C), tokens(DType::kI32, Shape{kB * kT}), table(DType::kF32, kV, C),
+          positions(DType::kF32, kT, C), registers(DType::kF32, kR, C);
+      act.randomise(1), tokens.randomise_indices(2, kV), table.randomise(3), positions.randomise(4),
+          registers.randomise(5);
+      for (int64_t n = 0; n < kB * kT; ++n)
+        if (n % kT < kR) tokens.set(n, -1);
+      for (const bool add : {false, true}) {
+        expect_parity(
+            {act, tokens, table, positions, registers},
+            [=](Backend& b, const Tensors& t) {
+              b.run(EmbeddingForward{t[0], t[1], t[2], add ? t[3] : Tensor{}, kT, t[4]});
+            },
+            8);
+        expect_parity(
+            {table, positions, act, tokens, registers},
+            [=](Backend& b, const Tensors& t) {
+              b.run(EmbeddingBackward{t[0], t[1], t[2], t[3], kT, add, add, t[4]});
+            },
+            8.0 * kB * kT);
+      }
+    }
+  });
+}
+
 TEST(CudaParity, TokensBeyondTheTableAreHarmless) {
   SLUICE_SKIP_WITHOUT_CUDA();
   TestBuffer act(DType::kF32, 3, 5), tokens(DType::kI32, Shape{3}), table(DType::kF32, 4, 5), d_table = table;

@@ -41,6 +41,35 @@ TEST(Embedding, Forward) {
   });
 }
 
+// Their tokens are negative; the rows after them count positions from 0.
+TEST(Embedding, Registers) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    constexpr int64_t B = 2, T = 5, R = 2, V = 3, C = 33;
+    const DType acc = accumulator_of(dtype);
+    TestBuffer tokens(DType::kI32, Shape{B * T}), table(acc, V, C), positions(acc, T - R, C), registers(acc, R, C);
+    TestBuffer out(dtype, B * T, C, C + 1);
+    tokens.randomise_indices(1, V), table.randomise(2), positions.randomise(3), registers.randomise(4);
+    for (int64_t n = 0; n < B * T; ++n)
+      if (n % T < R) tokens.set(n, -1);
+    isa.run(EmbeddingForward{out, tokens, table, positions, T, registers});
+    std::vector<double> d_table(V * C), d_positions((T - R) * C), d_registers(R * C);
+    for (int64_t n = 0; n < B * T; ++n)
+      for (int64_t c = 0; c < C; ++c) {
+        const int64_t t = n % T, token = int64_t(tokens.at(n));
+        const double want = t < R ? registers.at(t, c) : table.at(token, c) + positions.at(t - R, c);
+        ASSERT_TRUE(near_value(out.at(n, c), want, dtype, 2, 1));
+        if (t < R) d_registers[size_t(t * C + c)] += out.at(n, c);
+        else d_table[size_t(token * C + c)] += out.at(n, c), d_positions[size_t((t - R) * C + c)] += out.at(n, c);
+      }
+    isa.run(EmbeddingBackward{table, positions, out, tokens, T, false, false, registers});
+    const auto expect = [&](const TestBuffer& found, const std::vector<double>& wanted) {
+      for (size_t i = 0; i < wanted.size(); ++i)
+        ASSERT_TRUE(near_value(found.at(int64_t(i)), wanted[i], acc, 4 * B * T, 4)) << i;
+    };
+    expect(table, d_table), expect(positions, d_positions), expect(registers, d_registers);
+  });
+}
+
 TEST(Embedding, Backward) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     const DType acc = accumulator_of(dtype);

@@ -1,4 +1,4 @@
-// Token and position embedding, and their gradients without atomics.
+// Embedding of tokens, positions and registers, and their gradients without atomics.
 //
 // Gradient of the table. The tokens are sorted with their places as 64-bit keys (token, place): equal tokens become
 // runs, in the order of places. Sorting: pairs of sorted pieces are merged, each key finding its place by binary search
@@ -165,12 +165,18 @@ struct Embed {
   Rows<S> out;
   Rows<float> table;
   const int32_t* tokens;
-  const float* positions;  // may be null
-  int64_t V, C, T;
+  const float *positions, *registers;  // may be null
+  int64_t V, C, T, R;
   bool vector;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
-    const int32_t token = tokens[row];
+    const int64_t t = row - quotient(row, T) * T;
     float v[kPack], p[kPack];
+    if (t < R) {
+      load(v, registers + t * C + col, count, vector);
+      store(out.at(row, col), v, count, vector);
+      return;
+    }
+    const int32_t token = tokens[row];
     if (token >= 0 && token < V) {
       load(v, table.at(token, col), count, vector);
     } else {
@@ -178,7 +184,7 @@ struct Embed {
       for (int i = 0; i < kPack; ++i) v[i] = NAN;
     }
     if (positions) {
-      load(p, positions + (row - quotient(row, T) * T) * C + col, count, vector);
+      load(p, positions + (t - R) * C + col, count, vector);
 #pragma unroll
       for (int i = 0; i < kPack; ++i) v[i] += p[i];
     }
@@ -186,20 +192,21 @@ struct Embed {
   }
 };
 
-// Row t of d_positions: the sum over the sequences' rows t.
+// Row t of d_positions: the sum over the sequences' rows first + t. So with registers, whose rows are the first.
 template <class S>
 struct AddPositions {
   Rows<float> d_positions;
   Rows<S> d_out;
-  int64_t N, T;
+  int64_t N, T, first;
   bool accumulate, vector;
   __device__ void operator()(int64_t t, int64_t col, int count) const {
-    if (t >= T && accumulate) return;
+    const bool is_there = first + t < T;
+    if (!is_there && accumulate) return;
     float sum[kPack] = {}, v[kPack];
     if (accumulate) load(sum, d_positions.at(t, col), count, vector);
-    if (t < T) {
+    if (is_there) {
 #pragma unroll 4
-      for (int64_t row = t; row < N; row += T) {
+      for (int64_t row = first + t; row < N; row += T) {
         load(v, d_out.at(row, col), count, vector);
 #pragma unroll
         for (int i = 0; i < kPack; ++i) sum[i] += v[i];
@@ -249,12 +256,15 @@ void add_to_table(const View& d_table, const View& d_out, const int32_t* tokens,
   launch(join_runs_kernel, grid, dim3(kRunWarps * kWarp), 0, queue.stream, runs);
 }
 
-void add_to_positions(const View& d_positions, const View& d_out, int64_t T, bool accumulate, cudaStream_t stream) {
+// Where they are there: the gradients of rows [first, ...) of every sequence.
+void add_to_positions(const Tensor& d_rows, int64_t first, const EmbeddingBackward& op, cudaStream_t stream) {
+  if (!d_rows) return;
+  const View d_positions = view_of(d_rows), d_out = view_of(op.d_out);
   with_element(d_out.element, [&](auto storage) {
     using S = decltype(storage);
     map(d_positions.rows, d_positions.cols, false, stream,
-        AddPositions<S>{rows_of<float>(d_positions), rows_of<S>(d_out), d_out.rows, T, accumulate,
-                        vectorizable(d_positions) && vectorizable(d_out)});
+        AddPositions<S>{rows_of<float>(d_positions), rows_of<S>(d_out), d_out.rows, op.T, first,
+                        op.accumulate_positions, vectorizable(d_positions) && vectorizable(d_out)});
   });
 }
 
@@ -263,14 +273,14 @@ void add_to_positions(const View& d_positions, const View& d_out, int64_t T, boo
 template <>
 void on(const EmbeddingForward& op, const Queue& queue) {
   const View out = view_of(op.out), table = view_of(op.table);
-  const float* positions = floats(op.positions);
+  const float *positions = floats(op.positions), *registers = floats(op.registers);
   with_element(out.element, [&](auto storage) {
     using S = decltype(storage);
-    const bool vector =
-        vectorizable(out) && vectorizable(table) && vectorizable(positions) && (!positions || out.cols % kPack == 0);
+    const bool vector = vectorizable(out) && vectorizable(table) && vectorizable(positions) &&
+                        vectorizable(registers) && ((!positions && !registers) || out.cols % kPack == 0);
     map(out.rows, out.cols, false, queue.stream,
-        Embed<S>{rows_of<S>(out), rows_of<float>(table), op.tokens.as<const int32_t>(), positions, table.rows, out.cols,
-                 op.T, vector});
+        Embed<S>{rows_of<S>(out), rows_of<float>(table), op.tokens.as<const int32_t>(), positions, registers,
+                 table.rows, out.cols, op.T, register_rows(op.registers), vector});
   });
 }
 
@@ -284,8 +294,8 @@ void on(const EmbeddingBackward& op, const Queue& queue) {
   for (int64_t first = 0; first < N; first += kMaxTokens)
     add_to_table(view_of(op.d_table), view_of(op.d_out.row_range(first, std::min(kMaxTokens, N - first))),
                  op.tokens.as<const int32_t>() + first, queue);
-  if (op.d_positions)
-    add_to_positions(view_of(op.d_positions), view_of(op.d_out), op.T, op.accumulate_positions, queue.stream);
+  add_to_positions(op.d_registers, 0, op, queue.stream);
+  add_to_positions(op.d_positions, register_rows(op.d_registers), op, queue.stream);
 }
 
 }  // namespace sluice::cuda

@@ -5,15 +5,20 @@
 
 namespace sluice {
 
-// out[n] = table[tokens[n]] + positions[n % T]
+// How many rows of every sequence are registers.
+SLUICE_ACCESSOR inline int64_t register_rows(const Tensor& registers) { return registers.data ? registers.rows() : 0; }
+
+// out[n] = table[tokens[n]] + positions[n % T - R]; the first R of every T rows, whose tokens are negative, are those
+// of `registers` instead.
 struct EmbeddingForward {
   static constexpr const char* kName = "embedding_forward";
   Tensor out;        // [N, C] act, strided
   Tensor tokens;     // [N] i32
   Tensor table;      // [V, C] acc
-  Tensor positions;  // [>= T, C] acc, or absent
+  Tensor positions;  // [>= T - R, C] acc, or absent
   int64_t T = 0;
-  void for_tensors(auto f) { f(out), f(tokens), f(table), f(positions); }
+  Tensor registers = {};  // [R, C] acc, R <= T, or absent: R is 0
+  void for_tensors(auto f) { f(out), f(tokens), f(table), f(positions), f(registers); }
   void check() const;
   void check_values() const;
 };
@@ -25,7 +30,8 @@ struct EmbeddingBackward {
   Tensor tokens;                // [N] i32
   int64_t T = 0;
   bool accumulate_table = false, accumulate_positions = false;
-  void for_tensors(auto f) { f(d_table), f(d_positions), f(d_out), f(tokens); }
+  Tensor d_registers = {};  // like registers; accumulated as positions are
+  void for_tensors(auto f) { f(d_table), f(d_positions), f(d_out), f(tokens), f(d_registers); }
   void check() const;
   void check_values() const;
 };

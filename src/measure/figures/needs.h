@@ -3,7 +3,15 @@
 
 namespace sluice {
 
-enum class Needs : unsigned { kNothing = 0, kWeights = 1, kGate = 2, kBiasKey = 4, kGradient = 8, kGatePath = 16 };
+enum class Needs : unsigned {
+  kNothing = 0,
+  kWeights = 1,
+  kGate = 2,
+  kBiasKey = 4,
+  kGradient = 8,
+  kGatePath = 16,
+  kRegisters = 32
+};
 constexpr Needs operator|(Needs a, Needs b) { return Needs(unsigned(a) | unsigned(b)); }
 constexpr bool holds(Needs all, Needs some) { return (unsigned(all) & unsigned(some)) == unsigned(some); }
 

@@ -1,4 +1,6 @@
 // Figures of attention heads that are made from what the full probe adds up.
+#include <numeric>
+
 #include "measure/figures/figure.h"
 
 namespace sluice {
@@ -31,6 +33,13 @@ std::vector<HeadFigure> figures_of_weights() {
                  [](T t) { return t.rates.back().first; }),
       of_weights("first_token_share", "mean over rows of the share on the first position",
                  [](T t) { return t.share[0] / t.sequences; }, {"attention", "first share"}),
+      of_weights.with(kWeights | kRegisters)(
+          "register_share", "sum over the registers of the share on each",
+          [](T t) { return std::accumulate(t.share.begin(), t.share.begin() + t.registers, 0.0) / t.sequences; },
+          {"attention", "registers"}),
+      of_weights.with(kWeights | kRegisters)("first_text_share", "mean over rows of the share on the first token",
+                                             [](T t) { return t.share[size_t(t.registers)] / t.sequences; },
+                                             {"attention", "first token"}),
       of_weights("largest_share", "mean of each sequence's largest share on one position",
                  [](T t) { return t.largest_share.value(); }, {"attention", "largest"}),
       of_weights.with(kBiasKey)("bias_share", "mean over rows of the share on the bias key",

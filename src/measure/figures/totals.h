@@ -27,6 +27,7 @@ struct SinkRates {
 inline int64_t sink_candidates(int64_t T) { return T / 2 + 1; }
 
 struct HeadTotals {
+  int64_t registers = 0;                    // the first positions, which hold no token
   std::vector<std::vector<int64_t>> sinks;  // [thresholds, candidates]: sequences with a sink there
   std::vector<int64_t> any;                 // [thresholds]
   bool undefined = false;                   // some share was no number, so that nothing can be said of sinks

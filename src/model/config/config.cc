@@ -76,6 +76,11 @@ void ModelConfig::describe(Fields& f) {
         "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)) or gpt2 (N(0, init_std), "
         "projections into the residual stream divided by sqrt(2 layers))");
   f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
+  f.add("registers", registers,
+        "learned rows that stand before every sequence's tokens, seen by all of them and predicted by none (register "
+        "tokens, arXiv 2309.16588); not with documents that are masked")
+      .range(0, 1024)
+      .not_written_as(0);
   f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
       .not_written_as(Json{{"type", ResidualConfig().type}});
   f.add_group_or_list(

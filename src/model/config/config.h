@@ -35,6 +35,7 @@ struct ModelConfig {
   Norm norm = Norm::kLayerNorm;
   double norm_epsilon = 1e-5;
   MlpKind mlp = MlpKind::kGelu;
+  int64_t registers = 0;  // learned rows before every sequence's tokens
   Position position = Position::kLearned;
   double rope_theta = 10000;
   int64_t rotary_features = 0;  // 0: all of a head's
@@ -63,6 +64,8 @@ struct ModelConfig {
   bool attention_output_bias() const {
     return attention_bias == AttentionBias::kModel ? bias : attention_bias == AttentionBias::kAll;
   }
+  // Of a sequence as the layers see it: registers, then tokens.
+  int64_t rows() const { return registers + context; }
   // Features of a head that rope turns, and how fast pair i of them does, in radians a position; 0 beyond them.
   int64_t turned_features() const { return rotary_features > 0 ? rotary_features : head_size(); }
   double rope_speed(int64_t pair) const;

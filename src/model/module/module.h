@@ -6,6 +6,7 @@
 
 #include <string>
 
+#include "base/batch.h"
 #include "kernels/arena.h"
 #include "kernels/backend.h"
 #include "model/config/config.h"
@@ -58,7 +59,7 @@ struct Declarations {
   Recompute recompute = Recompute::kNone;
   BufferId rope_table = {};  // [context, D], see Rope; absent without rotary positions
 
-  int64_t max_tokens() const { return max_batch * config.context; }
+  int64_t max_tokens() const { return max_batch * config.rows(); }  // registers included
   DType acc() const { return accumulator_of(act); }
 
   // A buffer that is written in `forward` and read in `backward`: kept in between, or recomputed.
@@ -115,7 +116,7 @@ class PassObserver {
   virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
 };
 
-// One run over a micro-batch of B sequences of T tokens.
+// One run over a micro-batch of B sequences of T rows: tokens, and before them registers where the model has some.
 struct Pass {
   Backend& backend;
   const Params& params;
@@ -123,6 +124,7 @@ struct Pass {
   const Arena& arena;
   const MovingAverages& averages;
   const PartLosses& losses;
+  Batch batch;  // as it runs, on the host; registers' tokens are negative, and nothing is predicted there
   int64_t B, T;
   bool accumulate = false;  // add to the parameters' gradients instead of overwriting them
   LinearHook* hook = nullptr;

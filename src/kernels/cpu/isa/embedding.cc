@@ -1,4 +1,4 @@
-// Token and position embedding.
+// Embedding of tokens, positions and registers.
 //
 // Backward is a scatter-add without atomics: each thread owns a range of columns and walks all tokens in order, so a
 // small vocabulary with many repeats stays in cache and a large one costs one read and one write per token.
@@ -9,6 +9,7 @@
 namespace sluice::SLUICE_ISA {
 namespace {
 
+// A row of the table and, unless null, one of the positions.
 template <class S>
 void embed_row(S* out, const Acc<S>* token, const Acc<S>* position, int64_t C) {
   for_vectors<Acc<S>>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
@@ -18,6 +19,7 @@ void embed_row(S* out, const Acc<S>* token, const Acc<S>* position, int64_t C) {
   });
 }
 
+// Its gradient, added to both.
 template <class S>
 void scatter_row(Acc<S>* token, Acc<S>* position, const S* d_out, int64_t count) {
   for_vectors<Acc<S>>(count, [=](int64_t i, int64_t n) SLUICE_INLINE_BODY {
@@ -43,9 +45,12 @@ void on(const EmbeddingForward& op) {
   with_storage(out.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
+    const int64_t R = register_rows(op.registers);
     for_rows(N, C, [&](int64_t n) {
-      const A* position = positions.data ? row_of<A>(positions, n % op.T) : nullptr;
-      embed_row(row_of<S>(out, n), row_of<A>(table, token[n]), position, C);
+      const int64_t t = n % op.T;
+      if (t < R) return embed_row<S>(row_of<S>(out, n), row_of<A>(op.registers, t), nullptr, C);
+      embed_row<S>(row_of<S>(out, n), row_of<A>(table, token[n]),
+                   positions.data ? row_of<A>(positions, t - R) : nullptr, C);
     });
   });
 }
@@ -53,9 +58,10 @@ void on(const EmbeddingForward& op) {
 template <>
 void on(const EmbeddingBackward& op) {
   const Tensor &d_table = op.d_table, &d_positions = op.d_positions, &d_out = op.d_out, &tokens = op.tokens;
-  const int64_t N = d_out.rows(), C = d_out.cols();
+  const int64_t N = d_out.rows(), C = d_out.cols(), R = register_rows(op.d_registers);
   if (!op.accumulate_table) clear(d_table);
-  if (d_positions.data && !op.accumulate_positions) clear(d_positions);
+  for (const Tensor* rows : {&d_positions, &op.d_registers})
+    if (rows->data && !op.accumulate_positions) clear(*rows);
   // Whole cache lines, so that two threads never write to the same one.
   const int64_t width = (C + omp_get_max_threads() - 1) / omp_get_max_threads();
   const int64_t tile = (width + 15) / 16 * 16, tiles = (C + tile - 1) / tile;
@@ -67,8 +73,14 @@ void on(const EmbeddingBackward& op) {
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t first = t * tile, count = min_of(tile, C - first);
       for (int64_t n = 0; n < N; ++n) {
-        A* position = d_positions.data ? row_of<A>(d_positions, n % op.T) + first : nullptr;
-        scatter_row(row_of<A>(d_table, token[n]) + first, position, row_of<S>(d_out, n) + first, count);
+        const int64_t row = n % op.T;
+        const S* d = row_of<S>(d_out, n) + first;
+        if (row < R) {
+          scatter_row<S>(row_of<A>(op.d_registers, row) + first, nullptr, d, count);
+          continue;
+        }
+        A* position = d_positions.data ? row_of<A>(d_positions, row - R) + first : nullptr;
+        scatter_row<S>(row_of<A>(d_table, token[n]) + first, position, d, count);
       }
     }
   });

@@ -23,7 +23,7 @@ AttentionShape shape_of(const HeadSizes& sizes, int64_t B, int64_t T) {
 Tiles::Tiles(const LayerPlace& place, const TilesOptions& options) : sizes_(place.projected) {
   const Declarations& d = place.d;
   const auto& [H, KV, D, D_v] = sizes_;
-  spec_.shape = shape_of(sizes_, d.max_batch, d.config.context);
+  spec_.shape = shape_of(sizes_, d.max_batch, d.config.rows());
   spec_.score = options.score.kind();
   spec_.constants = options.score.constants(d.config.context);
   spec_.scale = 1.0 / std::sqrt(double(D));
@@ -37,12 +37,12 @@ Tiles::Tiles(const LayerPlace& place, const TilesOptions& options) : sizes_(plac
         d.params.declare(place.name + "." + learned.name, {H}, Init::constant(learned.initial), DecayGroup::kVector);
 
   stats_ = d.attention_activation(place.layer, place.name + ".stats", "statistics",
-                                  {2, d.max_batch, H, d.config.context}, d.acc());
+                                  {2, d.max_batch, H, d.config.rows()}, d.acc());
   const int back = d.timeline.attention_backward(place.layer);
   workspace_ =
       d.plan.declare(place.name + ".workspace", "scratch",
                      {d.backend.workspace<AttentionBackward>({spec_.shape, d.act})}, DType::kF32, {back, back});
-  rows_ = d.states.declare({d.config.context, sizes_.key_columns() + sizes_.value_columns()}, d.act);
+  rows_ = d.states.declare({d.config.rows(), sizes_.key_columns() + sizes_.value_columns()}, d.act);
   d.states.share_workspace([&backend = d.backend, act = d.act, shape = spec_.shape](int64_t sequences) {
     AttentionShape decoded = shape;
     decoded.B = sequences;

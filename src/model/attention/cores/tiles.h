@@ -36,7 +36,7 @@ class Tiles final : public Core, private WeightsView {
   ParamId key_bias_, value_bias_;
   ParamId learned_[kMostLearned];  // [H_q]: what the score function learns
   BufferId stats_, workspace_;
-  StateId rows_;  // [context, H_kv (D_qk + D_v)]: keys, then values, as they are attended to
+  StateId rows_;  // [rows, H_kv (D_qk + D_v)]: keys, then values, as they are attended to
 };
 
 CorePart tiles_core();
