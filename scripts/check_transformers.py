@@ -195,6 +195,9 @@ def sluice_models(program):
         "attention": {"type": "vga", "site": "source", "key_value_bias": True, "exclude_self": True},
         "heads": 4, "kv_heads": 2, "value_head_size": 24, "position": "rope",
     }
+    models["key_only, grouped heads, rope, a gate"] = {
+        "attention": {"type": "vga", "core": "key_only"}, "heads": 4, "kv_heads": 2, "position": "rope",
+    }
     models["registers, vga"] = {"attention": "vga", "registers": 3}
     models["registers, rope, key_value_bias, grouped heads"] = {
         "attention": "key_value_bias", "registers": 2, "position": "rope", "heads": 4, "kv_heads": 2,

@@ -36,7 +36,7 @@ MODEL_KEYS = set(
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
     "registers attention".split()
 )
-ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
+ATTENTION_KEYS = {"type", "core", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
 
 
 class SluiceConfig(PretrainedConfig):
@@ -188,6 +188,10 @@ class Attention(nn.Module):
         self.output = nn.Linear(H * V, C, bias=output_bias)
         if model["qk_norm"]:
             self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
+        self.core = options.get("core", "tiles")
+        if self.core not in ("tiles", "key_only"):
+            raise ValueError(f"unknown core {self.core}")
+        options = self.options = {"score": {"type": "softmax"}, "key_bias": False, "key_value_bias": False, **options}
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
         if self.has_key_bias:
             self.key_bias = nn.Parameter(torch.zeros(KV, D))
@@ -229,7 +233,7 @@ class Attention(nn.Module):
 
     def weigh(self, queries, keys, values, visible, length, tokens):
         """Results [B, H, T, V], the weights of the last `tokens` keys and those of the slots, which come before them."""
-        scores = queries @ keys.transpose(-1, -2) / math.sqrt(self.D)
+        scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         learned = {name: getattr(self, name) for name in self.score.learned}
         weights, sinks = self.score.weigh(
@@ -238,6 +242,13 @@ class Attention(nn.Module):
         extra = keys.shape[-2] - tokens
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
+
+    def own_scores(self, queries, keys, values):
+        """What makes a key's score its own, whoever looks: queries of one feature, 1, keys of one, their score."""
+        group = queries.shape[1] // keys.shape[1]
+        keys, values = (y.repeat_interleave(group, dim=1) for y in (keys, values))
+        scores = (F.silu(queries) * keys).sum(-1, keepdim=True) / math.sqrt(self.D)
+        return torch.ones_like(scores), scores, values
 
     def without_own_value(self, out, v):
         """Results [B, H, T, V] without what lies along their row's own value; v [B, T, KV * V] as it is projected."""
@@ -269,6 +280,8 @@ class Attention(nn.Module):
         gate = self.gate_of(x, v, KV if self.site == "source" else H) if self.site else None
         if self.site == "source":
             values = gate * values
+        if self.core == "key_only":
+            queries, keys, values = self.own_scores(queries, keys, values)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
         tokens = keys.shape[2]
@@ -279,7 +292,7 @@ class Attention(nn.Module):
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
         if self.has_key_bias:
             keys, values, visible = self.with_extra_key(keys, values, visible)
-        if KV < H:
+        if keys.shape[1] < H:
             keys, values = (y.repeat_interleave(H // KV, dim=1) for y in (keys, values))
         weights = slots = None
         if self.config._attn_implementation == "sdpa" and not wants_weights:
@@ -343,7 +356,7 @@ class SluicePreTrainedModel(PreTrainedModel):
 
     @property
     def _supports_sdpa(self):  # torch's fused attention is softmax; a gate and a key more do not matter to it
-        return all(run["score"]["type"] == "softmax" for run in attention_runs(self.config.sluice_model))
+        return all(run.get("score", {"type": "softmax"})["type"] == "softmax" for run in attention_runs(self.config.sluice_model))
 
 
 def refuse(arguments):

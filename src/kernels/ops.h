@@ -23,6 +23,7 @@
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/exclude_self.h"
+#include "kernels/ops/key_only.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moving_average.h"
 #include "kernels/ops/norm.h"
@@ -97,7 +98,7 @@ using Ops = OpList<
     ActivationForward, ActivationBackward, SwigluForward, SwigluBackward,
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
-    ExcludeSelfForward, ExcludeSelfBackward,
+    ExcludeSelfForward, ExcludeSelfBackward, KeyOnlyForward, KeyOnlyBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // state that is not trained

@@ -78,6 +78,7 @@ PRESETS = {
     "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
+    "key_only": {"core": "key_only"},
 }
 
 
@@ -255,7 +256,10 @@ def attention(p, prefix, m, x):
         keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
-    s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
+    if a.get("core") == "key_only":  # a key has one score, whoever looks
+        s = (F.silu(queries) * keys[:, :, shared]).sum(-1).transpose(1, 2)[:, :, None].expand(-1, -1, T, -1) / math.sqrt(D)
+    else:
+        s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
     weights = attention_weights(p, prefix, s, visible, m)
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":

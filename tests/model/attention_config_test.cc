@@ -39,6 +39,9 @@ std::string refusal(const char* attention) {
 
 TEST(AttentionConfig, APresetIsItsParts) {
   for (const AttentionPreset& preset : attention_presets()) {
+    const AttentionConfig whole = parsed_model(("\"" + std::string(preset.name) + "\"").c_str()).attention.all;
+    EXPECT_EQ(whole.core, Json::parse(preset.parts).value("core", "tiles")) << preset.name;
+    if (whole.core != "tiles") continue;
     const Parsed config = parsed(("\"" + std::string(preset.name) + "\"").c_str());
     const Json parts = Json::parse(preset.parts);
     EXPECT_EQ(config.type, preset.name);

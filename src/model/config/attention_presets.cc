@@ -38,6 +38,8 @@ std::vector<AttentionPreset> named_presets() {
        R"({"key_bias": true})"},
       {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value",
        R"({"key_value_bias": true})"},
+      {"key_only", "arXiv 2510.11602", "weights that are the keys' own, the same for all queries",
+       R"({"core": "key_only"})"},
   };
 }
 

@@ -1,4 +1,5 @@
 // The list of cores: a new one is its files and a line here.
+#include "model/attention/cores/key_only.h"
 #include "model/attention/cores/tiles.h"
 #include "model/config/attention_parts.h"
 
@@ -8,6 +9,7 @@ template <>
 std::vector<CorePart>& part_list() {
   static std::vector<CorePart> list = {
       tiles_core(),
+      key_only_core(),
   };
   return list;
 }
