@@ -34,7 +34,7 @@ CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOu
 MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
-    "registers attention".split()
+    "registers residual attention".split()
 )
 ATTENTION_KEYS = {"type", "core", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
 
@@ -376,6 +376,8 @@ class SluiceModel(SluicePreTrainedModel):
         unknown = sorted(set(model) - MODEL_KEYS) + sorted(keys - ATTENTION_KEYS)
         if unknown:
             raise ValueError(f"config.json: sluice_model has {', '.join(unknown)}, which this modeling_sluice.py does not know")
+        if model.get("residual", {}).get("type", "add") != "add":
+            raise ValueError(f"unknown residual {model['residual']['type']}")
         embedding = {"token": nn.Embedding(config.vocab_size, model["width"])}
         if model["position"] == "learned":
             embedding["position"] = nn.Embedding(model["context"], model["width"])

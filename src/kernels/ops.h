@@ -28,6 +28,7 @@
 #include "kernels/ops/moving_average.h"
 #include "kernels/ops/norm.h"
 #include "kernels/ops/optimizer.h"
+#include "kernels/ops/outlier_loss.h"
 #include "kernels/ops/quantize.h"
 #include "kernels/ops/tokens.h"
 
@@ -101,6 +102,8 @@ using Ops = OpList<
     ExcludeSelfForward, ExcludeSelfBackward, KeyOnlyForward, KeyOnlyBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
+    // losses of parts
+    OutlierLoss,
     // state that is not trained
     MovingAverage,
     // diagnostics and quantization

@@ -23,12 +23,31 @@ BufferId declare_sum(const Declarations& d, int sublayer, const Shape& shape) {
 }
 
 struct AddOptions final : ResidualOptions {
+  double outlier_weight = 0, outlier_limit = 3;
+
   std::unique_ptr<ResidualOptions> clone() const override { return std::make_unique<AddOptions>(*this); }
-  void describe(Fields& /*group*/) override {}
-  std::string text() const override { return "sums"; }
+  void describe(Fields& group) override {
+    group
+        .add("outlier_loss", outlier_weight,
+             "weight of a loss on large activations: the mean over blocks, tokens and features of (x / "
+             "outlier_limit)^4, x what a block leaves in the residual stream (TWEO, arXiv 2511.23225, which takes "
+             "0.01); 0: none")
+        .range(0, 1e3)
+        .not_written_as(0.0);
+    group.add("outlier_limit", outlier_limit, "size of an activation that counts as 1 there")
+        .above(0)
+        .below(1e6)
+        .not_written_as(3.0);
+  }
+  std::string text() const override { return outlier_weight > 0 ? "sums, with a loss on large activations" : "sums"; }
 };
 
 }  // namespace
+
+Add::Add(const Declarations& d, double outlier_weight, double outlier_limit)
+    : width_(d.config.width), layers_(d.config.layers), outlier_limit_(outlier_limit) {
+  if (outlier_weight > 0) outliers_ = d.losses.declare("outliers", outlier_weight);
+}
 
 void Add::declare(const Declarations& d, int sublayer) {
   const Shape shape = {d.max_tokens(), width_};
@@ -47,15 +66,28 @@ Residual::Slope Add::d_input(const Pass& pass, int sublayer) const {
   return {view(pass, d_sum_), sublayer + 1 < int(sums_.size())};
 }
 
+// Blocks leave what the next attention, or the head, reads.
+void Add::backward(const Pass& pass, int sublayer, const Tensor& d_stream) const {
+  if (!outliers_ || sublayer == 0 || sublayer % 2 != 0) return;
+  const double values = double(layers_ * pass.N() * width_);
+  pass.backend.run(OutlierLoss{.x = stream_at(pass, sublayer),
+                               .d_x = d_stream,
+                               .loss = pass.loss(outliers_),
+                               .limit = outlier_limit_,
+                               .value_scale = pass.share / values,
+                               .grad_scale = pass.loss_scale(outliers_) / values});
+}
+
 ResidualPart add_residual() {
   return {.name = "add",
           .summary = "every sublayer adds to what it has read",
           .options = []() -> std::unique_ptr<ResidualOptions> { return std::make_unique<AddOptions>(); },
-          .make = [](const Declarations& d, const ResidualOptions&) -> std::unique_ptr<Residual> {
-            return std::make_unique<Add>(d);
+          .make = [](const Declarations& d, const ResidualOptions& options) -> std::unique_ptr<Residual> {
+            const auto& add = static_cast<const AddOptions&>(options);
+            return std::make_unique<Add>(d, add.outlier_weight, add.outlier_limit);
           },
           .in_python = true,
-          .example = "{}"};
+          .example = R"({"residual": {"outlier_loss": 0.5, "outlier_limit": 0.7}})"};
 }
 
 }  // namespace sluice
