@@ -78,9 +78,9 @@ void Analyzer::after_block(const Pass& pass, int64_t layer) {
   add_attention(pass, layer);
   add_values(pass, layer);
   add_gates(pass, layer);
+}
 
-  const Tensor output = model_.scratch(pass).normed;
-  attention(layer).output(pass, output);
+void Analyzer::after_attention(const Pass& pass, int64_t layer, const Tensor& /*normed*/, const Tensor& output) {
   const std::vector<float> host = host_copy(model_.backend(), output);
   const size_t size = host.size() / size_t(pass.B);
   for (int64_t b = 0; b < pass.B; ++b) {
@@ -104,10 +104,11 @@ void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& resid
   if (index == 0) return;
   LayerTotals& sums = layers_[size_t(index - 1)];
   for (int64_t b = 0; b < pass.B; ++b) {
-    const ElementStatistics found = element_statistics({host.data() + b * T_ * C, size_t(T_ * C)});
+    const std::span<const float> one(host.data() + b * T_ * C, size_t(T_ * C));
+    const ElementStatistics found = element_statistics(one);
     sums.residual_infinity.add(found.infinity_norm);
     sums.residual_kurtosis.add(found.kurtosis);
-    sums.over_median.add(found.infinity_norm / found.median_magnitude);
+    sums.over_median.add(found.infinity_norm / median_magnitude(one));
     if (!(found.infinity_norm > sums.largest || std::isnan(found.infinity_norm))) continue;
     sums.largest = found.infinity_norm;
     sums.position = found.largest / C;

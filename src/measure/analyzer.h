@@ -34,6 +34,7 @@ class Analyzer final : private PassObserver {
   Analysis run(int64_t step);
 
  private:
+  void after_attention(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) override;
   void after_block(const Pass& pass, int64_t layer) override;
   void after_forward(const Pass& pass) override;
   void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) override;

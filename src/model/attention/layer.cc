@@ -109,10 +109,6 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   if (pass.state) core_->extend(pass, heads(pass));
   else core_->forward(pass, heads(pass));
   run(on_results_, pass, heads(pass).out, reads(pass, x));
-  output(pass, out);
-}
-
-void AttentionLayer::output(const Pass& pass, const Tensor& out) const {
   projections_.output(pass, out, results(pass));
 }
 

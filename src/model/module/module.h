@@ -108,6 +108,8 @@ class PassObserver {
   virtual ~PassObserver() = default;
   // A block has run: its attention's tensors, and the residual stream before it. scratch().normed is free.
   virtual void after_block(const Pass& pass, int64_t layer) = 0;
+  // A layer's attention has run: what its norm made of the stream, and what it puts out, [N, C] both.
+  virtual void after_attention(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) = 0;
   // The final residual is there; scratch().normed is the head's input.
   virtual void after_forward(const Pass& pass) = 0;
   // dL/dV [N, KV*D] of a layer's values as they are projected. Where a gate reads the values this is called twice:
