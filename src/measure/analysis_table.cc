@@ -49,12 +49,14 @@ std::string sink_text(const Analysis& analysis, size_t max_width) {
   table.corner = "sinks above";
   const std::string group =
       analysis.normalised ? "share of heads and sequences" : "share of heads and sequences (|a| / sum |a|)";
-  for (const char* title : {"first position", "largest", "at position", "any position"})
+  for (const char* title : {"first position", "largest", "at position", "any position", "later position"})
     table.columns.push_back({group, title});
+  table.columns.push_back({"sinks", "a sequence"});
   for (const SinkRates& rate : analysis.sinks) {
     TextRow row;
     row.label = fmt::format("{}", rate.threshold);
-    row.cells = {number(rate.first), number(rate.largest), fmt::format("{}", rate.position), number(rate.any)};
+    row.cells = {number(rate.first), number(rate.largest), fmt::format("{}", rate.position),
+                 number(rate.any),   number(rate.later),   number(rate.count)};
     table.rows.push_back(std::move(row));
   }
   return to_text(table, max_width);

@@ -51,6 +51,7 @@ void Analyzer::clear() {
   for (HeadTotals& totals : heads_) {
     totals.sinks.assign(thresholds, std::vector<int64_t>(size_t(sink_candidates(T_))));
     totals.any.resize(thresholds);
+    totals.later.resize(thresholds);
     for (auto* curve : {&totals.share, &totals.mass, &totals.value_norm, &totals.gate_curve, &totals.gradient_curve,
                         &totals.gate_gradient_curve})
       curve->resize(T);
@@ -131,17 +132,13 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
 }
 
 void Analyzer::add_weights(HeadTotals& sums, const WeightRows& weights, int64_t& strongest) const {
-  std::vector<double> shares(static_cast<size_t>(T_));
-  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
-  for (int64_t k = 0; k < T_; ++k) {
-    shares[size_t(k)] /= double(T_ - k);
-    add_to(sums.share, k, shares[size_t(k)]);
-  }
+  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i);
+  const std::vector<double> shares = weights.mean_shares();
+  for (int64_t k = 0; k < T_; ++k) add_to(sums.share, k, shares[size_t(k)]);
   add_shares(sums, shares, strongest);
 }
 
-// Adds row i's shares to `shares`.
-void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const {
+void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) const {
   const double* row = weights.row(i).data();
   double on_tokens = 0, mass = 0;
   for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
@@ -149,10 +146,8 @@ void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, s
   const int64_t P = std::min(options_.map_positions, T_);
   double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
   for (int64_t j = 0; j <= i; ++j) {
-    const double share = std::fabs(row[j]) * unit;
-    add_to(shares, j, share);
     add_to(sums.mass, j, row[j]);
-    if (i < P) add_to(sums.map, i * P + j, share);
+    if (i < P) add_to(sums.map, i * P + j, std::fabs(row[j]) * unit);
     const double p = std::fabs(row[j]) / on_tokens;
     if (p > 0) entropy -= p * std::log(p);
   }
@@ -174,6 +169,7 @@ void Analyzer::add_shares(HeadTotals& sums, const std::vector<double>& shares, i
     const double threshold = options_.thresholds[e];
     for (auto at = shares.begin(); at != end; ++at) sums.sinks[e][size_t(at - shares.begin())] += *at > threshold;
     sums.any[e] += *most > threshold;
+    sums.later[e] += std::any_of(shares.begin() + 1, end, [&](double share) { return share > threshold; });
   }
 }
 

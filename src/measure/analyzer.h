@@ -42,7 +42,7 @@ class Analyzer final : private PassObserver {
   void clear();
   void add_attention(const Pass& pass, int64_t layer);
   void add_weights(HeadTotals& sums, const WeightRows& weights, int64_t& strongest) const;
-  void add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const;
+  void add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) const;
   void add_shares(HeadTotals& sums, const std::vector<double>& shares, int64_t& strongest) const;
   void add_values(const Pass& pass, int64_t layer);
   void add_gates(const Pass& pass, int64_t layer);

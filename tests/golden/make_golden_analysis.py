@@ -131,6 +131,11 @@ class Head:
                     entropies.append(-(q * np.log(q)).sum())
                     relative.append(entropies[-1] / math.log(i + 1))
         out["entropy"], out["relative_entropy"] = mean(entropies), mean(relative)
+        out["later_sink_share"] = (self.alpha[:, 1:] > 0.1).any(1).mean()
+        out["sinks_per_sequence"] = (self.alpha > 0.1).sum(1).mean()
+        out["concentration"] = mean([np.linalg.norm(a, "fro") for a in shares])
+        for distance in range(4):
+            out[f"local_focus_{distance}"] = mean([np.diagonal(a, -distance).mean() for a in shares])
         first = np.zeros((B, T), dtype=bool)
         first[:, 0] = True
         largest = np.zeros((B, T), dtype=bool)
@@ -170,7 +175,9 @@ def sink_rates(alphas):
     for threshold in THRESHOLDS:
         rates = (alphas > threshold).mean(0)
         out[str(threshold)] = {"first": rates[0], "largest": rates.max(), "position": int(rates.argmax()),
-                               "any": (alphas > threshold).any(1).mean()}
+                               "any": (alphas > threshold).any(1).mean(),
+                               "later": (alphas[:, 1:] > threshold).any(1).mean(),
+                               "count": (alphas > threshold).sum(1).mean()}
     return out
 
 
@@ -234,6 +241,7 @@ def summary(loss, layers, heads):
     out = {
         "loss": loss, "perplexity": math.exp(loss),
         "sink_rate": last["first"], "sink_rate_largest": last["largest"], "sink_rate_any": last["any"],
+        "sink_rate_later": last["later"],
         "value_norm_ratio_least": over(h, "value_norm_ratio", np.min),
         "infinity_norm": over(layers, "output_infinity_norm", np.max), "kurtosis": over(layers, "output_kurtosis"),
         "residual_infinity_norm": over(layers, "residual_infinity_norm", np.max),
@@ -243,7 +251,9 @@ def summary(loss, layers, heads):
     }
     for key in ("first_token_share", "bias_share", "entropy", "relative_entropy", "value_norm_ratio",
                 "value_norm_ratio_largest", "gate_mean", "gate_closed_share", "gate_first", "attention_mass_ratio",
-                "value_gradient_ratio", "value_gradient_per_mass", "content_gradient_ratio", "gate_gradient_ratio"):
+                "value_gradient_ratio", "value_gradient_per_mass", "content_gradient_ratio", "gate_gradient_ratio",
+                "later_sink_share", "sinks_per_sequence", "concentration", "local_focus_0", "local_focus_1", "local_focus_2",
+                "local_focus_3"):
         out[key] = over(h, key)
     return {key: value for key, value in out.items() if value is not None}, rates
 

@@ -1,6 +1,8 @@
 // The lists of figures: a new figure of heads is its file and a line here.
 #include "measure/figures/analysis.h"
 #include "measure/figures/first_position_argmax.h"
+#include "measure/figures/later_sinks.h"
+#include "measure/figures/weight_patterns.h"
 
 namespace sluice {
 namespace {
@@ -22,6 +24,8 @@ std::vector<HeadFigure>& part_list() {
       figures_of_mass(),
       figures_of_gradients(),
       {first_position_argmax()},
+      later_sinks(),
+      weight_patterns(),
   });
   return list;
 }

@@ -83,6 +83,12 @@ std::vector<ModelFigure> of_losses_and_sinks() {
        "the same on any position",
        [](A a) { return a.sinks.back().any; },
        {"sink rate", "any"}},
+      {"sink_rate_later",
+       kWeights,
+       kOfWeights,
+       "the same on any position but the first",
+       [](A a) { return a.sinks.back().later; },
+       {"sink rate", "later"}},
   };
 }
 

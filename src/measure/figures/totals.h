@@ -20,6 +20,8 @@ struct SinkRates {
   double largest = kNoNumber;  // on the position where the share is largest
   int64_t position = 0;        // that position
   double any = kNoNumber;      // on some position, each sequence its own
+  double later = kNoNumber;    // on some position but the first
+  double count = kNoNumber;    // no share: the mean number of such positions
 };
 
 // Positions that at least half of the rows see. On later ones a few rows, which look at themselves, would make a
@@ -28,7 +30,7 @@ inline int64_t sink_candidates(int64_t T) { return T / 2 + 1; }
 
 struct HeadTotals {
   std::vector<std::vector<int64_t>> sinks;  // [thresholds, candidates]: sequences with a sink there
-  std::vector<int64_t> any;                 // [thresholds]
+  std::vector<int64_t> any, later;          // [thresholds]
   bool undefined = false;                   // some share was no number, so that nothing can be said of sinks
   std::vector<double> share, mass;          // [T], sums over sequences
   std::vector<double> map;                  // [P, P]
