@@ -65,7 +65,9 @@ std::string sink_text(const Analysis& analysis, size_t max_width) {
 std::string notes(const Analysis& analysis) {
   std::string out = fmt::format(
       "first: position 0; rest: mean of the other positions; sink: mean attention above {} (last threshold)\n"
-      "attention output: after the output projection; residual: a block's output; v: values before any gate\n",
+      "attention output: after the output projection; residual: a block's output; v: values before any gate\n"
+      "update: what a head adds to the residual; like first: |cos| to position 0's residual above 0.9; all figures: "
+      "docs/analysis.md\n",
       analysis.sinks.back().threshold);
   if (const auto layers = analysis.layers_without_weights(); !layers.empty())
     out += fmt::format("layers {} have no attention weights, and so no figure of them\n", fmt::join(layers, ", "));

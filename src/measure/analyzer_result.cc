@@ -54,6 +54,7 @@ Analysis Analyzer::result(int64_t step) {
     }
   }
   out.sinks = sink_rates(weighing);
+  out.totals = totals_;
   for (const auto& sums : residual_norm_) out.residual_norm.push_back(divided(sums, double(sequences_)));
   for (const ModelFigure& figure : model_figures()) out.values.push_back(figure.value(out));
   return out;

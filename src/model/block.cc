@@ -50,7 +50,9 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.forward(pass, in, scratch.normed);
   // Of that a parallel block wants the sum alone; output and statistics are those of what attention has read.
   if (parallel_) norm2_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
-  mlp_.forward(pass, scratch.normed, residual_->output(pass, mlps_));
+  const Tensor put_out = residual_->output(pass, mlps_);
+  mlp_.forward(pass, scratch.normed, put_out);
+  if (pass.observer) pass.observer->after_mlp(pass, layer_, scratch.normed, put_out);
   residual_->add(pass, mlps_);
 }
 

@@ -39,6 +39,7 @@ struct HeadTotals {
   SinkAndRest value, value_largest;
   Mean gate, gate_closed, gate_first, gate_largest;
   SinkAndRest gradient, gradient_largest, radial, content, gate_path;
+  Mean stable_rank;
   std::vector<std::unique_ptr<HeadMeter>> meters;  // of the figures that have one
 
   // When all is added up:
@@ -47,11 +48,28 @@ struct HeadTotals {
   SinkAndRest received;          // a sequence's attention on a position, that of all heads which share its value
 };
 
+// Of a tensor's elements, sequence by sequence.
+struct ElementMeans {
+  Mean infinity_norm, kurtosis;
+  void add(const ElementStatistics& elements) {
+    infinity_norm.add(elements.infinity_norm);
+    kurtosis.add(elements.kurtosis);
+  }
+};
+
 struct LayerTotals {
-  Mean output_norm, output_kurtosis, residual_infinity, residual_kurtosis, over_median;
+  ElementMeans norm1, output, norm2, mlp_output, mlp_sum, residual;
+  Mean over_median;
   double largest = 0;
   int64_t position = 0, feature = 0;
-  SinkAndRest residual;
+  SinkAndRest residual_norm, input_gradient;
+  Mean head_diversity, secondary;
+};
+
+struct ModelTotals {
+  ElementMeans final_norm;
+  Mean secondary_sinks, primary_like_sinks;  // of a sequence
+  Mean secondary_lifetime;                   // of a sink, as a share of the depth
 };
 
 }  // namespace sluice

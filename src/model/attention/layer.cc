@@ -143,6 +143,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   show_gradient(pass, true);
   projections_.backward(pass, d_x, x, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
+  if (pass.observer) pass.observer->input_gradient(pass, layer_, d_x);
 }
 
 const WeightsView* AttentionLayer::weights() const {
