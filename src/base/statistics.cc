@@ -15,7 +15,7 @@ ElementStatistics element_statistics(std::span<const float> x) {
     const double size = std::fabs(double(x[i]));
     if (size > out.infinity_norm) out.infinity_norm = size, out.largest = int64_t(i);
   }
-  if (std::isnan(sum)) return {std::nan(""), std::nan(""), std::nan(""), 0};  // a NaN, or infinities of both signs
+  if (std::isnan(sum)) return {std::nan(""), std::nan(""), 0};  // a NaN, or infinities of both signs
   const double mean = sum / n;
   double squares = 0, fourths = 0;
   for (const float value : x) {
@@ -24,15 +24,17 @@ ElementStatistics element_statistics(std::span<const float> x) {
     fourths += square * square;
   }
   out.kurtosis = n * fourths / (squares * squares);
+  return out;
+}
 
+double median_magnitude(std::span<const float> x) {
+  if (std::any_of(x.begin(), x.end(), [](float value) { return std::isnan(value); })) return std::nan("");
   std::vector<float> sizes(x.size());
   std::transform(x.begin(), x.end(), sizes.begin(), [](float value) { return std::fabs(value); });
   const auto middle = sizes.begin() + ptrdiff_t(sizes.size() / 2);
   std::nth_element(sizes.begin(), middle, sizes.end());
-  out.median_magnitude = *middle;
-  if (sizes.size() % 2 == 0)
-    out.median_magnitude = (out.median_magnitude + *std::max_element(sizes.begin(), middle)) / 2;
-  return out;
+  if (sizes.size() % 2 == 1) return *middle;
+  return (double(*middle) + *std::max_element(sizes.begin(), middle)) / 2;
 }
 
 double norm(std::span<const float> x) {

@@ -22,12 +22,14 @@ struct SinkAndRest {
 
 // Of all elements of a tensor, whatever its shape.
 struct ElementStatistics {
-  double infinity_norm = 0;     // the largest |x|
-  double kurtosis = 0;          // E[(x - mean)^4] / E[(x - mean)^2]^2: 3 for a normal distribution
-  double median_magnitude = 0;  // the median of |x|: the mean of the middle two for an even number
-  int64_t largest = 0;          // where the largest |x| is
+  double infinity_norm = 0;  // the largest |x|
+  double kurtosis = 0;       // E[(x - mean)^4] / E[(x - mean)^2]^2: 3 for a normal distribution
+  int64_t largest = 0;       // where the largest |x| is
 };
 ElementStatistics element_statistics(std::span<const float> x);
+
+// The median of |x|: the mean of the middle two for an even number. NaN if an x is.
+double median_magnitude(std::span<const float> x);
 
 double norm(std::span<const float> x);
 

@@ -49,12 +49,14 @@ std::string sink_text(const Analysis& analysis, size_t max_width) {
   table.corner = "sinks above";
   const std::string group =
       analysis.normalised ? "share of heads and sequences" : "share of heads and sequences (|a| / sum |a|)";
-  for (const char* title : {"first position", "largest", "at position", "any position"})
+  for (const char* title : {"first position", "largest", "at position", "any position", "later position"})
     table.columns.push_back({group, title});
+  table.columns.push_back({"sinks", "a sequence"});
   for (const SinkRates& rate : analysis.sinks) {
     TextRow row;
     row.label = fmt::format("{}", rate.threshold);
-    row.cells = {number(rate.first), number(rate.largest), fmt::format("{}", rate.position), number(rate.any)};
+    row.cells = {number(rate.first), number(rate.largest), fmt::format("{}", rate.position),
+                 number(rate.any),   number(rate.later),   number(rate.count)};
     table.rows.push_back(std::move(row));
   }
   return to_text(table, max_width);
@@ -63,7 +65,9 @@ std::string sink_text(const Analysis& analysis, size_t max_width) {
 std::string notes(const Analysis& analysis) {
   std::string out = fmt::format(
       "first: position 0; rest: mean of the other positions; sink: mean attention above {} (last threshold)\n"
-      "attention output: after the output projection; residual: a block's output; v: values before any gate\n",
+      "attention output: after the output projection; residual: a block's output; v: values before any gate\n"
+      "update: what a head adds to the residual; like first: |cos| to position 0's residual above 0.9; all figures: "
+      "docs/analysis.md\n",
       analysis.sinks.back().threshold);
   if (const auto layers = analysis.layers_without_weights(); !layers.empty())
     out += fmt::format("layers {} have no attention weights, and so no figure of them\n", fmt::join(layers, ", "));

@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <functional>
 
 #include "base/error.h"
 #include "kernels/host_copy.h"
+#include "measure/figures/head_diversity.h"
 
 namespace sluice {
 namespace {
@@ -31,7 +33,8 @@ Analyzer::Analyzer(Transformer& model, const DataSource& source, AnalysisOptions
       T_(registers_ + source.context()),
       L_(model.config().layers),
       H_(model.config().heads),
-      batches_(model.max_batch()) {
+      batches_(model.max_batch()),
+      secondary_(L_, T_, model.config().width) {
   check_le(int64_t{2}, T_, "an analysis needs two positions");
   check_le(T_, model.config().rows(), "an analysis of sequences longer than the context");
   check(!options_.thresholds.empty() && std::is_sorted(options_.thresholds.begin(), options_.thresholds.end()),
@@ -53,6 +56,7 @@ void Analyzer::clear() {
     totals.registers = registers_;
     totals.sinks.assign(thresholds, std::vector<int64_t>(size_t(sink_candidates(T_))));
     totals.any.resize(thresholds);
+    totals.later.resize(thresholds);
     for (auto* curve : {&totals.share, &totals.mass, &totals.value_norm, &totals.gate_curve, &totals.gradient_curve,
                         &totals.gate_gradient_curve})
       curve->resize(T);
@@ -61,6 +65,8 @@ void Analyzer::clear() {
       if (figure.meter) totals.meters.push_back(figure.meter());
   }
   layers_.assign(size_t(L_), {});
+  totals_ = {};
+  updates_.clear();
   residual_norm_.assign(size_t(L_ + 1), std::vector<double>(T));
   loss_ = 0;
 }
@@ -75,41 +81,74 @@ Analysis Analyzer::run(int64_t step) {
 
 // ---- what a block computed ------------------------------------------------------------------------------------------
 
+void Analyzer::after_attention(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) {
+  add_elements(layers_[size_t(layer)].norm1, host_copy(model_.backend(), normed));
+  add_elements(layers_[size_t(layer)].output, host_copy(model_.backend(), output));
+  add_updates(pass, layer);
+}
+
+void Analyzer::after_mlp(const Pass& /*pass*/, int64_t layer, const Tensor& normed, const Tensor& output) {
+  LayerTotals& sums = layers_[size_t(layer)];
+  const std::vector<float> in = host_copy(model_.backend(), normed);
+  std::vector<float> out = host_copy(model_.backend(), output);
+  add_elements(sums.norm2, in);
+  add_elements(sums.mlp_output, out);
+  std::transform(out.begin(), out.end(), in.begin(), out.begin(), std::plus<>());
+  add_elements(sums.mlp_sum, out);
+}
+
 void Analyzer::after_block(const Pass& pass, int64_t layer) {
   add_residual(pass, layer, model_.stream_before(pass, layer));
   add_attention(pass, layer);
   add_values(pass, layer);
   add_gates(pass, layer);
-
-  const Tensor output = model_.scratch(pass).normed;
-  attention(layer).output(pass, output);
-  const std::vector<float> host = host_copy(model_.backend(), output);
-  const size_t size = host.size() / size_t(pass.B);
-  for (int64_t b = 0; b < pass.B; ++b) {
-    const ElementStatistics found = element_statistics({host.data() + size_t(b) * size, size});
-    layers_[size_t(layer)].output_norm.add(found.infinity_norm);
-    layers_[size_t(layer)].output_kurtosis.add(found.kurtosis);
-  }
 }
 
-void Analyzer::after_forward(const Pass& pass) { add_residual(pass, L_, model_.stream_before(pass, L_)); }
+void Analyzer::after_forward(const Pass& pass) {
+  add_elements(totals_.final_norm, host_copy(model_.backend(), model_.scratch(pass).normed));
+  add_residual(pass, L_, model_.stream_before(pass, L_));
+  secondary_.add_lifetimes(totals_);
+}
+
+// x [N, C], sequence by sequence.
+void Analyzer::add_elements(ElementMeans& sums, std::span<const float> x) const {
+  const size_t size = size_t(T_ * model_.config().width);
+  for (size_t at = 0; at < x.size(); at += size) sums.add(element_statistics(x.subspan(at, size)));
+}
+
+// What each head adds to the stream.
+void Analyzer::add_updates(const Pass& pass, int64_t layer) {
+  const std::vector<float> results = host_copy(model_.backend(), attention(layer).results(pass));
+  const int64_t columns = int64_t(results.size()) / pass.N(), D = columns / H_;
+  if (int64_t(updates_.size()) == layer * H_) {
+    const std::vector<float> weight = host_copy(model_.backend(), attention(layer).output_weight(pass));
+    for (int64_t h = 0; h < H_; ++h) updates_.emplace_back(weight.data() + h * D, columns, model_.config().width, D);
+  }
+#pragma omp parallel for schedule(static, 1)
+  for (int64_t h = 0; h < H_; ++h)
+    for (int64_t b = 0; b < pass.B; ++b)
+      head(layer, h).stable_rank.add(
+          updates_[size_t(layer * H_ + h)].stable_rank(results.data() + b * T_ * columns + h * D, columns, T_));
+}
 
 // `index` 0 is the embedding's output, index l + 1 that of block l.
 void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& residual) {
   const int64_t C = model_.config().width;
   const std::vector<float> host = host_copy(model_.backend(), residual);
+  Mean unused;
+  secondary_.add(index, host, index > 0 ? layers_[size_t(index - 1)].secondary : unused);
   for (int64_t n = 0; n < pass.N(); ++n) {
     const double size = norm({host.data() + n * C, size_t(C)});
     add_to(residual_norm_[size_t(index)], n % T_, size);
-    if (index > 0) layers_[size_t(index - 1)].residual.add(n % T_ == 0, size);
+    if (index > 0) layers_[size_t(index - 1)].residual_norm.add(n % T_ == 0, size);
   }
   if (index == 0) return;
   LayerTotals& sums = layers_[size_t(index - 1)];
   for (int64_t b = 0; b < pass.B; ++b) {
-    const ElementStatistics found = element_statistics({host.data() + b * T_ * C, size_t(T_ * C)});
-    sums.residual_infinity.add(found.infinity_norm);
-    sums.residual_kurtosis.add(found.kurtosis);
-    sums.over_median.add(found.infinity_norm / found.median_magnitude);
+    const std::span<const float> one(host.data() + b * T_ * C, size_t(T_ * C));
+    const ElementStatistics found = element_statistics(one);
+    sums.residual.add(found);
+    sums.over_median.add(found.infinity_norm / median_magnitude(one));
     if (!(found.infinity_norm > sums.largest || std::isnan(found.infinity_norm))) continue;
     sums.largest = found.infinity_norm;
     sums.position = found.largest / C;
@@ -121,28 +160,29 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
   const WeightsView* view = attention(layer).weights();
   if (!view) return;
   const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));
-#pragma omp parallel for schedule(static, 1)
-  for (int64_t h = 0; h < H_; ++h)
-    for (int64_t b = 0; b < pass.B; ++b) {
+  for (int64_t b = 0; b < pass.B; ++b) {
+    HeadDiversity diversity(T_);
+#pragma omp parallel for ordered schedule(static, 1)
+    for (int64_t h = 0; h < H_; ++h) {
       const HeadWeights of_head = weights->of(b, h, T_);
       const WeightRows rows(of_head, view->normalised(), T_);
       add_weights(head(layer, h), rows, strongest(layer, b, h));
       for (const auto& meter : head(layer, h).meters) meter->add(rows);
+#pragma omp ordered
+      diversity.add(rows);
     }
+    layers_[size_t(layer)].head_diversity.add(diversity.value());
+  }
 }
 
 void Analyzer::add_weights(HeadTotals& sums, const WeightRows& weights, int64_t& strongest) const {
-  std::vector<double> shares(static_cast<size_t>(T_));
-  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
-  for (int64_t k = 0; k < T_; ++k) {
-    shares[size_t(k)] /= double(T_ - k);
-    add_to(sums.share, k, shares[size_t(k)]);
-  }
+  for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i);
+  const std::vector<double> shares = weights.mean_shares();
+  for (int64_t k = 0; k < T_; ++k) add_to(sums.share, k, shares[size_t(k)]);
   add_shares(sums, shares, strongest);
 }
 
-// Adds row i's shares to `shares`.
-void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const {
+void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) const {
   const double* row = weights.row(i).data();
   double on_tokens = 0, mass = 0;
   for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
@@ -150,10 +190,8 @@ void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, s
   const int64_t P = std::min(options_.map_positions, T_);
   double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
   for (int64_t j = 0; j <= i; ++j) {
-    const double share = std::fabs(row[j]) * unit;
-    add_to(shares, j, share);
     add_to(sums.mass, j, row[j]);
-    if (i < P) add_to(sums.map, i * P + j, share);
+    if (i < P) add_to(sums.map, i * P + j, std::fabs(row[j]) * unit);
     const double p = std::fabs(row[j]) / on_tokens;
     if (p > 0) entropy -= p * std::log(p);
   }
@@ -175,6 +213,7 @@ void Analyzer::add_shares(HeadTotals& sums, const std::vector<double>& shares, i
     const double threshold = options_.thresholds[e];
     for (auto at = shares.begin(); at != end; ++at) sums.sinks[e][size_t(at - shares.begin())] += *at > threshold;
     sums.any[e] += *most > threshold;
+    sums.later[e] += std::any_of(shares.begin() + 1, end, [&](double share) { return share > threshold; });
   }
 }
 
@@ -213,7 +252,7 @@ void Analyzer::add_gates(const Pass& pass, int64_t layer) {
   }
 }
 
-// ---- the gradient of the values -------------------------------------------------------------------------------------
+// ---- gradients ------------------------------------------------------------------------------------------------------
 
 void Analyzer::value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) {
   std::vector<float> gradient = host_copy(model_.backend(), d_values);
@@ -243,6 +282,13 @@ void Analyzer::value_gradient(const Pass& pass, int64_t layer, const Tensor& d_v
     }
   }
   content_.clear();
+}
+
+void Analyzer::input_gradient(const Pass& pass, int64_t layer, const Tensor& d_input) {
+  const int64_t C = model_.config().width;
+  const std::vector<float> host = host_copy(model_.backend(), d_input);
+  for (int64_t n = 0; n < pass.N(); ++n)
+    layers_[size_t(layer)].input_gradient.add(n % T_ == 0, norm({host.data() + n * C, size_t(C)}));
 }
 
 }  // namespace sluice

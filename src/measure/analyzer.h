@@ -7,10 +7,13 @@
 #pragma once
 
 #include <algorithm>
+#include <span>
 #include <vector>
 
 #include "data/batches.h"
 #include "measure/figures/analysis.h"
+#include "measure/figures/secondary_sinks.h"
+#include "measure/figures/stable_rank.h"
 #include "model/transformer.h"
 
 namespace sluice {
@@ -34,18 +37,23 @@ class Analyzer final : private PassObserver {
   Analysis run(int64_t step);
 
  private:
+  void after_attention(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) override;
+  void after_mlp(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) override;
   void after_block(const Pass& pass, int64_t layer) override;
   void after_forward(const Pass& pass) override;
   void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) override;
+  void input_gradient(const Pass& pass, int64_t layer, const Tensor& d_input) override;
 
   void clear();
   void add_attention(const Pass& pass, int64_t layer);
   void add_weights(HeadTotals& sums, const WeightRows& weights, int64_t& strongest) const;
-  void add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, std::vector<double>& shares) const;
+  void add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) const;
   void add_shares(HeadTotals& sums, const std::vector<double>& shares, int64_t& strongest) const;
   void add_values(const Pass& pass, int64_t layer);
   void add_gates(const Pass& pass, int64_t layer);
+  void add_updates(const Pass& pass, int64_t layer);
   void add_residual(const Pass& pass, int64_t index, const Tensor& residual);
+  void add_elements(ElementMeans& sums, std::span<const float> x) const;
 
   Analysis result(int64_t step);
   void finish_totals();
@@ -66,14 +74,17 @@ class Analyzer final : private PassObserver {
   const DataSource& source_;
   const AnalysisOptions options_;
   const int64_t sequences_;
-  const int64_t registers_, T_, L_, H_;             // T_: positions of a sequence, registers included
-  std::vector<HeadTotals> heads_;                   // [L, H]
-  std::vector<LayerTotals> layers_;                 // [L]
+  const int64_t registers_, T_, L_, H_;  // T_: positions of a sequence, registers included
+  std::vector<HeadTotals> heads_;        // [L, H]
+  std::vector<LayerTotals> layers_;      // [L]
+  ModelTotals totals_;
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
+  std::vector<HeadUpdate> updates_;                 // [L, H]
   double loss_ = 0;                                 // sum over sequences of their mean losses
   // Of the micro-batch that is running.
   BatchReader batches_;
   std::vector<int64_t> strongest_;  // [L, max batch, H]: the position of each sequence's largest sink
+  SecondarySinks secondary_;
   std::vector<float> content_;  // [N, H_kv D_v]: a layer's gradient before the gate's path is added; empty without one
 };
 

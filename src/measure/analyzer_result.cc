@@ -1,6 +1,7 @@
 // From what was added up to an analysis.
 #include <algorithm>
 #include <functional>
+#include <numeric>
 
 #include "measure/analyzer.h"
 
@@ -54,6 +55,7 @@ Analysis Analyzer::result(int64_t step) {
     }
   }
   out.sinks = sink_rates(weighing);
+  out.totals = totals_;
   for (const auto& sums : residual_norm_) out.residual_norm.push_back(divided(sums, double(sequences_)));
   for (const ModelFigure& figure : model_figures()) out.values.push_back(figure.value(out));
   return out;
@@ -81,7 +83,7 @@ std::vector<SinkRates> Analyzer::sink_rates(const std::vector<const HeadTotals*>
   std::vector<SinkRates> out;
   for (size_t e = 0; e < options_.thresholds.size(); ++e) {
     std::vector<int64_t> counts(size_t(sink_candidates(T_)));
-    int64_t any = 0;
+    int64_t any = 0, later = 0;
     if (std::any_of(heads.begin(), heads.end(), [](const HeadTotals* sums) { return sums->undefined; })) {
       out.emplace_back().threshold = options_.thresholds[e];
       continue;
@@ -89,10 +91,16 @@ std::vector<SinkRates> Analyzer::sink_rates(const std::vector<const HeadTotals*>
     for (const HeadTotals* sums : heads) {
       std::transform(counts.begin(), counts.end(), sums->sinks[e].begin(), counts.begin(), std::plus<>());
       any += sums->any[e];
+      later += sums->later[e];
     }
     const auto most = std::max_element(counts.begin(), counts.end());
-    out.push_back({options_.thresholds[e], double(counts[0]) / all, double(*most) / all, most - counts.begin(),
-                   double(any) / all});
+    out.push_back({.threshold = options_.thresholds[e],
+                   .first = double(counts[0]) / all,
+                   .largest = double(*most) / all,
+                   .position = most - counts.begin(),
+                   .any = double(any) / all,
+                   .later = double(later) / all,
+                   .count = double(std::accumulate(counts.begin(), counts.end(), int64_t(0))) / all});
   }
   return out;
 }

@@ -30,7 +30,8 @@ Residual* declared(Residual& residual, const Declarations& d, int layer) {
 }  // namespace
 
 Block::Block(const Declarations& d, int layer, Residual& residual)
-    : residual_(declared(residual, d, layer)),
+    : layer_(layer),
+      residual_(declared(residual, d, layer)),
       attends_(d.timeline.attention_sublayer(layer)),
       mlps_(d.timeline.mlp_sublayer(layer)),
       parallel_(d.config.parallel_residual),
@@ -42,12 +43,16 @@ Block::Block(const Declarations& d, int layer, Residual& residual)
 
 void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   norm1_.forward(pass, residual_->input(pass, attends_), scratch.normed);
-  attention_.forward(pass, scratch.normed, residual_->output(pass, attends_));
+  const Tensor attended = residual_->output(pass, attends_);
+  attention_.forward(pass, scratch.normed, attended);
+  if (pass.observer) pass.observer->after_attention(pass, layer_, scratch.normed, attended);
   residual_->add(pass, attends_);
   if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.forward(pass, in, scratch.normed);
   // Of that a parallel block wants the sum alone; output and statistics are those of what attention has read.
   if (parallel_) norm2_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
-  mlp_.forward(pass, scratch.normed, residual_->output(pass, mlps_));
+  const Tensor put_out = residual_->output(pass, mlps_);
+  mlp_.forward(pass, scratch.normed, put_out);
+  if (pass.observer) pass.observer->after_mlp(pass, layer_, scratch.normed, put_out);
   residual_->add(pass, mlps_);
 }
 

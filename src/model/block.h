@@ -37,6 +37,7 @@ class Block {
   Tensor recompute(const Pass& pass, const BlockScratch& scratch) const;
   void backward_parallel(const Pass& pass, const Tensor& x, const BlockScratch& scratch) const;
 
+  int64_t layer_;
   const Residual* residual_;
   int attends_, mlps_;  // the two sublayers
   bool parallel_;

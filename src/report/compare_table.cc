@@ -49,7 +49,8 @@ std::vector<std::string> make_footnotes(const Comparison& comparison, bool sever
                                   [](const RunSummary& row) { return row.values.contains("sink_rate"); });
   if (probed) {
     out.push_back(
-        "sink rate to |dL/dv|: of the full probe, over all heads and layers; docs/analysis.md defines each figure");
+        "sink rate and what follows, but speed and size: of the full probe, over all heads and layers; "
+        "docs/analysis.md defines each figure");
   }
   std::set<std::string> quantized;
   for (const RunRecord& run : comparison.runs) {

@@ -74,12 +74,14 @@ def attention(p, prefix, m, x, seen):
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":
         out = seen["gate"] * out
-    seen["output"] = F.linear(out.reshape(B, T, H * D), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
+    seen["results"] = out.reshape(B, T, H * D)
+    seen["output"] = F.linear(seen["results"], p[prefix + "output.weight"], p.get(prefix + "output.bias"))
     return seen["output"]
 
 
 def run(p, m, tokens):
-    """Logits, and for each layer what was seen; `residual` of a layer is the block's output."""
+    """Logits, what the embedding and the final norm put out, and for each layer what was seen; `residual` of a layer is
+    the block's output."""
 
     def norm(name, x):
         return F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
@@ -88,12 +90,17 @@ def run(p, m, tokens):
     embedded, layers = x, []
     for layer in range(m["layers"]):
         block, seen = f"blocks.{layer}.", {}
-        x = x + attention(p, block + "attention.", m, norm(block + "norm1", x), seen)
-        h = F.linear(norm(block + "norm2", x), p[block + "mlp.up.weight"], p[block + "mlp.up.bias"])
-        x = x + F.linear(gelu(h), p[block + "mlp.down.weight"], p[block + "mlp.down.bias"])
+        seen["norm1"] = kept(norm(block + "norm1", x))
+        x = x + attention(p, block + "attention.", m, seen["norm1"], seen)
+        seen["norm2"] = norm(block + "norm2", x)
+        h = F.linear(seen["norm2"], p[block + "mlp.up.weight"], p[block + "mlp.up.bias"])
+        seen["mlp"] = F.linear(gelu(h), p[block + "mlp.down.weight"], p[block + "mlp.down.bias"])
+        x = x + seen["mlp"]
         seen["residual"] = x
+        seen["output_weight"] = p[block + "attention.output.weight"]
         layers.append(seen)
-    return norm("final_norm", x) @ p["head.weight"].T, embedded, layers
+    final = norm("final_norm", x)
+    return final @ p["head.weight"].T, embedded, final, layers
 
 
 def array(x):
@@ -105,15 +112,17 @@ def mean(values):
 
 
 class Head:
-    """The figures of one head from its arrays over sequences: weights [B, T, T], v and gradients [B, T, D], gate [B, T, g]."""
+    """The figures of one head from its arrays over sequences: weights [B, T, T], v and gradients [B, T, D], gate
+    [B, T, g], update [B, T, C]."""
 
-    def __init__(self, weights, bias_weights, normalised, v, gradient, content, read, gate, mass):
+    def __init__(self, weights, bias_weights, normalised, v, gradient, content, read, gate, mass, update):
         B, T, _ = weights.shape
         self.T = T
         shares = np.abs(weights)
         whole = shares.sum(-1) + (0 if bias_weights is None else np.abs(bias_weights))
         unit = np.ones_like(whole) if normalised else np.divide(1, whole, out=np.zeros_like(whole), where=whole > 0)
         shares = shares * unit[..., None]
+        self.shares = shares
         alpha = np.array([[shares[b, k:, k].mean() for k in range(T)] for b in range(B)])
         self.alpha = alpha[:, : T // 2 + 1]
         strongest = self.alpha.argmax(1)
@@ -131,6 +140,12 @@ class Head:
                     entropies.append(-(q * np.log(q)).sum())
                     relative.append(entropies[-1] / math.log(i + 1))
         out["entropy"], out["relative_entropy"] = mean(entropies), mean(relative)
+        out["stable_rank"] = mean([(u**2).sum() / np.linalg.norm(u, 2) ** 2 if u.any() else 0 for u in update])
+        out["later_sink_share"] = (self.alpha[:, 1:] > 0.1).any(1).mean()
+        out["sinks_per_sequence"] = (self.alpha > 0.1).sum(1).mean()
+        out["concentration"] = mean([np.linalg.norm(a, "fro") for a in shares])
+        for distance in range(4):
+            out[f"local_focus_{distance}"] = mean([np.diagonal(a, -distance).mean() for a in shares])
         first = np.zeros((B, T), dtype=bool)
         first[:, 0] = True
         largest = np.zeros((B, T), dtype=bool)
@@ -170,7 +185,9 @@ def sink_rates(alphas):
     for threshold in THRESHOLDS:
         rates = (alphas > threshold).mean(0)
         out[str(threshold)] = {"first": rates[0], "largest": rates.max(), "position": int(rates.argmax()),
-                               "any": (alphas > threshold).any(1).mean()}
+                               "any": (alphas > threshold).any(1).mean(),
+                               "later": (alphas[:, 1:] > threshold).any(1).mean(),
+                               "count": (alphas > threshold).sum(1).mean()}
     return out
 
 
@@ -179,16 +196,53 @@ def kurtosis(x):
     return (centred**4).mean() / (centred**2).mean() ** 2
 
 
-def layer_figures(seen):
-    output, residual = array(seen["output"]), array(seen["residual"])
+def alike(residual):
+    """[B, T - 1]: which of the tokens after the first point where that does."""
+    unit = residual / np.linalg.norm(residual, axis=-1, keepdims=True)
+    return np.abs(np.einsum("btc,bc->bt", unit[:, 1:], unit[:, 0])) > 0.9
+
+
+def secondary_sinks(embedded, residuals):
+    """Lifetimes as shares of the depth, and counts of each sequence."""
+    depth, lifetimes, secondary, primary_like = len(residuals), [], [], []
+    first = np.stack([np.linalg.norm(x[:, 0], axis=-1) for x in [embedded] + residuals])  # [L + 1, B]
+    sinks = np.stack([alike(x) for x in residuals])                                       # [L, B, T - 1]
+    for b in range(first.shape[1]):
+        steps = np.diff(first[:, b])
+        begin = int(steps.argmax())
+        after = steps[begin + 1:]
+        end = begin + 1 + int(after.argmin()) if len(after) and after.min() < 0 else depth
+        lifetime = sinks[begin:end, b].sum(0)
+        lifetimes += [n / depth for n in lifetime if n > 0]
+        primary_like.append((lifetime == end - begin).sum())
+        secondary.append(((lifetime < end - begin) & (lifetime > depth / 7)).sum())
+    return {"secondary_sinks": mean(secondary), "primary_like_sinks": mean(primary_like),
+            "secondary_sink_lifetime": mean(lifetimes) if lifetimes else None}
+
+
+def first_and_rest(name, x):
+    """Of norms [B, T]."""
+    return {f"{name}_first": x[:, 0].mean(), f"{name}_rest": x[:, 1:].mean(), f"{name}_ratio": x[:, 0].mean() / x[:, 1:].mean()}
+
+
+def elements(name, x):
+    return {f"{name}_infinity_norm": mean([np.abs(one).max() for one in x]),
+            f"{name}_kurtosis": mean([kurtosis(one) for one in x])}
+
+
+def layer_figures(seen, heads):
+    output, residual, mlp, norm2 = (array(seen[key]) for key in ("output", "residual", "mlp", "norm2"))
+    deviation = np.std([head.shares for head in heads], axis=0)  # [B, T, T]
+    visible = np.tril(np.ones(deviation.shape[1:], dtype=bool))
     norms = np.linalg.norm(residual, axis=-1)
     size = np.abs(residual)
     largest = np.unravel_index(size.argmax(), size.shape)
     return {
-        "output_infinity_norm": mean([np.abs(x).max() for x in output]),
-        "output_kurtosis": mean([kurtosis(x) for x in output]),
-        "residual_infinity_norm": mean([x.max() for x in size]),
-        "residual_kurtosis": mean([kurtosis(x) for x in residual]),
+        **elements("output", output), **elements("residual", residual), **elements("mlp_output", mlp),
+        **elements("mlp_sum", norm2 + mlp), **elements("norm1", array(seen["norm1"])), **elements("norm2", norm2),
+        "head_diversity": deviation[:, visible].mean(),
+        "secondary_sink_share": alike(residual).mean(),
+        **first_and_rest("input_gradient", np.linalg.norm(array(seen["norm1"].grad), axis=-1)),
         "residual_largest": size.max(),
         "residual_over_median": mean([x.max() / np.median(x) for x in size]),
         "residual_norm_first": norms[:, 0].mean(),
@@ -220,13 +274,17 @@ def heads_of(m, seen):
         out.append(Head(weights[:, h], None if bias is None else bias[:, h], normalised, of(seen["v"], kv),
                         of(seen["v"].grad, kv), of(seen["content"].grad, kv),
                         of(seen["read"].grad, kv) if reads_values else None, gates,
-                        weights[:, sharing].sum(axis=(1, 2))))
+                        weights[:, sharing].sum(axis=(1, 2)),
+                        array(seen["results"])[:, :, h * D : (h + 1) * D] @ array(seen["output_weight"])[:, h * D : (h + 1) * D].T))
     return out
 
 
-def summary(loss, layers, heads):
+def summary(loss, layers, heads, final, secondary):
     def over(figures, key, how=np.mean):
         return float(how([one[key] for one in figures])) if key in figures[0] else None
+
+    def all_of(what, *tensors):
+        return [elements("final", final)[f"final_{what}"]] + [one[f"{name}_{what}"] for one in layers for name in tensors]
 
     h = [one.figures for one in heads]
     rates = sink_rates(np.concatenate([one.alpha for one in heads]))
@@ -234,31 +292,42 @@ def summary(loss, layers, heads):
     out = {
         "loss": loss, "perplexity": math.exp(loss),
         "sink_rate": last["first"], "sink_rate_largest": last["largest"], "sink_rate_any": last["any"],
+        "sink_rate_later": last["later"],
         "value_norm_ratio_least": over(h, "value_norm_ratio", np.min),
         "infinity_norm": over(layers, "output_infinity_norm", np.max), "kurtosis": over(layers, "output_kurtosis"),
         "residual_infinity_norm": over(layers, "residual_infinity_norm", np.max),
         "residual_kurtosis": over(layers, "residual_kurtosis"),
         "massive_activation": over(layers, "residual_largest"),
         "massive_over_median": over(layers, "residual_over_median", np.max),
+        "max_io_norm": over(layers, "mlp_sum_infinity_norm", np.max),
+        "mlp_output_kurtosis": over(layers, "mlp_output_kurtosis"), "mlp_sum_kurtosis": over(layers, "mlp_sum_kurtosis"),
+        "norms_kurtosis": mean(all_of("kurtosis", "norm1", "norm2")),
+        "tensors_infinity_norm": max(all_of("infinity_norm", "norm1", "output", "norm2", "mlp_output", "residual")),
+        "tensors_kurtosis": mean(all_of("kurtosis", "norm1", "output", "norm2", "mlp_output", "residual")),
+        "head_diversity": over(layers, "head_diversity"), "secondary_sink_share": over(layers, "secondary_sink_share"),
+        "gradient_sink_ratio": over(layers, "input_gradient_ratio", np.median),
     }
     for key in ("first_token_share", "bias_share", "entropy", "relative_entropy", "value_norm_ratio",
                 "value_norm_ratio_largest", "gate_mean", "gate_closed_share", "gate_first", "attention_mass_ratio",
-                "value_gradient_ratio", "value_gradient_per_mass", "content_gradient_ratio", "gate_gradient_ratio"):
+                "value_gradient_ratio", "value_gradient_per_mass", "content_gradient_ratio", "gate_gradient_ratio",
+                "stable_rank", "later_sink_share", "sinks_per_sequence", "concentration", "local_focus_0", "local_focus_1",
+                "local_focus_2", "local_focus_3"):
         out[key] = over(h, key)
-    return {key: value for key, value in out.items() if value is not None}, rates
+    return {**{key: value for key, value in out.items() if value is not None}, **secondary}, rates
 
 
 def analyse(variant):
     m = complete({**MODEL, "attention": variant})
     p = initial_values(m, SEED, SCATTER)
     tokens, targets = batch_of(m, SEED, BATCH)
-    logits, embedded, layers = run(p, m, tokens)
+    logits, embedded, final, layers = run(p, m, tokens)
     losses = F.cross_entropy(logits.reshape(-1, m["vocab_size"]), targets.reshape(-1), reduction="none")
     losses.reshape(BATCH, -1).mean(1).sum().backward()  # of each sequence its mean loss
     heads = [heads_of(m, seen) for seen in layers]
-    figures = [layer_figures(seen) for seen in layers]
+    figures = [layer_figures(seen, of_layer) for seen, of_layer in zip(layers, heads)]
     flat = [one for layer in heads for one in layer]
-    whole, rates = summary(losses.mean().item(), figures, flat)
+    secondary = secondary_sinks(array(embedded), [array(seen["residual"]) for seen in layers])
+    whole, rates = summary(losses.mean().item(), figures, flat, array(final), secondary)
     corner = flat[1]  # one head's curves and map
     return {
         "summary": whole, "sink_rates": rates, "layers": figures,
@@ -276,7 +345,7 @@ def short(x):
         return {key: short(value) for key, value in x.items()}
     if isinstance(x, list):
         return [short(value) for value in x]
-    return x if isinstance(x, int) else float(f"{x:.8g}")
+    return x if x is None or isinstance(x, int) else float(f"{x:.8g}")
 
 
 def main():

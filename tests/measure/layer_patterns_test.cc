@@ -71,12 +71,17 @@ TEST_F(LayerPatterns, ALayerWithoutWeightsHasNoFigureOfThem) {
   const Json json = analysis.json();
   EXPECT_EQ(json["layers_without_weights"], Json({0}));
   for (const char* key : {"sink_rates", "sink_rate", "first_token_share", "entropy", "attention_mass_ratio",
-                          "value_gradient_per_mass", "value_norm_ratio_largest"}) {
+                          "value_gradient_per_mass", "value_norm_ratio_largest", "later_sink_share",
+                          "sinks_per_sequence", "concentration", "local_focus_0", "local_focus_3"}) {
     EXPECT_FALSE(figures(json, 0, 1).contains(key)) << key;
     EXPECT_TRUE(figures(json, 1, 1).contains(key)) << key;
   }
-  for (const char* key : {"value_norm_ratio", "value_gradient_ratio"})
+  for (const char* key : {"value_norm_ratio", "value_gradient_ratio", "stable_rank"})
     EXPECT_TRUE(figures(json, 0, 1)[key].is_number()) << key;
+  EXPECT_FALSE(json["layers"][0].contains("head_diversity"));
+  EXPECT_EQ(json["summary"]["head_diversity"], json["layers"][1]["head_diversity"]);
+  for (const char* key : {"secondary_sink_share", "input_gradient_ratio", "mlp_sum_infinity_norm"})
+    EXPECT_TRUE(json["layers"][0][key].is_number()) << key;
   EXPECT_FALSE(json["curves"][0].contains("attention"));
   EXPECT_FALSE(json["curves"][0].contains("map"));
   const double share = (figures(json, 1, 0)["first_token_share"].get<double>() +
@@ -91,7 +96,8 @@ TEST_F(LayerPatterns, AModelWithoutWeightsHasNoneAtAll) {
     const Analysis analysis = analyse(attention);
     const Json json = analysis.json();
     EXPECT_EQ(json["layers_without_weights"], Json({0, 1}));
-    EXPECT_FALSE(json["summary"].contains("sink_rate"));
+    for (const char* key : {"sink_rate", "sink_rate_later", "head_diversity", "concentration", "sinks_per_sequence"})
+      EXPECT_FALSE(json["summary"].contains(key)) << key;
     EXPECT_FALSE(json.contains("sink_rates"));
     EXPECT_TRUE(json["summary"]["value_norm_ratio"].is_number());
     for (const Json& line : analysis.lines()) EXPECT_FALSE(line.contains("sink_rates")) << line.dump();

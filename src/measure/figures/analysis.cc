@@ -34,8 +34,8 @@ std::string threshold_key(double threshold) { return Json(threshold).dump(); }
 Json sinks_json(const std::vector<SinkRates>& sinks) {
   Json out = Json::object();
   for (const SinkRates& rate : sinks)
-    out[threshold_key(rate.threshold)] = {
-        {"first", rate.first}, {"largest", rate.largest}, {"position", rate.position}, {"any", rate.any}};
+    out[threshold_key(rate.threshold)] = {{"first", rate.first}, {"largest", rate.largest}, {"position", rate.position},
+                                          {"any", rate.any},     {"later", rate.later},     {"count", rate.count}};
   return out;
 }
 

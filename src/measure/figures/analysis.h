@@ -52,6 +52,7 @@ struct Analysis {
   bool normalised = true;        // the weights of every layer that has some: see WeightsView
   double loss = kNoNumber;       // mean over the sequences, in nats
   std::vector<SinkRates> sinks;  // of the model
+  ModelTotals totals;            // what some of its figures are made from
   std::vector<double> values;    // as model_figures()
   std::vector<LayerAnalysis> layers;
   std::vector<HeadAnalysis> heads;

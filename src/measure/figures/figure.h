@@ -64,7 +64,10 @@ std::vector<HeadFigure> figures_of_values();
 std::vector<HeadFigure> figures_of_gates();
 std::vector<HeadFigure> figures_of_mass();
 std::vector<HeadFigure> figures_of_gradients();
+std::vector<HeadFigure> figures_of_updates();
 std::vector<LayerFigure> figures_of_layers();
+std::vector<LayerFigure> figures_of_mlps_and_norms();
+std::vector<LayerFigure> figures_of_layers_sinks();
 std::vector<ModelFigure> figures_of_models();
 
 template <>

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <span>
+#include <vector>
 
 #include "model/attention/weights_view.h"
 
@@ -22,6 +23,8 @@ class WeightRows {
   // What |a_ij| is multiplied with to be a share of the row: 1 where weights are shares, else 1 / sum |a_ij| with the
   // bias key. A row of zeros has no shares; one with a NaN has NaN.
   double unit(int64_t i) const;
+  // Of each position k: the mean over the rows i >= k of |a_ik| as a share of its row.
+  std::vector<double> mean_shares() const;
 
  private:
   const HeadWeights& weights_;

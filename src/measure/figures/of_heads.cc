@@ -23,7 +23,8 @@ struct MeasuredOn {
 };
 
 constexpr MeasuredOn of_weights{"attention weights a", kWeights}, of_values{"values v, before any gate", kNothing},
-    of_gate{"gate g", kGate}, of_gradient{"dL/dv, v before any gate; L the sequence's mean loss", kGradient};
+    of_gate{"gate g", kGate}, of_gradient{"dL/dv, v before any gate; L the sequence's mean loss", kGradient},
+    of_update{"the head's part of attention's output, after the output projection", kNothing};
 
 }  // namespace
 
@@ -113,6 +114,13 @@ std::vector<HeadFigure> figures_of_gradients() {
       of_gradient.with(kGatePath)("gate_gradient_ratio", kRatio, [](T t) { return t.gate_path.ratio(); },
                                   {"first/rest", "gate"}),
   };
+}
+
+std::vector<HeadFigure> figures_of_updates() {
+  HeadFigure rank = of_update("stable_rank", "mean over sequences of |U|_F^2 / |U|_2^2, U [T, C] what the head adds",
+                              [](T t) { return t.stable_rank.value(); }, {"update", "stable rank"});
+  rank.mean = {"update", "stable rank"};
+  return {rank};
 }
 
 }  // namespace sluice

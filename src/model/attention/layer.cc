@@ -109,10 +109,6 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   if (pass.state) core_->extend(pass, heads(pass));
   else core_->forward(pass, heads(pass));
   run(on_results_, pass, heads(pass).out, reads(pass, x));
-  output(pass, out);
-}
-
-void AttentionLayer::output(const Pass& pass, const Tensor& out) const {
   projections_.output(pass, out, results(pass));
 }
 
@@ -147,6 +143,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   show_gradient(pass, true);
   projections_.backward(pass, d_x, x, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
+  if (pass.observer) pass.observer->input_gradient(pass, layer_, d_x);
 }
 
 const WeightsView* AttentionLayer::weights() const {

@@ -25,8 +25,6 @@ class AttentionLayer {
   AttentionLayer(const Declarations& d, const std::string& name, int layer);
 
   void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
-  // The last product of a forward run, again: what the block adds to the residual stream.
-  void output(const Pass& pass, const Tensor& out) const;
   // x is the input again; d_x is overwritten.
   void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
                 const Tensor& workspace) const;

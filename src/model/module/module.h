@@ -109,11 +109,16 @@ class PassObserver {
   virtual ~PassObserver() = default;
   // A block has run: its attention's tensors, and the residual stream before it. scratch().normed is free.
   virtual void after_block(const Pass& pass, int64_t layer) = 0;
+  // A sublayer of the layer has run: what its norm made of the stream, and what it puts out, [N, C] both.
+  virtual void after_attention(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) = 0;
+  virtual void after_mlp(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) = 0;
   // The final residual is there; scratch().normed is the head's input.
   virtual void after_forward(const Pass& pass) = 0;
   // dL/dV [N, KV*D] of a layer's values as they are projected. Where a gate reads the values this is called twice:
   // before the gate's path has been added to the content's, and after.
   virtual void value_gradient(const Pass& pass, int64_t layer, const Tensor& d_values, bool whole) = 0;
+  // dL/dx [N, C] of what the layer's attention reads: its norm's output. Whole.
+  virtual void input_gradient(const Pass& pass, int64_t layer, const Tensor& d_input) = 0;
 };
 
 // One run over a micro-batch of B sequences of T rows: tokens, and before them registers where the model has some.
