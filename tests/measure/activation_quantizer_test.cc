@@ -151,6 +151,29 @@ TEST(ActivationQuantizer, RefusesStreamsThatAreNoSums) {
                   {"--all-activations", "model.residual", "depth"});
 }
 
+// How many scores there are differs from sequence to sequence: ranges can do without that number.
+TEST(ActivationQuantizer, TakesMaskedDocumentsWithRangesAlone) {
+  class Masked final : public GoldenTokens {
+   public:
+    using GoldenTokens::GoldenTokens;
+    bool masks_documents() const override { return true; }
+    void fill_document_starts(int64_t first, int64_t count, int32_t* starts) const override {
+      for (int64_t n = 0; n < count * context(); ++n) {
+        const int64_t second = 1 + (first + n / context()) % 9;
+        starts[n] = int32_t(n % context() >= second ? second : 0);
+      }
+    }
+  };
+  const auto backend = make_cpu_backend();
+  Subject subject(*backend, Json::object(), DType::kF32);
+  const Masked data(subject.config, 3);
+  Quantizer ranges(subject.model, options_of({{"all_activations", true}}));
+  ranges.calibrate(data);
+  EXPECT_TRUE(std::isfinite(ranges.loss(data, 5, {.activations = true})));
+  Quantizer percentiles(subject.model, options_of({{"all_activations", true}, {"percentile", 99.0}}));
+  expect_contains(user_error_of([&] { percentiles.calibrate(data); }), {"percentile", "data.document_mask", "minmax"});
+}
+
 TEST(ActivationQuantizer, ANumberThatIsNoneIsNamed) {
   const auto backend = make_cpu_backend();
   Subject subject(*backend, Json::object(), DType::kF32);

@@ -15,7 +15,7 @@ namespace sluice::quantization {
 using namespace parity;
 
 // Sequence n is row n of the golden stream of tokens, counted from `first`.
-class GoldenTokens final : public DataSource {
+class GoldenTokens : public DataSource {
  public:
   GoldenTokens(const ModelConfig& model, uint64_t seed, int64_t first = 0)
       : DataSource(model.context), vocab_(model.vocab_size), seed_(seed), first_(first) {}
