@@ -108,6 +108,8 @@ void add_quantize_command(CLI::App& app) {
   command->add_option("path", args->path, "a run's folder (its newest checkpoint) or a checkpoint's")->required();
   choice("--weights", args->weights, "what a weight's grid reaches to", {"minmax", "mse"});
   choice("--activations", args->activations, "what an input's grid reaches to", {"minmax", "percentile"});
+  command->add_flag("--all-activations", args->options.all_activations,
+                    "also with everything else that a run makes on grids, scores and attention weights too; slow");
   command->add_flag("--per-channel", args->options.per_channel, "a grid for each row of a weight");
   number("--weight-bits", args->options.weight_bits, "bits of a weight", 2, 16);
   number("--activation-bits", args->options.input_bits, "bits of an input", 2, 16);

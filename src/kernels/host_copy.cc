@@ -32,4 +32,11 @@ std::vector<double> host_numbers(Backend& backend, const Tensor& tensor) {
   return out;
 }
 
+void upload_numbers(Backend& backend, const Tensor& to, const std::vector<double>& numbers) {
+  if (to.dtype == DType::kF64) return backend.upload(to, numbers.data());
+  check(to.dtype == DType::kF32, "upload_numbers: a tensor of f32 or f64");
+  const std::vector<float> single(numbers.begin(), numbers.end());
+  backend.upload(to, single.data());
+}
+
 }  // namespace sluice

@@ -49,11 +49,16 @@ TextTable model_table(const QuantizationReport& report) {
   row(report.name(), report.quantized);
   row(fmt::format("W{} (weights alone)", o.weight_bits), report.weights_only);
   row(fmt::format("A{} (inputs alone)", o.input_bits), report.inputs_only);
+  if (o.all_activations) row(report.name() + ", all activations", report.all_activations);
   table.footnotes = {
       fmt::format("{} held-out sequences of {} tokens", format_count(double(report.sequences)), report.context),
       "weights: " + weight_rule(o),
       fmt::format("inputs: {}; calibrated on {} training sequences", input_rule(o), report.calibration_sequences),
       "quantized: weight and input of every linear layer of the blocks; not the output head, nor anything else"};
+  if (o.all_activations)
+    table.footnotes.push_back(
+        "all activations: the residual stream, norms, queries, keys, values, scores, weights, results and outputs too; "
+        "not embeddings, gains and biases, gates, the output head's weight and logits");
   return table;
 }
 
@@ -95,24 +100,50 @@ TextTable layer_table(const QuantizationReport& report) {
   return table;
 }
 
+TextTable activation_table(const QuantizationReport& report) {
+  TextTable table;
+  table.corner = "activation";
+  for (const char* title : {"min", "max", "grid from", "to", "step", "zero", "clipped", "error"})
+    table.columns.push_back({"", title});
+  for (const QuantizedActivation& one : report.activations) {
+    TextRow row{.label = one.name, .cells = {}};
+    for (const double value :
+         {one.seen.least, one.seen.greatest, one.grid.ends().least, one.grid.ends().greatest, one.grid.scale})
+      row.cells.push_back(format_significant(value, 3));
+    row.cells.push_back(std::to_string(one.grid.zero_point()));
+    row.cells.push_back(percent(one.error.clipped_share()));
+    row.cells.push_back(percent(one.error.relative()));
+    table.rows.push_back(std::move(row));
+  }
+  return table;
+}
+
 Json json_of_loss(double loss) { return {{"loss", loss}, {"perplexity", std::exp(loss)}}; }
 
 Json json_of_error(const GridError& error) {
   return {{"clipped_share", error.clipped_share()}, {"relative_error", error.relative()}};
 }
 
+Json json_of_input(const Range& seen, const Grid& grid, const GridError& error) {
+  Json out = {{"least", seen.least},
+              {"greatest", seen.greatest},
+              {"scale", grid.scale},
+              {"zero_point", grid.zero_point()},
+              {"greatest_integer", int64_t(grid.high - grid.low)}};
+  out.update(json_of_error(error));
+  return out;
+}
+
 Json json_of_linear(const QuantizedLinear& linear) {
   Json scales = Json::array();
   for (const Grid& grid : linear.weight_grids) scales.push_back(grid.scale);
-  const Grid &first = linear.weight_grids.front(), &grid = linear.input_grid;
+  const Grid& first = linear.weight_grids.front();
   Json weight = {{"shape", {linear.out, linear.in}},    {"infinity_norm", linear.weight_norm},
                  {"scales", std::move(scales)},         {"rows_of_scales", linear.grid_rows},
                  {"least_integer", int64_t(first.low)}, {"greatest_integer", int64_t(first.high)}};
   weight.update(json_of_error(linear.weight_error));
-  Json input = {{"least", linear.seen.least},         {"greatest", linear.seen.greatest},
-                {"infinity_norm", linear.input_norm}, {"scale", grid.scale},
-                {"zero_point", grid.zero_point()},    {"greatest_integer", int64_t(grid.high - grid.low)}};
-  input.update(json_of_error(linear.input_error));
+  Json input = json_of_input(linear.seen, linear.input_grid, linear.input_error);
+  input["infinity_norm"] = linear.input_norm;
   return {{"name", linear.name}, {"weight", std::move(weight)}, {"input", std::move(input)}};
 }
 
@@ -144,6 +175,13 @@ Json QuantizationReport::json() const {
               {"layers", std::move(layers)}};
   if (options.percentile) out["activations"]["percentile"] = *options.percentile;
   else out["activations"]["momentum"] = options.momentum;
+  if (!options.all_activations) return out;
+  out["all_activations"] = json_of_loss(all_activations);
+  for (const QuantizedActivation& one : activations) {
+    Json line = {{"name", one.name}};
+    line.update(json_of_input(one.seen, one.grid, one.error));
+    out["all_activations"]["of"].push_back(std::move(line));
+  }
   return out;
 }
 
@@ -168,6 +206,11 @@ QuantizationReport measure_quantization(Quantizer& quantizer, const DataSource& 
   out.quantized = quantizer.loss(held_out, sequences, {});
   out.weights_only = quantizer.loss(held_out, sequences, {.inputs = false});
   out.inputs_only = quantizer.loss(held_out, sequences, {.weights = false});
+  if (out.options.all_activations) {
+    note("the model with all activations quantized");
+    out.all_activations = quantizer.loss(held_out, sequences, {.activations = true});
+    out.activations = quantizer.activations_found();
+  }
   if (layer_sequences == 0) return out;
   const bool same = layer_sequences == sequences;
   const double plain = same ? out.plain : quantizer.loss(held_out, layer_sequences);
@@ -181,7 +224,8 @@ QuantizationReport measure_quantization(Quantizer& quantizer, const DataSource& 
 }
 
 std::string to_text(const QuantizationReport& report, size_t width) {
-  return to_text(model_table(report), width) + "\n" + to_text(layer_table(report), width);
+  const std::string text = to_text(model_table(report), width) + "\n" + to_text(layer_table(report), width);
+  return report.activations.empty() ? text : text + "\n" + to_text(activation_table(report), width);
 }
 
 }  // namespace sluice

@@ -21,6 +21,8 @@ struct QuantizationReport {
   int64_t context = 0, calibration_sequences = 0, sequences = 0, layer_sequences = 0;
   double plain = 0, quantized = 0, weights_only = 0, inputs_only = 0;  // losses over `sequences`, nats
   std::vector<LayerCost> costs;  // of each linear, over `layer_sequences`; or none
+  double all_activations = 0;    // the loss with all of them quantized too, where the options ask for it
+  std::vector<QuantizedActivation> activations;
 
   std::string name() const;  // "W8A8"
   Json json() const;

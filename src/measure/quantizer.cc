@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kernels/host_copy.h"
+#include "model/config/residual_parts.h"
 
 namespace sluice {
 namespace {
@@ -25,12 +26,6 @@ std::vector<int64_t> rows_of_grids(const ParamSpec& weight, bool per_channel) {
   return weight.matrices.empty() ? std::vector<int64_t>{rows} : weight.matrices;
 }
 
-void upload_values(Backend& backend, const Tensor& to, const std::vector<double>& values) {
-  if (to.dtype == DType::kF64) return backend.upload(to, values.data());
-  const std::vector<float> floats(values.begin(), values.end());
-  backend.upload(to, floats.data());
-}
-
 }  // namespace
 
 // What is collected of a layer's input while the calibration data pass.
@@ -45,24 +40,37 @@ struct Quantizer::Observation {
 Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options)
     : model_(model), options_(options), batches_(model.max_batch()) {
   linear_of_.assign(model.params().specs().size(), -1);
+  if (!options.all_activations) return;
+  const std::string residual = model.config().residual.part().name;
+  if (residual != "add")
+    throw UserError(
+        "--all-activations puts the residual stream on a grid, which must be a running sum: it takes model.residual = "
+        "add, not {}",
+        residual);
+  all_ = std::make_unique<ActivationQuantizer>(options_, model.config().layers);
 }
 
 Quantizer::~Quantizer() { model_.set_hook(nullptr); }
 
-void Quantizer::run_calibration(Task task, const DataSource& data) {
+void Quantizer::run_calibration(Task task, const DataSource& data, int64_t batches) {
   task_ = task;
   model_.set_hook(this);
-  batches_.for_each(data, 0, options_.calibration_batches * model_.max_batch(),
-                    [&](const Batch& batch) { model_.forward(batch); });
+  if (all_) all_->begin(task);
+  batches_.for_each(data, 0, batches * model_.max_batch(), [&](const Batch& batch) {
+    model_.forward(batch);
+    if (all_) all_->end_batch();
+  });
   model_.set_hook(nullptr);
 }
 
 void Quantizer::calibrate(const DataSource& data) {
   check(linears_.empty(), "calibrate: once");
-  run_calibration(Task::kRanges, data);
+  if (all_ && options_.percentile) run_calibration(Task::kCount, data, 1);
+  run_calibration(Task::kRanges, data, options_.calibration_batches);
   lay_grids();
+  if (all_) all_->lay_grids(model_.backend(), model_.act());
   quantize_weights();
-  run_calibration(Task::kErrors, data);
+  run_calibration(Task::kErrors, data, options_.calibration_batches);
 }
 
 double Quantizer::loss(const DataSource& data, int64_t sequences) {
@@ -75,10 +83,20 @@ double Quantizer::loss(const DataSource& data, int64_t sequences, const Quantize
   check(!linears_.empty(), "loss: calibrate first");
   task_ = Task::kQuantize;
   part_ = part;
+  if (all_) all_->begin(Task::kQuantize);
   model_.set_hook(this);
   const double out = loss(data, sequences);
   model_.set_hook(nullptr);
   return out;
+}
+
+ActivationHook* Quantizer::activations() {
+  return task_ != Task::kQuantize || part_.activations ? all_.get() : nullptr;
+}
+
+const std::vector<QuantizedActivation>& Quantizer::activations_found() const {
+  static const std::vector<QuantizedActivation> none;
+  return all_ ? all_->found() : none;
 }
 
 bool Quantizer::quantizes(size_t linear) const {
@@ -86,6 +104,7 @@ bool Quantizer::quantizes(size_t linear) const {
 }
 
 LinearOperands Quantizer::operands(const Pass& pass, ParamId weight, const LinearOperands& given) {
+  if (task_ == Task::kCount) return given;
   const int known = linear_of_[size_t(weight.index)];
   const size_t linear = known >= 0 ? size_t(known) : add_linear(pass, weight, given);
   if (task_ != Task::kQuantize) {
@@ -118,24 +137,6 @@ size_t Quantizer::add_linear(const Pass& pass, ParamId weight, const LinearOpera
   return linears_.size() - 1;
 }
 
-// Of each row of x, [N, C].
-std::vector<Range> Quantizer::ranges_of(const Tensor& x) {
-  Backend& backend = model_.backend();
-  const DType acc = accumulator_of(x.dtype);
-  const Arena memory(backend, size_t(2 * x.rows()) * size_of(acc));
-  const Tensor ranges = memory.at(0, acc, {x.rows(), 2});
-  backend.run(RowRanges{ranges, x});
-  std::vector<Range> out(static_cast<size_t>(x.rows()));
-  static_assert(sizeof(Range) == 2 * sizeof(double));
-  if (acc == DType::kF64) {
-    backend.download(out.data(), ranges);
-    return out;
-  }
-  const std::vector<float> floats = host_copy(backend, ranges);
-  for (size_t i = 0; i < out.size(); ++i) out[i] = {floats[2 * i], floats[2 * i + 1]};
-  return out;
-}
-
 void Quantizer::observe(size_t index, const Pass& pass, const Tensor& x) {
   QuantizedLinear& linear = linears_[index];
   Observation& seen = *observations_[index];
@@ -143,7 +144,7 @@ void Quantizer::observe(size_t index, const Pass& pass, const Tensor& x) {
     linear.input_error.add(grid_error(host_copy(pass.backend, x), linear.input_grid));
     return;
   }
-  const std::vector<Range> rows = ranges_of(x);
+  const std::vector<Range> rows = row_ranges(pass.backend, x);
   Range batch = rows.front();
   for (int64_t b = 0; b < pass.B; ++b) {
     double norm = 0;
@@ -184,7 +185,7 @@ void Quantizer::lay_grids() {
   scale_memory_ = Arena(backend, scales.size() * line);
   for (size_t i = 0; i < scales.size(); ++i) {
     scales_.push_back(scale_memory_.at(i * line, acc, {1}));
-    upload_values(backend, scales_.back(), {scales[i]});
+    upload_numbers(backend, scales_.back(), {scales[i]});
   }
   const int64_t tokens = model_.max_batch() * model_.config().rows();
   input_memory_ = Arena(backend, size_t(tokens * widest) * size_of(model_.act()));
@@ -193,7 +194,7 @@ void Quantizer::lay_grids() {
 // The largest |w| of each row of a weight, [out, in].
 std::vector<double> Quantizer::largest_of_rows(const QuantizedLinear& linear, const Tensor& weight) {
   std::vector<double> out;
-  for (const Range& row : ranges_of(weight)) {
+  for (const Range& row : row_ranges(model_.backend(), weight)) {
     if (!std::isfinite(row.least)) throw RunError("{}{} has a value that is not finite", linear.name, kSuffix);
     out.push_back(std::max(-row.least, row.greatest));
   }
@@ -233,7 +234,7 @@ void Quantizer::quantize_weight(const QuantizedLinear& linear, const Tensor& out
   const DType acc = accumulator_of(weight.dtype);
   const Arena memory(backend, scales.size() * size_of(acc));
   const Tensor scale = memory.at(0, acc, {int64_t(scales.size())});
-  upload_values(backend, scale, scales);
+  upload_numbers(backend, scale, scales);
   const Grid& grid = linear.weight_grids.front();
   backend.run(FakeQuantize{.x = weight, .out = out, .scale = scale, .low = grid.low, .high = grid.high});
   backend.synchronize();  // before its scales go

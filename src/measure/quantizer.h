@@ -1,7 +1,8 @@
 // Simulated quantization of a trained model, as in arXiv 2306.12929: every linear layer of the blocks multiplies an
 // input and a weight that have been put on grids of 2^bits points and back; what is added up, and everything else
-// (embeddings, norms, biases, scores, the output head) stays as it is. Inputs have one static grid a layer, from
-// calibration data; weights one for each matrix (a layer's queries, keys and values are three), or one for each row
+// (embeddings, norms, biases, scores, the output head) stays as it is, unless all activations are asked for. Inputs
+// have one static grid a layer, from calibration data; weights one for each matrix (a layer's queries, keys and values
+// are three), or one for each row
 // ("per channel").
 #pragma once
 
@@ -12,6 +13,7 @@
 #include <vector>
 
 #include "data/batches.h"
+#include "measure/activation_quantizer.h"
 #include "measure/quantization_grid.h"
 #include "model/transformer.h"
 
@@ -24,6 +26,7 @@ struct QuantizationOptions {
   std::optional<double> percentile;  // of the inputs, 99 to 100; absent: running least and greatest
   double momentum = 0.9;             // of the running range, by batch
   int64_t calibration_batches = 16;  // of the model's max_batch sequences
+  bool all_activations = false;      // beside them: activation_quantizer.h
 };
 
 struct QuantizedLinear {
@@ -43,13 +46,15 @@ struct QuantizedLinear {
 // Which operands are quantized.
 struct QuantizedPart {
   bool weights = true, inputs = true;
+  bool activations = false;                      // all others too, where the options say so
   std::optional<size_t> only = {}, except = {};  // of linears()
 };
 
 class Quantizer final : public LinearHook {
  public:
   // The model must outlive it, and has its hook while it works. Its type should be f32 or f64: bf16 has fewer digits
-  // than the products of integers and scales.
+  // than the products of integers and scales. UserError where all activations are asked for and the residual stream is
+  // no running sum, which alone can be put on a grid.
   Quantizer(Transformer& model, const QuantizationOptions& options);
   ~Quantizer() override;
 
@@ -58,6 +63,7 @@ class Quantizer final : public LinearHook {
   void calibrate(const DataSource& data);
 
   const std::vector<QuantizedLinear>& linears() const { return linears_; }  // in the order in which they run
+  const std::vector<QuantizedActivation>& activations_found() const;        // as they are made; none unless asked for
   const QuantizationOptions& options() const { return options_; }
   const Transformer& model() const { return model_; }
 
@@ -66,12 +72,13 @@ class Quantizer final : public LinearHook {
   double loss(const DataSource& data, int64_t sequences, const QuantizedPart& part);
 
   LinearOperands operands(const Pass& pass, ParamId weight, const LinearOperands& given) override;
+  ActivationHook* activations() override;
 
  private:
-  enum class Task { kRanges, kErrors, kQuantize };
+  using Task = QuantizationTask;
   struct Observation;
 
-  void run_calibration(Task task, const DataSource& data);
+  void run_calibration(Task task, const DataSource& data, int64_t batches);
   void observe(size_t linear, const Pass& pass, const Tensor& x);
   size_t add_linear(const Pass& pass, ParamId weight, const LinearOperands& given);
   void lay_grids();
@@ -79,7 +86,6 @@ class Quantizer final : public LinearHook {
   std::vector<double> largest_of_rows(const QuantizedLinear& linear, const Tensor& weight);
   void lay_weight_grids(QuantizedLinear& linear, const Tensor& weight);
   void quantize_weight(const QuantizedLinear& linear, const Tensor& out, const Tensor& weight);
-  std::vector<Range> ranges_of(const Tensor& x);
   bool quantizes(size_t linear) const;
 
   Transformer& model_;
@@ -92,6 +98,7 @@ class Quantizer final : public LinearHook {
   std::vector<Tensor> weights_, scales_;  // of each linear, quantized; its input's scale [1]
   Arena weight_memory_, scale_memory_, input_memory_;
   BatchReader batches_;
+  std::unique_ptr<ActivationQuantizer> all_;
 };
 
 }  // namespace sluice

@@ -42,18 +42,27 @@ Block::Block(const Declarations& d, int layer, Residual& residual)
       mlp_(d, block_name(layer) + ".mlp", layer) {}
 
 void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
-  norm1_.forward(pass, residual_->input(pass, attends_), scratch.normed);
+  residual_->normalise(pass, attends_, norm1_, scratch.normed);
   const Tensor attended = residual_->output(pass, attends_);
   attention_.forward(pass, scratch.normed, attended);
   if (pass.observer) pass.observer->after_attention(pass, layer_, scratch.normed, attended);
+  pass.show(attends_, Shown::kOutput, attended);
   residual_->add(pass, attends_);
-  if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.forward(pass, in, scratch.normed);
-  // Of that a parallel block wants the sum alone; output and statistics are those of what attention has read.
-  if (parallel_) norm2_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
+  if (parallel_) normalise_parallel(pass, scratch);
+  else residual_->normalise(pass, mlps_, norm2_, scratch.normed);
   const Tensor put_out = residual_->output(pass, mlps_);
   mlp_.forward(pass, scratch.normed, put_out);
   if (pass.observer) pass.observer->after_mlp(pass, layer_, scratch.normed, put_out);
+  pass.show(mlps_, Shown::kOutput, put_out);
   residual_->add(pass, mlps_);
+}
+
+// Of what the MLP would read a parallel block wants the sum alone; output and statistics are those of what attention
+// has read.
+void Block::normalise_parallel(const Pass& pass, const BlockScratch& scratch) const {
+  if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.forward(pass, in, scratch.normed);
+  norm2_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
+  pass.show(mlps_, Shown::kNormed, scratch.normed);
 }
 
 // What the backward pass needs and the forward pass did not keep; leaves the second norm's output in scratch.normed.

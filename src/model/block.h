@@ -34,6 +34,7 @@ class Block {
   const AttentionLayer& attention() const { return attention_; }
 
  private:
+  void normalise_parallel(const Pass& pass, const BlockScratch& scratch) const;
   Tensor recompute(const Pass& pass, const BlockScratch& scratch) const;
   void backward_parallel(const Pass& pass, const Tensor& x, const BlockScratch& scratch) const;
 

@@ -17,7 +17,10 @@ std::optional<Activation> activation_of(MlpKind mlp) {
 }  // namespace
 
 Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
-    : activation_(activation_of(d.config.mlp)), hidden_(d.config.mlp_width), up_width_(d.config.mlp_up_width()) {
+    : sublayer_(d.timeline.mlp_sublayer(layer)),
+      activation_(activation_of(d.config.mlp)),
+      hidden_(d.config.mlp_width),
+      up_width_(d.config.mlp_up_width()) {
   const int64_t C = d.config.width;
   up_ = d.linear(name + ".up", up_width_, C, false, std::vector<int64_t>(size_t(up_width_ / hidden_), hidden_));
   up_bias_ = d.linear_bias(name + ".up", up_width_, C, d.config.bias);
@@ -38,6 +41,7 @@ void Mlp::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   if (activation_) product.activated = active, product.activation = *activation_;
   pass.backend.run(product);
   if (!activation_) pass.backend.run(SwigluForward{active, pre});
+  pass.show(sublayer_, Shown::kActive, active);
   pass.linear(out, active, down_, down_bias_);
 }
 

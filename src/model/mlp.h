@@ -20,6 +20,7 @@ class Mlp {
                 const Tensor& workspace) const;
 
  private:
+  int sublayer_;
   std::optional<Activation> activation_;  // none: swiglu
   int64_t hidden_, up_width_;
   ParamId up_, up_bias_, down_, down_bias_;

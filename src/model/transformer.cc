@@ -200,7 +200,7 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
     blocks_[layer].forward(pass, shared);
     if (after_block) after_block(pass, int64_t(layer));
   }
-  head_->norm().forward(pass, residual_->input(pass, timeline().head_sublayer()), shared.normed);
+  residual_->normalise(pass, timeline().head_sublayer(), head_->norm(), shared.normed);
 }
 
 template <class Body>

@@ -24,6 +24,16 @@ quantize --weights mse --activations percentile --per-channel --weight-bits 4 --
 grep -q 'int4, symmetric, per channel, least squared error' "$folder/table" || fail "options are not told (weights)"
 grep -q 'uint6, asymmetric, per tensor, static, percentile 99.999' "$folder/table" || fail "options are not told (inputs)"
 
+for rule in minmax percentile; do
+  quantize --all-activations --activations $rule --layer-batches 0 > "$folder/table" || fail "--all-activations with $rule"
+  for row in 'W8A8, all activations' blocks.0.attention.stream blocks.0.attention.scores blocks.0.attention.weights \
+             blocks.0.mlp.active head.normed; do
+    grep -qF "$row" "$folder/table" || fail "the table has no row \"$row\" ($rule)"
+  done
+  quantize --all-activations --activations $rule --layer-batches 0 > "$folder/again"
+  cmp "$folder/table" "$folder/again" || fail "the same command gives other figures of all activations ($rule)"
+done
+
 # A checkpoint's folder; without the layers' part.
 "$SLUICE" quantize "$folder/run/checkpoints/step_00000005" --batch 4 --batches 1 --layer-batches 0 > "$folder/table"
 grep -q 'at step 5' "$folder/table" || fail "an older checkpoint is not taken"

@@ -217,7 +217,7 @@ def secondary_sinks(embedded, residuals):
         primary_like.append((lifetime == end - begin).sum())
         secondary.append(((lifetime < end - begin) & (lifetime > depth / 7)).sum())
     return {"secondary_sinks": mean(secondary), "primary_like_sinks": mean(primary_like),
-            "secondary_sink_lifetime": mean(lifetimes) if lifetimes else None}
+            "secondary_sink_lifetime": mean(lifetimes)}
 
 
 def first_and_rest(name, x):
@@ -345,7 +345,7 @@ def short(x):
         return {key: short(value) for key, value in x.items()}
     if isinstance(x, list):
         return [short(value) for value in x]
-    return x if x is None or isinstance(x, int) else float(f"{x:.8g}")
+    return x if isinstance(x, int) else float(f"{x:.8g}")
 
 
 def main():

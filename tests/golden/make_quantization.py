@@ -107,6 +107,79 @@ class Layer:
         self.batches = []
 
 
+class Shown:
+    """One activation: [B, ..] of every batch, what counts of it. Values where none count stay as they are."""
+
+    def __init__(self):
+        self.batches = []
+
+    def lay_grid(self, case):
+        ends = None
+        for batch in self.batches:
+            now = np.array([batch.min().item(), batch.max().item()])
+            ends = now if ends is None else 0.9 * ends + 0.1 * now
+        self.grid = asymmetric(*ends, case.get("input_bits", 8))
+        x = torch.cat([batch.flatten() for batch in self.batches])
+        self.found = {"least": x.min().item(), "greatest": x.max().item(), "scale": self.grid[0], "zero": int(-self.grid[1]),
+                      "clipped": clipped(x, *self.grid), "error": relative_error(x, on_grid(x, *self.grid))}
+
+
+def shown_logits(p, m, tokens, show):
+    """As golden.logits_of, for layernorm, gelu, learned positions and attention without a gate; everything passes by
+    show(name, x, visible), which gives what goes on."""
+    F, H, KV, D = torch.nn.functional, m["heads"], m["kv_heads"], m["head_size"]
+
+    def norm(name, x):
+        return F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
+
+    def linear(name, x):
+        return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))
+
+    B, T = tokens.shape
+    visible, shared = torch.ones(T, T, dtype=torch.bool).tril(), torch.arange(H) // (H // KV)
+    x = p["embedding.token.weight"][tokens] + p["embedding.position.weight"][:T]
+    for layer in range(m["layers"]):
+        block = f"blocks.{layer}."
+        at, mlp = block + "attention.", block + "mlp."
+        x = show(at + "stream", x)
+        qkv = linear(block + "attention.qkv", show(at + "normed", norm(block + "norm1", x)))
+        q, k, v = (show(at + name, part) for name, part in zip(("queries", "keys", "values"),
+                                                               torch.split(qkv, [H * D, KV * D, KV * D], dim=-1)))
+        q, k, v = q.reshape(B, T, H, D), k.reshape(B, T, KV, D)[:, :, shared], v.reshape(B, T, KV, D)[:, :, shared]
+        scores = show(at + "scores", torch.einsum("bihd,bjhd->bhij", q, k) / D**0.5, visible)
+        weights = show(at + "weights", golden.attention_weights(p, at, scores, visible, m), visible)
+        results = show(at + "results", torch.einsum("bhij,bjhd->bihd", weights, v).reshape(B, T, H * D))
+        x = show(mlp + "stream", x + show(at + "output", linear(block + "attention.output", results)))
+        h = linear(block + "mlp.up", show(mlp + "normed", norm(block + "norm2", x)))
+        x = x + show(mlp + "output", linear(block + "mlp.down", show(mlp + "active", golden.activation("gelu", h))))
+    return show("head.normed", norm("final_norm", show("head.stream", x))) @ p["head.weight"].T
+
+
+def of_all_activations(p, m, shared, case, replace):
+    """The loss with `replace` before the linear layers and everything shown on its grid, and the grids."""
+    shown = {}
+
+    def watch(name, x, visible=None):
+        shown.setdefault(name, Shown()).batches.append(x if visible is None else x[..., visible])
+        return x
+
+    def to_grid(name, x, visible=None):
+        y = on_grid(x, *shown[name].grid)
+        return y if visible is None else torch.where(visible, y, x)
+
+    for batch in range(shared["calibration_batches"]):
+        first = shared["calibration_first"] + batch * shared["batch"]
+        shown_logits(p, m, rows_of_tokens(m, shared["seed"], first, shared["batch"])[0], watch)
+    for one in shown.values():
+        one.lay_grid(case)
+    tokens, targets = rows_of_tokens(m, shared["seed"], 0, shared["sequences"])
+    same = shown_logits(p, m, tokens, lambda name, x, visible=None: x) - golden.logits_of(p, m, tokens)
+    assert same.abs().max() < 1e-12
+    with Products(p, replace):
+        loss = golden.loss_of(shown_logits(p, m, tokens, to_grid), targets).item()
+    return {"loss": loss, "of": [{"name": name, **one.found} for name, one in shown.items()]}
+
+
 def rows_of_tokens(m, seed, first, count):
     T = m["context"]
     words = golden.philox(seed, golden.GOLDEN_STREAM | golden.TOKENS, (first + count) * (T + 1)).astype(np.int64)
@@ -146,8 +219,13 @@ def results(shared, case):
         with Products(p, replace):
             return golden.loss_of(golden.logits_of(p, m, tokens), targets).item()
 
+    def everything(name, x, weight):
+        return on_grid(x, *layers[name].grid), layers[name].weight
+
     plain, quantized = loss(False, False), loss()
     out = {"plain": plain, "quantized": quantized, "weights_only": loss(inputs=False), "inputs_only": loss(weights=False)}
+    if case.get("all_activations", False):
+        out["all_activations"] = of_all_activations(p, m, shared, case, everything)
     out["layers"] = [
         {
             "name": name,

@@ -182,11 +182,7 @@ std::vector<ModelFigure> of_secondary_sinks() {
                   [](A a) { return a.totals.primary_like_sinks.value(); }, {"secondary sinks", "primary-like"}),
       of_residual("secondary_sink_lifetime",
                   "mean lifetime of the tokens that are sinks at all, as a share of the depth",
-                  [](A a) {
-                    const Mean& lifetime = a.totals.secondary_lifetime;
-                    return lifetime.count ? lifetime.value() : kNoNumber;
-                  },
-                  {"secondary sinks", "lifetime"}),
+                  [](A a) { return a.totals.secondary_lifetime.value(); }, {"secondary sinks", "lifetime"}),
   };
 }
 

@@ -51,6 +51,7 @@ std::vector<HeadSizes> sizes_along(const AttentionConfig& config, HeadSizes size
 
 AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, int layer)
     : layer_(layer),
+      sublayer_(d.timeline.attention_sublayer(layer)),
       projections_(d, name, layer, sizes_along(d.config.attention.of(layer), d.config.head_sizes()).back(),
                    d.config.head_sizes().result_columns()),
       heads_(d.config.heads),
@@ -106,9 +107,14 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   projections_.forward(pass, x);
   run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x));
   run(on_values_, pass, values(pass), reads(pass, x));
-  if (pass.state) core_->extend(pass, heads(pass));
-  else core_->forward(pass, heads(pass));
-  run(on_results_, pass, heads(pass).out, reads(pass, x));
+  const Heads heads = this->heads(pass);
+  pass.show(sublayer_, Shown::kQueries, heads.q);
+  pass.show(sublayer_, Shown::kKeys, heads.k);
+  pass.show(sublayer_, Shown::kValues, heads.v);
+  if (pass.state) core_->extend(pass, heads);
+  else core_->forward(pass, heads);
+  pass.show(sublayer_, Shown::kResults, heads.out);
+  run(on_results_, pass, heads.out, reads(pass, x));
   projections_.output(pass, out, results(pass));
 }
 

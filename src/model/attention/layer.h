@@ -55,7 +55,7 @@ class AttentionLayer {
   void run_again(const Pass& pass, const Tensor& x) const;
   void show_gradient(const Pass& pass, bool whole) const;
 
-  int layer_;
+  int layer_, sublayer_;
   Projections projections_;
   Stages on_queries_and_keys_, on_values_, on_results_;
   std::unique_ptr<Core> core_;

@@ -10,6 +10,7 @@
 #include "kernels/arena.h"
 #include "kernels/backend.h"
 #include "model/config/config.h"
+#include "model/module/activation_hook.h"
 #include "model/module/decoder_state.h"
 #include "model/module/moving_averages.h"
 #include "model/module/params.h"
@@ -101,6 +102,8 @@ class LinearHook {
   virtual ~LinearHook() = default;
   // Like `given` in shape and type, and valid until the next call.
   virtual LinearOperands operands(const Pass& pass, ParamId weight, const LinearOperands& given) = 0;
+  // Who is shown what is between the products, at present; null: nobody.
+  virtual ActivationHook* activations() { return nullptr; }
 };
 
 // Looks at a pass from between its ops; what it is shown holds until it returns. See Transformer::observe.
@@ -142,6 +145,10 @@ struct Pass {
   bool again = false;  // what is run forward has run before: the backward pass needs what it makes once more
 
   int64_t N() const { return B * T; }
+  ActivationHook* activations() const { return hook ? hook->activations() : nullptr; }
+  void show(int sublayer, Shown what, const Tensor& x) const {
+    if (ActivationHook* shown = activations()) shown->tensor(*this, {sublayer, what}, x);
+  }
   // Whether a part adds to its losses and averages in this forward pass.
   bool counts() const { return share > 0 && !again; }
   Pass once_more() const {

@@ -58,6 +58,9 @@ class Residual {
   // The gradient at the embedding, when all have been.
   virtual Tensor d_start(const Pass& pass) const = 0;
 
+  // The norm of the stream at a sublayer that has one, to `out` [N, C].
+  void normalise(const Pass& pass, int sublayer, const NormLayer& norm, const Tensor& out) const;
+
  protected:
   BufferId scratch_;
 };

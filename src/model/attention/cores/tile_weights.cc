@@ -27,7 +27,7 @@ void row_weights(double* scores, int64_t count, double* slot, const HeadScores& 
 }
 
 // k [positions, D] with its rows as columns, so that a query's scores are sums of whole rows.
-std::vector<double> transposed(const float* k, int64_t stride, int64_t positions, int64_t D) {
+std::vector<double> transposed(const double* k, int64_t stride, int64_t positions, int64_t D) {
   std::vector<double> out(size_t(D * positions));
   for (int64_t j = 0; j < positions; ++j)
     for (int64_t d = 0; d < D; ++d) out[size_t(d * positions + j)] = k[j * stride + d];
@@ -36,7 +36,7 @@ std::vector<double> transposed(const float* k, int64_t stride, int64_t positions
 
 }  // namespace
 
-HeadWeights head_weights(const HeadScores& in, int64_t positions) {
+HeadWeights head_scores(const HeadScores& in, int64_t positions) {
   const AttentionSpec& spec = in.spec;
   const int64_t D = spec.shape.D_qk;
   const std::vector<double> keys = transposed(in.k, in.k_stride, positions, D);
@@ -44,7 +44,7 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
   out.rows.resize(size_t(positions * positions));
   if (in.key_bias) out.key_bias.resize(size_t(positions));
   for (int64_t i = 0; i < positions; ++i) {
-    const float* q = in.q + i * in.q_stride;
+    const double* q = in.q + i * in.q_stride;
     const int64_t first = in.first_key ? in.first_key[i] : 0;
     double* scores = out.rows.data() + i * positions;
     for (int64_t d = 0; d < D; ++d) {
@@ -53,54 +53,65 @@ HeadWeights head_weights(const HeadScores& in, int64_t positions) {
       for (int64_t j = first; j <= i; ++j) scores[j] += scaled * key[j];
       if (in.key_bias) out.key_bias[size_t(i)] += scaled * in.key_bias[d];
     }
-    double* slot = in.key_bias ? &out.key_bias[size_t(i)] : nullptr;
-    ScoreFunctions::dispatch(
-        spec.score, [&](auto score) { row_weights<decltype(score)>(scores + first, i + 1 - first, slot, in); });
   }
   return out;
+}
+
+void weigh(const HeadScores& in, int64_t positions, HeadWeights& scores) {
+  for (int64_t i = 0; i < positions; ++i) {
+    const int64_t first = in.first_key ? in.first_key[i] : 0;
+    double* row = scores.rows.data() + i * positions + first;
+    double* slot = in.key_bias ? &scores.key_bias[size_t(i)] : nullptr;
+    ScoreFunctions::dispatch(in.spec.score,
+                             [&](auto score) { row_weights<decltype(score)>(row, i + 1 - first, slot, in); });
+  }
+}
+
+HostTiles::HostTiles(Backend& backend, const AttentionForward& run)
+    : spec_(run.spec),
+      q_(host_numbers(backend, run.q)),
+      k_(host_numbers(backend, run.k)),
+      key_bias_(run.key_bias ? host_numbers(backend, run.key_bias) : std::vector<double>{}),
+      first_key_(size_t(run.first_key ? run.first_key.elements() : 0)) {
+  if (run.first_key) backend.download(first_key_.data(), run.first_key);
+  for (int i = 0; i < kMostLearned; ++i)
+    if (run.learned.at[i]) learned_[i] = host_numbers(backend, run.learned.at[i]);
+}
+
+HeadScores HostTiles::head(int64_t sequence, int64_t head) const {
+  const auto& [B, T, H, KV, D, D_v] = spec_.shape;
+  const int64_t kv = head / (H / KV);
+  HeadScores out{.spec = spec_,
+                 .q = q_.data() + (sequence * T * H + head) * D,
+                 .q_stride = H * D,
+                 .k = k_.data() + (sequence * T * KV + kv) * D,
+                 .k_stride = KV * D,
+                 .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
+                 .first_key = first_key(sequence)};
+  for (int i = 0; i < kMostLearned; ++i)
+    if (!learned_[i].empty()) out.learned.at[i] = learned_[i][size_t(head)];
+  return out;
+}
+
+const int32_t* HostTiles::first_key(int64_t sequence) const {
+  return first_key_.empty() ? nullptr : first_key_.data() + sequence * spec_.shape.T;
 }
 
 namespace {
 
 class HostTileWeights final : public HostWeights {
  public:
-  HostTileWeights(Backend& backend, const AttentionForward& run)
-      : spec_(run.spec),
-        q_(host_copy(backend, run.q)),
-        k_(host_copy(backend, run.k)),
-        key_bias_(run.key_bias ? host_copy(backend, run.key_bias) : std::vector<float>{}),
-        first_key_(size_t(run.first_key ? run.first_key.elements() : 0)) {
-    if (run.first_key) backend.download(first_key_.data(), run.first_key);
-    for (int i = 0; i < kMostLearned; ++i)
-      if (run.learned.at[i]) learned_[i] = host_copy(backend, run.learned.at[i]);
-  }
+  HostTileWeights(Backend& backend, const AttentionForward& run) : tiles_(backend, run) {}
 
   HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
-    const auto& [B, T, H, KV, D, D_v] = spec_.shape;
-    const int64_t kv = head / (H / KV);
-    return head_weights({.spec = spec_,
-                         .q = q_.data() + (sequence * T * H + head) * D,
-                         .q_stride = H * D,
-                         .k = k_.data() + (sequence * T * KV + kv) * D,
-                         .k_stride = KV * D,
-                         .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
-                         .learned = learned_of(head),
-                         .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T},
-                        positions);
-  }
-
- private:
-  LearnedOfHead<double> learned_of(int64_t head) const {
-    LearnedOfHead<double> out{};
-    for (int i = 0; i < kMostLearned; ++i)
-      if (!learned_[i].empty()) out.at[i] = double(learned_[i][size_t(head)]);
+    const HeadScores of_head = tiles_.head(sequence, head);
+    HeadWeights out = head_scores(of_head, positions);
+    weigh(of_head, positions, out);
     return out;
   }
 
-  AttentionSpec spec_;
-  std::vector<float> q_, k_, key_bias_;
-  std::vector<float> learned_[kMostLearned];  // [H], or empty
-  std::vector<int32_t> first_key_;            // [N]
+ private:
+  HostTiles tiles_;
 };
 
 }  // namespace

@@ -10,23 +10,37 @@
 
 namespace sluice {
 
-// One head of one sequence, in host memory. Rows of q and k lie `stride` floats apart.
+// One head of one sequence, in host memory. Rows of q and k lie `stride` numbers apart.
 struct HeadScores {
   const AttentionSpec& spec;
-  const float* q;
+  const double* q;
   int64_t q_stride;
-  const float* k;
+  const double* k;
   int64_t k_stride;
-  const float* key_bias = nullptr;     // [D]: one more key that every query sees
+  const double* key_bias = nullptr;    // [D]: one more key that every query sees
   LearnedOfHead<double> learned = {};  // of the score function
   const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
 };
 
-// The weights of the first `positions` queries on their keys, in double precision from the formulas of the score
-// function.
-HeadWeights head_weights(const HeadScores& scores, int64_t positions);
+// A copy in host memory of what a run's scores and weights come from.
+class HostTiles {
+ public:
+  HostTiles(Backend& backend, const AttentionForward& run);
+  HeadScores head(int64_t sequence, int64_t head) const;  // as long as this lives
+  const int32_t* first_key(int64_t sequence) const;       // [T], or null
 
-// A copy in host memory of what a run's weights come from.
+ private:
+  AttentionSpec spec_;
+  std::vector<double> q_, k_, key_bias_;
+  std::vector<double> learned_[kMostLearned];  // [H], or empty
+  std::vector<int32_t> first_key_;             // [N]
+};
+
+// The scores of the first `positions` queries on their keys, where their weights will be.
+HeadWeights head_scores(const HeadScores& head, int64_t positions);
+// From them the weights, in double precision from the formulas of the score function.
+void weigh(const HeadScores& head, int64_t positions, HeadWeights& scores);
+
 std::unique_ptr<HostWeights> read_tile_weights(Backend& backend, const AttentionForward& run);
 
 // Whether the score function's weights are shares of one whole: see WeightsView.

@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "model/attention/cores/host_attention.h"
 #include "model/attention/cores/tile_weights.h"
 #include "model/attention/cores/tiles_options.h"
 
@@ -20,7 +21,8 @@ AttentionShape shape_of(const HeadSizes& sizes, int64_t B, int64_t T) {
 
 }  // namespace
 
-Tiles::Tiles(const LayerPlace& place, const TilesOptions& options) : sizes_(place.projected) {
+Tiles::Tiles(const LayerPlace& place, const TilesOptions& options)
+    : sizes_(place.projected), sublayer_(place.d.timeline.attention_sublayer(place.layer)) {
   const Declarations& d = place.d;
   const auto& [H, KV, D, D_v] = sizes_;
   spec_.shape = shape_of(sizes_, d.max_batch, d.config.rows());
@@ -67,7 +69,11 @@ AttentionForward Tiles::arguments(const Pass& pass, const Heads& heads) const {
   return args;
 }
 
-void Tiles::forward(const Pass& pass, const Heads& heads) const { pass.backend.run(arguments(pass, heads)); }
+void Tiles::forward(const Pass& pass, const Heads& heads) const {
+  const AttentionForward run = arguments(pass, heads);
+  if (pass.activations()) attention_on_host(pass, sublayer_, run);
+  else pass.backend.run(run);
+}
 
 void Tiles::backward(const Pass& pass, const Heads& heads, const Heads& d) const {
   AttentionBackward args;

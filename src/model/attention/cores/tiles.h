@@ -32,6 +32,7 @@ class Tiles final : public Core, private WeightsView {
   AttentionForward arguments(const Pass& pass, const Heads& heads) const;
 
   HeadSizes sizes_;
+  int sublayer_;
   AttentionSpec spec_;
   ParamId key_bias_, value_bias_;
   ParamId learned_[kMostLearned];  // [H_q]: what the score function learns

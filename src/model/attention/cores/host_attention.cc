@@ -1,0 +1,59 @@
+#include "model/attention/cores/host_attention.h"
+
+#include "kernels/host_copy.h"
+#include "model/attention/cores/tile_weights.h"
+
+namespace sluice {
+namespace {
+
+// What the rows of one head see.
+void show(const Pass& pass, const ActivationPlace& place, HeadWeights& numbers, const int32_t* first_key, int64_t T) {
+  for (int64_t i = 0; i < T; ++i) {
+    const int64_t first = first_key ? first_key[i] : 0;
+    pass.activations()->row(pass, place, std::span(numbers.rows).subspan(size_t(i * T + first), size_t(i + 1 - first)));
+  }
+  if (!numbers.key_bias.empty()) pass.activations()->row(pass, place, numbers.key_bias);
+}
+
+// out [T, D] of one head, rows `stride` apart; v like it.
+void mix(double* out, int64_t stride, const HeadWeights& weights, const double* v, int64_t v_stride,
+         const double* value_bias, int64_t T, int64_t D) {
+  for (int64_t i = 0; i < T; ++i) {
+    double* row = out + i * stride;
+    for (int64_t j = 0; j <= i; ++j) {
+      const double weight = weights.rows[size_t(i * T + j)];
+      for (int64_t d = 0; d < D; ++d) row[d] += weight * v[j * v_stride + d];
+    }
+    if (!value_bias) continue;
+    for (int64_t d = 0; d < D; ++d) row[d] += weights.key_bias[size_t(i)] * value_bias[d];
+  }
+}
+
+}  // namespace
+
+void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& run) {
+  const auto& [B, T, H, KV, D, D_v] = run.spec.shape;
+  const HostTiles tiles(pass.backend, run);
+  const std::vector<double> values = host_numbers(pass.backend, run.v);
+  const std::vector<double> value_bias =
+      run.value_bias ? host_numbers(pass.backend, run.value_bias) : std::vector<double>{};
+  std::vector<double> out(size_t(B * T * H * D_v));
+  std::vector<HeadWeights> heads(static_cast<size_t>(H));
+  for (int64_t b = 0; b < B; ++b) {
+#pragma omp parallel for schedule(static, 1)
+    for (int64_t h = 0; h < H; ++h) heads[size_t(h)] = head_scores(tiles.head(b, h), T);
+    for (HeadWeights& one : heads) show(pass, {sublayer, Shown::kScores}, one, tiles.first_key(b), T);
+#pragma omp parallel for schedule(static, 1)
+    for (int64_t h = 0; h < H; ++h) weigh(tiles.head(b, h), T, heads[size_t(h)]);
+    for (HeadWeights& one : heads) show(pass, {sublayer, Shown::kWeights}, one, tiles.first_key(b), T);
+#pragma omp parallel for schedule(static, 1)
+    for (int64_t h = 0; h < H; ++h) {
+      const int64_t kv = h / (H / KV);
+      mix(out.data() + (b * T * H + h) * D_v, H * D_v, heads[size_t(h)], values.data() + (b * T * KV + kv) * D_v,
+          KV * D_v, value_bias.empty() ? nullptr : value_bias.data() + kv * D_v, T, D_v);
+    }
+  }
+  upload_numbers(pass.backend, run.out, out);
+}
+
+}  // namespace sluice

@@ -1,0 +1,15 @@
+#include "model/residual/residual.h"
+
+namespace sluice {
+
+void Residual::normalise(const Pass& pass, int sublayer, const NormLayer& norm, const Tensor& out) const {
+  norm.forward(pass, input(pass, sublayer), out);
+  ActivationHook* hook = pass.activations();
+  if (!hook) return;
+  const Tensor stream = stream_at(pass, sublayer);
+  hook->tensor(pass, {sublayer, Shown::kStream}, stream);
+  norm.recompute(pass, stream, out);
+  hook->tensor(pass, {sublayer, Shown::kNormed}, out);
+}
+
+}  // namespace sluice
