@@ -21,6 +21,7 @@
 
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/difference.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/exclude_self.h"
 #include "kernels/ops/matmul.h"
@@ -97,7 +98,8 @@ using Ops = OpList<
     ActivationForward, ActivationBackward, SwigluForward, SwigluBackward,
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
-    ExcludeSelfForward, ExcludeSelfBackward,
+    ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
+    DifferenceFactorBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // state that is not trained
