@@ -202,6 +202,21 @@ def sluice_models(program):
     models["registers, rope, key_value_bias, grouped heads"] = {
         "attention": "key_value_bias", "registers": 2, "position": "rope", "heads": 4, "kv_heads": 2,
     }
+    gate = {"reads": "value", "grain": "element"}
+    models["diff_v2, two heads for one noise head, sinks, a gate, rope"] = {
+        "attention": {"type": "diff_v2", "difference": {"signal": 2}, "score": {"type": "sink_logit"}, "gate": gate},
+        "heads": 4, "kv_heads": 2, "position": "rope",
+    }
+    models["diff_v1 with wide values, qk_norm and rope"] = {
+        "attention": "diff_v1", "heads": 2, "head_size": 12, "value_head_size": 24, "qk_norm": True, "position": "rope"
+    }
+    models["grouped_diff with wide values, sinks, a learned key and value, exclude_self"] = {
+        "attention": {"type": "grouped_diff", "score": {"type": "sink_logit"}, "key_value_bias": True, "exclude_self": True},
+        "heads": 4, "kv_heads": 2, "value_head_size": 24,
+    }
+    models["output_norm by depth, a gate at the source"] = {
+        "attention": {"type": "vga", "site": "source", "output_norm": "rmsnorm_by_depth"}
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -314,6 +329,8 @@ BEHAVIOUR = {
     "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},
+    "diff_v2, rope": {"attention": "diff_v2", "position": "rope", "kv_heads": 2},
+    "diff_v1, key_bias, wide values": {"attention": {"type": "diff_v1", "key_bias": True}, "value_head_size": 24},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }

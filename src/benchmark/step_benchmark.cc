@@ -66,9 +66,14 @@ double register_peak(DType type) {
 
 // Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
 // masked; 2 operations a multiply-add.
-double attention_operations(const ModelConfig& model, int64_t batch) {
-  const int64_t features = 4 * model.head_size() + 3 * model.value_head_size();
-  return double(batch * model.layers * model.heads * model.rows() * model.rows() * features);
+double attention_operations(const Transformer& model, int64_t batch) {
+  const int64_t rows = model.config().rows();
+  int64_t features = 0;
+  for (const Block& block : model.blocks()) {
+    const HeadSizes& sizes = block.attention().sizes();
+    features += 4 * sizes.query_columns() + 3 * sizes.result_columns();
+  }
+  return double(batch * rows * rows * features);
 }
 
 }  // namespace
@@ -109,6 +114,7 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
     timed.measure();
     for (int64_t i = 0; i < kTimedSteps; ++i) step();
     result.parameters = learner.model().params().count();
+    result.attention_operations = attention_operations(learner.model(), experiment.train.batch);
     result.tokens = learner.tokens();
     result.planned_bytes = learner.bytes();
     rusage usage{};
@@ -121,7 +127,6 @@ StepBenchmark benchmark_step(Backend& backend, const Experiment& experiment, int
   divide(result.ops, kTimedSteps);
   divide(result.matmuls, kTimedSteps);
   for (const auto& [shape, time] : result.matmuls) result.alone[shape] = time_alone(backend, shape);
-  result.attention_operations = attention_operations(experiment.model, experiment.train.batch);
   result.peak = measure_peak(backend, experiment.act());
   if (backend.traits().host_memory) result.registers = register_peak(experiment.act());
   return result;

@@ -125,6 +125,13 @@ Json generation_config(const Tokenizer* tokenizer) {
 
 void write_json(const fs::path& path, const Json& json) { write_file_atomic(path, json.dump(2) + "\n"); }
 
+// Whether a stage asks for heads with keys of their own beside the others.
+bool has_second_set(const AttentionConfig& attention, const ModelConfig& model) {
+  HeadSizes sizes = model.head_sizes();
+  for (const StageOptions* stage : attention.stages()) sizes = stage->asks(sizes);
+  return sizes.H_q2 > 0;
+}
+
 // What the Python beside the weights does not compute must not be written as if it did.
 void check_exportable(const ModelConfig& model) {
   for (const AttentionConfig* attention : model.attention.kinds())
@@ -133,6 +140,12 @@ void check_exportable(const ModelConfig& model) {
           "model.attention has the part {}, which the exported Python does not compute: such a model cannot be "
           "exported",
           part);
+  for (const AttentionConfig* attention : model.attention.kinds())
+    if (attention->core != "tiles" && has_second_set(*attention, model))
+      throw UserError(
+          "model.attention.core = {} with difference.keys = own is nothing that the exported Python computes: such a "
+          "model cannot be exported",
+          attention->core);
   if (!model.residual.part().in_python)
     throw UserError("model.residual is {}, which the exported Python does not compute: such a model cannot be exported",
                     model.residual.type);

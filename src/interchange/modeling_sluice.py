@@ -6,8 +6,8 @@ have Sluice's names. Shapes: B sequences, T new positions, S visible positions (
 heads, KV key/value heads, D features of a head, C width.
 
 Beside what causal models of transformers return there are, for output_attentions=True and output_gates=True:
-  attentions  a layer [B, H, T, S]: the weights that values are summed with. What a row lacks to 1 went nowhere (sigmoid,
-              relu, softpick, clipped_softmax) or into a slot:
+  attentions  a layer [B, H, T, S]: the weights that values are summed with; with noise heads, less their share. What a
+              row lacks to 1 went nowhere (sigmoid, relu, softpick, clipped_softmax) or into a slot:
   slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
               key_value_bias, the registers, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
@@ -36,7 +36,7 @@ MODEL_KEYS = set(
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
     "registers residual attention".split()
 )
-ATTENTION_KEYS = {"type", "core", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
+ATTENTION_KEYS = set("type core score gate key_bias key_value_bias difference exclude_self output_norm repeat".split())
 
 
 class SluiceConfig(PretrainedConfig):
@@ -174,6 +174,19 @@ def attention_of(model, layer):
     return layers[layer % len(layers)]
 
 
+def noise_heads(options, H, KV):
+    """Of a layer of H heads: how many heads there are whose results are taken from theirs."""
+    difference = options.get("difference", {})
+    if difference.get("lambda", "none") == "none":
+        return 0
+    return H // (difference["signal"] or H // KV)
+
+
+def depth_factor(layer):
+    """lambda_init of differential attention; what is left of 1 scales its norm."""
+    return 0.8 - 0.6 * math.exp(-0.3 * layer)
+
+
 class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
@@ -182,32 +195,57 @@ class Attention(nn.Module):
         self.options = options = attention_of(model, layer)
         C, H, KV = model["width"], model["heads"], model["kv_heads"]
         self.D, self.V = D, V = head_size(model), value_head_size(model)
+        self.noise = noise = noise_heads(options, H, KV)
+        self.second = nn.Module() if noise and options["difference"]["keys"] == "own" else None
         biases = model.get("attention_bias", "model")
         qkv_bias, output_bias = (model["bias"],) * 2 if biases == "model" else (biases != "none", biases == "all")
-        self.qkv = nn.Linear(C, (H + KV) * D + KV * V, bias=qkv_bias)
+        self.columns = [(H + noise) * D, KV * D * (1 if self.second is None else 2), KV * V]  # queries, keys, values
+        self.qkv = nn.Linear(C, sum(self.columns), bias=qkv_bias)
         self.output = nn.Linear(H * V, C, bias=output_bias)
         if model["qk_norm"]:
             self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
         self.core = options.get("core", "tiles")
         if self.core not in ("tiles", "key_only"):
             raise ValueError(f"unknown core {self.core}")
+        if self.core != "tiles" and self.second is not None:
+            raise ValueError(f"the core {self.core} with a second set of heads is not known here")
         options = self.options = {"score": {"type": "softmax"}, "key_bias": False, "key_value_bias": False, **options}
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
-        if self.has_key_bias:
-            self.key_bias = nn.Parameter(torch.zeros(KV, D))
-        if options["key_value_bias"]:
-            self.value_bias = nn.Parameter(torch.zeros(KV, V))
         if options["score"]["type"] not in SCORES:
             raise ValueError(f"unknown score function {options['score']['type']}")
         self.score = SCORES[options["score"]["type"]]
-        for name, initial in self.score.learned.items():
-            self.register_parameter(name, nn.Parameter(torch.full((H,), initial)))
+        if self.second is None:
+            self.add_core(self, H + noise)
+        else:
+            self.add_core(self, H)
+            self.add_core(self.second, noise)
         gate = options["gate"]
         self.site = gate["site"] if gate["reads"] != "none" else None
         if self.site:
             rows = (KV if self.site == "source" else H) * (V if gate["grain"] == "element" else 1)
             inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
             self.gate = nn.Linear(inputs, rows, bias=gate["bias"])
+        if noise:
+            self.add_difference(C, H)
+        if options.get("output_norm", "none") != "none":
+            self.output_norm = RMSNorm(V, model["norm_epsilon"])
+
+    def add_core(self, core, heads):
+        """What `core`, this layer or its second set of heads, learns for its weights."""
+        KV = self.model["kv_heads"]
+        if self.has_key_bias:
+            core.key_bias = nn.Parameter(torch.zeros(KV, self.D))
+        if self.options["key_value_bias"]:
+            core.value_bias = nn.Parameter(torch.zeros(KV, self.V))
+        for name, initial in self.score.learned.items():
+            core.register_parameter(name, nn.Parameter(torch.full((heads,), initial)))
+
+    def add_difference(self, C, H):
+        if self.options["difference"]["lambda"] == "projected":
+            self.difference = nn.Linear(C, H, bias=False)
+        else:
+            self.difference = nn.Module()
+            self.difference.register_parameter("lambda", nn.Parameter(torch.zeros(4, self.D)))
 
     def gate_of(self, x, v, heads):
         """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C] and the values v [B, T, KV * V]."""
@@ -221,25 +259,24 @@ class Attention(nn.Module):
             logits = self.gate(x if reads == "hidden" else v)
         return torch.sigmoid(logits).view(B, T, heads, -1).transpose(1, 2)
 
-    def with_extra_key(self, keys, values, visible):
+    def with_extra_key(self, core, keys, values, visible):
         """One more key in front, which every row sees."""
         B, KV, _, D = keys.shape
-        extra = self.key_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
+        extra = core.key_bias.view(1, KV, 1, D).expand(B, -1, -1, -1)
         keys = torch.cat([extra.to(keys.dtype), keys], dim=2)
         extra = torch.zeros_like(values[:, :, :1])
         if self.options["key_value_bias"]:
-            extra = self.value_bias.view(1, KV, 1, self.V).expand_as(extra).to(values.dtype)
+            extra = core.value_bias.view(1, KV, 1, self.V).expand_as(extra).to(values.dtype)
         return keys, torch.cat([extra, values], dim=2), F.pad(visible, (1, 0), value=True)
 
-    def weigh(self, queries, keys, values, visible, length, tokens):
-        """Results [B, H, T, V], the weights of the last `tokens` keys and those of the slots, which come before them."""
+    def weigh(self, core, queries, keys, values, visible, length, extra):
+        """Results [B, H, T, V], the weights of the tokens and those of the `extra` slots, which come before them."""
         scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
-        learned = {name: getattr(self, name) for name in self.score.learned}
+        learned = {name: getattr(core, name) for name in self.score.learned}
         weights, sinks = self.score.weigh(
             scores, visible, length.to(scores.dtype), self.options["score"], learned, self.model["context"]
         )
-        extra = keys.shape[-2] - tokens
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
 
@@ -249,6 +286,46 @@ class Attention(nn.Module):
         keys, values = (y.repeat_interleave(group, dim=1) for y in (keys, values))
         scores = (F.silu(queries) * keys).sum(-1, keepdim=True) / math.sqrt(self.D)
         return torch.ones_like(scores), scores, values
+
+    def attend(self, core, queries, keys, values, visible, wants_weights, extra):
+        """Results [B, heads, T, V] of queries [B, heads, T, D] and, where they are wanted or at hand, weights and slots;
+        the first `extra` keys are no tokens."""
+        length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
+        if self.has_key_bias:
+            keys, values, visible = self.with_extra_key(core, keys, values, visible)
+            extra += 1
+        if (shared := queries.shape[1] // keys.shape[1]) > 1:
+            keys, values = (y.repeat_interleave(shared, dim=1) for y in (keys, values))
+        if self.config._attn_implementation == "sdpa" and not wants_weights:
+            return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible), None, None
+        return self.weigh(core, queries, keys, values, visible, length, extra)
+
+    def factor(self, x):
+        """The share of a noise head that is taken: [B, H, T, 1], or one number for the layer."""
+        if self.options["difference"]["lambda"] == "projected":
+            return torch.sigmoid(self.difference(x)).transpose(1, 2)[..., None]
+        q1, k1, q2, k2 = getattr(self.difference, "lambda")
+        return ((q1 * k1).sum().exp() - (q2 * k2).sum().exp() + depth_factor(self.layer)).to(x.dtype)
+
+    def less_noise(self, x, heads, noise):
+        """Each of `heads`, what attend() returns, less its share of `noise`."""
+        factor = self.factor(x)
+        signal = self.model["heads"] // self.noise
+        pairs = zip(heads, noise)
+        return tuple(y if y is None else y - factor * z.repeat_interleave(signal, dim=1) for y, z in pairs)
+
+    def difference_of(self, x, queries, keys, values, *others):
+        """attend() with noise heads. They follow all others and have the second half of each key's features, or each
+        follows those from which it is taken."""
+        H = self.model["heads"]
+        if self.second is not None:
+            first, second = keys.chunk(2, dim=-1)
+            heads = self.attend(self, queries[:, :H], first, values, *others)
+            return self.less_noise(x, heads, self.attend(self.second, queries[:, H:], second, values, *others))
+        both = self.attend(self, queries, keys, values, *others)
+        groups = [y if y is None else y.unflatten(1, (self.noise, H // self.noise + 1)) for y in both]
+        heads = [y if y is None else y[:, :, :-1].flatten(1, 2) for y in groups]
+        return self.less_noise(x, heads, [y if y is None else y[:, :, -1] for y in groups])
 
     def without_own_value(self, out, v):
         """Results [B, H, T, V] without what lies along their row's own value; v [B, T, KV * V] as it is projected."""
@@ -270,13 +347,15 @@ class Attention(nn.Module):
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
-        q, k, v = self.qkv(x).split([H * D, KV * D, KV * V], dim=-1)
+        q, k, v = self.qkv(x).split(self.columns, dim=-1)
         queries, keys = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k))  # [B, heads, T, D]
         values = v.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
+        if self.second is not None:  # as many heads as values have: a cache may ask for that
+            keys = torch.cat(keys.chunk(2, dim=1), dim=-1)
         gate = self.gate_of(x, v, KV if self.site == "source" else H) if self.site else None
         if self.site == "source":
             values = gate * values
@@ -284,23 +363,20 @@ class Attention(nn.Module):
             queries, keys, values = self.own_scores(queries, keys, values)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
-        tokens = keys.shape[2]
+        extra = 0
         if registers:
             keys, values, visible = self.with_registers(keys, values, visible, registers)
+            extra = self.model["registers"]
         elif registers is not None:
             registers.extend((keys, values))
-        length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
-        if self.has_key_bias:
-            keys, values, visible = self.with_extra_key(keys, values, visible)
-        if keys.shape[1] < H:
-            keys, values = (y.repeat_interleave(H // KV, dim=1) for y in (keys, values))
-        weights = slots = None
-        if self.config._attn_implementation == "sdpa" and not wants_weights:
-            out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
+        if self.noise:
+            out, weights, slots = self.difference_of(x, queries, keys, values, visible, wants_weights, extra)
         else:
-            out, weights, slots = self.weigh(queries, keys, values, visible, length, tokens)
+            out, weights, slots = self.attend(self, queries, keys, values, visible, wants_weights, extra)
         if self.options.get("exclude_self"):
             out = self.without_own_value(out, v)
+        if (norm := self.options.get("output_norm", "none")) != "none":
+            out = self.output_norm(out) * (1 - depth_factor(self.layer) if norm == "rmsnorm_by_depth" else 1)
         if self.site == "output":
             out = gate * out
         return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate

@@ -21,6 +21,7 @@
 
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/difference.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/exclude_self.h"
 #include "kernels/ops/key_only.h"
@@ -99,7 +100,8 @@ using Ops = OpList<
     ActivationForward, ActivationBackward, SwigluForward, SwigluBackward,
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
-    ExcludeSelfForward, ExcludeSelfBackward, KeyOnlyForward, KeyOnlyBackward,
+    ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
+    DifferenceFactorBackward, KeyOnlyForward, KeyOnlyBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // losses of parts

@@ -218,7 +218,7 @@ void Analyzer::add_shares(HeadTotals& sums, const std::vector<double>& shares, i
 }
 
 void Analyzer::add_values(const Pass& pass, int64_t layer) {
-  const auto [H, KV, D_qk, D] = attention(layer).sizes();
+  const auto [H, KV, D_qk, D, H_q2] = attention(layer).sizes();
   const std::vector<float> values = host_copy(model_.backend(), attention(layer).values(pass));
   for (int64_t h = 0; h < H_; ++h) {
     HeadTotals& sums = head(layer, h);
@@ -260,7 +260,7 @@ void Analyzer::value_gradient(const Pass& pass, int64_t layer, const Tensor& d_v
     content_ = std::move(gradient);
     return;
   }
-  const auto [H, KV, D_qk, D] = attention(layer).sizes();
+  const auto [H, KV, D_qk, D, H_q2] = attention(layer).sizes();
   const std::vector<float> values = host_copy(model_.backend(), attention(layer).values(pass));
   std::vector<float> gate_path = gradient;
   for (size_t i = 0; i < content_.size(); ++i) gate_path[i] -= content_[i];

@@ -117,7 +117,7 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
 
 void Prober::probe_values(const Pass& pass, int64_t layer, Sums& sums) {
   const ModelConfig& config = model_.config();
-  const auto [H, KV, D_qk, D] = attention(layer).sizes();
+  const auto [H, KV, D_qk, D, H_q2] = attention(layer).sizes();
   const int64_t group = config.heads / KV;
   const Tensor values = attention(layer).values(pass);
   const Tensor norms = buffer(0, {pass.N(), KV});

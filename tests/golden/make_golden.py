@@ -79,6 +79,12 @@ PRESETS = {
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
     "key_only": {"core": "key_only"},
+    "output_norm": {"output_norm": "rmsnorm"},
+    "diff_v2": {"difference": {"lambda": "projected"}},
+    "diff_v1": {"difference": {"lambda": "scalar", "keys": "own"}, "output_norm": "rmsnorm_by_depth"},
+    "grouped_diff": {
+        "difference": {"lambda": "scalar", "signal": 0, "keys": "own"}, "output_norm": "rmsnorm_by_depth"
+    },
 }
 
 
@@ -108,14 +114,37 @@ def complete(model):
             gate[key] = given.pop(key)
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
-    attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
-    head_size = m["width"] // m["heads"]
+    difference = {"lambda": "none", "signal": 1, "keys": "shared"}
+    difference.update({**preset.get("difference", {}), **given.pop("difference", {})})
+    attention = {"key_bias": False, "key_value_bias": False, "output_norm": "none", **preset}
+    attention.update({**given, "gate": gate, "score": score, "difference": difference})
+    head_size = m.get("head_size") or m["width"] // m["heads"]
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
 
 
 def head_sizes(m):
     """Query heads, key/value heads, features of a query or key, of a value."""
     return m["heads"], m["kv_heads"], m["head_size"], m["value_head_size"]
+
+
+def noise_heads(m):
+    """How many heads are taken from others, and whether they have keys of their own."""
+    H, KV, _, _ = head_sizes(m)
+    difference = m["attention"]["difference"]
+    if difference["lambda"] == "none":
+        return 0, False
+    return H // (difference["signal"] or H // KV), difference["keys"] == "own"
+
+
+def stacked_qkv(m):
+    """Rows of queries, keys and values in the weight that projects all."""
+    H, KV, D, V = head_sizes(m)
+    noise, own = noise_heads(m)
+    return [(H + noise) * D, (2 if own else 1) * KV * D, KV * V]
+
+
+def lambda_init(layer):
+    return 0.8 - 0.6 * math.exp(-0.3 * layer)
 
 
 def declare(m):
@@ -147,17 +176,26 @@ def declare(m):
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         norm(block + "norm1")
-        linear(block + "attention.qkv", (H + KV) * D + KV * V, C, m["bias"])
+        linear(block + "attention.qkv", sum(stacked_qkv(m)), C, m["bias"])
         linear(block + "attention.output", C, H * V, m["bias"], residual=True)
         if m["qk_norm"]:
             for which in ("q_norm", "k_norm"):
                 out[f"{block}attention.{which}.weight"] = ((D,), "constant", 1, "norm")
-        if a["key_bias"] or a["key_value_bias"]:
-            out[block + "attention.key_bias"] = ((KV, D), "normal", 0.02, "vector")
-        if a["key_value_bias"]:
-            out[block + "attention.value_bias"] = ((KV, V), "normal", 0.02, "vector")
-        for name, initial in SCORES[a["score"]["type"]].learned.items():
-            out[block + "attention." + name] = ((H,), "constant", initial, "vector")
+        noise, own = noise_heads(m)
+        for core, heads in [("", H), ("second.", noise)] if own else [("", H + noise)]:
+            prefix = block + "attention." + core
+            if a["key_bias"] or a["key_value_bias"]:
+                out[prefix + "key_bias"] = ((KV, D), "normal", 0.02, "vector")
+            if a["key_value_bias"]:
+                out[prefix + "value_bias"] = ((KV, V), "normal", 0.02, "vector")
+            for name, initial in SCORES[a["score"]["type"]].learned.items():
+                out[prefix + name] = ((heads,), "constant", initial, "vector")
+        if a["difference"]["lambda"] == "projected":
+            linear(block + "attention.difference", H, C, False)
+        elif noise:
+            out[block + "attention.difference.lambda"] = ((4, D), "normal", 0.1, "vector")
+        if a["output_norm"] != "none":
+            out[block + "attention.output_norm.weight"] = ((V,), "constant", 1, "norm")
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
             rows = heads * (V if gate["grain"] == "element" else 1)
@@ -231,37 +269,69 @@ def rope(x, theta):
     return torch.cat([turned.real, turned.imag], dim=-1)
 
 
-def attention(p, prefix, m, x):
+def weighted_values(p, prefix, m, queries, keys, values):
+    """queries [B, T, heads, D], keys [B, T, KV, D] and values [B, T, KV, V] -> results [B, T, heads, V]"""
+    a = m["attention"]
+    B, T, heads, D = queries.shape
+    KV = keys.shape[2]
+    visible = torch.ones(T, T, dtype=torch.bool).tril()
+    if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
+        extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
+        learned = a["key_value_bias"]
+        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, -1) if learned else torch.zeros_like(values[:, :1])
+        keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
+        visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
+    shared = torch.arange(heads) // (heads // KV)  # the key/value head of each query head
+    if a.get("core") == "key_only":  # a key has one score, whoever looks
+        s = (F.silu(queries) * keys[:, :, shared]).sum(-1).transpose(1, 2)[:, :, None].expand(-1, -1, T, -1) / math.sqrt(D)
+    else:
+        s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
+    return torch.einsum("bhij,bjhd->bihd", attention_weights(p, prefix, s, visible, m), values[:, :, shared])
+
+
+def differential(p, prefix, m, layer, x, queries, keys, values):
+    """Results of H heads, each less a share of its noise head's."""
+    H, KV = m["heads"], m["kv_heads"]
+    noise, own = noise_heads(m)
+    of = torch.arange(H) // (H // noise)  # the noise head of each head
+    if own:  # heads, then noise heads; keys of the ones, then of the others
+        heads = weighted_values(p, prefix, m, queries[:, :, :H], keys[:, :, :KV], values)
+        taken = weighted_values(p, prefix + "second.", m, queries[:, :, H:], keys[:, :, KV:], values)[:, :, of]
+    else:  # a noise head behind those from which it is taken
+        every = weighted_values(p, prefix, m, queries, keys, values)
+        heads, taken = every[:, :, torch.arange(H) + of], every[:, :, (of + 1) * (H // noise) + of]
+    if m["attention"]["difference"]["lambda"] == "projected":
+        factor = torch.sigmoid(x @ p[prefix + "difference.weight"].T)[..., None]
+    else:
+        q1, k1, q2, k2 = p[prefix + "difference.lambda"]
+        factor = torch.exp(q1 @ k1) - torch.exp(q2 @ k2) + lambda_init(layer)
+    return heads - factor * taken
+
+
+def attention(p, prefix, m, layer, x):
     """x [B, T, C] -> [B, T, C]"""
     a = m["attention"]
     H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
     qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
-    q, k, v = torch.split(qkv, [H * D, KV * D, KV * V], dim=-1)
+    q, k, v = torch.split(qkv, stacked_qkv(m), dim=-1)
     site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
     values = v.reshape(B, T, KV, V)
     if site == "source":
         values = gate_values(p, prefix, m, KV, x, v) * values
-    queries, keys = q.reshape(B, T, H, D), k.reshape(B, T, KV, D)
+    queries, keys = q.reshape(B, T, -1, D), k.reshape(B, T, -1, D)
     if m["qk_norm"]:
         queries = rms_norm(queries, p[prefix + "q_norm.weight"], m["norm_epsilon"])
         keys = rms_norm(keys, p[prefix + "k_norm.weight"], m["norm_epsilon"])
     if m["position"] == "rope":
         queries, keys = rope(queries, m["rope_theta"]), rope(keys, m["rope_theta"])
-    visible = torch.ones(T, T, dtype=torch.bool).tril()
-    if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
-        extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
-        learned = a["key_value_bias"]
-        extra_value = p[prefix + "value_bias"].expand(B, 1, KV, V) if learned else torch.zeros_like(values[:, :1])
-        keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
-        visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
-    shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
-    if a.get("core") == "key_only":  # a key has one score, whoever looks
-        s = (F.silu(queries) * keys[:, :, shared]).sum(-1).transpose(1, 2)[:, :, None].expand(-1, -1, T, -1) / math.sqrt(D)
+    if a["difference"]["lambda"] != "none":
+        out = differential(p, prefix, m, layer, x, queries, keys, values)
     else:
-        s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
-    weights = attention_weights(p, prefix, s, visible, m)
-    out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
+        out = weighted_values(p, prefix, m, queries, keys, values)
+    if a["output_norm"] != "none":
+        scale = 1 - lambda_init(layer) if a["output_norm"] == "rmsnorm_by_depth" else 1
+        out = scale * rms_norm(out, p[prefix + "output_norm.weight"], m["norm_epsilon"])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v) * out
     return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
@@ -297,7 +367,7 @@ def logits_of(p, m, tokens):
         x = torch.cat([p["embedding.register.weight"].expand(len(tokens), -1, -1), x], dim=1)
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
-        x = x + attention(p, block + "attention.", m, norm(block + "norm1", x))
+        x = x + attention(p, block + "attention.", m, layer, norm(block + "norm1", x))
         h = linear(block + "mlp.up", norm(block + "norm2", x))
         x = x + linear(block + "mlp.down", activation(m["mlp"], h))
     return norm("final_norm", x[:, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
@@ -346,8 +416,7 @@ class Muon(torch.optim.Optimizer):
 def stacked_rows(m, name):
     """Rows of each matrix that is stacked in a hidden layer's weight; None for any other parameter."""
     M = m["mlp_width"]
-    H, KV, D, V = head_sizes(m)
-    rows = {"attention.qkv": [H * D, KV * D, KV * V], "attention.output": [m["width"]], "mlp.down": [m["width"]]}
+    rows = {"attention.qkv": stacked_qkv(m), "attention.output": [m["width"]], "mlp.down": [m["width"]]}
     rows["mlp.up"] = [M, M] if m["mlp"] == "swiglu" else [M]
     return next((r for part, r in rows.items() if name.endswith(part + ".weight")), None)
 

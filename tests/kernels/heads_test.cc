@@ -19,12 +19,13 @@ TEST(Heads, NormAndItsGradients) {
     for (const HeadNormCase& c : kNorms)
       for (bool accumulate : {false, true}) {
         const int64_t C = c.H * c.D;
+        const double scale = accumulate ? 0.625 : 1;
         TestBuffer x(dtype, c.N, C, C + 5), out(dtype, c.N, C, C + 2), d_out(dtype, c.N, C, C + 1), d_x(dtype, c.N, C);
         TestBuffer gain(acc, Shape{c.D}), d_gain(acc, Shape{c.D}),
             workspace(DType::kF32, Shape{kWorkspacePerColumn * c.D});
         x.randomise(1), d_out.randomise(2), gain.randomise(3), d_gain.randomise(4), workspace.randomise(5);
         const TestBuffer before = d_gain;
-        const HeadNormForward forward{kEpsilon, x, out, gain};
+        const HeadNormForward forward{kEpsilon, x, out, gain, scale};
         isa.run(forward);
         isa.run(HeadNormBackward{forward, d_out, d_x, d_gain, accumulate, workspace});
         std::vector<double> want(size_t(c.D)), size(size_t(c.D));
@@ -37,13 +38,13 @@ TEST(Heads, NormAndItsGradients) {
             for (int64_t d = 0; d < c.D; ++d) squares += x.at(n, first + d) * x.at(n, first + d);
             const double rstd = 1 / std::sqrt(squares / double(c.D) + kEpsilon);
             for (int64_t d = 0; d < c.D; ++d) {
-              const double xhat = x.at(n, first + d) * rstd, e = d_out.at(n, first + d) * gain.at(d);
+              const double xhat = x.at(n, first + d) * rstd, e = scale * d_out.at(n, first + d) * gain.at(d);
               dot += e * xhat / double(c.D), dot_size += std::fabs(e * xhat) / double(c.D);
             }
             for (int64_t d = 0; d < c.D; ++d) {
-              const double xhat = x.at(n, first + d) * rstd, d_here = d_out.at(n, first + d), e = d_here * gain.at(d);
-              ASSERT_TRUE(near_value(out.at(n, first + d), xhat * gain.at(d), dtype, std::fabs(xhat * gain.at(d)),
-                                     8 + double(c.D) / 8));
+              const double xhat = x.at(n, first + d) * rstd, d_here = scale * d_out.at(n, first + d);
+              const double e = d_here * gain.at(d), y = scale * xhat * gain.at(d);
+              ASSERT_TRUE(near_value(out.at(n, first + d), y, dtype, std::fabs(y), 8 + double(c.D) / 8));
               ASSERT_TRUE(near_value(d_x.at(n, first + d), rstd * (e - xhat * dot), dtype,
                                      rstd * (std::fabs(e) + std::fabs(xhat) * dot_size), 24 + double(c.D) / 8));
               want[size_t(d)] += d_here * xhat, size[size_t(d)] += std::fabs(d_here * xhat);
@@ -53,7 +54,7 @@ TEST(Heads, NormAndItsGradients) {
           ASSERT_TRUE(near_value(d_gain.at(d), want[size_t(d)], acc, size[size_t(d)], 30 + double(c.H * c.N) / 8));
         EXPECT_TRUE(out.untouched() && d_x.untouched() && d_gain.untouched() && workspace.untouched());
         TestBuffer in_place = x, d_in_place = d_out, again = d_gain;
-        isa.run(HeadNormForward{kEpsilon, in_place, in_place, gain});
+        isa.run(HeadNormForward{kEpsilon, in_place, in_place, gain, scale});
         isa.run(HeadNormBackward{forward, d_in_place, d_in_place, again, false, workspace});
         for (int64_t i = 0; i < x.size(); ++i) {
           ASSERT_EQ(in_place.at(i), out.at(i));

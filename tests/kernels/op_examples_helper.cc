@@ -117,7 +117,7 @@ SLUICE_OP_EXAMPLE(NormBackward, NormBackwardExample)
 struct HeadNormForwardExample : ExampleBase {
   using ExampleBase::ExampleBase;
   size_t x = given(C), gain = given_flat(acc, {D}), out = written(C);
-  HeadNormForward op(const Tensors& t) const { return {1e-3, t[x], t[out], t[gain]}; }
+  HeadNormForward op(const Tensors& t) const { return {1e-3, t[x], t[out], t[gain], 0.7}; }
 };
 SLUICE_OP_EXAMPLE(HeadNormForward, HeadNormForwardExample)
 
@@ -125,7 +125,7 @@ struct HeadNormBackwardExample : ExampleBase {
   using ExampleBase::ExampleBase;
   size_t x = given(C), gain = given_flat(acc, {D}), d_out = given(C), d_x = written(C), d_gain = written_flat(acc, {D});
   HeadNormBackward op(const Tensors& t) const {
-    return {{1e-3, t[x], {}, t[gain]}, t[d_out], t[d_x], t[d_gain], false, {}};
+    return {{1e-3, t[x], {}, t[gain], 0.7}, t[d_out], t[d_x], t[d_gain], false, {}};
   }
 };
 SLUICE_OP_EXAMPLE(HeadNormBackward, HeadNormBackwardExample)

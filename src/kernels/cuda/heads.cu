@@ -20,11 +20,11 @@ struct HeadNormArgs {
   View x;
   const float* gain;  // [D]
   int64_t D;
-  float epsilon;
+  float epsilon, scale;
 };
 
 HeadNormArgs args_of(const HeadNormForward& op) {
-  return {view_of(op.x), floats(op.gain), op.gain.elements(), float(op.epsilon)};
+  return {view_of(op.x), floats(op.gain), op.gain.elements(), float(op.epsilon), float(op.scale)};
 }
 
 constexpr int kLanes = 8, kTeams = 32, kThreads = kTeams * kLanes, kPackColumns = kLanes * kPack;
@@ -69,7 +69,7 @@ __global__ void __launch_bounds__(kThreads)
     float gain[kPack];
     load(gain, args.gain + column(p), count, vector);
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) gain[i] *= normalised(head.x[p][i], 0.0f, head.rstd);
+    for (int i = 0; i < kPack; ++i) gain[i] *= args.scale * normalised(head.x[p][i], 0.0f, head.rstd);
     store(out.at(row, first + column(p)), gain, count, vector);
   }
 }
@@ -90,13 +90,14 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(HeadNormAr
     const int64_t index = start + team, row = quotient(index, heads), first = (index - row * heads) * args.D;
     const bool valid = index < end;
     const Head<S, kPacks> head(args, row, first, valid, vector);
-    float d[kPacks][kPack] = {}, sum = 0;  // d_out
+    float d[kPacks][kPack] = {}, sum = 0;  // d_out, scaled
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const int count = valid ? pack_count(args.D, column(p)) : 0;
       if (count > 0) load(d[p], d_out.at(row, first + column(p)), count, vector);
 #pragma unroll
       for (int i = 0; i < kPack; ++i) {
+        d[p][i] *= args.scale;
         const float d_xhat = d[p][i] * normalised(head.x[p][i], 0.0f, head.rstd);
         d_gain[p][i] += d_xhat;
         sum += d_xhat * gain[p][i];

@@ -40,13 +40,14 @@ struct NormBackward {
   void check() const;
 };
 
-// RMSNorm of every head by itself, one gain for all: out = x gain / sqrt(mean over the head's D columns of x^2 +
+// RMSNorm of every head by itself, one gain for all: out = scale x gain / sqrt(mean over the head's D columns of x^2 +
 // epsilon).
 struct HeadNormForward {
   static constexpr const char* kName = "head_norm_forward";
   double epsilon = 1e-5;
   Tensor x, out;  // [N, H*D] act, strided; the same where no backward pass follows
   Tensor gain;    // [D] acc
+  double scale = 1;
   void for_tensors(auto f) { f(x), f(out), f(gain); }
   void check() const;
 };

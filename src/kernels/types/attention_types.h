@@ -21,16 +21,19 @@ const char* learned_name(ScoreKind kind, int i);
 
 inline constexpr int64_t kMaxHeadSize = 256;
 
-// How the features of attention's rows are cut into heads. Four numbers, and nobody takes one of them for another: a
-// stage may ask for more query heads than the model has, values may have another width than keys.
+// How the features of attention's rows are cut into heads. Numbers, and nobody takes one of them for another: a stage
+// may ask for more query heads than the model has, values may have another width than keys.
 struct HeadSizes {
   int64_t H_q = 0, H_kv = 0;  // query heads; heads of keys and values, each shared by H_q / H_kv query heads
   int64_t D_qk = 0, D_v = 0;  // features of a query or a key, of a value
+  // Query heads of a second set, which has H_kv keys of its own and the values of the first; it follows the first in
+  // queries, keys and results. 0: there is none.
+  int64_t H_q2 = 0;
 
-  int64_t query_columns() const { return H_q * D_qk; }
-  int64_t key_columns() const { return H_kv * D_qk; }
+  int64_t query_columns() const { return (H_q + H_q2) * D_qk; }
+  int64_t key_columns() const { return (H_q2 > 0 ? 2 : 1) * H_kv * D_qk; }
   int64_t value_columns() const { return H_kv * D_v; }
-  int64_t result_columns() const { return H_q * D_v; }
+  int64_t result_columns() const { return (H_q + H_q2) * D_v; }
   int64_t projected_columns() const { return query_columns() + key_columns() + value_columns(); }
 };
 
@@ -38,7 +41,7 @@ struct AttentionShape {
   int64_t B = 0, T = 0, H = 0, KV = 0;  // batch, positions, query heads, key/value heads (KV divides H)
   int64_t D_qk = 0, D_v = 0;            // features of a query or key, of a value; neither above kMaxHeadSize
 
-  HeadSizes heads() const { return {H, KV, D_qk, D_v}; }
+  HeadSizes heads() const { return {.H_q = H, .H_kv = KV, .D_qk = D_qk, .D_v = D_v}; }
 };
 
 struct AttentionSpec {

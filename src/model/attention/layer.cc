@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "model/attention/two_sets.h"
 #include "model/config/attention_parts.h"
 
 namespace sluice {
@@ -75,8 +76,20 @@ void AttentionLayer::make_parts(const Declarations& d, const std::string& name, 
     }
   };
   make_stages(true);
-  core_ = config.core_part().make({d, name, layer_, sizes(), sizes()}, config.core_options());
+  const LayerPlace place = {d, name, layer_, sizes(), sizes()};
+  core_ = sizes().H_q2 > 0 ? std::make_unique<TwoSets>(place, config.core_part(), config.core_options())
+                           : config.core_part().make(place, config.core_options());
   make_stages(false);
+  find_weights();
+}
+
+void AttentionLayer::find_weights() {
+  weights_ = core_->weights();
+  for_each_stage([&](const Stage& stage) {
+    if (!weights_ || stage.keeps_weights()) return;
+    views_.push_back(stage.weights(*weights_));
+    weights_ = views_.back().get();
+  });
 }
 
 AttentionLayer::Stages& AttentionLayer::stages_at(Stage::Seat seat) {
@@ -150,12 +163,6 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   projections_.backward(pass, d_x, x, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
   if (pass.observer) pass.observer->input_gradient(pass, layer_, d_x);
-}
-
-const WeightsView* AttentionLayer::weights() const {
-  bool kept = true;
-  for_each_stage([&](const Stage& stage) { kept &= stage.keeps_weights(); });
-  return kept ? core_->weights() : nullptr;
 }
 
 const Stage* AttentionLayer::opener() const {

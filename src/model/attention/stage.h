@@ -6,8 +6,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "model/attention/weights_view.h"
 #include "model/module/module.h"
 
 namespace sluice {
@@ -49,9 +51,10 @@ class Stage {
   // before it, and so do those after it.
   virtual bool keeps_result() const { return true; }
 
-  // Whether results are still sums of values by the core's weights, whatever scales a row of them. Where not,
-  // instruments see no weights of the layer.
+  // Whether results are still sums of values by the weights that they were before the stage, whatever scales a row of
+  // them. Where not, instruments see the weights that they are sums by now, made of `before`; null: they are none.
   virtual bool keeps_weights() const { return true; }
+  virtual std::unique_ptr<WeightsView> weights(const WeightsView& /*before*/) const { return nullptr; }
   // For instruments: how far it lets through what it works on, from 0 to 1, [N, groups * columns of a group] after a
   // forward run, each group for as many heads; no groups: it has no such numbers.
   virtual int64_t opening_groups() const { return 0; }

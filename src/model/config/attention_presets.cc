@@ -40,6 +40,16 @@ std::vector<AttentionPreset> named_presets() {
        R"({"key_value_bias": true})"},
       {"key_only", "arXiv 2510.11602", "weights that are the keys' own, the same for all queries",
        R"({"core": "key_only"})"},
+      {"output_norm", "arXiv 2605.06611", "RMSNorm of every head's result", R"({"output_norm": "rmsnorm"})"},
+      {"diff_v2", "Diff Transformer V2 (microsoft/unilm)",
+       "Differential Transformer V2: the difference of two heads on the same keys and values, its factor projected",
+       R"({"difference": {"lambda": "projected"}})"},
+      {"diff_v1", "arXiv 2410.05258",
+       "Differential Transformer: the difference of two heads with keys of their own, one factor a layer, and a norm",
+       R"({"difference": {"lambda": "scalar", "keys": "own"}, "output_norm": "rmsnorm_by_depth"})"},
+      {"grouped_diff", "arXiv 2510.06949",
+       "Grouped Differential Attention: diff_v1 with one noise head for all heads that share a key/value head",
+       R"({"difference": {"lambda": "scalar", "signal": 0, "keys": "own"}, "output_norm": "rmsnorm_by_depth"})"},
   };
 }
 

@@ -19,32 +19,34 @@ SLUICE_INLINE Vec<Acc<S>> inverse_deviation(const S* x, Acc<S> epsilon, int64_t 
 }
 
 template <class S>
-void head_norm_row(S* out, const S* x, const Acc<S>* gain, Acc<S> epsilon, int64_t heads, int64_t D) {
+void head_norm_row(S* out, const S* x, const Acc<S>* gain, Acc<S> scale, Acc<S> epsilon, int64_t heads, int64_t D) {
   using A = Acc<S>;
   for (int64_t h = 0; h < heads; ++h, x += D, out += D) {
     const Vec<A> rstd = inverse_deviation(x, epsilon, D);
     for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-      store_some(out + i, normalised(load_some(x + i, count), Vec<A>(0), rstd) * load_some(gain + i, count), count);
+      const Vec<A> xhat = normalised(load_some(x + i, count), Vec<A>(0), rstd);
+      store_some(out + i, xhat * load_some(gain + i, count) * Vec<A>(scale), count);
     });
   }
 }
 
 template <class S>
-void head_norm_backward_row(S* d_x, const S* d_out, const S* x, const Acc<S>* gain, Acc<S>* d_gain, Acc<S> epsilon,
-                            int64_t heads, int64_t D) {
+void head_norm_backward_row(S* d_x, const S* d_out, const S* x, const Acc<S>* gain, Acc<S>* d_gain, Acc<S> scale,
+                            Acc<S> epsilon, int64_t heads, int64_t D) {
   using A = Acc<S>;
   using V = Vec<A>;
   for (int64_t h = 0; h < heads; ++h, x += D, d_out += D, d_x += D) {
     const V rstd = inverse_deviation(x, epsilon, D);
     const A sum = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-      const V d = load_some(d_out + i, count), d_xhat = d * normalised(load_some(x + i, count), V(0), rstd);
+      const V d = V(scale) * load_some(d_out + i, count);
+      const V d_xhat = d * normalised(load_some(x + i, count), V(0), rstd);
       store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
       return d_xhat * load_some(gain + i, count);
     });
     const V mean_e_xhat(sum / A(D));
     for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
       const V xhat = normalised(load_some(x + i, count), V(0), rstd);
-      const V e = load_some(d_out + i, count) * load_some(gain + i, count);
+      const V e = V(scale) * load_some(d_out + i, count) * load_some(gain + i, count);
       store_some(d_x + i, norm_input_gradient(e, xhat, V(0), mean_e_xhat, rstd), count);
     });
   }
@@ -75,7 +77,7 @@ void on(const HeadNormForward& op) {
     using A = Acc<S>;
     const A* gain = static_cast<const A*>(op.gain.data);
     for_rows(N, C, [&](int64_t n) {
-      head_norm_row(row_of<S>(op.out, n), row_of<S>(op.x, n), gain, A(op.epsilon), C / D, D);
+      head_norm_row(row_of<S>(op.out, n), row_of<S>(op.x, n), gain, A(op.scale), A(op.epsilon), C / D, D);
     });
   });
 }
@@ -94,7 +96,7 @@ void on(const HeadNormBackward& op) {
       __builtin_memset(d_gain, 0, size_t(D) * sizeof(A));
       for (int64_t n = first; n < end; ++n)
         head_norm_backward_row(row_of<S>(op.d_x, n), row_of<S>(op.d_out, n), row_of<S>(forward.x, n), gain, d_gain,
-                               A(forward.epsilon), C / D, D);
+                               A(forward.scale), A(forward.epsilon), C / D, D);
     });
     combine_chunks(static_cast<A*>(op.d_gain.data), partial, D, row_chunks(N), D, op.accumulate);
   });

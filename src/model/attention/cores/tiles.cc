@@ -24,7 +24,7 @@ AttentionShape shape_of(const HeadSizes& sizes, int64_t B, int64_t T) {
 Tiles::Tiles(const LayerPlace& place, const TilesOptions& options)
     : sizes_(place.projected), sublayer_(place.d.timeline.attention_sublayer(place.layer)) {
   const Declarations& d = place.d;
-  const auto& [H, KV, D, D_v] = sizes_;
+  const auto& [H, KV, D, D_v, H_q2] = sizes_;
   spec_.shape = shape_of(sizes_, d.max_batch, d.config.rows());
   spec_.score = options.score.kind();
   spec_.constants = options.score.constants(d.config.context);

@@ -1,7 +1,9 @@
 // The list of stages: a new one is its files and a line here, at the place where it acts.
+#include "model/attention/stages/difference.h"
 #include "model/attention/stages/exclude_self.h"
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
+#include "model/attention/stages/output_norm.h"
 #include "model/attention/stages/rope.h"
 #include "model/config/attention_parts.h"
 
@@ -10,10 +12,7 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(),
-      rope_stage(),
-      exclude_self_stage(),
-      gate_stage(),
+      head_norm_stage(), rope_stage(), difference_stage(), exclude_self_stage(), output_norm_stage(), gate_stage(),
   };
   return list;
 }
