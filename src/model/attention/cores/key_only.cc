@@ -64,12 +64,6 @@ class KeyScores final : public HostWeights {
   std::vector<int32_t> first_;  // [N], or empty
 };
 
-void upload_numbers(Backend& backend, const Tensor& to, const std::vector<double>& from) {
-  if (to.dtype == DType::kF64) return backend.upload(to, from.data());
-  const std::vector<float> narrow(from.begin(), from.end());
-  backend.upload(to, narrow.data());
-}
-
 }  // namespace
 
 KeyOnly::KeyOnly(const LayerPlace& place) : sizes_(place.projected), acc_(place.d.acc()) {
