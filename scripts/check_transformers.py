@@ -195,6 +195,13 @@ def sluice_models(program):
         "attention": {"type": "vga", "site": "source", "key_value_bias": True, "exclude_self": True},
         "heads": 4, "kv_heads": 2, "value_head_size": 24, "position": "rope",
     }
+    models["a window, grouped heads, rope, a key bias"] = {
+        "attention": {"type": "softmax", "window": 11, "key_bias": True}, "heads": 4, "kv_heads": 2, "position": "rope",
+    }
+    models["relu in a window"] = {"attention": {"score": "relu", "window": 20}}
+    models["windows in every other layer"] = {
+        "attention": [{"type": "sink_logit", "window": 9}, "sink_logit"], "layers": 4, "position": "rope",
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -306,6 +313,7 @@ BEHAVIOUR = {
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
     "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
+    "a window": {**LLAMA, "kv_heads": 2, "attention": {"type": "vga", "window": 7}},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }

@@ -65,10 +65,16 @@ double register_peak(DType type) {
 }
 
 // Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
-// masked; 2 operations a multiply-add.
+// masked; 2 operations a multiply-add. Where rows see w keys at most, (T - w)^2 / 2 pairs of a head are left out.
 double attention_operations(const ModelConfig& model, int64_t batch) {
-  const int64_t features = 4 * model.head_size() + 3 * model.value_head_size();
-  return double(batch * model.layers * model.heads * model.context * model.context * features);
+  const int64_t features = 4 * model.head_size() + 3 * model.value_head_size(), T = model.context;
+  double pairs = 0;
+  for (int64_t layer = 0; layer < model.layers; ++layer) {
+    const int64_t reach = model.attention.of(layer).core_options().reach();
+    const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;
+    pairs += double(T * T - unseen * unseen);
+  }
+  return double(batch * model.heads * features) * pairs;
 }
 
 }  // namespace

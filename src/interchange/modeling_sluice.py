@@ -35,7 +35,7 @@ MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
-ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
+ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "window", "exclude_self", "repeat"}
 
 
 class SluiceConfig(PretrainedConfig):
@@ -156,6 +156,13 @@ def visible_keys(attention_mask, places, B, S):
     return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
+def within(visible, places, window):
+    """`visible` [B, 1, T, S] of the last `window` keys of each row, its own among them; its own where that leaves none."""
+    keys, rows = torch.arange(visible.shape[-1], device=visible.device), places[:, None]
+    visible = visible & (keys > rows - window)
+    return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
+
+
 # {kernels/formulas/scores/*.py}
 
 
@@ -263,6 +270,8 @@ class Attention(nn.Module):
             values = gate * values
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
+        if self.options.get("window"):
+            visible = within(visible, places, self.options["window"])
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
         if self.has_key_bias:
             keys, values, visible = self.with_extra_key(keys, values, visible)

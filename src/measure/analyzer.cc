@@ -123,7 +123,7 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
   for (int64_t h = 0; h < H_; ++h)
     for (int64_t b = 0; b < pass.B; ++b) {
       const HeadWeights of_head = weights->of(b, h, T_);
-      const WeightRows rows(of_head, view->normalised(), T_);
+      const WeightRows rows(of_head, view->normalised(), T_, view->reach());
       add_weights(head(layer, h), rows, strongest(layer, b, h));
       for (const auto& meter : head(layer, h).meters) meter->add(rows);
     }
@@ -133,7 +133,7 @@ void Analyzer::add_weights(HeadTotals& sums, const WeightRows& weights, int64_t&
   std::vector<double> shares(static_cast<size_t>(T_));
   for (int64_t i = 0; i < T_; ++i) add_row(sums, weights, i, shares);
   for (int64_t k = 0; k < T_; ++k) {
-    shares[size_t(k)] /= double(T_ - k);
+    shares[size_t(k)] /= double(weights.queries_of(k));
     add_to(sums.share, k, shares[size_t(k)]);
   }
   add_shares(sums, shares, strongest);
@@ -159,7 +159,7 @@ void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i, s
   if (weights.has_bias_key()) sums.bias_share.add(std::fabs(weights.on_bias(i)) * unit);
   if (i == 0 || on_tokens == 0) return;  // the first row has no choice
   sums.entropy.add(entropy);
-  sums.relative_entropy.add(entropy / std::log(double(i + 1)));
+  sums.relative_entropy.add(entropy / std::log(double(weights.keys_of(i))));
 }
 
 // One sequence's mean shares by position: what counts as a sink.

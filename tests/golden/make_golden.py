@@ -107,7 +107,7 @@ def complete(model):
             gate[key] = given.pop(key)
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
-    attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
+    attention = {"key_bias": False, "key_value_bias": False, "window": 0, **preset, **given, "gate": gate, "score": score}
     head_size = m["width"] // m["heads"]
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
 
@@ -195,7 +195,8 @@ def attention_weights(p, prefix, s, visible, m):
     """Rows of scores [B, H, T, keys] to attention weights; `visible` [T, keys] says which keys a row sees."""
     options = m["attention"]["score"]
     score = SCORES[options["type"]]
-    length = torch.arange(1, s.shape[2] + 1, dtype=torch.float64).reshape(-1, 1)  # i + 1, a bias slot not counted
+    T = s.shape[2]
+    length = visible[:, -T:].sum(-1, keepdim=True).to(torch.float64)  # a bias slot, which comes first, not counted
     learned = {name: p[prefix + name] for name in score.learned}
     return score.weigh(s, visible[None, None], length, options, learned, m["context"])[0]
 
@@ -246,6 +247,8 @@ def attention(p, prefix, m, x):
     if m["position"] == "rope":
         queries, keys = rope(queries, m["rope_theta"]), rope(keys, m["rope_theta"])
     visible = torch.ones(T, T, dtype=torch.bool).tril()
+    if a["window"]:
+        visible = visible.triu(1 - a["window"])  # j > i - window
     if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
         extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
         learned = a["key_value_bias"]
