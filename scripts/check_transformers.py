@@ -217,6 +217,13 @@ def sluice_models(program):
     models["output_norm by depth, a gate at the source"] = {
         "attention": {"type": "vga", "site": "source", "output_norm": "rmsnorm_by_depth"}
     }
+    models["a window, grouped heads, rope, a key bias"] = {
+        "attention": {"type": "softmax", "window": 11, "key_bias": True}, "heads": 4, "kv_heads": 2, "position": "rope",
+    }
+    models["relu in a window"] = {"attention": {"score": "relu", "window": 20}}
+    models["windows in every other layer"] = {
+        "attention": [{"type": "sink_logit", "window": 9}, "sink_logit"], "layers": 4, "position": "rope",
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -331,6 +338,7 @@ BEHAVIOUR = {
     "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},
     "diff_v2, rope": {"attention": "diff_v2", "position": "rope", "kv_heads": 2},
     "diff_v1, key_bias, wide values": {"attention": {"type": "diff_v1", "key_bias": True}, "value_head_size": 24},
+    "a window": {**LLAMA, "kv_heads": 2, "attention": {"type": "vga", "window": 7}},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }

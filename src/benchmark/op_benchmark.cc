@@ -140,6 +140,8 @@ std::string tensors_text(Op op) {
     text += fmt::format("{}{} {}{}", text.empty() ? "" : ", ", name_of(tensor.dtype), tensor.shape.str(),
                         tensor.contiguous() ? "" : fmt::format("/{}", tensor.stride));
   });
+  if constexpr (requires { op.note(); })
+    if (const std::string note = op.note(); !note.empty()) text += "; " + note;
   return text;
 }
 

@@ -65,15 +65,17 @@ double register_peak(DType type) {
 }
 
 // Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
-// masked; 2 operations a multiply-add.
+// masked; 2 operations a multiply-add. Where rows see w keys at most, (T - w)^2 / 2 pairs of a head are left out.
 double attention_operations(const Transformer& model, int64_t batch) {
-  const int64_t rows = model.config().rows();
-  int64_t features = 0;
-  for (const Block& block : model.blocks()) {
-    const HeadSizes& sizes = block.attention().sizes();
-    features += 4 * sizes.query_columns() + 3 * sizes.result_columns();
+  const int64_t T = model.config().rows();
+  double operations = 0;
+  for (size_t layer = 0; layer < model.blocks().size(); ++layer) {
+    const HeadSizes& sizes = model.blocks()[layer].attention().sizes();
+    const int64_t reach = model.config().attention.of(int64_t(layer)).core_options().reach();
+    const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;
+    operations += double(T * T - unseen * unseen) * double(4 * sizes.query_columns() + 3 * sizes.result_columns());
   }
-  return double(batch * rows * rows * features);
+  return double(batch) * operations;
 }
 
 }  // namespace

@@ -182,7 +182,7 @@ ForeignRope read_rope(const ConfigReader& config, const char* theta_key, const c
 
 // ---- LLaMA and its like ----------------------------------------------------------------------------------------------
 
-// Layers that see a window only do what Sluice computes where no sequence is longer.
+// What is imported has no windows: layers that see one compute the same where no sequence is longer.
 void check_window(const ConfigReader& config, const std::string& type, int64_t context) {
   bool used = type == "mistral" || config.boolean("use_sliding_window", false);
   if (const Json* types = config.at("layer_types"); types != nullptr) {
@@ -199,7 +199,7 @@ void check_window(const ConfigReader& config, const std::string& type, int64_t c
   const int64_t window = config.integer("sliding_window", kDefault);
   if (window < 1) config.refuse("sliding_window", "a window has at least 1 token");
   if (window < context) {
-    config.refuse("sliding_window", fmt::format("Sluice's attention sees the whole context of {} tokens (--context {} "
+    config.refuse("sliding_window", fmt::format("what is imported sees the whole context of {} tokens (--context {} "
                                                 "keeps it within the window)",
                                                 context, window));
   }
@@ -306,8 +306,9 @@ Json read_sluice(const ConfigReader& config) {
 // Why some well-known families cannot be had, for those who try them.
 std::string reason_against(const std::string& type) {
   if (type == "gpt_oss")
-    return "its MLP is a mixture of experts and every other layer sees a window, while Sluice has one dense MLP (its "
-           "attention is the preset sink_logit); ";
+    return "its MLP is a mixture of experts, while Sluice has one dense MLP (its attention is the preset sink_logit, "
+           "with a "
+           "window in every other layer); ";
   if (type.find("moe") != std::string::npos || type == "mixtral" || type.starts_with("deepseek"))
     return "it is a mixture of experts, while Sluice has one dense MLP; ";
   if (type.starts_with("gemma"))

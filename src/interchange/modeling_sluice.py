@@ -36,7 +36,7 @@ MODEL_KEYS = set(
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
     "registers residual attention".split()
 )
-ATTENTION_KEYS = set("type core score gate key_bias key_value_bias difference exclude_self output_norm repeat".split())
+ATTENTION_KEYS = set("type core score gate key_bias key_value_bias window difference exclude_self output_norm repeat".split())
 
 
 class SluiceConfig(PretrainedConfig):
@@ -154,6 +154,13 @@ def visible_keys(attention_mask, places, B, S):
         visible = F.pad(mask.bool(), (0, S - mask.shape[1]))[:, None, None, :] & (keys <= rows)
     else:
         raise ValueError(f"attention_mask has {mask.dim()} dimensions; 2 or 4 are understood")
+    return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
+
+
+def within(visible, places, window):
+    """`visible` [B, 1, T, S] of the last `window` keys of each row, its own among them; its own where that leaves none."""
+    keys, rows = torch.arange(visible.shape[-1], device=visible.device), places[:, None]
+    visible = visible & (keys > rows - window)
     return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
@@ -336,10 +343,13 @@ class Attention(nn.Module):
         along = (out * own).sum(-1, keepdim=True)
         return out - torch.where(square > 0, along / square, 0 * along) * own
 
-    def with_registers(self, keys, values, visible, registers):
-        """Their keys and values [1, KV, R, D or V] in front, which every row sees."""
+    def with_registers(self, keys, values, visible, registers, places):
+        """Their keys and values [1, KV, R, D or V] in front, which every row sees that is not further than its window."""
         of_all = [y.expand(keys.shape[0], -1, -1, -1) for y in registers]
-        visible = F.pad(visible, (of_all[0].shape[2], 0), value=True)
+        R, window = of_all[0].shape[2], self.options.get("window", 0)
+        distance = places[:, None] + R - torch.arange(R, device=places.device)
+        near = (distance < window) if window else torch.ones_like(distance, dtype=torch.bool)
+        visible = torch.cat([near.expand(*visible.shape[:-1], R), visible], dim=-1)
         return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
 
     def forward(self, x, turn, visible, places, cache, wants_weights, registers=None):
@@ -363,9 +373,11 @@ class Attention(nn.Module):
             queries, keys, values = self.own_scores(queries, keys, values)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
-        extra = 0
+        window, extra = self.options.get("window", 0), 0
+        if window:
+            visible = within(visible, places, window)
         if registers:
-            keys, values, visible = self.with_registers(keys, values, visible, registers)
+            keys, values, visible = self.with_registers(keys, values, visible, registers, places)
             extra = self.model["registers"]
         elif registers is not None:
             registers.extend((keys, values))

@@ -10,6 +10,7 @@
 //   kName            its name in errors and timings
 //   check()          whether its tensors fit together; a mismatch is a bug and throws std::logic_error
 //   check_values()   where a kernel follows what stands in a tensor: whether it may; for tensors in the host's memory
+//   note()           where something beside its tensors decides what it costs: what that is, for people
 //   for_tensors(f)   calls f with each of its tensors, absent ones too
 //   Sizes, sizes()   what its `workspace` depends on, where it has one; Backend::workspace says how many f32 it wants
 //   Result, result   where it gives a number: Backend::run returns it

@@ -165,7 +165,7 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
 #pragma omp parallel for ordered schedule(static, 1)
     for (int64_t h = 0; h < H_; ++h) {
       const HeadWeights of_head = weights->of(b, h, T_);
-      const WeightRows rows(of_head, view->normalised(), T_);
+      const WeightRows rows(of_head, view->normalised(), T_, view->reach());
       add_weights(head(layer, h), rows, strongest(layer, b, h));
       for (const auto& meter : head(layer, h).meters) meter->add(rows);
 #pragma omp ordered
@@ -199,7 +199,7 @@ void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) c
   if (weights.has_bias_key()) sums.bias_share.add(std::fabs(weights.on_bias(i)) * unit);
   if (i == 0 || on_tokens == 0) return;  // the first row has no choice
   sums.entropy.add(entropy);
-  sums.relative_entropy.add(entropy / std::log(double(i + 1)));
+  sums.relative_entropy.add(entropy / std::log(double(weights.keys_of(i))));
 }
 
 // One sequence's mean shares by position: what counts as a sink.

@@ -109,6 +109,7 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
     const int64_t h = row / pass.T % H, n = row / (pass.T * H) * pass.T + row % pass.T;
     const int32_t token = pass.batch.tokens[n];
     if (token < 0 || (task_ && task_->is_trigger(token))) continue;
+    if (weights->reach() > 0 && position(pass, n) >= weights->reach()) continue;  // the sink is out of its sight
     HeadSums& head = sums.heads[size_t(layer)][size_t(h)];
     head.sink_attention.add(sink[size_t(row)]);
     if (position(pass, n) >= 2) head.gap_by_token[size_t(token)].add(gap[size_t(row)]);

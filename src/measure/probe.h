@@ -3,7 +3,8 @@
 // Definitions (arXiv 2410.13835; T positions, the sink is position 0; where the data masks documents, positions count
 // from the document's start, and every document has a sink; where the model has registers, these are the first
 // positions, and queries are those of tokens):
-//   sink_attention   mean of a_i0 over the query positions that are not triggers (all, for tasks without triggers)
+//   sink_attention   mean of a_i0 over the query positions that are not triggers (all, for tasks without triggers);
+//                    with a window, here and in the gap, over those that still see position 0: i < w
 //   sink_logit_gap   s_i0 - mean over 1 <= j < i of s_ij for i >= 2, averaged per query token, then over those tokens;
 //                    sink_logit_gap_queries: averaged over the queries, so that frequent tokens count more
 //   value_norm_*     |v_j| at the sink and its mean elsewhere; wo_value_norm_*: the norm of the head's W_o v_j

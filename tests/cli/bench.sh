@@ -20,6 +20,13 @@ op attention_forward --json "$out/op.json" > "$out/op.txt"
 grep -q 'attention_forward, with the tensors of a step' "$out/op.txt"
 grep -Eq '^  4 calls a step, .* GB/s' "$out/op.txt"
 grep -q '"difference"' "$out/op.json"
+# Windows: what they leave out is no operation, and layers with one are timed apart from those without.
+"$SLUICE" bench "${small[@]}" --set model.attention.window=4 --json "$out/window.json" > "$out/bench.txt"
+operations() { sed -nE 's/^ *"operations": ([0-9]+).*/\1/p' "$1"; }
+# 4 layers, 4 heads, 2 sequences, 12 x 12 pairs out of sight (two operations a pair and feature, half of them masked), 7 x 8 features
+(($(operations "$out/bench.json") - $(operations "$out/window.json") == 4 * 4 * 2 * 12 * 12 * 7 * 8))
+op attention_backward --set 'model.attention=["softmax",{"type":"softmax","window":4}]' > "$out/op.txt"
+[[ $(grep -c '^  2 calls a step' "$out/op.txt") -eq 2 && $(grep -c '; window 4$' "$out/op.txt") -eq 1 ]]
 # Every op that a step of a model with many parts runs is one that may be timed.
 parts=(--set model.mlp=swiglu --set model.position=rope --set model.qk_norm=true --set 'model.attention={"type":"vga","exclude_self":true}')
 "$SLUICE" bench "${small[@]}" "${parts[@]}" > "$out/parts.txt"

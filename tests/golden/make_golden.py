@@ -116,7 +116,7 @@ def complete(model):
     score = {**SCORES[score["type"]].constants, **score}
     difference = {"lambda": "none", "signal": 1, "keys": "shared"}
     difference.update({**preset.get("difference", {}), **given.pop("difference", {})})
-    attention = {"key_bias": False, "key_value_bias": False, "output_norm": "none", **preset}
+    attention = {"key_bias": False, "key_value_bias": False, "window": 0, "output_norm": "none", **preset}
     attention.update({**given, "gate": gate, "score": score, "difference": difference})
     head_size = m.get("head_size") or m["width"] // m["heads"]
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
@@ -236,7 +236,8 @@ def attention_weights(p, prefix, s, visible, m):
     """Rows of scores [B, H, T, keys] to attention weights; `visible` [T, keys] says which keys a row sees."""
     options = m["attention"]["score"]
     score = SCORES[options["type"]]
-    length = torch.arange(1, s.shape[2] + 1, dtype=torch.float64).reshape(-1, 1)  # i + 1, a bias slot not counted
+    T = s.shape[2]
+    length = visible[:, -T:].sum(-1, keepdim=True).to(torch.float64)  # a bias slot, which comes first, not counted
     learned = {name: p[prefix + name] for name in score.learned}
     return score.weigh(s, visible[None, None], length, options, learned, m["context"])[0]
 
@@ -275,6 +276,8 @@ def weighted_values(p, prefix, m, queries, keys, values):
     B, T, heads, D = queries.shape
     KV = keys.shape[2]
     visible = torch.ones(T, T, dtype=torch.bool).tril()
+    if a["window"]:
+        visible = visible.triu(1 - a["window"])  # j > i - window
     if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
         extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
         learned = a["key_value_bias"]

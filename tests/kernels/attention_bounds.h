@@ -20,15 +20,29 @@ inline constexpr uint64_t kMovedRuns = 3;
 
 inline const IsaKernels& widest() { return *available_isas().back(); }
 
+// Changes the constants so that no weight of the problem, with its masks, lies near a kink.
+inline void keep_off_kinks(AttentionCase& problem) {
+  const ScoreReference reference = reference_of(problem.spec.score);
+  if (reference.avoid_kinks) reference.avoid_kinks(problem);
+}
+
 // Inputs at which the score function is smooth.
 inline AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, Slot slot, DType act, bool unusual) {
   AttentionCase out(score, shape, slot, act);
   out.randomise_off_kinks();
   if (!unusual) return out;
   out.use_unusual_constants();
-  const ScoreReference reference = reference_of(score);
-  if (reference.avoid_kinks) reference.avoid_kinks(out);
+  keep_off_kinks(out);
   return out;
+}
+
+// body(problem) for a smooth case as it is and with masks, which change the weights.
+template <class Body>
+void with_and_without_masks_smoothly(const AttentionCase& smooth, Body body) {
+  with_and_without_masks(smooth, [&](AttentionCase& problem) {
+    if (problem.documents || problem.spec.window > 0) keep_off_kinks(problem);
+    body(problem);
+  });
 }
 
 // Results of a run by name: out and every part's gradient.

@@ -249,18 +249,25 @@ void for_scores(Test test) {
   });
 }
 
-// body(problem) for the problem as it is and, where there is more than one token, for packed documents.
+// body(problem) for the problem as it is and, where there is more than one token, for packed documents and for a
+// window.
 template <class Body>
-void with_and_without_documents(const AttentionCase& problem, Body body) {
+void with_and_without_masks(const AttentionCase& problem, Body body) {
   {
     AttentionCase one = problem;
     body(one);
   }
   if (problem.spec.shape.T == 1) return;
-  SCOPED_TRACE("documents");
-  AttentionCase packed = problem;
-  packed.pack_documents();
-  body(packed);
+  {
+    SCOPED_TRACE("documents");
+    AttentionCase packed = problem;
+    packed.pack_documents();
+    body(packed);
+  }
+  SCOPED_TRACE("window");
+  AttentionCase windowed = problem;
+  windowed.spec.window = problem.spec.shape.T / 3 + 1;
+  body(windowed);
 }
 
 inline std::string describe(const AttentionShape& s, Slot slot) {

@@ -39,6 +39,7 @@ struct DecodeCase {
     AttentionDecode args;
     args.spec = spec;
     args.spec.constants = problem.spec.constants;
+    args.spec.window = problem.spec.window;
     args.length = problem.spec.shape.T;
     args.q = q;
     args.k = cache.tensor().columns(0, heads.key_columns());
@@ -47,6 +48,14 @@ struct DecodeCase {
     args.out = out;
     args.workspace = workspace;
     return args;
+  }
+
+  // The query sees the last `window` keys alone; those before them must not be read.
+  void see_last(int64_t window) {
+    problem.spec.window = window;
+    const int64_t length = problem.spec.shape.T, cached = cache.tensor().cols();
+    for (int64_t b = 0; b < spec.shape.B; ++b)
+      for (int64_t i = 0; i < (length - window) * cached; ++i) cache.set(b * spec.shape.T * cached + i, std::nan(""));
   }
 
   // A NaN among the features 7 of the query, or of a key or value.
@@ -88,7 +97,8 @@ struct DecodeCase {
 };
 
 // body(problem): one key and a full cache, edges of registers, blocks and chunks (64, 256), whole and part vectors,
-// shared heads, values wider or narrower than keys; slots and constants change from one to the next.
+// shared heads, values wider or narrower than keys, all keys and a window of them; slots and constants change from one
+// to the next.
 template <class Body>
 void for_decode_problems(ScoreKind score, DType act, Body body) {
   struct Size {
@@ -104,7 +114,16 @@ void for_decode_problems(ScoreKind score, DType act, Body body) {
     SCOPED_TRACE(describe(size.shape, slot) + fmt::format(", {} {}", size.length, name_of(act)));
     DecodeCase problem(score, size.shape, slot, act, size.length);
     if (turn++ % 2) problem.problem.use_unusual_constants();
-    body(problem);
+    {
+      DecodeCase whole = problem;
+      body(whole);
+    }
+    for (const int64_t window : {size.length / 2, size.length + 3}) {
+      SCOPED_TRACE(fmt::format("window {}", window));
+      DecodeCase windowed = problem;
+      if (window > 0) windowed.see_last(window);
+      body(windowed);
+    }
   }
 }
 

@@ -22,8 +22,7 @@ void for_problems(DType act, Test test) {
     for (const AttentionShape& shape : kShapes)
       for (const Slot slot : kSlots) {
         SCOPED_TRACE(describe(shape, slot));
-        AttentionCase problem = smooth_case(score, shape, slot, act, unusual = !unusual);
-        with_and_without_documents(problem, test);
+        with_and_without_masks_smoothly(smooth_case(score, shape, slot, act, unusual = !unusual), test);
       }
   });
 }

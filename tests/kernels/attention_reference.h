@@ -28,8 +28,11 @@ class AttentionReference {
     for (int64_t h = 0; h < spec_.shape.H; ++h) learned_.push_back(problem.learned_of_head(h));
   }
 
-  // The first key of row i: that of its document.
-  int64_t first_key(int64_t b, int64_t i) const { return int64_t(first_keys_[size_t(b * spec_.shape.T + i)]); }
+  int64_t document(int64_t b, int64_t i) const { return int64_t(first_keys_[size_t(b * spec_.shape.T + i)]); }
+  // The first key of row i: that of its document, or of its window.
+  int64_t first_key(int64_t b, int64_t i) const {
+    return spec_.window > 0 ? std::max(document(b, i), i - spec_.window + 1) : document(b, i);
+  }
 
   ReferenceRow row(int64_t b, int64_t h, int64_t i) const {
     ReferenceRow out;

@@ -130,7 +130,7 @@ void for_problems(ScoreKind score, DType act, Body body) {
   for (const AttentionShape& shape : kShapes) {
     const Slot slot = kSlots[turn % 3];
     SCOPED_TRACE(std::string(name_of(act)) + " " + describe(shape, slot));
-    with_and_without_documents(smooth_case(score, shape, slot, act, turn % 2 == 0), body);
+    with_and_without_masks_smoothly(smooth_case(score, shape, slot, act, turn % 2 == 0), body);
     ++turn;
   }
 }

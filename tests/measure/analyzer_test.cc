@@ -72,6 +72,17 @@ class AnalyzerTest : public testing::Test {
     model->params().refresh_compute_copy(*backend_);
     return model;
   }
+  // Zero queries make zero scores.
+  std::unique_ptr<Transformer> make_uniform_model(const Json& attention) {
+    auto model = make_model(attention, DType::kF32);
+    for (const char* name : {"blocks.0.attention.qkv.weight", "blocks.1.attention.qkv.weight",
+                             "blocks.0.attention.qkv.bias", "blocks.1.attention.qkv.bias"}) {
+      const Tensor all = model->params().value(parity::named(*model, name));
+      const int64_t queries = 32, columns = all.elements() / 64;  // the first rows make queries
+      backend_->run(Fill{slice(Tensor(all.data, all.dtype, {all.elements()}), 0, queries * columns), 0});
+    }
+    return model;
+  }
   AnalysisOptions options() const {
     return {.sequences = golden()["batch"], .thresholds = golden()["thresholds"], .map_positions = golden()["map"]};
   }
@@ -175,14 +186,7 @@ TEST_F(AnalyzerTest, AnAnalysisLeavesTheModelAsItWas) {
 // Scores that are all alike: of softmax every row i gives 1/(i + 1) to each key; no sink, and entropies as large as can
 // be.
 TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
-  const auto model = make_model("softmax", DType::kF32);
-  for (const char* name : {"blocks.0.attention.qkv.weight", "blocks.1.attention.qkv.weight",
-                           "blocks.0.attention.qkv.bias", "blocks.1.attention.qkv.bias"}) {
-    const Tensor all = model->params().value(parity::named(*model, name));
-    const int64_t queries = 32;  // the first rows make queries; zero queries make zero scores
-    const int64_t columns = all.elements() / 64;
-    backend_->run(Fill{slice(Tensor(all.data, all.dtype, {all.elements()}), 0, queries * columns), 0});
-  }
+  const auto model = make_uniform_model("softmax");
   const Analysis analysis = Analyzer(*model, source_, options()).run(0);
   const int64_t T = source_.context();
   double first = 0, harmonic = 0;
@@ -193,6 +197,26 @@ TEST_F(AnalyzerTest, UniformAttentionHasNoSinkAndTheLargestEntropy) {
   EXPECT_NEAR(analysis.heads[0]["row_mass"], 1, 1e-12);
   EXPECT_EQ(analysis["sink_rate"], 0);    // 0.18 is below 0.3
   EXPECT_EQ(analysis.sinks[0].first, 1);  // and above 0.05
+}
+
+// A position is measured on the rows that see it: of a window of w, row i < w gives the first one 1 / (i + 1), and a
+// later one gets 1 / w from each. Figures are numbers however short the window is.
+TEST_F(AnalyzerTest, AWindowIsMeasuredOnTheRowsThatSeeAPosition) {
+  const int64_t T = source_.context();
+  for (const int64_t window : {int64_t{2}, int64_t{5}, T - 1, T, 2 * T}) {
+    SCOPED_TRACE(window);
+    const auto model = make_uniform_model({{"type", "softmax"}, {"window", window}});
+    const Analysis analysis = Analyzer(*model, source_, options()).run(0);
+    const int64_t seeing = std::min(window, T);
+    double harmonic = 0;
+    for (int64_t i = 0; i < seeing; ++i) harmonic += 1.0 / double(i + 1);
+    EXPECT_NEAR(analysis["first_token_share"], harmonic / double(seeing), 1e-9);
+    EXPECT_NEAR(analysis["relative_entropy"], 1, 1e-9);
+    EXPECT_NEAR(analysis.heads[0]["row_mass"], 1, 1e-12);
+    for (int64_t k = window - 1; k + window <= T; ++k)
+      EXPECT_NEAR(analysis.curves[0].attention[size_t(k)], 1 / double(window), 1e-9) << k;
+    EXPECT_EQ(analysis.json().dump().find("null"), std::string::npos);
+  }
 }
 
 // A run that has diverged has no figures, least of all good ones.

@@ -69,9 +69,10 @@ struct Expected {
 
 class ProbeTest : public testing::Test {
  protected:
-  ProbeTest()
-      : backend_(make_cpu_backend()),
-        model_(*backend_, config(), {.max_batch = 4}),
+  explicit ProbeTest(int64_t window = 0)
+      : window_(window),
+        backend_(make_cpu_backend()),
+        model_(*backend_, config(window), {.max_batch = 4}),
         source_(make_source(DataConfig{}, Split::kHeldOut, kContext, kVocab, 3)),
         task_(dynamic_cast<const BigramBackcopy&>(*source_)) {
     model_.initialise(11);
@@ -82,7 +83,7 @@ class ProbeTest : public testing::Test {
     }
   }
 
-  static ModelConfig config() {
+  static ModelConfig config(int64_t window) {
     return parity::model_config({{"vocab_size", kVocab},
                                  {"context", kContext},
                                  {"layers", 1},
@@ -93,7 +94,7 @@ class ProbeTest : public testing::Test {
                                  {"bias", false},
                                  {"tied_head", false},
                                  {"init", "pytorch"},
-                                 {"attention", "vga"}});
+                                 {"attention", {{"type", "vga"}, {"window", window}}}});
   }
   Values parameter(const char* name) const { return parity::parameter(model_, name); }
 
@@ -102,15 +103,16 @@ class ProbeTest : public testing::Test {
                 const Values& gate) const {
     const Values wo = parameter("blocks.0.attention.output.weight");
     for (size_t i = 0; i < kContext; ++i) {
+      const size_t begin = window_ > 0 && i >= size_t(window_) ? i + 1 - size_t(window_) : 0;
       Values scores(i + 1);
-      for (size_t j = 0; j <= i; ++j)
+      for (size_t j = begin; j <= i; ++j)
         for (size_t d = 0; d < kHeadSize; ++d)
           scores[j] +=
               q[i * kWidth + h * kHeadSize + d] * k[j * kWidth + h * kHeadSize + d] / std::sqrt(double(kHeadSize));
       double total = 0, others = 0;
       for (const double s : scores) total += std::exp(s);
       for (size_t j = 1; j < i; ++j) others += scores[j] / double(i - 1);
-      if (!task_.is_trigger(tokens[i])) {
+      if (!task_.is_trigger(tokens[i]) && begin == 0) {
         e.sink.add(std::exp(scores[0]) / total);
         if (i >= 2) {
           e.gap_queries.add(scores[0] - others);
@@ -150,13 +152,17 @@ class ProbeTest : public testing::Test {
     return heads;
   }
 
+  // Of a run over kSequences sequences.
+  void check_heads_and_gates();
+
+  const int64_t window_;  // of the model's attention; 0: none
   std::unique_ptr<Backend> backend_;
   Transformer model_;
   std::unique_ptr<DataSource> source_;
   const BigramBackcopy& task_;
 };
 
-TEST_F(ProbeTest, HeadsAndGatesAreByDefinition) {
+void ProbeTest::check_heads_and_gates() {
   Prober prober(model_, *source_, kSequences);  // two micro-batches, the second smaller
   const ProbeResult result = prober.run();
   const std::vector<Expected> heads = expected();
@@ -180,6 +186,16 @@ TEST_F(ProbeTest, HeadsAndGatesAreByDefinition) {
     EXPECT_GT(want.closed.value(), 0) << "some gates must be nearly closed here";
   }
 }
+
+TEST_F(ProbeTest, HeadsAndGatesAreByDefinition) { check_heads_and_gates(); }
+
+// Rows that do not see the sink say nothing of it.
+class ProbeOfWindows : public ProbeTest {
+ protected:
+  ProbeOfWindows() : ProbeTest(9) {}
+};
+
+TEST_F(ProbeOfWindows, HeadsAndGatesAreByDefinition) { check_heads_and_gates(); }
 
 // The risks against losses and logits, which golden values hold: over all positions the mean loss is their mixture
 // where the next token was drawn as expected; here the distributions are exact, so they are recomputed from the logits.

@@ -75,28 +75,13 @@ TEST_F(AttentionParts, DecodeWhatTheyCompute) {
   for_each_combination([](const Json& changes) { decoding::check_decoding(changes, {DType::kF32}); });
 }
 
-// Bits of the loss and of every gradient of a step.
-std::vector<Values> step(const ModelConfig& config, Recompute recompute) {
-  const auto backend = make_cpu_backend();
-  Transformer model(*backend, config, {.max_batch = 2, .recompute = recompute});
-  model.initialise(5);
-  const std::vector<int32_t> tokens = gradients::random_tokens(0, 2 * config.context);
-  const std::vector<int32_t> targets = gradients::random_tokens(1, 2 * config.context);
-  std::vector<Values> out;
-  out.push_back({model.forward_backward({tokens.data(), targets.data(), 2, config.context}, 1, false)});
-  for (const ParamSpec& spec : model.params().specs()) out.push_back(gradient(model, spec.name));
-  out.push_back(model.part_losses());
-  if (!model.averages().empty()) out.push_back(values_of(model.averages().all_observed()));
-  return out;
-}
-
 TEST_F(AttentionParts, AreTheSameBitsWhenTheyRunAgain) {
   for_each_combination([](Json changes) {
     changes["context"] = 7;
     const ModelConfig config = gradients::small_model(changes);
-    const auto want = step(config, Recompute::kNone);
-    EXPECT_EQ(step(config, Recompute::kMlp), want);
-    EXPECT_EQ(step(config, Recompute::kBlock), want);
+    const auto want = gradients::bits_of_step(config, Recompute::kNone);
+    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kMlp), want);
+    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kBlock), want);
   });
 }
 
@@ -183,7 +168,7 @@ TEST_F(AttentionParts, MayDifferFromLayerToLayer) {
     gradients::check_gradients({{"attention", attention}, {"layers", 3}});
     decoding::check_decoding({{"attention", attention}, {"layers", 3}}, {DType::kF32});
     const ModelConfig config = gradients::small_model({{"attention", attention}, {"layers", 3}, {"qk_norm", false}});
-    EXPECT_EQ(step(config, Recompute::kBlock), step(config, Recompute::kNone));
+    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kBlock), gradients::bits_of_step(config, Recompute::kNone));
   }
 }
 

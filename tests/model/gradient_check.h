@@ -147,4 +147,19 @@ inline void check_gradients(const Json& changes, int64_t T = 0) {
   GradientCheck(*backend, config, T ? T : config.context).run();
 }
 
+// Bits of the loss and of every gradient of a step.
+inline std::vector<Values> bits_of_step(const ModelConfig& config, Recompute recompute) {
+  const auto backend = make_cpu_backend();
+  Transformer model(*backend, config, {.max_batch = 2, .recompute = recompute});
+  model.initialise(5);
+  const std::vector<int32_t> tokens = random_tokens(0, 2 * config.context);
+  const std::vector<int32_t> targets = random_tokens(1, 2 * config.context);
+  std::vector<Values> out;
+  out.push_back({model.forward_backward({tokens.data(), targets.data(), 2, config.context}, 1, false)});
+  for (const ParamSpec& spec : model.params().specs()) out.push_back(gradient(model, spec.name));
+  out.push_back(model.part_losses());
+  if (!model.averages().empty()) out.push_back(values_of(model.averages().all_observed()));
+  return out;
+}
+
 }  // namespace sluice::parity::gradients

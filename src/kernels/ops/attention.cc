@@ -11,6 +11,11 @@ void check_shape(const OpCheck& op, const AttentionShape& s) {
   op.require(s.D_qk <= kMaxHeadSize && s.D_v <= kMaxHeadSize, "a head has at most 256 features");
 }
 
+void check_spec(const OpCheck& op, const AttentionSpec& spec) {
+  check_shape(op, spec.shape);
+  op.require(spec.window >= 0, "a window has at least one key, or is 0 for none");
+}
+
 // Which tensors there are follows from the score function alone.
 void check_learned(const OpCheck& op, const std::string& prefix, const LearnedTensors& learned,
                    const AttentionSpec& spec, DType acc) {
@@ -35,7 +40,7 @@ void check_attention_parameters(const OpCheck& op, const Args& args, DType acc) 
 void check_attention(const OpCheck& op, const AttentionForward& args) {
   const AttentionShape& s = args.spec.shape;
   const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
-  check_shape(op, s);
+  check_spec(op, args.spec);
   const int64_t N = s.B * s.T;
   const HeadSizes heads = s.heads();
   op.matrix("q", args.q, act, N, heads.query_columns());
@@ -72,6 +77,10 @@ void Rope::check() const {
   op.require(T > 0 && x.rows() % T == 0, "T must divide the rows of x");
   op.require(first_position >= 0, "positions count from 0");
   if (first_position + T > table.rows()) op.fail("table", table, fmt::format("at least {} rows", first_position + T));
+}
+
+std::string AttentionForward::note() const {
+  return spec.window > 0 ? fmt::format("window {}", spec.window) : std::string();
 }
 
 void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }
@@ -111,7 +120,7 @@ void AttentionDecode::check() const {
   const AttentionShape& s = spec.shape;
   const HeadSizes heads = s.heads();
   const DType act = op.activation_type("q", q), acc = accumulator_of(act);
-  check_shape(op, s);
+  check_spec(op, spec);
   op.require(length >= 1 && length <= s.T, "length must be from 1 to the cache's rows");
   op.matrix("q", q, act, s.B, heads.query_columns());
   op.matrix("k", k, act, s.B * s.T, heads.key_columns());

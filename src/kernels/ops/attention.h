@@ -1,6 +1,8 @@
 // Causal attention, and the positions of its queries and keys. Conventions: kernels/ops.h.
 #pragma once
 
+#include <string>
+
 #include "kernels/types/attention_types.h"
 #include "kernels/types/tensor.h"
 
@@ -38,13 +40,15 @@ struct AttentionForward {
   Tensor value_bias = {};       // [KV, D_v] acc: its value; absent means zero
   LearnedTensors learned = {};  // of the score function
   // [N] i32, or absent for 0: row i attends to keys first_key[i] .. i of its sequence, so that documents packed into
-  // one do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. Row lengths count from there.
+  // one do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. With spec.window a row's first
+  // key is the later of this one and i - window + 1. Row lengths count from there.
   Tensor first_key = {};
   Tensor out;    // [N, H*D_v] act, strided
   Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
   void for_tensors(auto f) {
     f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(out), f(stats);
   }
+  std::string note() const;
   void check() const;
   void check_values() const;
 };
@@ -67,6 +71,7 @@ struct AttentionBackward {
     forward.for_tensors(f), f(d_out), f(d_q), f(d_k), f(d_v), f(d_key_bias), f(d_value_bias), d_learned.for_tensors(f),
         f(workspace);
   }
+  std::string note() const { return forward.note(); }
   void check() const;
   void check_values() const;
 };
@@ -75,15 +80,17 @@ struct AttentionBackward {
 struct AttentionProbe {
   static constexpr const char* kName = "attention_probe";
   AttentionForward forward;  // stats hold the results of a forward run
-  Tensor sink_attention;     // [B, H, T] acc: a_if, f = first_key[i], the first key the row sees
-  Tensor sink_logit_gap;     // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 for i < f + 2
+  // [B, H, T] acc: a_if, f = first_key[i], the first position of the row's document. With a window: 0 where the row
+  // does not see it.
+  Tensor sink_attention;
+  Tensor sink_logit_gap;  // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 there and for i < f + 2
   void for_tensors(auto f) { forward.for_tensors(f), f(sink_attention), f(sink_logit_gap); }
   void check() const;
   void check_values() const;
 };
 
 // A decoder's step: one query a sequence against cached keys and values, O = sum over j < length of p_j v_j, as the
-// last row of AttentionForward over `length` positions.
+// last row of AttentionForward over `length` positions; with a window over the last of them alone.
 struct AttentionDecode {
   static constexpr const char* kName = "attention_decode";
   AttentionSpec spec;                     // shape: B sequences, T rows of the cache for each

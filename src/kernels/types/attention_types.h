@@ -48,7 +48,8 @@ struct AttentionSpec {
   AttentionShape shape;
   ScoreKind score = ScoreKind::kSoftmax;
   ScoreConstants constants;
-  double scale = 1;  // s_ij = scale * q_i . k_j, 1/sqrt(D_qk) as a rule
+  double scale = 1;    // s_ij = scale * q_i . k_j, 1/sqrt(D_qk) as a rule
+  int64_t window = 0;  // row i sees keys j > i - window alone, its own always; 0: all up to its own
 };
 
 }  // namespace sluice

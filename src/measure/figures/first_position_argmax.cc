@@ -11,7 +11,7 @@ namespace {
 class FirstPositionArgmax final : public HeadMeter {
  public:
   void add(const WeightRows& weights) override {
-    for (int64_t i = 1; i < weights.count(); ++i) {
+    for (int64_t i = 1; i < weights.queries_of(0); ++i) {
       double largest = std::fabs(weights.on_bias(i));
       if (std::isnan(largest)) undefined_ = true;
       for (const double weight : weights.row(i)) {

@@ -21,7 +21,7 @@ std::vector<double> WeightRows::mean_shares() const {
     const std::span<const double> row = this->row(i);
     for (size_t k = 0; k < row.size(); ++k) shares[k] += std::fabs(row[k]) * unit;
   }
-  for (int64_t k = 0; k < T_; ++k) shares[size_t(k)] /= double(T_ - k);
+  for (int64_t k = 0; k < T_; ++k) shares[size_t(k)] /= double(queries_of(k));
   return shares;
 }
 

@@ -1,6 +1,7 @@
 // What a figure of attention heads adds up for itself: it is given each sequence's weights, and yields a number.
 #pragma once
 
+#include <algorithm>
 #include <span>
 #include <vector>
 
@@ -11,11 +12,14 @@ namespace sluice {
 // The attention weights of one head over one sequence, by query.
 class WeightRows {
  public:
-  // `normalised`: see WeightsView. The weights must outlive it.
-  WeightRows(const HeadWeights& weights, bool normalised, int64_t T)
-      : weights_(weights), normalised_(normalised), T_(T) {}
+  // `normalised`, `reach`: see WeightsView. The weights must outlive it.
+  WeightRows(const HeadWeights& weights, bool normalised, int64_t T, int64_t reach = 0)
+      : weights_(weights), normalised_(normalised), T_(T), reach_(reach > 0 ? std::min(reach, T) : T) {}
 
   int64_t count() const { return T_; }
+  // How many keys query i sees, and how many queries see key k, documents not looked at.
+  int64_t keys_of(int64_t i) const { return std::min(i + 1, reach_); }
+  int64_t queries_of(int64_t k) const { return std::min(T_ - k, reach_); }
   // Of query i: the weights on keys 0 .. i, and that on a key that is no token (0 without one).
   std::span<const double> row(int64_t i) const { return {weights_.rows.data() + i * T_, size_t(i + 1)}; }
   double on_bias(int64_t i) const { return weights_.key_bias.empty() ? 0 : weights_.key_bias[size_t(i)]; }
@@ -23,13 +27,13 @@ class WeightRows {
   // What |a_ij| is multiplied with to be a share of the row: 1 where weights are shares, else 1 / sum |a_ij| with the
   // bias key. A row of zeros has no shares; one with a NaN has NaN.
   double unit(int64_t i) const;
-  // Of each position k: the mean over the rows i >= k of |a_ik| as a share of its row.
+  // Of each position k: the mean over the rows that see it of |a_ik| as a share of its row.
   std::vector<double> mean_shares() const;
 
  private:
   const HeadWeights& weights_;
   const bool normalised_;
-  const int64_t T_;
+  const int64_t T_, reach_;
 };
 
 class HeadMeter {

@@ -21,6 +21,7 @@ class TwoSets final : public Core, private WeightsView {
  private:
   bool normalised() const override { return first_->weights()->normalised(); }
   bool has_bias_key() const override { return first_->weights()->has_bias_key(); }
+  int64_t reach() const override { return first_->weights()->reach(); }
   void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
 

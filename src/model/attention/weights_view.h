@@ -30,9 +30,11 @@ class WeightsView {
   // Whether a row's weights are shares of one whole. Where each weight depends on its own score alone, figures that
   // speak of shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
   virtual bool normalised() const = 0;
-  virtual bool has_bias_key() const = 0;  // a key that is no token
-  // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first key that it sees,
-  // and that key's score less the mean of the scores between it and the row's own; 0 where there are none.
+  virtual bool has_bias_key() const = 0;       // a key that is no token
+  virtual int64_t reach() const { return 0; }  // as CoreOptions::reach
+  // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first position of its
+  // document, and that key's score less the mean of the scores between it and the row's own. 0 where there are none,
+  // and in rows that do not reach back so far.
   virtual void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight,
                      const Tensor& first_gap) const = 0;
   // After a forward run, while its queries and keys are there.

@@ -25,6 +25,8 @@ class CoreOptions : public PartOptions {
   virtual std::optional<Unmet> unmet_by_fused_softmax() const { return Unmet{"a core of its own kind", text()}; }
   // What in it would mean something else with another model.context; "" if nothing.
   virtual std::string tied_to_context() const { return ""; }
+  // How many keys a query sees at most, its own among them; 0: all up to its own.
+  virtual int64_t reach() const { return 0; }
 };
 
 class StageOptions : public PartOptions {

@@ -7,48 +7,12 @@
 // slices are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the
 // key block is transposed once for all queries. The key bias is one more block, of a single key that every query sees.
 // Where rows have a first key, the queries that see a block are a range of them, as are the blocks that a query sees:
-// the rest is left out.
+// the rest is left out. A chunk is every so many-th key block, as early ones have more queries; within a window, where
+// all have the same, blocks side by side, so that few slices have a share in a row of dQ.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
 namespace {
-
-// A block of keys and values with everything the products need.
-template <class S>
-struct KeyBlock {
-  using A = Acc<S>;
-  int64_t first, count;  // position of its first key, -1 for the bias slot
-  bool has_values;
-  Rows<A> rows;                                // [count, padded_qk]
-  alignas(64) A k_rows[kBlock * kMaxHead];     // scratch of `rows`
-  alignas(64) A k_columns[kMaxHead * kBlock];  // [D_qk, kBlock]
-  alignas(64) A v_columns[kMaxHead * kBlock];  // [D_v, kBlock]
-  alignas(64) A d_k[kBlock * kMaxHead];        // [count, padded_qk]
-  alignas(64) A d_v[kBlock * kMaxHead];        // [count, padded_v]
-
-  template <class From>
-  void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n,
-                  const AttentionShape& s) {
-    first = first_key, count = n, has_values = v != nullptr;
-    rows = tile_rows(k, k_stride, n, s.D_qk, whole_vectors<A>(s.D_qk), k_rows);
-    pack_transposed(k, k_stride, n, s.D_qk, A(1), k_columns);
-    if (v) pack_transposed(v, v_stride, n, s.D_v, A(1), v_columns);
-  }
-};
-
-// A block of queries of one head, their output gradients, and their tile against a block of keys.
-template <class S>
-struct QueryRows {
-  using A = Acc<S>;
-  int64_t first, count;
-  const int32_t* first_key;  // [count], or null: 0
-  Rows<A> q, d_o;
-  const A *m, *inverse, *delta;  // [count]
-  alignas(64) A q_scratch[kBlock * kMaxHead];
-  alignas(64) A d_o_scratch[kBlock * kMaxHead];
-  alignas(64) A s[kBlock * kBlock];   // [queries, keys]: scores, then weights
-  alignas(64) A dp[kBlock * kBlock];  // [queries, keys]: dL/dp, then dL/ds
-};
 
 template <class S, class Score>
 class Backward {
@@ -101,12 +65,12 @@ class Backward {
     for (int64_t i = 0; i < queries.count; ++i) sums[i] = 0;
     KeyBlock<S> keys;
     const auto add = [&] {
-      products(queries, keys);
+      const SeenStrips seen = strips(queries, keys);
+      products(queries, keys, seen);
       for (int64_t i = 0; i < queries.count; ++i) {
         const V m(queries.m[i]), inv(queries.inverse[i]);
-        const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
         V sum(0);
-        for (int64_t j = 0; j < columns; j += kLanes) {
+        for (int64_t j = seen.keys_begin[i / kStrip]; j < seen.keys_end[i / kStrip]; j += kLanes) {
           const V term = Score::delta_term(load(queries.s + i * kBlock + j) * V(scale_), m, inv,
                                            load(queries.dp + i * kBlock + j), constants_);
           sum += select(visible(keys, queries, i, j), term, V(0));
@@ -123,9 +87,11 @@ class Backward {
   // --- pass 2
 
   void key_task(int64_t b_kv, int64_t chunk) {
-    const int64_t b = b_kv / shape_.KV, kv = b_kv % shape_.KV, blocks = (shape_.T + kBlock - 1) / kBlock;
+    const int64_t b = b_kv / shape_.KV, kv = b_kv % shape_.KV;
+    const Range blocks = blocks_of(chunk), rows = rows_of(chunk);
     for (int64_t g = 0; g < group_; ++g)
-      std::memset(d_q(chunk, b, kv * group_ + g), 0, size_t(shape_.T * padded_qk_) * sizeof(A));
+      std::memset(d_q(chunk, b, kv * group_ + g) + rows.begin * padded_qk_, 0,
+                  size_t((rows.end - rows.begin) * padded_qk_) * sizeof(A));
     KeyBlock<S> keys;
     if (chunk == 0 && in_.key_bias) {
       load_slot(keys, kv);
@@ -134,12 +100,30 @@ class Backward {
       for (int64_t d = 0; d < D_qk_; ++d) slot_key[d] = scale_ * keys.d_k[d];
       for (int64_t d = 0; d < D_v_; ++d) slot_value[d] = keys.d_v[d];
     }
-    for (int64_t block = chunk; block < blocks; block += layout_.chunks) {
+    for (int64_t block = blocks.begin; block < blocks.end; block += blocks.step) {
       load_keys(keys, b, kv, block * kBlock);
       against_queries(keys, b, kv, chunk);
       store_rows(args_.d_k, keys.d_k, D_qk_, keys, b, kv, scale_);
       store_rows(args_.d_v, keys.d_v, D_v_, keys, b, kv, A(1));
     }
+  }
+
+  struct Range {
+    int64_t begin, end, step = 1;
+  };
+  // The key blocks of a chunk, and the rows of dQ that its slice holds: those that see some of their keys, which with a
+  // bias slot are all.
+  Range blocks_of(int64_t chunk) const {
+    const int64_t blocks = (shape_.T + kBlock - 1) / kBlock,
+                  side_by_side = (blocks + layout_.chunks - 1) / layout_.chunks;
+    if (!windowed_) return {chunk, blocks, layout_.chunks};
+    return {min_of(chunk * side_by_side, blocks), min_of((chunk + 1) * side_by_side, blocks)};
+  }
+  Range rows_of(int64_t chunk) const {
+    if (!windowed_ || (chunk == 0 && in_.key_bias)) return {0, shape_.T};
+    const Range blocks = blocks_of(chunk);
+    const int64_t end = blocks.end * kBlock - 1 + in_.spec.window;  // of the rows that see the last key
+    return {min_of(blocks.begin * kBlock, shape_.T), min_of((end + kBlock - 1) / kBlock * kBlock, shape_.T)};
   }
 
   // All queries that see this block of keys, of every head that shares it.
@@ -151,59 +135,57 @@ class Backward {
       for (int64_t first = keys.first < 0 ? 0 : keys.first; first < shape_.T; first += kBlock) {
         if (keys.first >= 0 && first_key_of(in_, b, first) >= keys.first + keys.count) break;
         load_queries(queries, b, h, first);
-        products(queries, keys);
-        differentiate(queries, keys);
-        add_gradients(queries, keys, d_q(chunk, b, h) + first * padded_qk_);
+        const SeenStrips seen = strips(queries, keys);
+        products(queries, keys, seen);
+        differentiate(queries, keys, seen);
+        add_gradients(queries, keys, seen, d_q(chunk, b, h) + first * padded_qk_);
       }
   }
 
-  // On the diagonal a query sees the keys up to its own position: products are cut into strips of kStrip queries or
-  // keys, and what lies beyond a strip is left out.
-  static bool diagonal(const QueryRows<S>& queries, const KeyBlock<S>& keys) { return keys.first == queries.first; }
-
-  // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j
-  void products(QueryRows<S>& queries, const KeyBlock<S>& keys) {
-    const int64_t step = diagonal(queries, keys) ? kStrip : kBlock;
-    for (int64_t i = 0; i < queries.count; i += step) {
-      const int64_t rows = min_of(step, queries.count - i), columns = step == kBlock ? kBlock : i + step;
-      A *s = queries.s + i * kBlock, *dp = queries.dp + i * kBlock;
-      tile_gemm<A>(
-          {queries.q.data + i * queries.q.stride, queries.q.stride, 1, keys.k_columns, kBlock, s, kBlock, false}, rows,
-          columns, D_qk_);
-      if (keys.has_values)
-        tile_gemm<A>({queries.d_o.data + i * queries.d_o.stride, queries.d_o.stride, 1, keys.v_columns, kBlock, dp,
-                      kBlock, false},
-                     rows, columns, D_v_);
-      else std::memset(dp, 0, size_t(rows * kBlock) * sizeof(A));
-    }
+  static SeenStrips strips(const QueryRows<S>& queries, const KeyBlock<S>& keys) {
+    return SeenStrips(keys.first < 0, keys.first == queries.first,
+                      [&](int64_t i) { return queries.starts[min_of(i, queries.count - 1)] - keys.first; });
   }
 
-  void add_gradients(const QueryRows<S>& queries, KeyBlock<S>& keys, A* d_q) {
-    const int64_t step = diagonal(queries, keys) ? kStrip : kBlock;
-    for (int64_t j = 0; j < keys.count; j += step) {
-      const int64_t first = step == kBlock ? 0 : j,
-                    rows = min_of(step, keys.count - j);  // queries below `first` see none
-      const A *p = queries.s + first * kBlock + j, *ds = queries.dp + first * kBlock + j;
-      tile_gemm<A>({p, 1, kBlock, queries.d_o.data + first * queries.d_o.stride, queries.d_o.stride,
+  // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j
+  void products(QueryRows<S>& queries, const KeyBlock<S>& keys, const SeenStrips& seen) {
+    seen.for_queries(queries.count, [&](int64_t i, int64_t rows, int64_t begin, int64_t end) {
+      A *s = queries.s + i * kBlock + begin, *dp = queries.dp + i * kBlock + begin;
+      tile_gemm<A>({queries.q.data + i * queries.q.stride, queries.q.stride, 1, keys.k_columns + begin, kBlock, s,
+                    kBlock, false},
+                   rows, end - begin, D_qk_);
+      if (keys.has_values)
+        tile_gemm<A>({queries.d_o.data + i * queries.d_o.stride, queries.d_o.stride, 1, keys.v_columns + begin, kBlock,
+                      dp, kBlock, false},
+                     rows, end - begin, D_v_);
+      else std::memset(queries.dp + i * kBlock, 0, size_t(rows * kBlock) * sizeof(A));
+    });
+  }
+
+  void add_gradients(const QueryRows<S>& queries, KeyBlock<S>& keys, const SeenStrips& seen, A* d_q) {
+    seen.for_keys(keys.count, [&](int64_t j, int64_t rows, int64_t begin, int64_t end) {
+      const A *p = queries.s + begin * kBlock + j, *ds = queries.dp + begin * kBlock + j;
+      const int64_t summed = min_of(queries.count, end) - begin;
+      tile_gemm<A>({p, 1, kBlock, queries.d_o.data + begin * queries.d_o.stride, queries.d_o.stride,
                     keys.d_v + j * padded_v_, padded_v_, true},
-                   rows, padded_v_, queries.count - first);
-      tile_gemm<A>({ds, 1, kBlock, queries.q.data + first * queries.q.stride, queries.q.stride,
+                   rows, padded_v_, summed);
+      tile_gemm<A>({ds, 1, kBlock, queries.q.data + begin * queries.q.stride, queries.q.stride,
                     keys.d_k + j * padded_qk_, padded_qk_, true},
-                   rows, padded_qk_, queries.count - first);
-    }
-    for (int64_t i = 0; i < queries.count; i += step)
-      tile_gemm<A>({queries.dp + i * kBlock, kBlock, 1, keys.rows.data, keys.rows.stride, d_q + i * padded_qk_,
-                    padded_qk_, true},
-                   min_of(step, queries.count - i), padded_qk_, min_of(keys.count, step == kBlock ? kBlock : i + step));
+                   rows, padded_qk_, summed);
+    });
+    seen.for_queries(queries.count, [&](int64_t i, int64_t rows, int64_t begin, int64_t end) {
+      tile_gemm<A>({queries.dp + i * kBlock + begin, kBlock, 1, keys.rows.data + begin * keys.rows.stride,
+                    keys.rows.stride, d_q + i * padded_qk_, padded_qk_, true},
+                   rows, padded_qk_, min_of(keys.count, end) - begin);
+    });
   }
 
   // s into p, dp into ds.
-  void differentiate(QueryRows<S>& queries, const KeyBlock<S>& keys) {
+  void differentiate(QueryRows<S>& queries, const KeyBlock<S>& keys, const SeenStrips& seen) {
     for (int64_t i = 0; i < queries.count; ++i) {
       const V m(queries.m[i]), inv(queries.inverse[i]);
       const V delta(Score::kNeedsDelta ? queries.delta[i] : A(0));
-      const int64_t columns = diagonal(queries, keys) ? i / kStrip * kStrip + kStrip : kBlock;
-      for (int64_t j = 0; j < columns; j += kLanes) {
+      for (int64_t j = seen.keys_begin[i / kStrip]; j < seen.keys_end[i / kStrip]; j += kLanes) {
         A *s_at = queries.s + i * kBlock + j, *dp_at = queries.dp + i * kBlock + j;
         const V s = load(s_at) * V(scale_), dp = load(dp_at);
         const V p = Score::probability(s, m, inv, constants_);
@@ -218,22 +200,24 @@ class Backward {
   // Keys of lanes [j, j + kLanes) that exist and that query i of the block may see.
   SLUICE_INLINE Mask<A> visible(const KeyBlock<S>& keys, const QueryRows<S>& queries, int64_t i, int64_t j) const {
     const int64_t end = min_of(queries.first + i - keys.first + 1, keys.count);
-    const int64_t begin = queries.first_key && keys.first >= 0 ? queries.first_key[i] - keys.first : 0;
+    const int64_t begin = keys.first >= 0 ? queries.starts[i] - keys.first : 0;
     return (lane_index<A>() < V(A(end - j))) & (lane_index<A>() >= V(A(begin - j)));
   }
 
   // --- pass 3
 
   void reduce_d_q() {
-    const int64_t rows = shape_.B * shape_.T;
 #pragma omp parallel for schedule(static)
-    for (int64_t row = 0; row < rows; ++row) {
+    for (int64_t row = 0; row < shape_.B * shape_.T; ++row) {
       const int64_t b = row / shape_.T, t = row % shape_.T;
+      int64_t sharing[kAttentionTasks], count = 0;  // chunks with a share in the row
+      for (int64_t chunk = 0; chunk < layout_.chunks; ++chunk)
+        if (const Range rows = rows_of(chunk); t >= rows.begin && t < rows.end) sharing[count++] = chunk;
       for (int64_t h = 0; h < shape_.H; ++h) {
         S* out = head_row<S>(args_.d_q, shape_, b, t, h, D_qk_);
         for_vectors<A>(D_qk_, [&](int64_t d, int64_t n) {
           V sum(0);
-          for (int64_t chunk = 0; chunk < layout_.chunks; ++chunk) sum += load(d_q(chunk, b, h) + t * padded_qk_ + d);
+          for (int64_t i = 0; i < count; ++i) sum += load(d_q(sharing[i], b, h) + t * padded_qk_ + d);
           store_some(out + d, sum * V(scale_), n);
         });
       }
@@ -293,8 +277,7 @@ class Backward {
   void load_queries(QueryRows<S>& queries, int64_t b, int64_t h, int64_t first) const {
     queries.first = first;
     queries.count = min_of(kBlock, shape_.T - first);
-    queries.first_key =
-        in_.first_key.data ? static_cast<const int32_t*>(in_.first_key.data) + b * shape_.T + first : nullptr;
+    for (int64_t i = 0; i < queries.count; ++i) queries.starts[i] = first_key_of(in_, b, first + i);
     queries.q = tile_rows(head_row<S>(in_.q, shape_, b, first, h, D_qk_), in_.q.stride, queries.count, D_qk_,
                           padded_qk_, queries.q_scratch);
     queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h, D_v_), args_.d_out.stride, queries.count,
@@ -332,6 +315,7 @@ class Backward {
   const typename Score::template Constants<A> constants_ = constants_of<Score, A>(in_.spec);
   const A scale_ = A(in_.spec.scale);
   const AttentionWorkspace layout_{shape_};
+  const bool windowed_ = in_.spec.window > 0 && in_.spec.window < shape_.T;
   const int64_t group_ = shape_.H / shape_.KV, D_qk_ = shape_.D_qk, D_v_ = shape_.D_v;
   const int64_t padded_qk_ = whole_vectors<A>(D_qk_), padded_v_ = whole_vectors<A>(D_v_);
   A* const workspace_;

@@ -1,6 +1,7 @@
 // Attention of one query a sequence over cached keys and values: a decoder's step.
 //
-//   s_j = scale * q . k_j, j < length     m, l by the score function's row formulas (score.h)     O = sum_j p_j v_j
+//   s_j = scale * q . k_j, j < length (those of the window)     m, l by the score function's row formulas (score.h) O =
+//   sum_j p_j v_j
 //
 // What it costs is reading the cache: length * KV (D_qk + D_v) elements a sequence and
 // layer, each once, for two operations an
@@ -25,7 +26,8 @@ class Decode {
         shape_(args.spec.shape),
         constants_(constants_of<Score, A>(args.spec)),
         layout_(shape_),
-        length_(args.length),
+        length_(args.spec.window > 0 ? min_of(args.length, args.spec.window) : args.length),
+        first_key_(args.length - length_),
         group_(shape_.H / shape_.KV),
         chunks_(layout_.chunks(shape_, length_)),
         chunk_keys_((length_ + chunks_ - 1) / chunks_),
@@ -67,7 +69,7 @@ class Decode {
     return static_cast<const S*>(args_.q.data) + head / shape_.H * args_.q.stride + head % shape_.H * shape_.D_qk;
   }
   const S* cached(const Tensor& x, int64_t unit, int64_t t, int64_t D) const {
-    return head_row<S>(x, shape_, unit / shape_.KV, t, unit % shape_.KV, D);
+    return head_row<S>(x, shape_, unit / shape_.KV, first_key_ + t, unit % shape_.KV, D);
   }
   int64_t first_of(int64_t chunk) const { return min_of(chunk * chunk_keys_, length_); }
 
@@ -142,7 +144,8 @@ class Decode {
   const AttentionShape& shape_;
   const typename Score::template Constants<A> constants_;
   const AttentionDecodeWorkspace layout_;
-  const int64_t length_, group_, chunks_, chunk_keys_, D_v_ = shape_.D_v;
+  const int64_t length_, first_key_;  // keys that the query sees, and where they begin: t counts from there
+  const int64_t group_, chunks_, chunk_keys_, D_v_ = shape_.D_v;
   A* const workspace_;
 };
 

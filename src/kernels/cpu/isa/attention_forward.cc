@@ -17,6 +17,7 @@ struct KeyTile {
   Rows<A> k, v;   // v.data may be null: values of zero
   int64_t first;  // position of its first key; -1 for the bias slot
   int64_t count;
+  SeenStrips seen;
 };
 
 template <class S>
@@ -80,10 +81,11 @@ class QueryBlock {
     });
     const int64_t row = (b_ * shape_.H + h_) * shape_.T + first_;
     for (int64_t i = 0; i < count_; ++i) {
+      const bool seen = starts_[i] == A(document_of(args_, b_, first_ + i) - first_);
       const A p = Score::probability(sink[i], m_[i], l_[i], constants<Score>());
-      static_cast<A*>(out.sink_attention.data)[row + i] = p;
+      static_cast<A*>(out.sink_attention.data)[row + i] = seen ? p : A(0);
       const A others = A(i) - starts_[i] - A(1);  // keys between the first and the row's own
-      static_cast<A*>(out.sink_logit_gap.data)[row + i] = others > A(0) ? sink[i] - sum[i] / others : A(0);
+      static_cast<A*>(out.sink_logit_gap.data)[row + i] = seen && others > A(0) ? sink[i] - sum[i] / others : A(0);
     }
   }
 
@@ -112,34 +114,34 @@ class QueryBlock {
       const A* k = static_cast<const A*>(args_.key_bias.data) + kv_ * D_qk_;
       const A* v = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + kv_ * D_v_ : nullptr;
       body(KeyTile<A>{tile_rows(k, D_qk_, 1, D_qk_, padded_qk_, k_),
-                      v ? tile_rows(v, D_v_, 1, D_v_, padded_v_, v_) : Rows<A>{nullptr, 0}, -1, 1});
+                      v ? tile_rows(v, D_v_, 1, D_v_, padded_v_, v_) : Rows<A>{nullptr, 0}, -1, 1, seen(-1)});
     }
     for (int64_t key = first_key_of(args_, b_, first_) / kBlock * kBlock; key < first_ + count_; key += kBlock) {
       const int64_t count = min_of(kBlock, first_ + count_ - key);
       const S *k = head_row<S>(args_.k, shape_, b_, key, kv_, D_qk_),
               *v = head_row<S>(args_.v, shape_, b_, key, kv_, D_v_);
       body(KeyTile<A>{tile_rows(k, args_.k.stride, count, D_qk_, padded_qk_, k_),
-                      tile_rows(v, args_.v.stride, count, D_v_, padded_v_, v_), key, count});
+                      tile_rows(v, args_.v.stride, count, D_v_, padded_v_, v_), key, count, seen(key)});
     }
   }
 
-  // On the diagonal a query sees the keys up to its own position: products are cut into strips, and what lies beyond a
-  // strip is left out.
-  bool diagonal(const KeyTile<A>& tile) const { return tile.first == first_; }
+  SLUICE_INLINE SeenStrips seen(int64_t first_key) const {
+    return SeenStrips(first_key < 0, first_key == first_,
+                      [&](int64_t i) { return first_ + int64_t(starts_[i]) - first_key; });
+  }
 
   // s_[j, i] = scale * k_j . q_i
   void scores(const KeyTile<A>& tile) {
-    const int64_t step = diagonal(tile) ? kStrip : kBlock;
-    for (int64_t j = 0; j < tile.count; j += step) {
-      const int64_t first = step == kBlock ? 0 : j;  // queries before it see none of these keys
-      tile_gemm<A>({tile.k.data + j * tile.k.stride, tile.k.stride, 1, q_ + first, kBlock, s_ + j * kBlock + first,
+    tile.seen.for_keys(tile.count, [&](int64_t j, int64_t n, int64_t begin, int64_t end) {
+      tile_gemm<A>({tile.k.data + j * tile.k.stride, tile.k.stride, 1, q_ + begin, kBlock, s_ + j * kBlock + begin,
                     kBlock, false},
-                   min_of(step, tile.count - j), kBlock - first, D_qk_);
-    }
+                   n, end - begin, D_qk_);
+    });
   }
   // Keys of the tile that some query of the lanes [i, i + kLanes) may see.
-  SLUICE_INLINE int64_t keys_seen(const KeyTile<A>& tile, int64_t i) const {
-    return diagonal(tile) ? min_of(tile.count, i / kStrip * kStrip + kStrip) : tile.count;
+  SLUICE_INLINE int64_t keys_begin(const KeyTile<A>& tile, int64_t i) const { return tile.seen.keys_begin[i / kStrip]; }
+  SLUICE_INLINE int64_t keys_end(const KeyTile<A>& tile, int64_t i) const {
+    return min_of(tile.count, tile.seen.keys_end[i / kStrip]);
   }
 
   // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all, and
@@ -148,50 +150,54 @@ class QueryBlock {
     const int64_t key = tile.first + j - first_;
     return (lane_index<A>() >= V(A(key - i))) & (load(starts_ + i) <= V(A(tile.first < 0 ? kBlock : key)));
   }
-  // Whether some query may not see some key of the tile.
-  bool masked(const KeyTile<A>& tile) const {
-    return tile.first >= 0 && (tile.first + tile.count - 1 > first_ || A(tile.first - first_) < starts_[count_ - 1]);
+  // body(j, masked) for the keys of the tile that some query of the lanes [i, i + kLanes) may see. Where its type says
+  // that it is not masked, all of them do.
+  template <class Body>
+  SLUICE_INLINE void for_keys(const KeyTile<A>& tile, int64_t i, Body body) const {
+    const int64_t begin = keys_begin(tile, i), end = keys_end(tile, i), before = first_ - tile.first;
+    int64_t all_begin = begin, all_end = end;
+    if (tile.first >= 0) {
+      all_begin = max_of(begin, min_of(before + int64_t(starts_[i + kLanes - 1]), end));
+      all_end = max_of(all_begin, min_of(before + i + 1, end));
+    }
+    for (int64_t j = begin; j < all_begin; ++j) body(j, std::true_type{});
+    for (int64_t j = all_begin; j < all_end; ++j) body(j, std::false_type{});
+    for (int64_t j = all_end; j < end; ++j) body(j, std::true_type{});
   }
 
   // Scores of a tile into unnormalised weights, in place; m_, l_ and correction_ updated.
   template <class Score>
   void absorb(const KeyTile<A>& tile) {
     scores(tile);
-    if (masked(tile)) absorb_columns<Score, true>(tile);
-    else absorb_columns<Score, false>(tile);
-  }
-
-  template <class Score, bool kMasked>
-  void absorb_columns(const KeyTile<A>& tile) {
     const auto constants = this->constants<Score>();
     for (int64_t i = 0; i < kBlock; i += kLanes) {
-      const int64_t count = keys_seen(tile, i);
       const V before = load(m_ + i);
       V m = before;
       if constexpr (Score::kRunningMax) {
-        for (int64_t j = 0; j < count; ++j) {
-          const V s = load(s_ + j * kBlock + i);
-          m = max_of(kMasked ? select(visible(tile, j, i), s, m) : s, m);
-        }
-        V correction = exp_of(before - m);
-        if constexpr (kMasked) correction = select(m <= before, V(1), correction);  // no key seen so far: both are -inf
+        for_keys(tile, i, [&](int64_t j, auto masked) SLUICE_INLINE_BODY {
+          V s = load(s_ + j * kBlock + i);
+          if constexpr (decltype(masked)::value) s = select(visible(tile, j, i), s, m);
+          m = max_of(s, m);
+        });
+        // No key seen so far: both are -inf.
+        const V correction = select(m <= before, V(1), exp_of(before - m));
         store(correction_ + i, correction);
         store(m_ + i, m);
         store(l_ + i, load(l_ + i) * correction);
       }
       V mass(0);
-      for (int64_t j = 0; j < count; ++j) {
+      for_keys(tile, i, [&](int64_t j, auto masked) SLUICE_INLINE_BODY {
         A* at = s_ + j * kBlock + i;
         const V s = load(at);
         V w = Score::weight(s, m, constants), u = Score::mass(s, m, w, constants);
-        if constexpr (kMasked) {
+        if constexpr (decltype(masked)::value) {
           const Mask<A> seen = visible(tile, j, i);
           w = select(seen, w, V(0));
           u = select(seen, u, V(0));
         }
         mass += u;
         store(at, w);
-      }
+      });
       store(l_ + i, load(l_ + i) + mass);
     }
   }
@@ -202,7 +208,7 @@ class QueryBlock {
     scores(tile);
     for (int64_t i = 0; i < kBlock; i += kLanes) {
       const V m = load(m_ + i), inv = load(l_ + i);
-      for (int64_t j = 0; j < keys_seen(tile, i); ++j) {
+      for (int64_t j = keys_begin(tile, i); j < keys_end(tile, i); ++j) {
         A* at = s_ + j * kBlock + i;
         store(at, select(visible(tile, j, i), Score::probability(load(at), m, inv, constants), V(0)));
       }
@@ -211,10 +217,11 @@ class QueryBlock {
 
   void add_values(const KeyTile<A>& tile) {
     if (!tile.v.data) return;
-    const int64_t step = diagonal(tile) ? kStrip : kBlock;
-    for (int64_t i = 0; i < count_; i += step)
-      tile_gemm<A>({s_ + i, 1, kBlock, tile.v.data, tile.v.stride, o_ + i * padded_v_, padded_v_, true},
-                   min_of(step, count_ - i), padded_v_, keys_seen(tile, i + step - kStrip));
+    tile.seen.for_queries(count_, [&](int64_t i, int64_t n, int64_t begin, int64_t end) {
+      tile_gemm<A>({s_ + begin * kBlock + i, 1, kBlock, tile.v.data + begin * tile.v.stride, tile.v.stride,
+                    o_ + i * padded_v_, padded_v_, true},
+                   n, padded_v_, min_of(tile.count, end) - begin);
+    });
   }
 
   void zero_output() { std::memset(o_, 0, size_t(count_ * padded_v_) * sizeof(A)); }

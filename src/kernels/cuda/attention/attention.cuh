@@ -10,8 +10,8 @@
 // accumulators of one product straight into the left fragments of the next. All statistics are f32; there are no
 // atomics.
 //
-// Rows that have a first key (documents packed into a sequence) leave out the tiles that none of a block's rows, or of
-// a warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
+// Rows that have a first key (documents packed into a sequence, windows) leave out the tiles that none of a block's
+// rows, or of a warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
 //
 // A key bias is no tile: its score is one f32 dot product per query, at full precision, and comes first.
 // Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded. Where
@@ -56,6 +56,7 @@ struct AttentionProblem {
   const float *key_bias, *value_bias;
   const float* learned[kMostLearned];  // [H] each, or null
   const int32_t* first_key;            // [B, T] or null: 0
+  int window;                          // keys that a row sees at most; 0: all up to its own
   bool vectors;                        // every matrix can be read and written 16 bytes at a time
 
   __host__ __device__ int group() const { return H / KV; }
@@ -78,6 +79,7 @@ AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors)
                      floats(op.value_bias),
                      {},
                      first_key.as<const int32_t>(),
+                     op.spec.window < s.T ? int(op.spec.window) : 0,
                      vectors};
   ScoreFunctions::dispatch(
       p.score, [&](auto score) { p.constants = pack_constants(constants_of<decltype(score), float>(op.spec)); });
@@ -98,9 +100,15 @@ __device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem&
   return x.at(int64_t(b) * p.T + t, int64_t(head) * D);
 }
 
-// The first key that row t of a sequence sees; what lies beyond the sequence is like its last row.
-__device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, int t) {
+// Where the document of row t of a sequence begins; what lies beyond the sequence is like its last row.
+__device__ __forceinline__ int document_of(const AttentionProblem& p, int b, int t) {
   return p.first_key ? p.first_key[int64_t(b) * p.T + min(t, p.T - 1)] : 0;
+}
+
+// The first key that the row sees: of its document, and of its window.
+__device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, int t) {
+  const int document = document_of(p, b, t);
+  return p.window > 0 ? max(document, min(t, p.T - 1) - p.window + 1) : document;
 }
 
 // A score function as the kernels need it: functions that differ from SoftmaxFamily in the row's start alone share one

@@ -50,7 +50,7 @@ __device__ __forceinline__ void take_if(bool taken, float (&x)[kStrips][kTiles][
 template <int kQueries>
 __device__ __forceinline__ int tiles_that_see(int first, int last, int b, const AttentionProblem& p) {
   const int tiles = (p.T - first + kQueries - 1) / kQueries;
-  if (!p.first_key) return tiles;
+  if (!p.first_key && p.window == 0) return tiles;
   int count = 0;
   for (int tile = lane_index(); tile < tiles; tile += kWarp)
     count += first_key_of(p, b, first + tile * kQueries) <= last;

@@ -18,9 +18,9 @@ template <class S>
 struct DecodeProblem : AttentionProblem {
   Rows<const S> q, k, v;
   Rows<S> out;
-  int length, row, chunks;
-  float* scores;    // [B, H, row]: those of the keys, then that of the bias slot
-  float* partials;  // [chunks, B, H, D_v]
+  int first, length, row, chunks;  // keys first .. first + length - 1 of the cache are seen, and counted from there
+  float* scores;                   // [B, H, row]: those of the keys, then that of the bias slot
+  float* partials;                 // [chunks, B, H, D_v]
 
   __device__ __forceinline__ const S* query(int b, int h) const { return q.at(b, int64_t(h) * D_qk); }
   __device__ __forceinline__ float* row_of(int b, int h) const { return scores + (int64_t(b) * H + h) * row; }
@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const DecodeProblem<S>
   for (int start = first; start < end; start += kKeys) {
     const int j = start + int(threadIdx.x) / kLanes;
     float k[kPack];
-    load(k, head_row(p.k, p, b, min(j, end - 1), kv, p.D_qk) + d, count, p.vectors);
+    load(k, head_row(p.k, p, b, p.first + min(j, end - 1), kv, p.D_qk) + d, count, p.vectors);
     for (int h = kv * p.group(); h < (kv + 1) * p.group(); ++h) {
       float q[kPack], sum = 0;
       load(q, p.query(b, h) + d, count, p.vectors);
@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(kThreads) values_kernel(const DecodeProblem<S>
 #pragma unroll 4
     for (int j = first + key; j < end; j += kKeys) {
       float v[kPack];
-      load(v, head_row(p.v, p, b, j, kv, p.D_v) + d, count, p.vectors);
+      load(v, head_row(p.v, p, b, p.first + j, kv, p.D_v) + d, count, p.vectors);
 #pragma unroll
       for (int i = 0; i < kPack; ++i) sums[i] += weights[j] * v[i];
     }
@@ -143,14 +143,16 @@ int64_t row_size(int64_t T) { return (T + 1 + 3) / 4 * 4; }
 template <class S>
 void decode(const AttentionDecode& op, cudaStream_t stream) {
   const AttentionShape& s = op.spec.shape;
-  const int64_t row = row_size(s.T), chunks = chunks_of(op.length);
+  const int64_t length = op.spec.window > 0 ? std::min(op.length, op.spec.window) : op.length;
+  const int64_t row = row_size(s.T), chunks = chunks_of(length);
   float* workspace = floats(op.workspace);
   const DecodeProblem<S> p{problem_of(op, {}, allow_vectors<S>(s, op.q, op.k, op.v)),
                            rows_of<const S>(op.q),
                            rows_of<const S>(op.k),
                            rows_of<const S>(op.v),
                            rows_of<S>(op.out),
-                           int(op.length),
+                           int(op.length - length),
+                           int(length),
                            int(row),
                            int(chunks),
                            workspace,

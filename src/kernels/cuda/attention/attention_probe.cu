@@ -13,6 +13,11 @@ struct ProbeProblem : AttentionProblem {
   float *first_score, *gap;  // [B, H, T]
 };
 
+// Whether row t sees where its document begins.
+__device__ __forceinline__ bool sees_document(const AttentionProblem& p, int b, int t) {
+  return first_key_of(p, b, t) == document_of(p, b, t);
+}
+
 template <class S, int kD>
 struct ProbeTiling {
   static constexpr int kBytes = kD * int(sizeof(S));
@@ -22,7 +27,8 @@ struct ProbeTiling {
   static constexpr size_t kShared = (kQueries * kTileStride<kD> + 2 * kTile) * sizeof(S);
 };
 
-// first_score_i = s_if, f the first key of row i, gap_i = s_if - mean over f < j < i of s_ij (0 for i < f + 2).
+// first_score_i = s_if, f where the row's document begins, gap_i = s_if - mean over f < j < i of s_ij (0 for i < f +
+// 2). A row whose window does not reach back to f has neither.
 template <class S, int kD>
 __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> p) {
   using Tiling = ProbeTiling<S, kD>;
@@ -69,17 +75,19 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
     if (lane_index() % 4 == 0 && i < p.T) {
       p.first_score[int64_t(bh) * p.T + i] = score;
       const int count = i - start[r] - 1;
-      p.gap[int64_t(bh) * p.T + i] = count < 1 ? 0.0f : score - sum / float(count);
+      p.gap[int64_t(bh) * p.T + i] = count < 1 || !sees_document(p, b, i) ? 0.0f : score - sum / float(count);
     }
   }
 }
 
 // Scores into weights, in place.
 template <class Score>
-__global__ void __launch_bounds__(kThreads) weights_kernel(float* scores, const float* stats, int64_t rows,
-                                                           const typename Score::template Constants<float> constants) {
+__global__ void __launch_bounds__(kThreads)
+    weights_kernel(const AttentionProblem p, float* scores, const float* stats, int64_t rows) {
   const int64_t row = int64_t(blockIdx.x) * kThreads + threadIdx.x;
-  if (row < rows) scores[row] = Score::probability(scores[row], stats[row], stats[rows + row], constants);
+  if (row >= rows) return;
+  const float weight = Score::probability(scores[row], stats[row], stats[rows + row], constants_of<Score>(p));
+  scores[row] = sees_document(p, int(row / (int64_t(p.H) * p.T)), int(row % p.T)) ? weight : 0.0f;
 }
 
 template <class S>
@@ -98,7 +106,7 @@ void probe(const AttentionProbe& op, cudaStream_t stream) {
   ScoreFunctions::dispatch(p.score, [&](auto score) {
     using Formula = RowFormula<decltype(score)>;
     launch(weights_kernel<Formula>, dim3(unsigned((rows + kThreads - 1) / kThreads)), dim3(kThreads), 0, stream,
-           floats(op.sink_attention), floats(in.stats), rows, constants_of<Formula>(p));
+           static_cast<const AttentionProblem&>(p), floats(op.sink_attention), floats(in.stats), rows);
   });
 }
 

@@ -1,5 +1,7 @@
 #include "model/attention/cores/tile_weights.h"
 
+#include <algorithm>
+
 #include "kernels/formulas/scores/registry.h"
 #include "kernels/host_copy.h"
 
@@ -45,7 +47,8 @@ HeadWeights head_scores(const HeadScores& in, int64_t positions) {
   if (in.key_bias) out.key_bias.resize(size_t(positions));
   for (int64_t i = 0; i < positions; ++i) {
     const double* q = in.q + i * in.q_stride;
-    const int64_t first = in.first_key ? in.first_key[i] : 0;
+    const int64_t document = in.first_key ? in.first_key[i] : 0;
+    const int64_t first = spec.window > 0 ? std::max(document, i - spec.window + 1) : document;
     double* scores = out.rows.data() + i * positions;
     for (int64_t d = 0; d < D; ++d) {
       const double scaled = spec.scale * q[d];

@@ -19,7 +19,7 @@ struct HeadScores {
   int64_t k_stride;
   const double* key_bias = nullptr;    // [D]: one more key that every query sees
   LearnedOfHead<double> learned = {};  // of the score function
-  const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
+  const int32_t* first_key = nullptr;  // [positions]: where each row's document begins; null: 0
 };
 
 // A copy in host memory of what a run's scores and weights come from.

@@ -29,6 +29,7 @@ Tiles::Tiles(const LayerPlace& place, const TilesOptions& options)
   spec_.score = options.score.kind();
   spec_.constants = options.score.constants(d.config.context);
   spec_.scale = 1.0 / std::sqrt(double(D));
+  spec_.window = options.window;
 
   if (options.has_bias_key())
     key_bias_ = d.params.declare(place.name + ".key_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);

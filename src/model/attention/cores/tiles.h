@@ -2,6 +2,8 @@
 //
 //   s_ij = q_i . k_j / sqrt(D),  a_i = score(s_i0 .. s_ii),  O_i = sum over j <= i of a_ij v_j
 //
+// With a window of w keys a row sees those with j > i - w alone, and its length counts them alone.
+//
 // Its parameters: with key_bias one more key [H_kv, D] that every query sees, with key_value_bias a value for it, with
 // the score sink_logit a logit [H_q]. A decoder keeps rows of keys and values for it.
 #pragma once
@@ -26,6 +28,7 @@ class Tiles final : public Core, private WeightsView {
  private:
   bool normalised() const override;
   bool has_bias_key() const override { return bool(key_bias_); }
+  int64_t reach() const override { return spec_.window; }
   void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
 

@@ -8,9 +8,14 @@ void TilesOptions::describe(Fields& f) {
   f.add_group("score", score, "the score function");
   f.add("key_bias", key_bias, "one extra learned key per head whose value is zero");
   f.add("key_value_bias", key_value_bias, "one extra learned key and value per head");
+  f.add("window", window, "a query sees so many keys at most, its own and the last before it; 0: all before it")
+      .range(0, 1 << 20)
+      .not_written_as(0);
 }
 
 void TilesOptions::resolve(const ModelConfig& /*model*/, const std::string& path) const {
+  if (window == 1)
+    throw UserError("{}.window = 1 leaves a query no key but its own, and nothing to attend to (0: no window)", path);
   if (key_bias && key_value_bias)
     throw UserError("{}.key_bias and key_value_bias are both on: choose one (the second learns the value too)", path);
   if (key_bias && !score.normalised())
@@ -24,6 +29,7 @@ std::string TilesOptions::text() const {
   std::string text = "score " + score.type;
   if (key_bias) text += ", a learned key more";
   if (key_value_bias) text += ", a learned key and value more";
+  if (window > 0) text += fmt::format(", a window of {} keys", window);
   return text;
 }
 
@@ -32,6 +38,7 @@ std::optional<Unmet> TilesOptions::unmet_by_fused_softmax() const {
   if (has_bias_key())
     return Unmet{"attention without a bias slot",
                  "model.attention has " + std::string(key_bias ? "key_bias" : "key_value_bias")};
+  if (window > 0) return Unmet{"attention to all keys", fmt::format("model.attention.window is {}", window)};
   return std::nullopt;
 }
 

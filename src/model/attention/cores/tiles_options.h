@@ -1,4 +1,4 @@
-// What a user may say of tiled attention: the score function with its constants, and a learned key.
+// What a user may say of tiled attention: the score function with its constants, a learned key, and a window.
 #pragma once
 
 #include <string>
@@ -12,14 +12,16 @@ struct TilesOptions final : CoreOptions {
   ScoreConfig score;
   bool key_bias = false;
   bool key_value_bias = false;
+  int64_t window = 0;
 
   std::unique_ptr<CoreOptions> clone() const override { return std::make_unique<TilesOptions>(*this); }
   void describe(Fields& attention) override;
   void resolve(const ModelConfig& model, const std::string& path) const override;
   std::string text() const override;
-  bool is_plain() const override { return score.type == "softmax" && !has_bias_key(); }
+  bool is_plain() const override { return score.type == "softmax" && !has_bias_key() && window == 0; }
   std::optional<Unmet> unmet_by_fused_softmax() const override;
   std::string tied_to_context() const override;
+  int64_t reach() const override { return window; }
 
   bool has_bias_key() const { return key_bias || key_value_bias; }
 };

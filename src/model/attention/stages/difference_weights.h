@@ -17,6 +17,7 @@ class DifferenceWeights final : public WeightsView {
 
   bool normalised() const override { return false; }
   bool has_bias_key() const override { return before_.has_bias_key(); }
+  int64_t reach() const override { return before_.reach(); }
   // first_gap is that of the head's own scores.
   void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
