@@ -22,12 +22,12 @@
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
 #include "kernels/ops/elementwise.h"
-#include "kernels/ops/exclude_self.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moving_average.h"
 #include "kernels/ops/norm.h"
 #include "kernels/ops/optimizer.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/stages/exclude_self.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {

@@ -1,4 +1,4 @@
-#include "kernels/ops/exclude_self.h"
+#include "kernels/ops/stages/exclude_self.h"
 
 #include "kernels/ops/check.h"
 
