@@ -76,6 +76,16 @@ void AttentionLayer::make_parts(const Declarations& d, const std::string& name, 
   make_stages(true);
   core_ = config.core_part().make({d, name, layer_, sizes(), sizes()}, config.core_options());
   make_stages(false);
+  find_weights();
+}
+
+void AttentionLayer::find_weights() {
+  weights_ = core_->weights();
+  for_each_stage([&](const Stage& stage) {
+    if (!weights_ || stage.keeps_weights()) return;
+    views_.push_back(stage.weights(*weights_));
+    weights_ = views_.back().get();
+  });
 }
 
 AttentionLayer::Stages& AttentionLayer::stages_at(Stage::Seat seat) {
@@ -138,6 +148,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   projections_.output_backward(pass, d_results, d_out, results(pass), workspace);
   d.out = run_back(on_results_, pass, d_results, heads.out, read, workspace);
   core_->backward(pass, heads, d);
+  for_each_stage([&](const Stage& stage) { stage.backward_summed(pass, d.v); });
   run_back(on_queries_and_keys_, pass, projections_.d_queries_and_keys(pass), projections_.queries_and_keys(pass), read,
            workspace);
   run_back(on_values_, pass, d.v, values(pass), read, workspace);
@@ -147,12 +158,6 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   show_gradient(pass, true);
   projections_.backward(pass, d_x, x, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
-}
-
-const WeightsView* AttentionLayer::weights() const {
-  bool kept = true;
-  for_each_stage([&](const Stage& stage) { kept &= stage.keeps_weights(); });
-  return kept ? core_->weights() : nullptr;
 }
 
 const Stage* AttentionLayer::opener() const {

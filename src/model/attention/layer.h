@@ -38,21 +38,22 @@ class AttentionLayer {
   Tensor values(const Pass& pass) const { return projections_.values(pass); }  // before any stage
   Tensor results(const Pass& pass) const;  // after all stages: what the output projection reads
   Tensor output_weight(const Pass& pass) const { return projections_.output_weight(pass); }  // [C, H D_v]
-  const WeightsView* weights() const;  // null: results are no weighted sums of values
-  const Stage* opener() const;         // the first stage with openings for heads of the model; null: there is none
-  bool reads_values() const;           // whether a stage does, beside the core
+  const WeightsView* weights() const { return weights_; }  // null: results are no weighted sums of values
+  const Stage* opener() const;  // the first stage with openings for heads of the model; null: there is none
+  bool reads_values() const;    // whether a stage does, beside the core
 
  private:
   using Stages = std::vector<std::unique_ptr<Stage>>;
 
   void make_parts(const Declarations& d, const std::string& name, const AttentionConfig& config);
+  void find_weights();
   Stages& stages_at(Stage::Seat seat);
   template <class F>
   void for_each_stage(F f) const {
     for (const Stages* stages : {&on_queries_and_keys_, &on_values_, &on_results_})
       for (const auto& stage : *stages) f(*stage);
   }
-  StageReads reads(const Pass& pass, const Tensor& x) const { return {x, values(pass)}; }
+  StageReads reads(const Pass& pass, const Tensor& x) const { return {x, values(pass), heads(pass).v}; }
   Heads gradients(const Pass& pass) const;  // of what the core is given
   void run_again(const Pass& pass, const Tensor& x) const;
   void show_gradient(const Pass& pass, bool whole) const;
@@ -61,6 +62,8 @@ class AttentionLayer {
   Projections projections_;
   Stages on_queries_and_keys_, on_values_, on_results_;
   std::unique_ptr<Core> core_;
+  std::vector<std::unique_ptr<WeightsView>> views_;  // of stages that mix heads, each of what was before it
+  const WeightsView* weights_ = nullptr;
   BufferId results_, d_results_;    // of the core [N, H_q D_v]; the gradient of what the output projection reads
   int64_t heads_, output_columns_;  // that the output projection reads
 };

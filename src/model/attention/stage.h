@@ -6,16 +6,19 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
 
+#include "model/attention/weights_view.h"
 #include "model/module/module.h"
 
 namespace sluice {
 
 // What stages may read beside what they work on.
 struct StageReads {
-  Tensor x;  // [N, C]: the layer's input
-  Tensor v;  // [N, H_kv D_v]: values as they are projected
+  Tensor x;       // [N, C]: the layer's input
+  Tensor v;       // [N, H_kv D_v]: values as they are projected
+  Tensor summed;  // [N, H_kv D_v]: values as the core sums them; at the seat kResults
 };
 
 class Stage {
@@ -45,13 +48,18 @@ class Stage {
   virtual void backward_input(const Pass& /*pass*/, const Tensor& /*d_x*/, const Tensor& /*x*/,
                               const Tensor& /*workspace*/) const {}
 
+  // The path through what a stage at kResults read of the values that the core sums, d_summed += it: called when the
+  // core's own is whole, before the stages on values turn it into that of the projected ones.
+  virtual void backward_summed(const Pass& /*pass*/, const Tensor& /*d_summed*/) const {}
+
   // Whether the backward pass still finds the result. Where not (queries and keys alone), the stage runs once more
   // before it, and so do those after it.
   virtual bool keeps_result() const { return true; }
 
-  // Whether results are still sums of values by the core's weights, whatever scales a row of them. Where not,
-  // instruments see no weights of the layer.
+  // Whether results are still sums of values by the weights that they were before the stage, whatever scales a row of
+  // them. Where not, instruments see the weights that they are sums by now, made of `before`; null: they are none.
   virtual bool keeps_weights() const { return true; }
+  virtual std::unique_ptr<WeightsView> weights(const WeightsView& /*before*/) const { return nullptr; }
   // For instruments: how far it lets through what it works on, from 0 to 1, [N, groups * columns of a group] after a
   // forward run, each group for as many heads; no groups: it has no such numbers.
   virtual int64_t opening_groups() const { return 0; }

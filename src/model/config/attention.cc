@@ -101,6 +101,13 @@ std::string AttentionConfig::text() const {
   return text;
 }
 
+std::string AttentionConfig::tied_to_context() const {
+  std::string tied = core_options().tied_to_context();
+  for (const StageOptions* stage : stages())
+    if (tied.empty()) tied = stage->tied_to_context();
+  return tied;
+}
+
 std::string AttentionConfig::part_without_python() const {
   if (!core_part().in_python) return core_part().name;
   for (size_t i = 0; i < stages_.size(); ++i)

@@ -23,8 +23,6 @@ class CoreOptions : public PartOptions {
   virtual bool is_plain() const { return false; }
   // Why a fused softmax kernel cannot compute it; nothing where it can.
   virtual std::optional<Unmet> unmet_by_fused_softmax() const { return Unmet{"a core of its own kind", text()}; }
-  // What in it would mean something else with another model.context; "" if nothing.
-  virtual std::string tied_to_context() const { return ""; }
 };
 
 class StageOptions : public PartOptions {
