@@ -7,7 +7,7 @@ heads, KV key/value heads, D features of a head, C width.
 
 Beside what causal models of transformers return there are, for output_attentions=True and output_gates=True:
   attentions  a layer [B, H, T, S]: the weights that values are summed with. What a row lacks to 1 went nowhere (sigmoid,
-              relu, softpick, clipped_softmax) or into a slot:
+              relu, softpick, clipped_softmax, affine) or into a slot:
   slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
               key_value_bias, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
@@ -35,7 +35,7 @@ MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
-ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
+ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "value_residual", "affine", "exclude_self", "repeat"}
 
 
 class SluiceConfig(PretrainedConfig):
@@ -203,6 +203,14 @@ class Attention(nn.Module):
             rows = (KV if self.site == "source" else H) * (V if gate["grain"] == "element" else 1)
             inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
             self.gate = nn.Linear(inputs, rows, bias=gate["bias"])
+        self.mix = options.get("value_residual") if layer > 0 else None
+        if self.mix and self.mix["type"] == "learned":
+            self.value_residual = nn.ParameterDict(
+                {name: nn.Parameter(torch.full((1,), float(self.mix[name]))) for name in ("own", "first")}
+            )
+        if "affine" in options:
+            self.affine = nn.Linear(C, H, bias=False)
+            self.affine.register_buffer("average", torch.full((H,), float(options["affine"]["initial"])))
 
     def gate_of(self, x, v, heads):
         """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C] and the values v [B, T, KV * V]."""
@@ -238,6 +246,23 @@ class Attention(nn.Module):
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
 
+    def mixed(self, v, first):
+        """Values v [B, T, KV * V] with those of the first layer."""
+        shares = self.value_residual if self.mix["type"] == "learned" else self.mix
+        return shares["own"] * v + shares["first"] * first
+
+    def scaled(self, x, out, weights, slots, values, visible, length):
+        """Results, weights and slots of affine-scaled attention, from those without it; values [B, KV, S, V]."""
+        options, H = self.options["affine"], out.shape[1]
+        z = self.affine(x).transpose(1, 2)[..., None]
+        factor = torch.sigmoid(z) if options["type"] == "sigmoid" else (0.1 * z + 0.5).clamp(0, 1)  # [B, H, T, 1]
+        count = length if options["length"] == "row" else self.model["context"]
+        shift = (self.affine.average.view(1, H, 1, 1) - factor) / count
+        total = (visible.to(values.dtype) @ values).repeat_interleave(H // values.shape[1], dim=1)
+        if weights is not None:
+            weights, slots = factor * weights + shift * visible, factor * slots
+        return factor * out + shift * total, weights, slots
+
     def without_own_value(self, out, v):
         """Results [B, H, T, V] without what lies along their row's own value; v [B, T, KV * V] as it is projected."""
         B, H, T, V = out.shape
@@ -247,13 +272,15 @@ class Attention(nn.Module):
         along = (out * own).sum(-1, keepdim=True)
         return out - torch.where(square > 0, along / square, 0 * along) * own
 
-    def forward(self, x, turn, visible, places, cache, wants_weights):
+    def forward(self, x, turn, visible, places, cache, wants_weights, first):
+        """`first`: the values of the first layer [B, T, KV * V] as they are projected, None in that layer itself."""
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
         q, k, v = self.qkv(x).split([H * D, KV * D, KV * V], dim=-1)
         queries, keys = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k))  # [B, heads, T, D]
-        values = v.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
+        values = self.mixed(v, first) if self.mix else v
+        values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if turn is not None:
@@ -264,6 +291,7 @@ class Attention(nn.Module):
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
+        tokens = values, visible, length
         if self.has_key_bias:
             keys, values, visible = self.with_extra_key(keys, values, visible)
         if KV < H:
@@ -273,11 +301,13 @@ class Attention(nn.Module):
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
         else:
             out, weights, slots = self.weigh(queries, keys, values, visible, length)
+        if "affine" in self.options:
+            out, weights, slots = self.scaled(x, out, weights, slots, *tokens)
         if self.options.get("exclude_self"):
             out = self.without_own_value(out, v)
         if self.site == "output":
             out = gate * out
-        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate
+        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, v
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------
@@ -314,10 +344,10 @@ class Block(GradientCheckpointingLayer):
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, turn, visible, places, cache, wants_weights):
-        out, weights, slots, gate = self.attention(self.norm1(x), turn, visible, places, cache, wants_weights)
+    def forward(self, x, turn, visible, places, cache, wants_weights, first):
+        out, *others = self.attention(self.norm1(x), turn, visible, places, cache, wants_weights, first)
         y = x + out
-        return y + self.mlp(self.norm2(x if self.parallel else y)), weights, slots, gate
+        return y + self.mlp(self.norm2(x if self.parallel else y)), *others
 
 
 class SluicePreTrainedModel(PreTrainedModel):
@@ -410,9 +440,10 @@ class SluiceModel(SluicePreTrainedModel):
             position_ids = places.expand(B, T)
         x, turn = self.add_positions(x, position_ids)
 
-        states, attentions, slots, gates = [x], [], [], []
+        states, attentions, slots, gates, first = [x], [], [], [], None
         for block in self.blocks:
-            x, weights, slot, gate = block(x, turn, visible, places, cache, output_attentions)
+            x, weights, slot, gate, v = block(x, turn, visible, places, cache, output_attentions, first)
+            first = v if first is None else first
             for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)
         x = states[-1] = self.final_norm(x)

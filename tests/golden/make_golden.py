@@ -78,6 +78,12 @@ PRESETS = {
     "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
+    "affine": {"affine": {"type": "linear"}},
+    "value_residual": {"value_residual": {"type": "learned"}},
+}
+STAGES = {  # what they are where a model does not say
+    "affine": {"type": "none", "length": "row", "initial": 0.0},
+    "value_residual": {"type": "none", "own": 0.5, "first": 0.5},
 }
 
 
@@ -107,7 +113,8 @@ def complete(model):
             gate[key] = given.pop(key)
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
-    attention = {"key_bias": False, "key_value_bias": False, **preset, **given, "gate": gate, "score": score}
+    stages = {name: {**plain, **preset.get(name, {}), **given.pop(name, {})} for name, plain in STAGES.items()}
+    attention = {"key_bias": False, "key_value_bias": False, **preset, **given, **stages, "gate": gate, "score": score}
     head_size = m["width"] // m["heads"]
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
 
@@ -155,6 +162,11 @@ def declare(m):
             out[block + "attention.value_bias"] = ((KV, V), "normal", 0.02, "vector")
         for name, initial in SCORES[a["score"]["type"]].learned.items():
             out[block + "attention." + name] = ((H,), "constant", initial, "vector")
+        if a["value_residual"]["type"] == "learned" and layer > 0:
+            for which in ("own", "first"):
+                out[f"{block}attention.value_residual.{which}"] = ((1,), "constant", a["value_residual"][which], "vector")
+        if a["affine"]["type"] != "none":
+            linear(block + "attention.affine", H, C, False)
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
             rows = heads * (V if gate["grain"] == "element" else 1)
@@ -228,15 +240,31 @@ def rope(x, theta):
     return torch.cat([turned.real, turned.imag], dim=-1)
 
 
-def attention(p, prefix, m, x):
-    """x [B, T, C] -> [B, T, C]"""
+def affine_weights(p, prefix, m, x, weights, visible):
+    """Weights [B, H, T, keys] scaled and shifted; the last T keys are the tokens. The average is what it starts with."""
+    affine, T = m["attention"]["affine"], x.shape[1]
+    z = (x @ p[prefix + "affine.weight"].T).permute(0, 2, 1)[..., None]
+    a = torch.sigmoid(z) if affine["type"] == "sigmoid" else torch.clamp(0.1 * z + 0.5, 0, 1)
+    tokens = visible.double()
+    tokens[:, : tokens.shape[1] - T] = 0
+    count = tokens.sum(1, keepdim=True) if affine["length"] == "row" else m["context"]
+    return a * weights + (affine["initial"] - a) / count * tokens
+
+
+def attention(p, prefix, m, x, first):
+    """x [B, T, C] -> [B, T, C] and the values [B, T, KV V]; `first`: those of the first layer, None in it."""
     a = m["attention"]
     H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
     qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
     q, k, v = torch.split(qkv, [H * D, KV * D, KV * V], dim=-1)
     site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
-    values = v.reshape(B, T, KV, V)
+    mix, own_v = a["value_residual"], v
+    if mix["type"] != "none" and first is not None:
+        learned = mix["type"] == "learned"
+        own, of_first = (p[f"{prefix}value_residual.{name}"] if learned else mix[name] for name in ("own", "first"))
+        own_v = own * v + of_first * first
+    values = own_v.reshape(B, T, KV, V)
     if site == "source":
         values = gate_values(p, prefix, m, KV, x, v) * values
     queries, keys = q.reshape(B, T, H, D), k.reshape(B, T, KV, D)
@@ -255,10 +283,12 @@ def attention(p, prefix, m, x):
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
     s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
     weights = attention_weights(p, prefix, s, visible, m)
+    if a["affine"]["type"] != "none":
+        weights = affine_weights(p, prefix, m, x, weights, visible)
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v) * out
-    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
+    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias")), v
 
 
 def gelu(x):
@@ -287,9 +317,12 @@ def logits_of(p, m, tokens):
     x = p["embedding.token.weight"][tokens]
     if m["position"] == "learned":
         x = x + p["embedding.position.weight"][: tokens.shape[1]]
+    first = None
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
-        x = x + attention(p, block + "attention.", m, norm(block + "norm1", x))
+        out, v = attention(p, block + "attention.", m, norm(block + "norm1", x), first)
+        first = v if first is None else first
+        x = x + out
         h = linear(block + "mlp.up", norm(block + "norm2", x))
         x = x + linear(block + "mlp.down", activation(m["mlp"], h))
     return norm("final_norm", x) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
