@@ -27,7 +27,9 @@
 #include "kernels/ops/norm.h"
 #include "kernels/ops/optimizer.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/stages/affine.h"
 #include "kernels/ops/stages/exclude_self.h"
+#include "kernels/ops/stages/prefix_mean.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {
@@ -97,7 +99,7 @@ using Ops = OpList<
     ActivationForward, ActivationBackward, SwigluForward, SwigluBackward,
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
-    ExcludeSelfForward, ExcludeSelfBackward,
+    ExcludeSelfForward, ExcludeSelfBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // state that is not trained
