@@ -34,6 +34,8 @@ std::vector<AttentionPreset> named_presets() {
        R"({"score": {"type": "clipped_softmax"}})"},
       {"softpick", "arXiv 2504.20966", "rectified softmax that need not sum to one",
        R"({"score": {"type": "softpick"}})"},
+      {"affine", "arXiv 2602.23057", "weights scaled by a factor of the row and shifted by a moving average of it",
+       R"({"affine": {"type": "linear"}})"},
       {"key_bias", "arXiv 2410.10781", "softmax with one extra learned key whose value is zero",
        R"({"key_bias": true})"},
       {"key_value_bias", "arXiv 2410.10781", "softmax with one extra learned key and value",

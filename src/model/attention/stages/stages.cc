@@ -1,4 +1,5 @@
 // The list of stages: a new one is its files and a line here, at the place where it acts.
+#include "model/attention/stages/affine.h"
 #include "model/attention/stages/exclude_self.h"
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
@@ -10,10 +11,7 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(),
-      rope_stage(),
-      exclude_self_stage(),
-      gate_stage(),
+      head_norm_stage(), rope_stage(), affine_stage(), exclude_self_stage(), gate_stage(),
   };
   return list;
 }
