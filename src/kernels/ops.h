@@ -29,6 +29,7 @@
 #include "kernels/ops/quantize.h"
 #include "kernels/ops/stages/affine.h"
 #include "kernels/ops/stages/exclude_self.h"
+#include "kernels/ops/stages/mix.h"
 #include "kernels/ops/stages/prefix_mean.h"
 #include "kernels/ops/tokens.h"
 
@@ -100,6 +101,7 @@ using Ops = OpList<
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
     ExcludeSelfForward, ExcludeSelfBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward,
+    MixForward, MixBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // state that is not trained
