@@ -21,7 +21,7 @@ grep -q 'attention_forward, with the tensors of a step' "$out/op.txt"
 grep -Eq '^  4 calls a step, .* GB/s' "$out/op.txt"
 grep -q '"difference"' "$out/op.json"
 # Every op that a step of a model with many parts runs is one that may be timed.
-parts=(--set model.mlp=swiglu --set model.position=rope --set model.qk_norm=true --set 'model.attention={"type":"vga","exclude_self":true}')
+parts=(--set model.mlp=swiglu --set model.position=rope --set model.qk_norm=true --set 'model.attention={"type":"vga","exclude_self":true,"affine":"linear","value_residual":"learned"}')
 "$SLUICE" bench "${small[@]}" "${parts[@]}" > "$out/parts.txt"
 ran=$(sed -nE 's/^ +([a-z_]+) +[0-9]+ calls.*/\1/p' "$out/parts.txt" | grep -vE '^(upload|download)$')
 [[ $(wc -w <<< "$ran") -ge 15 ]]

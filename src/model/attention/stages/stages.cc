@@ -4,6 +4,7 @@
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/rope.h"
+#include "model/attention/stages/value_residual.h"
 #include "model/config/attention_parts.h"
 
 namespace sluice {
@@ -11,7 +12,7 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(), rope_stage(), affine_stage(), exclude_self_stage(), gate_stage(),
+      head_norm_stage(), rope_stage(), value_residual_stage(), affine_stage(), exclude_self_stage(), gate_stage(),
   };
   return list;
 }
