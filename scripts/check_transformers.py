@@ -224,6 +224,16 @@ def sluice_models(program):
     models["windows in every other layer"] = {
         "attention": [{"type": "sink_logit", "window": 9}, "sink_logit"], "layers": 4, "position": "rope",
     }
+    models["affine by the context, a key bias, grouped heads"] = {
+        "attention": {"affine": {"type": "sigmoid", "length": "context"}, "key_value_bias": True},
+        "heads": 4, "kv_heads": 2, "position": "rope",
+    }
+    models["fixed value residual in some layers, a gate at the source, affine"] = {
+        "attention": [
+            "vga", {"type": "vga", "site": "source", "value_residual": {"type": "fixed", "own": 0.7}, "affine": "linear"}
+        ],
+        "layers": 4, "kv_heads": 1,
+    }
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -334,6 +344,9 @@ BEHAVIOUR = {
     },
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
     "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
+    "affine, value residual": {
+        "attention": {"affine": {"type": "linear", "initial": 0.5}, "value_residual": "learned"}, "layers": 3
+    },
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},
     "diff_v2, rope": {"attention": "diff_v2", "position": "rope", "kv_heads": 2},

@@ -73,9 +73,9 @@ class WeightsWriter {
 };
 
 // UserError where the checkpoint's tensors are not the config's.
-void check_weights(const SafetensorsFile& file, const std::vector<ParamSpec>& parameters) {
+void check_weights(const SafetensorsFile& file, const std::vector<ParamSpec>& tensors) {
   std::vector<NamedTensor> targets;
-  for (const ParamSpec& spec : parameters) targets.push_back({spec.name, Tensor(nullptr, DType::kF32, spec.shape)});
+  for (const ParamSpec& spec : tensors) targets.push_back({spec.name, Tensor(nullptr, DType::kF32, spec.shape)});
   file.check_targets(targets);
 }
 
@@ -159,17 +159,17 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
     throw UserError("--logits {}: the model's context is {} tokens", options.logits, model.context);
   check_exportable(model);
   const SafetensorsFile file = model_file(checkpoint);
-  const std::vector<ParamSpec> parameters = parameters_of(model);
-  check_weights(file, parameters);
+  const StoredModel stored = stored_model(model);
+  check_weights(file, stored.tensors);
   const Architecture architecture = native_architecture(model);
 
   FolderWriter writer(folder);
   ExportResult result;
   result.architecture = architecture;
-  for (const ParamSpec& spec : parameters) result.parameters += spec.shape.elements();
+  result.parameters = stored.parameters;
   writer.finish_with([&](const fs::path& made) {
-    result.bytes =
-        write_weights(made / "model.safetensors", file, tensor_parts(architecture, model, parameters), options.type);
+    result.bytes = write_weights(made / "model.safetensors", file, tensor_parts(architecture, model, stored.tensors),
+                                 options.type);
     const Tokenizer* tokenizer = options.tokenizer;
     if (tokenizer) {
       const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};

@@ -218,7 +218,7 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
         file, out.positions);
   }
   for (const AttentionConfig* attention : out.model.attention.kinds()) {
-    const std::string tied = attention->core_options().tied_to_context();
+    const std::string tied = attention->tied_to_context();
     if (!tied.empty() && context != out.positions)
       throw UserError("--context {}: in {} {}, which another context would change; leave --context out", context, file,
                       tied);

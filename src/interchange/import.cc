@@ -123,11 +123,11 @@ std::vector<std::string> check_others(const fs::path& folder, const StoredTensor
   return ignored;
 }
 
-// All parameters in memory, filled from the folder.
-class HostParameters {
+// All tensors of the model in memory, filled from the folder.
+class HostTensors {
  public:
-  explicit HostParameters(const std::vector<ParamSpec>& parameters) {
-    for (const ParamSpec& spec : parameters) {
+  explicit HostTensors(const std::vector<ParamSpec>& tensors) {
+    for (const ParamSpec& spec : tensors) {
       memory_.emplace_back(size_t(spec.shape.elements()));
       tensors_.push_back({spec.name, Tensor(memory_.back().data(), DType::kF32, spec.shape)});
     }
@@ -154,7 +154,7 @@ class HostParameters {
   const Tensor& find(const std::string& name) const {
     const auto found =
         std::find_if(tensors_.begin(), tensors_.end(), [&](const NamedTensor& named) { return named.name == name; });
-    check(found != tensors_.end(), "a parameter that is not the model's");
+    check(found != tensors_.end(), "a tensor that is not the model's");
     return found->tensor;
   }
 
@@ -175,8 +175,8 @@ CheckpointState first_state(Experiment& experiment) {
 ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, Experiment experiment,
                            const fs::path& out) {
   const WeightFolder weights(folder);
-  const std::vector<ParamSpec> parameters = parameters_of(foreign.model);
-  const std::vector<TensorPart> parts = tensor_parts(foreign.architecture, foreign.model, parameters);
+  const StoredModel model = stored_model(foreign.model);
+  const std::vector<TensorPart> parts = tensor_parts(foreign.architecture, foreign.model, model.tensors);
   const StoredTensors stored(weights, foreign.architecture, parts);
   const std::vector<Source> sources = find_sources(folder, stored, foreign, parts);
   ImportResult result;
@@ -184,10 +184,10 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
   result.unwrapped = stored.unwrapped();
   result.ignored = check_others(folder, stored, foreign, sources, parts);
   FolderWriter writer(out);
-  HostParameters values(parameters);
+  HostTensors values(model.tensors);
   for (const Source& source : sources) values.fill(source);
   result.finite = values.finite();
-  for (const NamedTensor& named : values.tensors()) result.parameters += named.tensor.elements();
+  result.parameters = model.parameters;
 
   writer.finish_with([&](const fs::path& run) {
     CheckpointState state = first_state(experiment);

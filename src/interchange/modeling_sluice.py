@@ -7,7 +7,7 @@ heads, KV key/value heads, D features of a head, C width.
 
 Beside what causal models of transformers return there are, for output_attentions=True and output_gates=True:
   attentions  a layer [B, H, T, S]: the weights that values are summed with; with noise heads, less their share. What a
-              row lacks to 1 went nowhere (sigmoid, relu, softpick, clipped_softmax) or into a slot:
+              row lacks to 1 went nowhere (sigmoid, relu, softpick, clipped_softmax, affine) or into a slot:
   slots       a layer [B, H, T, n]: the weights of the n slots that are no tokens: the learned key of key_bias and
               key_value_bias, the registers, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
@@ -36,7 +36,7 @@ MODEL_KEYS = set(
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
     "registers residual attention".split()
 )
-ATTENTION_KEYS = set("type core score gate key_bias key_value_bias window difference exclude_self output_norm repeat".split())
+ATTENTION_KEYS = set("type core score gate key_bias key_value_bias window value_residual difference affine exclude_self output_norm repeat".split())
 
 
 class SluiceConfig(PretrainedConfig):
@@ -236,6 +236,14 @@ class Attention(nn.Module):
             self.add_difference(C, H)
         if options.get("output_norm", "none") != "none":
             self.output_norm = RMSNorm(V, model["norm_epsilon"])
+        self.mix = options.get("value_residual") if layer > 0 else None
+        if self.mix and self.mix["type"] == "learned":
+            self.value_residual = nn.ParameterDict(
+                {name: nn.Parameter(torch.full((1,), float(self.mix[name]))) for name in ("own", "first")}
+            )
+        if "affine" in options:
+            self.affine = nn.Linear(C, H, bias=False)
+            self.affine.register_buffer("average", torch.full((H,), float(options["affine"]["initial"])))
 
     def add_core(self, core, heads):
         """What `core`, this layer or its second set of heads, learns for its weights."""
@@ -334,6 +342,27 @@ class Attention(nn.Module):
         heads = [y if y is None else y[:, :, :-1].flatten(1, 2) for y in groups]
         return self.less_noise(x, heads, [y if y is None else y[:, :, -1] for y in groups])
 
+    def mixed(self, v, first):
+        """Values v [B, T, KV * V] with those of the first layer."""
+        shares = self.value_residual if self.mix["type"] == "learned" else self.mix
+        return shares["own"] * v + shares["first"] * first
+
+    def scaled(self, x, out, weights, slots, extra, values, visible, length):
+        """Results, weights and slots of affine-scaled attention, from those without it; values [B, KV, S, V], of which the
+        first `extra` are registers'."""
+        options, H = self.options["affine"], out.shape[1]
+        z = self.affine(x).transpose(1, 2)[..., None]
+        factor = torch.sigmoid(z) if options["type"] == "sigmoid" else (0.1 * z + 0.5).clamp(0, 1)  # [B, H, T, 1]
+        count = length if options["length"] == "row" else self.model["context"]
+        shift = (self.affine.average.view(1, H, 1, 1) - factor) / count
+        total = (visible.to(values.dtype) @ values).repeat_interleave(H // values.shape[1], dim=1)
+        if weights is not None:
+            weights = factor * weights + shift * visible[..., extra:]
+            at = int(self.has_key_bias)  # registers follow the learned key
+            shifts = F.pad(shift * visible[..., :extra], (at, slots.shape[-1] - at - extra))
+            slots = factor * slots + shifts
+        return factor * out + shift * total, weights, slots
+
     def without_own_value(self, out, v):
         """Results [B, H, T, V] without what lies along their row's own value; v [B, T, KV * V] as it is projected."""
         B, H, T, V = out.shape
@@ -352,14 +381,16 @@ class Attention(nn.Module):
         visible = torch.cat([near.expand(*visible.shape[:-1], R), visible], dim=-1)
         return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, registers=None):
-        """registers: their keys and values in this layer; an empty list: x are they, and it is filled."""
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, registers=None):
+        """`first`: the values of the first layer [B, T, KV * V] as they are projected, None in that layer itself.
+        registers: their keys and values in this layer; an empty list: x are they, and it is filled."""
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
         q, k, v = self.qkv(x).split(self.columns, dim=-1)
         queries, keys = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k))  # [B, heads, T, D]
-        values = v.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
+        values = self.mixed(v, first) if self.mix else v
+        values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if turn is not None:
@@ -381,17 +412,20 @@ class Attention(nn.Module):
             extra = self.model["registers"]
         elif registers is not None:
             registers.extend((keys, values))
+        tokens = values, visible, visible.sum(-1, keepdim=True)  # that a row sees: its own and those before it
         if self.noise:
             out, weights, slots = self.difference_of(x, queries, keys, values, visible, wants_weights, extra)
         else:
             out, weights, slots = self.attend(self, queries, keys, values, visible, wants_weights, extra)
+        if "affine" in self.options:
+            out, weights, slots = self.scaled(x, out, weights, slots, extra, *tokens)
         if self.options.get("exclude_self"):
             out = self.without_own_value(out, v)
         if (norm := self.options.get("output_norm", "none")) != "none":
             out = self.output_norm(out) * (1 - depth_factor(self.layer) if norm == "rmsnorm_by_depth" else 1)
         if self.site == "output":
             out = gate * out
-        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate
+        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, v
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------
@@ -428,12 +462,10 @@ class Block(GradientCheckpointingLayer):
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, registers=None):
-        out, weights, slots, gate = self.attention(
-            self.norm1(x), turn, visible, places, cache, wants_weights, registers
-        )
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, registers=None):
+        out, *others = self.attention(self.norm1(x), turn, visible, places, cache, wants_weights, first, registers)
         y = x + out
-        return y + self.mlp(self.norm2(x if self.parallel else y)), weights, slots, gate
+        return y + self.mlp(self.norm2(x if self.parallel else y)), *others
 
 
 class SluicePreTrainedModel(PreTrainedModel):
@@ -513,9 +545,10 @@ class SluiceModel(SluicePreTrainedModel):
         places = torch.arange(self.registers, device=x.device)
         turn = self.turn_at(places[None]) if self.description["position"] == "rope" else None
         visible = visible_keys(None, places, 1, self.registers)
-        found = [[] for _ in self.blocks]
+        found, first = [[] for _ in self.blocks], None
         for block, of_block in zip(self.blocks, found):
-            x, *_ = block(x, turn, visible, places, None, False, of_block)
+            x, *_, v = block(x, turn, visible, places, None, False, first, of_block)
+            first = v if first is None else first
         return found
 
     def decode(
@@ -547,9 +580,10 @@ class SluiceModel(SluicePreTrainedModel):
             position_ids = places.expand(B, T)
         x, turn = self.add_positions(x, position_ids)
 
-        states, attentions, slots, gates = [x], [], [], []
+        states, attentions, slots, gates, first = [x], [], [], [], None
         for block, registers in zip(self.blocks, self.keys_of_registers()):
-            x, weights, slot, gate = block(x, turn, visible, places, cache, output_attentions, registers)
+            x, weights, slot, gate, v = block(x, turn, visible, places, cache, output_attentions, first, registers)
+            first = v if first is None else first
             for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)
         x = states[-1] = self.final_norm(x)

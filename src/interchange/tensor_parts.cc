@@ -201,21 +201,25 @@ void transpose(const float* in, int64_t rows, int64_t columns, float* out) {
         for (int64_t c = c0; c < std::min(c0 + kBlock, columns); ++c) out[c * rows + r] = in[r * columns + c];
 }
 
-std::vector<ParamSpec> parameters_of(const ModelConfig& model) {
+StoredModel stored_model(const ModelConfig& model) {
   const auto backend = make_cpu_backend();
-  return Transformer(*backend, model, {.training = false, .allocate = false}).params().specs();
+  const Transformer declared(*backend, model, {.training = false, .allocate = false});
+  StoredModel out{declared.params().specs(), declared.params().count()};
+  for (const MovingAverages::Average& average : declared.averages().list())
+    out.tensors.push_back({average.name, average.shape, Init::constant(average.initial), DecayGroup::kVector, {}});
+  return out;
 }
 
 std::vector<TensorPart> tensor_parts(Architecture architecture, const ModelConfig& model,
-                                     const std::vector<ParamSpec>& parameters) {
+                                     const std::vector<ParamSpec>& tensors) {
   switch (architecture) {
-    case Architecture::kGpt2: return gpt2_parts(model, Parts(parameters));
+    case Architecture::kGpt2: return gpt2_parts(model, Parts(tensors));
     case Architecture::kLlama:
     case Architecture::kQwen2:
-    case Architecture::kQwen3: return llama_parts(model, Parts(parameters));
-    case Architecture::kOpt: return opt_parts(model, Parts(parameters));
-    case Architecture::kGptNeoX: return neox_parts(model, Parts(parameters));
-    case Architecture::kSluice: return sluice_parts(parameters);
+    case Architecture::kQwen3: return llama_parts(model, Parts(tensors));
+    case Architecture::kOpt: return opt_parts(model, Parts(tensors));
+    case Architecture::kGptNeoX: return neox_parts(model, Parts(tensors));
+    case Architecture::kSluice: return sluice_parts(tensors);
   }
   return {};
 }

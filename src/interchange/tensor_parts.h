@@ -28,12 +28,16 @@ struct TensorPart {
 // out [columns, rows] of in [rows, columns].
 void transpose(const float* in, int64_t rows, int64_t columns, float* out);
 
-// The parameters of a model, without memory for them.
-std::vector<ParamSpec> parameters_of(const ModelConfig& model);
+// What a checkpoint has of a model: its parameters, then the moving averages that it keeps beside them.
+struct StoredModel {
+  std::vector<ParamSpec> tensors;  // without memory
+  int64_t parameters = 0;          // numbers that are trained
+};
+StoredModel stored_model(const ModelConfig& model);
 
-// All tensors of a folder, in its order; together they cover every parameter once.
+// All tensors of a folder, in its order; together they cover every one of the model's once.
 std::vector<TensorPart> tensor_parts(Architecture architecture, const ModelConfig& model,
-                                     const std::vector<ParamSpec>& parameters);
+                                     const std::vector<ParamSpec>& tensors);
 
 // The part of a tensor's name that only models with a head on top have: "transformer.", "model."; may be empty.
 const char* name_prefix(Architecture architecture);

@@ -61,6 +61,12 @@ BufferId MemoryPlan::declare(std::string name, std::string kind, Shape shape, DT
   return {int(buffers_.size()) - 1};
 }
 
+BufferId MemoryPlan::find(const std::string& name) const {
+  for (size_t i = 0; i < buffers_.size(); ++i)
+    if (buffers_[i].name == name) return {int(i)};
+  return {};
+}
+
 void MemoryPlan::plan() {
   check(!planned_, "MemoryPlan: plan() was called twice");
   planned_ = true;

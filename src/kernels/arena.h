@@ -45,6 +45,8 @@ class MemoryPlan {
   };
   const std::vector<Buffer>& buffers() const { return buffers_; }
   const Buffer& buffer(BufferId id) const { return buffers_[size_t(id.index)]; }
+  // The first that was declared with this name; an empty id if none was.
+  BufferId find(const std::string& name) const;
 
  private:
   std::vector<Buffer> buffers_;

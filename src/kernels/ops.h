@@ -22,9 +22,7 @@
 
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
-#include "kernels/ops/difference.h"
 #include "kernels/ops/elementwise.h"
-#include "kernels/ops/exclude_self.h"
 #include "kernels/ops/key_only.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moving_average.h"
@@ -32,6 +30,11 @@
 #include "kernels/ops/optimizer.h"
 #include "kernels/ops/outlier_loss.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/stages/affine.h"
+#include "kernels/ops/stages/difference.h"
+#include "kernels/ops/stages/exclude_self.h"
+#include "kernels/ops/stages/mix.h"
+#include "kernels/ops/stages/prefix_mean.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {
@@ -102,7 +105,8 @@ using Ops = OpList<
     // attention
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
     ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
-    DifferenceFactorBackward, KeyOnlyForward, KeyOnlyBackward,
+    DifferenceFactorBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward, MixForward,
+    MixBackward, KeyOnlyForward, KeyOnlyBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // losses of parts

@@ -28,7 +28,7 @@ operations() { sed -nE 's/^ *"operations": ([0-9]+).*/\1/p' "$1"; }
 op attention_backward --set 'model.attention=["softmax",{"type":"softmax","window":4}]' > "$out/op.txt"
 [[ $(grep -c '^  2 calls a step' "$out/op.txt") -eq 2 && $(grep -c '; window 4$' "$out/op.txt") -eq 1 ]]
 # Every op that a step of a model with many parts runs is one that may be timed.
-parts=(--set model.mlp=swiglu --set model.position=rope --set model.qk_norm=true --set 'model.attention={"type":"vga","exclude_self":true}')
+parts=(--set model.mlp=swiglu --set model.position=rope --set model.qk_norm=true --set 'model.attention={"type":"vga","exclude_self":true,"affine":"linear","value_residual":"learned"}')
 "$SLUICE" bench "${small[@]}" "${parts[@]}" > "$out/parts.txt"
 ran=$(sed -nE 's/^ +([a-z_]+) +[0-9]+ calls.*/\1/p' "$out/parts.txt" | grep -vE '^(upload|download)$')
 [[ $(wc -w <<< "$ran") -ge 15 ]]

@@ -85,6 +85,12 @@ PRESETS = {
     "grouped_diff": {
         "difference": {"lambda": "scalar", "signal": 0, "keys": "own"}, "output_norm": "rmsnorm_by_depth"
     },
+    "affine": {"affine": {"type": "linear"}},
+    "value_residual": {"value_residual": {"type": "learned"}},
+}
+STAGES = {  # what they are where a model does not say
+    "affine": {"type": "none", "length": "row", "initial": 0.0},
+    "value_residual": {"type": "none", "own": 0.5, "first": 0.5},
 }
 
 
@@ -114,10 +120,11 @@ def complete(model):
             gate[key] = given.pop(key)
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
+    stages = {name: {**plain, **preset.get(name, {}), **given.pop(name, {})} for name, plain in STAGES.items()}
     difference = {"lambda": "none", "signal": 1, "keys": "shared"}
     difference.update({**preset.get("difference", {}), **given.pop("difference", {})})
     attention = {"key_bias": False, "key_value_bias": False, "window": 0, "output_norm": "none", **preset}
-    attention.update({**given, "gate": gate, "score": score, "difference": difference})
+    attention.update({**given, "gate": gate, **stages, "score": score, "difference": difference})
     head_size = m.get("head_size") or m["width"] // m["heads"]
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
 
@@ -190,6 +197,11 @@ def declare(m):
                 out[prefix + "value_bias"] = ((KV, V), "normal", 0.02, "vector")
             for name, initial in SCORES[a["score"]["type"]].learned.items():
                 out[prefix + name] = ((heads,), "constant", initial, "vector")
+        if a["value_residual"]["type"] == "learned" and layer > 0:
+            for which in ("own", "first"):
+                out[f"{block}attention.value_residual.{which}"] = ((1,), "constant", a["value_residual"][which], "vector")
+        if a["affine"]["type"] != "none":
+            linear(block + "attention.affine", H, C, False)
         if a["difference"]["lambda"] == "projected":
             linear(block + "attention.difference", H, C, False)
         elif noise:
@@ -270,8 +282,20 @@ def rope(x, theta):
     return torch.cat([turned.real, turned.imag], dim=-1)
 
 
-def weighted_values(p, prefix, m, queries, keys, values):
-    """queries [B, T, heads, D], keys [B, T, KV, D] and values [B, T, KV, V] -> results [B, T, heads, V]"""
+def affine_weights(p, prefix, m, x, weights, visible):
+    """Weights [B, H, T, keys] scaled and shifted; the last T keys are the tokens. The average is what it starts with."""
+    affine, T = m["attention"]["affine"], x.shape[1]
+    z = (x @ p[prefix + "affine.weight"].T).permute(0, 2, 1)[..., None]
+    a = torch.sigmoid(z) if affine["type"] == "sigmoid" else torch.clamp(0.1 * z + 0.5, 0, 1)
+    tokens = visible.double()
+    tokens[:, : tokens.shape[1] - T] = 0
+    count = tokens.sum(1, keepdim=True) if affine["length"] == "row" else m["context"]
+    return a * weights + (affine["initial"] - a) / count * tokens
+
+
+def weighted_values(p, prefix, m, queries, keys, values, x=None):
+    """queries [B, T, heads, D], keys [B, T, KV, D] and values [B, T, KV, V] -> results [B, T, heads, V]; x: the layer's
+    input, where affine scales the weights"""
     a = m["attention"]
     B, T, heads, D = queries.shape
     KV = keys.shape[2]
@@ -289,7 +313,10 @@ def weighted_values(p, prefix, m, queries, keys, values):
         s = (F.silu(queries) * keys[:, :, shared]).sum(-1).transpose(1, 2)[:, :, None].expand(-1, -1, T, -1) / math.sqrt(D)
     else:
         s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
-    return torch.einsum("bhij,bjhd->bihd", attention_weights(p, prefix, s, visible, m), values[:, :, shared])
+    weights = attention_weights(p, prefix, s, visible, m)
+    if x is not None and a["affine"]["type"] != "none":
+        weights = affine_weights(p, prefix, m, x, weights, visible)
+    return torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
 
 
 def differential(p, prefix, m, layer, x, queries, keys, values):
@@ -311,15 +338,20 @@ def differential(p, prefix, m, layer, x, queries, keys, values):
     return heads - factor * taken
 
 
-def attention(p, prefix, m, layer, x):
-    """x [B, T, C] -> [B, T, C]"""
+def attention(p, prefix, m, layer, x, first):
+    """x [B, T, C] -> [B, T, C] and the values [B, T, KV V]; `first`: those of the first layer, None in it."""
     a = m["attention"]
     H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
     qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
     q, k, v = torch.split(qkv, stacked_qkv(m), dim=-1)
     site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
-    values = v.reshape(B, T, KV, V)
+    mix, own_v = a["value_residual"], v
+    if mix["type"] != "none" and first is not None:
+        learned = mix["type"] == "learned"
+        own, of_first = (p[f"{prefix}value_residual.{name}"] if learned else mix[name] for name in ("own", "first"))
+        own_v = own * v + of_first * first
+    values = own_v.reshape(B, T, KV, V)
     if site == "source":
         values = gate_values(p, prefix, m, KV, x, v) * values
     queries, keys = q.reshape(B, T, -1, D), k.reshape(B, T, -1, D)
@@ -331,13 +363,13 @@ def attention(p, prefix, m, layer, x):
     if a["difference"]["lambda"] != "none":
         out = differential(p, prefix, m, layer, x, queries, keys, values)
     else:
-        out = weighted_values(p, prefix, m, queries, keys, values)
+        out = weighted_values(p, prefix, m, queries, keys, values, x)
     if a["output_norm"] != "none":
         scale = 1 - lambda_init(layer) if a["output_norm"] == "rmsnorm_by_depth" else 1
         out = scale * rms_norm(out, p[prefix + "output_norm.weight"], m["norm_epsilon"])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v) * out
-    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
+    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias")), v
 
 
 def gelu(x):
@@ -368,9 +400,12 @@ def logits_of(p, m, tokens):
         x = x + p["embedding.position.weight"][: tokens.shape[1]]
     if m["registers"]:  # rows before the tokens'
         x = torch.cat([p["embedding.register.weight"].expand(len(tokens), -1, -1), x], dim=1)
+    first = None
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
-        x = x + attention(p, block + "attention.", m, layer, norm(block + "norm1", x))
+        out, v = attention(p, block + "attention.", m, layer, norm(block + "norm1", x), first)
+        first = v if first is None else first
+        x = x + out
         h = linear(block + "mlp.up", norm(block + "norm2", x))
         x = x + linear(block + "mlp.down", activation(m["mlp"], h))
     return norm("final_norm", x[:, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T

@@ -142,6 +142,8 @@ void write_run(const fs::path& run, const Variant& variant, std::optional<float>
   std::vector<NamedTensor> tensors;
   for (const ParamSpec& spec : transformer.params().specs())
     tensors.push_back({spec.name, transformer.params().value(transformer.params().find(spec.name))});
+  for (size_t i = 0; i < transformer.averages().list().size(); ++i)
+    tensors.push_back({transformer.averages().list()[i].name, transformer.averages().value({int(i)})});
   CheckpointState state;
   state.config = experiment.dump();
   CheckpointStore(run / "checkpoints", 0).save(state, tensors, {});

@@ -1,6 +1,6 @@
 // Exclusive self-attention: examples for the tests that walk the list of ops, and both ops against plain loops in
 // double.
-#include "kernels/ops/exclude_self.h"
+#include "kernels/ops/stages/exclude_self.h"
 
 #include <gtest/gtest.h>
 

@@ -37,6 +37,12 @@ std::string refusal(const char* attention) {
   return user_error_of([&] { parsed_model(attention); });
 }
 
+TEST(AttentionConfig, AffineWeightsRefuseAWindow) {
+  const std::string text = refusal(R"({"type": "affine", "window": 4})");
+  for (const char* named : {"model.attention.affine", "model.attention.window = 4"})
+    EXPECT_NE(text.find(named), std::string::npos) << text;
+}
+
 TEST(AttentionConfig, APresetIsItsParts) {
   for (const AttentionPreset& preset : attention_presets()) {
     const AttentionConfig whole = parsed_model(("\"" + std::string(preset.name) + "\"").c_str()).attention.all;

@@ -16,8 +16,9 @@ namespace sluice {
 
 // What stages may read beside what they work on.
 struct StageReads {
-  Tensor x;  // [N, C]: the layer's input
-  Tensor v;  // [N, H_kv D_v]: values as they are projected
+  Tensor x;       // [N, C]: the layer's input
+  Tensor v;       // [N, H_kv D_v]: values as they are projected
+  Tensor summed;  // [N, H_kv D_v]: values as the core sums them; at the seat kResults
 };
 
 class Stage {
@@ -46,6 +47,10 @@ class Stage {
                                const Tensor& /*workspace*/) const {}
   virtual void backward_input(const Pass& /*pass*/, const Tensor& /*d_x*/, const Tensor& /*x*/,
                               const Tensor& /*workspace*/) const {}
+
+  // The path through what a stage at kResults read of the values that the core sums, d_summed += it: called when the
+  // core's own is whole, before the stages on values turn it into that of the projected ones.
+  virtual void backward_summed(const Pass& /*pass*/, const Tensor& /*d_summed*/) const {}
 
   // Whether the backward pass still finds the result. Where not (queries and keys alone), the stage runs once more
   // before it, and so do those after it.

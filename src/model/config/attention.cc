@@ -101,6 +101,13 @@ std::string AttentionConfig::text() const {
   return text;
 }
 
+std::string AttentionConfig::tied_to_context() const {
+  std::string tied = core_options().tied_to_context();
+  for (const StageOptions* stage : stages())
+    if (tied.empty()) tied = stage->tied_to_context();
+  return tied;
+}
+
 std::string AttentionConfig::part_without_python() const {
   if (!core_part().in_python) return core_part().name;
   for (size_t i = 0; i < stages_.size(); ++i)
@@ -110,7 +117,10 @@ std::string AttentionConfig::part_without_python() const {
 
 void AttentionConfig::resolve(const ModelConfig& model, const std::string& path) const {
   core_options().resolve(model, path);
-  for (const StageOptions* stage : stages()) stage->resolve(model, path);
+  for (const StageOptions* stage : stages()) {
+    stage->resolve(model, path);
+    stage->check_core(core_options(), path);
+  }
 }
 
 // ---- a pattern over the layers --------------------------------------------------------------------------------------

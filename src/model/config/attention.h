@@ -33,7 +33,8 @@ class AttentionConfig {
 
   std::vector<const StageOptions*> stages() const;  // those present
   bool is_plain() const { return core_options().is_plain() && stages().empty(); }
-  std::string text() const;  // of the parts, for people
+  std::string text() const;             // of the parts, for people
+  std::string tied_to_context() const;  // of the first part that is: see PartOptions
   // The part that the exported Python does not compute; "" where it computes all.
   std::string part_without_python() const;
 

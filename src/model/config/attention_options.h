@@ -23,8 +23,6 @@ class CoreOptions : public PartOptions {
   virtual bool is_plain() const { return false; }
   // Why a fused softmax kernel cannot compute it; nothing where it can.
   virtual std::optional<Unmet> unmet_by_fused_softmax() const { return Unmet{"a core of its own kind", text()}; }
-  // What in it would mean something else with another model.context; "" if nothing.
-  virtual std::string tied_to_context() const { return ""; }
   // How many keys a query sees at most, its own among them; 0: all up to its own.
   virtual int64_t reach() const { return 0; }
 };
@@ -33,6 +31,8 @@ class StageOptions : public PartOptions {
  public:
   virtual std::unique_ptr<StageOptions> clone() const = 0;
   virtual bool present() const = 0;
+  // Refuses a core that it does not go with; `path` as for resolve(). UserError.
+  virtual void check_core(const CoreOptions& /*core*/, const std::string& /*path*/) const {}
   // The sizes that it must be given so that it hands on `handed_on`.
   virtual HeadSizes asks(const HeadSizes& handed_on) const { return handed_on; }
   // Keys of the part's group that may also stand beside it, in model.attention.

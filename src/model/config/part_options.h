@@ -19,6 +19,8 @@ class PartOptions {
   virtual void describe(Fields& group) = 0;
   // What several keys decide together; `path` is the group's: "model.attention" or an element of a pattern. UserError.
   virtual void resolve(const ModelConfig& /*model*/, const std::string& /*path*/) const {}
+  // What in it would mean something else with another model.context; "" if nothing.
+  virtual std::string tied_to_context() const { return ""; }
   // What it is, for people: "score softmax". Only of a part that the model has.
   virtual std::string text() const = 0;
 };

@@ -1,10 +1,12 @@
 // The list of stages: a new one is its files and a line here, at the place where it acts.
+#include "model/attention/stages/affine.h"
 #include "model/attention/stages/difference.h"
 #include "model/attention/stages/exclude_self.h"
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/output_norm.h"
 #include "model/attention/stages/rope.h"
+#include "model/attention/stages/value_residual.h"
 #include "model/config/attention_parts.h"
 
 namespace sluice {
@@ -12,7 +14,8 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(), rope_stage(), difference_stage(), exclude_self_stage(), output_norm_stage(), gate_stage(),
+      head_norm_stage(), rope_stage(),         value_residual_stage(), difference_stage(),
+      affine_stage(),    exclude_self_stage(), output_norm_stage(),    gate_stage(),
   };
   return list;
 }

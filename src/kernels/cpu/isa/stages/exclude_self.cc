@@ -1,5 +1,5 @@
 // Exclusive self-attention on the CPU: a row at a time, head by head.
-#include "kernels/ops/exclude_self.h"
+#include "kernels/ops/stages/exclude_self.h"
 
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/formulas/exclude_self.h"
