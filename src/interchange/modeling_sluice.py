@@ -228,11 +228,13 @@ class Attention(nn.Module):
 
     def weigh(self, queries, keys, values, visible, length):
         """Results [B, H, T, V], the weights of the tokens and those of the slots."""
-        scores = queries @ keys.transpose(-1, -2) / math.sqrt(self.D)
+        scores = queries @ keys.transpose(-1, -2)
+        if self.score.scaled:
+            scores = scores / math.sqrt(self.D)
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         learned = {name: getattr(self, name) for name in self.score.learned}
         weights, sinks = self.score.weigh(
-            scores, visible, length.to(scores.dtype), self.options["score"], learned, self.model["context"]
+            scores, visible, length.to(scores.dtype), self.options["score"], learned, Sizes(self.model["context"], self.D)
         )
         extra = int(self.has_key_bias)
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)

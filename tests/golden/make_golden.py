@@ -82,15 +82,16 @@ PRESETS = {
 
 
 def score_functions():
-    """name -> the function with its constants and what it learns, as score.py says."""
+    """What score.py defines, with the functions beside it: SCORES has each by name, Sizes is what they are told."""
     folder = HERE.parents[1] / "src" / "kernels" / "formulas" / "scores"
     space = {"torch": torch, "F": F, "math": math, "collections": collections}
     for path in [folder / "score.py", *sorted(set(folder.glob("*.py")) - {folder / "score.py"})]:
         exec(compile(path.read_text(), path, "exec"), space)
-    return space["SCORES"]
+    return space
 
 
-SCORES = score_functions()
+SPACE = score_functions()
+SCORES = SPACE["SCORES"]
 for name in SCORES:
     PRESETS.setdefault(name, {"score": {"type": name}})
 
@@ -197,7 +198,8 @@ def attention_weights(p, prefix, s, visible, m):
     score = SCORES[options["type"]]
     length = torch.arange(1, s.shape[2] + 1, dtype=torch.float64).reshape(-1, 1)  # i + 1, a bias slot not counted
     learned = {name: p[prefix + name] for name in score.learned}
-    return score.weigh(s, visible[None, None], length, options, learned, m["context"])[0]
+    sizes = SPACE["Sizes"](m["context"], m["head_size"])
+    return score.weigh(s, visible[None, None], length, options, learned, sizes)[0]
 
 
 def gate_values(p, prefix, m, heads, x, v):
@@ -253,7 +255,9 @@ def attention(p, prefix, m, x):
         keys, values = torch.cat([extra_key, keys], dim=1), torch.cat([extra_value, values], dim=1)
         visible = torch.cat([torch.ones(T, 1, dtype=torch.bool), visible], dim=1)
     shared = torch.arange(H) // (H // KV)  # the key/value head of each query head
-    s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
+    s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared])
+    if SCORES[a["score"]["type"]].scaled:
+        s = s / math.sqrt(D)
     weights = attention_weights(p, prefix, s, visible, m)
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":

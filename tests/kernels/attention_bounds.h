@@ -20,14 +20,13 @@ inline constexpr uint64_t kMovedRuns = 3;
 
 inline const IsaKernels& widest() { return *available_isas().back(); }
 
-// Inputs at which the score function is smooth.
+// Inputs at which the score function is smooth: at usual constants too, where kinks follow what is learned.
 inline AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, Slot slot, DType act, bool unusual) {
   AttentionCase out(score, shape, slot, act);
   out.randomise_off_kinks();
-  if (!unusual) return out;
-  out.use_unusual_constants();
+  if (unusual) out.use_unusual_constants();
   const ScoreReference reference = reference_of(score);
-  if (reference.avoid_kinks) reference.avoid_kinks(out);
+  if (reference.avoid_kinks && (unusual || !out.learned.empty())) reference.avoid_kinks(out);
   return out;
 }
 

@@ -83,6 +83,47 @@ SLUICE_INLINE void pack_transposed(const S* from, int64_t stride, int64_t n, int
     }
 }
 
+// ---- the backward pass's blocks --------------------------------------------------------------------------------------
+
+// A block of keys and values with everything the products need.
+template <class S>
+struct KeyBlock {
+  using A = Acc<S>;
+  int64_t first, count;  // position of its first key, -1 for the bias slot
+  bool has_values;
+  Rows<A> rows;                                // [count, padded_qk]
+  alignas(64) A k_rows[kBlock * kMaxHead];     // scratch of `rows`
+  alignas(64) A k_columns[kMaxHead * kBlock];  // [D_qk, kBlock]
+  alignas(64) A v_columns[kMaxHead * kBlock];  // [D_v, kBlock]
+  alignas(64) A d_k[kBlock * kMaxHead];        // [count, padded_qk]
+  alignas(64) A d_v[kBlock * kMaxHead];        // [count, padded_v]
+
+  template <class From>
+  void load_block(const From* k, int64_t k_stride, const From* v, int64_t v_stride, int64_t first_key, int64_t n,
+                  const AttentionShape& s) {
+    first = first_key, count = n, has_values = v != nullptr;
+    rows = tile_rows(k, k_stride, n, s.D_qk, whole_vectors<A>(s.D_qk), k_rows);
+    pack_transposed(k, k_stride, n, s.D_qk, A(1), k_columns);
+    if (v) pack_transposed(v, v_stride, n, s.D_v, A(1), v_columns);
+  }
+};
+
+// A block of queries of one head, their output gradients, and their tile against a block of keys.
+template <class S>
+struct QueryRows {
+  using A = Acc<S>;
+  int64_t first, count;
+  const int32_t* first_key;  // [count], or null: 0
+  Rows<A> q, d_o;
+  const A *m, *inverse, *delta;  // [count]
+  alignas(64) A q_scratch[kBlock * kMaxHead];
+  alignas(64) A d_o_scratch[kBlock * kMaxHead];
+  alignas(64) A s[kBlock * kBlock];   // [queries, keys]: scores, then weights
+  alignas(64) A dp[kBlock * kBlock];  // [queries, keys]: dL/dp, then dL/ds
+};
+
+// ----------------------------------------------------------------------------------------------------------------------
+
 // The storage types attention runs in.
 template <class Body>
 SLUICE_INLINE void with_storage(DType type, Body body) {

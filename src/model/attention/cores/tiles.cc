@@ -1,7 +1,6 @@
 #include "model/attention/cores/tiles.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "model/attention/cores/tile_weights.h"
@@ -25,8 +24,8 @@ Tiles::Tiles(const LayerPlace& place, const TilesOptions& options) : sizes_(plac
   const auto& [H, KV, D, D_v] = sizes_;
   spec_.shape = shape_of(sizes_, d.max_batch, d.config.context);
   spec_.score = options.score.kind();
-  spec_.constants = options.score.constants(d.config.context);
-  spec_.scale = 1.0 / std::sqrt(double(D));
+  spec_.constants = options.score.constants({.context = d.config.context, .features = D});
+  spec_.scale = options.score.scale(D);
 
   if (options.has_bias_key())
     key_bias_ = d.params.declare(place.name + ".key_bias", {KV, D}, Init::normal(0.02), DecayGroup::kVector);
