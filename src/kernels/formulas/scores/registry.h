@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/formulas/scores/clipped_softmax.h"
+#include "kernels/formulas/scores/elastic_softmax.h"
 #include "kernels/formulas/scores/relu.h"
 #include "kernels/formulas/scores/score_list.h"
 #include "kernels/formulas/scores/sigmoid.h"
@@ -13,8 +14,8 @@
 
 namespace sluice {
 
-using ScoreFunctions =
-    ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick, Taylor2>;
+using ScoreFunctions = ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick,
+                                 Taylor2, ElasticSoftmax>;
 
 // The place of a function in the list.
 template <class Score>
