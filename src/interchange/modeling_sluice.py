@@ -35,7 +35,7 @@ MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
     "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
-ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "repeat"}
+ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "unit_length", "repeat"}
 
 
 class SluiceConfig(PretrainedConfig):
@@ -99,6 +99,37 @@ class RMSNorm(nn.Module):
     def forward(self, x):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)).to(x.dtype)
+
+
+def of_unit_length(x, epsilon):
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + epsilon)).to(x.dtype)
+
+
+class LowRank(nn.Module):
+    """A linear layer of two matrices with silu between."""
+
+    def __init__(self, inputs, rank, rows, bias):
+        super().__init__()
+        self.down, self.up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, rows, bias=False)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if bias else None)
+
+    def forward(self, x):
+        x = self.up(F.silu(self.down(x)))
+        return x if self.bias is None else x + self.bias
+
+
+def gated(norm):
+    class Gated(norm):
+        def __init__(self, size, epsilon, rank):
+            super().__init__(size, epsilon)
+            self.gate = LowRank(size, rank, size, False)
+
+        def forward(self, x):
+            y = super().forward(x)
+            return y * torch.sigmoid(self.gate(y))
+
+    return Gated
 
 
 def make_norm(model):
@@ -270,6 +301,8 @@ class Attention(nn.Module):
             keys, values, visible = self.with_extra_key(keys, values, visible)
         if KV < H:
             keys, values = (y.repeat_interleave(H // KV, dim=1) for y in (keys, values))
+        if self.options.get("unit_length"):
+            queries, keys = (of_unit_length(y, model["norm_epsilon"]) for y in (queries, keys))
         weights = slots = None
         if self.config._attn_implementation == "sdpa" and not wants_weights:
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)

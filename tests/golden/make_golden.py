@@ -76,6 +76,7 @@ PRESETS = {
         "gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": True, "opening": 0.5}
     },
     "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
+    "threshold": {"score": {"type": "threshold"}, "unit_length": True},
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
 }
@@ -270,6 +271,8 @@ def gelu(x):
 
 
 def activation(kind, h):
+    if a.get("unit_length"):
+        queries, keys = (y / torch.sqrt((y * y).sum(-1, keepdim=True) + m["norm_epsilon"]) for y in (queries, keys))
     """h [..., mlp_width], of swiglu twice that: gates, then what they scale."""
     if kind == "swiglu":
         gate, up = h.chunk(2, dim=-1)

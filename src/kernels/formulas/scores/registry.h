@@ -11,11 +11,12 @@
 #include "kernels/formulas/scores/softmax_plus_one.h"
 #include "kernels/formulas/scores/softpick.h"
 #include "kernels/formulas/scores/taylor2.h"
+#include "kernels/formulas/scores/threshold.h"
 
 namespace sluice {
 
 using ScoreFunctions = ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick,
-                                 Taylor2, ElasticSoftmax>;
+                                 Taylor2, ElasticSoftmax, Threshold>;
 
 // The place of a function in the list.
 template <class Score>

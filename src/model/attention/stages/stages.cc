@@ -3,6 +3,7 @@
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/rope.h"
+#include "model/attention/stages/unit_length.h"
 #include "model/config/attention_parts.h"
 
 namespace sluice {
@@ -10,10 +11,7 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(),
-      rope_stage(),
-      exclude_self_stage(),
-      gate_stage(),
+      head_norm_stage(), unit_length_stage(), rope_stage(), exclude_self_stage(), gate_stage(),
   };
   return list;
 }
