@@ -195,6 +195,11 @@ def sluice_models(program):
         "attention": {"type": "vga", "site": "source", "key_value_bias": True, "exclude_self": True},
         "heads": 4, "kv_heads": 2, "value_head_size": 24, "position": "rope",
     }
+    for reads, rank in itertools.product(("output", "hidden_and_output"), (0, 5)):
+        gate = {"reads": reads, "grain": "element" if rank else "head", "bias": rank > 0, "rank": rank}
+        models[f"gate {reads}, rank {rank}"] = {"attention": {"gate": gate, "exclude_self": rank > 0}, "kv_heads": 2}
+    models["a gate of rank 3 on values"] = {"attention": {"type": "vga", "site": "source", "rank": 3}}
+    models["threshold, rope, grouped heads"] = {"attention": "threshold", "position": "rope", "heads": 4, "kv_heads": 2}
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -305,6 +310,10 @@ BEHAVIOUR = {
     },
     "sigmoid, no positions": {"attention": "sigmoid", "position": "none"},
     "exclude_self": {"attention": {"type": "softmax", "exclude_self": True}},
+    "threshold, a gate of low rank on two reads": {
+        "attention": {"type": "threshold", "reads": "hidden_and_output", "grain": "element", "rank": 3},
+    },
+    "elastic_softmax, no positions": {"attention": "elastic_softmax", "position": "none"},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},

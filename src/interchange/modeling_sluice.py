@@ -32,8 +32,8 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 # Since 5.24 transformers calls "cache" what it called past_key_values before; both are understood as an argument.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 MODEL_KEYS = set(
-    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
-    "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
+    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp "
+    "position rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
 ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "unit_length", "repeat"}
 
@@ -117,19 +117,6 @@ class LowRank(nn.Module):
     def forward(self, x):
         x = self.up(F.silu(self.down(x)))
         return x if self.bias is None else x + self.bias
-
-
-def gated(norm):
-    class Gated(norm):
-        def __init__(self, size, epsilon, rank):
-            super().__init__(size, epsilon)
-            self.gate = LowRank(size, rank, size, False)
-
-        def forward(self, x):
-            y = super().forward(x)
-            return y * torch.sigmoid(self.gate(y))
-
-    return Gated
 
 
 def make_norm(model):
@@ -232,19 +219,29 @@ class Attention(nn.Module):
         self.site = gate["site"] if gate["reads"] != "none" else None
         if self.site:
             rows = (KV if self.site == "source" else H) * (V if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
-            self.gate = nn.Linear(inputs, rows, bias=gate["bias"])
+            inputs = {"hidden": C, "hidden_head": V, "value": KV * V, "output": H * V, "hidden_and_output": C}
+            self.gate = self.gate_logits(inputs[gate["reads"]], rows, gate["bias"])
+            if gate["reads"] == "hidden_and_output":
+                self.gate.output = self.gate_logits(H * V, rows, False)
 
-    def gate_of(self, x, v, heads):
-        """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C] and the values v [B, T, KV * V]."""
+    def gate_logits(self, inputs, rows, bias):
+        rank = self.options["gate"].get("rank", 0)
+        return LowRank(inputs, rank, rows, bias) if rank else nn.Linear(inputs, rows, bias=bias)
+
+    def gate_of(self, x, v, out, heads):
+        """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C], the values v [B, T, KV * V] and, at site output,
+        the results out [B, H, T, V]."""
         B, T, _ = x.shape
         reads = self.options["gate"]["reads"]
+        results = None if out is None else out.transpose(1, 2).reshape(B, T, -1)
         if reads == "hidden_head":  # each head has rows of its own, on its slice of the input
             weight = self.gate.weight.view(heads, -1, self.V)
             logits = torch.einsum("bthd,hgd->bthg", x.view(B, T, heads, self.V), weight).reshape(B, T, -1)
             logits = logits if self.gate.bias is None else logits + self.gate.bias
+        elif reads == "hidden_and_output":
+            logits = self.gate(x) + self.gate.output(results)
         else:
-            logits = self.gate(x if reads == "hidden" else v)
+            logits = self.gate({"hidden": x, "value": v, "output": results}[reads])
         return torch.sigmoid(logits).view(B, T, heads, -1).transpose(1, 2)
 
     def with_extra_key(self, keys, values, visible):
@@ -289,10 +286,13 @@ class Attention(nn.Module):
         values = v.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
+        if self.options.get("unit_length"):
+            queries, keys = (of_unit_length(y, model["norm_epsilon"]) for y in (queries, keys))
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
-        gate = self.gate_of(x, v, KV if self.site == "source" else H) if self.site else None
+        gate = None
         if self.site == "source":
+            gate = self.gate_of(x, v, None, KV)
             values = gate * values
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
@@ -301,8 +301,6 @@ class Attention(nn.Module):
             keys, values, visible = self.with_extra_key(keys, values, visible)
         if KV < H:
             keys, values = (y.repeat_interleave(H // KV, dim=1) for y in (keys, values))
-        if self.options.get("unit_length"):
-            queries, keys = (of_unit_length(y, model["norm_epsilon"]) for y in (queries, keys))
         weights = slots = None
         if self.config._attn_implementation == "sdpa" and not wants_weights:
             out = F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible)
@@ -311,6 +309,7 @@ class Attention(nn.Module):
         if self.options.get("exclude_self"):
             out = self.without_own_value(out, v)
         if self.site == "output":
+            gate = self.gate_of(x, v, out, H)
             out = gate * out
         return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate
 

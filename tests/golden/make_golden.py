@@ -103,7 +103,8 @@ def complete(model):
     m = {**m, "norm": "layernorm", "qk_norm": False, "rope_theta": 10000.0, **model}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
-    gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, **preset.get("gate", {})}
+    gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
+    gate.update(preset.get("gate", {}))
     for key in list(given):
         if key in gate:
             gate[key] = given.pop(key)
@@ -117,6 +118,15 @@ def complete(model):
 def head_sizes(m):
     """Query heads, key/value heads, features of a query or key, of a value."""
     return m["heads"], m["kv_heads"], m["head_size"], m["value_head_size"]
+
+
+def gate_inputs(m):
+    """The names of the gate's weights, and how many features each reads."""
+    H, KV, D, V = head_sizes(m)
+    reads = m["attention"]["gate"]["reads"]
+    if reads == "hidden_and_output":
+        return {"gate": m["width"], "gate.output": H * V}
+    return {"gate": {"hidden": m["width"], "hidden_head": V, "value": KV * V, "output": H * V}[reads]}
 
 
 def declare(m):
@@ -160,8 +170,12 @@ def declare(m):
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
             rows = heads * (V if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
-            linear(block + "attention.gate", rows, inputs, False)
+            for name, inputs in gate_inputs(m).items():
+                if gate["rank"]:
+                    linear(block + f"attention.{name}.down", gate["rank"], inputs, False)
+                    linear(block + f"attention.{name}.up", rows, gate["rank"], False)
+                else:
+                    linear(block + f"attention.{name}", rows, inputs, False)
             if gate["bias"]:
                 opening = gate["opening"]
                 out[block + "attention.gate.bias"] = ((rows,), "constant", math.log(opening / (1 - opening)), "vector")
@@ -203,16 +217,24 @@ def attention_weights(p, prefix, s, visible, m):
     return score.weigh(s, visible[None, None], length, options, learned, sizes)[0]
 
 
-def gate_values(p, prefix, m, heads, x, v):
-    """Gates that broadcast against [B, T, heads, V]."""
+def gate_values(p, prefix, m, heads, x, v, out=None):
+    """Gates that broadcast against [B, T, heads, V]; `out` [B, T, H * V] are the results."""
     gate, V = m["attention"]["gate"], m["value_head_size"]
     B, T = x.shape[:2]
-    weight = p[prefix + "gate.weight"]
+
+    def read(name, r):
+        if gate["rank"] == 0:
+            return r @ p[f"{prefix}{name}.weight"].T
+        hidden = r @ p[f"{prefix}{name}.down.weight"].T
+        return (hidden * torch.sigmoid(hidden)) @ p[f"{prefix}{name}.up.weight"].T
+
     if gate["reads"] == "hidden_head":
-        per_head = weight.reshape(heads, -1, V)
+        per_head = p[prefix + "gate.weight"].reshape(heads, -1, V)
         logits = torch.einsum("bthd,hgd->bthg", x.reshape(B, T, heads, V), per_head).reshape(B, T, -1)
+    elif gate["reads"] == "hidden_and_output":
+        logits = read("gate", x) + read("gate.output", out)
     else:
-        logits = (x if gate["reads"] == "hidden" else v) @ weight.T
+        logits = read("gate", {"hidden": x, "value": v, "output": out}[gate["reads"]])
     if gate["bias"]:
         logits = logits + p[prefix + "gate.bias"]
     return torch.sigmoid(logits).reshape(B, T, heads, -1)
@@ -246,6 +268,8 @@ def attention(p, prefix, m, x):
     if m["qk_norm"]:
         queries = rms_norm(queries, p[prefix + "q_norm.weight"], m["norm_epsilon"])
         keys = rms_norm(keys, p[prefix + "k_norm.weight"], m["norm_epsilon"])
+    if a.get("unit_length"):
+        queries, keys = (y / torch.sqrt((y * y).sum(-1, keepdim=True) + m["norm_epsilon"]) for y in (queries, keys))
     if m["position"] == "rope":
         queries, keys = rope(queries, m["rope_theta"]), rope(keys, m["rope_theta"])
     visible = torch.ones(T, T, dtype=torch.bool).tril()
@@ -262,7 +286,7 @@ def attention(p, prefix, m, x):
     weights = attention_weights(p, prefix, s, visible, m)
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared])
     if site == "output":
-        out = gate_values(p, prefix, m, H, x, v) * out
+        out = gate_values(p, prefix, m, H, x, v, out.reshape(B, T, H * V)) * out
     return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias"))
 
 
@@ -271,8 +295,6 @@ def gelu(x):
 
 
 def activation(kind, h):
-    if a.get("unit_length"):
-        queries, keys = (y / torch.sqrt((y * y).sum(-1, keepdim=True) + m["norm_epsilon"]) for y in (queries, keys))
     """h [..., mlp_width], of swiglu twice that: gates, then what they scale."""
     if kind == "swiglu":
         gate, up = h.chunk(2, dim=-1)
