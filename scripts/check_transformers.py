@@ -200,6 +200,7 @@ def sluice_models(program):
         models[f"gate {reads}, rank {rank}"] = {"attention": {"gate": gate, "exclude_self": rank > 0}, "kv_heads": 2}
     models["a gate of rank 3 on values"] = {"attention": {"type": "vga", "site": "source", "rank": 3}}
     models["threshold, rope, grouped heads"] = {"attention": "threshold", "position": "rope", "heads": 4, "kv_heads": 2}
+    models["norms with gates"] = {"norm": "rmsnorm", "norm_gate": 5, "attention": "softmax"}
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}

@@ -32,7 +32,7 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 # Since 5.24 transformers calls "cache" what it called past_key_values before; both are understood as an argument.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 MODEL_KEYS = set(
-    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp "
+    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon norm_gate mlp "
     "position rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std attention".split()
 )
 ATTENTION_KEYS = {"type", "score", "gate", "key_bias", "key_value_bias", "exclude_self", "unit_length", "repeat"}
@@ -119,8 +119,23 @@ class LowRank(nn.Module):
         return x if self.bias is None else x + self.bias
 
 
+def gated(norm):
+    class Gated(norm):
+        def __init__(self, size, epsilon, rank):
+            super().__init__(size, epsilon)
+            self.gate = LowRank(size, rank, size, False)
+
+        def forward(self, x):
+            y = super().forward(x)
+            return y * torch.sigmoid(self.gate(y))
+
+    return Gated
+
+
 def make_norm(model):
     kind = {"layernorm": nn.LayerNorm, "rmsnorm": RMSNorm}[model["norm"]]
+    if rank := model.get("norm_gate", 0):
+        return gated(kind)(model["width"], model["norm_epsilon"], rank)
     return kind(model["width"], model["norm_epsilon"])
 
 

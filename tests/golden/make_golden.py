@@ -100,7 +100,7 @@ for name in SCORES:
 def complete(model):
     """The model's settings with everything that may be left out."""
     m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5}
-    m = {**m, "norm": "layernorm", "qk_norm": False, "rope_theta": 10000.0, **model}
+    m = {**m, "norm": "layernorm", "norm_gate": 0, "qk_norm": False, "rope_theta": 10000.0, **model}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
     gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
@@ -148,6 +148,9 @@ def declare(m):
         out[name + ".weight"] = ((C,), "constant", 1, "norm")
         if m["norm"] == "layernorm":
             out[name + ".bias"] = ((C,), "constant", 0, "norm")
+        if m["norm_gate"]:
+            linear(name + ".gate.down", m["norm_gate"], C, False)
+            linear(name + ".gate.up", C, m["norm_gate"], False)
 
     embedding_std = m["init_std"] if gpt2 else 1
     out["embedding.token.weight"] = ((m["vocab_size"], C), "normal", embedding_std, "embedding")
@@ -307,8 +310,13 @@ def logits_of(p, m, tokens):
 
     def norm(name, x):
         if m["norm"] == "rmsnorm":
-            return rms_norm(x, p[name + ".weight"], m["norm_epsilon"])
-        return F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
+            y = rms_norm(x, p[name + ".weight"], m["norm_epsilon"])
+        else:
+            y = F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
+        if m["norm_gate"]:
+            hidden = y @ p[name + ".gate.down.weight"].T
+            y = y * torch.sigmoid((hidden * torch.sigmoid(hidden)) @ p[name + ".gate.up.weight"].T)
+        return y
 
     def linear(name, x):
         return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))

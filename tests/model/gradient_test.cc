@@ -56,6 +56,12 @@ TEST(ModelGradient, GatesThatReadWhatTheyScale) {
   check_gradients({{"attention", {{"reads", "output"}, {"rank", 3}, {"exclude_self", true}}}, {"value_head_size", 9}});
 }
 
+TEST(ModelGradient, NormsWithGates) {
+  for (const char* norm : {"rmsnorm", "layernorm"})
+    for (const bool parallel : {false, true})
+      check_gradients({{"norm", norm}, {"norm_gate", 3}, {"parallel_residual", parallel}, {"attention", "vga"}});
+}
+
 TEST(ModelGradient, GatesOfLowRank) {
   for (const char* reads : {"hidden", "value"})
     for (const char* site : {"source", "output"})
