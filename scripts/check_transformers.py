@@ -234,6 +234,12 @@ def sluice_models(program):
         ],
         "layers": 4, "kv_heads": 1,
     }
+    for reads, rank in itertools.product(("output", "hidden_and_output"), (0, 5)):
+        gate = {"reads": reads, "grain": "element" if rank else "head", "bias": rank > 0, "rank": rank}
+        models[f"gate {reads}, rank {rank}"] = {"attention": {"gate": gate, "exclude_self": rank > 0}, "kv_heads": 2}
+    models["a gate of rank 3 on values"] = {"attention": {"type": "vga", "site": "source", "rank": 3}}
+    models["threshold, rope, grouped heads"] = {"attention": "threshold", "position": "rope", "heads": 4, "kv_heads": 2}
+    models["norms with gates"] = {"norm": "rmsnorm", "norm_gate": 5, "attention": "softmax"}
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
     models["llama (native), tied, kv_heads 2"] = {**LLAMA, "kv_heads": 2}
@@ -347,6 +353,10 @@ BEHAVIOUR = {
     "affine, value residual": {
         "attention": {"affine": {"type": "linear", "initial": 0.5}, "value_residual": "learned"}, "layers": 3
     },
+    "threshold, a gate of low rank on two reads": {
+        "attention": {"type": "threshold", "reads": "hidden_and_output", "grain": "element", "rank": 3},
+    },
+    "elastic_softmax, no positions": {"attention": "elastic_softmax", "position": "none"},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},
     "diff_v2, rope": {"attention": "diff_v2", "position": "rope", "kv_heads": 2},

@@ -152,7 +152,7 @@ const char* name_of(Architecture architecture) {
 }
 
 Architecture native_architecture(const ModelConfig& model) {
-  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual ||
+  if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual || model.norm_gate > 0 ||
       model.value_head_size() != model.head_size() || model.registers > 0)
     return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();

@@ -32,11 +32,14 @@ from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutpu
 # Since 5.24 transformers calls "cache" what it called past_key_values before; both are understood as an argument.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 MODEL_KEYS = set(
-    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon mlp position "
-    "rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
+    "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon norm_gate mlp "
+    "position rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
     "registers residual attention".split()
 )
-ATTENTION_KEYS = set("type core score gate key_bias key_value_bias window value_residual difference affine exclude_self output_norm repeat".split())
+ATTENTION_KEYS = set(
+    "type core score gate key_bias key_value_bias window value_residual difference affine exclude_self output_norm "
+    "unit_length repeat".split()
+)
 
 
 class SluiceConfig(PretrainedConfig):
@@ -102,8 +105,41 @@ class RMSNorm(nn.Module):
         return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)).to(x.dtype)
 
 
+def of_unit_length(x, epsilon):
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + epsilon)).to(x.dtype)
+
+
+class LowRank(nn.Module):
+    """A linear layer of two matrices with silu between."""
+
+    def __init__(self, inputs, rank, rows, bias):
+        super().__init__()
+        self.down, self.up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, rows, bias=False)
+        self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if bias else None)
+
+    def forward(self, x):
+        x = self.up(F.silu(self.down(x)))
+        return x if self.bias is None else x + self.bias
+
+
+def gated(norm):
+    class Gated(norm):
+        def __init__(self, size, epsilon, rank):
+            super().__init__(size, epsilon)
+            self.gate = LowRank(size, rank, size, False)
+
+        def forward(self, x):
+            y = super().forward(x)
+            return y * torch.sigmoid(self.gate(y))
+
+    return Gated
+
+
 def make_norm(model):
     kind = {"layernorm": nn.LayerNorm, "rmsnorm": RMSNorm}[model["norm"]]
+    if rank := model.get("norm_gate", 0):
+        return gated(kind)(model["width"], model["norm_epsilon"], rank)
     return kind(model["width"], model["norm_epsilon"])
 
 
@@ -230,8 +266,10 @@ class Attention(nn.Module):
         self.site = gate["site"] if gate["reads"] != "none" else None
         if self.site:
             rows = (KV if self.site == "source" else H) * (V if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
-            self.gate = nn.Linear(inputs, rows, bias=gate["bias"])
+            inputs = {"hidden": C, "hidden_head": V, "value": KV * V, "output": H * V, "hidden_and_output": C}
+            self.gate = self.gate_logits(inputs[gate["reads"]], rows, gate["bias"])
+            if gate["reads"] == "hidden_and_output":
+                self.gate.output = self.gate_logits(H * V, rows, False)
         if noise:
             self.add_difference(C, H)
         if options.get("output_norm", "none") != "none":
@@ -262,16 +300,24 @@ class Attention(nn.Module):
             self.difference = nn.Module()
             self.difference.register_parameter("lambda", nn.Parameter(torch.zeros(4, self.D)))
 
-    def gate_of(self, x, v, heads):
-        """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C] and the values v [B, T, KV * V]."""
+    def gate_logits(self, inputs, rows, bias):
+        rank = self.options["gate"].get("rank", 0)
+        return LowRank(inputs, rank, rows, bias) if rank else nn.Linear(inputs, rows, bias=bias)
+
+    def gate_of(self, x, v, out, heads):
+        """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C], the values v [B, T, KV * V] and, at site output,
+        the results out [B, H, T, V]."""
         B, T, _ = x.shape
         reads = self.options["gate"]["reads"]
+        results = None if out is None else out.transpose(1, 2).reshape(B, T, -1)
         if reads == "hidden_head":  # each head has rows of its own, on its slice of the input
             weight = self.gate.weight.view(heads, -1, self.V)
             logits = torch.einsum("bthd,hgd->bthg", x.view(B, T, heads, self.V), weight).reshape(B, T, -1)
             logits = logits if self.gate.bias is None else logits + self.gate.bias
+        elif reads == "hidden_and_output":
+            logits = self.gate(x) + self.gate.output(results)
         else:
-            logits = self.gate(x if reads == "hidden" else v)
+            logits = self.gate({"hidden": x, "value": v, "output": results}[reads])
         return torch.sigmoid(logits).view(B, T, heads, -1).transpose(1, 2)
 
     def with_extra_key(self, core, keys, values, visible):
@@ -286,11 +332,13 @@ class Attention(nn.Module):
 
     def weigh(self, core, queries, keys, values, visible, length, extra):
         """Results [B, H, T, V], the weights of the tokens and those of the `extra` slots, which come before them."""
-        scores = queries @ keys.transpose(-1, -2) / math.sqrt(queries.shape[-1])
+        scores = queries @ keys.transpose(-1, -2)
+        if self.score.scaled:
+            scores = scores / math.sqrt(queries.shape[-1])
         scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
         learned = {name: getattr(core, name) for name in self.score.learned}
         weights, sinks = self.score.weigh(
-            scores, visible, length.to(scores.dtype), self.options["score"], learned, self.model["context"]
+            scores, visible, length.to(scores.dtype), self.options["score"], learned, Sizes(self.model["context"], self.D)
         )
         slots = weights[..., :extra] if sinks is None else torch.cat([weights[..., :extra], sinks], dim=-1)
         return weights.to(values.dtype) @ values, weights[..., extra:], slots
@@ -393,12 +441,15 @@ class Attention(nn.Module):
         values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
+        if self.options.get("unit_length"):
+            queries, keys = (of_unit_length(y, model["norm_epsilon"]) for y in (queries, keys))
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
         if self.second is not None:  # as many heads as values have: a cache may ask for that
             keys = torch.cat(keys.chunk(2, dim=1), dim=-1)
-        gate = self.gate_of(x, v, KV if self.site == "source" else H) if self.site else None
+        gate = None
         if self.site == "source":
+            gate = self.gate_of(x, v, None, KV)
             values = gate * values
         if self.core == "key_only":
             queries, keys, values = self.own_scores(queries, keys, values)
@@ -424,6 +475,7 @@ class Attention(nn.Module):
         if (norm := self.options.get("output_norm", "none")) != "none":
             out = self.output_norm(out) * (1 - depth_factor(self.layer) if norm == "rmsnorm_by_depth" else 1)
         if self.site == "output":
+            gate = self.gate_of(x, v, out, H)
             out = gate * out
         return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, v
 

@@ -70,7 +70,10 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
   residual_->set_scratch(delta_);
   int64_t widest = std::max(C, config_.mlp_up_width());
-  for (const Block& block : blocks_) widest = std::max(widest, block.attention().sizes().projected_columns());
+  for (const Block& block : blocks_) {
+    const HeadSizes& sizes = block.attention().sizes();
+    widest = std::max({widest, sizes.projected_columns(), sizes.result_columns()});
+  }
   workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
                              {time.head(), time.end()});
 

@@ -76,6 +76,7 @@ PRESETS = {
         "gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": True, "opening": 0.5}
     },
     "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
+    "threshold": {"score": {"type": "threshold"}, "unit_length": True},
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
     "key_only": {"core": "key_only"},
@@ -95,15 +96,16 @@ STAGES = {  # what they are where a model does not say
 
 
 def score_functions():
-    """name -> the function with its constants and what it learns, as score.py says."""
+    """What score.py defines, with the functions beside it: SCORES has each by name, Sizes is what they are told."""
     folder = HERE.parents[1] / "src" / "kernels" / "formulas" / "scores"
     space = {"torch": torch, "F": F, "math": math, "collections": collections}
     for path in [folder / "score.py", *sorted(set(folder.glob("*.py")) - {folder / "score.py"})]:
         exec(compile(path.read_text(), path, "exec"), space)
-    return space["SCORES"]
+    return space
 
 
-SCORES = score_functions()
+SPACE = score_functions()
+SCORES = SPACE["SCORES"]
 for name in SCORES:
     PRESETS.setdefault(name, {"score": {"type": name}})
 
@@ -111,10 +113,11 @@ for name in SCORES:
 def complete(model):
     """The model's settings with everything that may be left out."""
     m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5}
-    m = {**m, "norm": "layernorm", "qk_norm": False, "registers": 0, "rope_theta": 10000.0, **model}
+    m = {**m, "norm": "layernorm", "norm_gate": 0, "qk_norm": False, "registers": 0, "rope_theta": 10000.0, **model}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
-    gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, **preset.get("gate", {})}
+    gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
+    gate.update(preset.get("gate", {}))
     for key in list(given):
         if key in gate:
             gate[key] = given.pop(key)
@@ -154,6 +157,15 @@ def lambda_init(layer):
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
 
 
+def gate_inputs(m):
+    """The names of the gate's weights, and how many features each reads."""
+    H, KV, D, V = head_sizes(m)
+    reads = m["attention"]["gate"]["reads"]
+    if reads == "hidden_and_output":
+        return {"gate": m["width"], "gate.output": H * V}
+    return {"gate": {"hidden": m["width"], "hidden_head": V, "value": KV * V, "output": H * V}[reads]}
+
+
 def declare(m):
     """name -> (shape, kind of init, its number, decay group)"""
     C, M = m["width"], m["mlp_width"]
@@ -173,6 +185,9 @@ def declare(m):
         out[name + ".weight"] = ((C,), "constant", 1, "norm")
         if m["norm"] == "layernorm":
             out[name + ".bias"] = ((C,), "constant", 0, "norm")
+        if m["norm_gate"]:
+            linear(name + ".gate.down", m["norm_gate"], C, False)
+            linear(name + ".gate.up", C, m["norm_gate"], False)
 
     embedding_std = m["init_std"] if gpt2 else 1
     out["embedding.token.weight"] = ((m["vocab_size"], C), "normal", embedding_std, "embedding")
@@ -211,8 +226,12 @@ def declare(m):
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
             rows = heads * (V if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": V, "value": KV * V}[gate["reads"]]
-            linear(block + "attention.gate", rows, inputs, False)
+            for name, inputs in gate_inputs(m).items():
+                if gate["rank"]:
+                    linear(block + f"attention.{name}.down", gate["rank"], inputs, False)
+                    linear(block + f"attention.{name}.up", rows, gate["rank"], False)
+                else:
+                    linear(block + f"attention.{name}", rows, inputs, False)
             if gate["bias"]:
                 opening = gate["opening"]
                 out[block + "attention.gate.bias"] = ((rows,), "constant", math.log(opening / (1 - opening)), "vector")
@@ -251,19 +270,28 @@ def attention_weights(p, prefix, s, visible, m):
     T = s.shape[2]
     length = visible[:, -T:].sum(-1, keepdim=True).to(torch.float64)  # a bias slot, which comes first, not counted
     learned = {name: p[prefix + name] for name in score.learned}
-    return score.weigh(s, visible[None, None], length, options, learned, m["context"])[0]
+    sizes = SPACE["Sizes"](m["context"], m["head_size"])
+    return score.weigh(s, visible[None, None], length, options, learned, sizes)[0]
 
 
-def gate_values(p, prefix, m, heads, x, v):
-    """Gates that broadcast against [B, T, heads, V]."""
+def gate_values(p, prefix, m, heads, x, v, out=None):
+    """Gates that broadcast against [B, T, heads, V]; `out` [B, T, H * V] are the results."""
     gate, V = m["attention"]["gate"], m["value_head_size"]
     B, T = x.shape[:2]
-    weight = p[prefix + "gate.weight"]
+
+    def read(name, r):
+        if gate["rank"] == 0:
+            return r @ p[f"{prefix}{name}.weight"].T
+        hidden = r @ p[f"{prefix}{name}.down.weight"].T
+        return (hidden * torch.sigmoid(hidden)) @ p[f"{prefix}{name}.up.weight"].T
+
     if gate["reads"] == "hidden_head":
-        per_head = weight.reshape(heads, -1, V)
+        per_head = p[prefix + "gate.weight"].reshape(heads, -1, V)
         logits = torch.einsum("bthd,hgd->bthg", x.reshape(B, T, heads, V), per_head).reshape(B, T, -1)
+    elif gate["reads"] == "hidden_and_output":
+        logits = read("gate", x) + read("gate.output", out)
     else:
-        logits = (x if gate["reads"] == "hidden" else v) @ weight.T
+        logits = read("gate", {"hidden": x, "value": v, "output": out}[gate["reads"]])
     if gate["bias"]:
         logits = logits + p[prefix + "gate.bias"]
     return torch.sigmoid(logits).reshape(B, T, heads, -1)
@@ -312,7 +340,9 @@ def weighted_values(p, prefix, m, queries, keys, values, x=None):
     if a.get("core") == "key_only":  # a key has one score, whoever looks
         s = (F.silu(queries) * keys[:, :, shared]).sum(-1).transpose(1, 2)[:, :, None].expand(-1, -1, T, -1) / math.sqrt(D)
     else:
-        s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared]) / math.sqrt(D)
+        s = torch.einsum("bihd,bjhd->bhij", queries, keys[:, :, shared])
+        if SCORES[a["score"]["type"]].scaled:
+            s = s / math.sqrt(D)
     weights = attention_weights(p, prefix, s, visible, m)
     if x is not None and a["affine"]["type"] != "none":
         weights = affine_weights(p, prefix, m, x, weights, visible)
@@ -358,6 +388,8 @@ def attention(p, prefix, m, layer, x, first):
     if m["qk_norm"]:
         queries = rms_norm(queries, p[prefix + "q_norm.weight"], m["norm_epsilon"])
         keys = rms_norm(keys, p[prefix + "k_norm.weight"], m["norm_epsilon"])
+    if a.get("unit_length"):
+        queries, keys = (y / torch.sqrt((y * y).sum(-1, keepdim=True) + m["norm_epsilon"]) for y in (queries, keys))
     if m["position"] == "rope":
         queries, keys = rope(queries, m["rope_theta"]), rope(keys, m["rope_theta"])
     if a["difference"]["lambda"] != "none":
@@ -368,7 +400,7 @@ def attention(p, prefix, m, layer, x, first):
         scale = 1 - lambda_init(layer) if a["output_norm"] == "rmsnorm_by_depth" else 1
         out = scale * rms_norm(out, p[prefix + "output_norm.weight"], m["norm_epsilon"])
     if site == "output":
-        out = gate_values(p, prefix, m, H, x, v) * out
+        out = gate_values(p, prefix, m, H, x, v, out.reshape(B, T, H * V)) * out
     return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias")), v
 
 
@@ -389,8 +421,13 @@ def logits_of(p, m, tokens):
 
     def norm(name, x):
         if m["norm"] == "rmsnorm":
-            return rms_norm(x, p[name + ".weight"], m["norm_epsilon"])
-        return F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
+            y = rms_norm(x, p[name + ".weight"], m["norm_epsilon"])
+        else:
+            y = F.layer_norm(x, (m["width"],), p[name + ".weight"], p[name + ".bias"], m["norm_epsilon"])
+        if m["norm_gate"]:
+            hidden = y @ p[name + ".gate.down.weight"].T
+            y = y * torch.sigmoid((hidden * torch.sigmoid(hidden)) @ p[name + ".gate.up.weight"].T)
+        return y
 
     def linear(name, x):
         return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))

@@ -26,13 +26,12 @@ inline void keep_off_kinks(AttentionCase& problem) {
   if (reference.avoid_kinks) reference.avoid_kinks(problem);
 }
 
-// Inputs at which the score function is smooth.
+// Inputs at which the score function is smooth: at usual constants too, where kinks follow what is learned.
 inline AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, Slot slot, DType act, bool unusual) {
   AttentionCase out(score, shape, slot, act);
   out.randomise_off_kinks();
-  if (!unusual) return out;
-  out.use_unusual_constants();
-  keep_off_kinks(out);
+  if (unusual) out.use_unusual_constants();
+  if (unusual || !out.learned.empty()) keep_off_kinks(out);
   return out;
 }
 

@@ -231,6 +231,7 @@ Expected expected_of(const AttentionCase& problem) {
 // log_sums: a reference is a log-sum-exp, whose error is also the sum's.
 void check_rows(const AttentionCase& run, const AttentionCase& wide, bool log_sums = false) {
   const AttentionReference reference(wide);
+  log_sums |= reference_of(run.spec.score).log_sums;
   const AttentionShape& s = run.spec.shape;
   const double u = run.qkv.tensor().dtype == DType::kBF16 ? rounding_of(DType::kF32) : kSplitRounding;
   AttentionCase expected = wide;
@@ -245,7 +246,7 @@ void check_rows(const AttentionCase& run, const AttentionCase& wide, bool log_su
     };
     const int64_t inverse = expected.stats.size() / 2 + row;
     near(run.stats, expected.stats, row, score + 1e-6 * std::fabs(expected.stats.at(row)) + (log_sums ? share : 0));
-    near(run.stats, expected.stats, inverse, share * expected.stats.at(inverse));
+    near(run.stats, expected.stats, inverse, share * std::fabs(expected.stats.at(inverse)));
     near(run.sink_logit_gap, expected.sink_logit_gap, row, share * 4);
     const double stretch = std::max(1.0, reference.stretch());
     near(run.sink_attention, expected.sink_attention, row,

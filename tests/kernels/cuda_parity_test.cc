@@ -150,6 +150,22 @@ TEST(CudaParity, HeadNorms) {
               b.run(HeadNormForward{1e-3, t[0], t[1], t[2]});
             },
             400);
+        expect_parity(
+            {x, out},
+            [D = D](Backend& b, const Tensors& t) {
+              b.run(HeadNormForward{.epsilon = 1e-3, .x = t[0], .out = t[1], .features = D});
+            },
+            400);
+        expect_parity(
+            {x, d_out, d_x},
+            [D = D](Backend& b, const Tensors& t) {
+              const Arena workspace(b, size_t(b.workspace<NormBackward>({D})) * sizeof(float));
+              b.run(HeadNormBackward{.forward = {.epsilon = 1e-3, .x = t[0], .out = {}, .features = D},
+                                     .d_out = t[1],
+                                     .d_x = t[2],
+                                     .workspace = workspace.at(0, DType::kF32, {b.workspace<NormBackward>({D})})});
+            },
+            4000);
         for (bool in_place : {false, true})
           expect_parity(
               {x, d_out, d_x, gain, d_gain},

@@ -82,6 +82,55 @@ TEST(Heads, NormGradientsAreTheSlopes) {
   }
 }
 
+// Without a gain: a head of length 1, whatever its length was.
+TEST(Heads, WithoutAGainHaveTheLength1) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    for (const HeadNormCase& c : kNorms) {
+      const int64_t C = c.H * c.D;
+      TestBuffer x(dtype, c.N, C, C + 5), out(dtype, c.N, C, C + 2), d_out(dtype, c.N, C, C + 1), d_x(dtype, c.N, C);
+      TestBuffer workspace(DType::kF32, Shape{kWorkspacePerColumn * c.D});
+      x.randomise(1), d_out.randomise(2);
+      const HeadNormForward forward{.epsilon = kEpsilon, .x = x, .out = out, .features = c.D};
+      isa.run(forward);
+      isa.run(HeadNormBackward{.forward = forward, .d_out = d_out, .d_x = d_x, .workspace = workspace});
+      for (int64_t n = 0; n < c.N; ++n)
+        for (int64_t first = 0; first < C; first += c.D) {
+          double square = kEpsilon, dot = 0, size = 0;
+          for (int64_t i = first; i < first + c.D; ++i) {
+            square += x.at(n, i) * x.at(n, i);
+            dot += d_out.at(n, i) * x.at(n, i), size += std::fabs(d_out.at(n, i) * x.at(n, i));
+          }
+          const double length = std::sqrt(square);
+          for (int64_t i = first; i < first + c.D; ++i) {
+            const double unit = x.at(n, i) / length, along = unit / length;
+            ASSERT_TRUE(near_value(out.at(n, i), unit, dtype, std::fabs(unit), 8 + double(c.D) / 8));
+            ASSERT_TRUE(near_value(d_x.at(n, i), d_out.at(n, i) / length - along * dot / length, dtype,
+                                   std::fabs(d_out.at(n, i)) / length + std::fabs(along) * size / length,
+                                   24 + double(c.D) / 8));
+          }
+        }
+      EXPECT_TRUE(out.untouched() && d_x.untouched());
+    }
+  });
+}
+
+TEST(Heads, UnitLengthGradientsAreTheSlopes) {
+  for (const IsaKernels* isa : available_isas()) {
+    TestBuffer x(DType::kF64, 4, 15), out(DType::kF64, 4, 15), d_out(DType::kF64, 4, 15), d_x(DType::kF64, 4, 15);
+    TestBuffer workspace(DType::kF32, Shape{640});
+    x.randomise(1), d_out.randomise(2);
+    const HeadNormForward forward{.epsilon = kEpsilon, .x = x, .out = out, .features = 5};
+    isa->run(HeadNormBackward{.forward = forward, .d_out = d_out, .d_x = d_x, .workspace = workspace});
+    const auto loss = [&] {
+      isa->run(forward);
+      double total = 0;
+      for (int64_t i = 0; i < out.size(); ++i) total += out.at(i) * d_out.at(i);
+      return total;
+    };
+    for (int64_t i = 0; i < x.size(); ++i) EXPECT_NEAR(d_x.at(i), slope(x, i, loss), 1e-7);
+  }
+}
+
 TEST(Heads, SameBitsWithAnyThreads) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     expect_same_with_any_threads([&] {

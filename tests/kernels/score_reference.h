@@ -29,13 +29,15 @@ struct ScoreRow {
 struct ScoreReference {
   // The weights by the published formula, without any shift; exponents stay below e^709 here.
   Values (*weights)(const ScoreRow& row);
-  // The row's reference m and 1 / its normaliser.
+  // The row's reference m and 1 / its normaliser, or what the function keeps in their place.
   std::pair<double, double> (*stats)(const ScoreRow& row);
   ScoreConstants unusual = {};  // constants other than the defaults
   // A rounding of all exponentials changes weights by that share of their sum, or of this if it is more.
   double (*stretch)(const ScoreConstants& constants) = [](const ScoreConstants&) { return 0.0; };
-  // Changes the constants of a case away from a kink elsewhere than at scores of 0; null: there is none.
+  // Changes the constants of a case, or what is learned, away from a kink elsewhere than at scores of 0; null: there is
+  // none.
   void (*avoid_kinks)(AttentionCase& problem) = nullptr;
+  bool log_sums = false;  // the row's reference is a log-sum-exp, whose error is also the sum's
 };
 
 template <class Score>

@@ -23,7 +23,7 @@
 namespace sluice {
 
 inline constexpr Activation kActivations[] = {Activation::kRelu, Activation::kGelu, Activation::kReluSquared,
-                                              Activation::kGeluErf};
+                                              Activation::kGeluErf, Activation::kSilu};
 inline constexpr DType kActivationTypes[] = {DType::kF32, DType::kBF16, DType::kF64};
 
 // Half a unit in the last place at 1.

@@ -93,6 +93,16 @@ TEST(AttentionConfig, NonsenseIsRefused) {
   });
 }
 
+TEST(AttentionConfig, AGateReadsResultsOnlyWhereTheyAre) {
+  expect_contains(refusal(R"({"reads": "output", "site": "source"})"),
+                  {"model.attention.gate.reads = output", "gate.site = output"});
+  expect_contains(refusal(R"({"gate": {"reads": "hidden_and_output", "site": "source"}})"),
+                  {"reads = hidden_and_output", "gate.site = output"});
+  expect_contains(refusal(R"({"type": "gated_attention", "rank": 4})"),
+                  {"model.attention.gate.rank applies only when"});
+  EXPECT_EQ(parsed(R"({"type": "gated_sdpa", "rank": 4})").gate.rank, 4);
+}
+
 // Configs, checkpoints and exported folders of before stay as they are.
 TEST(AttentionConfig, PartsThatAModelDoesNotHaveLeaveNoTrace) {
   ModelConfig config = parsed_model(R"("vga")");

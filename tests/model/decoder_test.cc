@@ -19,6 +19,14 @@ TEST(Decoder, EveryGate) {
         check_decoding({{"attention", {{"gate", {{"reads", reads}, {"site", site}, {"grain", grain}}}}}});
 }
 
+TEST(Decoder, GatesOfOutputsAndOfLowRank) {
+  for (const char* reads : {"hidden", "value", "output", "hidden_and_output"})
+    for (const int rank : {0, 3})
+      check_decoding({{"attention", {{"gate", {{"reads", reads}, {"grain", "element"}, {"rank", rank}}}}}});
+}
+
+TEST(Decoder, NormsWithGates) { check_decoding({{"norm", "rmsnorm"}, {"norm_gate", 3}, {"parallel_residual", true}}); }
+
 TEST(Decoder, TheModelsChoices) {
   for (const char* position : {"learned", "rope", "none"})
     check_decoding({{"position", position}, {"attention", "vga"}});

@@ -1,6 +1,7 @@
 // Properties of the gates that need no reference (arXiv 2510.09017): (a) an input gate whose weights are the product of
 // a value gate's and the value projection's gives the value gate's outputs, and different gradients; (b) the Jacobian
-// of g(v) v at the source is g I + g (1 - g) v w^T; (c) a gate held at 1 is no gate. All in f64.
+// of g(v) v at the source is g I + g (1 - g) v w^T; (c) a gate held at 1 is no gate; (d) of two
+// reads, and of a low rank. All in f64.
 #include <gtest/gtest.h>
 
 #include "base/philox.h"
@@ -281,6 +282,67 @@ TEST(GateProperties, AnOpenGateIsNoGate) {
       for (const char* grain : {"head", "element"})
         check_open_gate(*backend, {{"type", "softmax"}},
                         {{"reads", reads}, {"site", site}, {"grain", grain}, {"bias", true}});
+  for (const char* reads : {"output", "hidden_and_output"})
+    for (const char* grain : {"head", "element"})
+      for (const int rank : {0, 3})
+        check_open_gate(*backend, {{"type", "softmax"}},
+                        {{"reads", reads}, {"grain", grain}, {"rank", rank}, {"bias", true}});
+}
+
+// ---- (d) ---------------------------------------------------------------------------------------------------------
+
+void set(Transformer& model, const std::string& name, double value) {
+  const Tensor tensor = model.params().value(named(model, name));
+  assign(tensor, Values(size_t(tensor.elements()), value));
+}
+
+// Where the weights on one of two reads are zero the gate is that of the other: logits are sums.
+TEST(GateProperties, TwoReadsAreTheSumOfBoth) {
+  const auto backend = make_cpu_backend();
+  for (const char* grain : {"head", "element"})
+    for (const int rank : {0, 3}) {
+      SCOPED_TRACE(std::string(grain) + ", rank " + std::to_string(rank));
+      const auto gate = [&](const char* reads) {
+        return Json{{"gate", {{"reads", reads}, {"grain", grain}, {"rank", rank}}}};
+      };
+      const std::string last = rank > 0 ? "up.weight" : "weight";
+      Transformer hidden = make_model(*backend, gate("hidden")), output = make_model(*backend, gate("output"));
+      Transformer both = make_model(*backend, gate("hidden_and_output")), other = make_model(*backend, gate("output"));
+      for (int layer = 0; layer < 2; ++layer) {
+        set(both, in_layer(layer, "gate.output." + last), 0);
+        set(other, in_layer(layer, "gate." + last), 0);
+      }
+      const Outcome of_hidden = run(hidden), of_both = run(both), half_open = run(other), of_output = run(output);
+      EXPECT_LE(distance(of_both.logits, of_hidden.logits), 1e-14);
+      for (const ParamSpec& spec : hidden.params().specs())
+        EXPECT_LE(distance(gradient(both, spec.name), gradient(hidden, spec.name)), 1e-13) << spec.name;
+      EXPECT_GE(norm_of(gradient(both, in_layer(0, "gate.output." + last))), 1e-6) << "the other read learns nothing";
+      EXPECT_GE(distance(of_output.logits, half_open.logits), 1e-6);
+    }
+}
+
+// With a matrix that reads twice the first value and one that writes three times what it is given, a gate's opening is
+// sigmoid(3 silu(2 v_0)).
+TEST(GateProperties, ALowRankHasSiluBetween) {
+  const auto backend = make_cpu_backend();
+  Transformer model = make_model(*backend, {{"gate", {{"reads", "value"}, {"rank", 1}}}});
+  const std::vector<int32_t> tokens = random_tokens(0);
+  for (int layer = 0; layer < 2; ++layer) {
+    Values down(size_t{kWidth});
+    down[0] = 2;
+    assign(model.params().value(named(model, in_layer(layer, "gate.down.weight"))), down);
+    set(model, in_layer(layer, "gate.up.weight"), 3);
+  }
+  model.forward({tokens.data(), nullptr, kBatch, kContext}, [&](const Pass& pass, int64_t layer) {
+    const AttentionLayer& attention = model.blocks()[size_t(layer)].attention();
+    const Values values = values_of(attention.values(pass));
+    const std::vector<double> openings = attention.opener()->openings(pass);
+    for (int64_t n = 0; n < kBatch * kContext; ++n) {
+      const double hidden = 2 * values[size_t(n * kWidth)], logit = 3 * hidden / (1 + std::exp(-hidden));
+      for (int64_t h = 0; h < kHeads; ++h)
+        EXPECT_NEAR(openings[size_t(n * kHeads + h)], 1 / (1 + std::exp(-logit)), 1e-6) << n;  // logits come as floats
+    }
+  });
 }
 
 TEST(GateProperties, AnOpenGateIsNoGateForAnyScore) {

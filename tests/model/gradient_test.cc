@@ -46,6 +46,28 @@ TEST(ModelGradient, EveryGate) {
       }
 }
 
+TEST(ModelGradient, GatesThatReadWhatTheyScale) {
+  for (const char* reads : {"output", "hidden_and_output"})
+    for (const char* grain : {"head", "element"})
+      for (const int rank : {0, 2})
+        check_gradients(
+            {{"attention", {{"gate", {{"reads", reads}, {"grain", grain}, {"bias", true}, {"rank", rank}}}}},
+             {"kv_heads", rank == 0 ? 1 : 2}});
+  check_gradients({{"attention", {{"reads", "output"}, {"rank", 3}, {"exclude_self", true}}}, {"value_head_size", 9}});
+}
+
+TEST(ModelGradient, NormsWithGates) {
+  for (const char* norm : {"rmsnorm", "layernorm"})
+    for (const bool parallel : {false, true})
+      check_gradients({{"norm", norm}, {"norm_gate", 3}, {"parallel_residual", parallel}, {"attention", "vga"}});
+}
+
+TEST(ModelGradient, GatesOfLowRank) {
+  for (const char* reads : {"hidden", "value"})
+    for (const char* site : {"source", "output"})
+      check_gradients({{"attention", {{"reads", reads}, {"site", site}, {"rank", 2}}}, {"kv_heads", 1}});
+}
+
 // Every score function under a gate at the source, with a bias slot and shared values: all of attention at once.
 TEST(ModelGradient, EveryScoreWithEveryPart) {
   for (const std::string& score : score_names())

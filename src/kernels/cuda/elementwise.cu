@@ -145,6 +145,7 @@ void with_activation_of(Activation kind, Element element, Body body) {
       case Activation::kGelu: body(Gelu{}, storage); break;
       case Activation::kReluSquared: body(ReluSquared{}, storage); break;
       case Activation::kGeluErf: body(GeluErf{}, storage); break;
+      case Activation::kSilu: body(Silu{}, storage); break;
     }
   });
 }

@@ -18,19 +18,27 @@ namespace {
 
 struct HeadNormArgs {
   View x;
-  const float* gain;  // [D]
+  const float* gain;  // [D]; null: heads get the length 1
   int64_t D;
-  float epsilon, scale;
+  float epsilon, scale, divisor;  // divisor: of the sum of squares, D or 1 without a gain
 };
 
 HeadNormArgs args_of(const HeadNormForward& op) {
-  return {view_of(op.x), floats(op.gain), op.gain.elements(), float(op.epsilon), float(op.scale)};
+  return {view_of(op.x), floats(op.gain), op.D(), float(op.epsilon), float(op.scale), op.gain ? float(op.D()) : 1.0f};
 }
 
 constexpr int kLanes = 8, kTeams = 32, kThreads = kTeams * kLanes, kPackColumns = kLanes * kPack;
 
 // The first column of the thread's pack p.
 __device__ __forceinline__ int column(int p) { return (p * kLanes + int(threadIdx.x) % kLanes) * kPack; }
+
+// A pack of the gain, or ones.
+__device__ __forceinline__ void load_gain(float (&gain)[kPack], const HeadNormArgs& args, int p, int count,
+                                          bool vector) {
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) gain[i] = 1;
+  if (args.gain) load(gain, args.gain + column(p), count, vector);
+}
 
 // A thread's part of a head.
 template <class S, int kPacks>
@@ -51,7 +59,7 @@ struct Head {
 #pragma unroll
       for (int i = 0; i < kPack; ++i) squares += x[p][i] * x[p][i];
     }
-    rstd = 1.0f / sqrt_of(warp_sum<kLanes>(squares) / float(args.D) + args.epsilon);
+    rstd = 1.0f / sqrt_of(warp_sum<kLanes>(squares) / args.divisor + args.epsilon);
   }
 };
 
@@ -67,7 +75,7 @@ __global__ void __launch_bounds__(kThreads)
     const int count = valid ? pack_count(args.D, column(p)) : 0;
     if (count == 0) continue;
     float gain[kPack];
-    load(gain, args.gain + column(p), count, vector);
+    load_gain(gain, args, p, count, vector);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) gain[i] *= args.scale * normalised(head.x[p][i], 0.0f, head.rstd);
     store(out.at(row, first + column(p)), gain, count, vector);
@@ -84,7 +92,7 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(HeadNormAr
   float d_gain[kPacks][kPack] = {}, gain[kPacks][kPack] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p)
-    if (const int count = pack_count(args.D, column(p))) load(gain[p], args.gain + column(p), count, vector);
+    if (const int count = pack_count(args.D, column(p))) load_gain(gain[p], args, p, count, vector);
 
   for (int64_t start = all * blockIdx.x / gridDim.x; start < end; start += kTeams) {
     const int64_t index = start + team, row = quotient(index, heads), first = (index - row * heads) * args.D;
@@ -103,7 +111,7 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(HeadNormAr
         sum += d_xhat * gain[p][i];
       }
     }
-    const float mean_e_xhat = warp_sum<kLanes>(sum) / float(args.D);
+    const float mean_e_xhat = warp_sum<kLanes>(sum) / args.divisor;
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       const int count = valid ? pack_count(args.D, column(p)) : 0;
@@ -117,6 +125,7 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(HeadNormAr
     }
   }
 
+  if (!args.gain) return;
   for (int t = 0; t < kTeams; ++t) {
     if (team == t) {
       float* to = t == kTeams - 1 ? partial + blockIdx.x * args.D : sums;
@@ -198,7 +207,7 @@ void on(const HeadNormBackward& op, const Queue& queue) {
     launch(head_norm_backward_kernel<S, packs.value>, dim3(unsigned(chunks)), dim3(kThreads), 0, queue.stream, args,
            rows_of<S>(d_out), rows_of<S>(d_x), workspace, heads, vector);
   });
-  add_chunks(floats(op.d_gain), nullptr, workspace, args.D, chunks, args.D, op.accumulate, queue.stream);
+  if (args.gain) add_chunks(floats(op.d_gain), nullptr, workspace, args.D, chunks, args.D, op.accumulate, queue.stream);
 }
 
 template <>

@@ -5,8 +5,8 @@
 // (1 + tanh u) / 2 = sigmoid(2u), gelu(x) = x s with s = sigmoid(2u), and gelu'(x) = s + 2 x s (1 - s) u'.
 // relu_squared(x) = max(x, 0)^2 (arXiv 2109.08668).
 // gelu_erf(x) = x P(x) with P the standard normal distribution's integral, (1 + erf(x / sqrt 2)) / 2 (arXiv
-// 1606.08415); gelu_erf'(x) = P(x) + x p(x) with its density p. SwiGLU (arXiv 2002.05202) has two arguments: silu(gate)
-// up with silu(g) = g sigmoid(g).
+// 1606.08415); gelu_erf'(x) = P(x) + x p(x) with its density p. silu(x) = x s with s = sigmoid(x), and silu'(x) = s +
+// x s (1 - s). SwiGLU (arXiv 2002.05202) has two arguments: silu(gate) up.
 #pragma once
 
 #include "kernels/formulas/math.h"
@@ -112,6 +112,19 @@ struct GeluErf {
   }
 };
 
+struct Silu {
+  template <class T, class V>
+  static SLUICE_FORMULA V forward(V x) {
+    return x * sigmoid_of(x);
+  }
+  template <class T, class V>
+  static SLUICE_FORMULA V backward(V d_out, V x, V& value) {
+    const V s = sigmoid_of(x);
+    value = x * s;
+    return d_out * (s + value * (V(1) - s));
+  }
+};
+
 template <class V>
 SLUICE_FORMULA V swiglu(V gate, V up) {
   return gate * sigmoid_of(gate) * up;
@@ -133,6 +146,7 @@ SLUICE_FORMULA void with_activation(Activation kind, Body body) {
     case Activation::kGelu: body(Gelu{}); break;
     case Activation::kReluSquared: body(ReluSquared{}); break;
     case Activation::kGeluErf: body(GeluErf{}); break;
+    case Activation::kSilu: body(Silu{}); break;
   }
 }
 

@@ -44,7 +44,7 @@ struct AttentionForward {
   // key is the later of this one and i - window + 1. Row lengths count from there.
   Tensor first_key = {};
   Tensor out;    // [N, H*D_v] act, strided
-  Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers
+  Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers (RowStats, score.h)
   void for_tensors(auto f) {
     f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(out), f(stats);
   }

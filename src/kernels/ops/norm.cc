@@ -18,12 +18,11 @@ void check_norm(const OpCheck& op, const NormForward& args) {
 
 void check_head_norm(const OpCheck& op, const HeadNormForward& args) {
   const DType act = op.activation_type("x", args.x);
-  op.require_present("gain", args.gain);
-  const int64_t D = args.gain.elements();
-  op.require(D > 0 && args.x.cols() % D == 0, "the gain's elements must divide the columns of x");
+  const int64_t D = args.D();
+  op.require(D > 0 && args.x.cols() % D == 0, "the gain's elements, or the features, must divide the columns of x");
   op.require(D <= kMaxHeadSize, "a head has at most 256 features");
   op.matrix("x", args.x, act, args.x.rows(), args.x.cols());
-  op.flat("gain", args.gain, accumulator_of(act), D);
+  op.flat("gain", args.gain, accumulator_of(act), D, Presence::kOptional);
 }
 
 }  // namespace
@@ -59,10 +58,10 @@ void HeadNormForward::check() const {
 void HeadNormBackward::check() const {
   const OpCheck op(kName);
   check_head_norm(op, forward);
-  const Tensor &x = forward.x, &gain = forward.gain;
+  const Tensor& x = forward.x;
   op.matrix("d_out", d_out, x.dtype, x.rows(), x.cols());
   op.matrix("d_x", d_x, x.dtype, x.rows(), x.cols());
-  op.flat("d_gain", d_gain, gain.dtype, gain.elements());
+  op.flat("d_gain", d_gain, accumulator_of(x.dtype), forward.D(), required_if(bool(forward.gain)));
 }
 
 void BiasGradient::check() const {

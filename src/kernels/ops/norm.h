@@ -41,13 +41,15 @@ struct NormBackward {
 };
 
 // RMSNorm of every head by itself, one gain for all: out = scale x gain / sqrt(mean over the head's D columns of x^2 +
-// epsilon).
+// epsilon). Without a gain every head gets the length `scale`: out = scale x / sqrt(sum of x^2 + epsilon).
 struct HeadNormForward {
   static constexpr const char* kName = "head_norm_forward";
   double epsilon = 1e-5;
-  Tensor x, out;  // [N, H*D] act, strided; the same where no backward pass follows
-  Tensor gain;    // [D] acc
+  Tensor x, out;     // [N, H*D] act, strided; the same where no backward pass follows
+  Tensor gain = {};  // [D] acc, or absent
   double scale = 1;
+  int64_t features = 0;  // D, where there is no gain to tell it
+  SLUICE_ACCESSOR int64_t D() const { return gain.data ? gain.shape.elements() : features; }
   void for_tensors(auto f) { f(x), f(out), f(gain); }
   void check() const;
 };
@@ -57,11 +59,11 @@ struct HeadNormBackward {
   HeadNormForward forward;  // x as it was; out is not read
   Tensor d_out;             // [N, H*D] act, strided
   Tensor d_x;               // [N, H*D] act, strided; overwritten, may be d_out
-  Tensor d_gain;            // [D] acc
+  Tensor d_gain = {};       // [D] acc; absent with the gain
   bool accumulate = false;  // of d_gain
   Tensor workspace = {};
   using Sizes = RowSums;
-  Sizes sizes() const { return {d_gain.elements()}; }
+  Sizes sizes() const { return {forward.D()}; }
   void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_x), f(d_gain), f(workspace); }
   void check() const;
 };

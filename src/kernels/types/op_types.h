@@ -6,7 +6,7 @@
 namespace sluice {
 
 enum class Norm : uint8_t { kLayerNorm, kRmsNorm };
-enum class Activation : uint8_t { kRelu, kGelu, kReluSquared, kGeluErf };  // gelu: the tanh form of GPT-2
+enum class Activation : uint8_t { kRelu, kGelu, kReluSquared, kGeluErf, kSilu };  // gelu: the tanh form of GPT-2
 enum class GateGrain : uint8_t { kHead, kElement };
 
 struct AdamWStep {

@@ -57,6 +57,11 @@ void ModelConfig::describe(Fields& f) {
   f.add("norm", norm,
         "normalisation before attention, MLP and head; rmsnorm (arXiv 1910.07467) does not centre and has no bias");
   f.add("norm_epsilon", norm_epsilon, "added to the variance, or to the mean square").range(1e-30, 1);
+  f.add("norm_gate", norm_gate,
+        "above 0: every norm's result y is multiplied by sigmoid(Wu silu(Wd y)), with matrices of so many rows and "
+        "columns between (GatedNorm, arXiv 2601.22966)")
+      .range(0, 1 << 16)
+      .not_written_as(0);
   f.add("mlp", mlp,
         "the MLP's activation; gelu is GPT-2's tanh form, gelu_erf the exact one (arXiv 1606.08415), swiglu is "
         "silu(gate) times up (arXiv 2002.05202), relu_squared relu's square (arXiv 2109.08668)");

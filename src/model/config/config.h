@@ -34,6 +34,7 @@ struct ModelConfig {
   int64_t mlp_width = 0;       // 0: four times the width, of swiglu 8/3
   Norm norm = Norm::kLayerNorm;
   double norm_epsilon = 1e-5;
+  int64_t norm_gate = 0;  // rank of the norms' gates; 0: none
   MlpKind mlp = MlpKind::kGelu;
   int64_t registers = 0;  // learned rows before every sequence's tokens
   Position position = Position::kLearned;

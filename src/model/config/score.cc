@@ -1,5 +1,7 @@
 #include "model/config/score.h"
 
+#include <cmath>
+
 #include "base/error.h"
 
 namespace sluice {
@@ -27,14 +29,20 @@ ScoreKind ScoreConfig::kind() const {
   return ScoreKind(place);
 }
 
-ScoreConstants ScoreConfig::constants(int64_t context) const {
+ScoreConstants ScoreConfig::constants(const ScoreSizes& sizes) const {
   ScoreConstants out;
   ScoreFunctions::dispatch(kind(), [&](auto score) {
     auto constants = of<decltype(score)>();
-    if constexpr (requires { constants.resolve(context); }) constants.resolve(context);
+    if constexpr (requires { constants.resolve(sizes); }) constants.resolve(sizes);
     out = pack_constants(constants);
   });
   return out;
+}
+
+double ScoreConfig::scale(int64_t features) const {
+  bool scaled = true;
+  ScoreFunctions::dispatch(kind(), [&](auto score) { scaled = score.kScaled; });
+  return scaled ? 1.0 / std::sqrt(double(features)) : 1.0;
 }
 
 std::vector<LearnedPerHead> ScoreConfig::learned() const {

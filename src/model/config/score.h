@@ -18,8 +18,10 @@ class ScoreConfig {
   void describe(Fields& fields);
 
   ScoreKind kind() const;
-  // As the kernels read them, in a model of this context.
-  ScoreConstants constants(int64_t context) const;
+  // As the kernels read them, in a model of these sizes.
+  ScoreConstants constants(const ScoreSizes& sizes) const;
+  // What products of queries and keys of so many features are multiplied with.
+  double scale(int64_t features) const;
   std::vector<LearnedPerHead> learned() const;
   // Whether a row's weights are shares of one whole.
   bool normalised() const;

@@ -26,12 +26,12 @@ class Backward {
 
   void run() {
     if (Score::kNeedsDelta) compute_delta();
+    if constexpr (0 < kLearnedCount<Score>) reduce_learned();
     const int64_t tasks = shape_.B * shape_.KV * layout_.chunks;
 #pragma omp parallel for schedule(dynamic)
     for (int64_t task = 0; task < tasks; ++task) key_task(task / layout_.chunks, task % layout_.chunks);
     reduce_d_q();
     if (in_.key_bias) reduce_slot();
-    if constexpr (0 < kLearnedCount<Score>) reduce_learned();
   }
 
  private:
@@ -57,25 +57,32 @@ class Backward {
     }
   }
 
-  // delta_i = sum_j delta_term(s_ij, dp_ij)
+  // delta_i = sum_j delta_term(s_ij, dp_ij), and for kOwnLearned sum_j learned_term(s_ij, dp_ij)
   void own_delta(int64_t b, int64_t h, int64_t first) {
     QueryRows<S> queries;
     load_queries(queries, b, h, first);
-    A* sums = delta(b, h) + first;
+    A *sums = delta(b, h) + first, *learned = learned_sums(b, h) + first;
     for (int64_t i = 0; i < queries.count; ++i) sums[i] = 0;
+    if constexpr (Score::kOwnLearned)
+      for (int64_t i = 0; i < queries.count; ++i) learned[i] = 0;
     KeyBlock<S> keys;
     const auto add = [&] {
       const SeenStrips seen = strips(queries, keys);
       products(queries, keys, seen);
       for (int64_t i = 0; i < queries.count; ++i) {
         const V m(queries.m[i]), inv(queries.inverse[i]);
-        V sum(0);
+        V sum(0), sum_learned(0);
         for (int64_t j = seen.keys_begin[i / kStrip]; j < seen.keys_end[i / kStrip]; j += kLanes) {
-          const V term = Score::delta_term(load(queries.s + i * kBlock + j) * V(scale_), m, inv,
-                                           load(queries.dp + i * kBlock + j), constants_);
-          sum += select(visible(keys, queries, i, j), term, V(0));
+          const V s = load(queries.s + i * kBlock + j) * V(scale_), dp = load(queries.dp + i * kBlock + j);
+          // Before `visible`, whose branch would part a product from the sum that it is fused with.
+          const V term = Score::delta_term(s, m, inv, dp, constants_);
+          const Mask<A> sees = visible(keys, queries, i, j);
+          sum += select(sees, term, V(0));
+          if constexpr (Score::kOwnLearned)
+            sum_learned += select(sees, Score::learned_term(s, m, inv, dp, constants_), V(0));
         }
         sums[i] += sum_of(sum);
+        if constexpr (Score::kOwnLearned) learned[i] += sum_of(sum_learned);
       }
     };
     const int64_t kv = h / group_;
@@ -236,18 +243,26 @@ class Backward {
     }
   }
 
+  // How many keys before its own each of the rows [t, t + n) sees.
+  SLUICE_INLINE V keys_before(int64_t b, int64_t t, int64_t n) const {
+    alignas(64) A out[kLanes] = {};
+    for (int64_t i = 0; i < n; ++i) out[i] = A(t + i - first_key_of(in_, b, t + i));
+    return load(out);
+  }
+
   // The sum of d_learned over a head's rows. Lanes beyond the last row have a delta of 0, and so no share.
   void reduce_learned() {
     for (int64_t h = 0; h < shape_.H; ++h) {
       const LearnedOfHead<A> learned = learned_of<A>(in_.learned, h);
       A totals[kLearnedCount<Score>] = {};
       for (int64_t b = 0; b < shape_.B; ++b) {
-        const A *m = references(b, h), *inv = inverses(b, h), *row_delta = delta(b, h);
+        const A *m = references(b, h), *inv = inverses(b, h);
+        const A* row_sums = Score::kOwnLearned ? learned_sums(b, h) : delta(b, h);
         V sums[kLearnedCount<Score>];
         for (V& sum : sums) sum = V(0);
         for_vectors<A>(shape_.T, [&](int64_t t, int64_t n) {
-          const LearnedOfHead<V> d = Score::d_learned(load_some(m + t, n), load_some(inv + t, n),
-                                                      load_some(row_delta + t, n), learned, constants_);
+          const LearnedOfHead<V> d = Score::d_learned(keys_before(b, t, n), load_some(m + t, n), load_some(inv + t, n),
+                                                      load_some(row_sums + t, n), learned, constants_);
           for (int i = 0; i < kLearnedCount<Score>; ++i) sums[i] += d.at[i];
         });
         for (int i = 0; i < kLearnedCount<Score>; ++i) totals[i] += sum_of(sums[i]);
@@ -267,6 +282,8 @@ class Backward {
   A* d_q(int64_t chunk, int64_t b, int64_t h) const {
     return workspace_ + layout_.d_q + ((chunk * shape_.B + b) * shape_.H + h) * shape_.T * padded_qk_;
   }
+  // Rows' sums of learned_term, where d_q will be: they are added up before pass 2 writes there.
+  A* learned_sums(int64_t b, int64_t h) const { return d_q(0, b, h); }
   A* slot_keys() const { return workspace_ + layout_.slot_keys; }
   A* slot_values() const { return workspace_ + layout_.slot_values; }
   const A* references(int64_t b, int64_t h) const {

@@ -94,7 +94,8 @@ class Decode {
     int64_t count = length_;
     if (args_.key_bias)
       s[count++] = score(query(head), static_cast<const A*>(args_.key_bias.data) + h / group_ * shape_.D_qk);
-    const RowStart<A> start = Score::template start<A>(A(length_ - 1), learned_of<A>(args_.learned, h), constants_);
+    const LearnedOfHead<A> learned = learned_of<A>(args_.learned, h);
+    const RowStart<A> start = Score::template start<A>(A(length_ - 1), learned, constants_);
     V m(start.reference), mass(0);
     A l = start.mass;
     if constexpr (Score::kRunningMax) {
@@ -109,9 +110,9 @@ class Decode {
       const V x = load_some(s + i, n);
       mass += select(first_lanes<A>(n), Score::mass(x, m, Score::weight(x, m, constants_), constants_), V(0));
     });
-    const V inverse(A(1) / (l + sum_of(mass)));
+    const RowStats<A> stats = Score::finish(m[0], l + sum_of(mass), A(length_ - 1), learned, constants_);
     for_vectors<A>(count, [&](int64_t i, int64_t n) {
-      store_some(s + i, Score::probability(load_some(s + i, n), m, inverse, constants_), n);
+      store_some(s + i, Score::probability(load_some(s + i, n), V(stats.reference), V(stats.inverse), constants_), n);
     });
   }
 

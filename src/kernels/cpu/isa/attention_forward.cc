@@ -48,7 +48,7 @@ class QueryBlock {
     zero_output();
     if constexpr (Score::kTwoPass) {
       visit_tiles([&](const KeyTile<A>& tile) { absorb<Score>(tile); });
-      invert_mass();
+      finish_rows<Score>();
       visit_tiles([&](const KeyTile<A>& tile) {
         to_probabilities<Score>(tile);
         add_values(tile);
@@ -59,7 +59,7 @@ class QueryBlock {
         rescale_output<Score>();
         add_values(tile);
       });
-      invert_mass();
+      finish_rows<Score>();
       scale_output();
     }
     store_results();
@@ -240,8 +240,15 @@ class QueryBlock {
     }
   }
 
-  void invert_mass() {
-    for (int64_t i = 0; i < kBlock; ++i) l_[i] = A(1) / l_[i];
+  // Row statistics in place of running references and masses.
+  template <class Score>
+  void finish_rows() {
+    const LearnedOfHead<A> learned = learned_of<A>(args_.learned, h_);
+    for (int64_t i = 0; i < kBlock; ++i) {
+      const RowStats<A> row = Score::finish(m_[i], l_[i], A(i) - starts_[i], learned, constants<Score>());
+      m_[i] = row.reference;
+      l_[i] = row.inverse;
+    }
   }
 
   void store_results() {

@@ -6,26 +6,37 @@
 namespace sluice::SLUICE_ISA {
 namespace {
 
-// The inverse root of the head's mean square.
+// What the sum of a head's squares is divided by: without a gain heads get the length 1.
+template <class A>
+SLUICE_INLINE A divisor(const A* gain, int64_t D) {
+  return gain ? A(D) : A(1);
+}
+
+template <class A>
+SLUICE_INLINE Vec<A> gain_at(const A* gain, int64_t i, int64_t count) {
+  return gain ? load_some(gain + i, count) : Vec<A>(1);
+}
+
+// The inverse root of the head's mean square, or of the sum.
 template <class S>
-SLUICE_INLINE Vec<Acc<S>> inverse_deviation(const S* x, Acc<S> epsilon, int64_t D) {
+SLUICE_INLINE Vec<Acc<S>> inverse_deviation(const S* x, const Acc<S>* gain, Acc<S> epsilon, int64_t D) {
   using A = Acc<S>;
   using V = Vec<A>;
   const A squares = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     const V v = load_some(x + i, count);
     return v * v;
   });
-  return V(1) / sqrt_of(V(squares / A(D) + epsilon));
+  return V(1) / sqrt_of(V(squares / divisor(gain, D) + epsilon));
 }
 
 template <class S>
 void head_norm_row(S* out, const S* x, const Acc<S>* gain, Acc<S> scale, Acc<S> epsilon, int64_t heads, int64_t D) {
   using A = Acc<S>;
   for (int64_t h = 0; h < heads; ++h, x += D, out += D) {
-    const Vec<A> rstd = inverse_deviation(x, epsilon, D);
+    const Vec<A> rstd = inverse_deviation(x, gain, epsilon, D);
     for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
       const Vec<A> xhat = normalised(load_some(x + i, count), Vec<A>(0), rstd);
-      store_some(out + i, xhat * load_some(gain + i, count) * Vec<A>(scale), count);
+      store_some(out + i, xhat * gain_at(gain, i, count) * Vec<A>(scale), count);
     });
   }
 }
@@ -36,17 +47,17 @@ void head_norm_backward_row(S* d_x, const S* d_out, const S* x, const Acc<S>* ga
   using A = Acc<S>;
   using V = Vec<A>;
   for (int64_t h = 0; h < heads; ++h, x += D, d_out += D, d_x += D) {
-    const V rstd = inverse_deviation(x, epsilon, D);
+    const V rstd = inverse_deviation(x, gain, epsilon, D);
     const A sum = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
       const V d = V(scale) * load_some(d_out + i, count);
       const V d_xhat = d * normalised(load_some(x + i, count), V(0), rstd);
-      store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
-      return d_xhat * load_some(gain + i, count);
+      if (gain) store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
+      return d_xhat * gain_at(gain, i, count);
     });
-    const V mean_e_xhat(sum / A(D));
+    const V mean_e_xhat(sum / divisor(gain, D));
     for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
       const V xhat = normalised(load_some(x + i, count), V(0), rstd);
-      const V e = V(scale) * load_some(d_out + i, count) * load_some(gain + i, count);
+      const V e = V(scale) * load_some(d_out + i, count) * gain_at(gain, i, count);
       store_some(d_x + i, norm_input_gradient(e, xhat, V(0), mean_e_xhat, rstd), count);
     });
   }
@@ -71,7 +82,7 @@ void rope_row(S* x, const Acc<S>* cosines, bool inverse, int64_t heads, int64_t 
 
 template <>
 void on(const HeadNormForward& op) {
-  const int64_t N = op.x.rows(), C = op.x.cols(), D = op.gain.elements();
+  const int64_t N = op.x.rows(), C = op.x.cols(), D = op.D();
   with_storage(op.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
@@ -85,7 +96,7 @@ void on(const HeadNormForward& op) {
 template <>
 void on(const HeadNormBackward& op) {
   const HeadNormForward& forward = op.forward;
-  const int64_t N = forward.x.rows(), C = forward.x.cols(), D = forward.gain.elements();
+  const int64_t N = forward.x.rows(), C = forward.x.cols(), D = forward.D();
   with_storage(forward.x.dtype, [&](auto tag) {
     using S = decltype(tag);
     using A = Acc<S>;
@@ -98,7 +109,7 @@ void on(const HeadNormBackward& op) {
         head_norm_backward_row(row_of<S>(op.d_x, n), row_of<S>(op.d_out, n), row_of<S>(forward.x, n), gain, d_gain,
                                A(forward.scale), A(forward.epsilon), C / D, D);
     });
-    combine_chunks(static_cast<A*>(op.d_gain.data), partial, D, row_chunks(N), D, op.accumulate);
+    if (gain) combine_chunks(static_cast<A*>(op.d_gain.data), partial, D, row_chunks(N), D, op.accumulate);
   });
 }
 

@@ -154,12 +154,12 @@ __device__ __forceinline__ RowStart<float> row_start(const AttentionProblem& p, 
 
 // Zeros where the function learns nothing.
 template <class Formula>
-__device__ __forceinline__ LearnedOfHead<float> d_learned(const AttentionProblem& p, float m, float inverse,
-                                                          float delta, const LearnedOfHead<float>& learned) {
+__device__ __forceinline__ LearnedOfHead<float> d_learned(const AttentionProblem& p, float row, float m, float inverse,
+                                                          float sum, const LearnedOfHead<float>& learned) {
   LearnedOfHead<float> out{};
   with_score<Formula>(ScoreFunctions{}, p.score, [&](auto score) {
     if constexpr (kLearnedCount < decltype(score) >> 0)
-      out = score.d_learned(m, inverse, delta, learned, constants_of<decltype(score)>(p));
+      out = score.d_learned(row, m, inverse, sum, learned, constants_of<decltype(score)>(p));
   });
   return out;
 }

@@ -3,7 +3,7 @@
 // A block owns 64 queries of one head (32 where a row takes 1 KB), the longest rows first. Q and dO stay in shared
 // memory, keys and values pass by. It also leaves its rows' share of what the parameters get:
 //   d_key_bias = scale * sum_i ds_i q_i,  d_value_bias = sum_i p_i dO_i,  with p and ds of the bias slot;
-//   and what the score function learns sum_i d_learned(m_i, 1/l_i, delta_i).
+//   and what the score function learns sum_i d_learned(row, m_i, 1/l_i, delta_i or a row sum of its own).
 #include "kernels/cuda/attention/attention_backward.cuh"
 
 namespace sluice::cuda {
@@ -19,6 +19,7 @@ struct GradientRows {
   int first;                     // position of the warp's first query
   int start[kRows], first_seen;  // the first key that each row sees, and the first that one does
   float m[kRows], inverse[kRows], delta[kRows];
+  float learned_sum[kRows];  // of learned_term, for kOwnLearned
   float bias_score[kRows], bias_dp[kRows];
 
   // references and inverses: of the head's row 0.
@@ -31,7 +32,7 @@ struct GradientRows {
       const int row = first + 8 * r + g;
       start[r] = first_key_of(p, b, row);
       m[r] = row < p.T ? references[row] : 0.0f, inverse[r] = row < p.T ? inverses[row] : 0.0f;
-      delta[r] = 0, bias_score[r] = 0, bias_dp[r] = 0;
+      delta[r] = 0, learned_sum[r] = 0, bias_score[r] = 0, bias_dp[r] = 0;
     }
   }
 
@@ -69,13 +70,18 @@ struct GradientRows {
     }
   }
 
-  // delta = sum_j delta_term: this lane's part, of one tile of q . k and dO . v.
+  // delta = sum_j delta_term, and the sum of learned_term: this lane's part, of one tile of q . k and dO . v.
   __device__ __forceinline__ void add_delta_terms(const float (&s)[kStrips][kTiles][4],
                                                   const float (&dp)[kStrips][kTiles][4], int first_key) {
     for_elements<kStrips, kTiles>([&](Place at) {
-      const float term = Score::delta_term(s[at.strip][at.tile][at.e] * p.scale, m[at.r], inverse[at.r],
-                                           dp[at.strip][at.tile][at.e], constants());
-      delta[at.r] += sees(at, first_key) ? term : 0.0f;
+      const float score = s[at.strip][at.tile][at.e] * p.scale, x = dp[at.strip][at.tile][at.e];
+      const float term = Score::delta_term(score, m[at.r], inverse[at.r], x, constants());
+      const bool seen = sees(at, first_key);
+      delta[at.r] += seen ? term : 0.0f;
+      if constexpr (Score::kOwnLearned) {
+        const float share = Score::learned_term(score, m[at.r], inverse[at.r], x, constants());
+        learned_sum[at.r] += seen ? share : 0.0f;
+      }
     });
   }
   __device__ __forceinline__ void finish_delta() {
@@ -83,6 +89,10 @@ struct GradientRows {
     for (int r = 0; r < kRows; ++r) {
       delta[r] = quad_sum(delta[r]);
       if (p.key_bias) delta[r] += Score::delta_term(bias_score[r], m[r], inverse[r], bias_dp[r], constants());
+      if constexpr (Score::kOwnLearned) {
+        learned_sum[r] = quad_sum(learned_sum[r]);
+        if (p.key_bias) learned_sum[r] += Score::learned_term(bias_score[r], m[r], inverse[r], bias_dp[r], constants());
+      }
     }
   }
 
@@ -105,7 +115,9 @@ struct GradientRows {
     return exists(r) ? make_float2(weight, ds) : make_float2(0, 0);
   }
   __device__ __forceinline__ LearnedOfHead<float> learned_gradient(int r, const LearnedOfHead<float>& learned) const {
-    return exists(r) ? d_learned<Score>(p, m[r], inverse[r], delta[r], learned) : LearnedOfHead<float>{};
+    if (!exists(r)) return {};
+    const float row = float(first + 8 * r + lane_index() / 4 - start[r]);
+    return d_learned<Score>(p, row, m[r], inverse[r], Score::kOwnLearned ? learned_sum[r] : delta[r], learned);
   }
 
   // For the keys' kernel; `rows` is the first query's.

@@ -78,7 +78,8 @@ __global__ void __launch_bounds__(kRowThreads) rows_kernel(const DecodeProblem<S
     ++count;
   }
   const auto constants = constants_of<Score>(p);
-  const RowStart<float> start = row_start<Score>(p, float(p.length - 1), learned_of(p, h));
+  const LearnedOfHead<float> learned = learned_of(p, h);
+  const RowStart<float> start = row_start<Score>(p, float(p.length - 1), learned);
   float m = start.reference, mass[1] = {thread == 0 ? start.mass : 0.0f};
   if constexpr (Score::kRunningMax) {
     float largest = m;
@@ -89,8 +90,9 @@ __global__ void __launch_bounds__(kRowThreads) rows_kernel(const DecodeProblem<S
   for (int j = thread; j < count; j += kRowThreads)
     mass[0] += Score::mass(s[j], m, Score::weight(s[j], m, constants), constants);
   team_sums<kRowThreads / kWarp>(mass);
-  const float inverse = 1.0f / mass[0];
-  for (int j = thread; j < count; j += kRowThreads) s[j] = Score::probability(s[j], m, inverse, constants);
+  const RowStats<float> stats = Score::finish(m, mass[0], float(p.length - 1), learned, constants);
+  for (int j = thread; j < count; j += kRowThreads)
+    s[j] = Score::probability(s[j], stats.reference, stats.inverse, constants);
 }
 
 // Of a chunk of keys: sum_j p_j v_j. kD / 8 threads share a key; what the others have summed comes together in order.

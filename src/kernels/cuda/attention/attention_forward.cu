@@ -36,15 +36,16 @@ struct ForwardRows {
   static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kKeys / 8, kRows = 2 * kStrips;
 
   const AttentionProblem& p;
-  int b, first;                // the sequence; position of the warp's first query
+  int b, h, first;             // the sequence, the head; position of the warp's first query
   int first_seen, last_start;  // the first keys that its first and its last row see
-  float m[kRows], l[kRows];    // l: this lane's share; after `invert`, 1 / the row's normaliser
+  float m[kRows], l[kRows];    // l: this lane's share; after `finish`, both are the row's statistics
   float out[kStrips][kD / 8][4];
   float bias_score[kRows];  // of the key bias
 
-  __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int sequence, int first_query, int h)
+  __device__ __forceinline__ ForwardRows(const AttentionProblem& problem, int sequence, int first_query, int head)
       : p(problem),
         b(sequence),
+        h(head),
         first(first_query),
         first_seen(first_key_of(p, b, first)),
         last_start(first_key_of(p, b, first + 16 * kStrips - 1)) {
@@ -132,9 +133,15 @@ struct ForwardRows {
     });
   }
 
-  __device__ __forceinline__ void invert() {
+  __device__ __forceinline__ void finish() {
+    const LearnedOfHead<float> learned = learned_of(p, h);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) l[r] = 1.0f / quad_sum(l[r]);
+    for (int r = 0; r < kRows; ++r) {
+      const int row = first + 8 * r + lane_index() / 4;
+      const RowStats<float> stats =
+          Score::finish(m[r], quad_sum(l[r]), float(row - first_key_of(p, b, row)), learned, constants());
+      m[r] = stats.reference, l[r] = stats.inverse;
+    }
   }
 
  private:
@@ -224,7 +231,7 @@ struct ForwardBlock {
     for_scores(
         rows, left, [&](int tile, int buffer) { load_keys(tile, buffer); },
         [&](auto& s, int key, int) { rows.absorb(s, key); });
-    rows.invert();
+    rows.finish();
     __syncthreads();
     load_both(0, 0);
     copy_async_commit();
@@ -250,7 +257,7 @@ struct ForwardBlock {
           rows.absorb(s, key);
           add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
         });
-    rows.invert();
+    rows.finish();
     scale_rows(rows.out, rows.l);
   }
 

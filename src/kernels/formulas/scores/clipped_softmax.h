@@ -25,8 +25,8 @@ struct ClippedSoftmax : SoftmaxFamily {
       f.add("alpha", alpha, "above 0: gamma is -alpha / model.context instead").range(0, 1e4);
       f.add("zeta", zeta, "upper end of the stretched range").range(1, 10);
     }
-    void resolve(int64_t context) {
-      if (alpha > 0) gamma = -alpha / T(context);
+    void resolve(const ScoreSizes& sizes) {
+      if (alpha > 0) gamma = -alpha / T(sizes.context);
     }
     const char* tied_to_context() const { return alpha > 0 ? "the clipped softmax has gamma = -alpha / context" : ""; }
   };

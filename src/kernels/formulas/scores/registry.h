@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/formulas/scores/clipped_softmax.h"
+#include "kernels/formulas/scores/elastic_softmax.h"
 #include "kernels/formulas/scores/relu.h"
 #include "kernels/formulas/scores/score_list.h"
 #include "kernels/formulas/scores/sigmoid.h"
@@ -10,11 +11,12 @@
 #include "kernels/formulas/scores/softmax_plus_one.h"
 #include "kernels/formulas/scores/softpick.h"
 #include "kernels/formulas/scores/taylor2.h"
+#include "kernels/formulas/scores/threshold.h"
 
 namespace sluice {
 
-using ScoreFunctions =
-    ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick, Taylor2>;
+using ScoreFunctions = ScoreList<Softmax, SoftmaxPlusOne, SinkLogit, Sigmoid, ReluScore, ClippedSoftmax, Softpick,
+                                 Taylor2, ElasticSoftmax, Threshold>;
 
 // The place of a function in the list.
 template <class Score>

@@ -1,18 +1,19 @@
 # ---- score functions -----------------------------------------------------------------------------------------------
 #
-# score(s, visible, length, constants, learned, context) makes attention weights of the scores s [B, H, T, S], and weights
+# score(s, visible, length, constants, learned, sizes) makes attention weights of the scores s [B, H, T, S], and weights
 # [B, H, T, n] of n sinks that are no keys, or None. `visible` [B, 1, T, S] says which keys a row sees, `length` [B, 1, T, 1]
 # how many tokens these are; `constants` has what the config says of the function, `learned` a tensor [H] for each name of
-# what it learns; `context` is the model's. SCORES holds them by name, with the constants' defaults and with what is learned
-# and its initial values.
+# what it learns; `sizes` has the model's context and the features of a query's head. SCORES holds them by name, with the
+# constants' defaults, with what is learned and its initial values, and whether scores are divided by sqrt(head_size).
 
-Score = collections.namedtuple("Score", "weigh constants learned")
+Score = collections.namedtuple("Score", "weigh constants learned scaled")
+Sizes = collections.namedtuple("Sizes", "context head_size")
 SCORES = {}
 
 
-def score(constants=None, learned=None):
+def score(constants=None, learned=None, scaled=True):
     def add(weigh):
-        SCORES[weigh.__name__] = Score(weigh, constants or {}, learned or {})
+        SCORES[weigh.__name__] = Score(weigh, constants or {}, learned or {}, scaled)
         return weigh
 
     return add

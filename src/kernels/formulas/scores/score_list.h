@@ -10,6 +10,8 @@ struct ScoreList {
   static constexpr int kSize = sizeof...(Scores);
   static_assert(((kLearnedCount<Scores> <= kMostLearned) && ...));
   static_assert(((kLearnedCount<Scores> == 0 || Scores::kNeedsDelta) && ...), "d_learned reads delta");
+  static_assert(((!Scores::kOwnLearned || (Scores::kOwnDelta && kLearnedCount<Scores> == 1)) && ...),
+                "the two sums over a row are taken together, and d_learned has one of its own");
 
   // The place of a function, which must be in the list.
   template <class Score>

@@ -16,7 +16,7 @@ struct SinkLogit : SoftmaxFamily {
     return {learned.at[0], T(1)};
   }
   template <class V, class T, class C>
-  static SLUICE_FORMULA LearnedOfHead<V> d_learned(V m, V inv, V delta, const LearnedOfHead<T>& learned, const C&) {
+  static SLUICE_FORMULA LearnedOfHead<V> d_learned(V, V m, V inv, V delta, const LearnedOfHead<T>& learned, const C&) {
     return {(V(0) - exp_of(V(learned.at[0]) - m)) * inv * delta};
   }
 };

@@ -1,3 +1,3 @@
 @score()
-def softmax_plus_one(s, visible, length, constants, learned, context):
+def softmax_plus_one(s, visible, length, constants, learned, sizes):
     return softmax_with_sinks(s, visible, s.new_zeros(s.shape[1]))

@@ -23,7 +23,8 @@ void row_weights(double* scores, int64_t count, double* slot, const HeadScores& 
   };
   if (slot) absorb(*slot);
   for (int64_t j = 0; j < count; ++j) absorb(scores[j]);
-  const auto probability = [&](double s) { return Score::probability(s, row.reference, 1 / row.mass, constants); };
+  const RowStats<double> stats = Score::finish(row.reference, row.mass, double(count - 1), in.learned, constants);
+  const auto probability = [&](double s) { return Score::probability(s, stats.reference, stats.inverse, constants); };
   if (slot) *slot = probability(*slot);
   for (int64_t j = 0; j < count; ++j) scores[j] = probability(scores[j]);
 }

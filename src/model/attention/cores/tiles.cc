@@ -1,7 +1,6 @@
 #include "model/attention/cores/tiles.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/error.h"
 #include "model/attention/cores/host_attention.h"
@@ -27,8 +26,8 @@ Tiles::Tiles(const LayerPlace& place, const TilesOptions& options)
   const auto& [H, KV, D, D_v, H_q2] = sizes_;
   spec_.shape = shape_of(sizes_, d.max_batch, d.config.rows());
   spec_.score = options.score.kind();
-  spec_.constants = options.score.constants(d.config.context);
-  spec_.scale = 1.0 / std::sqrt(double(D));
+  spec_.constants = options.score.constants({.context = d.config.context, .features = D});
+  spec_.scale = options.score.scale(D);
   spec_.window = options.window;
 
   if (options.has_bias_key())

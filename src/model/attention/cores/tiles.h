@@ -2,6 +2,7 @@
 //
 //   s_ij = q_i . k_j / sqrt(D),  a_i = score(s_i0 .. s_ii),  O_i = sum over j <= i of a_ij v_j
 //
+// (not divided where the score function says so: kScaled).
 // With a window of w keys a row sees those with j > i - w alone, and its length counts them alone.
 //
 // Its parameters: with key_bias one more key [H_kv, D] that every query sees, with key_value_bias a value for it, with

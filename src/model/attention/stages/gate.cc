@@ -12,9 +12,9 @@ namespace sluice {
 void GateConfig::describe(Fields& f) {
   f.add("reads", reads,
         "what the gate reads: none (no gate), hidden (the layer's input, all features), hidden_head (the head's own "
-        "slice of "
-        "it), value (the value states of all heads)");
-  const std::vector<std::string> gated = {"hidden", "hidden_head", "value"};
+        "slice of it), value (the value states of all heads), output (what it scales, all heads' results), "
+        "hidden_and_output (both; their logits are added)");
+  const std::vector<std::string> gated = {"hidden", "hidden_head", "value", "output", "hidden_and_output"};
   f.add("site", site,
         "what it scales: every value before the sum (source), or the head's result at its own row (output)")
       .when("reads", gated);
@@ -24,6 +24,11 @@ void GateConfig::describe(Fields& f) {
       .above(0)
       .below(1)
       .when("reads", gated);
+  f.add("rank", rank,
+        "above 0: the gate's matrix is two of so many rows and columns, with silu between; 0: it is a whole one")
+      .range(0, 1 << 16)
+      .when("reads", {"hidden", "value", "output", "hidden_and_output"})
+      .not_written_as(0);
 }
 
 void GateOptions::describe(Fields& f) {
@@ -37,6 +42,10 @@ void GateOptions::describe(Fields& f) {
 }
 
 void GateOptions::resolve(const ModelConfig& model, const std::string& path) const {
+  const bool reads_output = gate.reads == GateReads::kOutput || gate.reads == GateReads::kHiddenAndOutput;
+  if (reads_output && gate.site == GateSite::kSource)
+    throw UserError("{}.gate.reads = {} needs gate.site = output: where values are gated there are no results yet",
+                    path, choice_name(gate.reads));
   if (gate.reads != GateReads::kHiddenHead) return;
   if (model.heads * model.value_head_size() != model.width)
     throw UserError(
@@ -49,8 +58,9 @@ void GateOptions::resolve(const ModelConfig& model, const std::string& path) con
 }
 
 std::string GateOptions::text() const {
-  return fmt::format("gate: reads {}, acts at the {}, one a{}", choice_name(gate.reads), choice_name(gate.site),
-                     gate.grain == GateGrain::kHead ? " head" : "n element");
+  return fmt::format("gate: reads {}, acts at the {}, one a{}{}", choice_name(gate.reads), choice_name(gate.site),
+                     gate.grain == GateGrain::kHead ? " head" : "n element",
+                     gate.rank > 0 ? fmt::format(", of rank {}", gate.rank) : "");
 }
 
 // ---- the stage ------------------------------------------------------------------------------------------------------
@@ -64,10 +74,17 @@ Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
   grain_ = gate.grain;
   groups_ = at_source_ ? sizes.H_kv : sizes.H_q;
   columns_ = groups_ * (grain_ == GateGrain::kHead ? 1 : sizes.D_v);
-  const int64_t inputs = reads_ == GateReads::kValue        ? place.projected.value_columns()
-                         : reads_ == GateReads::kHiddenHead ? sizes.D_v
-                                                            : d.config.width;
-  weight_ = d.linear(name, columns_, inputs);
+  if (reads_ == GateReads::kHiddenHead) weight_ = d.linear(name, columns_, sizes.D_v);
+  const Timeline& time = d.timeline;
+  const BufferUses uses = {{time.attention(place.layer), time.mlp(place.layer)},
+                           {time.mlp_backward(place.layer), time.attention_backward(place.layer)},
+                           d.recompute == Recompute::kBlock};
+  const auto make_logits = [&](const std::string& its_name, int64_t inputs) {
+    return LowRankLinear(d, its_name, columns_, inputs, gate.rank, uses);
+  };
+  if (reads_values()) first_ = make_logits(name, place.projected.value_columns());
+  if (reads_hidden()) first_ = make_logits(name, d.config.width);
+  if (reads_output()) second_ = make_logits(reads_hidden() ? name + ".output" : name, sizes.result_columns());
   if (gate.bias)
     bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(std::log(gate.opening / (1 - gate.opening))),
                              DecayGroup::kVector);
@@ -75,6 +92,11 @@ Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
   const Shape shape = {d.max_tokens(), columns_};
   logits_ = d.attention_activation(place.layer, name + ".logits", "activations", shape, d.act);
   d_logits_ = d.plan.declare(name + ".d_logits", "scratch", shape, d.act, {back, back});
+  if (reads_ == GateReads::kHiddenAndOutput) {
+    const int now = d.timeline.attention(place.layer), again = d.timeline.mlp_backward(place.layer);
+    second_logits_ =
+        d.plan.declare(name + ".output.logits", "scratch", shape, d.act, {now, now}, Lifetime{again, again});
+  }
   result_ = d.attention_activation(place.layer, place.name + (at_source_ ? ".gated_values" : ".gated"), "activations",
                                    {d.max_tokens(), groups_ * sizes.D_v}, d.act);
 }
@@ -88,28 +110,41 @@ GateForward Gate::arguments(const Pass& pass, const Tensor& in) const {
   return args;
 }
 
-void Gate::compute_logits(const Pass& pass, const StageReads& reads) const {
-  const Tensor out = logits(pass), bias = pass.params.value(bias_);
-  if (reads_ != GateReads::kHiddenHead) return pass.linear(out, reads_values() ? reads.v : reads.x, weight_, bias_);
-  const LinearOperands in = pass.operands(reads.x, weight_);
-  pass.backend.run(HeadMatmul{{.out = out, .a = in.x, .b = in.weight, .transpose_b = true, .bias = bias}, groups_});
+void Gate::compute_logits(const Pass& pass, const Tensor& in, const StageReads& reads) const {
+  const Tensor out = logits(pass);
+  if (reads_ == GateReads::kHiddenHead) {
+    const LinearOperands operands = pass.operands(reads.x, weight_);
+    pass.backend.run(HeadMatmul{
+        {.out = out, .a = operands.x, .b = operands.weight, .transpose_b = true, .bias = pass.params.value(bias_)},
+        groups_});
+  }
+  if (reads_values()) first_.forward(pass, out, reads.v, bias_);
+  if (reads_hidden()) first_.forward(pass, out, reads.x, bias_);
+  if (reads_ == GateReads::kOutput) second_.forward(pass, out, in, bias_);
+  if (reads_ == GateReads::kHiddenAndOutput) {
+    const Tensor more = pass.view(second_logits_, {pass.N(), columns_});
+    second_.forward(pass, more, in, {});
+    pass.backend.run(Accumulate{.out = out, .x = more});
+  }
 }
 
 void Gate::forward(const Pass& pass, const Tensor& in, const StageReads& reads) const {
-  compute_logits(pass, reads);
+  compute_logits(pass, in, reads);
   GateForward args = arguments(pass, in);
   args.out = result(pass, in);
   pass.backend.run(args);
 }
 
 Tensor Gate::backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& /*reads*/,
-                      const Tensor& /*workspace*/) const {
+                      const Tensor& workspace) const {
   GateBackward args;
   args.forward = arguments(pass, in);
   args.d_out = d_result;
   args.d_x = d_result;
-  args.d_logits = pass.view(d_logits_, {pass.N(), columns_});
+  args.d_logits = d_logits(pass);
   pass.backend.run(args);
+  const ParamId bias = reads_hidden() ? ParamId{} : bias_;  // the other read's share has its gradient
+  if (reads_output()) second_.backward(pass, d_result, args.d_logits, in, bias, workspace);
   return d_result;
 }
 
@@ -118,23 +153,22 @@ void Gate::backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v,
 }
 
 void Gate::backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const {
-  if (!reads_values()) backward_read(pass, d_x, x, workspace);
+  if (reads_hidden() || reads_ == GateReads::kHiddenHead) backward_read(pass, d_x, x, workspace);
 }
 
 void Gate::backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const {
-  const Tensor d_logits = pass.view(d_logits_, {pass.N(), columns_});
-  if (reads_ != GateReads::kHiddenHead)
-    return pass.linear_backward(d_read, true, d_logits, read, weight_, bias_, workspace);
+  const Tensor d_out = d_logits(pass);
+  if (reads_ != GateReads::kHiddenHead) return first_.backward(pass, d_read, d_out, read, bias_, workspace);
   pass.backend.run(HeadMatmul{
-      {.out = d_read, .a = d_logits, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
+      {.out = d_read, .a = d_out, .b = pass.params.weight(weight_), .accumulate = true, .bias = {}}, groups_});
   pass.backend.run(HeadMatmul{{.out = pass.params.grad(weight_),
-                               .a = d_logits,
+                               .a = d_out,
                                .b = read,
                                .transpose_a = true,
                                .accumulate = pass.accumulate,
                                .bias = {}},
                               groups_});
-  if (bias_) pass.backend.run(BiasGradient{pass.params.grad(bias_), d_logits, pass.accumulate, workspace});
+  if (bias_) pass.backend.run(BiasGradient{pass.params.grad(bias_), d_out, pass.accumulate, workspace});
 }
 
 std::vector<double> Gate::openings(const Pass& pass) const {

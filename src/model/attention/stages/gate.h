@@ -2,22 +2,24 @@
 // source) or every head's result (site output).
 //
 // Grain `head` at site `output` has one gate per query head; at site `source` one per key/value head, because it scales
-// values. With input `hidden_head` each head has its own small matrix over its slice of the input.
+// values. With input `hidden_head` each head has its own small matrix over its slice of the input. With `output` the
+// gate reads what it scales, all heads of it; `hidden_and_output` adds the logits of two reads, each with weights of
+// its own. With a rank the matrix is two with silu between (module/low_rank.h).
 #pragma once
 
 #include "kernels/backend.h"
 #include "model/attention/stage.h"
 #include "model/config/attention_parts.h"
+#include "model/module/low_rank.h"
 
 namespace sluice {
 
-enum class GateReads { kNone, kHidden, kHiddenHead, kValue };
+enum class GateReads { kNone, kHidden, kHiddenHead, kValue, kOutput, kHiddenAndOutput };
 template <>
 struct ChoiceNames<GateReads> {
-  static constexpr Choice<GateReads> kAll[] = {{"none", GateReads::kNone},
-                                               {"hidden", GateReads::kHidden},
-                                               {"hidden_head", GateReads::kHiddenHead},
-                                               {"value", GateReads::kValue}};
+  static constexpr Choice<GateReads> kAll[] = {
+      {"none", GateReads::kNone},   {"hidden", GateReads::kHidden}, {"hidden_head", GateReads::kHiddenHead},
+      {"value", GateReads::kValue}, {"output", GateReads::kOutput}, {"hidden_and_output", GateReads::kHiddenAndOutput}};
 };
 
 enum class GateSite { kSource, kOutput };
@@ -37,6 +39,7 @@ struct GateConfig {
   GateGrain grain = GateGrain::kHead;
   bool bias = false;
   double opening = 0.5;  // with a bias: the gate's value when its input is zero, at the start
+  int64_t rank = 0;      // 0: one whole matrix
 
   void describe(Fields& fields);
 };
@@ -49,7 +52,7 @@ struct GateOptions final : StageOptions {
   void resolve(const ModelConfig& model, const std::string& path) const override;
   std::string text() const override;
   bool present() const override { return gate.reads != GateReads::kNone; }
-  std::vector<std::string> shortcuts() const override { return {"reads", "site", "grain", "bias", "opening"}; }
+  std::vector<std::string> shortcuts() const override { return {"reads", "site", "grain", "bias", "opening", "rank"}; }
 };
 
 class Gate final : public Stage {
@@ -69,17 +72,22 @@ class Gate final : public Stage {
 
  private:
   GateForward arguments(const Pass& pass, const Tensor& in) const;
-  void compute_logits(const Pass& pass, const StageReads& reads) const;
+  void compute_logits(const Pass& pass, const Tensor& in, const StageReads& reads) const;
   // d_read += the gradient through the logits; `read` is what they were computed from.
   void backward_read(const Pass& pass, const Tensor& d_read, const Tensor& read, const Tensor& workspace) const;
   Tensor logits(const Pass& pass) const { return pass.view(logits_, {pass.N(), columns_}); }
+  Tensor d_logits(const Pass& pass) const { return pass.view(d_logits_, {pass.N(), columns_}); }
+  bool reads_hidden() const { return reads_ == GateReads::kHidden || reads_ == GateReads::kHiddenAndOutput; }
+  bool reads_output() const { return reads_ == GateReads::kOutput || reads_ == GateReads::kHiddenAndOutput; }
 
   GateReads reads_;
   bool at_source_;
   GateGrain grain_;
-  int64_t groups_, columns_;  // heads that are gated; of the logits
-  ParamId weight_, bias_;
-  BufferId logits_, d_logits_;
+  int64_t groups_, columns_;      // heads that are gated; of the logits
+  ParamId weight_;                // with hidden_head, else one or two of
+  LowRankLinear first_, second_;  // of the input or the values, and of the results
+  ParamId bias_;
+  BufferId logits_, d_logits_, second_logits_;
   BufferId result_;  // [N, groups D]
 };
 

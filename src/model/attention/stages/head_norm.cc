@@ -2,27 +2,32 @@
 
 namespace sluice {
 
-HeadNorm::HeadNorm(const LayerPlace& place) : sizes_(place.sizes), epsilon_(place.d.config.norm_epsilon) {
+HeadNorm::HeadNorm(const LayerPlace& place, bool gains) : sizes_(place.sizes), epsilon_(place.d.config.norm_epsilon) {
   const Declarations& d = place.d;
   const auto gain = [&](const char* name) {
     return d.params.declare(place.name + name, {sizes_.D_qk}, Init::constant(1), DecayGroup::kNorm);
   };
-  q_gain_ = gain(".q_norm.weight");
-  k_gain_ = gain(".k_norm.weight");
+  if (gains) {
+    q_gain_ = gain(".q_norm.weight");
+    k_gain_ = gain(".k_norm.weight");
+  }
   const int back = d.timeline.attention_backward(place.layer);
   const int again = d.recompute == Recompute::kBlock ? d.timeline.mlp_backward(place.layer) : back;
-  normed_ = d.plan.declare(place.name + ".normed", "activations",
+  normed_ = d.plan.declare(place.name + (gains ? ".normed" : ".of_length_1"), "activations",
                            {d.max_tokens(), sizes_.query_columns() + sizes_.key_columns()}, d.act,
                            {d.timeline.attention(place.layer), d.timeline.mlp(place.layer)}, Lifetime{again, back});
+}
+
+HeadNormForward HeadNorm::arguments(const Pass& pass, ParamId gain, const Tensor& x) const {
+  return {.epsilon = epsilon_, .x = x, .out = {}, .gain = pass.params.value(gain), .features = sizes_.D_qk};
 }
 
 void HeadNorm::forward(const Pass& pass, const Tensor& in, const StageReads& /*reads*/) const {
   const Tensor out = result(pass, in);
   for_both([&](ParamId gain, int64_t first, int64_t count) {
-    pass.backend.run(HeadNormForward{.epsilon = epsilon_,
-                                     .x = in.columns(first, count),
-                                     .out = out.columns(first, count),
-                                     .gain = pass.params.value(gain)});
+    HeadNormForward args = arguments(pass, gain, in.columns(first, count));
+    args.out = out.columns(first, count);
+    pass.backend.run(args);
   });
 }
 
@@ -30,13 +35,12 @@ Tensor HeadNorm::backward(const Pass& pass, const Tensor& d_result, const Tensor
                           const Tensor& workspace) const {
   for_both([&](ParamId gain, int64_t first, int64_t count) {
     const Tensor d = d_result.columns(first, count);
-    pass.backend.run(HeadNormBackward{
-        .forward = {.epsilon = epsilon_, .x = in.columns(first, count), .out = {}, .gain = pass.params.value(gain)},
-        .d_out = d,
-        .d_x = d,
-        .d_gain = pass.params.grad(gain),
-        .accumulate = pass.accumulate,
-        .workspace = workspace});
+    pass.backend.run(HeadNormBackward{.forward = arguments(pass, gain, in.columns(first, count)),
+                                      .d_out = d,
+                                      .d_x = d,
+                                      .d_gain = pass.params.grad(gain),
+                                      .accumulate = pass.accumulate,
+                                      .workspace = workspace});
   });
   return d_result;
 }
@@ -46,7 +50,7 @@ StagePart head_norm_stage() {
           .summary = "queries and keys of one length (model.qk_norm)",
           .options = nullptr,
           .make = [](const LayerPlace& place, const StageOptions*) -> std::unique_ptr<Stage> {
-            return place.d.config.qk_norm ? std::make_unique<HeadNorm>(place) : nullptr;
+            return place.d.config.qk_norm ? std::make_unique<HeadNorm>(place, true) : nullptr;
           },
           .in_python = true,
           .example = R"({"qk_norm": true})",
