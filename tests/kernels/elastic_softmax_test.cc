@@ -18,7 +18,7 @@ void cut_in_a_gap(AttentionCase& problem) {
   AttentionCase plain = problem;
   plain.spec.score = kind_of<Softmax>;
   std::vector<Values> shares(size_t(problem.spec.shape.H), Values{0.05, 2.0});
-  with_and_without_documents(plain, [&](const AttentionCase& one) {
+  with_and_without_masks(plain, [&](const AttentionCase& one) {
     const AttentionReference reference(one);
     reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
       const double length = double(i - reference.first_key(b, i) + 1);
@@ -71,9 +71,10 @@ TEST(ElasticSoftmax, AtOffsetsOfZeroIsSoftmax) {
     AttentionCase elastic(kind_of<ElasticSoftmax>, kShape, slot, DType::kF64);
     elastic.randomise();
     set_offsets(elastic, 0);
-    with_and_without_documents(elastic, [&](AttentionCase& run) {
+    with_and_without_masks(elastic, [&](AttentionCase& run) {
       AttentionCase plain(kind_of<Softmax>, kShape, slot, DType::kF64);
       if (run.documents) plain.pack_documents();
+      plain.spec.window = run.spec.window;
       plain.randomise().forward(widest()).backward(widest());
       run.forward(widest()).backward(widest());
       EXPECT_LE(distance(values_of(run.out), values_of(plain.out)), 1e-13 * norm_of(values_of(plain.out)));

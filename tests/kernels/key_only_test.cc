@@ -43,7 +43,7 @@ struct BackwardExample : KeyOnlyExample {
     op.out = t[out], op.betas = t[betas];
     return op;
   }
-  KeyOnlyBackward op(const Tensors& t) const { return {forward(t), t[d_out], t[d_q], t[d_k], t[d_v], t[scratch]}; }
+  KeyOnlyBackward op(const Tensors& t) const { return {forward(t), t[d_out], t[d_q], t[d_k], t[d_v]}; }
 };
 
 struct Case {
@@ -70,7 +70,8 @@ void for_cases(Body body) {
 struct Buffers {
   AttentionShape s;
   int64_t N = s.B * s.T;
-  TestBuffer q, k, v, out, betas, first, d, d_q, d_k, d_v, scratch;
+  TestBuffer q, k, v, out, betas, first, d, d_q, d_k, d_v;
+  std::vector<float> workspace;
   bool documents;
 
   Buffers(DType type, const Case& one)
@@ -85,7 +86,7 @@ struct Buffers {
         d_q(type, N, s.H * s.D_qk),
         d_k(type, N, s.KV * s.D_qk, s.KV * s.D_qk + 2),
         d_v(type, N, s.KV * s.D_v),
-        scratch(accumulator_of(type), 2 * N, s.H * s.D_v),
+        workspace(size_t(cpu_backend().workspace<KeyOnlyBackward>({one.shape, type}))),
         documents(one.documents) {
     q.randomise(1), k.randomise(2), v.randomise(3), d.randomise(4);
     for (int64_t n = 0; n < N; ++n) first.set(n, documents ? double(n % s.T / 4 * 4) : 0.0);
@@ -100,7 +101,9 @@ struct Buffers {
             .out = out,
             .betas = betas};
   }
-  KeyOnlyBackward backward() const { return {forward(), d, d_q, d_k, d_v, scratch}; }
+  KeyOnlyBackward backward() {
+    return {forward(), d, d_q, d_k, d_v, Tensor(workspace.data(), DType::kF32, {int64_t(workspace.size())})};
+  }
   double score(int64_t n, int64_t h) const {
     double sum = 0;
     for (int64_t i = 0; i < s.D_qk; ++i)

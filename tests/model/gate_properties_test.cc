@@ -188,7 +188,7 @@ class SourceGate {
  private:
   static constexpr Lifetime kAlways = {0, 1000};
 
-  Pass make_pass() const { return {backend_, params_, plan_, arena_, averages_, losses_, 1, kRows}; }
+  Pass make_pass() const { return {backend_, params_, plan_, arena_, averages_, losses_, {}, 1, kRows}; }
   Tensor at(BufferId id) const { return make_pass().view(id, {kRows, kWidth}); }
 
   Backend& backend_;

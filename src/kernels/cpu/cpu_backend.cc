@@ -38,6 +38,11 @@ int64_t cpu_workspace(const AttentionBackward::Sizes& sizes) {
 }
 
 template <>
+int64_t cpu_workspace(const KeyOnlyBackward::Sizes& sizes) {
+  return in_floats(sizes.shape.B * sizes.shape.H * (sizes.shape.D_v + 1), sizes.act);
+}
+
+template <>
 int64_t cpu_workspace(const AttentionDecode::Sizes& sizes) {
   return in_floats(AttentionDecodeWorkspace(sizes.shape).total, sizes.act);
 }

@@ -174,7 +174,7 @@ void on(const KeyOnlyBackward& op, const Queue& queue) {
   const AttentionShape& s = op.forward.shape;
   with_element(view_of(op.forward.q).element, [&](auto storage) {
     using S = decltype(storage);
-    float* scratch = op.scratch.as<float>();
+    float* scratch = op.workspace.as<float>();
     const AverageBack<S> back{average_of<S>(op.forward),
                               rows_of<S>(op.d_out),
                               rows_of<S>(op.d_q),
@@ -185,6 +185,12 @@ void on(const KeyOnlyBackward& op, const Queue& queue) {
     launch(columns_back_kernel<S>, blocks_for(s.B * s.H * s.D_v, kThreads), dim3(kThreads), 0, queue.stream, back);
     launch(rows_back_kernel<S>, blocks_for(s.B * s.T * s.KV, kRowsPerBlock), dim3(kThreads), 0, queue.stream, back);
   });
+}
+
+template <>
+int64_t workspace_for(const KeyOnlyBackward::Sizes& sizes) {
+  const AttentionShape& s = sizes.shape;
+  return 2 * s.B * s.T * s.heads().result_columns();
 }
 
 }  // namespace sluice::cuda

@@ -49,7 +49,6 @@ void KeyOnlyBackward::check() const {
   op.matrix("d_q", d_q, act, N, heads.query_columns());
   op.matrix("d_k", d_k, act, N, heads.key_columns());
   op.matrix("d_v", d_v, act, N, heads.value_columns());
-  op.matrix("scratch", scratch, accumulator_of(act), 2 * N, heads.result_columns(), Layout::kContiguous);
 }
 
 void KeyOnlyBackward::check_values() const { check_first_keys(OpCheck(kName), forward); }

@@ -30,8 +30,13 @@ struct KeyOnlyBackward {
   KeyOnlyForward forward;  // as it was run, without state; out and betas hold its results
   Tensor d_out;            // [N, H*D_v] act, strided
   Tensor d_q, d_k, d_v;    // like q, k, v; overwritten
-  Tensor scratch;          // [2 N, H*D_v] acc
-  void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_q), f(d_k), f(d_v), f(scratch); }
+  Tensor workspace = {};
+  struct Sizes {
+    AttentionShape shape;
+    DType act = DType::kF32;
+  };
+  Sizes sizes() const { return {forward.shape, forward.q.dtype}; }
+  void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_q), f(d_k), f(d_v), f(workspace); }
   void check() const;
   void check_values() const;
 };

@@ -119,8 +119,9 @@ void group_back(const KeyOnlyBackward& op, int64_t b, int64_t g) {
   using A = Acc<S>;
   const AttentionShape& shape = op.forward.shape;
   const int64_t group = shape.H / shape.KV, D = shape.D_v;
-  A* slopes = static_cast<A*>(op.scratch.data) + b * shape.T * shape.H * D + g * group * D;
-  A* alongs = slopes + op.forward.q.rows() * shape.H * D;  // in the other half
+  A* workspace = static_cast<A*>(op.workspace.data);  // of every head G, then of every head c
+  A* slopes = workspace + (b * shape.H + g * group) * D;
+  A* alongs = workspace + shape.B * shape.H * D + b * shape.H + g * group;
   GroupSums<A> sums;
   for (int64_t t = shape.T; t-- > 0;) {
     for (int64_t i = 0; i < group; ++i)

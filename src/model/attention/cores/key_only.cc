@@ -71,13 +71,14 @@ KeyOnly::KeyOnly(const LayerPlace& place) : sizes_(place.projected), acc_(place.
   betas_ = d.attention_activation(place.layer, place.name + ".betas", "statistics",
                                   {d.max_batch, sizes_.H_q, d.config.rows()}, acc_);
   const int back = d.timeline.attention_backward(place.layer);
-  scratch_ = d.plan.declare(place.name + ".slopes", "scratch", {2 * d.max_tokens(), sizes_.result_columns()}, acc_,
-                            {back, back});
+  workspace_ = d.plan.declare(place.name + ".workspace", "scratch",
+                              {d.backend.workspace<KeyOnlyBackward>({shape(d.max_batch, d.config.rows()), d.act})},
+                              DType::kF32, {back, back});
   average_ = d.states.declare({1, sizes_.H_q * (sizes_.D_v + 2)}, acc_);
 }
 
 KeyOnlyForward KeyOnly::arguments(const Pass& pass, const Heads& heads) const {
-  return {.shape = {pass.B, pass.T, sizes_.H_q, sizes_.H_kv, sizes_.D_qk, sizes_.D_v},
+  return {.shape = shape(pass.B, pass.T),
           .scale = 1.0 / std::sqrt(double(sizes_.D_qk)),
           .q = heads.q,
           .k = heads.k,
@@ -95,7 +96,7 @@ void KeyOnly::backward(const Pass& pass, const Heads& heads, const Heads& d) con
                                    .d_q = d.q,
                                    .d_k = d.k,
                                    .d_v = d.v,
-                                   .scratch = pass.view(scratch_, {2 * pass.N(), sizes_.result_columns()})});
+                                   .workspace = pass.view(workspace_, pass.plan.buffer(workspace_).shape)});
 }
 
 void KeyOnly::extend(const Pass& pass, const Heads& heads) const {

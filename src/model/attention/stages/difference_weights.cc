@@ -32,12 +32,6 @@ class HostDifference final : public HostWeights {
   int64_t T_;
 };
 
-void upload_numbers(Backend& backend, const Tensor& to, const std::vector<double>& numbers) {
-  if (to.dtype == DType::kF64) return backend.upload(to, numbers.data());
-  const std::vector<float> rounded(numbers.begin(), numbers.end());
-  backend.upload(to, rounded.data());
-}
-
 }  // namespace
 
 std::vector<double> DifferenceWeights::factors(const Pass& pass) const {
