@@ -20,6 +20,7 @@ struct HeadScores {
   const double* key_bias = nullptr;    // [D]: one more key that every query sees
   LearnedOfHead<double> learned = {};  // of the score function
   const int32_t* first_key = nullptr;  // [positions]: the first key that each row sees; null: 0
+  int64_t first_of(int64_t row) const { return first_key ? first_key[row] : 0; }
 };
 
 // A copy in host memory of what a run's scores and weights come from.
@@ -27,7 +28,6 @@ class HostTiles {
  public:
   HostTiles(Backend& backend, const AttentionForward& run);
   HeadScores head(int64_t sequence, int64_t head) const;  // as long as this lives
-  const int32_t* first_key(int64_t sequence) const;       // [T], or null
 
  private:
   AttentionSpec spec_;
