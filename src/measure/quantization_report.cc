@@ -103,8 +103,8 @@ TextTable layer_table(const QuantizationReport& report) {
 TextTable activation_table(const QuantizationReport& report) {
   TextTable table;
   table.corner = "activation";
-  for (const char* title : {"min", "max", "grid from", "to", "step", "zero", "clipped", "error"})
-    table.columns.push_back({"", title});
+  table.columns = {{"values", "min"}, {"values", "max"}};
+  for (const char* title : {"from", "to", "step", "zero", "clipped", "error"}) table.columns.push_back({"grid", title});
   for (const QuantizedActivation& one : report.activations) {
     TextRow row{.label = one.name, .cells = {}};
     for (const double value :

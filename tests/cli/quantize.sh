@@ -25,12 +25,12 @@ grep -q 'int4, symmetric, per channel, least squared error' "$folder/table" || f
 grep -q 'uint6, asymmetric, per tensor, static, percentile 99.999' "$folder/table" || fail "options are not told (inputs)"
 
 for rule in minmax percentile; do
-  quantize --all-activations --activations $rule --layer-batches 0 > "$folder/table" || fail "--all-activations with $rule"
+  quantize --all-activations --activations $rule > "$folder/table" || fail "--all-activations with $rule"
   for row in 'W8A8, all activations' blocks.0.attention.stream blocks.0.attention.scores blocks.0.attention.weights \
              blocks.0.mlp.active head.normed; do
     grep -qF "$row" "$folder/table" || fail "the table has no row \"$row\" ($rule)"
   done
-  quantize --all-activations --activations $rule --layer-batches 0 > "$folder/again"
+  quantize --all-activations --activations $rule > "$folder/again"
   cmp "$folder/table" "$folder/again" || fail "the same command gives other figures of all activations ($rule)"
 done
 

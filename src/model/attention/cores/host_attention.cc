@@ -7,9 +7,9 @@ namespace sluice {
 namespace {
 
 // What the rows of one head see.
-void show(const Pass& pass, const ActivationPlace& place, HeadWeights& numbers, const int32_t* first_key, int64_t T) {
+void show(const Pass& pass, const ActivationPlace& place, const HeadScores& head, HeadWeights& numbers, int64_t T) {
   for (int64_t i = 0; i < T; ++i) {
-    const int64_t first = first_key ? first_key[i] : 0;
+    const int64_t first = head.first_of(i);
     pass.activations()->row(pass, place, std::span(numbers.rows).subspan(size_t(i * T + first), size_t(i + 1 - first)));
   }
   if (!numbers.key_bias.empty()) pass.activations()->row(pass, place, numbers.key_bias);
@@ -42,10 +42,10 @@ void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& r
   for (int64_t b = 0; b < B; ++b) {
 #pragma omp parallel for schedule(static, 1)
     for (int64_t h = 0; h < H; ++h) heads[size_t(h)] = head_scores(tiles.head(b, h), T);
-    for (HeadWeights& one : heads) show(pass, {sublayer, Shown::kScores}, one, tiles.first_key(b), T);
+    for (int64_t h = 0; h < H; ++h) show(pass, {sublayer, Shown::kScores}, tiles.head(b, h), heads[size_t(h)], T);
 #pragma omp parallel for schedule(static, 1)
     for (int64_t h = 0; h < H; ++h) weigh(tiles.head(b, h), T, heads[size_t(h)]);
-    for (HeadWeights& one : heads) show(pass, {sublayer, Shown::kWeights}, one, tiles.first_key(b), T);
+    for (int64_t h = 0; h < H; ++h) show(pass, {sublayer, Shown::kWeights}, tiles.head(b, h), heads[size_t(h)], T);
 #pragma omp parallel for schedule(static, 1)
     for (int64_t h = 0; h < H; ++h) {
       const int64_t kv = h / (H / KV);

@@ -25,9 +25,7 @@ class KeyOnly final : public Core, private WeightsView {
   void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
 
-  AttentionShape shape(int64_t B, int64_t T) const {
-    return {B, T, sizes_.H_q, sizes_.H_kv, sizes_.D_qk, sizes_.D_v};
-  }
+  AttentionShape shape(int64_t B, int64_t T) const { return {B, T, sizes_.H_q, sizes_.H_kv, sizes_.D_qk, sizes_.D_v}; }
   KeyOnlyForward arguments(const Pass& pass, const Heads& heads) const;
 
   HeadSizes sizes_;

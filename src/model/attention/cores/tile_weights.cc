@@ -48,8 +48,7 @@ HeadWeights head_scores(const HeadScores& in, int64_t positions) {
   if (in.key_bias) out.key_bias.resize(size_t(positions));
   for (int64_t i = 0; i < positions; ++i) {
     const double* q = in.q + i * in.q_stride;
-    const int64_t document = in.first_key ? in.first_key[i] : 0;
-    const int64_t first = spec.window > 0 ? std::max(document, i - spec.window + 1) : document;
+    const int64_t first = in.first_of(i);
     double* scores = out.rows.data() + i * positions;
     for (int64_t d = 0; d < D; ++d) {
       const double scaled = spec.scale * q[d];
@@ -63,7 +62,7 @@ HeadWeights head_scores(const HeadScores& in, int64_t positions) {
 
 void weigh(const HeadScores& in, int64_t positions, HeadWeights& scores) {
   for (int64_t i = 0; i < positions; ++i) {
-    const int64_t first = in.first_key ? in.first_key[i] : 0;
+    const int64_t first = in.first_of(i);
     double* row = scores.rows.data() + i * positions + first;
     double* slot = in.key_bias ? &scores.key_bias[size_t(i)] : nullptr;
     ScoreFunctions::dispatch(in.spec.score,
@@ -91,14 +90,10 @@ HeadScores HostTiles::head(int64_t sequence, int64_t head) const {
                  .k = k_.data() + (sequence * T * KV + kv) * D,
                  .k_stride = KV * D,
                  .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
-                 .first_key = first_key(sequence)};
+                 .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T};
   for (int i = 0; i < kMostLearned; ++i)
     if (!learned_[i].empty()) out.learned.at[i] = learned_[i][size_t(head)];
   return out;
-}
-
-const int32_t* HostTiles::first_key(int64_t sequence) const {
-  return first_key_.empty() ? nullptr : first_key_.data() + sequence * spec_.shape.T;
 }
 
 namespace {

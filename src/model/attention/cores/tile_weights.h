@@ -1,6 +1,7 @@
 // Attention weights themselves, for pictures and statistics: the one place where a matrix of them is made.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
@@ -19,7 +20,16 @@ struct HeadScores {
   int64_t k_stride;
   const double* key_bias = nullptr;    // [D]: one more key that every query sees
   LearnedOfHead<double> learned = {};  // of the score function
+<<<<<<< HEAD
   const int32_t* first_key = nullptr;  // [positions]: where each row's document begins; null: 0
+=======
+  const int32_t* first_key = nullptr;  // [positions]: the first key of each row's document; null: 0
+  // The first key that a row sees: of its document, and of its window.
+  int64_t first_of(int64_t row) const {
+    const int64_t document = first_key ? first_key[row] : 0;
+    return spec.window > 0 ? std::max(document, row - spec.window + 1) : document;
+  }
+>>>>>>> part/figures
 };
 
 // A copy in host memory of what a run's scores and weights come from.
@@ -27,7 +37,6 @@ class HostTiles {
  public:
   HostTiles(Backend& backend, const AttentionForward& run);
   HeadScores head(int64_t sequence, int64_t head) const;  // as long as this lives
-  const int32_t* first_key(int64_t sequence) const;       // [T], or null
 
  private:
   AttentionSpec spec_;
