@@ -20,16 +20,12 @@ struct HeadScores {
   int64_t k_stride;
   const double* key_bias = nullptr;    // [D]: one more key that every query sees
   LearnedOfHead<double> learned = {};  // of the score function
-<<<<<<< HEAD
-  const int32_t* first_key = nullptr;  // [positions]: where each row's document begins; null: 0
-=======
   const int32_t* first_key = nullptr;  // [positions]: the first key of each row's document; null: 0
   // The first key that a row sees: of its document, and of its window.
   int64_t first_of(int64_t row) const {
     const int64_t document = first_key ? first_key[row] : 0;
     return spec.window > 0 ? std::max(document, row - spec.window + 1) : document;
   }
->>>>>>> part/figures
 };
 
 // A copy in host memory of what a run's scores and weights come from.
