@@ -28,6 +28,28 @@ TEST(Recompute, ChangesNoBitOfARun) {
   }
 }
 
+TEST(Recompute, ChangesNoBitOfLowRanksAndGatedNorms) {
+  const std::vector<std::string> models[] = {
+      {R"(model.attention={"reads": "hidden_and_output", "grain": "element", "rank": 3, "bias": true})"},
+      {R"(model.attention={"type": "vga", "site": "source", "rank": 4})", "model.norm_gate=2"},
+      {R"(model.attention={"reads": "output", "rank": 2})", "model.norm_gate=4", "model.norm=rmsnorm"},
+      {"model.norm_gate=4", "model.parallel_residual=true"}};
+  for (const std::vector<std::string>& model : models) {
+    SCOPED_TRACE(model[0]);
+    const TinyRuns runs;
+    for (const Policy policy : {"none", "mlp", "block"}) {
+      SCOPED_TRACE(policy);
+      std::vector<std::string> changes = model;
+      for (const std::string& more : {"train.recompute=" + policy, std::string("model.layers=3"),
+                                      std::string("train.steps=4"), std::string("log.checkpoint_every=0")})
+        changes.push_back(more);
+      ASSERT_EQ(runs.train(policy, changes), 0);
+      EXPECT_TRUE(runs.metrics(policy) == runs.metrics("none")) << "metrics differ";
+      EXPECT_TRUE(runs.weights(policy, 4) == runs.weights("none", 4)) << "weights differ";
+    }
+  }
+}
+
 TEST(Recompute, ChangesNoBitOfALlamaLikeRun) {
   for (const Policy qk_norm : {"false", "true"}) {
     const TinyRuns runs;
