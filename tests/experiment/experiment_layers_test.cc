@@ -53,6 +53,18 @@ TEST(ExperimentLayers, NullTakesAKeyBack) {
   EXPECT_EQ(merged({R"({"train":{"steps":5,"batch":2}})"}, {"train.steps=null"}), R"({"train":{"batch":2}})");
 }
 
+// A part of attention that a model does not have stands in no dump; it is named and changed like any typed group.
+TEST(ExperimentLayers, ATypedGroupMayBeOneThatDumpsLeaveOut) {
+  const std::string fixed = R"({"model":{"attention":{"value_residual":{"type":"fixed","own":0.25}}}})";
+  const Json wanted = {{"type", "fixed"}, {"own", 0.25}, {"first", 0.5}};
+  EXPECT_EQ(attention({fixed})["value_residual"], wanted);
+  EXPECT_FALSE(attention({"{}"}).contains("value_residual"));
+  Json learned = wanted;
+  learned["type"] = "learned";
+  EXPECT_EQ(attention({fixed, R"({"model":{"attention":{"value_residual":"learned"}}})"})["value_residual"], learned);
+  EXPECT_EQ(attention({fixed}, {"model.attention.value_residual.type=learned"})["value_residual"], learned);
+}
+
 TEST(ExperimentLayers, AStringForATypedGroupIsItsType) {
   EXPECT_EQ(merged({R"({"model":{"attention":"vga"}})", R"({"model":{"attention":{"site":"source"}}})"}),
             R"({"model":{"attention":{"type":"vga","site":"source"}}})");

@@ -205,7 +205,9 @@ ConfigLayers::Values ConfigLayers::values(const std::string& path, const Json& g
   Json resolved = resolve_(nested(path, group));
   for (size_t begin = 0; begin <= path.size();) {
     const size_t dot = std::min(path.find('.', begin), path.size());
-    resolved = Json(resolved.at(path.substr(begin, dot - begin)));
+    const std::string key = path.substr(begin, dot - begin);
+    // What is as it is where nobody names it may be left out of a dump (Field::not_written_as).
+    resolved = resolved.contains(key) ? Json(resolved[key]) : fields_.find_path(path.substr(0, dot))->default_value;
     begin = dot + 1;
   }
   Values out;
