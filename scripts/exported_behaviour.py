@@ -107,13 +107,9 @@ def output_faults(folder, run_folder, tokens, logits):
     if len(whole.hidden_states) != description["layers"] + 1 or distance(whole.hidden_states[-1], states) > BOUND:
         faults.append("hidden_states are not the embeddings and the result of each layer")
     slots = torch.cat([slot.sum(-1) for slot in out.slots])
-<<<<<<< ours
-    attention = description["attention"]  # with noise heads, less their share
-    if attention["score"]["type"] in ("softmax", "softmax_plus_one", "sink_logit") and "difference" not in attention:
-=======
-    attention = description["attention"]
-    if attention["score"]["type"] in ("softmax", "softmax_plus_one", "sink_logit") and "affine" not in attention:
->>>>>>> theirs
+    attention = description["attention"]  # rows of noise heads and of affine weights sum to less or more
+    sums_to_one = attention["score"]["type"] in ("softmax", "softmax_plus_one", "sink_logit")
+    if sums_to_one and not {"difference", "affine"} & set(attention):
         sums = torch.cat([weights.sum(-1) for weights in out.attentions]) + slots
         if (sums - 1).abs().max() > 1e-5:
             faults.append("attention weights and slots do not sum to one")

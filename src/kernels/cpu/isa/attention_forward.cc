@@ -37,6 +37,7 @@ class QueryBlock {
         count_(min_of(kBlock, shape_.T - first)),
         padded_qk_(whole_vectors<A>(D_qk_)),
         padded_v_(whole_vectors<A>(D_v_)) {
+    prefetch();
     pack_transposed(head_row<S>(args.q, shape_, b, first, h, D_qk_), args.q.stride, count_, D_qk_, A(args.spec.scale),
                     q_);
     for (int64_t i = 0; i < kBlock; ++i) starts_[i] = A(first_key_of(args, b, first + min_of(i, count_ - 1)) - first);
@@ -90,6 +91,15 @@ class QueryBlock {
   }
 
  private:
+  // What other blocks have not read just before: the queries, their results' place, and within a window the first keys.
+  void prefetch() const {
+    prefetch_rows<0>(head_row<S>(args_.q, shape_, b_, first_, h_, D_qk_), args_.q.stride, count_, D_qk_);
+    const int64_t key = first_key_of(args_, b_, first_) / kBlock * kBlock, keys = min_of(kBlock, shape_.T - key);
+    prefetch_rows<0>(head_row<S>(args_.k, shape_, b_, key, kv_, D_qk_), args_.k.stride, keys, D_qk_);
+    prefetch_rows<0>(head_row<S>(args_.v, shape_, b_, key, kv_, D_v_), args_.v.stride, keys, D_v_);
+    prefetch_rows<1>(head_row<S>(args_.out, shape_, b_, first_, h_, D_v_), args_.out.stride, count_, D_v_);
+  }
+
   template <class Score>
   void start_rows() {
     const LearnedOfHead<A> learned = learned_of<A>(args_.learned, h_);

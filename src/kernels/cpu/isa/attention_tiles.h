@@ -29,6 +29,14 @@ SLUICE_INLINE S* head_row(const Tensor& x, const AttentionShape& s, int64_t b, i
   return static_cast<S*>(x.data) + (b * s.T + t) * x.stride + h * D;
 }
 
+// Rows of D elements on their way into the cache: many at once, where loads would wait for a few at a time.
+template <int kForWriting, class S>
+SLUICE_INLINE void prefetch_rows(const S* from, int64_t stride, int64_t n, int64_t D) {
+  constexpr int64_t kLine = 64 / int64_t(sizeof(S));
+  for (int64_t i = 0; i < n; ++i)
+    for (int64_t d = 0; d < D; d += kLine) __builtin_prefetch(from + i * stride + d, kForWriting);
+}
+
 // A row of D elements, of whole SIMD registers of this instruction set.
 template <class A>
 SLUICE_INLINE constexpr int64_t whole_vectors(int64_t D) {
