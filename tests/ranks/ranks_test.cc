@@ -132,7 +132,8 @@ TEST_F(Ranks, LearnTheSameWithAnyModelAndBuckets) {
       {"large buckets", {"train.bucket_mb=1"}},
       {"sgd", {"train.optimizer={\"type\":\"sgd\",\"lr\":0.05}"}},
       {"recomputed blocks", {"train.recompute=block"}},
-      {"a gate and a sink", {"model.attention=vga"}}};
+      {"a gate and a sink", {"model.attention=vga"}},
+      {"two sets of heads", {"model.attention=diff_v1"}}};
   for (const auto& [name, more] : cases) {
     const Trace one = learn(1, with(kEight, more), 20);
     for (const char* zero : {"0", "1", "2"})
