@@ -21,7 +21,7 @@
 
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
-#include "kernels/ops/difference.h"
+#include "kernels/ops/stages/difference.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/exclude_self.h"
 #include "kernels/ops/matmul.h"

@@ -1,5 +1,5 @@
 // Differences of heads: examples for the tests that walk the list of ops, and all ops against plain loops in double.
-#include "kernels/ops/difference.h"
+#include "kernels/ops/stages/difference.h"
 
 #include <gtest/gtest.h>
 

@@ -2,7 +2,7 @@
 // They may be negative, and a row of softmax sums to 1 less that share.
 #pragma once
 
-#include "kernels/ops/difference.h"
+#include "kernels/ops/stages/difference.h"
 #include "model/attention/weights_view.h"
 #include "model/module/module.h"
 

@@ -1,6 +1,6 @@
 // Differences of heads on a GPU. Forward, a thread makes a pack of a result's head. Backward, eight lanes walk over the
 // results from which one head was taken, and then over its own columns. The factor that a layer learns is one warp's.
-#include "kernels/ops/difference.h"
+#include "kernels/ops/stages/difference.h"
 
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"

@@ -1,4 +1,4 @@
-#include "kernels/ops/difference.h"
+#include "kernels/ops/stages/difference.h"
 
 #include "kernels/ops/check.h"
 

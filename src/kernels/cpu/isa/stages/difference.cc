@@ -1,5 +1,5 @@
 // Differences of heads on the CPU: a row at a time; and the factor that a layer learns for all of them.
-#include "kernels/ops/difference.h"
+#include "kernels/ops/stages/difference.h"
 
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/formulas/gate.h"
