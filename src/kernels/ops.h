@@ -21,7 +21,6 @@
 
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
-#include "kernels/ops/stages/difference.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/exclude_self.h"
 #include "kernels/ops/matmul.h"
@@ -29,6 +28,7 @@
 #include "kernels/ops/norm.h"
 #include "kernels/ops/optimizer.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/stages/difference.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {
