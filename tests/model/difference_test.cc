@@ -325,6 +325,12 @@ TEST_F(DifferenceStage, DecodesAndKeepsDocumentsApart) {
   }
 }
 
+TEST_F(DifferenceStage, MayBeAnotherInEveryLayer) {
+  const Json changes = {{"attention", {"diff_v2", "softmax", "grouped_diff"}}, {"layers", 3}, {"kv_heads", 1}};
+  gradients::check_gradients(changes);
+  decoding::check_decoding(changes, {DType::kF32});
+}
+
 TEST_F(DifferenceStage, SaysWhichHeadsItNeeds) {
   const auto refusal = [](const Json& difference, int64_t heads, int64_t kv_heads) {
     return user_error_of([&] {

@@ -62,9 +62,8 @@ class Backward {
     QueryRows<S> queries;
     load_queries(queries, b, h, first);
     A *sums = delta(b, h) + first, *learned = learned_sums(b, h) + first;
-    for (int64_t i = 0; i < queries.count; ++i) sums[i] = 0;
-    if constexpr (Score::kOwnLearned)
-      for (int64_t i = 0; i < queries.count; ++i) learned[i] = 0;
+    for (A* of_rows : {sums, Score::kOwnLearned ? learned : sums})
+      for (int64_t i = 0; i < queries.count; ++i) of_rows[i] = 0;
     KeyBlock<S> keys;
     const auto add = [&] {
       const SeenStrips seen = strips(queries, keys);
@@ -256,8 +255,8 @@ class Backward {
       const LearnedOfHead<A> learned = learned_of<A>(in_.learned, h);
       A totals[kLearnedCount<Score>] = {};
       for (int64_t b = 0; b < shape_.B; ++b) {
-        const A *m = references(b, h), *inv = inverses(b, h);
-        const A* row_sums = Score::kOwnLearned ? learned_sums(b, h) : delta(b, h);
+        const A *m = references(b, h), *inv = inverses(b, h),
+                *row_sums = Score::kOwnLearned ? learned_sums(b, h) : delta(b, h);
         V sums[kLearnedCount<Score>];
         for (V& sum : sums) sum = V(0);
         for_vectors<A>(shape_.T, [&](int64_t t, int64_t n) {
