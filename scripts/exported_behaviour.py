@@ -96,7 +96,8 @@ def output_faults(folder, run_folder, tokens, logits):
     faults = []
     model, base = load(folder), load(folder, AutoModel)
     maps = json.loads(max((Path(run_folder) / "attention").glob("step_*.json")).read_text())
-    batch = torch.tensor([[int(token) for token in maps["tokens"]]])
+    R = model.config.sluice_model.get("registers", 0)  # the first rows and columns of the maps
+    batch = torch.tensor([[int(token) for token in maps["tokens"][R:]]])
     with torch.no_grad():
         out = model(batch, output_attentions=True, output_hidden_states=True, output_gates=True)
         whole = model(tokens[None], output_hidden_states=True)
@@ -115,14 +116,15 @@ def output_faults(folder, run_folder, tokens, logits):
             faults.append("attention weights and slots do not sum to one")
     for entry in maps["maps"]:
         layer, head = entry["layer"], entry["head"]
-        for row, weights in enumerate(entry["weights"]):
-            if distance(out.attentions[layer][0, head, row, : row + 1], torch.tensor(weights)) > 1e-5:
+        for row, weights in enumerate(entry["weights"][R:]):
+            mine = torch.cat([out.slots[layer][0, head, row, :R], out.attentions[layer][0, head, row, : row + 1]])
+            if distance(mine, torch.tensor(weights)) > 1e-5:
                 faults.append(f"attentions of layer {layer}, head {head}, row {row} are not those of Sluice")
                 break
         if entry.get("gate"):
             gates = out.gates[layer][0]
             mine = gates[head * gates.shape[0] // description["heads"]].mean(-1)
-            if distance(mine, torch.tensor(entry["gate"])) > 1e-5:
+            if distance(mine, torch.tensor(entry["gate"][R:])) > 1e-5:
                 faults.append(f"gates of layer {layer}, head {head} are not those of Sluice")
         elif out.get("gates") is not None:
             faults.append("there are gates in a model without")

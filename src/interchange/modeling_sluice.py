@@ -429,9 +429,9 @@ class Attention(nn.Module):
         visible = torch.cat([near.expand(*visible.shape[:-1], R), visible], dim=-1)
         return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, first, registers=None):
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, keep=None):
         """`first`: the values of the first layer [B, T, KV * V] as they are projected, None in that layer itself.
-        registers: their keys and values in this layer; an empty list: x are they, and it is filled."""
+        registers: their keys and values in this layer, if there are any. keep: a list that the keys and values are added to."""
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
@@ -461,8 +461,8 @@ class Attention(nn.Module):
         if registers:
             keys, values, visible = self.with_registers(keys, values, visible, registers, places)
             extra = self.model["registers"]
-        elif registers is not None:
-            registers.extend((keys, values))
+        if keep is not None:
+            keep.extend((keys, values))
         tokens = values, visible, visible.sum(-1, keepdim=True)  # that a row sees: its own and those before it
         if self.noise:
             out, weights, slots = self.difference_of(x, queries, keys, values, visible, wants_weights, extra)
@@ -514,8 +514,10 @@ class Block(GradientCheckpointingLayer):
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, first, registers=None):
-        out, *others = self.attention(self.norm1(x), turn, visible, places, cache, wants_weights, first, registers)
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, keep=None):
+        out, *others = self.attention(
+            self.norm1(x), turn, visible, places, cache, wants_weights, first, *registers, keep=keep
+        )
         y = x + out
         return y + self.mlp(self.norm2(x if self.parallel else y)), *others
 
@@ -590,16 +592,16 @@ class SluiceModel(SluicePreTrainedModel):
         return angles.cos(), angles.sin()
 
     def keys_of_registers(self):
-        """Of each block [keys, values], None without registers. They see each other alone, so no token changes them."""
+        """Of each block [keys, values], none without registers. They see each other alone, so no token changes them."""
         if not self.registers:
-            return [None] * len(self.blocks)
+            return [[] for _ in self.blocks]
         x = self.embedding["register"].weight[None]
         places = torch.arange(self.registers, device=x.device)
         turn = self.turn_at(places[None]) if self.description["position"] == "rope" else None
         visible = visible_keys(None, places, 1, self.registers)
         found, first = [[] for _ in self.blocks], None
         for block, of_block in zip(self.blocks, found):
-            x, *_, v = block(x, turn, visible, places, None, False, first, of_block)
+            x, *_, v = block.forward(x, turn, visible, places, None, False, first, keep=of_block)  # without checkpointing
             first = v if first is None else first
         return found
 
@@ -634,7 +636,7 @@ class SluiceModel(SluicePreTrainedModel):
 
         states, attentions, slots, gates, first = [x], [], [], [], None
         for block, registers in zip(self.blocks, self.keys_of_registers()):
-            x, weights, slot, gate, v = block(x, turn, visible, places, cache, output_attentions, first, registers)
+            x, weights, slot, gate, v = block(x, turn, visible, places, cache, output_attentions, first, *registers)
             first = v if first is None else first
             for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)
