@@ -198,6 +198,7 @@ def sluice_models(program):
     models["key_only, grouped heads, rope, a gate"] = {
         "attention": {"type": "vga", "core": "key_only"}, "heads": 4, "kv_heads": 2, "position": "rope",
     }
+    models["registers in a window"] = {"attention": {"type": "vga", "window": 5}, "registers": 2}
     models["registers, vga"] = {"attention": "vga", "registers": 3}
     models["registers, rope, key_value_bias, grouped heads"] = {
         "attention": "key_value_bias", "registers": 2, "position": "rope", "heads": 4, "kv_heads": 2,

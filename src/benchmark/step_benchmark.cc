@@ -65,13 +65,16 @@ double register_peak(DType type) {
 }
 
 // Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
-// masked; 2 operations a multiply-add. Where rows see w keys at most, (T - w)^2 / 2 pairs of a head are left out.
+// masked; 2 operations a multiply-add. Where rows see w keys at most, (T - w)^2 / 2 pairs of a head are left out. Cores
+// other than tiles have no such products.
 double attention_operations(const Transformer& model, int64_t batch) {
   const int64_t T = model.config().rows();
   double operations = 0;
   for (size_t layer = 0; layer < model.blocks().size(); ++layer) {
+    const AttentionConfig& attention = model.config().attention.of(int64_t(layer));
+    if (attention.core != "tiles") continue;
     const HeadSizes& sizes = model.blocks()[layer].attention().sizes();
-    const int64_t reach = model.config().attention.of(int64_t(layer)).core_options().reach();
+    const int64_t reach = attention.core_options().reach();
     const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;
     operations += double(T * T - unseen * unseen) * double(4 * sizes.query_columns() + 3 * sizes.result_columns());
   }

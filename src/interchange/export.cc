@@ -125,11 +125,11 @@ Json generation_config(const Tokenizer* tokenizer) {
 
 void write_json(const fs::path& path, const Json& json) { write_file_atomic(path, json.dump(2) + "\n"); }
 
-// Whether a stage asks for heads with keys of their own beside the others.
-bool has_second_set(const AttentionConfig& attention, const ModelConfig& model) {
+// Whether a stage asks for heads beside the model's.
+bool has_noise_heads(const AttentionConfig& attention, const ModelConfig& model) {
   HeadSizes sizes = model.head_sizes();
   for (const StageOptions* stage : attention.stages()) sizes = stage->asks(sizes);
-  return sizes.H_q2 > 0;
+  return sizes.H_q + sizes.H_q2 > model.heads;
 }
 
 // What the Python beside the weights does not compute must not be written as if it did.
@@ -141,10 +141,11 @@ void check_exportable(const ModelConfig& model) {
           "exported",
           part);
   for (const AttentionConfig* attention : model.attention.kinds())
-    if (attention->core != "tiles" && has_second_set(*attention, model))
+    if (attention->core != "tiles" && has_noise_heads(*attention, model))
       throw UserError(
-          "model.attention.core = {} with difference.keys = own is nothing that the exported Python computes: such a "
-          "model cannot be exported",
+          "model.attention.core = {} with a difference is nothing that the exported Python computes: such a model "
+          "cannot "
+          "be exported",
           attention->core);
   if (!model.residual.part().in_python)
     throw UserError("model.residual is {}, which the exported Python does not compute: such a model cannot be exported",

@@ -250,8 +250,8 @@ class Attention(nn.Module):
         self.core = options.get("core", "tiles")
         if self.core not in ("tiles", "key_only"):
             raise ValueError(f"unknown core {self.core}")
-        if self.core != "tiles" and self.second is not None:
-            raise ValueError(f"the core {self.core} with a second set of heads is not known here")
+        if self.core != "tiles" and noise:
+            raise ValueError(f"the core {self.core} with a difference of heads is not known here")
         options = self.options = {"score": {"type": "softmax"}, "key_bias": False, "key_value_bias": False, **options}
         self.has_key_bias = options["key_bias"] or options["key_value_bias"]
         if options["score"]["type"] not in SCORES:
@@ -420,18 +420,19 @@ class Attention(nn.Module):
         along = (out * own).sum(-1, keepdim=True)
         return out - torch.where(square > 0, along / square, 0 * along) * own
 
-    def with_registers(self, keys, values, visible, registers, places):
-        """Their keys and values [1, KV, R, D or V] in front, which every row sees that is not further than its window."""
+    def with_registers(self, keys, values, visible, registers, earlier):
+        """Their keys and values [1, KV, R, D or V] in front, which every row sees that is not further than its window;
+        earlier [B, 1, T]: tokens before it."""
         of_all = [y.expand(keys.shape[0], -1, -1, -1) for y in registers]
         R, window = of_all[0].shape[2], self.options.get("window", 0)
-        distance = places[:, None] + R - torch.arange(R, device=places.device)
+        distance = earlier[..., None] + R - torch.arange(R, device=earlier.device)
         near = (distance < window) if window else torch.ones_like(distance, dtype=torch.bool)
         visible = torch.cat([near.expand(*visible.shape[:-1], R), visible], dim=-1)
         return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, keep=None):
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, shows_keys=False):
         """`first`: the values of the first layer [B, T, KV * V] as they are projected, None in that layer itself.
-        registers: their keys and values in this layer, if there are any. keep: a list that the keys and values are added to."""
+        registers: their keys and values in this layer, if there are any. shows_keys: returns x's own keys and values, too."""
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
@@ -455,14 +456,14 @@ class Attention(nn.Module):
             queries, keys, values = self.own_scores(queries, keys, values)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
+        shown = (keys, values) if shows_keys else ()
         window, extra = self.options.get("window", 0), 0
+        earlier = visible.sum(-1) - 1  # tokens before a row's own, [B, 1, T]
         if window:
             visible = within(visible, places, window)
         if registers:
-            keys, values, visible = self.with_registers(keys, values, visible, registers, places)
+            keys, values, visible = self.with_registers(keys, values, visible, registers, earlier)
             extra = self.model["registers"]
-        if keep is not None:
-            keep.extend((keys, values))
         tokens = values, visible, visible.sum(-1, keepdim=True)  # that a row sees: its own and those before it
         if self.noise:
             out, weights, slots = self.difference_of(x, queries, keys, values, visible, wants_weights, extra)
@@ -477,7 +478,7 @@ class Attention(nn.Module):
         if self.site == "output":
             gate = self.gate_of(x, v, out, H)
             out = gate * out
-        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, v
+        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, v, *shown
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------
@@ -514,9 +515,9 @@ class Block(GradientCheckpointingLayer):
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, keep=None):
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, shows_keys=False):
         out, *others = self.attention(
-            self.norm1(x), turn, visible, places, cache, wants_weights, first, *registers, keep=keep
+            self.norm1(x), turn, visible, places, cache, wants_weights, first, *registers, shows_keys=shows_keys
         )
         y = x + out
         return y + self.mlp(self.norm2(x if self.parallel else y)), *others
@@ -599,9 +600,10 @@ class SluiceModel(SluicePreTrainedModel):
         places = torch.arange(self.registers, device=x.device)
         turn = self.turn_at(places[None]) if self.description["position"] == "rope" else None
         visible = visible_keys(None, places, 1, self.registers)
-        found, first = [[] for _ in self.blocks], None
-        for block, of_block in zip(self.blocks, found):
-            x, *_, v = block.forward(x, turn, visible, places, None, False, first, keep=of_block)  # without checkpointing
+        found, first = [], None
+        for block in self.blocks:
+            x, _, _, _, v, *of_block = block(x, turn, visible, places, None, False, first, shows_keys=True)
+            found.append(of_block)
             first = v if first is None else first
         return found
 

@@ -89,8 +89,10 @@ std::string analysis_text(const std::vector<Analysis>& analyses, size_t max_widt
   for (const HeadAnalysis& head : last.heads)
     heads.add(fmt::format("L{}H{}", head.layer, head.head), head.values, last, head.layer);
 
-  std::string out = fmt::format("{} attention, {} sequences of {} tokens, {}\n{}\n\n", last.attention, last.sequences,
-                                last.length, last.precision, last.data);
+  const std::string registers =
+      last.registers > 0 ? fmt::format(" behind {} registers, which are the first positions", last.registers) : "";
+  std::string out = fmt::format("{} attention, {} sequences of {} tokens{}, {}\n{}\n\n", last.attention, last.sequences,
+                                last.length, registers, last.precision, last.data);
   out += model.text(max_width) + "\n";
   if (analyses.size() > 1) out += fmt::format("of step {}:\n\n", last.step);
   if (last.has(Needs::kWeights)) out += sink_text(last, max_width) + "\n";

@@ -39,7 +39,8 @@ Analysis Analyzer::result(int64_t step) {
   out.data = source_.describe();
   out.precision = model_.act() == DType::kBF16 ? "bf16" : model_.act() == DType::kF32 ? "fp32" : "fp64";
   out.sequences = sequences_;
-  out.length = T_;
+  out.length = T_ - registers_;
+  out.registers = registers_;
   out.has_gradients = options_.gradients;
   out.loss = loss_ / double(sequences_);
   std::vector<const HeadTotals*> weighing;

@@ -60,7 +60,7 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
 // Of what the MLP would read a parallel block wants the sum alone; output and statistics are those of what attention
 // has read.
 void Block::normalise_parallel(const Pass& pass, const BlockScratch& scratch) const {
-  if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.forward(pass, in, scratch.normed);
+  if (const NormInput in = residual_->input(pass, mlps_); in.x) norm2_.ungated(pass, in, scratch.normed);
   norm2_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
   pass.show(mlps_, Shown::kNormed, scratch.normed);
 }

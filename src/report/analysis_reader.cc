@@ -53,8 +53,9 @@ std::optional<RecordedAnalysis> read_curves(const Json& json) {
   out.step = integer_at(json, "step");
   out.sequences = integer_at(json, "sequences");
   out.mean.step = out.step;
-  const auto positions = size_t(integer_at(json, "length"));
-  out.how = fmt::format("{} sequences of {} tokens", out.sequences, positions);
+  const int64_t length = integer_at(json, "length");
+  const auto positions = size_t(length + (json.contains("registers") ? integer_at(json, "registers") : 0));
+  out.how = fmt::format("{} sequences of {} tokens", out.sequences, length);
   if (const auto rates = json.find("sink_rates"); rates != json.end() && rates->is_object() && !rates->empty())
     out.how += fmt::format(", sinks above {}", std::prev(rates->end()).key());
   if (const auto data = json.find("data"); data != json.end() && data->is_string())

@@ -48,13 +48,17 @@ TEST(ActivationQuantizer, AgreesWithPyTorch) {
 // Everything is shown to it; it leaves all as it is.
 class Looker final : public LinearHook, public ActivationHook {
  public:
-  LinearOperands operands(const Pass&, ParamId, const LinearOperands& given) override { return given; }
+  LinearOperands operands(const Pass&, ParamId weight, const LinearOperands& given) override {
+    ++products[weight.index];
+    return given;
+  }
   ActivationHook* activations() override { return this; }
   void tensor(const Pass&, const ActivationPlace& place, const Tensor& x) override { numbers[place] += x.elements(); }
   void row(const Pass&, const ActivationPlace& place, std::span<double> x) override {
     numbers[place] += int64_t(x.size());
   }
   std::map<ActivationPlace, int64_t> numbers;
+  std::map<int, int> products;  // of each weight
 };
 
 // The host's attention is the device's, whatever the model.
@@ -93,6 +97,28 @@ TEST(ActivationQuantizer, WhoOnlyLooksChangesNothing) {
       EXPECT_EQ(looker.numbers.at({4, Shown::kNormed}), B * T * 32);
     }
   }
+}
+
+// Results of noise heads are ranges of columns; gates of norms are products, each shown once a pass.
+TEST(ActivationQuantizer, WhoOnlyLooksChangesNothingOfNoiseHeadsAndGatedNorms) {
+  const auto backend = make_cpu_backend();
+  for (const bool parallel : {false, true})
+    for (const char* attention : {"diff_v1", "grouped_diff"}) {
+      SCOPED_TRACE(fmt::format("{}, parallel {}", attention, parallel));
+      Subject subject(*backend, {{"attention", attention}, {"norm_gate", 3}, {"parallel_residual", parallel}},
+                      DType::kF64);
+      const int64_t B = subject.model.max_batch(), T = subject.config.context;
+      std::vector<int32_t> inputs(size_t(B * T)), targets(inputs.size());
+      subject.held_out.fill(0, B, inputs.data(), targets.data());
+      const Batch batch = {inputs.data(), targets.data(), B, T};
+      const double plain = subject.model.loss(batch);
+      Looker looker;
+      subject.model.set_hook(&looker);
+      EXPECT_NEAR(subject.model.loss(batch), plain, 1e-12 * plain);
+      subject.model.set_hook(nullptr);
+      for (const auto& [weight, times] : looker.products)
+        EXPECT_EQ(times, 1) << subject.model.params().specs()[size_t(weight)].name;
+    }
 }
 
 TEST(ActivationQuantizer, ManyBitsChangeNothingAndFewALot) {

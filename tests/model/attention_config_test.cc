@@ -131,6 +131,33 @@ TEST(AttentionPattern, IsLaidOverTheLayersAgainAndAgain) {
   EXPECT_TRUE(config.attention.of(4).options<TilesOptions>().key_bias);
 }
 
+Json stored(const char* attention) {
+  ModelConfig config = parsed_model(attention);
+  Fields fields;
+  config.describe(fields);
+  return fields.dump()["attention"];
+}
+
+// A part that is not there is not written, and a preset's name must not bring it back.
+TEST(AttentionConfig, APresetWithoutOneOfItsPartsIsStoredAsWhatItIs) {
+  for (const char* attention :
+       {R"({"type": "threshold", "unit_length": false})", R"({"type": "diff_v1", "output_norm": "none"})",
+        R"({"type": "output_norm", "output_norm": "none"})", R"({"type": "value_residual", "value_residual": "none"})",
+        R"({"type": "affine", "affine": "none"})", R"({"type": "diff_v2", "difference": {"lambda": "none"}})",
+        R"({"type": "key_only", "core": "tiles"})", R"([{"type": "affine", "affine": "none"}, "vga"])"}) {
+    const Json once = stored(attention);
+    const Json& first = once.is_array() ? once[0] : once;
+    EXPECT_EQ(first["type"], "custom") << attention;
+    EXPECT_EQ(stored(once.dump().c_str()), once) << attention;
+  }
+  for (const AttentionPreset& preset : attention_presets()) {
+    const Json once = stored(Json(preset.name).dump().c_str());
+    EXPECT_EQ(once["type"], preset.name);
+    EXPECT_EQ(stored(once.dump().c_str()), once) << preset.name;
+  }
+  EXPECT_EQ(stored(R"({"type": "diff_v1", "difference": {"signal": 1}, "reads": "value"})")["type"], "diff_v1");
+}
+
 TEST(AttentionPattern, IsDumpedResolvedAndReadsBack) {
   ModelConfig config =
       parsed_model(R"(["vga", {"site": "source", "reads": "hidden", "repeat": 2, "score": "sigmoid"}])");

@@ -133,6 +133,7 @@ Json Analysis::json() const {
               {"length", length},
               {"precision", precision},
               {"weights_are_shares", normalised}};
+  if (registers > 0) out["registers"] = registers;
   if (!layers_without_weights().empty()) out["layers_without_weights"] = layers_without_weights();
   out["summary"] = {};
   put_values(out["summary"], *this, model_figures(), values);

@@ -43,11 +43,12 @@ struct HeadCurves {
 
 struct Analysis {
   int64_t step = 0;
-  std::string attention;  // the preset's name, or a pattern's: "vga, softmax*3"
-  std::string data;       // the source, described
-  std::string precision;  // of activations and gradients: "fp32", "bf16", "fp64"
-  int64_t sequences = 0, length = 0;
-  std::vector<Needs> there;  // of each layer
+  std::string attention;              // the preset's name, or a pattern's: "vga, softmax*3"
+  std::string data;                   // the source, described
+  std::string precision;              // of activations and gradients: "fp32", "bf16", "fp64"
+  int64_t sequences = 0, length = 0;  // tokens of a sequence
+  int64_t registers = 0;              // positions before them, which hold none
+  std::vector<Needs> there;           // of each layer
   bool has_gradients = false;
   bool normalised = true;        // the weights of every layer that has some: see WeightsView
   double loss = kNoNumber;       // mean over the sequences, in nats

@@ -110,6 +110,24 @@ bool changes(const Json& there, const Json& value) {
          (!value.contains("type") || !there.contains("type") || value["type"] == there["type"]);
 }
 
+// Whether what is written of these parts says all that the preset they came from has: parts that are not there are
+// left out, and a stored config must not have the preset bring them back.
+bool is_still(const Json& parts, const std::string& preset, const std::string& path) {
+  Json stored;
+  try {
+    AttentionConfig config;
+    Fields fields;
+    config.describe(fields);
+    fields.parse(parts, path);
+    stored = fields.dump();
+  } catch (const UserError&) {
+    return true;  // whoever reads it says what is wrong
+  }
+  const Json given = preset_parts(preset, path);
+  return std::all_of(given.items().begin(), given.items().end(),
+                     [&](const auto& part) { return part.key() == "type" || stored.contains(part.key()); });
+}
+
 }  // namespace
 
 Json expand_attention(const Json& json, const std::string& path) {
@@ -127,6 +145,7 @@ Json expand_attention(const Json& json, const std::string& path) {
       out[key] = value;
     }
   }
+  if (named && json.size() > 1 && !is_still(out, out["type"].get<std::string>(), path)) out["type"] = "custom";
   if (!named) out["type"] = json.contains("type") ? json["type"] : Json("custom");
   return out;
 }

@@ -82,7 +82,7 @@ void ModelConfig::describe(Fields& f) {
         "projections into the residual stream divided by sqrt(2 layers))");
   f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
   f.add("registers", registers,
-        "learned rows that stand before every sequence's tokens, seen by all of them and predicted by none (register "
+        "learned rows that stand before every sequence's tokens, seen as these are and predicted by none (register "
         "tokens, arXiv 2309.16588); not with documents that are masked")
       .range(0, 1024)
       .not_written_as(0);

@@ -41,15 +41,20 @@ NormForward NormLayer::arguments(const Pass& pass, const Tensor& x) const {
   return args;
 }
 
-void NormLayer::forward(const Pass& pass, const NormInput& in, const Tensor& out) const {
+void NormLayer::ungated(const Pass& pass, const NormInput& in, const Tensor& out) const {
   NormForward args = arguments(pass, in.x);
   args.delta = in.delta;
   args.sum = in.sum;
-  args.out = gated_ ? like(pass, y_) : out;
+  args.out = out;
   pass.backend.run(args);
-  if (!gated_) return;
-  gate_.forward(pass, like(pass, logits_), args.out, {});
-  pass.backend.run(GateForward{.grain = GateGrain::kElement, .x = args.out, .logits = like(pass, logits_), .out = out});
+}
+
+void NormLayer::forward(const Pass& pass, const NormInput& in, const Tensor& out) const {
+  if (!gated_) return ungated(pass, in, out);
+  const Tensor y = like(pass, y_), logits = like(pass, logits_);
+  ungated(pass, in, y);
+  gate_.forward(pass, logits, y, {});
+  pass.backend.run(GateForward{.grain = GateGrain::kElement, .x = y, .logits = logits, .out = out});
 }
 
 Tensor NormLayer::gate_backward(const Pass& pass, const Tensor& d_out, const Tensor& workspace) const {

@@ -23,6 +23,8 @@ class NormLayer {
 
   // out = norm(x + delta)  [N, C]
   void forward(const Pass& pass, const NormInput& in, const Tensor& out) const;
+  // The same without the gate: for the sum and its statistics.
+  void ungated(const Pass& pass, const NormInput& in, const Tensor& out) const;
   // out = norm(x) once more, for a backward pass that did not keep it.
   void recompute(const Pass& pass, const Tensor& x, const Tensor& out) const;
   // d_x (+)= gradient at the norm's input; x is the sum. With a gate, after forward() or recompute() of the same pass.

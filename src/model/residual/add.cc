@@ -1,5 +1,7 @@
 #include "model/residual/add.h"
 
+#include "base/error.h"
+
 namespace sluice {
 namespace {
 
@@ -35,9 +37,12 @@ struct AddOptions final : ResidualOptions {
         .range(0, 1e3)
         .not_written_as(0.0);
     group.add("outlier_limit", outlier_limit, "size of an activation that counts as 1 there")
-        .above(0)
-        .below(1e6)
+        .range(1e-3, 1e6)
         .not_written_as(3.0);
+  }
+  void resolve(const ModelConfig& /*model*/, const std::string& path) const override {
+    if (outlier_weight == 0 && outlier_limit != 3)
+      throw UserError("{}.outlier_limit = {} does nothing without {}.outlier_loss", path, outlier_limit, path);
   }
   std::string text() const override { return outlier_weight > 0 ? "sums, with a loss on large activations" : "sums"; }
 };

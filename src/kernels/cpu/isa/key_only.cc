@@ -87,8 +87,8 @@ void head_back(const Head<S>& head, const KeyOnlyBackward& op, int64_t t, Acc<S>
   using V = Vec<A>;
   const AttentionShape& shape = head.op.shape;
   const A* betas = head.betas();
-  const bool last = t + 1 == shape.T;
-  const A beta = betas[t], keep = last ? A(0) : A(1) - betas[t + 1];
+  const A beta = betas[t], keep = t + 1 == shape.T ? A(0) : A(1) - betas[t + 1];
+  const bool last = keep == A(0);  // of its document, or of what later rows keep anything of
   const S *d = head.of_result(op.d_out, t), *out = head.of_result(head.op.out, t), *v = head.of_value(head.op.v, t);
   A* d_v = sums.d_v;
   for_vectors<A>(shape.D_v, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {

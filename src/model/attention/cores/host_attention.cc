@@ -29,6 +29,14 @@ void mix(double* out, int64_t stride, const HeadWeights& weights, const double* 
   }
 }
 
+// To a tensor that may be a range of columns.
+void put(Backend& backend, const Tensor& to, const std::vector<double>& numbers) {
+  Arena scratch(backend, size_t(to.elements()) * size_of(to.dtype));
+  const Tensor whole = scratch.at(0, to.dtype, {to.rows(), to.cols()});
+  upload_numbers(backend, whole, numbers);
+  backend.run(Copy{to, whole});
+}
+
 }  // namespace
 
 void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& run) {
@@ -53,7 +61,7 @@ void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& r
           KV * D_v, value_bias.empty() ? nullptr : value_bias.data() + kv * D_v, T, D_v);
     }
   }
-  upload_numbers(pass.backend, run.out, out);
+  put(pass.backend, run.out, out);
 }
 
 }  // namespace sluice

@@ -1,6 +1,8 @@
 #include "model/attention/cores/key_only.h"
 
+#include <algorithm>
 #include <cmath>
+#include <limits>
 
 #include "kernels/formulas/key_only.h"
 #include "kernels/host_copy.h"
@@ -30,6 +32,12 @@ class KeyScores final : public HostWeights {
             sum += silu_of(q[size_t((n * H_ + h) * D + i)]) * k[size_t((n * KV + h / group) * D + i)];
           scores_.push_back(run.scale * sum);
         }
+    for (size_t row = 0; row < scores_.size(); ++row) {
+      const int64_t i = int64_t(row) % T_, b = int64_t(row) / (T_ * H_);
+      const double before = i > first(b, i) ? log_masses_[row - 1] : -std::numeric_limits<double>::infinity();
+      const double larger = std::max(before, scores_[row]);
+      log_masses_.push_back(larger + std::log(std::exp(before - larger) + std::exp(scores_[row] - larger)));
+    }
   }
 
   HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
@@ -46,9 +54,7 @@ class KeyScores final : public HostWeights {
   double score(int64_t b, int64_t h, int64_t j) const { return scores_[size_t((b * H_ + h) * T_ + j)]; }
   // What row i gives to position j.
   double weight(int64_t b, int64_t h, int64_t i, int64_t j) const {
-    double sum = 0;
-    for (int64_t m = first(b, i); m <= i; ++m) sum += std::exp(score(b, h, m) - score(b, h, j));
-    return 1 / sum;
+    return std::exp(score(b, h, j) - log_masses_[size_t((b * H_ + h) * T_ + i)]);
   }
   // The first score that row i sees, less the mean of those between it and its own; 0 where there are none.
   double gap(int64_t b, int64_t h, int64_t i) const {
@@ -60,8 +66,9 @@ class KeyScores final : public HostWeights {
 
  private:
   int64_t T_, H_;
-  std::vector<double> scores_;  // [B, H, T]
-  std::vector<int32_t> first_;  // [N], or empty
+  std::vector<double> scores_;      // [B, H, T]
+  std::vector<double> log_masses_;  // [B, H, T]: of the exponentials that a row sees
+  std::vector<int32_t> first_;      // [N], or empty
 };
 
 }  // namespace

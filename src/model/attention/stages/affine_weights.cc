@@ -61,12 +61,6 @@ class ScaledWeights final : public HostWeights {
   std::unique_ptr<HostWeights> before_;
 };
 
-template <class T>
-void upload_as(Backend& backend, const Tensor& to, const std::vector<double>& from) {
-  const std::vector<T> numbers(from.begin(), from.end());
-  backend.upload(to, numbers.data());
-}
-
 }  // namespace
 
 void AffineWeights::probe(const Pass& pass, const Heads& heads, const Tensor& first_weight,
@@ -79,8 +73,7 @@ void AffineWeights::probe(const Pass& pass, const Heads& heads, const Tensor& fi
     const int64_t sequence = int64_t(at) / (pass.T * stage_.heads());
     weights[at] = scaling.factor(sequence, head, row) * weights[at] + scaling.shift(sequence, head, row);
   }
-  if (first_weight.dtype == DType::kF64) upload_as<double>(pass.backend, first_weight, weights);
-  else upload_as<float>(pass.backend, first_weight, weights);
+  upload_numbers(pass.backend, first_weight, weights);
 }
 
 std::unique_ptr<HostWeights> AffineWeights::read(const Pass& pass, const Heads& heads) const {

@@ -55,9 +55,10 @@ void FirstValues::forward(const Pass& pass, const Tensor& in, const StageReads& 
   pass.backend.run(Copy{pass.view(values_, in.shape), in});
 }
 
-void FirstValues::backward_values(const Pass& pass, const Tensor& d_v, const Tensor& /*v*/,
-                                  const Tensor& /*workspace*/) const {
-  pass.backend.run(Accumulate{.out = d_v, .x = pass.view(d_values_, d_v.shape)});
+Tensor FirstValues::backward(const Pass& pass, const Tensor& d_result, const Tensor& /*in*/,
+                             const StageReads& /*reads*/, const Tensor& /*workspace*/) const {
+  pass.backend.run(Accumulate{.out = d_result, .x = pass.view(d_values_, d_result.shape)});
+  return d_result;
 }
 
 // ---- the others -----------------------------------------------------------------------------------------------------

@@ -46,11 +46,9 @@ class FirstValues final : public Stage {
   Seat seat() const override { return Seat::kValues; }
   Tensor result(const Pass& /*pass*/, const Tensor& in) const override { return in; }
   void forward(const Pass& pass, const Tensor& in, const StageReads& reads) const override;
-  Tensor backward(const Pass& /*pass*/, const Tensor& d_result, const Tensor& /*in*/, const StageReads& /*reads*/,
-                  const Tensor& /*workspace*/) const override {
-    return d_result;
-  }
-  void backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v, const Tensor& workspace) const override;
+  // Takes up what the layers that mix them have gathered.
+  Tensor backward(const Pass& pass, const Tensor& d_result, const Tensor& in, const StageReads& reads,
+                  const Tensor& workspace) const override;
 
  private:
   BufferId values_, d_values_;  // [N, H_kv, D_v], of the whole pass
