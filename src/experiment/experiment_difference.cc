@@ -68,7 +68,7 @@ void take_paths(const Fields& fields, const Json& from, Json& to) {
 
 }  // namespace
 
-std::string config_value_text(const Json& value) { return value.is_null() ? "not set" : value.dump(); }
+std::string config_value_text(const Json& value) { return value.is_null() ? "the default" : value.dump(); }
 
 Json with_paths_of(const Json& config, Json stored) {
   take_paths(Keys().fields(), config, stored);

@@ -87,10 +87,10 @@ TEST(RunFolder, AnotherExperimentIsRefusedByItsFirstKey) {
        "model.attention.score.type is \"softmax\", but \"sigmoid\" is asked for", "--out", "--resume never"});
   expect_contains(problem(changed("/train/optimizer/lr", 0.001)), {"train.optimizer.lr is 0.0003, but 0.001"});
   expect_contains(problem(changed("/seed", 43)), {"seed is 42, but 43"});
-  expect_contains(problem(changed("/model/bias", false)), {"model.bias is not set, but false"});
+  expect_contains(problem(changed("/model/bias", false)), {"model.bias is the default, but false"});
   Json fewer = config_of();
   fewer["data"].erase("type");
-  expect_contains(problem(fewer), {"data.type is \"bigram_backcopy\", but not set"});
+  expect_contains(problem(fewer), {"data.type is \"bigram_backcopy\", but the default"});
   EXPECT_EQ(Json::parse(read_file(path + "/config.json")), config_of()) << "a refusal changes nothing";
 }
 
