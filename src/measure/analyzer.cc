@@ -6,6 +6,7 @@
 
 #include "base/error.h"
 #include "kernels/host_copy.h"
+#include "measure/figures/dot.h"
 #include "measure/figures/head_diversity.h"
 
 namespace sluice {
@@ -14,12 +15,6 @@ namespace {
 constexpr double kClosed = 0.1;  // a gate below it counts as closed
 
 void add_to(std::vector<double>& sums, int64_t at, double x) { sums[size_t(at)] += x; }
-
-double dot(const float* a, const float* b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += double(a[i]) * b[i];
-  return sum;
-}
 
 }  // namespace
 

@@ -107,7 +107,7 @@ struct Buffers {
   double score(int64_t n, int64_t h) const {
     double sum = 0;
     for (int64_t i = 0; i < s.D_qk; ++i)
-      sum += silu_of(q.at(n, h * s.D_qk + i)) * k.at(n, h / (s.H / s.KV) * s.D_qk + i);
+      sum += Silu::forward<double>(q.at(n, h * s.D_qk + i)) * k.at(n, h / (s.H / s.KV) * s.D_qk + i);
     return 0.7 * sum;
   }
 };
@@ -144,7 +144,7 @@ TEST(KeyOnlyOp, IsSoftmaxAttentionWhereAllQueriesAreEqual) {
   for (int64_t i = 0; i < b.q.size(); ++i) b.q.set(i, b.q.at(0, i % (b.s.H * b.s.D_qk)));
   isa.run(b.forward());
   TestBuffer q = b.q, out = b.out, stats(DType::kF64, Shape{2, b.s.B, b.s.H, b.s.T});
-  for (int64_t i = 0; i < q.size(); ++i) q.set(i, silu_of(b.q.at(i)));
+  for (int64_t i = 0; i < q.size(); ++i) q.set(i, Silu::forward<double>(b.q.at(i)));
   AttentionForward softmax{};
   softmax.spec.shape = b.s, softmax.spec.scale = 0.7;
   softmax.q = q, softmax.k = b.k, softmax.v = b.v, softmax.first_key = b.first, softmax.out = out,

@@ -136,27 +136,12 @@ TEST_F(AttentionParts, MayHaveValuesOfAnotherWidthThanKeys) {
 }
 
 TEST_F(AttentionParts, OfTilesSayHowWideAHeadMayBe) {
-  struct WideValues final : StageOptions {
-    std::unique_ptr<StageOptions> clone() const override { return std::make_unique<WideValues>(*this); }
-    void describe(Fields&) override {}
-    std::string text() const override { return ""; }
-    bool present() const override { return true; }
-    HeadSizes asks(const HeadSizes& handed_on) const override {
-      HeadSizes asked = handed_on;
-      asked.D_v *= 50;
-      return asked;
-    }
-  };
-  const ListedStage wide(
-      {.name = "wide_values",
-       .summary = "",
-       .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<WideValues>(); },
-       .make = [](const LayerPlace&, const StageOptions*) -> std::unique_ptr<Stage> { return nullptr; },
-       .in_python = false,
-       .example = "{}"});
+  const ListedStage wide(foreign::wide_values());
   const auto backend = make_cpu_backend();
   expect_contains(
-      user_error_of([&] { Transformer(*backend, gradients::small_model(Json::object()), {.allocate = false}); }),
+      user_error_of([&] {
+        Transformer(*backend, gradients::small_model({{"attention", {{"wide_values", 50}}}}), {.allocate = false});
+      }),
       {"model.attention.core = tiles takes heads of at most 256 features", "a query has 6", "a value 300"});
 }
 

@@ -3,6 +3,7 @@
 //   running_sum      a core without weights: O_i = s_h times the sum of the values that row i sees. s [H] is learned; a
 //   decoder
 //                    keeps one row of sums for it.
+//   wide_values      a stage that asks for wider values and is never made
 //   pair_difference  a stage that asks for twice the query heads: O_h = R_2h - t_h R_(2h+1), t [H] learned
 #pragma once
 
@@ -200,6 +201,32 @@ inline StagePart pair_difference() {
           },
           .in_python = false,
           .example = R"({"attention": {"pair_difference": true}})"};
+}
+
+// ---- wide_values -------------------------------------------------------------------------------------------------------
+
+// Asks for values so many times as wide, and makes no stage: for what is refused.
+struct WideValuesOptions final : StageOptions {
+  int64_t times = 1;
+
+  bool present() const override { return times > 1; }
+  std::unique_ptr<StageOptions> clone() const override { return std::make_unique<WideValuesOptions>(*this); }
+  void describe(Fields& f) override { f.add("wide_values", times, "times as wide").range(1, 100); }
+  std::string text() const override { return "wide values"; }
+  HeadSizes asks(const HeadSizes& handed_on) const override {
+    HeadSizes asked = handed_on;
+    asked.D_v *= times;
+    return asked;
+  }
+};
+
+inline StagePart wide_values() {
+  return {.name = "wide_values",
+          .summary = "",
+          .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<WideValuesOptions>(); },
+          .make = [](const LayerPlace&, const StageOptions*) -> std::unique_ptr<Stage> { return nullptr; },
+          .in_python = false,
+          .example = "{}"};
 }
 
 }  // namespace sluice::foreign

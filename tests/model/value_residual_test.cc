@@ -5,6 +5,7 @@
 
 #include "base/error_text.h"
 #include "model/decoder_check.h"
+#include "model/foreign_parts.h"
 #include "model/gradient_check.h"
 
 namespace sluice {
@@ -99,26 +100,8 @@ TEST_F(ValueResidualStage, IsNothingWhereNoLaterLayerMixes) {
 }
 
 TEST_F(ValueResidualStage, IsRefusedInASentence) {
-  struct WideValues final : StageOptions {
-    bool on = false;
-    std::unique_ptr<StageOptions> clone() const override { return std::make_unique<WideValues>(*this); }
-    void describe(Fields& f) override { f.add("wide_values", on, "values twice as wide"); }
-    std::string text() const override { return ""; }
-    bool present() const override { return on; }
-    HeadSizes asks(const HeadSizes& handed_on) const override {
-      HeadSizes asked = handed_on;
-      asked.D_v *= 2;
-      return asked;
-    }
-  };
-  const ListedStage wide(
-      {.name = "wide_values",
-       .summary = "",
-       .options = []() -> std::unique_ptr<StageOptions> { return std::make_unique<WideValues>(); },
-       .make = [](const LayerPlace&, const StageOptions*) -> std::unique_ptr<Stage> { return nullptr; },
-       .in_python = false,
-       .example = "{}"});
-  const Json pattern = {Json{{"wide_values", true}}, Json{{"value_residual", "learned"}}};
+  const ListedStage wide(foreign::wide_values());
+  const Json pattern = {Json{{"wide_values", 2}}, Json{{"value_residual", "learned"}}};
   expect_contains(user_error_of([&] {
                     Transformer(*backend_, gradients::small_model({{"attention", pattern}}), {.allocate = false});
                   }),

@@ -37,7 +37,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(Average<S> a) {
   const int64_t row = b * a.T + t;
   const S *q = a.q.at(row, h * a.D_qk), *k = a.k.at(row, h / a.group() * a.D_qk);
   float sum = 0;
-  for (int64_t i = lane; i < a.D_qk; i += kWarp) sum += silu_of(load_one(q + i)) * load_one(k + i);
+  for (int64_t i = lane; i < a.D_qk; i += kWarp) sum += Silu::forward<float>(load_one(q + i)) * load_one(k + i);
   sum = warp_sum(sum);
   if (lane == 0) a.betas[index] = sum * a.scale;
 }
@@ -124,8 +124,9 @@ __global__ void __launch_bounds__(kThreads) rows_back_kernel(AverageBack<S> back
       const int64_t i = lane + j * kWarp;
       if (i >= a.D_qk) continue;
       const float q = load_one(a.q.at(row, h * a.D_qk + i)), k = load_one(a.k.at(row, g * a.D_qk + i));
-      store_one(back.d_q.at(row, h * a.D_qk + i), d_score * d_silu_of(q) * k);
-      d_k[j] += d_score * silu_of(q);
+      float active;
+      store_one(back.d_q.at(row, h * a.D_qk + i), Silu::backward<float>(d_score, q, active) * k);
+      d_k[j] += d_score * active;
     }
   }
 #pragma unroll

@@ -12,19 +12,9 @@
 // No factor is above 1.
 #pragma once
 
-#include "kernels/formulas/math.h"
+#include "kernels/formulas/activation.h"
 
 namespace sluice {
-
-template <class V>
-SLUICE_FORMULA V silu_of(V x) {
-  return x * sigmoid_of(x);
-}
-template <class V>
-SLUICE_FORMULA V d_silu_of(V x) {
-  const V s = sigmoid_of(x);
-  return s + x * s * (V(1) - s);
-}
 
 // The scores so far, relative to the largest.
 template <class A>

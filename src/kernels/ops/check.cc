@@ -40,6 +40,15 @@ void OpCheck::indices(const char* what, const Tensor& indices, int64_t limit, bo
           fmt::format("{}: {}[{}] is {}, the vocabulary has {} entries", name_, what, n, index[n], limit));
 }
 
+void OpCheck::documents(const Tensor& first_key, int64_t T) const {
+  if (!first_key) return;
+  const int32_t* first = first_key.as<int32_t>();
+  for (int64_t n = 0; n < first_key.elements(); ++n)
+    if (const int64_t i = n % T; first[n] != i && (i == 0 || first[n] != first[n - 1]))
+      throw std::logic_error(fmt::format("{}: first_key[{}] is {}, neither that of the row before nor the row itself",
+                                         name_, n, first[n]));
+}
+
 void OpCheck::fail(const char* what, const Tensor& t, const std::string& expected) const {
   throw std::logic_error(fmt::format("{}: {} is {} {} with rows {} apart, expected {}", name_, what, name_of(t.dtype),
                                      t.shape.str(), t.stride, expected));

@@ -33,6 +33,9 @@ class OpCheck {
   void require_present(const char* what, const Tensor& t) const;
   // Of what a kernel follows out of a table of `limit` entries; `indices` are in the host's memory.
   void indices(const char* what, const Tensor& indices, int64_t limit, bool negative_allowed) const;
+  // That first keys, in the host's memory or absent, say where documents begin in sequences of T rows: a row's is
+  // itself, or that of the row before.
+  void documents(const Tensor& first_key, int64_t T) const;
   [[noreturn]] void fail(const char* what, const Tensor& t, const std::string& expected) const;
 
  private:

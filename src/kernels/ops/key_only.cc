@@ -21,11 +21,6 @@ void check_averages(const OpCheck& op, const KeyOnlyForward& args) {
   op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
 }
 
-// In a sequence of T rows, none sees keys behind itself, and none fewer of those before it than the row before.
-void check_first_keys(const OpCheck& op, const KeyOnlyForward& args) {
-  if (args.first_key) op.indices("first_key", args.first_key, args.shape.T, false);
-}
-
 }  // namespace
 
 void KeyOnlyForward::check() const {
@@ -36,7 +31,7 @@ void KeyOnlyForward::check() const {
   op.require(!resume || state, "rows go on from a state");
 }
 
-void KeyOnlyForward::check_values() const { check_first_keys(OpCheck(kName), *this); }
+void KeyOnlyForward::check_values() const { OpCheck(kName).documents(first_key, shape.T); }
 
 void KeyOnlyBackward::check() const {
   const OpCheck op(kName);
@@ -51,6 +46,6 @@ void KeyOnlyBackward::check() const {
   op.matrix("d_v", d_v, act, N, heads.value_columns());
 }
 
-void KeyOnlyBackward::check_values() const { check_first_keys(OpCheck(kName), forward); }
+void KeyOnlyBackward::check_values() const { OpCheck(kName).documents(forward.first_key, forward.shape.T); }
 
 }  // namespace sluice

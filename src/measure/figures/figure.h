@@ -36,6 +36,18 @@ struct HeadFigure {
   Column mean = {};  // if shown, the model has the mean over its heads under the same key, and so has a comparison
 };
 
+// A figure with a meter that stands in the same column of analyses and comparisons.
+inline HeadFigure metered_figure(const char* key, const char* meaning,
+                                 std::function<std::unique_ptr<HeadMeter>()> meter, Column column) {
+  return {.key = key,
+          .needs = Needs::kWeights,
+          .tensor = "attention weights a",
+          .meaning = meaning,
+          .meter = std::move(meter),
+          .column = column,
+          .mean = column};
+}
+
 struct LayerFigure {
   const char* key;
   Needs needs;

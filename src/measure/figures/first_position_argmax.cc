@@ -31,13 +31,8 @@ class FirstPositionArgmax final : public HeadMeter {
 }  // namespace
 
 HeadFigure first_position_argmax() {
-  return {.key = "first_position_argmax_share",
-          .needs = Needs::kWeights,
-          .tensor = "attention weights a",
-          .meaning = "share of queries whose largest weight is on the first position",
-          .meter = [] { return std::make_unique<FirstPositionArgmax>(); },
-          .column = {"attention", "argmax first"},
-          .mean = {"attention", "argmax first"}};
+  return metered_figure("first_position_argmax_share", "share of queries whose largest weight is on the first position",
+                        [] { return std::make_unique<FirstPositionArgmax>(); }, {"attention", "argmax first"});
 }
 
 }  // namespace sluice

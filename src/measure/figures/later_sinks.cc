@@ -28,28 +28,17 @@ class SinkCount final : public HeadMeter {
   Mean mean_;
 };
 
-HeadFigure figure(const char* key, const char* meaning, std::function<std::unique_ptr<HeadMeter>()> meter,
-                  const char* title) {
-  const Column column = {"sinks above 0.1", title};
-  return {.key = key,
-          .needs = Needs::kWeights,
-          .tensor = "attention weights a",
-          .meaning = meaning,
-          .meter = std::move(meter),
-          .column = column,
-          .mean = column};
-}
-
 }  // namespace
 
 std::vector<HeadFigure> later_sinks() {
   return {
-      figure(
-          "later_sink_share", "share of sequences with a mean weight above 0.1 on some position but the first",
-          [] { return std::make_unique<SinkCount>(1, [](int64_t count) { return count > 0 ? 1.0 : 0.0; }); }, "later"),
-      figure(
-          "sinks_per_sequence", "mean number of positions with a mean weight above 0.1",
-          [] { return std::make_unique<SinkCount>(0, [](int64_t count) { return double(count); }); }, "a sequence"),
+      metered_figure("later_sink_share",
+                     "share of sequences with a mean weight above 0.1 on some position but the first",
+                     [] { return std::make_unique<SinkCount>(1, [](int64_t count) { return count > 0 ? 1.0 : 0.0; }); },
+                     {"sinks above 0.1", "later"}),
+      metered_figure("sinks_per_sequence", "mean number of positions with a mean weight above 0.1",
+                     [] { return std::make_unique<SinkCount>(0, [](int64_t count) { return double(count); }); },
+                     {"sinks above 0.1", "a sequence"}),
   };
 }
 

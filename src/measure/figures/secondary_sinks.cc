@@ -3,18 +3,14 @@
 #include <algorithm>
 #include <cmath>
 
+#include "measure/figures/dot.h"
+
 namespace sluice {
 namespace {
 
 constexpr double kAlike = 0.9;  // the least |cos|
 constexpr double kLeastBlocks =
     7;  // a secondary sink lives through more than a part of the depth that is one of so many
-
-double dot(const float* a, const float* b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += double(a[i]) * b[i];
-  return sum;
-}
 
 }  // namespace
 

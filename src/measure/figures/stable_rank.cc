@@ -4,14 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "measure/figures/dot.h"
+
 namespace sluice {
 namespace {
-
-double dot(const double* a, const double* b, int64_t n) {
-  double sum = 0;
-  for (int64_t i = 0; i < n; ++i) sum += a[i] * b[i];
-  return sum;
-}
 
 void add_scaled(double* a, double scale, const double* b, int64_t n) {
   for (int64_t i = 0; i < n; ++i) a[i] += scale * b[i];

@@ -37,28 +37,17 @@ class LocalFocus final : public HeadMeter {
   Mean share_;
 };
 
-HeadFigure figure(const char* key, const char* meaning, std::function<std::unique_ptr<HeadMeter>()> meter,
-                  Column column) {
-  return {.key = key,
-          .needs = Needs::kWeights,
-          .tensor = "attention weights a",
-          .meaning = meaning,
-          .meter = std::move(meter),
-          .column = column,
-          .mean = column};
-}
-
 HeadFigure local_focus(const char* key, const char* meaning, int64_t distance, const char* title) {
-  return figure(key, meaning, [distance] { return std::make_unique<LocalFocus>(distance); },
-                {"focus at distance", title});
+  return metered_figure(key, meaning, [distance] { return std::make_unique<LocalFocus>(distance); },
+                        {"focus at distance", title});
 }
 
 }  // namespace
 
 std::vector<HeadFigure> weight_patterns() {
   return {
-      figure("concentration", "mean over sequences of the Frobenius norm of the weights' matrix",
-             [] { return std::make_unique<Concentration>(); }, {"attention", "concentration"}),
+      metered_figure("concentration", "mean over sequences of the Frobenius norm of the weights' matrix",
+                     [] { return std::make_unique<Concentration>(); }, {"attention", "concentration"}),
       local_focus("local_focus_0", "mean weight of a query on its own position", 0, "0"),
       local_focus("local_focus_1", "mean weight on the position before", 1, "1"),
       local_focus("local_focus_2", "mean weight at distance 2", 2, "2"),

@@ -34,7 +34,7 @@ struct Head {
   SLUICE_INLINE Acc<S> score(int64_t t) const {
     const S *q = of_query(op.q, t), *k = of_key(op.k, t);
     const Acc<S> sum = sum_over<Acc<S>>(op.shape.D_qk, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-      return silu_of(load_some(q + i, count)) * load_some(k + i, count);
+      return Silu::forward<Acc<S>>(load_some(q + i, count)) * load_some(k + i, count);
     });
     return sum * Acc<S>(op.scale);
   }
@@ -107,8 +107,9 @@ void head_back(const Head<S>& head, const KeyOnlyBackward& op, int64_t t, Acc<S>
   S* d_q = head.of_query(op.d_q, t);
   A* d_k = sums.d_k;
   for_vectors<A>(shape.D_qk, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-    const V query = load_some(q + i, count), term = d_score * silu_of(query);
-    store_some(d_q + i, d_score * d_silu_of(query) * load_some(k + i, count), count);
+    V active;
+    const V d_query = Silu::backward<A>(d_score, load_some(q + i, count), active), term = d_score * active;
+    store_some(d_q + i, d_query * load_some(k + i, count), count);
     store_some(d_k + i, first ? term : load_some(d_k + i, count) + term, count);
   });
 }

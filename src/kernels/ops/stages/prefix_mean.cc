@@ -15,15 +15,6 @@ DType check_sequences(const OpCheck& op, const char* what, const Tensor& x, cons
   return act;
 }
 
-void check_documents(const char* name, const Tensor& first_key, int64_t T) {
-  if (!first_key) return;
-  const int32_t* first = first_key.as<int32_t>();
-  for (int64_t n = 0; n < first_key.elements(); ++n)
-    if (const int64_t i = n % T; first[n] != i && (i == 0 || first[n] != first[n - 1]))
-      throw std::logic_error(
-          fmt::format("{}: first_key[{}] is {}, neither that of the row before nor the row itself", name, n, first[n]));
-}
-
 }  // namespace
 
 void PrefixMean::check() const {
@@ -37,7 +28,7 @@ void PrefixMean::check() const {
   op.matrix("out", out, act, x.rows(), x.cols());
 }
 
-void PrefixMean::check_values() const { check_documents(kName, first_key, T); }
+void PrefixMean::check_values() const { OpCheck(kName).documents(first_key, T); }
 
 void PrefixMeanBackward::check() const {
   const OpCheck op(kName);
@@ -45,6 +36,6 @@ void PrefixMeanBackward::check() const {
   op.matrix("d_x", d_x, act, d_out.rows(), d_out.cols());
 }
 
-void PrefixMeanBackward::check_values() const { check_documents(kName, first_key, T); }
+void PrefixMeanBackward::check_values() const { OpCheck(kName).documents(first_key, T); }
 
 }  // namespace sluice

@@ -29,7 +29,7 @@ class KeyScores final : public HostWeights {
         for (int64_t n = b * T_; n < (b + 1) * T_; ++n) {
           double sum = 0;
           for (int64_t i = 0; i < D; ++i)
-            sum += silu_of(q[size_t((n * H_ + h) * D + i)]) * k[size_t((n * KV + h / group) * D + i)];
+            sum += Silu::forward<double>(q[size_t((n * H_ + h) * D + i)]) * k[size_t((n * KV + h / group) * D + i)];
           scores_.push_back(run.scale * sum);
         }
     for (size_t row = 0; row < scores_.size(); ++row) {
