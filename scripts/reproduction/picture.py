@@ -15,8 +15,10 @@ def draw_picture(path, picture, results, order):
     except RunError as error:
         print(f"note: {path.name} is not drawn: {error}", file=sys.stderr)
         return
-    columns = picture["columns"]
     variants = variants_of(picture, results, order)
+    columns = [column for column in picture["columns"] if any(results[column["part"]].of(name) for name in variants)]
+    if not columns:
+        return
     with pyplot.rc_context(PAPER):
         figure, panels = pyplot.subplots(1, len(columns), sharey=True, squeeze=False,
                                          figsize=(picture.get("width", 9), 0.8 + 0.17 * len(variants)))
@@ -32,7 +34,7 @@ def draw_picture(path, picture, results, order):
 
 def draw_panel(axes, column, variants, results):
     column = dict(column)
-    logarithmic, baseline = column.pop("logarithmic", False), column.pop("baseline", None)
+    logarithmic, baseline, origin = (column.pop(key, None) for key in ("logarithmic", "baseline", "from"))
     for row, variant in enumerate(variants):
         values = values_of(results, column, variant)
         axes.plot(values, [row] * len(values), ".", markersize=4, alpha=0.7, color=COLOURS[row % 2])
@@ -42,6 +44,8 @@ def draw_panel(axes, column, variants, results):
         values = values_of(results, column, baseline)
         if values:
             axes.axvline(sum(values) / len(values), linewidth=0.6, linestyle=":", color=COLOURS[6])
+    if origin is not None:
+        axes.set_xlim(left=origin)
     if logarithmic:
         axes.set_xscale("log")
     axes.set_title(column["title"], fontsize=7)
