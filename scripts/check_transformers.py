@@ -198,6 +198,13 @@ def sluice_models(program):
     models["key_only, grouped heads, rope, a gate"] = {
         "attention": {"type": "vga", "core": "key_only"}, "heads": 4, "kv_heads": 2, "position": "rope",
     }
+    models["lightning, grouped heads, rope, registers"] = {
+        "attention": "lightning", "heads": 4, "kv_heads": 2, "position": "rope", "registers": 2,
+    }
+    models["transnormer, six heads, wide values, mixed and mapped, a pattern"] = {
+        "attention": [{"type": "transnormer", "value_map": "silu", "value_residual": "learned", "decay": "head"}, "softmax"],
+        "heads": 6, "head_size": 10, "value_head_size": 12, "layers": 3,
+    }
     models["registers in a window"] = {"attention": {"type": "vga", "window": 5}, "registers": 2}
     models["registers, vga"] = {"attention": "vga", "registers": 3}
     models["registers, rope, key_value_bias, grouped heads"] = {

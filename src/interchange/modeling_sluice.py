@@ -38,7 +38,7 @@ MODEL_KEYS = set(
 )
 ATTENTION_KEYS = set(
     "type core score gate key_bias key_value_bias window value_residual difference affine exclude_self output_norm "
-    "unit_length repeat".split()
+    "unit_length feature_map value_map decay repeat".split()
 )
 
 
@@ -94,15 +94,28 @@ def value_head_size(model):
     return model.get("value_head_size") or head_size(model)
 
 
-class RMSNorm(nn.Module):
+class SimpleRMSNorm(nn.Module):
+    """Without a gain."""
+
     def __init__(self, size, epsilon):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
         self.epsilon = epsilon
 
     def forward(self, x):
         wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        return self.weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)).to(x.dtype)
+        return (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)).to(x.dtype)
+
+
+class RMSNorm(SimpleRMSNorm):
+    def __init__(self, size, epsilon):
+        super().__init__(size, epsilon)
+        self.weight = nn.Parameter(torch.ones(size))
+
+    def forward(self, x):
+        return self.weight * super().forward(x)
+
+
+NORMS_OF_ALL = {"simple_rmsnorm_of_all": SimpleRMSNorm, "layernorm_of_all": nn.LayerNorm}
 
 
 def of_unit_length(x, epsilon):
@@ -110,16 +123,24 @@ def of_unit_length(x, epsilon):
     return (wide * torch.rsqrt(wide.square().sum(-1, keepdim=True) + epsilon)).to(x.dtype)
 
 
-class LowRank(nn.Module):
-    """A linear layer of two matrices with silu between."""
+def unchanged(x):
+    return x
 
-    def __init__(self, inputs, rank, rows, bias):
+
+MAPS = {"none": unchanged, "silu": F.silu, "relu": torch.relu}
+
+
+class LowRank(nn.Module):
+    """A linear layer of two matrices, with silu between or nothing."""
+
+    def __init__(self, inputs, rank, rows, bias, between="silu"):
         super().__init__()
+        self.between = MAPS[between]
         self.down, self.up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, rows, bias=False)
         self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if bias else None)
 
     def forward(self, x):
-        x = self.up(F.silu(self.down(x)))
+        x = self.up(self.between(self.down(x)))
         return x if self.bias is None else x + self.bias
 
 
@@ -225,6 +246,13 @@ def noise_heads(options, H, KV):
     return H // (difference["signal"] or H // KV)
 
 
+def head_slopes(H):
+    """s of each head, which forgets by e^-s a row."""
+    power = 2 ** int(math.log2(H))
+    first = [2 ** (-8 * (h + 1) / power) for h in range(power)]
+    return first + [2 ** (-8 * (2 * h + 1) / (2 * power)) for h in range(H - power)]
+
+
 def depth_factor(layer):
     """lambda_init of differential attention; what is left of 1 scales its norm."""
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
@@ -248,7 +276,7 @@ class Attention(nn.Module):
         if model["qk_norm"]:
             self.q_norm, self.k_norm = (RMSNorm(D, model["norm_epsilon"]) for _ in range(2))
         self.core = options.get("core", "tiles")
-        if self.core not in ("tiles", "key_only"):
+        if self.core not in ("tiles", "key_only", "linear"):
             raise ValueError(f"unknown core {self.core}")
         if self.core != "tiles" and noise:
             raise ValueError(f"the core {self.core} with a difference of heads is not known here")
@@ -272,8 +300,10 @@ class Attention(nn.Module):
                 self.gate.output = self.gate_logits(H * V, rows, False)
         if noise:
             self.add_difference(C, H)
-        if options.get("output_norm", "none") != "none":
-            self.output_norm = RMSNorm(V, model["norm_epsilon"])
+        if (norm := options.get("output_norm", "none")) != "none":
+            size = H * V if norm in NORMS_OF_ALL else V
+            self.output_norm = NORMS_OF_ALL.get(norm, RMSNorm)(size, model["norm_epsilon"])
+        self.map, self.value_map = (MAPS[options.get(name, "none")] for name in ("feature_map", "value_map"))
         self.mix = options.get("value_residual") if layer > 0 else None
         if self.mix and self.mix["type"] == "learned":
             self.value_residual = nn.ParameterDict(
@@ -301,8 +331,11 @@ class Attention(nn.Module):
             self.difference.register_parameter("lambda", nn.Parameter(torch.zeros(4, self.D)))
 
     def gate_logits(self, inputs, rows, bias):
-        rank = self.options["gate"].get("rank", 0)
-        return LowRank(inputs, rank, rows, bias) if rank else nn.Linear(inputs, rows, bias=bias)
+        gate = self.options["gate"]
+        rank = self.V if gate.get("rank", 0) < 0 else gate.get("rank", 0)
+        if not rank:
+            return nn.Linear(inputs, rows, bias=bias)
+        return LowRank(inputs, rank, rows, bias, gate.get("rank_activation", "silu"))
 
     def gate_of(self, x, v, out, heads):
         """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C], the values v [B, T, KV * V] and, at site output,
@@ -318,7 +351,8 @@ class Attention(nn.Module):
             logits = self.gate(x) + self.gate.output(results)
         else:
             logits = self.gate({"hidden": x, "value": v, "output": results}[reads])
-        return torch.sigmoid(logits).view(B, T, heads, -1).transpose(1, 2)
+        plain = self.options["gate"].get("activation", "sigmoid") == "none"
+        return (logits if plain else torch.sigmoid(logits)).view(B, T, heads, -1).transpose(1, 2)
 
     def with_extra_key(self, core, keys, values, visible):
         """One more key in front, which every row sees."""
@@ -350,6 +384,19 @@ class Attention(nn.Module):
         scores = (F.silu(queries) * keys).sum(-1, keepdim=True) / math.sqrt(self.D)
         return torch.ones_like(scores), scores, values
 
+    def decayed(self, queries, keys, values, visible, extra):
+        """Linear attention: products of queries and keys that decay with the distance, as weights of the values."""
+        H, layers, decay = queries.shape[1], self.model["layers"], self.options.get("decay", "head_and_layer")
+        by_layer = 1 - (self.layer / (layers - 1) if layers > 1 else 0) + 1e-5
+        factor = {"none": 0, "head": 1, "head_and_layer": by_layer}[decay]
+        slopes = factor * torch.tensor(head_slopes(H), dtype=torch.float64, device=queries.device).view(1, H, 1, 1)
+        distance = visible.sum(-1, keepdim=True) - visible.cumsum(-1)  # to the row's own, over what it sees
+        kept = torch.exp(-slopes * distance) * visible
+        products = queries @ keys.transpose(-1, -2)
+        products = products.to(torch.promote_types(products.dtype, torch.float32))
+        weights = products * kept.to(products.dtype)
+        return weights.to(values.dtype) @ values, weights[..., extra:], weights[..., :extra]
+
     def attend(self, core, queries, keys, values, visible, wants_weights, extra):
         """Results [B, heads, T, V] of queries [B, heads, T, D] and, where they are wanted or at hand, weights and slots;
         the first `extra` keys are no tokens."""
@@ -359,6 +406,8 @@ class Attention(nn.Module):
             extra += 1
         if (shared := queries.shape[1] // keys.shape[1]) > 1:
             keys, values = (y.repeat_interleave(shared, dim=1) for y in (keys, values))
+        if self.core == "linear":
+            return self.decayed(queries, keys, values, visible, extra)
         if self.config._attn_implementation == "sdpa" and not wants_weights:
             return F.scaled_dot_product_attention(queries, keys, values, attn_mask=visible), None, None
         return self.weigh(core, queries, keys, values, visible, length, extra)
@@ -431,19 +480,21 @@ class Attention(nn.Module):
         return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
 
     def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, shows_keys=False):
-        """`first`: the values of the first layer [B, T, KV * V] as they are projected, None in that layer itself.
+        """`first`: the values of the first layer [B, T, KV * V], mapped where they are; None in that layer itself.
         registers: their keys and values in this layer, if there are any. shows_keys: returns x's own keys and values, too."""
         model, D, V = self.model, self.D, self.V
         H, KV = model["heads"], model["kv_heads"]
         B, T, _ = x.shape
         q, k, v = self.qkv(x).split(self.columns, dim=-1)
         queries, keys = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k))  # [B, heads, T, D]
-        values = self.mixed(v, first) if self.mix else v
+        own = self.value_map(v)
+        values = self.mixed(own, first) if self.mix else own
         values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if self.options.get("unit_length"):
             queries, keys = (of_unit_length(y, model["norm_epsilon"]) for y in (queries, keys))
+        queries, keys = self.map(queries), self.map(keys)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
         if self.second is not None:  # as many heads as values have: a cache may ask for that
@@ -473,12 +524,15 @@ class Attention(nn.Module):
             out, weights, slots = self.scaled(x, out, weights, slots, extra, *tokens)
         if self.options.get("exclude_self"):
             out = self.without_own_value(out, v)
-        if (norm := self.options.get("output_norm", "none")) != "none":
+        norm = self.options.get("output_norm", "none")
+        if norm in NORMS_OF_ALL:
+            out = self.output_norm(out.transpose(1, 2).flatten(2)).unflatten(2, (H, V)).transpose(1, 2)
+        elif norm != "none":
             out = self.output_norm(out) * (1 - depth_factor(self.layer) if norm == "rmsnorm_by_depth" else 1)
         if self.site == "output":
             gate = self.gate_of(x, v, out, H)
             out = gate * out
-        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, v, *shown
+        return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, own, *shown
 
 
 # ---- the model -----------------------------------------------------------------------------------------------------

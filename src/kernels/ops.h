@@ -22,6 +22,8 @@
 
 #include "kernels/ops/accumulate.h"
 #include "kernels/ops/attention.h"
+#include "kernels/ops/cores/flow.h"
+#include "kernels/ops/cores/linear_attention.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/key_only.h"
 #include "kernels/ops/matmul.h"
@@ -106,7 +108,8 @@ using Ops = OpList<
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
     ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
     DifferenceFactorBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward, MixForward,
-    MixBackward, KeyOnlyForward, KeyOnlyBackward,
+    MixBackward, KeyOnlyForward, KeyOnlyBackward, LinearAttentionForward, LinearAttentionBackward, FlowForward,
+    FlowBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // losses of parts

@@ -80,6 +80,14 @@ PRESETS = {
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
     "key_only": {"core": "key_only"},
+    "lightning": {
+        "core": "linear", "feature_map": "silu", "output_norm": "layernorm_of_all",
+        "gate": {"reads": "hidden", "grain": "element", "rank": -1, "rank_activation": "none"},
+    },
+    "transnormer": {
+        "core": "linear", "feature_map": "silu", "output_norm": "simple_rmsnorm_of_all",
+        "gate": {"reads": "hidden", "grain": "element", "activation": "none"},
+    },
     "output_norm": {"output_norm": "rmsnorm"},
     "diff_v2": {"difference": {"lambda": "projected"}},
     "diff_v1": {"difference": {"lambda": "scalar", "keys": "own"}, "output_norm": "rmsnorm_by_depth"},
@@ -117,9 +125,10 @@ def complete(model):
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
     gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
-    gate.update(preset.get("gate", {}))
-    for key in list(given):
-        if key in gate:
+    shortcuts = list(gate)
+    gate.update({"rank_activation": "silu", "activation": "sigmoid", **preset.get("gate", {}), **given.pop("gate", {})})
+    for key in shortcuts:
+        if key in given:
             gate[key] = given.pop(key)
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
@@ -129,6 +138,8 @@ def complete(model):
     attention = {"key_bias": False, "key_value_bias": False, "window": 0, "output_norm": "none", **preset}
     attention.update({**given, "gate": gate, **stages, "score": score, "difference": difference})
     head_size = m.get("head_size") or m["width"] // m["heads"]
+    if gate["rank"] < 0:
+        gate["rank"] = m.get("value_head_size", head_size)
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
 
 
@@ -221,7 +232,10 @@ def declare(m):
             linear(block + "attention.difference", H, C, False)
         elif noise:
             out[block + "attention.difference.lambda"] = ((4, D), "normal", 0.1, "vector")
-        if a["output_norm"] != "none":
+        if a["output_norm"] == "layernorm_of_all":
+            out[block + "attention.output_norm.weight"] = ((H * V,), "constant", 1, "norm")
+            out[block + "attention.output_norm.bias"] = ((H * V,), "constant", 0, "norm")
+        elif a["output_norm"].startswith("rmsnorm"):
             out[block + "attention.output_norm.weight"] = ((V,), "constant", 1, "norm")
         if gate["reads"] != "none":
             heads = KV if gate["site"] == "source" else H
@@ -234,7 +248,8 @@ def declare(m):
                     linear(block + f"attention.{name}", rows, inputs, False)
             if gate["bias"]:
                 opening = gate["opening"]
-                out[block + "attention.gate.bias"] = ((rows,), "constant", math.log(opening / (1 - opening)), "vector")
+                first = opening if gate["activation"] == "none" else math.log(opening / (1 - opening))
+                out[block + "attention.gate.bias"] = ((rows,), "constant", first, "vector")
         norm(block + "norm2")
         linear(block + "mlp.up", 2 * M if m["mlp"] == "swiglu" else M, C, m["bias"])
         linear(block + "mlp.down", C, M, m["bias"], residual=True)
@@ -283,7 +298,9 @@ def gate_values(p, prefix, m, heads, x, v, out=None):
         if gate["rank"] == 0:
             return r @ p[f"{prefix}{name}.weight"].T
         hidden = r @ p[f"{prefix}{name}.down.weight"].T
-        return (hidden * torch.sigmoid(hidden)) @ p[f"{prefix}{name}.up.weight"].T
+        if gate["rank_activation"] == "silu":
+            hidden = hidden * torch.sigmoid(hidden)
+        return hidden @ p[f"{prefix}{name}.up.weight"].T
 
     if gate["reads"] == "hidden_head":
         per_head = p[prefix + "gate.weight"].reshape(heads, -1, V)
@@ -294,7 +311,7 @@ def gate_values(p, prefix, m, heads, x, v, out=None):
         logits = read("gate", {"hidden": x, "value": v, "output": out}[gate["reads"]])
     if gate["bias"]:
         logits = logits + p[prefix + "gate.bias"]
-    return torch.sigmoid(logits).reshape(B, T, heads, -1)
+    return (torch.sigmoid(logits) if gate["activation"] == "sigmoid" else logits).reshape(B, T, heads, -1)
 
 
 def rms_norm(x, gain, epsilon):
@@ -319,6 +336,43 @@ def affine_weights(p, prefix, m, x, weights, visible):
     tokens[:, : tokens.shape[1] - T] = 0
     count = tokens.sum(1, keepdim=True) if affine["length"] == "row" else m["context"]
     return a * weights + (affine["initial"] - a) / count * tokens
+
+
+def linear_slopes(H):
+    """s of each head, which forgets by e^-s a row: of 2^-8/H, 2^-16/H ..., where H is no power of two of the power below
+    it and then every second of twice that power."""
+    power = 1 << (H.bit_length() - 1)
+    series = lambda n: [2.0 ** (-8 * (h + 1) / n) for h in range(n)]
+    return torch.tensor(series(power) + series(2 * power)[::2][: H - power], dtype=torch.float64)
+
+
+def linear_attention(m, layer, queries, keys, values):
+    """Row by row with a state [D, V] a head, which is what the weights lam^(i - j) q_i k_j come to."""
+    B, T, H, D = queries.shape
+    factor = {"none": 0.0, "head": 1.0}.get(m["attention"].get("decay"), 1 - layer / max(m["layers"] - 1, 1) + 1e-5)
+    kept = torch.exp(-factor * linear_slopes(H)).reshape(1, H, 1, 1)
+    shared = torch.arange(H) // (H // keys.shape[2])
+    state, rows = torch.zeros(B, H, D, values.shape[3], dtype=torch.float64), []
+    for i in range(T):
+        state = kept * state + keys[:, i, shared, :, None] * values[:, i, shared, None, :]
+        rows.append((queries[:, i, :, None, :] @ state)[:, :, 0])
+    return torch.stack(rows, dim=1)
+
+
+def flow_attention(queries, keys, values):
+    """Flow-Attention: what flows into and out of every token, and the [T, T] weights that come of it."""
+    B, T, H, D = queries.shape
+    shared = torch.arange(H) // (H // keys.shape[2])
+    a, b, e = torch.sigmoid(queries), torch.sigmoid(keys[:, :, shared]), 1e-6
+    n = torch.arange(1, T + 1, dtype=torch.float64).reshape(1, T, 1)
+    flow = lambda own, summed: ((own + e) * (summed.cumsum(1) + e)).sum(-1)
+    incoming, outgoing = n / flow(a, b), n / flow(b, a)
+    gate = torch.sigmoid(flow(a, b * outgoing[..., None]) / n)
+    competitor = torch.exp(torch.clamp(flow(b, a * incoming[..., None]) / n, -5, 5))
+    share = n * competitor / competitor.cumsum(1)
+    weights = torch.einsum("bihd,bjhd->bhij", a * (incoming / n)[..., None], b).tril()
+    out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared] * share[..., None])
+    return gate[..., None] * out
 
 
 def weighted_values(p, prefix, m, queries, keys, values, x=None):
@@ -369,18 +423,20 @@ def differential(p, prefix, m, layer, x, queries, keys, values):
 
 
 def attention(p, prefix, m, layer, x, first):
-    """x [B, T, C] -> [B, T, C] and the values [B, T, KV V]; `first`: those of the first layer, None in it."""
+    """x [B, T, C] -> [B, T, C] and the values [B, T, KV V], mapped where they are; `first`: those of the first layer, None in it."""
     a = m["attention"]
     H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
     qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
     q, k, v = torch.split(qkv, stacked_qkv(m), dim=-1)
     site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
-    mix, own_v = a["value_residual"], v
+    maps = {"none": lambda y: y, "silu": lambda y: y * torch.sigmoid(y), "relu": torch.relu}
+    mix, mapped = a["value_residual"], maps[a.get("value_map", "none")](v)
+    own_v = mapped
     if mix["type"] != "none" and first is not None:
         learned = mix["type"] == "learned"
         own, of_first = (p[f"{prefix}value_residual.{name}"] if learned else mix[name] for name in ("own", "first"))
-        own_v = own * v + of_first * first
+        own_v = own * mapped + of_first * first
     values = own_v.reshape(B, T, KV, V)
     if site == "source":
         values = gate_values(p, prefix, m, KV, x, v) * values
@@ -390,18 +446,28 @@ def attention(p, prefix, m, layer, x, first):
         keys = rms_norm(keys, p[prefix + "k_norm.weight"], m["norm_epsilon"])
     if a.get("unit_length"):
         queries, keys = (y / torch.sqrt((y * y).sum(-1, keepdim=True) + m["norm_epsilon"]) for y in (queries, keys))
+    queries, keys = (maps[a.get("feature_map", "none")](y) for y in (queries, keys))
     if m["position"] == "rope":
         queries, keys = rope(queries, m["rope_theta"]), rope(keys, m["rope_theta"])
-    if a["difference"]["lambda"] != "none":
+    if a.get("core") == "linear":
+        out = linear_attention(m, layer, queries, keys, values)
+    elif a.get("core") == "flow":
+        out = flow_attention(queries, keys, values)
+    elif a["difference"]["lambda"] != "none":
         out = differential(p, prefix, m, layer, x, queries, keys, values)
     else:
         out = weighted_values(p, prefix, m, queries, keys, values, x)
-    if a["output_norm"] != "none":
+    if a["output_norm"] == "simple_rmsnorm_of_all":
+        out = out * torch.rsqrt((out * out).mean((2, 3), keepdim=True) + m["norm_epsilon"])
+    elif a["output_norm"] == "layernorm_of_all":
+        norm = (p[f"{prefix}output_norm.{name}"] for name in ("weight", "bias"))
+        out = F.layer_norm(out.reshape(B, T, H * V), (H * V,), *norm, m["norm_epsilon"]).reshape(out.shape)
+    elif a["output_norm"] != "none":
         scale = 1 - lambda_init(layer) if a["output_norm"] == "rmsnorm_by_depth" else 1
         out = scale * rms_norm(out, p[prefix + "output_norm.weight"], m["norm_epsilon"])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v, out.reshape(B, T, H * V)) * out
-    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias")), v
+    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias")), mapped
 
 
 def gelu(x):

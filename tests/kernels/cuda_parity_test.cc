@@ -207,15 +207,21 @@ TEST(CudaParity, Rope) {
 TEST(CudaParity, Gates) {
   SLUICE_SKIP_WITHOUT_CUDA();
   const int64_t cases[][3] = {{1, 1, 1}, {3, 3, 17}, {65, 2, 20}, {9, 4, 64}, {2, 2, 257}};  // N, H, D
+  const std::pair<GateGrain, GateActivation> kinds[] = {{GateGrain::kHead, GateActivation::kSigmoid},
+                                                        {GateGrain::kElement, GateActivation::kSigmoid},
+                                                        {GateGrain::kHead, GateActivation::kNone},
+                                                        {GateGrain::kElement, GateActivation::kNone}};
   for_device_types([&](DType dtype) {
     for (auto [N, H, D] : cases)
-      for (GateGrain grain : {GateGrain::kHead, GateGrain::kElement})
+      for (const auto& [grain, activation] : kinds)
         for (int64_t gap : kGaps) {
           const int64_t C = H * D, G = grain == GateGrain::kHead ? H : C;
           TestBuffer x(dtype, N, C, C + gap), logits(dtype, N, G, G + gap), out(dtype, N, C, C + gap);
           TestBuffer d_out(dtype, N, C, C + gap), d_x(dtype, N, C, C + gap), d_logits(dtype, N, G, G + gap);
           x.randomise(1), logits.randomise(2, 2), d_out.randomise(3);
-          const auto forward = [grain, H = H](const Tensors& t) { return GateForward{grain, H, t[0], t[1], t[2]}; };
+          const auto forward = [grain = grain, activation = activation, H = H](const Tensors& t) {
+            return GateForward{grain, H, t[0], t[1], t[2], activation};
+          };
           expect_parity(
               {x, logits, out}, [=](Backend& b, const Tensors& t) { b.run(forward(t)); }, 40);
           expect_parity(
@@ -255,7 +261,7 @@ TEST(CudaParity, GroupNorms) {
 // Values below 8 around 3; xhat and e below 10; sums over N rows or C columns.
 struct NormCase {
   std::vector<TestBuffer> buffers;  // x, delta, sum, gain, bias, out, stats; d_out, d_x, d_gain, d_bias
-  bool with_delta, with_bias;
+  bool with_delta, with_bias, with_gain = true;
   Norm kind = Norm::kLayerNorm;
 
   NormCase(DType dtype, int64_t N, int64_t C, int64_t gap, bool with_delta, bool with_bias)
@@ -270,7 +276,7 @@ struct NormCase {
     args.kind = kind;
     args.x = t[0];
     if (with_delta) args.delta = t[1], args.sum = t[2];
-    args.gain = t[3];
+    if (with_gain) args.gain = t[3];
     if (with_bias) args.bias = t[4];
     args.out = t[5];
     args.stats = t[6];
@@ -284,7 +290,7 @@ struct NormCase {
     args.d_out = t[7];
     args.d_x = t[8];
     args.add_to_d_x = add;
-    args.d_gain = t[9];
+    if (with_gain) args.d_gain = t[9];
     if (with_bias) args.d_bias = t[10];
     args.accumulate = accumulate;
     const int64_t C = args.d_x.cols();
@@ -313,6 +319,8 @@ TEST(CudaParity, Norms) {
         expect_parity(norm.buffers, run, slack);
         if (norm.with_bias) continue;
         norm.kind = Norm::kRmsNorm;
+        expect_parity(norm.buffers, run, slack);
+        norm.with_gain = false;
         expect_parity(norm.buffers, run, slack);
       }
   });

@@ -212,6 +212,26 @@ TEST(Norm, GradientsAreTheSlopes) {
     }
 }
 
+// The same bits, and gradients in the place of those of the result.
+TEST(Norm, WithoutAGainIsThatWithAGainOfOnes) {
+  for_kernels([](const IsaKernels& isa, DType dtype) {
+    for (const Norm kind : {Norm::kLayerNorm, Norm::kRmsNorm})
+      for (auto [N, C] : kShapes) {
+        NormCase ones(dtype, N, C, false, false), without(dtype, N, C, false, false);
+        ones.kind = without.kind = kind;
+        for (int64_t c = 0; c < C; ++c) ones.gain.set(c, 1);
+        NormForward forward = without.forward();
+        forward.gain = Tensor{};
+        isa.run(ones.forward()), isa.run(forward);
+        NormBackward backward = without.backward(false, false);
+        backward.forward.gain = backward.d_gain = Tensor{};
+        backward.d_x = without.d_out;
+        isa.run(ones.backward(false, false)), isa.run(backward);
+        EXPECT_TRUE(without.out == ones.out && without.stats == ones.stats && without.d_out == ones.d_x);
+      }
+  });
+}
+
 TEST(Norm, ANanSpoilsItsRowAndNoOther) {
   for_kernels([](const IsaKernels& isa, DType dtype) {
     for (int64_t place : {0, 20, 32}) {

@@ -51,8 +51,8 @@ void for_each_combination(Check check) {
     for (const StagePart& stage : attention_stages()) use(core, {stage});
     use(core, attention_stages());
   }
-  // Only running_sum refuses something: qk_norm, alone and among all.
-  EXPECT_EQ(combinations, int(attention_cores().size() * (attention_stages().size() + 2)) - 2);
+  // Only running_sum and flow refuse something, alone and among all: qk_norm, and rope.
+  EXPECT_EQ(combinations, int(attention_cores().size() * (attention_stages().size() + 2)) - 4);
 }
 
 TEST_F(AttentionParts, HaveTheGradientsThatTheirLossesSay) {

@@ -10,6 +10,7 @@
 
 #include "base/machine_memory.h"
 #include "kernels/cpu/attention_workspace.h"
+#include "kernels/cpu/linear_workspace.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/random.h"
 
@@ -40,6 +41,16 @@ int64_t cpu_workspace(const AttentionBackward::Sizes& sizes) {
 template <>
 int64_t cpu_workspace(const KeyOnlyBackward::Sizes& sizes) {
   return in_floats(sizes.shape.B * sizes.shape.H * (sizes.shape.D_v + 1), sizes.act);
+}
+
+template <>
+int64_t cpu_workspace(const LinearAttentionBackward::Sizes& sizes) {
+  return in_floats(LinearAttentionWorkspace(sizes.shape).total, sizes.act);
+}
+
+template <>
+int64_t cpu_workspace(const FlowBackward::Sizes& sizes) {
+  return in_floats(sizes.shape.B * sizes.shape.H * FlowBackward::of_head(sizes.shape), sizes.act);
 }
 
 template <>

@@ -1,4 +1,4 @@
-// Kernels over groups of D columns (a head's): sigmoid gates and their gradients, norms of groups. A gate per element
+// Kernels over groups of D columns (a head's): gates and their gradients, norms of groups. A gate per element
 // has groups of one column and needs no sum.
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
@@ -10,7 +10,7 @@ namespace {
 
 // --- a gate per element
 
-template <class S>
+template <class S, class G>
 struct ElementGate {
   Rows<S> out, x, logits;
   bool vector;
@@ -19,12 +19,12 @@ struct ElementGate {
     load(v, x.at(row, col), count, vector);
     load(gate, logits.at(row, col), count, vector);
 #pragma unroll
-    for (int i = 0; i < kPack; ++i) v[i] *= gate_of(gate[i]);
+    for (int i = 0; i < kPack; ++i) v[i] *= G::of(gate[i]);
     store(out.at(row, col), v, count, vector);
   }
 };
 
-template <class S>
+template <class S, class G>
 struct ElementGateBackward {
   Rows<S> d_x, d_logits, d_out, x, logits;
   bool vector;
@@ -35,8 +35,8 @@ struct ElementGateBackward {
     load(gate, logits.at(row, col), count, vector);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
-      gate[i] = gate_of(gate[i]);
-      v[i] = gate_logit_gradient(gate[i], d[i] * v[i]);
+      gate[i] = G::of(gate[i]);
+      v[i] = G::d_logit(gate[i], d[i] * v[i]);
       d[i] *= gate[i];
     }
     store(d_x.at(row, col), d, count, vector);
@@ -46,7 +46,7 @@ struct ElementGateBackward {
 
 // --- a gate per D columns
 
-template <class S>
+template <class S, class G>
 struct HeadGate {
   Rows<S> out, x, logits;
   int64_t D;
@@ -55,12 +55,12 @@ struct HeadGate {
     float v[kPack];
     load(v, x.at(row, col), count, vector);
     int64_t head = quotient(col, D), end = (head + 1) * D;
-    float gate = gate_of(load_one(logits.at(row, head)));
+    float gate = G::of(load_one(logits.at(row, head)));
 #pragma unroll
     for (int i = 0; i < kPack; ++i) {
       if (i < count && col + i == end) {
         end += D;
-        gate = gate_of(load_one(logits.at(row, ++head)));
+        gate = G::of(load_one(logits.at(row, ++head)));
       }
       v[i] *= gate;
     }
@@ -93,11 +93,11 @@ void for_groups(int64_t rows, int64_t groups, int64_t D, cudaStream_t stream, co
   if (blocks > 0) launch(group_kernel<Op>, dim3(unsigned(blocks)), dim3(kGroupThreads), 0, stream, rows, groups, D, op);
 }
 
-template <class S>
+template <class S, class G>
 struct HeadGateBackward {
   Rows<S> d_x, d_logits, d_out, x, logits;
   bool vector;
-  __device__ float gate(int64_t row, int64_t head) const { return gate_of(load_one(logits.at(row, head))); }
+  __device__ float gate(int64_t row, int64_t head) const { return G::of(load_one(logits.at(row, head))); }
   __device__ float term(int64_t row, int64_t head, int64_t col, int count) const {
     const float g = gate(row, head);
     float v[kPack], d[kPack], dot = 0;
@@ -112,7 +112,7 @@ struct HeadGateBackward {
     return dot;
   }
   __device__ void finish(int64_t row, int64_t head, float dot) const {
-    store_one(d_logits.at(row, head), gate_logit_gradient(gate(row, head), dot));
+    store_one(d_logits.at(row, head), G::d_logit(gate(row, head), dot));
   }
 };
 
@@ -138,11 +138,14 @@ void on(const GateForward& op, const Queue& queue) {
   const View x = view_of(op.x), logits = view_of(op.logits), out = view_of(op.out);
   const bool one_row = flat(out) && flat(x) && flat(logits), vector = vectorizable(out) && vectorizable(x);
   with_element(x.element, [&](auto storage) {
-    using S = decltype(storage);
-    const Rows<S> to = rows_of<S>(out), from = rows_of<S>(x), gates = rows_of<S>(logits);
-    if (op.grain == GateGrain::kElement)
-      map(x.rows, x.cols, one_row, queue.stream, ElementGate<S>{to, from, gates, vector && vectorizable(logits)});
-    else map(x.rows, x.cols, one_row, queue.stream, HeadGate<S>{to, from, gates, x.cols / op.heads, vector});
+    with_gate(op.activation, [&](auto gate) {
+      using S = decltype(storage);
+      using G = decltype(gate);
+      const Rows<S> to = rows_of<S>(out), from = rows_of<S>(x), gates = rows_of<S>(logits);
+      if (op.grain == GateGrain::kElement)
+        map(x.rows, x.cols, one_row, queue.stream, ElementGate<S, G>{to, from, gates, vector && vectorizable(logits)});
+      else map(x.rows, x.cols, one_row, queue.stream, HeadGate<S, G>{to, from, gates, x.cols / op.heads, vector});
+    });
   });
 }
 
@@ -154,15 +157,19 @@ void on(const GateBackward& op, const Queue& queue) {
   const bool vector = vectorizable(d_out) && vectorizable(d_x) && vectorizable(x);
   const int64_t heads = op.forward.heads, D = x.cols / heads;
   with_element(x.element, [&](auto storage) {
-    using S = decltype(storage);
-    const Rows<S> to = rows_of<S>(d_x), to_logits = rows_of<S>(d_logits), from = rows_of<S>(d_out);
-    if (op.forward.grain == GateGrain::kElement)
-      map(x.rows, x.cols, one_row, queue.stream,
-          ElementGateBackward<S>{to, to_logits, from, rows_of<S>(x), rows_of<S>(logits),
-                                 vector && vectorizable(logits) && vectorizable(d_logits)});
-    else
-      for_groups(x.rows, heads, D, queue.stream,
-                 HeadGateBackward<S>{to, to_logits, from, rows_of<S>(x), rows_of<S>(logits), vector && D % kPack == 0});
+    with_gate(op.forward.activation, [&](auto gate) {
+      using S = decltype(storage);
+      using G = decltype(gate);
+      const Rows<S> to = rows_of<S>(d_x), to_logits = rows_of<S>(d_logits), from = rows_of<S>(d_out);
+      const Rows<S> values = rows_of<S>(x), gates = rows_of<S>(logits);
+      if (op.forward.grain == GateGrain::kElement)
+        map(x.rows, x.cols, one_row, queue.stream,
+            ElementGateBackward<S, G>{to, to_logits, from, values, gates,
+                                      vector && vectorizable(logits) && vectorizable(d_logits)});
+      else
+        for_groups(x.rows, heads, D, queue.stream,
+                   HeadGateBackward<S, G>{to, to_logits, from, values, gates, vector && D % kPack == 0});
+    });
   });
 }
 

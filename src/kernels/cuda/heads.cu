@@ -32,14 +32,6 @@ constexpr int kLanes = 8, kTeams = 32, kThreads = kTeams * kLanes, kPackColumns 
 // The first column of the thread's pack p.
 __device__ __forceinline__ int column(int p) { return (p * kLanes + int(threadIdx.x) % kLanes) * kPack; }
 
-// A pack of the gain, or ones.
-__device__ __forceinline__ void load_gain(float (&gain)[kPack], const HeadNormArgs& args, int p, int count,
-                                          bool vector) {
-#pragma unroll
-  for (int i = 0; i < kPack; ++i) gain[i] = 1;
-  if (args.gain) load(gain, args.gain + column(p), count, vector);
-}
-
 // A thread's part of a head.
 template <class S, int kPacks>
 struct Head {
@@ -75,7 +67,7 @@ __global__ void __launch_bounds__(kThreads)
     const int count = valid ? pack_count(args.D, column(p)) : 0;
     if (count == 0) continue;
     float gain[kPack];
-    load_gain(gain, args, p, count, vector);
+    load_gain(gain, args.gain, column(p), count, vector);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) gain[i] *= args.scale * normalised(head.x[p][i], 0.0f, head.rstd);
     store(out.at(row, first + column(p)), gain, count, vector);
@@ -92,7 +84,7 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(HeadNormAr
   float d_gain[kPacks][kPack] = {}, gain[kPacks][kPack] = {};
 #pragma unroll
   for (int p = 0; p < kPacks; ++p)
-    if (const int count = pack_count(args.D, column(p))) load_gain(gain[p], args, p, count, vector);
+    if (const int count = pack_count(args.D, column(p))) load_gain(gain[p], args.gain, column(p), count, vector);
 
   for (int64_t start = all * blockIdx.x / gridDim.x; start < end; start += kTeams) {
     const int64_t index = start + team, row = quotient(index, heads), first = (index - row * heads) * args.D;

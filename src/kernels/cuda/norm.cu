@@ -21,7 +21,7 @@ namespace {
 struct NormForwardArgs {
   Norm kind;
   View x, delta, sum, out;
-  const float *gain, *bias;  // [C]; bias may be null
+  const float *gain, *bias;  // [C]; either may be null
   float* stats;              // [N, 2]
   float epsilon;
 };
@@ -31,7 +31,7 @@ struct NormBackwardArgs {
   View x, d_out, d_x;
   const float *gain, *stats;
   bool add_to_d_x, accumulate;
-  float *d_gain, *d_bias;  // d_bias may be null
+  float *d_gain, *d_bias;  // either may be null
   float* workspace;
 };
 
@@ -102,7 +102,7 @@ __global__ void __launch_bounds__(T::kForwardTeams* T::kThreads)
     if (count == 0) continue;
     float v[kPack], gain[kPack], bias[kPack] = {};
     unpack(v, kept[p]);
-    load(gain, args.gain + c, count, vector);
+    load_gain(gain, args.gain, c, count, vector);
     if (args.bias) load(bias, args.bias + c, count, vector);
 #pragma unroll
     for (int i = 0; i < kPack; ++i) v[i] = normalised(v[i], mean, rstd) * gain[i] + bias[i];
@@ -161,7 +161,7 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
       float v[kPack], d[kPack], gain[kPack];
       unpack(v, kept_x[p]);
       unpack(d, kept_d[p]);
-      load(gain, args.gain + c, count, vector);
+      load_gain(gain, args.gain, c, count, vector);
 #pragma unroll
       for (int i = 0; i < kPack; ++i) {
         const float xhat = i < count ? normalised(v[i], mean, rstd) : 0.0f, e = d[i] * gain[i];
@@ -182,7 +182,7 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
       float v[kPack], d[kPack], gain[kPack], before[kPack] = {};
       unpack(v, kept_x[p]);
       unpack(d, kept_d[p]);
-      load(gain, args.gain + c, count, vector);
+      load_gain(gain, args.gain, c, count, vector);
       if (args.add_to_d_x) load(before, d_x.at(row, c), count, vector);
 #pragma unroll
       for (int i = 0; i < kPack; ++i)
@@ -192,7 +192,7 @@ __global__ void __launch_bounds__(T::kBackwardTeams* T::kThreads)
   }
 
   float* partial = args.workspace + int64_t(blockIdx.x) * 2 * C;
-  write_columns<T>(partial, d_gain, C);
+  if (args.d_gain) write_columns<T>(partial, d_gain, C);
   if (args.d_bias) write_columns<T>(partial + C, d_bias, C);
 }
 
@@ -313,7 +313,8 @@ void on(const NormBackward& op, const Queue& queue) {
              0, queue.stream, args, vector);
     });
   });
-  add_chunks(args.d_gain, args.d_bias, args.workspace, 2 * C, chunks, C, args.accumulate, queue.stream);
+  if (args.d_gain)
+    add_chunks(args.d_gain, args.d_bias, args.workspace, 2 * C, chunks, C, args.accumulate, queue.stream);
 }
 
 template <>

@@ -99,6 +99,14 @@ __device__ __forceinline__ void store(S* to, const float (&x)[kPack], int count,
   store_pack(to, packed<S>(x), count, vector);
 }
 
+// A pack of a norm's gain, or ones where `from` is null.
+__device__ __forceinline__ void load_gain(float (&gain)[kPack], const float* from, int64_t col, int count,
+                                          bool vector) {
+#pragma unroll
+  for (int i = 0; i < kPack; ++i) gain[i] = 1;
+  if (from) load(gain, from + col, count, vector);
+}
+
 __device__ __forceinline__ float load_one(const float* from) { return *from; }
 __device__ __forceinline__ float load_one(const Bf16* from) { return to_float(*from); }
 __device__ __forceinline__ void store_one(float* to, float x) { *to = x; }

@@ -75,12 +75,13 @@ struct SwigluBackward {
   void check() const;
 };
 
-// out = sigmoid(logits) * x, grain head: logits [N, H], one per D columns; element: logits [N, H*D].
+// out = sigmoid(logits) * x, or logits * x; grain head: logits [N, H], one per D columns; element: logits [N, H*D].
 struct GateForward {
   static constexpr const char* kName = "gate_forward";
   GateGrain grain = GateGrain::kHead;
   int64_t heads = 1;
   Tensor x, logits, out;  // [N, H*D] act, strided; logits act
+  GateActivation activation = GateActivation::kSigmoid;
   void for_tensors(auto f) { f(x), f(logits), f(out); }
   void check() const;
 };

@@ -10,10 +10,11 @@ void check_norm(const OpCheck& op, const NormForward& args) {
   const DType act = op.activation_type("x", args.x), acc = accumulator_of(act);
   const int64_t N = args.x.rows(), C = args.x.cols();
   op.matrix("x", args.x, act, N, C);
-  op.flat("gain", args.gain, acc, C);
+  op.flat("gain", args.gain, acc, C, Presence::kOptional);
   op.flat("bias", args.bias, acc, C, Presence::kOptional);
   op.flat("stats", args.stats, acc, 2 * N);
   if (args.kind == Norm::kRmsNorm) op.absent("bias", args.bias, "RMSNorm has none");
+  if (!args.gain) op.absent("bias", args.bias, "there is no gain");
 }
 
 void check_head_norm(const OpCheck& op, const HeadNormForward& args) {
@@ -45,7 +46,7 @@ void NormBackward::check() const {
   const int64_t N = forward.x.rows(), C = forward.x.cols();
   op.matrix("d_out", d_out, act, N, C);
   op.matrix("d_x", d_x, act, N, C);
-  op.flat("d_gain", d_gain, acc, C);
+  op.flat("d_gain", d_gain, acc, C, required_if(bool(forward.gain)));
   op.flat("d_bias", d_bias, acc, C, required_if(bool(forward.bias)));
 }
 

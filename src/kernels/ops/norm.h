@@ -16,23 +16,23 @@ struct NormForward {
   static constexpr const char* kName = "norm_forward";
   Norm kind = Norm::kLayerNorm;
   double epsilon = 1e-5;
-  Tensor x, delta = {};    // [N, C] act; delta absent or added first: sum = x + delta
-  Tensor sum = {};         // [N, C] act; where the sum is written (may be x); absent if delta is
-  Tensor gain, bias = {};  // [C] acc; bias may be absent, and is for RMSNorm
-  Tensor out;              // [N, C] act: (sum - mean) * rstd * gain + bias
-  Tensor stats;            // [N, 2] acc: mean (0 for RMSNorm), rstd
+  Tensor x, delta = {};         // [N, C] act; delta absent or added first: sum = x + delta
+  Tensor sum = {};              // [N, C] act; where the sum is written (may be x); absent if delta is
+  Tensor gain = {}, bias = {};  // [C] acc; absent: 1 and 0; RMSNorm has no bias, nor has a norm without gain
+  Tensor out;                   // [N, C] act: (sum - mean) * rstd * gain + bias
+  Tensor stats;                 // [N, 2] acc: mean (0 for RMSNorm), rstd
   void for_tensors(auto f) { f(x), f(delta), f(sum), f(gain), f(bias), f(out), f(stats); }
   void check() const;
 };
 
 struct NormBackward {
   static constexpr const char* kName = "norm_backward";
-  NormForward forward;         // x is the normalised input (the sum); stats as left by the forward
-  Tensor d_out;                // [N, C] act
-  Tensor d_x;                  // [N, C] act
-  bool add_to_d_x = true;      // d_x += (the residual stream's gradient), or overwrite
-  Tensor d_gain, d_bias = {};  // [C] acc
-  bool accumulate = false;     // of d_gain, d_bias
+  NormForward forward;              // x is the normalised input (the sum); stats as left by the forward
+  Tensor d_out;                     // [N, C] act
+  Tensor d_x;                       // [N, C] act; may be d_out
+  bool add_to_d_x = true;           // d_x += (the residual stream's gradient), or overwrite
+  Tensor d_gain = {}, d_bias = {};  // [C] acc; absent with the gain, with the bias
+  bool accumulate = false;          // of d_gain, d_bias
   Tensor workspace = {};
   using Sizes = RowSums;
   Sizes sizes() const { return {d_out.cols()}; }

@@ -8,6 +8,7 @@ namespace sluice {
 enum class Norm : uint8_t { kLayerNorm, kRmsNorm };
 enum class Activation : uint8_t { kRelu, kGelu, kReluSquared, kGeluErf, kSilu };  // gelu: the tanh form of GPT-2
 enum class GateGrain : uint8_t { kHead, kElement };
+enum class GateActivation : uint8_t { kSigmoid, kNone };
 
 struct AdamWStep {
   double lr, beta1, beta2, epsilon;

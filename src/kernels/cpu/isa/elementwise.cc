@@ -52,50 +52,50 @@ void swiglu_backward_row(S* d_x, const S* d_out, const S* x, S* out, int64_t F) 
   });
 }
 
-template <class S>
+template <class G, class S>
 SLUICE_INLINE Vec<Acc<S>> broadcast_gate(const S* logit) {
-  return gate_of(Vec<Acc<S>>(load_one(logit)));
+  return G::of(Vec<Acc<S>>(load_one(logit)));
 }
 
-template <class S>
+template <class G, class S>
 void gate_head_row(S* out, const S* x, const S* logits, int64_t H, int64_t D) {
   using A = Acc<S>;
   for (int64_t h = 0; h < H; ++h, x += D, out += D) {
-    const Vec<A> gate = broadcast_gate(logits + h);
+    const Vec<A> gate = broadcast_gate<G>(logits + h);
     for_vectors<A>(D, [=](int64_t i, int64_t count)
                           SLUICE_INLINE_BODY { store_some(out + i, gate * load_some(x + i, count), count); });
   }
 }
 
-template <class S>
+template <class G, class S>
 void gate_element_row(S* out, const S* x, const S* logits, int64_t n) {
   for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-    store_some(out + i, gate_of(load_some(logits + i, count)) * load_some(x + i, count), count);
+    store_some(out + i, G::of(load_some(logits + i, count)) * load_some(x + i, count), count);
   });
 }
 
-template <class S>
+template <class G, class S>
 void gate_head_backward_row(S* d_x, S* d_logits, const S* d_out, const S* x, const S* logits, int64_t H, int64_t D) {
   using A = Acc<S>;
   for (int64_t h = 0; h < H; ++h, x += D, d_x += D, d_out += D) {
-    const Vec<A> gate = broadcast_gate(logits + h);
+    const Vec<A> gate = broadcast_gate<G>(logits + h);
     const A dot = sum_over<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
       const Vec<A> d = load_some(d_out + i, count);
       const Vec<A> term = d * load_some(x + i, count);  // before d_x is written: it may be d_out
       store_some(d_x + i, gate * d, count);
       return term;
     });
-    store_one(d_logits + h, gate_logit_gradient(gate, Vec<A>(dot))[0]);
+    store_one(d_logits + h, G::d_logit(gate, Vec<A>(dot))[0]);
   }
 }
 
-template <class S>
+template <class G, class S>
 void gate_element_backward_row(S* d_x, S* d_logits, const S* d_out, const S* x, const S* logits, int64_t n) {
   for_vectors<Acc<S>>(n, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-    const auto gate = gate_of(load_some(logits + i, count)), d = load_some(d_out + i, count);
+    const auto gate = G::of(load_some(logits + i, count)), d = load_some(d_out + i, count);
     const auto dot = d * load_some(x + i, count);
     store_some(d_x + i, gate * d, count);
-    store_some(d_logits + i, gate_logit_gradient(gate, dot), count);
+    store_some(d_logits + i, G::d_logit(gate, dot), count);
   });
 }
 
@@ -188,12 +188,15 @@ template <>
 void on(const GateForward& op) {
   const int64_t N = op.x.rows(), C = op.x.cols(), H = op.heads;
   with_storage(op.x.dtype, [&](auto tag) {
-    using S = decltype(tag);
-    for_rows(N, C, [&](int64_t n) {
-      S* out = row_of<S>(op.out, n);
-      const S *x = row_of<S>(op.x, n), *logits = row_of<S>(op.logits, n);
-      if (op.grain == GateGrain::kHead) gate_head_row(out, x, logits, H, C / H);
-      else gate_element_row(out, x, logits, C);
+    with_gate(op.activation, [&](auto gate) {
+      using S = decltype(tag);
+      using G = decltype(gate);
+      for_rows(N, C, [&](int64_t n) {
+        S* out = row_of<S>(op.out, n);
+        const S *x = row_of<S>(op.x, n), *logits = row_of<S>(op.logits, n);
+        if (op.grain == GateGrain::kHead) gate_head_row<G>(out, x, logits, H, C / H);
+        else gate_element_row<G>(out, x, logits, C);
+      });
     });
   });
 }
@@ -203,12 +206,15 @@ void on(const GateBackward& op) {
   const GateForward& forward = op.forward;
   const int64_t N = forward.x.rows(), C = forward.x.cols(), H = forward.heads;
   with_storage(forward.x.dtype, [&](auto tag) {
-    using S = decltype(tag);
-    for_rows(N, C, [&](int64_t n) {
-      S *d_x = row_of<S>(op.d_x, n), *d_logits = row_of<S>(op.d_logits, n);
-      const S *d_out = row_of<S>(op.d_out, n), *x = row_of<S>(forward.x, n), *logits = row_of<S>(forward.logits, n);
-      if (forward.grain == GateGrain::kHead) gate_head_backward_row(d_x, d_logits, d_out, x, logits, H, C / H);
-      else gate_element_backward_row(d_x, d_logits, d_out, x, logits, C);
+    with_gate(forward.activation, [&](auto gate) {
+      using S = decltype(tag);
+      using G = decltype(gate);
+      for_rows(N, C, [&](int64_t n) {
+        S *d_x = row_of<S>(op.d_x, n), *d_logits = row_of<S>(op.d_logits, n);
+        const S *d_out = row_of<S>(op.d_out, n), *x = row_of<S>(forward.x, n), *logits = row_of<S>(forward.logits, n);
+        if (forward.grain == GateGrain::kHead) gate_head_backward_row<G>(d_x, d_logits, d_out, x, logits, H, C / H);
+        else gate_element_backward_row<G>(d_x, d_logits, d_out, x, logits, C);
+      });
     });
   });
 }

@@ -12,11 +12,6 @@ SLUICE_INLINE A divisor(const A* gain, int64_t D) {
   return gain ? A(D) : A(1);
 }
 
-template <class A>
-SLUICE_INLINE Vec<A> gain_at(const A* gain, int64_t i, int64_t count) {
-  return gain ? load_some(gain + i, count) : Vec<A>(1);
-}
-
 // The inverse root of the head's mean square, or of the sum.
 template <class S>
 SLUICE_INLINE Vec<Acc<S>> inverse_deviation(const S* x, const Acc<S>* gain, Acc<S> epsilon, int64_t D) {

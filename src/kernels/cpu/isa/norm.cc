@@ -18,7 +18,7 @@ void add_rows(S* sum, const S* x, const S* delta, int64_t C) {
   });
 }
 
-// bias may be null. stats receives the mean and the inverse deviation.
+// gain and bias may be null. stats receives the mean and the inverse deviation.
 template <class S>
 void norm_row(Norm kind, S* out, Acc<S>* stats, const S* x, const Acc<S>* gain, const Acc<S>* bias, Acc<S> epsilon,
               int64_t C) {
@@ -35,13 +35,13 @@ void norm_row(Norm kind, S* out, Acc<S>* stats, const S* x, const Acc<S>* gain, 
   stats[0] = mean;
   stats[1] = rstd;
   for_vectors<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
-    V y = normalised(load_some(x + i, count), V(mean), V(rstd)) * load_some(gain + i, count);
+    V y = normalised(load_some(x + i, count), V(mean), V(rstd)) * gain_at(gain, i, count);
     if (bias) y += load_some(bias + i, count);
     store_some(out + i, y, count);
   });
 }
 
-// d_bias may be null.
+// gain, and with it d_gain, and d_bias may be null.
 template <class S>
 void norm_backward_row(Norm kind, S* d_x, bool add, const S* d_out, const S* x, const Acc<S>* stats, const Acc<S>* gain,
                        Acc<S>* d_gain, Acc<S>* d_bias, int64_t C) {
@@ -49,19 +49,19 @@ void norm_backward_row(Norm kind, S* d_x, bool add, const S* d_out, const S* x, 
   using V = Vec<A>;
   const V mean(stats[0]), rstd(stats[1]);
   V sum_e(0), sum_e_xhat(0);
-  // The lanes past the row's end hold zeros in d_out and gain: they add nothing.
+  // The lanes past the row's end hold zeros in d_out: they add nothing.
   for_vectors<A>(C, [&](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     const V d = load_some(d_out + i, count), xhat = normalised(load_some(x + i, count), mean, rstd);
-    const V e = d * load_some(gain + i, count), d_xhat = d * xhat;
+    const V e = d * gain_at(gain, i, count), d_xhat = d * xhat;
     sum_e += e;
     sum_e_xhat += keep_first<A>(e * xhat, A(0), count);
-    store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
+    if (d_gain) store_some(d_gain + i, load_some(d_gain + i, count) + d_xhat, count);
     if (d_bias) store_some(d_bias + i, load_some(d_bias + i, count) + d, count);
   });
   const V mean_e(kind == Norm::kLayerNorm ? sum_of(sum_e) / A(C) : A(0)), mean_e_xhat(sum_of(sum_e_xhat) / A(C));
   for_vectors<A>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     const V xhat = normalised(load_some(x + i, count), mean, rstd);
-    const V e = load_some(d_out + i, count) * load_some(gain + i, count);
+    const V e = load_some(d_out + i, count) * gain_at(gain, i, count);
     V d = norm_input_gradient(e, xhat, mean_e, mean_e_xhat, rstd);
     if (add) d += load_some(d_x + i, count);
     store_some(d_x + i, d, count);
@@ -83,14 +83,15 @@ void norm_backward_of(const NormBackward& args) {
   A* partial = static_cast<A*>(args.workspace.data);
   const A *gain = static_cast<const A*>(forward.gain.data), *stats = static_cast<const A*>(forward.stats.data);
   for_row_chunks(N, C, [&](int64_t chunk, int64_t first, int64_t end) {
-    A *d_gain = partial + chunk * 2 * C, *d_bias = args.d_bias.data ? d_gain + C : nullptr;
-    __builtin_memset(d_gain, 0, size_t(2 * C) * sizeof(A));
+    A* sums = partial + chunk * 2 * C;
+    A *d_gain = args.d_gain.data ? sums : nullptr, *d_bias = args.d_bias.data ? sums + C : nullptr;
+    __builtin_memset(sums, 0, size_t(2 * C) * sizeof(A));
     for (int64_t n = first; n < end; ++n)
       norm_backward_row(forward.kind, row_of<S>(args.d_x, n), args.add_to_d_x, row_of<S>(args.d_out, n),
                         row_of<S>(forward.x, n), stats + 2 * n, gain, d_gain, d_bias, C);
   });
   const int64_t chunks = row_chunks(N);
-  combine_chunks(static_cast<A*>(args.d_gain.data), partial, 2 * C, chunks, C, args.accumulate);
+  if (args.d_gain.data) combine_chunks(static_cast<A*>(args.d_gain.data), partial, 2 * C, chunks, C, args.accumulate);
   if (args.d_bias.data)
     combine_chunks(static_cast<A*>(args.d_bias.data), partial + C, 2 * C, chunks, C, args.accumulate);
 }

@@ -89,6 +89,12 @@ SLUICE_INLINE Vec<A> keep_first(Vec<A> x, A rest, int64_t count) {
   return count == Vec<A>::kLanes ? x : select(first_lanes<A>(count), x, Vec<A>(rest));
 }
 
+// Of a norm's gain, which may be null: 1.
+template <class A>
+SLUICE_INLINE Vec<A> gain_at(const A* gain, int64_t i, int64_t count) {
+  return gain ? load_some(gain + i, count) : Vec<A>(1);
+}
+
 // Sum of term(i, count) over [0, n) in vectors; four running sums hide the addition's latency.
 template <class A, class Term>
 SLUICE_INLINE A sum_over(int64_t n, Term term) {

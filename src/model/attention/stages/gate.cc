@@ -24,11 +24,19 @@ void GateConfig::describe(Fields& f) {
       .above(0)
       .below(1)
       .when("reads", gated);
+  const std::vector<std::string> whole = {"hidden", "value", "output", "hidden_and_output"};
   f.add("rank", rank,
-        "above 0: the gate's matrix is two of so many rows and columns, with silu between; 0: it is a whole one")
-      .range(0, 1 << 16)
-      .when("reads", {"hidden", "value", "output", "hidden_and_output"})
+        "above 0: the gate's matrix is two of so many rows and columns; -1: as many as a head's value has features; "
+        "0: it is a whole one")
+      .range(kRankOfHead, 1 << 16)
+      .when("reads", whole)
       .not_written_as(0);
+  f.add("rank_activation", rank_activation, "what is between the two matrices of a rank: silu, or nothing")
+      .when("reads", whole)
+      .not_written_as("silu");
+  f.add("activation", activation, "what makes the gate of the product: sigmoid; none: the gate is the product")
+      .when("reads", gated)
+      .not_written_as("sigmoid");
 }
 
 void GateOptions::describe(Fields& f) {
@@ -46,6 +54,9 @@ void GateOptions::resolve(const ModelConfig& model, const std::string& path) con
   if (reads_output && gate.site == GateSite::kSource)
     throw UserError("{}.gate.reads = {} needs gate.site = output: where values are gated there are no results yet",
                     path, choice_name(gate.reads));
+  if (gate.rank == 0 && gate.rank_activation != RankActivation::kSilu)
+    throw UserError("{}.gate.rank_activation = {} is between the matrices of a rank, but gate.rank is 0", path,
+                    choice_name(gate.rank_activation));
   if (gate.reads != GateReads::kHiddenHead) return;
   if (model.heads * model.value_head_size() != model.width)
     throw UserError(
@@ -58,12 +69,24 @@ void GateOptions::resolve(const ModelConfig& model, const std::string& path) con
 }
 
 std::string GateOptions::text() const {
-  return fmt::format("gate: reads {}, acts at the {}, one a{}{}", choice_name(gate.reads), choice_name(gate.site),
-                     gate.grain == GateGrain::kHead ? " head" : "n element",
-                     gate.rank > 0 ? fmt::format(", of rank {}", gate.rank) : "");
+  const bool of_head = gate.rank == GateConfig::kRankOfHead;
+  std::string text = fmt::format("gate: reads {}, acts at the {}, one a{}", choice_name(gate.reads),
+                                 choice_name(gate.site), gate.grain == GateGrain::kHead ? " head" : "n element");
+  if (gate.rank != 0) text += ", of rank " + (of_head ? "of a head" : std::to_string(gate.rank));
+  if (gate.rank_activation == RankActivation::kNone) text += " without silu";
+  if (gate.activation == GateActivation::kNone) text += ", without sigmoid";
+  return text;
 }
 
 // ---- the stage ------------------------------------------------------------------------------------------------------
+
+namespace {
+
+double initial_bias(const GateConfig& gate) {
+  return gate.activation == GateActivation::kNone ? gate.opening : std::log(gate.opening / (1 - gate.opening));
+}
+
+}  // namespace
 
 Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
   const Declarations& d = place.d;
@@ -72,6 +95,7 @@ Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
   reads_ = gate.reads;
   at_source_ = gate.site == GateSite::kSource;
   grain_ = gate.grain;
+  activation_ = gate.activation;
   groups_ = at_source_ ? sizes.H_kv : sizes.H_q;
   columns_ = groups_ * (grain_ == GateGrain::kHead ? 1 : sizes.D_v);
   if (reads_ == GateReads::kHiddenHead) weight_ = d.linear(name, columns_, sizes.D_v);
@@ -79,15 +103,15 @@ Gate::Gate(const LayerPlace& place, const GateConfig& gate) {
   const BufferUses uses = {{time.attention(place.layer), time.mlp(place.layer)},
                            {time.mlp_backward(place.layer), time.attention_backward(place.layer)},
                            d.recompute == Recompute::kBlock};
+  const int64_t rank = gate.rank == GateConfig::kRankOfHead ? sizes.D_v : gate.rank;
   const auto make_logits = [&](const std::string& its_name, int64_t inputs) {
-    return LowRankLinear(d, its_name, columns_, inputs, gate.rank, uses);
+    return LowRankLinear(d, its_name, columns_, inputs, rank, uses, gate.rank_activation == RankActivation::kSilu);
   };
   if (reads_values()) first_ = make_logits(name, place.projected.value_columns());
   if (reads_hidden()) first_ = make_logits(name, d.config.width);
   if (reads_output()) second_ = make_logits(reads_hidden() ? name + ".output" : name, sizes.result_columns());
   if (gate.bias)
-    bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(std::log(gate.opening / (1 - gate.opening))),
-                             DecayGroup::kVector);
+    bias_ = d.params.declare(name + ".bias", {columns_}, Init::constant(initial_bias(gate)), DecayGroup::kVector);
   const int back = d.timeline.attention_backward(place.layer);
   const Shape shape = {d.max_tokens(), columns_};
   logits_ = d.attention_activation(place.layer, name + ".logits", "activations", shape, d.act);
@@ -107,6 +131,7 @@ GateForward Gate::arguments(const Pass& pass, const Tensor& in) const {
   args.heads = groups_;
   args.x = in;
   args.logits = logits(pass);
+  args.activation = activation_;
   return args;
 }
 

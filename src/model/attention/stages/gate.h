@@ -1,10 +1,10 @@
-// The gate of an attention layer: g = sigmoid(input W_g^T (+ b)), scaling either every value before it is summed (site
-// source) or every head's result (site output).
+// The gate of an attention layer: g = sigmoid(input W_g^T (+ b)), or g without the sigmoid, scaling either every value
+// before it is summed (site source) or every head's result (site output).
 //
 // Grain `head` at site `output` has one gate per query head; at site `source` one per key/value head, because it scales
 // values. With input `hidden_head` each head has its own small matrix over its slice of the input. With `output` the
 // gate reads what it scales, all heads of it; `hidden_and_output` adds the logits of two reads, each with weights of
-// its own. With a rank the matrix is two with silu between (module/low_rank.h).
+// its own. With a rank the matrix is two, with silu between or nothing (module/low_rank.h).
 #pragma once
 
 #include "kernels/backend.h"
@@ -33,14 +33,29 @@ struct ChoiceNames<GateGrain> {
   static constexpr Choice<GateGrain> kAll[] = {{"head", GateGrain::kHead}, {"element", GateGrain::kElement}};
 };
 
+template <>
+struct ChoiceNames<GateActivation> {
+  static constexpr Choice<GateActivation> kAll[] = {{"sigmoid", GateActivation::kSigmoid},
+                                                    {"none", GateActivation::kNone}};
+};
+
+enum class RankActivation { kSilu, kNone };
+template <>
+struct ChoiceNames<RankActivation> {
+  static constexpr Choice<RankActivation> kAll[] = {{"silu", RankActivation::kSilu}, {"none", RankActivation::kNone}};
+};
+
 struct GateConfig {
   GateReads reads = GateReads::kNone;
   GateSite site = GateSite::kOutput;
   GateGrain grain = GateGrain::kHead;
   bool bias = false;
   double opening = 0.5;  // with a bias: the gate's value when its input is zero, at the start
-  int64_t rank = 0;      // 0: one whole matrix
+  int64_t rank = 0;      // 0: one whole matrix; kRankOfHead: the features of a head's value
+  RankActivation rank_activation = RankActivation::kSilu;
+  GateActivation activation = GateActivation::kSigmoid;
 
+  static constexpr int64_t kRankOfHead = -1;
   void describe(Fields& fields);
 };
 
@@ -67,7 +82,8 @@ class Gate final : public Stage {
   bool reads_values() const override { return reads_ == GateReads::kValue; }
   void backward_values(const Pass& pass, const Tensor& d_v, const Tensor& v, const Tensor& workspace) const override;
   void backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const override;
-  int64_t opening_groups() const override { return groups_; }
+  // Without the sigmoid a gate is no share of what it might let through.
+  int64_t opening_groups() const override { return activation_ == GateActivation::kSigmoid ? groups_ : 0; }
   std::vector<double> openings(const Pass& pass) const override;
 
  private:
@@ -83,6 +99,7 @@ class Gate final : public Stage {
   GateReads reads_;
   bool at_source_;
   GateGrain grain_;
+  GateActivation activation_;
   int64_t groups_, columns_;      // heads that are gated; of the logits
   ParamId weight_;                // with hidden_head, else one or two of
   LowRankLinear first_, second_;  // of the input or the values, and of the results

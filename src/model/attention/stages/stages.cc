@@ -2,6 +2,7 @@
 #include "model/attention/stages/affine.h"
 #include "model/attention/stages/difference.h"
 #include "model/attention/stages/exclude_self.h"
+#include "model/attention/stages/feature_map.h"
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/output_norm.h"
@@ -15,8 +16,9 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(), unit_length_stage(),  rope_stage(),        value_residual_stage(), difference_stage(),
-      affine_stage(),    exclude_self_stage(), output_norm_stage(), gate_stage(),
+      head_norm_stage(),    unit_length_stage(),    feature_map_stage(), rope_stage(),
+      value_map_stage(),    value_residual_stage(), difference_stage(),  affine_stage(),
+      exclude_self_stage(), output_norm_stage(),    gate_stage(),
   };
   return list;
 }
