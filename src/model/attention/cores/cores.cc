@@ -1,5 +1,6 @@
 // The list of cores: a new one is its files and a line here.
 #include "model/attention/cores/key_only.h"
+#include "model/attention/cores/mlp.h"
 #include "model/attention/cores/tiles.h"
 #include "model/config/attention_parts.h"
 
@@ -10,6 +11,7 @@ std::vector<CorePart>& part_list() {
   static std::vector<CorePart> list = {
       tiles_core(),
       key_only_core(),
+      mlp_core(),
   };
   return list;
 }
