@@ -205,6 +205,21 @@ def sluice_models(program):
         "attention": [{"type": "transnormer", "value_map": "silu", "value_residual": "learned", "decay": "head"}, "softmax"],
         "heads": 6, "head_size": 10, "value_head_size": 12, "layers": 3,
     }
+    models["an MLP first, then attention with registers"] = {"attention": ["mlp", "vga"], "registers": 2, "layers": 3}
+    models["an MLP of 20 in between, biases of its own, grouped heads"] = {
+        "attention": ["softmax", {"core": "mlp", "mlp_width": 20}], "attention_bias": "qkv", "kv_heads": 2, "layers": 3,
+    }
+    models["queries and keys of the embedding, rope, a gate, parallel"] = {
+        "attention": ["softmax", {"type": "vga", "qk_source": "embedding"}], "position": "rope", "kv_heads": 2,
+        "parallel_residual": True,
+    }
+    models["queries and keys of random rows, registers, qk_norm, sinks"] = {
+        "attention": ["sink_logit", {"type": "random_qk", "key_bias": True}], "registers": 2, "qk_norm": True, "layers": 3,
+    }
+    models["queries and keys of a text, rope, key_only, differences"] = {
+        "attention": [{"type": "diff_v1", "qk_source": "text"}, {"type": "key_only", "qk_source": "text"}, "mlp"],
+        "position": "rope", "registers": 1, "layers": 3,
+    }
     models["registers in a window"] = {"attention": {"type": "vga", "window": 5}, "registers": 2}
     models["registers, vga"] = {"attention": "vga", "registers": 3}
     models["registers, rope, key_value_bias, grouped heads"] = {

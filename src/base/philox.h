@@ -21,6 +21,7 @@ enum class Stream : uint64_t {
   kDocuments = uint64_t{7} << 32,
   kMixture = uint64_t{8} << 32,
   kSample = uint64_t{9} << 32,
+  kFixedRows = uint64_t{10} << 32,
 };
 
 struct Random4 {

@@ -72,7 +72,7 @@ double attention_operations(const Transformer& model, int64_t batch) {
   double operations = 0;
   for (size_t layer = 0; layer < model.blocks().size(); ++layer) {
     const AttentionConfig& attention = model.config().attention.of(int64_t(layer));
-    if (attention.core != "tiles") continue;
+    if (attention.core != "tiles") continue;  // which has heads
     const HeadSizes& sizes = model.blocks()[layer].attention().sizes();
     const int64_t reach = attention.core_options().reach();
     const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;

@@ -11,6 +11,7 @@
 #include "cli/number_option.h"
 #include "cli/output.h"
 #include "kernels/device/device.h"
+#include "train/training_data.h"
 
 namespace sluice {
 namespace {
@@ -28,7 +29,9 @@ Experiment experiment_of(const BenchArguments& args) {
     for (const ConfigFile& file : read_config_files(args.config)) read.push_back(file.path);
   }
   check_output_file("--json", args.json, read);
-  return load_experiment(args.config, args.overrides);
+  Experiment experiment = load_experiment(args.config, args.overrides);
+  take_fixed_text(experiment);
+  return experiment;
 }
 
 std::unique_ptr<Backend> described_backend(const Experiment& experiment) {

@@ -100,6 +100,7 @@ Setup read_setup(const TrainArguments& args, const Communicator& ranks) {
     throw UserError("--fresh-optimizer is for a start from another run's checkpoint, which --resume DIR names");
   setup.resume.fresh_optimizer = args.fresh_optimizer;
   setup.data = TrainingData::open(setup.experiment);
+  take_fixed_text(setup.experiment);
   return setup;
 }
 

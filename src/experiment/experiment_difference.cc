@@ -53,17 +53,26 @@ std::optional<ConfigDifference> difference(const Keys& keys, const Json& stored,
   return std::nullopt;
 }
 
-// Puts the paths of `from` in the place of those in `to`, group by group and list by list.
-void take_paths(const Fields& fields, const Json& from, Json& to) {
+// Puts the values of `from` that `taken(field, value)` says in the place of those in `to`, group by group and list by
+// list.
+template <class Taken>
+void take_values(const Fields& fields, const Json& from, Json& to, Taken taken) {
   for (const auto& field : fields.list()) {
     if (!from.is_object() || !to.is_object() || !from.contains(field->name) || !to.contains(field->name)) continue;
     const Json& source = from[field->name];
     Json& place = to[field->name];
-    if (field->is_path) place = source;
+    if (taken(*field, source)) place = source;
     else if (field->group && source.is_array() && place.is_array() && source.size() == place.size())
-      for (size_t i = 0; i < place.size(); ++i) take_paths(*field->group, source[i], place[i]);
-    else if (field->group) take_paths(*field->group, source, place);
+      for (size_t i = 0; i < place.size(); ++i) take_values(*field->group, source[i], place[i], taken);
+    else if (field->group) take_values(*field->group, source, place, taken);
   }
+}
+
+// `stored` without what its run has filled in where `current` leaves it to the run.
+Json as_given(const Keys& keys, Json stored, const Json& current) {
+  take_values(keys.fields(), current, stored,
+              [](const Field& field, const Json& value) { return field.filled && value.empty(); });
+  return stored;
 }
 
 }  // namespace
@@ -71,12 +80,13 @@ void take_paths(const Fields& fields, const Json& from, Json& to) {
 std::string config_value_text(const Json& value) { return value.is_null() ? "the default" : value.dump(); }
 
 Json with_paths_of(const Json& config, Json stored) {
-  take_paths(Keys().fields(), config, stored);
+  take_values(Keys().fields(), config, stored, [](const Field& field, const Json&) { return field.is_path; });
   return stored;
 }
 
 std::optional<ConfigDifference> experiment_difference(const Json& stored, const Json& current) {
-  return difference(Keys(), stored, current, "");
+  const Keys keys;
+  return difference(keys, as_given(keys, stored, current), current, "");
 }
 
 void check_same_model(const Json& stored, const Json& current, const std::string& where) {

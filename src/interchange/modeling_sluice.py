@@ -12,14 +12,17 @@ Beside what causal models of transformers return there are, for output_attention
               key_value_bias, the registers, then what the score function has for sinks: a constant (softmax_plus_one), a learned logit
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
               values; None for layers without a gate
+A layer without heads has None for all three.
 hidden_states are the embeddings, then what each block leaves in the residual stream; as everywhere in transformers the
 last one has passed the final norm.
 """
 
 import collections
 import dataclasses
+import functools
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import transformers
@@ -38,7 +41,7 @@ MODEL_KEYS = set(
 )
 ATTENTION_KEYS = set(
     "type core score gate key_bias key_value_bias window value_residual difference affine exclude_self output_norm "
-    "unit_length feature_map value_map decay repeat".split()
+    "unit_length feature_map value_map qk_source mlp_width decay repeat".split()
 )
 
 
@@ -224,6 +227,27 @@ def within(visible, places, window):
 # {kernels/formulas/scores/*.py}
 
 
+# ---- random rows ---------------------------------------------------------------------------------------------------
+
+
+@functools.lru_cache(maxsize=2)
+def fixed_rows(seed, rows, columns):
+    """Standard normal numbers of Philox4x32-10 and Box-Muller, as Sluice draws them: float64 [rows, columns]."""
+    half, low, stream = np.uint64(32), np.uint64(0xFFFFFFFF), 10
+    count = rows * columns
+    position = np.arange((count + 3) // 4, dtype=np.uint64)
+    c = [position & low, position >> half, np.zeros_like(position), np.full_like(position, stream)]
+    key = [seed & 0xFFFFFFFF, seed >> 32]
+    for _ in range(10):
+        p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
+        c = [(p1 >> half) ^ c[1] ^ np.uint64(key[0]), p1 & low, (p0 >> half) ^ c[3] ^ np.uint64(key[1]), p0 & low]
+        key = [(k + step) & 0xFFFFFFFF for k, step in zip(key, (0x9E3779B9, 0xBB67AE85))]
+    words = np.stack(c, axis=1).reshape(-1, 2).astype(np.float64)
+    radius, angle = np.sqrt(-2 * np.log((words[:, 0] + 0.5) * 2.0**-32)), 2 * math.pi * words[:, 1] * 2.0**-32
+    normal = np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).astype(np.float32).reshape(-1)
+    return torch.from_numpy(normal[:count].astype(np.float64).reshape(rows, columns))
+
+
 # ---- attention -----------------------------------------------------------------------------------------------------
 
 
@@ -258,6 +282,34 @@ def depth_factor(layer):
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
 
 
+def attention_biases(model):
+    """Whether the projections to queries, keys and values have biases, and whether that of the results has."""
+    biases = model.get("attention_bias", "model")
+    return (model["bias"],) * 2 if biases == "model" else (biases != "none", biases == "all")
+
+
+class MlpMixer(nn.Module):
+    """A gated MLP in attention's place."""
+
+    def __init__(self, config, layer):
+        super().__init__()
+        self.layer, self.model = layer, config.sluice_model
+        C, H, KV = (self.model[key] for key in ("width", "heads", "kv_heads"))
+        self.D, self.V = head_size(self.model), value_head_size(self.model)
+        columns = (H + KV) * (self.D + self.V)  # of attention, which has C times as many parameters; an MLP 3 C for each
+        hidden = attention_of(self.model, layer).get("mlp_width") or max(8, (columns + 12) // 24 * 8)
+        up_bias, down_bias = attention_biases(self.model)
+        self.up, self.down = nn.Linear(C, 2 * hidden, bias=up_bias), nn.Linear(hidden, C, bias=down_bias)
+
+    def forward(self, x, turn, visible, places, cache, *_, **__):
+        if cache is not None and self.layer == 0:  # caches count tokens in their first layer
+            B, T, _ = x.shape
+            nothing = (x.new_zeros(B, self.model["kv_heads"], T, features) for features in (self.D, self.V))
+            cache.update(*nothing, self.layer, {"cache_position": places})
+        gate, x = self.up(x).chunk(2, dim=-1)
+        return self.down(F.silu(gate) * x), None, None, None, None
+
+
 class Attention(nn.Module):
     def __init__(self, config, layer):
         super().__init__()
@@ -268,8 +320,10 @@ class Attention(nn.Module):
         self.D, self.V = D, V = head_size(model), value_head_size(model)
         self.noise = noise = noise_heads(options, H, KV)
         self.second = nn.Module() if noise and options["difference"]["keys"] == "own" else None
-        biases = model.get("attention_bias", "model")
-        qkv_bias, output_bias = (model["bias"],) * 2 if biases == "model" else (biases != "none", biases == "all")
+        qkv_bias, output_bias = attention_biases(model)
+        self.source = options.get("qk_source", {"type": "hidden"})["type"]
+        if self.source not in ("hidden", "embedding", "random", "text"):
+            raise ValueError(f"unknown source of queries and keys {self.source}")
         self.columns = [(H + noise) * D, KV * D * (1 if self.second is None else 2), KV * V]  # queries, keys, values
         self.qkv = nn.Linear(C, sum(self.columns), bias=qkv_bias)
         self.output = nn.Linear(H * V, C, bias=output_bias)
@@ -479,17 +533,11 @@ class Attention(nn.Module):
         visible = torch.cat([near.expand(*visible.shape[:-1], R), visible], dim=-1)
         return torch.cat([of_all[0], keys], dim=2), torch.cat([of_all[1], values], dim=2), visible
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, shows_keys=False):
-        """`first`: the values of the first layer [B, T, KV * V], mapped where they are; None in that layer itself.
-        registers: their keys and values in this layer, if there are any. shows_keys: returns x's own keys and values, too."""
-        model, D, V = self.model, self.D, self.V
-        H, KV = model["heads"], model["kv_heads"]
-        B, T, _ = x.shape
-        q, k, v = self.qkv(x).split(self.columns, dim=-1)
-        queries, keys = (y.view(B, T, -1, D).transpose(1, 2) for y in (q, k))  # [B, heads, T, D]
-        own = self.value_map(v)
-        values = self.mixed(own, first) if self.mix else own
-        values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
+    def queries_and_keys(self, q, k, turn):
+        """[B, heads, T, D] each, from what is projected."""
+        B, T, _ = q.shape
+        model = self.model
+        queries, keys = (y.view(B, T, -1, self.D).transpose(1, 2) for y in (q, k))
         if model["qk_norm"]:
             queries, keys = self.q_norm(queries), self.k_norm(keys)
         if self.options.get("unit_length"):
@@ -497,6 +545,26 @@ class Attention(nn.Module):
         queries, keys = self.map(queries), self.map(keys)
         if turn is not None:
             queries, keys = rotate(queries, turn), rotate(keys, turn)
+        return queries, keys
+
+    def forward(
+        self, x, turn, visible, places, cache, wants_weights, first, embedded, fixed_queries, fixed_keys, *registers, shows=None
+    ):
+        """`first`: the values of the first layer [B, T, KV * V], mapped where they are, None in that layer itself. embedded:
+        what the layer's norm makes of the embedding, if queries and keys are made of it. fixed_*: those of the fixed stream
+        [B, heads, T, D], if they are its. registers: their keys and values in this layer, if there are any. shows: what is
+        returned beside, "keys" and values of x, or "queries" and keys before the core."""
+        model, D, V = self.model, self.D, self.V
+        H, KV = model["heads"], model["kv_heads"]
+        B, T, _ = x.shape
+        q, k, v = self.qkv(x).split(self.columns, dim=-1)
+        if embedded is not None:
+            q, k, _ = self.qkv(embedded).split(self.columns, dim=-1)
+        own = self.value_map(v)
+        values = self.mixed(own, first) if self.mix else own
+        values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
+        queries, keys = self.queries_and_keys(q, k, turn) if fixed_queries is None else (fixed_queries, fixed_keys)
+        shown = (queries, keys) if shows == "queries" else ()
         if self.second is not None:  # as many heads as values have: a cache may ask for that
             keys = torch.cat(keys.chunk(2, dim=1), dim=-1)
         gate = None
@@ -507,7 +575,7 @@ class Attention(nn.Module):
             queries, keys, values = self.own_scores(queries, keys, values)
         if cache is not None:
             keys, values = cache.update(keys, values, self.layer, {"cache_position": places})  # [B, KV, S, D or V]
-        shown = (keys, values) if shows_keys else ()
+        shown = (keys, values) if shows == "keys" else shown
         window, extra = self.options.get("window", 0), 0
         earlier = visible.sum(-1) - 1  # tokens before a row's own, [B, 1, T]
         if window:
@@ -565,13 +633,16 @@ class Block(GradientCheckpointingLayer):
         model = config.sluice_model
         self.parallel = model.get("parallel_residual", False)
         self.norm1 = make_norm(model)
-        self.attention = Attention(config, layer)
+        core = attention_of(model, layer).get("core", "tiles")
+        self.attention = (MlpMixer if core == "mlp" else Attention)(config, layer)
+        self.source = getattr(self.attention, "source", "hidden")
         self.norm2 = make_norm(model)
         self.mlp = Mlp(model)
 
-    def forward(self, x, turn, visible, places, cache, wants_weights, first, *registers, shows_keys=False):
+    def forward(self, x, turn, visible, places, cache, wants_weights, first, start, *others, shows=None):
+        embedded = self.norm1(start) if self.source == "embedding" else None
         out, *others = self.attention(
-            self.norm1(x), turn, visible, places, cache, wants_weights, first, *registers, shows_keys=shows_keys
+            self.norm1(x), turn, visible, places, cache, wants_weights, first, embedded, *others, shows=shows
         )
         y = x + out
         return y + self.mlp(self.norm2(x if self.parallel else y)), *others
@@ -654,11 +725,46 @@ class SluiceModel(SluicePreTrainedModel):
         places = torch.arange(self.registers, device=x.device)
         turn = self.turn_at(places[None]) if self.description["position"] == "rope" else None
         visible = visible_keys(None, places, 1, self.registers)
-        found, first = [], None
+        found, first, start = [], None, x
         for block in self.blocks:
-            x, _, _, _, v, *of_block = block(x, turn, visible, places, None, False, first, shows_keys=True)
+            x, _, _, _, v, *of_block = block(x, turn, visible, places, None, False, first, start, None, None, shows="keys")
             found.append(of_block)
             first = v if first is None else first
+        return found
+
+    def fixed_stream(self):
+        """What model.attention.qk_source says of a stream that all sequences take their queries and keys from, or None."""
+        sources = (run.get("qk_source", {"type": "hidden"}) for run in attention_runs(self.description))
+        return next((source for source in sources if source["type"] in ("random", "text")), None)
+
+    def of_fixed_stream(self, position_ids, registers):
+        """Of each block the stream's queries and keys at these positions, [B, heads, T, D]; None where it has its own. No
+        token changes them."""
+        source, model = self.fixed_stream(), self.description
+        if source is None:
+            return [(None, None) for _ in self.blocks]
+        positions = model["context"] if torch.compiler.is_compiling() else int(position_ids.max()) + 1
+        if positions > model["context"]:
+            raise ValueError(f"{positions} tokens, but the fixed stream of queries and keys has {model['context']}")
+        places = torch.arange(positions, device=position_ids.device)
+        if source["type"] == "random":
+            table = self.embedding["token"].weight
+            x = fixed_rows(source["seed"], model["context"], model["width"])[None, :positions].to(table.device)
+            deviation = model["init_std"] if model["init"] == "gpt2" else 1.0
+            x = (deviation * x).to(table.dtype)
+            turn = self.turn_at(places[None] + self.registers) if model["position"] == "rope" else None
+        else:
+            x = self.embedding["token"](torch.tensor(source["tokens"][:positions], device=places.device)[None])
+            x, turn = self.add_positions(x, places[None])
+        visible = visible_keys(None, places, 1, positions)
+        found, first, start = [], None, x
+        for block, before in zip(self.blocks, registers):
+            x, _, _, _, v, *shown = block(
+                x, turn, visible, places, None, False, first, start, None, None, *before, shows="queries"
+            )
+            first = v if first is None else first
+            shared = block.source in ("random", "text")
+            found.append([y[0][:, position_ids].transpose(0, 1) for y in shown] if shared else (None, None))
         return found
 
     def decode(
@@ -690,9 +796,12 @@ class SluiceModel(SluicePreTrainedModel):
             position_ids = places.expand(B, T)
         x, turn = self.add_positions(x, position_ids)
 
-        states, attentions, slots, gates, first = [x], [], [], [], None
-        for block, registers in zip(self.blocks, self.keys_of_registers()):
-            x, weights, slot, gate, v = block(x, turn, visible, places, cache, output_attentions, first, *registers)
+        states, attentions, slots, gates, first, start = [x], [], [], [], None, x
+        registers = self.keys_of_registers()
+        for block, fixed, before in zip(self.blocks, self.of_fixed_stream(position_ids, registers), registers):
+            x, weights, slot, gate, v = block(
+                x, turn, visible, places, cache, output_attentions, first, start, *fixed, *before
+            )
             first = v if first is None else first
             for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)

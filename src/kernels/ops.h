@@ -37,6 +37,7 @@
 #include "kernels/ops/stages/exclude_self.h"
 #include "kernels/ops/stages/mix.h"
 #include "kernels/ops/stages/prefix_mean.h"
+#include "kernels/ops/stages/share_rows.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {
@@ -109,7 +110,7 @@ using Ops = OpList<
     ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
     DifferenceFactorBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward, MixForward,
     MixBackward, KeyOnlyForward, KeyOnlyBackward, LinearAttentionForward, LinearAttentionBackward, FlowForward,
-    FlowBackward,
+    FlowBackward, ShareRowsForward, ShareRowsBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // losses of parts

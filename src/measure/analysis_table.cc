@@ -69,8 +69,12 @@ std::string notes(const Analysis& analysis) {
       "update: what a head adds to the residual; like first: |cos| to position 0's residual above 0.9; all figures: "
       "docs/analysis.md\n",
       analysis.sinks.back().threshold);
-  if (const auto layers = analysis.layers_without_weights(); !layers.empty())
-    out += fmt::format("layers {} have no attention weights, and so no figure of them\n", fmt::join(layers, ", "));
+  const std::vector<int64_t> headless = analysis.layers_without(Needs::kHeads);
+  std::vector<int64_t> weightless = analysis.layers_without(Needs::kWeights);  // of those with heads
+  std::erase_if(weightless, [&](int64_t layer) { return !analysis.has(Needs::kHeads, layer); });
+  for (const auto& [layers, what] : {std::pair{headless, "heads"}, std::pair{weightless, "weights"}})
+    if (!layers.empty())
+      out += fmt::format("layers {} have no attention {}, and so no figure of them\n", fmt::join(layers, ", "), what);
   if (analysis.has_gradients)
     out += "dL/dv: L is a sequence's mean loss; by mass: the ratio divided by that of the attention received\n";
   return out;
@@ -96,7 +100,9 @@ std::string analysis_text(const std::vector<Analysis>& analyses, size_t max_widt
   out += model.text(max_width) + "\n";
   if (analyses.size() > 1) out += fmt::format("of step {}:\n\n", last.step);
   if (last.has(Needs::kWeights)) out += sink_text(last, max_width) + "\n";
-  return out + layers.text(max_width) + "\n" + heads.text(max_width) + "\n" + notes(last);
+  out += layers.text(max_width) + "\n";
+  if (!last.heads.empty()) out += heads.text(max_width) + "\n";
+  return out + notes(last);
 }
 
 }  // namespace sluice

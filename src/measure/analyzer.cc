@@ -61,7 +61,7 @@ void Analyzer::clear() {
   }
   layers_.assign(size_t(L_), {});
   totals_ = {};
-  updates_.clear();
+  updates_.assign(size_t(L_), {});
   residual_norm_.assign(size_t(L_ + 1), std::vector<double>(T));
   loss_ = 0;
 }
@@ -79,7 +79,7 @@ Analysis Analyzer::run(int64_t step) {
 void Analyzer::after_attention(const Pass& pass, int64_t layer, const Tensor& normed, const Tensor& output) {
   add_elements(layers_[size_t(layer)].norm1, host_copy(model_.backend(), normed));
   add_elements(layers_[size_t(layer)].output, host_copy(model_.backend(), output));
-  add_updates(pass, layer);
+  if (has_heads(layer)) add_updates(pass, layer);
 }
 
 void Analyzer::after_mlp(const Pass& /*pass*/, int64_t layer, const Tensor& normed, const Tensor& output) {
@@ -94,6 +94,7 @@ void Analyzer::after_mlp(const Pass& /*pass*/, int64_t layer, const Tensor& norm
 
 void Analyzer::after_block(const Pass& pass, int64_t layer) {
   add_residual(pass, layer, model_.stream_before(pass, layer));
+  if (!has_heads(layer)) return;
   add_attention(pass, layer);
   add_values(pass, layer);
   add_gates(pass, layer);
@@ -115,15 +116,16 @@ void Analyzer::add_elements(ElementMeans& sums, std::span<const float> x) const 
 void Analyzer::add_updates(const Pass& pass, int64_t layer) {
   const std::vector<float> results = host_copy(model_.backend(), attention(layer).results(pass));
   const int64_t columns = int64_t(results.size()) / pass.N(), D = columns / H_;
-  if (int64_t(updates_.size()) == layer * H_) {
+  std::vector<HeadUpdate>& of_layer = updates_[size_t(layer)];
+  if (of_layer.empty()) {
     const std::vector<float> weight = host_copy(model_.backend(), attention(layer).output_weight(pass));
-    for (int64_t h = 0; h < H_; ++h) updates_.emplace_back(weight.data() + h * D, columns, model_.config().width, D);
+    for (int64_t h = 0; h < H_; ++h) of_layer.emplace_back(weight.data() + h * D, columns, model_.config().width, D);
   }
 #pragma omp parallel for schedule(static, 1)
   for (int64_t h = 0; h < H_; ++h)
     for (int64_t b = 0; b < pass.B; ++b)
       head(layer, h).stable_rank.add(
-          updates_[size_t(layer * H_ + h)].stable_rank(results.data() + b * T_ * columns + h * D, columns, T_));
+          of_layer[size_t(h)].stable_rank(results.data() + b * T_ * columns + h * D, columns, T_));
 }
 
 // `index` 0 is the embedding's output, index l + 1 that of block l.

@@ -63,6 +63,7 @@ class Analyzer final : private PassObserver {
   HeadCurves head_curves(int64_t layer, int64_t head) const;
 
   const AttentionLayer& attention(int64_t layer) const { return model_.blocks()[size_t(layer)].attention(); }
+  bool has_heads(int64_t layer) const { return model_.blocks()[size_t(layer)].has_heads(); }
   Needs there(int64_t layer) const;  // what a layer has that figures may need
   HeadTotals& head(int64_t layer, int64_t h);
   const HeadTotals& head(int64_t layer, int64_t h) const;
@@ -79,7 +80,7 @@ class Analyzer final : private PassObserver {
   std::vector<LayerTotals> layers_;      // [L]
   ModelTotals totals_;
   std::vector<std::vector<double>> residual_norm_;  // [L + 1, T], sums over sequences
-  std::vector<HeadUpdate> updates_;                 // [L, H]
+  std::vector<std::vector<HeadUpdate>> updates_;    // [L][H], of layers that have heads
   double loss_ = 0;                                 // sum over sequences of their mean losses
   // Of the micro-batch that is running.
   BatchReader batches_;

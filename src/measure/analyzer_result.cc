@@ -16,18 +16,20 @@ std::vector<double> divided(std::vector<double> sums, double by) {
 }  // namespace
 
 Needs Analyzer::there(int64_t layer) const {
-  const AttentionLayer& attention = this->attention(layer);
-  const WeightsView* weights = attention.weights();
   Needs out = Needs::kNothing;
   const auto has = [&](bool present, Needs what) {
     if (present) out = out | what;
   };
+  has(options_.gradients, Needs::kGradient);
+  has(registers_ > 0, Needs::kRegisters);
+  if (!has_heads(layer)) return out;
+  const AttentionLayer& attention = this->attention(layer);
+  const WeightsView* weights = attention.weights();
+  has(true, Needs::kHeads);
   has(weights, Needs::kWeights);
   has(weights && weights->has_bias_key(), Needs::kBiasKey);
   has(attention.opener(), Needs::kGate);
-  has(options_.gradients, Needs::kGradient);
   has(options_.gradients && attention.reads_values(), Needs::kGatePath);
-  has(registers_ > 0, Needs::kRegisters);
   return out;
 }
 
@@ -46,9 +48,10 @@ Analysis Analyzer::result(int64_t step) {
   std::vector<const HeadTotals*> weighing;
   for (int64_t layer = 0; layer < L_; ++layer) {
     out.there.push_back(there(layer));
+    out.layers.push_back(layer_analysis(layer));
+    if (!has_heads(layer)) continue;
     const WeightsView* weights = attention(layer).weights();
     if (weights && !weights->normalised()) out.normalised = false;
-    out.layers.push_back(layer_analysis(layer));
     for (int64_t h = 0; h < H_; ++h) {
       out.heads.push_back(head_analysis(layer, h));
       out.curves.push_back(head_curves(layer, h));
@@ -64,6 +67,7 @@ Analysis Analyzer::result(int64_t step) {
 
 void Analyzer::finish_totals() {
   for (int64_t layer = 0; layer < L_; ++layer) {
+    if (!has_heads(layer)) continue;
     const int64_t group = H_ / attention(layer).sizes().H_kv;
     for (int64_t h = 0; h < H_; ++h) {
       HeadTotals& totals = head(layer, h);

@@ -58,7 +58,7 @@ struct Prober::Sums {
 Prober::Prober(Transformer& model, const DataSource& source, int64_t sequences)
     : model_(model), source_(source), task_(source.task()), sequences_(sequences), batches_(model.max_batch()) {
   const ModelConfig& config = model.config();
-  const int64_t N = model.max_batch() * config.rows();
+  const int64_t N = (model.max_batch() + model.fixed_sequences()) * config.rows();
   arena_ = Arena(model.backend(), size_t(2 * N * config.heads) * size_of(accumulator_of(model.act())));
 }
 
@@ -80,6 +80,7 @@ ProbeResult Prober::run() {
 
 void Prober::run_micro_batch(const Batch& batch, Sums& sums) {
   const auto probe_layer = [&](const Pass& now, int64_t layer) {
+    if (!has_heads(layer)) return;
     probe_attention(now, layer, sums);
     probe_values(now, layer, sums);
     probe_gate(now, layer, sums);
@@ -101,8 +102,10 @@ void Prober::probe_attention(const Pass& pass, int64_t layer, Sums& sums) {
   const WeightsView* weights = attention(layer).weights();
   if (!weights) return;
   const int64_t H = model_.config().heads, rows = pass.B * H * pass.T;
-  const Tensor first_weight = buffer(0, {pass.B, H, pass.T}), first_gap = buffer(size_t(rows), {pass.B, H, pass.T});
-  weights->probe(pass, attention(layer).heads(pass), first_weight, first_gap);
+  const Pass all = model_.as_it_ran(pass);  // statistics of rows are of all sequences; the batch's are the first
+  const Shape shape = {all.B, H, all.T};
+  const Tensor first_weight = buffer(0, shape), first_gap = buffer(size_t(shape.elements()), shape);
+  weights->probe(all, attention(layer).heads(all), first_weight, first_gap);
   const std::vector<float> sink = host_copy(model_.backend(), first_weight);
   const std::vector<float> gap = host_copy(model_.backend(), first_gap);
   for (int64_t row = 0; row < rows; ++row) {
@@ -181,6 +184,7 @@ void Prober::probe_risk(const Pass& pass, const Batch& batch, Sums& sums) {
 ProbeResult Prober::result(const Sums& sums) const {
   ProbeResult out;
   for (size_t layer = 0; layer < sums.heads.size(); ++layer) {
+    if (!has_heads(int64_t(layer))) continue;
     const Stage* opener = attention(int64_t(layer)).opener();
     for (size_t h = 0; h < sums.heads[layer].size(); ++h) {
       const HeadSums& head = sums.heads[layer][h];
@@ -255,6 +259,7 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
   for (int64_t t = 0; t < shown; ++t)
     tokens.push_back(t < registers ? fmt::format("[register {}]", t) : source_.token_text(batch.tokens[t - registers]));
   const auto add_maps = [&](const Pass& pass, int64_t layer) {
+    if (!has_heads(layer)) return;
     const WeightsView* view = attention(layer).weights();
     if (!view) return;
     const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));

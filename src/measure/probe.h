@@ -11,6 +11,7 @@
 //   residual_norm_*  the norm of the block's output at the sink and its mean elsewhere
 //   backcopy, bigram cross-entropy against the true next-token distribution at trigger and at other positions, nats
 //   gate             mean opening, share of openings below 0.1, mean at the sink
+// A layer without heads, as of an MLP in attention's place, has none of those of heads.
 #pragma once
 
 #include <optional>
@@ -66,6 +67,7 @@ class Prober {
  private:
   struct Sums;
   const AttentionLayer& attention(int64_t layer) const { return model_.blocks()[size_t(layer)].attention(); }
+  bool has_heads(int64_t layer) const { return model_.blocks()[size_t(layer)].has_heads(); }
   Tensor buffer(size_t offset_elements, Shape shape) const;
   // Of token n of the pass, within its document.
   static int64_t position(const Pass& pass, int64_t n) {

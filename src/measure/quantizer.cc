@@ -40,6 +40,10 @@ struct Quantizer::Observation {
 Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options)
     : model_(model), options_(options), batches_(model.max_batch()) {
   linear_of_.assign(model.params().specs().size(), -1);
+  if (options.percentile && last_reader_of_embedding(model.config()) >= 0)
+    throw UserError(
+        "--activations percentile must know how many inputs a product has, but with model.attention.qk_source = "
+        "embedding a layer's queries and keys have others than its values; take minmax");
   if (!options.all_activations) return;
   const std::string residual = model.config().residual.part().name;
   if (residual != "add")
@@ -187,7 +191,7 @@ void Quantizer::lay_grids() {
     scales_.push_back(scale_memory_.at(i * line, acc, {1}));
     upload_numbers(backend, scales_.back(), {scales[i]});
   }
-  const int64_t tokens = model_.max_batch() * model_.config().rows();
+  const int64_t tokens = (model_.max_batch() + model_.fixed_sequences()) * model_.config().rows();
   input_memory_ = Arena(backend, size_t(tokens * widest) * size_of(model_.act()));
 }
 

@@ -1,5 +1,9 @@
 #include "model/block.h"
 
+#include "base/error.h"
+#include "model/config/attention_parts.h"
+#include "model/config/qk_source.h"
+
 namespace sluice {
 namespace {
 
@@ -27,7 +31,25 @@ Residual* declared(Residual& residual, const Declarations& d, int layer) {
   return &residual;
 }
 
+std::unique_ptr<Mixer> mixer_of(const Declarations& d, int layer) {
+  const std::string name = block_name(layer) + ".attention";
+  const AttentionConfig& config = d.config.attention.of(layer);
+  if (config.core_part().has_heads()) return std::make_unique<AttentionLayer>(d, name, layer);
+  const HeadSizes heads = d.config.head_sizes();
+  return config.core_part().make_mixer({d, name, layer, heads, heads}, config.core_options());
+}
+
+bool reads_embedding(const ModelConfig& model, int layer) {
+  return model.attention.of(layer).options<QkSourceOptions>().qk_source.type == QkSource::kEmbedding;
+}
+
 }  // namespace
+
+int last_reader_of_embedding(const ModelConfig& model) {
+  int layer = int(model.layers) - 1;
+  while (layer >= 0 && !reads_embedding(model, layer)) --layer;
+  return layer;
+}
 
 Block::Block(const Declarations& d, int layer, Residual& residual)
     : layer_(layer),
@@ -36,15 +58,29 @@ Block::Block(const Declarations& d, int layer, Residual& residual)
       mlps_(d.timeline.mlp_sublayer(layer)),
       parallel_(d.config.parallel_residual),
       recompute_(d.recompute),
+      reads_embedding_(reads_embedding(d.config, layer)),
+      first_in_backward_(layer == last_reader_of_embedding(d.config)),
       norm1_(first_norm(d, layer)),
-      attention_(d, block_name(layer) + ".attention", layer),
+      mixer_(mixer_of(d, layer)),
       norm2_(second_norm(d, layer)),
       mlp_(d, block_name(layer) + ".mlp", layer) {}
+
+const AttentionLayer& Block::attention() const {
+  check(has_heads(), "attention heads of a layer that has none");
+  return *mixer_->attention();
+}
+
+MixerInput Block::mixer_input(const Pass& pass, const BlockScratch& scratch) const {
+  if (!reads_embedding_) return {scratch.normed};
+  norm1_.recompute(pass, residual_->start(pass), scratch.embedded);
+  pass.show(attends_, Shown::kNormed, scratch.embedded);
+  return {scratch.normed, scratch.embedded};
+}
 
 void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   residual_->normalise(pass, attends_, norm1_, scratch.normed);
   const Tensor attended = residual_->output(pass, attends_);
-  attention_.forward(pass, scratch.normed, attended);
+  mixer_->forward(pass, mixer_input(pass, scratch), attended);
   if (pass.observer) pass.observer->after_attention(pass, layer_, scratch.normed, attended);
   pass.show(attends_, Shown::kOutput, attended);
   residual_->add(pass, attends_);
@@ -72,7 +108,7 @@ Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const 
   const bool whole = recompute_ == Recompute::kBlock;
   if (whole) {
     norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
-    attention_.forward(pass, scratch.normed, residual_->output(pass, attends_));
+    mixer_->forward(pass, mixer_input(pass, scratch), residual_->output(pass, attends_));
     residual_->add(pass, attends_);
     if (!parallel_) norm2_.forward(pass, residual_->input(pass, mlps_), scratch.normed);
   }
@@ -90,24 +126,41 @@ void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
   norm2_.backward(pass, mlp_slope.d_stream, mlp_slope.add, scratch.d_normed, mlp_x, scratch.workspace);
   residual_->backward(pass, mlps_, mlp_slope.d_stream);
 
-  const Tensor x = residual_->stream_at(pass, attends_);
-  norm1_.recompute(pass, x, scratch.normed);
-  attention_.backward(pass, scratch.d_normed, residual_->d_output(pass, attends_), scratch.normed, scratch.workspace);
+  mix_backward(pass, scratch.d_normed, scratch);
   const Residual::Slope slope = residual_->d_input(pass, attends_);
-  norm1_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
+  norm1_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, residual_->stream_at(pass, attends_),
+                  scratch.workspace);
   residual_->backward(pass, attends_, slope.d_stream);
+  embedded_backward(pass, scratch);
+}
+
+// The statistics that it leaves are those of the stream.
+void Block::mix_backward(const Pass& pass, const Tensor& d_normed, const BlockScratch& scratch) const {
+  const MixerInput in = mixer_input(pass, scratch);
+  norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
+  mixer_->backward(pass, {d_normed, scratch.d_embedded}, residual_->d_output(pass, attends_), in, scratch.workspace);
+}
+
+// The norm's parameters have their gradient from the stream already.
+void Block::embedded_backward(const Pass& pass, const BlockScratch& scratch) const {
+  if (!reads_embedding_) return;
+  Pass more = pass;
+  more.accumulate = true;
+  const Tensor embedding = residual_->start(pass);
+  norm1_.recompute(pass, embedding, scratch.embedded);
+  norm1_.backward(more, scratch.d_embedding, !first_in_backward_, scratch.d_embedded, embedding, scratch.workspace);
 }
 
 // Neither norm may add to the stream's gradient before both parts have seen that of what they put out. `x` is what both
 // have read, and scratch.d_normed the gradient at the second norm's output.
 void Block::backward_parallel(const Pass& pass, const Tensor& x, const BlockScratch& scratch) const {
   const Tensor& d_attention_normed = scratch.delta;
-  norm1_.recompute(pass, x, scratch.normed);
-  attention_.backward(pass, d_attention_normed, residual_->d_output(pass, attends_), scratch.normed, scratch.workspace);
+  mix_backward(pass, d_attention_normed, scratch);
   const Residual::Slope slope = residual_->d_input(pass, attends_);
   norm2_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
   norm1_.backward(pass, slope.d_stream, true, d_attention_normed, x, scratch.workspace);
   residual_->backward(pass, attends_, slope.d_stream);
+  embedded_backward(pass, scratch);
 }
 
 }  // namespace sluice

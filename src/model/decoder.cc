@@ -6,16 +6,17 @@ namespace sluice {
 
 Decoder::Decoder(Transformer& model, int64_t sequences)
     : model_(model),
-      state_(model.backend(), model.states(), sequences, model.config().rows()),
+      sequences_(sequences),
+      state_(model.backend(), model.states(), sequences + model.fixed_sequences(), model.config().rows()),
       logits_(model.backend(), size_t(sequences * model.config().vocab_size) * size_of(accumulator_of(model.act()))) {}
 
 Tensor Decoder::prefill(const int32_t* tokens, int64_t T) {
   state_.clear();
-  return logits_of(model_.extend({tokens, nullptr, state_.sequences(), T}, state_));
+  return logits_of(model_.extend({tokens, nullptr, sequences_, T}, state_));
 }
 
 Tensor Decoder::step(const int32_t* tokens) {
-  return logits_of(model_.extend({tokens, nullptr, state_.sequences(), 1}, state_));
+  return logits_of(model_.extend({tokens, nullptr, sequences_, 1}, state_));
 }
 
 int64_t Decoder::length() const { return std::max<int64_t>(state_.length() - model_.config().registers, 0); }

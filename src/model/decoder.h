@@ -21,7 +21,7 @@ class Decoder {
   Tensor prefill(const int32_t* tokens, int64_t T);  // [B, T], 1 <= T <= context: starts anew
   Tensor step(const int32_t* tokens);                // [B]; length() < context
 
-  int64_t sequences() const { return state_.sequences(); }
+  int64_t sequences() const { return sequences_; }
   int64_t length() const;  // tokens of every sequence
   size_t bytes() const { return state_.bytes() + logits_.bytes(); }
 
@@ -29,7 +29,8 @@ class Decoder {
   Tensor logits_of(const Pass& pass);
 
   Transformer& model_;
-  DecoderState state_;  // with registers, which are no tokens
+  int64_t sequences_;
+  DecoderState state_;  // with registers, which are no tokens, and a fixed stream, which is none of the sequences
   Arena logits_;
 };
 

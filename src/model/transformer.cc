@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 
 #include "base/machine_memory.h"
 #include "kernels/cpu/matmul.h"
 #include "kernels/cpu/product_workspace.h"
 #include "kernels/host_copy.h"
 #include "model/config/residual_parts.h"
+#include "model/module/rope_table.h"
 
 namespace sluice {
 namespace {
@@ -24,7 +24,7 @@ Declarations Transformer::declarations() {
   return {config_,
           backend_,
           options_.act,
-          options_.max_batch,
+          options_.max_batch + FixedStream::sequences_of(config_),
           Timeline{int(config_.layers)},
           params_,
           plan_,
@@ -51,6 +51,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
     position_embedding_ =
         params_.declare("embedding.position.weight", {config_.context, C}, embedding, DecayGroup::kEmbedding);
   registers_.emplace(d, embedding);
+  stream_.emplace(d, embedding);
 
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
@@ -70,13 +71,19 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
   residual_->set_scratch(delta_);
   int64_t widest = std::max(C, config_.mlp_up_width());
-  for (const Block& block : blocks_) {
-    const HeadSizes& sizes = block.attention().sizes();
-    widest = std::max({widest, sizes.projected_columns(), sizes.result_columns()});
-  }
+  for (const Block& block : blocks_) widest = std::max(widest, block.mixer().widest());
   workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
                              {time.head(), time.end()});
 
+  if (const int last = last_reader_of_embedding(config_); last >= 0) {
+    embedded_ = plan_.declare("embedded", "scratch", {N, C}, options_.act, always);
+    const Lifetime back = {time.attention_backward(last), time.end()};
+    d_embedded_ = plan_.declare("d_embedded", "gradients", {N, C}, options_.act, back);
+    d_embedding_ = plan_.declare("d_embedding", "gradients", {N, C}, options_.act, back);
+  }
+
+  check(fixed_sequences() == 0 || (averages_.empty() && losses_of_parts_.list().empty()),
+        "means over a micro-batch with a fixed stream: some part's averages_rows() does not say that it takes them");
   losses_of_parts_.declare_buffer(plan_, d.acc(), always);
   params_.lay_out(options_.decayed, options_.gradients);
   if (options_.gradients.passing) passing_gradients_.declare(plan_, params_, gradient_uses(time), d.acc());
@@ -90,7 +97,11 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
                                                 : Grads::kOwn);
   averages_.allocate(backend_, d.acc());
   arena_ = Arena(backend_, plan_.total_bytes());
-  if (rope_table_) fill_rope_table();
+  if (rope_table_) {
+    const MemoryPlan::Buffer& table = plan_.buffer(rope_table_);
+    fill_rope_table(backend_, arena_.at(table.offset, table.dtype, table.shape), config_);
+  }
+  stream_->fill(backend_, plan_, arena_);
   passing_gradients_.place(plan_, arena_, params_);
 }
 
@@ -114,30 +125,12 @@ std::vector<Lifetime> Transformer::gradient_uses(const Timeline& time) const {
   return uses;
 }
 
-// Angles in double: in float the angle of position 10000 would be off by 5e-4.
-void Transformer::fill_rope_table() {
-  const MemoryPlan::Buffer& buffer = plan_.buffer(rope_table_);
-  const int64_t T = buffer.shape.rows(), D = buffer.shape.cols();
-  const auto fill_as = [&](auto zero) {
-    std::vector<decltype(zero)> table(size_t(T * D), zero);
-    for (int64_t i = 0; i < D / 2; ++i) {
-      const double speed = config_.rope_speed(i);
-      for (int64_t t = 0; t < T; ++t) {
-        table[size_t(t * D + i)] = decltype(zero)(std::cos(double(t) * speed));
-        table[size_t(t * D + D / 2 + i)] = decltype(zero)(std::sin(double(t) * speed));
-      }
-    }
-    backend_.upload(arena_.at(buffer.offset, buffer.dtype, buffer.shape), table.data());
-  };
-  if (buffer.dtype == DType::kF64) fill_as(0.0);
-  else fill_as(0.0f);
-}
-
 Pass Transformer::begin_pass(const Batch& tokens, bool accumulate, double grad_scale, const DecoderState* state) {
   check_le(tokens.B, options_.max_batch, "a micro-batch larger than planned");
   check_le(tokens.T, config_.context, "a sequence longer than the context");
   const int64_t earlier = state ? state->length() : 0;
-  const Batch batch = earlier > 0 ? tokens : registers_->before(tokens);
+  const Batch all = stream_->behind(tokens, std::max<int64_t>(earlier - registers_->count(), 0));
+  const Batch batch = earlier > 0 ? all : registers_->before(all);
   Pass pass{.backend = backend_,
             .params = params_,
             .plan = plan_,
@@ -169,9 +162,11 @@ void Transformer::begin_sums(const Pass& pass) {
 }
 
 BlockScratch Transformer::scratch(const Pass& pass) const {
-  const Shape shape = {pass.N(), config_.width};
-  return {pass.view(normed_, shape), pass.view(delta_, shape), pass.view(d_normed_, shape),
-          pass.view(workspace_, plan_.buffer(workspace_).shape)};
+  const auto of_tokens = [&](BufferId id) { return id ? pass.view(id, {pass.N(), config_.width}) : Tensor{}; };
+  return {of_tokens(normed_),     of_tokens(delta_),
+          of_tokens(d_normed_),   pass.view(workspace_, plan_.buffer(workspace_).shape),
+          of_tokens(embedded_),   of_tokens(d_embedded_),
+          of_tokens(d_embedding_)};
 }
 
 Tensor Transformer::stream_before(const Pass& pass, int64_t layer) const {
@@ -199,9 +194,11 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   backend_.run(EmbeddingForward{residual_->start(pass), per_token(pass, tokens_), params_.value(token_embedding_),
                                 positions(pass), pass.T, registers(pass)});
+  const int64_t first = std::max<int64_t>(pass.first_position - registers_->count(), 0);
+  stream_->place(pass, residual_->start(pass), first, register_rows(registers(pass)));
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].forward(pass, shared);
-    if (after_block) after_block(pass, int64_t(layer));
+    if (after_block) after_block(stream_->without(pass), int64_t(layer));
   }
   residual_->normalise(pass, timeline().head_sublayer(), head_->norm(), shared.normed);
 }
@@ -218,13 +215,17 @@ void Transformer::backward(const Pass& pass, Body body) const {
   });
   for (int layer = int(blocks_.size()); layer-- > 0;)
     body(layer + 1, [&] { blocks_[size_t(layer)].backward(pass, shared); });
-  // A tied head has written the table's gradient already.
-  body(kEmbeddingSection, [&] {
-    backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_),
-                                   residual_->d_start(pass), per_token(pass, tokens_), pass.T,
-                                   pass.accumulate || config_.tied_head, pass.accumulate,
-                                   params_.grad(registers_->rows())});
-  });
+  body(kEmbeddingSection, [&] { embedding_backward(pass); });
+}
+
+// A tied head has written the table's gradient already.
+void Transformer::embedding_backward(const Pass& pass) const {
+  const Tensor d_start = residual_->d_start(pass);
+  if (d_embedding_) backend_.run(Accumulate{.out = d_start, .x = scratch(pass).d_embedding});
+  stream_->stop(pass, d_start, register_rows(registers(pass)));
+  backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_), d_start,
+                                 per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
+                                 pass.accumulate, params_.grad(registers_->rows())});
 }
 
 // A listener does work of its own between the sections, which no record holds.
@@ -252,32 +253,37 @@ double Transformer::forward_backward(const Batch& batch, double grad_scale, bool
                                      GradientListener* listener) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
   const Pass pass = begin_pass(batch, accumulate, grad_scale);
-  const Tensor losses = per_token(pass, losses_);
+  const Tensor losses = per_token(stream_->without(pass), losses_);
   const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, batch.B, batch.T, grad_scale, accumulate,
                                       batch.document_starts != nullptr);
-  const auto head_loss = [&] {
-    const BlockScratch shared = scratch(pass);
-    head_->loss(pass, losses, shared.d_normed, shared.normed, per_token(pass, targets_), grad_scale);
-  };
+  const auto head = [&] { head_loss(pass, grad_scale); };
   if (listener) {
-    learn_with(*listener, pass, key, head_loss);
+    learn_with(*listener, pass, key, head);
   } else {
     backend_.replay(key, [&] {
       begin_sums(pass);
       run_forward(pass);
-      head_loss();
+      head();
       backward(pass, [](int, const auto& ops) { ops(); });
     });
   }
   return backend_.run(Sum{losses});
 }
 
+Tensor Transformer::head_loss(const Pass& pass, double grad_scale) {
+  const Pass of_batch = stream_->without(pass);
+  const BlockScratch shared = scratch(of_batch);
+  const Tensor losses = per_token(of_batch, losses_);
+  const Tensor d_normed = grad_scale == 0 ? Tensor{} : shared.d_normed;
+  head_->loss(of_batch, losses, d_normed, shared.normed, per_token(of_batch, targets_), grad_scale);
+  if (d_normed) stream_->clear(pass, scratch(pass).d_normed);
+  return losses;
+}
+
 Tensor Transformer::compute_losses(const Batch& batch) {
   const Pass pass = begin_pass(batch);
-  const Tensor losses = per_token(pass, losses_);
   run_forward(pass);
-  head_->loss(pass, losses, Tensor{}, scratch(pass).normed, per_token(pass, targets_), 0);
-  return losses;
+  return head_loss(pass, 0);
 }
 
 double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
@@ -299,14 +305,12 @@ std::vector<double> Transformer::part_losses() const {
 double Transformer::observe(const Batch& batch, double grad_scale, PassObserver& observer) {
   check(!hook_ || grad_scale == 0, "observe: gradients are those of the model without a hook");
   Pass pass = begin_pass(batch, false, grad_scale);
-  pass.observer = &observer;
-  const Tensor losses = per_token(pass, losses_);
+  BatchObserver of_batch(observer, *stream_);
+  pass.observer = &of_batch;
   begin_sums(pass);
   run_forward(pass, [&](const Pass& now, int64_t layer) { observer.after_block(now, layer); });
-  observer.after_forward(pass);
-  const BlockScratch shared = scratch(pass);
-  head_->loss(pass, losses, grad_scale == 0 ? Tensor{} : shared.d_normed, shared.normed, per_token(pass, targets_),
-              grad_scale);
+  of_batch.after_forward(pass);
+  const Tensor losses = head_loss(pass, grad_scale);
   if (grad_scale != 0) backward(pass, [](int, const auto& ops) { ops(); });
   return backend_.run(Sum{losses});
 }
@@ -314,18 +318,18 @@ double Transformer::observe(const Batch& batch, double grad_scale, PassObserver&
 Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
   const Pass pass = begin_pass(batch);
   run_forward(pass, after_block);
-  return pass;
+  return stream_->without(pass);
 }
 
 Pass Transformer::extend(const Batch& batch, DecoderState& state) {
-  check_eq(batch.B, state.sequences(), "extend: sequences");
+  check_eq(batch.B + fixed_sequences(), state.sequences(), "extend: sequences");
   check_le(std::max(state.length(), config_.registers) + batch.T, state.capacity(),
            "extend: tokens beyond the context");
   check(batch.T == 1 || state.length() == 0, "extend: several tokens at once go into an empty state only");
   const Pass pass = begin_pass(batch, false, 0, &state);
   run_forward(pass);
   state.extend(pass.T);
-  return pass;
+  return stream_->without(pass);
 }
 
 }  // namespace sluice

@@ -9,6 +9,7 @@
 
 #include "base/batch.h"
 #include "model/block.h"
+#include "model/fixed_stream.h"
 #include "model/head.h"
 #include "model/memory_need.h"
 #include "model/module/passing_gradients.h"
@@ -92,6 +93,10 @@ class Transformer {
   const PartLosses& losses() const { return losses_of_parts_; }
   const std::vector<Block>& blocks() const { return blocks_; }
   int64_t max_batch() const { return options_.max_batch; }
+  // Sequences that a pass has behind the batch's (FixedStream): a decoder's state needs room for them. A pass that was
+  // shown is the batch's; here it is as it ran, for statistics that are kept of all.
+  int64_t fixed_sequences() const { return FixedStream::sequences_of(config_); }
+  Pass as_it_ran(const Pass& shown) const { return stream_->with(shown); }
   MemoryNeed memory_need() const;  // also where nothing was allocated
   DType act() const { return options_.act; }
   size_t arena_bytes() const { return arena_.bytes(); }
@@ -108,6 +113,9 @@ class Transformer {
   // What the parts add up over a step starts from nothing.
   void begin_sums(const Pass& pass);
   Tensor compute_losses(const Batch& batch);  // [N]
+  // Of the batch's tokens, [N]; with grad_scale other than 0 also scratch().d_normed.
+  Tensor head_loss(const Pass& pass, double grad_scale);
+  void embedding_backward(const Pass& pass) const;
   Timeline timeline() const { return {int(config_.layers)}; }
   Tensor positions(const Pass& pass) const;
   Tensor registers(const Pass& pass) const;
@@ -122,7 +130,6 @@ class Transformer {
   void backward(const Pass& pass, Body body) const;
   void learn_with(GradientListener& listener, const Pass& pass, const std::string& key,
                   const std::function<void()>& head_loss);
-  void fill_rope_table();
   void upload(const Pass& pass, BufferId buffer, const int32_t* from);
   Tensor per_token(const Pass& pass, BufferId buffer) const { return pass.view(buffer, {pass.N()}); }
   Declarations declarations();
@@ -142,7 +149,9 @@ class Transformer {
   ParamId token_embedding_, position_embedding_;
   BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
   BufferId normed_, delta_, d_normed_, workspace_;
+  BufferId embedded_, d_embedded_, d_embedding_;  // see BlockScratch
   std::optional<Registers> registers_;
+  std::optional<FixedStream> stream_;
   std::unique_ptr<Residual> residual_;
   std::vector<Block> blocks_;
   std::optional<Head> head_;

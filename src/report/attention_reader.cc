@@ -27,7 +27,6 @@ std::optional<RecordedAttention> read_snapshot(const fs::path& file) {
       if (!map->gate.empty() && map->gate.size() != out.tokens.size()) return std::nullopt;
       out.maps.push_back(std::move(*map));
     }
-    if (out.maps.empty()) return std::nullopt;
     return out;
   } catch (const Json::exception&) {
     return std::nullopt;
@@ -53,7 +52,11 @@ void read_attention(RunRecord& run) {
     std::optional<RecordedAttention> snapshot;
     for (; begin != end && !snapshot; ++begin) {
       snapshot = read_snapshot(*begin);
-      if (!snapshot) run.notes.push_back(fmt::format("attention/{} is malformed", begin->filename().string()));
+      const std::string name = begin->filename().string();
+      if (!snapshot) run.notes.push_back(fmt::format("attention/{} is malformed", name));
+      if (!snapshot || !snapshot->maps.empty()) continue;
+      run.notes.push_back(fmt::format("attention/{} has no maps: no layer had attention weights", name));
+      snapshot.reset();
     }
     return snapshot;
   };

@@ -3,6 +3,7 @@
 
 #include "base/error.h"
 #include "measure/analyzer.h"
+#include "model/config/qk_source.h"
 
 namespace sluice {
 namespace {
@@ -27,6 +28,25 @@ TrainingData TrainingData::open(const Experiment& experiment) {
                     held_out.text(), trained.text());
   }
   return data;
+}
+
+void take_fixed_text(Experiment& experiment) {
+  const QkSourceConfig* stream = fixed_stream_of(experiment.model);
+  if (!stream || stream->type != QkSource::kText || !stream->tokens.empty()) return;
+  DataConfig in_order = experiment.data;
+  in_order.shuffle = "none";
+  constexpr uint64_t kSeed = 0;  // whatever the run's is: runs of several seeds have one text
+  const auto source =
+      make_source(in_order, Split::kTrain, experiment.model.context, experiment.model.vocab_size, kSeed);
+  std::vector<int32_t> tokens(size_t(source->context())), targets(tokens);
+  source->fill(0, 1, tokens.data(), targets.data());
+  const auto fill = [&](AttentionConfig& layer) {
+    QkSourceConfig& text = layer.options<QkSourceOptions>().qk_source;
+    if (text.type == QkSource::kText) text.tokens.assign(tokens.begin(), tokens.end());
+  };
+  fill(experiment.model.attention.all);
+  for (AttentionRun& run : experiment.model.attention.runs) fill(run);
+  experiment.model.resolve();
 }
 
 }  // namespace sluice

@@ -20,4 +20,8 @@ struct TrainingData {
   std::string held_out_identity() const { return held_out ? held_out->identity() : ""; }
 };
 
+// Writes out the fixed text that model.attention.qk_source takes from the training data where the config names none:
+// the first tokens of the first shard, or the first sequence that is made with the seed 0. UserError as open() has.
+void take_fixed_text(Experiment& experiment);
+
 }  // namespace sluice

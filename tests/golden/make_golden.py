@@ -21,6 +21,7 @@ import torch.nn.functional as F
 
 HERE = Path(__file__).resolve().parent
 INIT_STREAM = 1 << 32          # Stream::kInit: the low half is a hash of the parameter's name
+FIXED_ROWS_STREAM = 10 << 32   # Stream::kFixedRows
 GOLDEN_STREAM = 0x601D << 32   # this folder's own; the low half says what for
 TOKENS, SIGNS = 1, 2
 SKETCH = 32                    # projections of a sketch: one for each bit of a word
@@ -88,6 +89,9 @@ PRESETS = {
         "core": "linear", "feature_map": "silu", "output_norm": "simple_rmsnorm_of_all",
         "gate": {"reads": "hidden", "grain": "element", "activation": "none"},
     },
+    "mlp": {"core": "mlp"},
+    "static_qk": {"qk_source": {"type": "embedding"}},
+    "random_qk": {"qk_source": {"type": "random"}},
     "output_norm": {"output_norm": "rmsnorm"},
     "diff_v2": {"difference": {"lambda": "projected"}},
     "diff_v1": {"difference": {"lambda": "scalar", "keys": "own"}, "output_norm": "rmsnorm_by_depth"},
@@ -100,6 +104,7 @@ PRESETS = {
 STAGES = {  # what they are where a model does not say
     "affine": {"type": "none", "length": "row", "initial": 0.0},
     "value_residual": {"type": "none", "own": 0.5, "first": 0.5},
+    "qk_source": {"type": "hidden", "seed": 0},
 }
 
 
@@ -164,6 +169,13 @@ def stacked_qkv(m):
     return [(H + noise) * D, (2 if own else 1) * KV * D, KV * V]
 
 
+def mixer_width(m):
+    """Hidden features of an MLP in attention's place: as many as make it as large as attention, a multiple of 8."""
+    H, KV, D, V = head_sizes(m)
+    columns = (H + KV) * D + (KV + H) * V
+    return m["attention"].get("mlp_width") or max(8, (columns + 12) // 24 * 8)
+
+
 def lambda_init(layer):
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
 
@@ -209,8 +221,12 @@ def declare(m):
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         norm(block + "norm1")
-        linear(block + "attention.qkv", sum(stacked_qkv(m)), C, m["bias"])
-        linear(block + "attention.output", C, H * V, m["bias"], residual=True)
+        if a.get("core") == "mlp":
+            linear(block + "attention.up", 2 * mixer_width(m), C, m["bias"])
+            linear(block + "attention.down", C, mixer_width(m), m["bias"], residual=True)
+        else:
+            linear(block + "attention.qkv", sum(stacked_qkv(m)), C, m["bias"])
+            linear(block + "attention.output", C, H * V, m["bias"], residual=True)
         if m["qk_norm"]:
             for which in ("q_norm", "k_norm"):
                 out[f"{block}attention.{which}.weight"] = ((D,), "constant", 1, "norm")
@@ -422,13 +438,24 @@ def differential(p, prefix, m, layer, x, queries, keys, values):
     return heads - factor * taken
 
 
-def attention(p, prefix, m, layer, x, first):
-    """x [B, T, C] -> [B, T, C] and the values [B, T, KV V], mapped where they are; `first`: those of the first layer, None in it."""
+def attention(p, prefix, m, layer, x, first, embedded):
+    """x [B, T, C] -> [B, T, C] and the values [B, T, KV V], mapped where they are; `first`: those of the first layer, None in
+    it; `embedded`: what the layer's norm makes of the embedding. The last sequence is the fixed one, if there is such a source."""
     a = m["attention"]
     H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
-    qkv = F.linear(x, p[prefix + "qkv.weight"], p.get(prefix + "qkv.bias"))
-    q, k, v = torch.split(qkv, stacked_qkv(m), dim=-1)
+
+    def linear(name, x):
+        return F.linear(x, p[prefix + name + ".weight"], p.get(prefix + name + ".bias"))
+
+    if a.get("core") == "mlp":
+        return linear("down", activation("swiglu", linear("up", x))), None
+    q, k, v = torch.split(linear("qkv", x), stacked_qkv(m), dim=-1)
+    source = a["qk_source"]["type"]
+    if source == "embedding":
+        q, k, _ = torch.split(linear("qkv", embedded), stacked_qkv(m), dim=-1)
+    elif source != "hidden":
+        q, k = q[-1:].expand_as(q), k[-1:].expand_as(k)
     site = a["gate"]["site"] if a["gate"]["reads"] != "none" else None
     maps = {"none": lambda y: y, "silu": lambda y: y * torch.sigmoid(y), "relu": torch.relu}
     mix, mapped = a["value_residual"], maps[a.get("value_map", "none")](v)
@@ -467,7 +494,7 @@ def attention(p, prefix, m, layer, x, first):
         out = scale * rms_norm(out, p[prefix + "output_norm.weight"], m["norm_epsilon"])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v, out.reshape(B, T, H * V)) * out
-    return F.linear(out.reshape(B, T, H * V), p[prefix + "output.weight"], p.get(prefix + "output.bias")), mapped
+    return linear("output", out.reshape(B, T, H * V)), mapped
 
 
 def gelu(x):
@@ -498,20 +525,27 @@ def logits_of(p, m, tokens):
     def linear(name, x):
         return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))
 
+    source, (B, T) = m["attention"]["qk_source"], tokens.shape
+    if source["type"] == "text":
+        tokens = torch.cat([tokens, torch.tensor(source["tokens"])[None, :T]])
     x = p["embedding.token.weight"][tokens]
     if m["position"] == "learned":
-        x = x + p["embedding.position.weight"][: tokens.shape[1]]
+        x = x + p["embedding.position.weight"][:T]
+    if source["type"] == "random":
+        deviation = m["init_std"] if m["init"] == "gpt2" else 1
+        rows = deviation * normal(source["seed"], FIXED_ROWS_STREAM, m["context"] * m["width"])
+        x = torch.cat([x, torch.from_numpy(rows).reshape(1, m["context"], m["width"])[:, :T]])
     if m["registers"]:  # rows before the tokens'
-        x = torch.cat([p["embedding.register.weight"].expand(len(tokens), -1, -1), x], dim=1)
-    first = None
+        x = torch.cat([p["embedding.register.weight"].expand(len(x), -1, -1), x], dim=1)
+    first, start = None, x
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
-        out, v = attention(p, block + "attention.", m, layer, norm(block + "norm1", x), first)
+        out, v = attention(p, block + "attention.", m, layer, norm(block + "norm1", x), first, norm(block + "norm1", start))
         first = v if first is None else first
         x = x + out
         h = linear(block + "mlp.up", norm(block + "norm2", x))
         x = x + linear(block + "mlp.down", activation(m["mlp"], h))
-    return norm("final_norm", x[:, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
+    return norm("final_norm", x[:B, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
 
 
 def batch_of(m, seed, batch):
@@ -559,6 +593,7 @@ def stacked_rows(m, name):
     M = m["mlp_width"]
     rows = {"attention.qkv": stacked_qkv(m), "attention.output": [m["width"]], "mlp.down": [m["width"]]}
     rows["mlp.up"] = [M, M] if m["mlp"] == "swiglu" else [M]
+    rows |= {"attention.up": [mixer_width(m)] * 2, "attention.down": [m["width"]]}
     return next((r for part, r in rows.items() if name.endswith(part + ".weight")), None)
 
 

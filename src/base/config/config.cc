@@ -103,6 +103,10 @@ Field& Fields::add(std::string name, std::vector<double>& value, std::string hel
   return push(bind(std::move(name), std::move(help), Kind::kNumberList, value));
 }
 
+Field& Fields::add(std::string name, std::vector<int64_t>& value, std::string help) {
+  return push(bind(std::move(name), std::move(help), Kind::kIntegerList, value));
+}
+
 Field& Fields::add(std::string name, std::vector<std::string>& value, std::string help) {
   return push(bind(std::move(name), std::move(help), Kind::kStringList, value));
 }

@@ -55,7 +55,7 @@ void to_json(Json& out, Enum value) {
 }
 
 struct Field {
-  enum class Kind { kInteger, kNumber, kBoolean, kString, kNumberList, kStringList, kGroup, kGroupList };
+  enum class Kind { kInteger, kNumber, kBoolean, kString, kNumberList, kIntegerList, kStringList, kGroup, kGroupList };
 
   std::string name, help;
   Kind kind = Kind::kString;
@@ -77,6 +77,7 @@ struct Field {
   // a group: all of it.
   bool of_the_work = false;
   bool is_path = false;  // names files, which may lie elsewhere and be the same
+  bool filled = false;   // a list that a run fills in where it is empty
 
   Field& range(double low, double high);  // low <= value <= high; either may be infinite
   Field& above(double low);               // low < value
@@ -87,6 +88,7 @@ struct Field {
   Field& not_written_as(Json value) { return unwritten = std::move(value), *this; }
   Field& may_change() { return of_the_work = true, *this; }
   Field& path() { return is_path = true, *this; }
+  Field& filled_by_run() { return filled = true, *this; }
 };
 
 class Fields {
@@ -99,6 +101,7 @@ class Fields {
   Field& add(std::string name, bool& value, std::string help);
   Field& add(std::string name, std::string& value, std::string help);
   Field& add(std::string name, std::vector<double>& value, std::string help);
+  Field& add(std::string name, std::vector<int64_t>& value, std::string help);
   Field& add(std::string name, std::vector<std::string>& value, std::string help);
   template <IsChoice Enum>
   Field& add(std::string name, Enum& value, std::string help) {

@@ -54,6 +54,7 @@ Json list_schema(const Field& field, Kind element) {
 Json value_schema(const Field& field) {
   switch (field.kind) {
     case Kind::kNumberList: return list_schema(field, Kind::kNumber);
+    case Kind::kIntegerList: return list_schema(field, Kind::kInteger);
     case Kind::kStringList: return list_schema(field, Kind::kString);
     default: return scalar_schema(field, field.kind);
   }
@@ -104,6 +105,7 @@ const char* type_name(Kind kind) {
     case Kind::kBoolean: return "boolean";
     case Kind::kString: return "string";
     case Kind::kNumberList: return "list of numbers";
+    case Kind::kIntegerList: return "list of integers";
     case Kind::kStringList: return "list of strings";
     case Kind::kGroup: return "object";
     case Kind::kGroupList: return "list of objects";

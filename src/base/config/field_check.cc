@@ -24,6 +24,14 @@ bool is_whole(const Json& value) {
   return std::trunc(number) == number && std::abs(number) <= 0x1p53;
 }
 
+// Of a list.
+std::optional<Kind> element_kind(Kind list) {
+  if (list == Kind::kNumberList) return Kind::kNumber;
+  if (list == Kind::kIntegerList) return Kind::kInteger;
+  if (list == Kind::kStringList) return Kind::kString;
+  return std::nullopt;
+}
+
 const char* expected(Kind kind) {
   switch (kind) {
     case Kind::kInteger: return "an integer";
@@ -31,6 +39,7 @@ const char* expected(Kind kind) {
     case Kind::kBoolean: return "true or false";
     case Kind::kString: return "a string";
     case Kind::kNumberList: return "a list of numbers";
+    case Kind::kIntegerList: return "a list of integers";
     case Kind::kStringList: return "a list of strings";
     case Kind::kGroup: return "an object";
     case Kind::kGroupList: return "a list of objects";
@@ -45,6 +54,7 @@ bool has_kind(const Json& value, Kind kind) {
     case Kind::kBoolean: return value.is_boolean();
     case Kind::kString: return value.is_string();
     case Kind::kNumberList:
+    case Kind::kIntegerList:
     case Kind::kStringList:
     case Kind::kGroupList: return value.is_array();
     case Kind::kGroup: return value.is_object();
@@ -104,15 +114,13 @@ void check_kind(const Json& value, Kind kind, const std::string& path) {
 }
 
 void check_value(const Field& field, const Json& value, const std::string& path) {
-  if (field.kind != Kind::kNumberList && field.kind != Kind::kStringList) {
-    return check_scalar(field, value, field.kind, path);
-  }
+  const std::optional<Kind> element = element_kind(field.kind);
+  if (!element) return check_scalar(field, value, field.kind, path);
   check_kind(value, field.kind, path);
   if (field.count && value.size() != *field.count) {
     throw UserError("{} has {} elements, but must have {}", path, value.size(), *field.count);
   }
-  const Kind element = field.kind == Kind::kNumberList ? Kind::kNumber : Kind::kString;
-  for (size_t i = 0; i < value.size(); ++i) check_scalar(field, value[i], element, fmt::format("{}[{}]", path, i));
+  for (size_t i = 0; i < value.size(); ++i) check_scalar(field, value[i], *element, fmt::format("{}[{}]", path, i));
 }
 
 }  // namespace sluice

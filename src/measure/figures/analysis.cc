@@ -118,10 +118,10 @@ bool Analysis::has(Needs needs) const {
   return std::any_of(there.begin(), there.end(), [&](Needs layer) { return holds(layer, needs); });
 }
 
-std::vector<int64_t> Analysis::layers_without_weights() const {
+std::vector<int64_t> Analysis::layers_without(Needs needs) const {
   std::vector<int64_t> out;
   for (size_t layer = 0; layer < there.size(); ++layer)
-    if (!has(Needs::kWeights, int64_t(layer))) out.push_back(int64_t(layer));
+    if (!has(needs, int64_t(layer))) out.push_back(int64_t(layer));
   return out;
 }
 
@@ -134,11 +134,16 @@ Json Analysis::json() const {
               {"precision", precision},
               {"weights_are_shares", normalised}};
   if (registers > 0) out["registers"] = registers;
-  if (!layers_without_weights().empty()) out["layers_without_weights"] = layers_without_weights();
+  const auto put_layers = [&](const char* key, const std::vector<int64_t>& layers) {
+    if (!layers.empty()) out[key] = layers;
+  };
+  put_layers("layers_without_weights", layers_without(Needs::kWeights));
+  put_layers("layers_without_heads", layers_without(Needs::kHeads));
   out["summary"] = {};
   put_values(out["summary"], *this, model_figures(), values);
   if (has(Needs::kWeights)) out["sink_rates"] = sinks_json(sinks);
   for (const LayerAnalysis& layer : layers) out["layers"].push_back(layer_json(*this, layer));
+  out["heads"] = Json::array();
   for (const HeadAnalysis& head : heads) out["heads"].push_back(head_json(*this, head));
   Json& tensors = out["tensors"];
   name_tensors(tensors["summary"], *this, model_figures());
@@ -146,6 +151,7 @@ Json Analysis::json() const {
   name_tensors(tensors["heads"], *this, head_figures());
   describe(out["figures"], *this);
   for (const auto& norms : residual_norm) out["residual_norm"].push_back(curve_json(norms));
+  out["curves"] = Json::array();
   for (const HeadCurves& head : curves) out["curves"].push_back(curves_json(head));
   return out;
 }
@@ -176,6 +182,7 @@ std::string needs_text(Needs needs) {
   const auto add = [&](Needs one, const char* what) {
     if (holds(needs, one)) text += (text.empty() ? "" : ", ") + std::string(what);
   };
+  add(Needs::kHeads, "heads");
   add(Needs::kWeights, "weights");
   add(Needs::kGate, "a gate");
   add(Needs::kBiasKey, "a bias key");

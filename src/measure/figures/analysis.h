@@ -62,8 +62,8 @@ struct Analysis {
 
   double operator[](std::string_view key) const;  // of the model
   bool has(Needs needs, int64_t layer) const { return holds(there[size_t(layer)], needs); }
-  bool has(Needs needs) const;                          // in some layer
-  std::vector<int64_t> layers_without_weights() const;  // whose core's results are no weighted sums
+  bool has(Needs needs) const;  // in some layer
+  std::vector<int64_t> layers_without(Needs needs) const;
   // Everything; curves and maps rounded to four digits.
   Json json() const;
   // As lines of metrics.jsonl: kinds analysis, analysis_layer and analysis_head.

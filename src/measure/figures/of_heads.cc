@@ -22,9 +22,9 @@ struct MeasuredOn {
   MeasuredOn with(Needs others) const { return {tensor, others}; }
 };
 
-constexpr MeasuredOn of_weights{"attention weights a", kWeights}, of_values{"values v, before any gate", kNothing},
-    of_gate{"gate g", kGate}, of_gradient{"dL/dv, v before any gate; L the sequence's mean loss", kGradient},
-    of_update{"the head's part of attention's output, after the output projection", kNothing};
+constexpr MeasuredOn of_weights{"attention weights a", kWeights}, of_values{"values v, before any gate", kHeads},
+    of_gate{"gate g", kGate}, of_gradient{"dL/dv, v before any gate; L the sequence's mean loss", kHeads | kGradient},
+    of_update{"the head's part of attention's output, after the output projection", kHeads};
 
 }  // namespace
 

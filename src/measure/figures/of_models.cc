@@ -23,8 +23,8 @@ struct MeasuredOn {
 };
 
 constexpr MeasuredOn of_logits{"logits"}, of_weights{"attention weights a", kWeights},
-    of_values{"values v, before any gate"}, of_gate{"gate g", kGate},
-    of_gradient{"dL/dv, v before any gate", kGradient},
+    of_values{"values v, before any gate", kHeads}, of_gate{"gate g", kGate},
+    of_gradient{"dL/dv, v before any gate", kHeads | kGradient},
     of_input_gradient{"dL/dx, x the output of attention's norm", kGradient},
     of_output{"attention's output, after the output projection"}, of_residual{"the block's output"},
     of_mlp{"the MLP's output"}, of_sum{"what the MLP reads plus its output"},
@@ -80,7 +80,7 @@ OfAnalysis largest_of_layers(const char* key) {
 }
 
 double least_value_norm_ratio(A analysis) {
-  double out = analysis.heads.front()["value_norm_ratio"];
+  double out = analysis.heads.empty() ? kNoNumber : analysis.heads.front()["value_norm_ratio"];
   for (const HeadAnalysis& head : analysis.heads) {
     if (std::isnan(head["value_norm_ratio"])) return kNoNumber;
     out = std::min(out, head["value_norm_ratio"]);

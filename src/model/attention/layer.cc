@@ -54,7 +54,8 @@ AttentionLayer::AttentionLayer(const Declarations& d, const std::string& name, i
     : layer_(layer),
       sublayer_(d.timeline.attention_sublayer(layer)),
       projections_(d, name, layer, sizes_along(d.config.attention.of(layer), d.config.head_sizes()).back(),
-                   d.config.head_sizes().result_columns()),
+                   d.config.head_sizes().result_columns(),
+                   d.config.attention.of(layer).options<QkSourceOptions>().qk_source.type),
       heads_(d.config.heads),
       output_columns_(d.config.head_sizes().result_columns()) {
   make_parts(d, name, d.config.attention.of(layer));
@@ -116,8 +117,9 @@ Heads AttentionLayer::gradients(const Pass& pass) const {
 
 Tensor AttentionLayer::results(const Pass& pass) const { return through(on_results_, pass, heads(pass).out); }
 
-void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
-  projections_.forward(pass, x);
+void AttentionLayer::forward(const Pass& pass, const MixerInput& in, const Tensor& out) const {
+  const Tensor& x = in.x;
+  projections_.forward(pass, in);
   run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x));
   run(on_values_, pass, values(pass), reads(pass, x));
   const Heads heads = this->heads(pass);
@@ -143,8 +145,9 @@ void AttentionLayer::show_gradient(const Pass& pass, bool whole) const {
   if (pass.observer) pass.observer->value_gradient(pass, layer_, projections_.d_values(pass), whole);
 }
 
-void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
+void AttentionLayer::backward(const Pass& pass, const MixerInput& d_in, const Tensor& d_out, const MixerInput& in,
                               const Tensor& workspace) const {
+  const Tensor &x = in.x, &d_x = d_in.x;
   run_again(pass, x);
   const StageReads read = reads(pass, x);
   const Heads heads = this->heads(pass);
@@ -161,7 +164,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   if (reads_values()) show_gradient(pass, false);
   for_each_stage([&](const Stage& stage) { stage.backward_values(pass, d.v, values(pass), workspace); });
   show_gradient(pass, true);
-  projections_.backward(pass, d_x, x, workspace);
+  projections_.backward(pass, d_in, in, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
   if (pass.observer) pass.observer->input_gradient(pass, layer_, d_x);
 }

@@ -9,25 +9,28 @@
 // its parameters, buffers and decoder state.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <vector>
 
 #include "model/attention/core.h"
 #include "model/attention/projections.h"
 #include "model/attention/stage.h"
+#include "model/sublayers/mixer.h"
 
 namespace sluice {
 
 struct AttentionConfig;
 
-class AttentionLayer {
+class AttentionLayer final : public Mixer {
  public:
   AttentionLayer(const Declarations& d, const std::string& name, int layer);
 
-  void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
-  // x is the input again; d_x is overwritten.
-  void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
-                const Tensor& workspace) const;
+  void forward(const Pass& pass, const MixerInput& in, const Tensor& out) const override;
+  void backward(const Pass& pass, const MixerInput& d_in, const Tensor& d_out, const MixerInput& in,
+                const Tensor& workspace) const override;
+  int64_t widest() const override { return std::max(sizes().projected_columns(), sizes().result_columns()); }
+  const AttentionLayer* attention() const override { return this; }
 
   const HeadSizes& sizes() const { return projections_.sizes(); }
 

@@ -117,10 +117,17 @@ std::string AttentionConfig::part_without_python() const {
 
 void AttentionConfig::resolve(const ModelConfig& model, const std::string& path) const {
   core_options().resolve(model, path);
+  if (!core_part().has_heads()) refuse_stages(path);
   for (const StageOptions* stage : stages()) {
     stage->resolve(model, path);
     stage->check_core(core_options(), path);
   }
+}
+
+void AttentionConfig::refuse_stages(const std::string& path) const {
+  for (size_t i = 0; i < stages_.size(); ++i)
+    if (stages_[i] && stages_[i]->present())
+      throw UserError("{}.{} works on heads, and {}.core = {} has none", path, attention_stages()[i].name, path, core);
 }
 
 // ---- a pattern over the layers --------------------------------------------------------------------------------------

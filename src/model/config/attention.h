@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/config/config.h"
@@ -30,6 +31,10 @@ class AttentionConfig {
   // The first stage's or the core's options of this type.
   template <class Options>
   const Options& options() const;
+  template <class Options>
+  Options& options() {
+    return const_cast<Options&>(std::as_const(*this).options<Options>());
+  }
 
   std::vector<const StageOptions*> stages() const;  // those present
   bool is_plain() const { return core_options().is_plain() && stages().empty(); }
@@ -39,6 +44,8 @@ class AttentionConfig {
   std::string part_without_python() const;
 
  private:
+  void refuse_stages(const std::string& path) const;
+
   std::vector<Held<CoreOptions>> cores_;    // as in attention_cores()
   std::vector<Held<StageOptions>> stages_;  // as in attention_stages()
 };

@@ -14,6 +14,7 @@
 namespace sluice {
 
 class Core;
+class Mixer;
 class Stage;
 struct Declarations;
 
@@ -33,6 +34,10 @@ struct CorePart {
   std::unique_ptr<Core> (*make)(const LayerPlace& place, const CoreOptions& options);
   bool in_python;       // interchange/modeling_sluice.py computes it too; a model with others cannot be exported
   const char* example;  // JSON: what a model says to have it; tests of all parts begin with it
+  // Of a core without heads: the whole layer, which stands in attention's place. `make` is null then.
+  std::unique_ptr<Mixer> (*make_mixer)(const LayerPlace& place, const CoreOptions& options) = nullptr;
+
+  bool has_heads() const { return make_mixer == nullptr; }
 };
 
 struct StagePart {

@@ -21,6 +21,8 @@ class PartOptions {
   virtual void resolve(const ModelConfig& /*model*/, const std::string& /*path*/) const {}
   // What in it would mean something else with another model.context; "" if nothing.
   virtual std::string tied_to_context() const { return ""; }
+  // Whether it takes means over all rows of a micro-batch: an average, a loss of its own.
+  virtual bool averages_rows() const { return false; }
   // What it is, for people: "score softmax". Only of a part that the model has.
   virtual std::string text() const = 0;
 };

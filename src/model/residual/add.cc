@@ -44,6 +44,7 @@ struct AddOptions final : ResidualOptions {
     if (outlier_weight == 0 && outlier_limit != 3)
       throw UserError("{}.outlier_limit = {} does nothing without {}.outlier_loss", path, outlier_limit, path);
   }
+  bool averages_rows() const override { return outlier_weight > 0; }
   std::string text() const override { return outlier_weight > 0 ? "sums, with a loss on large activations" : "sums"; }
 };
 

@@ -2,6 +2,7 @@
 #include "model/attention/cores/flow.h"
 #include "model/attention/cores/key_only.h"
 #include "model/attention/cores/linear.h"
+#include "model/attention/cores/mlp.h"
 #include "model/attention/cores/tiles.h"
 #include "model/config/attention_parts.h"
 
@@ -14,6 +15,7 @@ std::vector<CorePart>& part_list() {
       key_only_core(),
       linear_core(),
       flow_core(),
+      mlp_core(),
   };
   return list;
 }

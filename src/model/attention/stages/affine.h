@@ -47,6 +47,7 @@ struct AffineOptions final : StageOptions {
   void check_core(const CoreOptions& core, const std::string& path) const override;
   std::string text() const override;
   std::string tied_to_context() const override;
+  bool averages_rows() const override { return true; }
 };
 
 class Affine final : public Stage {

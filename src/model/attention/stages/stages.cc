@@ -6,6 +6,7 @@
 #include "model/attention/stages/gate.h"
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/output_norm.h"
+#include "model/attention/stages/qk_source.h"
 #include "model/attention/stages/rope.h"
 #include "model/attention/stages/unit_length.h"
 #include "model/attention/stages/value_residual.h"
@@ -16,7 +17,7 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      head_norm_stage(),    unit_length_stage(),    feature_map_stage(), rope_stage(),
+      qk_source_stage(),    head_norm_stage(), unit_length_stage(), feature_map_stage(),  rope_stage(),
       value_map_stage(),    value_residual_stage(), difference_stage(),  affine_stage(),
       exclude_self_stage(), output_norm_stage(),    gate_stage(),
   };

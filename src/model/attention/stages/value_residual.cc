@@ -35,6 +35,11 @@ void ValueResidualOptions::describe(Fields& attention) {
                       "values of layers beyond the first mixed with layer 0's (arXiv 2410.17897)");
 }
 
+void ValueResidualOptions::resolve(const ModelConfig& model, const std::string& path) const {
+  if (const AttentionConfig& first = model.attention.of(0); !first.core_part().has_heads())
+    throw UserError("{}.value_residual mixes with the values of layer 0, whose core {} has none", path, first.core);
+}
+
 std::string ValueResidualOptions::text() const {
   return fmt::format("values {} own + {} layer 0's{}", value_residual.own, value_residual.first,
                      value_residual.type == ValueResidualType::kLearned ? ", learned" : "");

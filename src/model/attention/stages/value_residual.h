@@ -34,6 +34,7 @@ struct ValueResidualOptions final : StageOptions {
   bool present() const override { return value_residual.type != ValueResidualType::kNone; }
   std::unique_ptr<StageOptions> clone() const override { return std::make_unique<ValueResidualOptions>(*this); }
   void describe(Fields& attention) override;
+  void resolve(const ModelConfig& model, const std::string& path) const override;
   std::string text() const override;
 };
 

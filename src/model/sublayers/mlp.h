@@ -8,8 +8,22 @@
 
 namespace sluice {
 
+// What an MLP is, and where in a step it runs.
+struct MlpSetup {
+  std::string name;  // "blocks.0.mlp"
+  MlpKind kind;
+  int64_t hidden;  // hidden activations
+  bool up_bias, down_bias;
+  int sublayer, now;   // Timeline's
+  Lifetime backward;   // from when its pre-activations are made again, if they are, to its backward pass
+  bool recomputed;     // they are
+  bool whole = false;  // by running it once more
+};
+
 class Mlp {
  public:
+  Mlp(const Declarations& d, const MlpSetup& setup);
+  // A block's second sublayer.
   Mlp(const Declarations& d, const std::string& name, int layer);
 
   void forward(const Pass& pass, const Tensor& x, const Tensor& out) const;  // [N, C] both
@@ -18,6 +32,8 @@ class Mlp {
   // x is the input again; d_x is overwritten. The kept pre-activations are used up.
   void backward(const Pass& pass, const Tensor& d_x, const Tensor& d_out, const Tensor& x,
                 const Tensor& workspace) const;
+
+  int64_t up_width() const { return up_width_; }  // rows of the first product: of swiglu twice the hidden ones
 
  private:
   int sublayer_;

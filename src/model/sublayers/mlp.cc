@@ -1,4 +1,4 @@
-#include "model/mlp.h"
+#include "model/sublayers/mlp.h"
 
 namespace sluice {
 namespace {
@@ -16,23 +16,37 @@ std::optional<Activation> activation_of(MlpKind mlp) {
 
 }  // namespace
 
-Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
-    : sublayer_(d.timeline.mlp_sublayer(layer)),
-      activation_(activation_of(d.config.mlp)),
-      hidden_(d.config.mlp_width),
-      up_width_(d.config.mlp_up_width()) {
+Mlp::Mlp(const Declarations& d, const MlpSetup& setup)
+    : sublayer_(setup.sublayer),
+      activation_(activation_of(setup.kind)),
+      hidden_(setup.hidden),
+      up_width_(activation_ ? hidden_ : 2 * hidden_) {
+  const std::string& name = setup.name;
   const int64_t C = d.config.width;
   up_ = d.linear(name + ".up", up_width_, C, false, std::vector<int64_t>(size_t(up_width_ / hidden_), hidden_));
-  up_bias_ = d.linear_bias(name + ".up", up_width_, C, d.config.bias);
+  up_bias_ = d.linear_bias(name + ".up", up_width_, C, setup.up_bias);
   down_ = d.linear(name + ".down", C, hidden_, true, {C});
-  down_bias_ = d.linear_bias(name + ".down", C, hidden_, d.config.bias);
-  const int now = d.timeline.mlp(layer), back = d.timeline.mlp_backward(layer);
+  down_bias_ = d.linear_bias(name + ".down", C, hidden_, setup.down_bias);
+  const Lifetime now = {setup.now, setup.now}, back = {setup.backward.last, setup.backward.last};
+  std::optional<Lifetime> again;
+  if (setup.whole) again = {setup.backward.first, setup.backward.first};
   const Shape shape = {d.max_tokens(), hidden_};
-  pre_ = d.activation(name + ".pre", "activations", {d.max_tokens(), up_width_}, d.act, {now, now}, {back, back},
-                      d.recompute != Recompute::kNone);
-  active_ = d.plan.declare(name + ".active", "scratch", shape, d.act, {now, now});
-  d_hidden_ = d.plan.declare(name + ".d_hidden", "scratch", shape, d.act, {back, back});
+  pre_ = d.activation(name + ".pre", "activations", {d.max_tokens(), up_width_}, d.act, now, setup.backward,
+                      setup.recomputed);
+  active_ = d.plan.declare(name + ".active", "scratch", shape, d.act, now, again);
+  d_hidden_ = d.plan.declare(name + ".d_hidden", "scratch", shape, d.act, back);
 }
+
+Mlp::Mlp(const Declarations& d, const std::string& name, int layer)
+    : Mlp(d, {.name = name,
+              .kind = d.config.mlp,
+              .hidden = d.config.mlp_width,
+              .up_bias = d.config.bias,
+              .down_bias = d.config.bias,
+              .sublayer = d.timeline.mlp_sublayer(layer),
+              .now = d.timeline.mlp(layer),
+              .backward = {d.timeline.mlp_backward(layer), d.timeline.mlp_backward(layer)},
+              .recomputed = d.recompute != Recompute::kNone}) {}
 
 void Mlp::forward(const Pass& pass, const Tensor& x, const Tensor& out) const {
   const Tensor pre = pass.view(pre_, {pass.N(), up_width_}), active = pass.view(active_, {pass.N(), hidden_});
