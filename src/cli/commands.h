@@ -23,6 +23,7 @@ void add_sample_command(CLI::App& app);
 void add_sweep_command(CLI::App& app);
 void add_export_command(CLI::App& app);
 void add_import_command(CLI::App& app);
+void add_plan_ranks_command(CLI::App& app);
 
 // What the program returns when no error was thrown; 0 unless set.
 int& exit_code();

@@ -93,6 +93,7 @@ int run(int argc, char** argv) {
   add_quantize_command(app);
   add_config_command(app);
   add_bench_command(app);
+  add_plan_ranks_command(app);
   add_export_command(app);
   add_import_command(app);
   add_doctor_command(app);

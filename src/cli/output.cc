@@ -117,11 +117,14 @@ void print_notes(const std::vector<std::string>& notes) {
 
 void print_saved(const std::filesystem::path& path) { tell("saved: {}", path.string()); }
 
-void write_json(const Json& json, const std::filesystem::path& path) {
-  const std::string text = json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";  // names may be no UTF-8
+void write_text(std::string_view text, const std::filesystem::path& path) {
   if (path == "-") print_text(text);
   else if (is_stream(path)) File(path, O_WRONLY).write(text.data(), text.size());
   else write_named_file(path, text);
+}
+
+void write_json(const Json& json, const std::filesystem::path& path) {
+  write_text(json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n", path);  // names may be no UTF-8
 }
 
 }  // namespace sluice

@@ -46,6 +46,7 @@ void check_output_file(const std::string& option, const std::filesystem::path& p
 void check_output_folder(const std::string& option, const std::filesystem::path& path);
 
 // To the file, or to standard output where the path is "-". RunError where it cannot be written.
+void write_text(std::string_view text, const std::filesystem::path& path);
 void write_json(const Json& json, const std::filesystem::path& path);
 
 }  // namespace sluice
