@@ -120,7 +120,8 @@ void AttentionLayer::forward(const Pass& pass, const Tensor& x, const Tensor& ou
   projections_.forward(pass, x);
   run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x));
   run(on_values_, pass, values(pass), reads(pass, x));
-  const Heads heads = this->heads(pass);
+  Heads heads = this->heads(pass);
+  heads.x = x;
   pass.show(sublayer_, Shown::kQueries, heads.q);
   pass.show(sublayer_, Shown::kKeys, heads.k);
   pass.show(sublayer_, Shown::kValues, heads.v);
@@ -162,6 +163,7 @@ void AttentionLayer::backward(const Pass& pass, const Tensor& d_x, const Tensor&
   for_each_stage([&](const Stage& stage) { stage.backward_values(pass, d.v, values(pass), workspace); });
   show_gradient(pass, true);
   projections_.backward(pass, d_x, x, workspace);
+  core_->backward_input(pass, d_x, x, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
   if (pass.observer) pass.observer->input_gradient(pass, layer_, d_x);
 }
