@@ -247,6 +247,16 @@ def sluice_models(program):
     models["windows in every other layer"] = {
         "attention": [{"type": "sink_logit", "window": 9}, "sink_logit"], "layers": 4, "position": "rope",
     }
+    models["permuted windows, grouped heads, rope, a key and value, a gate"] = {
+        "attention": {"type": "stochastic", "window": 11, "key_value_bias": True, "reads": "value"},
+        "heads": 4, "kv_heads": 2, "position": "rope",
+    }
+    models["a permuted window alone, sinks"] = {
+        "attention": {"score": "sink_logit", "window": 9, "permuted": "alone", "permutation_seed": 2**40 + 5},
+    }
+    models["permuted windows, diff_v1"] = {
+        "attention": {"type": "diff_v1", "window": 9, "permuted": "gated"}, "heads": 2, "qk_norm": True, "position": "rope"
+    }
     models["affine by the context, a key bias, grouped heads"] = {
         "attention": {"affine": {"type": "sigmoid", "length": "context"}, "key_value_bias": True},
         "heads": 4, "kv_heads": 2, "position": "rope",
@@ -385,6 +395,7 @@ BEHAVIOUR = {
     "diff_v2, rope": {"attention": "diff_v2", "position": "rope", "kv_heads": 2},
     "diff_v1, key_bias, wide values": {"attention": {"type": "diff_v1", "key_bias": True}, "value_head_size": 24},
     "a window": {**LLAMA, "kv_heads": 2, "attention": {"type": "vga", "window": 7}},
+    "permuted windows": {**LLAMA, "kv_heads": 2, "attention": {"type": "stochastic", "window": 7}},
     "gpt2 (native)": {"attention": "softmax"},
     "llama (native)": {**LLAMA, "kv_heads": 2},
 }

@@ -8,6 +8,13 @@
 #include <cmath>
 #include <cstdint>
 
+// Kernels draw too, on every device and for every instruction set: no copy of it is shared (cmake/isa_kernels.cmake).
+#ifdef __CUDACC__
+#define SLUICE_COUNTED __host__ __device__ __forceinline__
+#else
+#define SLUICE_COUNTED inline __attribute__((always_inline))
+#endif
+
 namespace sluice {
 
 // What a stream of random numbers is for. The low 32 bits of a stream are free for an index (a tensor, an epoch).
@@ -22,13 +29,14 @@ enum class Stream : uint64_t {
   kMixture = uint64_t{8} << 32,
   kSample = uint64_t{9} << 32,
   kFixedRows = uint64_t{10} << 32,
+  kWindowOrder = uint64_t{11} << 32,
 };
 
 struct Random4 {
   uint32_t word[4];
 };
 
-inline Random4 philox(uint64_t seed, uint64_t stream, uint64_t position) {
+SLUICE_COUNTED Random4 philox(uint64_t seed, uint64_t stream, uint64_t position) {
   constexpr uint32_t kMul0 = 0xD2511F53u, kMul1 = 0xCD9E8D57u, kWeyl0 = 0x9E3779B9u, kWeyl1 = 0xBB67AE85u;
   uint32_t c0 = uint32_t(position), c1 = uint32_t(position >> 32), c2 = uint32_t(stream), c3 = uint32_t(stream >> 32);
   uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);

@@ -74,9 +74,10 @@ double attention_operations(const Transformer& model, int64_t batch) {
     const AttentionConfig& attention = model.config().attention.of(int64_t(layer));
     if (attention.core != "tiles") continue;  // which has heads
     const HeadSizes& sizes = model.blocks()[layer].attention().sizes();
-    const int64_t reach = attention.core_options().reach();
-    const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;
-    operations += double(T * T - unseen * unseen) * double(4 * sizes.query_columns() + 3 * sizes.result_columns());
+    for (const int64_t reach : attention.core_options().reaches()) {
+      const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;
+      operations += double(T * T - unseen * unseen) * double(4 * sizes.query_columns() + 3 * sizes.result_columns());
+    }
   }
   return double(batch) * operations;
 }

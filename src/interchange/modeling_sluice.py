@@ -40,8 +40,8 @@ MODEL_KEYS = set(
     "registers residual attention".split()
 )
 ATTENTION_KEYS = set(
-    "type core score gate key_bias key_value_bias window value_residual difference affine exclude_self output_norm "
-    "unit_length feature_map value_map qk_source mlp_width decay repeat".split()
+    "type core score gate key_bias key_value_bias window permuted permutation_seed value_residual difference affine "
+    "exclude_self output_norm unit_length feature_map value_map qk_source mlp_width decay repeat".split()
 )
 
 
@@ -224,6 +224,43 @@ def within(visible, places, window):
     return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
+def counted_words(seed, stream, positions):
+    """The first word of Philox4x32-10 at each of the positions (int64, as products wrap)."""
+    low = 0xFFFFFFFF
+    c = [positions & low, positions >> 32, torch.full_like(positions, stream & low), torch.full_like(positions, stream >> 32)]
+    k0, k1 = seed & low, seed >> 32
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32 & low) ^ c[1] ^ k0, p1 & low, (p0 >> 32 & low) ^ c[3] ^ k1, p0 & low]
+        k0, k1 = (k0 + 0x9E3779B9) & low, (k1 + 0xBB67AE85) & low
+    return c[0]
+
+
+@functools.lru_cache(maxsize=None)
+def slots_of(seed, layer, context):
+    """The slot of each place in the layer's permutation of the context: six rounds of a Feistel network, gone on from what
+    it leads to until that is in the range."""
+    bits = next(bits for bits in range(1, 32) if 4**bits >= context)
+    mask, at = (1 << bits) - 1, torch.arange(context, device="cpu")
+    outside = at >= 0
+    while outside.any():
+        left, right = at[outside] >> bits, at[outside] & mask
+        for turn in range(6):
+            left, right = right, left ^ (counted_words(seed, (11 << 32) + layer, right | turn << 32) & mask)
+        at[outside] = left << bits | right
+        outside = at >= context
+    return at.argsort()
+
+
+def within_slots(visible, places, window, slots):
+    """`visible` [B, 1, T, S] of the keys whose slots are less than half a window from their row's."""
+    keys = torch.arange(visible.shape[-1], device=visible.device)
+    slots = slots.to(visible.device)
+    of_keys = slots[keys.clamp(max=len(slots) - 1)]  # a cache may have room for more
+    visible = visible & (2 * (of_keys - slots[places][:, None]).abs() < window)
+    return visible | (~visible.any(-1, keepdim=True) & (keys == places[:, None]))
+
+
 # {kernels/formulas/scores/*.py}
 
 
@@ -368,7 +405,14 @@ class Attention(nn.Module):
             self.affine.register_buffer("average", torch.full((H,), float(options["affine"]["initial"])))
 
     def add_core(self, core, heads):
-        """What `core`, this layer or its second set of heads, learns for its weights."""
+        """What `core`, this layer or its second set of heads, learns for its weights, and for those of its second window."""
+        self.add_learned(core, heads)
+        if self.options.get("permuted") == "gated":
+            core.branch_gates = nn.Linear(self.model["width"], 2 * heads)
+            core.window = nn.Module()
+            self.add_learned(core.window, heads)
+
+    def add_learned(self, core, heads):
         KV = self.model["kv_heads"]
         if self.has_key_bias:
             core.key_bias = nn.Parameter(torch.zeros(KV, self.D))
@@ -451,7 +495,18 @@ class Attention(nn.Module):
         weights = products * kept.to(products.dtype)
         return weights.to(values.dtype) @ values, weights[..., extra:], weights[..., :extra]
 
-    def attend(self, core, queries, keys, values, visible, wants_weights, extra):
+    def attend(self, core, queries, keys, values, visible, *others):
+        """attend_to() what is visible; or, of two windows (x, visible in the one, in the other), to each behind its gate."""
+        if not isinstance(visible, tuple):
+            return self.attend_to(core, queries, keys, values, visible, *others)
+        x, *windows = visible
+        gates = torch.sigmoid(core.branch_gates(x)).transpose(1, 2)[..., None].chunk(2, dim=1)  # [B, heads, T, 1] each
+        parts = [
+            self.attend_to(of, queries, keys, values, one, *others) for of, one in zip((core, core.window), windows)
+        ]
+        return tuple(None if y is None else gates[0] * y + gates[1] * z for y, z in zip(*parts))
+
+    def attend_to(self, core, queries, keys, values, visible, wants_weights, extra):
         """Results [B, heads, T, V] of queries [B, heads, T, D] and, where they are wanted or at hand, weights and slots;
         the first `extra` keys are no tokens."""
         length = visible.sum(-1, keepdim=True)  # tokens that a row sees: its own and those before it
@@ -578,12 +633,18 @@ class Attention(nn.Module):
         shown = (keys, values) if shows == "keys" else shown
         window, extra = self.options.get("window", 0), 0
         earlier = visible.sum(-1) - 1  # tokens before a row's own, [B, 1, T]
-        if window:
+        if (permuted := self.options.get("permuted", "none")) != "none":
+            slots = slots_of(self.options.get("permutation_seed", 0), self.layer, self.model["context"])
+            far = within_slots(visible, places, window, slots)
+            visible = far if permuted == "alone" else visible
+        if window and permuted != "alone":
             visible = within(visible, places, window)
         if registers:
             keys, values, visible = self.with_registers(keys, values, visible, registers, earlier)
             extra = self.model["registers"]
         tokens = values, visible, visible.sum(-1, keepdim=True)  # that a row sees: its own and those before it
+        if permuted == "gated":
+            visible = x, far, visible
         if self.noise:
             out, weights, slots = self.difference_of(x, queries, keys, values, visible, wants_weights, extra)
         else:

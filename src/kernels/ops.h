@@ -38,6 +38,7 @@
 #include "kernels/ops/stages/mix.h"
 #include "kernels/ops/stages/prefix_mean.h"
 #include "kernels/ops/stages/share_rows.h"
+#include "kernels/ops/stages/window_order.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {
@@ -110,7 +111,7 @@ using Ops = OpList<
     ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
     DifferenceFactorBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward, MixForward,
     MixBackward, KeyOnlyForward, KeyOnlyBackward, LinearAttentionForward, LinearAttentionBackward, FlowForward,
-    FlowBackward, ShareRowsForward, ShareRowsBackward,
+    FlowBackward, ShareRowsForward, ShareRowsBackward, WindowOrder, GatherRows,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // losses of parts

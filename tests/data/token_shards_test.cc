@@ -67,9 +67,9 @@ std::string bytes_of(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
-TEST(Permutation, IsABijectionThatDependsOnSeedAndEpoch) {
+TEST(OrderOfEpoch, IsABijectionThatDependsOnSeedAndEpoch) {
   for (const uint64_t size : {1, 2, 3, 4, 5, 16, 17, 1000, 4097}) {
-    const Permutation permutation(size, 42, 0);
+    const Permutation permutation = order_of_epoch(size, 42, 0);
     std::vector<bool> hit(size);
     for (uint64_t i = 0; i < size; ++i) {
       const uint64_t place = permutation(i);
@@ -80,7 +80,7 @@ TEST(Permutation, IsABijectionThatDependsOnSeedAndEpoch) {
   }
   const auto first_hundred = [](uint64_t seed, uint32_t epoch) {
     std::vector<uint64_t> places;
-    for (uint64_t i = 0; i < 100; ++i) places.push_back(Permutation(1000, seed, epoch)(i));
+    for (uint64_t i = 0; i < 100; ++i) places.push_back(order_of_epoch(1000, seed, epoch)(i));
     return places;
   };
   EXPECT_EQ(first_hundred(1, 0), first_hundred(1, 0));
@@ -89,15 +89,15 @@ TEST(Permutation, IsABijectionThatDependsOnSeedAndEpoch) {
 }
 
 // Were the order random, an index would land in its own tenth one time in ten.
-TEST(Permutation, Mixes) {
+TEST(OrderOfEpoch, Mixes) {
   const uint64_t size = 10000;
-  const Permutation permutation(size, 3, 1);
+  const Permutation permutation = order_of_epoch(size, 3, 1);
   int same_tenth = 0;
   for (uint64_t i = 0; i < size; ++i) same_tenth += permutation(i) / 1000 == i / 1000;
   EXPECT_NEAR(same_tenth, 1000, 150);
 }
 
-TEST(Permutation, HandlesManyWindows) {
+TEST(OrderOfEpoch, HandlesManyWindows) {
   const uint64_t size = (uint64_t{1} << 40) + 12345;
   for (uint64_t i = 0; i < 100; ++i) EXPECT_LT(Permutation(size, 3, 1)(size - 1 - i), size);
 }

@@ -9,6 +9,7 @@ and so need not be stored. README.md in this folder says what the files hold.
 """
 
 import collections
+import functools
 import json
 import math
 import struct
@@ -22,6 +23,7 @@ import torch.nn.functional as F
 HERE = Path(__file__).resolve().parent
 INIT_STREAM = 1 << 32          # Stream::kInit: the low half is a hash of the parameter's name
 FIXED_ROWS_STREAM = 10 << 32   # Stream::kFixedRows
+ORDER_STREAM = 11 << 32        # Stream::kWindowOrder: the low half is the layer
 GOLDEN_STREAM = 0x601D << 32   # this folder's own; the low half says what for
 TOKENS, SIGNS = 1, 2
 SKETCH = 32                    # projections of a sketch: one for each bit of a word
@@ -32,16 +34,20 @@ WHOLE = 256                    # tensors up to this many elements are stored who
 
 def philox(seed, stream, count):
     """The first `count` words of a stream: four of every position, in order. uint64 [count], each below 2^32."""
+    return philox_at(seed, stream, np.arange((count + 3) // 4, dtype=np.uint64)).reshape(-1)[:count]
+
+
+def philox_at(seed, stream, position):
+    """Four words of each position [n]: uint64 [n, 4]."""
     low = np.uint64(0xFFFFFFFF)
     half = np.uint64(32)
-    position = np.arange((count + 3) // 4, dtype=np.uint64)
     c = [position & low, position >> half] + [np.full_like(position, (stream >> s) & 0xFFFFFFFF) for s in (0, 32)]
     k0, k1 = seed & 0xFFFFFFFF, seed >> 32
     for _ in range(10):
         p0, p1 = np.uint64(0xD2511F53) * c[0], np.uint64(0xCD9E8D57) * c[2]
         c = [(p1 >> half) ^ c[1] ^ np.uint64(k0), p1 & low, (p0 >> half) ^ c[3] ^ np.uint64(k1), p0 & low]
         k0, k1 = (k0 + 0x9E3779B9) & 0xFFFFFFFF, (k1 + 0xBB67AE85) & 0xFFFFFFFF
-    return np.stack(c, axis=1).reshape(-1)[:count]
+    return np.stack(c, axis=1)
 
 
 def name_hash(name):
@@ -100,6 +106,7 @@ PRESETS = {
     },
     "affine": {"affine": {"type": "linear"}},
     "value_residual": {"value_residual": {"type": "learned"}},
+    "stochastic": {"window": 256, "permuted": "gated"},
 }
 STAGES = {  # what they are where a model does not say
     "affine": {"type": "none", "length": "row", "initial": 0.0},
@@ -140,7 +147,8 @@ def complete(model):
     stages = {name: {**plain, **preset.get(name, {}), **given.pop(name, {})} for name, plain in STAGES.items()}
     difference = {"lambda": "none", "signal": 1, "keys": "shared"}
     difference.update({**preset.get("difference", {}), **given.pop("difference", {})})
-    attention = {"key_bias": False, "key_value_bias": False, "window": 0, "output_norm": "none", **preset}
+    attention = {"key_bias": False, "key_value_bias": False, "window": 0, "permuted": "none", "permutation_seed": 0}
+    attention.update({"output_norm": "none", **preset})
     attention.update({**given, "gate": gate, **stages, "score": score, "difference": difference})
     head_size = m.get("head_size") or m["width"] // m["heads"]
     if gate["rank"] < 0:
@@ -231,7 +239,13 @@ def declare(m):
             for which in ("q_norm", "k_norm"):
                 out[f"{block}attention.{which}.weight"] = ((D,), "constant", 1, "norm")
         noise, own = noise_heads(m)
-        for core, heads in [("", H), ("second.", noise)] if own else [("", H + noise)]:
+        cores = [("", H), ("second.", noise)] if own else [("", H + noise)]
+        if a["permuted"] == "gated":
+            for core, heads in cores:
+                linear(f"{block}attention.{core}branch_gates", 2 * heads, C, False)
+                out[f"{block}attention.{core}branch_gates.bias"] = ((2 * heads,), "constant", 0, "vector")
+            cores += [(core + "window.", heads) for core, heads in cores]
+        for core, heads in cores:
             prefix = block + "attention." + core
             if a["key_bias"] or a["key_value_bias"]:
                 out[prefix + "key_bias"] = ((KV, D), "normal", 0.02, "vector")
@@ -389,17 +403,50 @@ def flow_attention(queries, keys, values):
     weights = torch.einsum("bihd,bjhd->bhij", a * (incoming / n)[..., None], b).tril()
     out = torch.einsum("bhij,bjhd->bihd", weights, values[:, :, shared] * share[..., None])
     return gate[..., None] * out
+@functools.lru_cache(maxsize=None)
+def slots_of(seed, layer, context):
+    """Of every place its slot in the layer's permutation. Slot by slot: a Feistel network of six rounds on two halves of
+    `half` bits, again and again until it is at a place."""
+    half = 1
+    while 4**half < context:
+        half += 1
+    slots = [None] * context
+    for slot in range(context):
+        at = slot
+        while True:
+            left, right = divmod(at, 2**half)
+            for number in range(6):
+                word = int(philox_at(seed, ORDER_STREAM + layer, np.array([number << 32 | right], dtype=np.uint64))[0, 0])
+                left, right = right, left ^ word % 2**half
+            at = left * 2**half + right
+            if at < context:
+                break
+        slots[at] = slot
+    return torch.tensor(slots)
 
 
 def weighted_values(p, prefix, m, queries, keys, values, x=None):
     """queries [B, T, heads, D], keys [B, T, KV, D] and values [B, T, KV, V] -> results [B, T, heads, V]; x: the layer's
-    input, where affine scales the weights"""
+    input, where affine scales the weights or gates two windows"""
+    a, T, heads = m["attention"], queries.shape[1], queries.shape[2]
+    causal = torch.ones(T, T, dtype=torch.bool).tril()
+    window = causal.triu(1 - a["window"]) if a["window"] else causal  # j > i - window
+    if a["permuted"] == "none":
+        return values_of_visible(p, prefix, m, queries, keys, values, window, x)
+    slots = slots_of(a["permutation_seed"], int(prefix.split(".")[1]), m["context"])[:T]
+    permuted = causal & ((slots[:, None] - slots).abs() < a["window"] / 2)
+    far = values_of_visible(p, prefix, m, queries, keys, values, permuted, x)
+    if a["permuted"] == "alone":
+        return far
+    near = values_of_visible(p, prefix + "window.", m, queries, keys, values, window, x)
+    gates = torch.sigmoid(F.linear(x, p[prefix + "branch_gates.weight"], p[prefix + "branch_gates.bias"]))[..., None]
+    return gates[:, :, :heads] * far + gates[:, :, heads:] * near
+
+
+def values_of_visible(p, prefix, m, queries, keys, values, visible, x):
     a = m["attention"]
     B, T, heads, D = queries.shape
     KV = keys.shape[2]
-    visible = torch.ones(T, T, dtype=torch.bool).tril()
-    if a["window"]:
-        visible = visible.triu(1 - a["window"])  # j > i - window
     if a["key_bias"] or a["key_value_bias"]:  # one more key, which every row sees
         extra_key = p[prefix + "key_bias"].expand(B, 1, KV, D)
         learned = a["key_value_bias"]

@@ -61,7 +61,9 @@ struct AttentionCase {
   AttentionSpec spec;
   Slot slot;
   bool documents = false;                       // pack_documents() was called
+  bool ordered = false;                         // shuffle_rows() was called
   TestBuffer first_key;                         // [B, T] i32
+  TestBuffer order;                             // [kOrderPlanes, B, T] i32
   TestBuffer qkv, key_bias, value_bias, d_out;  // inputs
   TestBuffer out, stats;                        // results
   TestBuffer d_qkv, d_key_bias, d_value_bias, workspace;
@@ -71,6 +73,7 @@ struct AttentionCase {
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
         first_key(DType::kI32, s.B, s.T),
+        order(DType::kI32, {kOrderPlanes, s.B, s.T}),
         qkv(act, s.B * s.T, s.heads().projected_columns(), s.heads().projected_columns() + 5),
         key_bias(accumulator_of(act), s.KV, s.D_qk),
         value_bias(accumulator_of(act), s.KV, s.D_v),
@@ -106,6 +109,42 @@ struct AttentionCase {
     documents = true;
     return *this;
   }
+  // Rows become those of tokens in an order of their own, with windows of it; documents, if there are some, are packed
+  // before. Slots lie at random among half as many more as there are tokens.
+  AttentionCase& shuffle_rows(int64_t reach) {
+    const int64_t T = spec.shape.T, slots = T + T / 2;
+    std::vector<int64_t> places(static_cast<size_t>(slots));
+    for (int64_t i = 0; i < slots; ++i) places[size_t(i)] = i;
+    for (int64_t i = slots - 1; i > 0; --i)
+      std::swap(places[size_t(i)], places[size_t(philox(12, 0, uint64_t(i)).word[0] % uint64_t(i + 1))]);
+    std::vector<std::pair<int64_t, int64_t>> rows;  // slot and place, by slot
+    for (int64_t slot = 0; slot < slots; ++slot)
+      if (places[size_t(slot)] < T) rows.push_back({slot, places[size_t(slot)]});
+    for (int64_t b = 0; b < spec.shape.B; ++b)
+      for (int64_t i = 0; i < T; ++i) {
+        const auto [own, place] = rows[size_t(i)];
+        const int64_t first = first_key_of(b, place);
+        int64_t begin = T, end = 0, length = 0;
+        for (int64_t j = 0; j < T; ++j) {
+          const auto [slot, other] = rows[size_t(j)];
+          if (std::abs(slot - own) >= reach) continue;
+          begin = std::min(begin, j), end = j + 1;
+          length += other >= first && other <= place;
+        }
+        put_order(OrderPlane::kPlace, b, i, place), put_order(OrderPlane::kFirst, b, i, first);
+        put_order(OrderPlane::kBegin, b, i, begin), put_order(OrderPlane::kEnd, b, i, end);
+        put_order(OrderPlane::kLength, b, i, length);
+        put_order(OrderPlane::kRow, b, place, i), put_order(OrderPlane::kSlot, b, place, own);
+      }
+    ordered = true;
+    return *this;
+  }
+  void put_order(OrderPlane plane, int64_t b, int64_t t, int64_t x) {
+    order.set((int64_t(plane) * spec.shape.B + b) * spec.shape.T + t, double(x));
+  }
+  int64_t in_order(OrderPlane plane, int64_t b, int64_t t) const {
+    return int64_t(order.at((int64_t(plane) * spec.shape.B + b) * spec.shape.T + t));
+  }
   int64_t first_key_of(int64_t b, int64_t i) const { return documents ? int64_t(first_key.at(b, i)) : 0; }
 
   // Scores of deviation `spread`.
@@ -134,8 +173,8 @@ struct AttentionCase {
   AttentionCase in_f64() const {
     AttentionCase wide(spec.score, spec.shape, slot, DType::kF64);
     wide.spec = spec;
-    wide.documents = documents;
-    wide.first_key = first_key;
+    wide.documents = documents, wide.ordered = ordered;
+    wide.first_key = first_key, wide.order = order;
     for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
                                    {&wide.key_bias, &key_bias},
                                    {&wide.value_bias, &value_bias},
@@ -178,7 +217,8 @@ struct AttentionCase {
     if (slot != Slot::kNone) args.key_bias = key_bias;
     if (slot == Slot::kKeyValue) args.value_bias = value_bias;
     for (size_t i = 0; i < learned.size(); ++i) args.learned.at[i] = learned[i];
-    if (documents) args.first_key = first_key;
+    if (ordered) args.order = order;
+    else if (documents) args.first_key = first_key;
     args.out = out;
     args.stats = stats;
     return args;
@@ -227,8 +267,8 @@ struct AttentionCase {
     return out;
   }
   bool untouched() const {
-    for (const TestBuffer* b : {&first_key, &qkv, &key_bias, &value_bias, &d_out, &out, &stats, &d_qkv, &d_key_bias,
-                                &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
+    for (const TestBuffer* b : {&first_key, &order, &qkv, &key_bias, &value_bias, &d_out, &out, &stats, &d_qkv,
+                                &d_key_bias, &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
       if (!b->untouched()) return false;
     return std::all_of(learned.begin(), learned.end(), [](const TestBuffer& b) { return b.untouched(); }) &&
            std::all_of(d_learned.begin(), d_learned.end(), [](const TestBuffer& b) { return b.untouched(); });
@@ -249,8 +289,8 @@ void for_scores(Test test) {
   });
 }
 
-// body(problem) for the problem as it is and, where there is more than one token, for packed documents and for a
-// window.
+// body(problem) for the problem as it is and, where there is more than one token, for packed documents, for a window,
+// and for rows in an order of their own, with documents where there are several sequences.
 template <class Body>
 void with_and_without_masks(const AttentionCase& problem, Body body) {
   {
@@ -264,10 +304,16 @@ void with_and_without_masks(const AttentionCase& problem, Body body) {
     packed.pack_documents();
     body(packed);
   }
-  SCOPED_TRACE("window");
-  AttentionCase windowed = problem;
-  windowed.spec.window = problem.spec.shape.T / 3 + 1;
-  body(windowed);
+  {
+    SCOPED_TRACE("window");
+    AttentionCase windowed = problem;
+    windowed.spec.window = problem.spec.shape.T / 3 + 1;
+    body(windowed);
+  }
+  SCOPED_TRACE("order");
+  AttentionCase shuffled = problem;
+  if (problem.spec.shape.B > 1) shuffled.pack_documents();
+  body(shuffled.shuffle_rows(problem.spec.shape.T / 6 + 1));
 }
 
 inline std::string describe(const AttentionShape& s, Slot slot) {

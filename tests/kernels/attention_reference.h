@@ -9,7 +9,7 @@
 
 namespace sluice {
 
-// The weights of one row: the bias slot's first, where there is one, then those of the keys from the row's first on.
+// The weights of one row: the bias slot's first, where there is one, then those of the keys that it sees, by place.
 struct ReferenceRow {
   Values scores, weights, sizes;      // sizes: scale * sum_d |q_d k_d|, what rounding errors of a score are measured by
   double reference = 0, inverse = 0;  // m, and 1 / the normaliser
@@ -18,7 +18,8 @@ struct ReferenceRow {
 class AttentionReference {
  public:
   explicit AttentionReference(const AttentionCase& problem)
-      : spec_(problem.spec),
+      : problem_(problem),
+        spec_(problem.spec),
         slot_(problem.slot),
         first_keys_(problem.documents ? values_of(problem.first_key) : Values(size_t(spec_.shape.B * spec_.shape.T))),
         qkv_(values_of(problem.qkv)),
@@ -28,15 +29,24 @@ class AttentionReference {
     for (int64_t h = 0; h < spec_.shape.H; ++h) learned_.push_back(problem.learned_of_head(h));
   }
 
-  int64_t document(int64_t b, int64_t i) const { return int64_t(first_keys_[size_t(b * spec_.shape.T + i)]); }
-  // The first key of row i: that of its document, or of its window.
-  int64_t first_key(int64_t b, int64_t i) const {
-    return spec_.window > 0 ? std::max(document(b, i), i - spec_.window + 1) : document(b, i);
+  // The place at which row i's document begins.
+  int64_t document(int64_t b, int64_t i) const { return int64_t(first_keys_[size_t(b * spec_.shape.T + place(b, i))]); }
+  // Of the first key that row i sees: of its document, or of its window.
+  int64_t first_key(int64_t b, int64_t i) const { return place(b, seen(b, i).front()); }
+
+  // The rows of the keys that row i sees, by place, its own last.
+  std::vector<int64_t> seen(int64_t b, int64_t i) const {
+    std::vector<int64_t> out;
+    for (int64_t at = document(b, i); at <= place(b, i); ++at) {
+      const int64_t j = problem_.ordered ? problem_.in_order(OrderPlane::kRow, b, at) : at;
+      if (is_in_window(b, i, j)) out.push_back(j);
+    }
+    return out;
   }
 
   ReferenceRow row(int64_t b, int64_t h, int64_t i) const {
     ReferenceRow out;
-    const int64_t first = first_key(b, i);
+    const std::vector<int64_t> keys = seen(b, i);
     const auto add = [&](const double* k) {
       double score = 0, size = 0;
       for (int64_t d = 0; d < spec_.shape.D_qk; ++d) {
@@ -47,8 +57,8 @@ class AttentionReference {
       out.sizes.push_back(spec_.scale * size);
     };
     if (slot_ != Slot::kNone) add(&key_bias_[size_t(group(h) * spec_.shape.D_qk)]);
-    for (int64_t j = first; j <= i; ++j) add(key(b, h, j));
-    const ScoreRow row{out.scores, double(i - first + 1), learned_[size_t(h)], spec_.constants};
+    for (const int64_t j : keys) add(key(b, h, j));
+    const ScoreRow row{out.scores, double(keys.size()), learned_[size_t(h)], spec_.constants};
     out.weights = score_.weights(row);
     std::tie(out.reference, out.inverse) = score_.stats(row);
     return out;
@@ -59,11 +69,12 @@ class AttentionReference {
   // O_i [D_v]
   Values output(int64_t b, int64_t h, int64_t i, const ReferenceRow& row) const {
     Values out(size_t(spec_.shape.D_v));
-    const int64_t slots = slot_ != Slot::kNone, first = first_key(b, i);
+    const size_t slots = slot_ != Slot::kNone;
+    const std::vector<int64_t> keys = seen(b, i);
     for (int64_t d = 0; d < spec_.shape.D_v; ++d) {
       if (slot_ == Slot::kKeyValue)
         out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D_v + d)];
-      for (int64_t j = first; j <= i; ++j) out[size_t(d)] += row.weights[size_t(slots + j - first)] * value(b, h, j)[d];
+      for (size_t j = 0; j < keys.size(); ++j) out[size_t(d)] += row.weights[slots + j] * value(b, h, keys[j])[d];
     }
     return out;
   }
@@ -88,6 +99,13 @@ class AttentionReference {
   }
 
  private:
+  int64_t place(int64_t b, int64_t i) const {
+    return problem_.ordered ? problem_.in_order(OrderPlane::kPlace, b, i) : i;
+  }
+  bool is_in_window(int64_t b, int64_t i, int64_t j) const {
+    if (!problem_.ordered) return spec_.window == 0 || j > i - spec_.window;
+    return j >= problem_.in_order(OrderPlane::kBegin, b, i) && j < problem_.in_order(OrderPlane::kEnd, b, i);
+  }
   int64_t group(int64_t h) const { return h / (spec_.shape.H / spec_.shape.KV); }
   const double* at(int64_t b, int64_t i, int64_t column) const {
     return &qkv_[size_t((b * spec_.shape.T + i) * spec_.shape.heads().projected_columns() + column)];
@@ -101,6 +119,7 @@ class AttentionReference {
     return at(b, j, heads.query_columns() + heads.key_columns() + group(h) * heads.D_v);
   }
 
+  AttentionCase problem_;
   AttentionSpec spec_;
   Slot slot_;
   Values first_keys_, qkv_, key_bias_, value_bias_;

@@ -80,7 +80,7 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
                    backend.workspace<AttentionBackward>({problem.spec.shape, problem.qkv.tensor().dtype}));
   poison(space);
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
-  const auto first_key = put(out.first_key), qkv = put(out.qkv), key_bias = put(out.key_bias),
+  const auto first_key = put(out.first_key), order = put(out.order), qkv = put(out.qkv), key_bias = put(out.key_bias),
              value_bias = put(out.value_bias), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
              d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
              sink_attention = put(out.sink_attention), sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
@@ -97,6 +97,7 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
     args.d_learned.at[i] = *d_learned.emplace_back(put(out.d_learned[i]));
   }
   if (args.forward.first_key) args.forward.first_key = *first_key;
+  if (args.forward.order) args.forward.order = *order;
   args.forward.out = *output;
   args.forward.stats = *stats;
   args.d_out = *d_out;
@@ -160,16 +161,18 @@ Sizes sizes_of(const AttentionCase& wide) {
     const double m = wide.stats.at(row), inverse = wide.stats.at(wide.stats.size() / 2 + row);
     ++row;
     const Values scores = reference.row(b, h, i).scores;
-    const int64_t kv = h / group, bias = wide.slot != Slot::kNone, first = reference.first_key(b, i);
+    const int64_t kv = h / group, bias = wide.slot != Slot::kNone;
+    const std::vector<int64_t> keys = reference.seen(b, i);
+    const auto row_of = [&](int64_t j) { return b * T + keys[size_t(j - bias)]; };
     const double* d_o = &d_out[size_t(((b * T + i) * H + h) * D_v)];
     const double* q = &qkv[size_t((b * T + i) * cols + h * D)];
     const auto key = [&](int64_t j) {
-      return j < bias ? &key_bias[size_t(kv * D)] : &qkv[size_t((b * T + first + j - bias) * cols + (H + kv) * D)];
+      return j < bias ? &key_bias[size_t(kv * D)] : &qkv[size_t(row_of(j) * cols + (H + kv) * D)];
     };
     const Values zeros = Values(size_t(D_v));
     const auto value = [&](int64_t j) {
       if (j < bias) return wide.slot == Slot::kKeyValue ? &value_bias[size_t(kv * D_v)] : zeros.data();
-      return &qkv[size_t((b * T + first + j - bias) * cols + first_value + kv * D_v)];
+      return &qkv[size_t(row_of(j) * cols + first_value + kv * D_v)];
     };
     Values p(scores.size()), dp(scores.size());
     double delta = 0;
@@ -181,8 +184,8 @@ Sizes sizes_of(const AttentionCase& wide) {
     }
     for (size_t j = 0; j < scores.size(); ++j) {
       const double ds = Score::d_score(scores[j], m, inverse, p[j], dp[j], delta, constants);
-      const int64_t query_row = (b * T + i) * H + h, key_row = (b * T + first + int64_t(j) - bias) * KV + kv;
       const bool is_bias = int64_t(j) < bias;
+      const int64_t query_row = (b * T + i) * H + h, key_row = is_bias ? 0 : row_of(int64_t(j)) * KV + kv;
       for (int64_t d = 0; d < D_v; ++d) {
         sizes.out[size_t(query_row * D_v + d)] += std::fabs(p[j] * value(int64_t(j))[d]);
         if (!is_bias) sizes.d_v[size_t(key_row * D_v + d)] += std::fabs(p[j] * d_o[d]);
@@ -240,7 +243,7 @@ void check_rows(const AttentionCase& run, const AttentionCase& wide, bool log_su
   reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
     const ReferenceRow plain = reference.row(b, h, i);
     const double score = double(s.D_qk + 2) * u * *std::max_element(plain.sizes.begin(), plain.sizes.end());
-    const double share = 2 * score + double(i + 8) * rounding_of(DType::kF32);
+    const double share = 2 * score + double(reference.seen(b, i).size() + 7) * rounding_of(DType::kF32);
     const auto near = [&](const TestBuffer& got, const TestBuffer& want, int64_t at, double bound) {
       EXPECT_NEAR(got.at(at), want.at(at), bound) << "row " << row;
     };

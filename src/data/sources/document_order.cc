@@ -44,7 +44,7 @@ ShardPiece DocumentOrder::document(int64_t number) const {
 std::shared_ptr<const DocumentOrder::Index> DocumentOrder::make_index(int64_t epoch) const {
   auto index = std::make_shared<Index>();
   index->epoch = epoch;
-  const Permutation order(uint64_t(documents()), seed_, uint32_t(epoch));
+  const Permutation order = order_of_epoch(uint64_t(documents()), seed_, uint32_t(epoch));
   const int64_t groups = (documents() + stride_ - 1) / stride_;
   index->first_token.resize(size_t(groups) + 1);
 #pragma omp parallel for schedule(static)
@@ -74,7 +74,7 @@ std::shared_ptr<const DocumentOrder::Index> DocumentOrder::index_of(int64_t epoc
 void DocumentOrder::find(int64_t epoch, int64_t start, int64_t count, std::vector<ShardPiece>& pieces) const {
   check_le(start + count, tokens_, "the end of a stretch of the shuffled documents");
   const auto index = index_of(epoch);
-  const Permutation order(uint64_t(documents()), seed_, uint32_t(epoch));
+  const Permutation order = order_of_epoch(uint64_t(documents()), seed_, uint32_t(epoch));
   const auto after = std::upper_bound(index->first_token.begin(), index->first_token.end(), start);
   const int64_t group = after - index->first_token.begin() - 1;
   int64_t skip = start - index->first_token[size_t(group)];  // tokens of the documents from here on

@@ -142,7 +142,7 @@ int64_t TokenShards::window_of(int64_t sequence) const {
     return int64_t((unsigned __int128)(place)*spread_ % (unsigned __int128)(windows_));  // beyond 2^64 for many windows
   }
   if (options_.shuffle == Shuffle::kNone) return place;
-  return int64_t(Permutation(uint64_t(windows_), options_.seed, uint32_t(sequence / windows_))(uint64_t(place)));
+  return int64_t(order_of_epoch(uint64_t(windows_), options_.seed, uint32_t(sequence / windows_))(uint64_t(place)));
 }
 
 std::vector<ShardPiece> TokenShards::pieces_of(int64_t sequence, int64_t count) const {

@@ -49,6 +49,11 @@ void check_attention(const OpCheck& op, const AttentionForward& args) {
   op.matrix("out", args.out, act, N, heads.result_columns());
   op.flat("stats", args.stats, acc, s.B * s.H * s.T * 2);
   op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
+  op.flat("order", args.order, DType::kI32, kOrderPlanes * N, Presence::kOptional);
+  if (args.order) {
+    op.absent("first_key", args.first_key, "the order says what rows see");
+    op.require(args.spec.window == 0, "the order says what rows see: no window");
+  }
   check_attention_parameters(op, args, acc);
 }
 
@@ -62,6 +67,30 @@ void check_first_keys(const char* op, const AttentionForward& args) {
     if (first[n] < (i > 0 ? first[n - 1] : 0) || first[n] > i)
       throw std::logic_error(fmt::format("{}: first_key[{}] is {}, at position {} of a sequence", op, n, first[n], i));
   }
+}
+
+// What the kernels go by: a permutation, and windows that only move on and hold their row.
+void check_order(const char* op, const AttentionForward& args) {
+  if (!args.order) return;
+  const int64_t T = args.spec.shape.T, N = args.spec.shape.B * T;
+  for (int64_t n = 0; n < N; ++n) {
+    const auto of = [&](OrderPlane plane, int64_t row) {
+      return int64_t{args.order.as<int32_t>()[int64_t(plane) * N + row]};
+    };
+    const int64_t i = n % T, place = of(OrderPlane::kPlace, n), first = of(OrderPlane::kFirst, n);
+    const int64_t begin = of(OrderPlane::kBegin, n), end = of(OrderPlane::kEnd, n);
+    const bool placed = place >= 0 && place < T && of(OrderPlane::kRow, n - i + place) == i;
+    const bool window = begin >= 0 && begin <= i && end > i && end <= T;
+    const bool moves_on = i == 0 || (begin >= of(OrderPlane::kBegin, n - 1) && end >= of(OrderPlane::kEnd, n - 1));
+    if (!placed || !window || !moves_on || first < 0 || first > place || of(OrderPlane::kLength, n) < 1)
+      throw std::logic_error(
+          fmt::format("{}: order, row {}: place {}, first {}, window {} to {}", op, n, place, first, begin, end));
+  }
+}
+
+void check_seen(const char* op, const AttentionForward& args) {
+  check_first_keys(op, args);
+  check_order(op, args);
 }
 
 }  // namespace
@@ -80,12 +109,13 @@ void Rope::check() const {
 }
 
 std::string AttentionForward::note() const {
+  if (order) return "rows in an order of their own";
   return spec.window > 0 ? fmt::format("window {}", spec.window) : std::string();
 }
 
 void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }
 
-void AttentionForward::check_values() const { check_first_keys(kName, *this); }
+void AttentionForward::check_values() const { check_seen(kName, *this); }
 
 void AttentionBackward::check() const {
   const OpCheck op(kName);
@@ -102,7 +132,7 @@ void AttentionBackward::check() const {
   check_learned(op, "d_", d_learned, forward.spec, acc);
 }
 
-void AttentionBackward::check_values() const { check_first_keys(kName, forward); }
+void AttentionBackward::check_values() const { check_seen(kName, forward); }
 
 void AttentionProbe::check() const {
   const OpCheck op(kName);
@@ -113,7 +143,7 @@ void AttentionProbe::check() const {
   op.flat("sink_logit_gap", sink_logit_gap, acc, s.B * s.H * s.T);
 }
 
-void AttentionProbe::check_values() const { check_first_keys(kName, forward); }
+void AttentionProbe::check_values() const { check_seen(kName, forward); }
 
 void AttentionDecode::check() const {
   const OpCheck op(kName);

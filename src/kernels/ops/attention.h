@@ -43,10 +43,14 @@ struct AttentionForward {
   // one do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. With spec.window a row's first
   // key is the later of this one and i - window + 1. Row lengths count from there.
   Tensor first_key = {};
+  // [7, N] i32, or absent: an OrderPlane after the other, where rows are in another order than their sequence's. Row i
+  // then attends to the rows j of its window, kBegin[i] <= j < kEnd[i], whose places it may see, kFirst[i] <= kPlace[j]
+  // <= kPlace[i]; j is in i's window where i is in j's. Neither with first_key nor with spec.window.
+  Tensor order = {};
   Tensor out;    // [N, H*D_v] act, strided
   Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers (RowStats, score.h)
   void for_tensors(auto f) {
-    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(out), f(stats);
+    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(order), f(out), f(stats);
   }
   std::string note() const;
   void check() const;
@@ -81,7 +85,7 @@ struct AttentionProbe {
   static constexpr const char* kName = "attention_probe";
   AttentionForward forward;  // stats hold the results of a forward run
   // [B, H, T] acc: a_if, f = first_key[i], the first position of the row's document. With a window: 0 where the row
-  // does not see it.
+  // does not see it. Where rows have an order, i counts them, and the others of s_ij are those that the row sees.
   Tensor sink_attention;
   Tensor sink_logit_gap;  // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 there and for i < f + 2
   void for_tensors(auto f) { forward.for_tensors(f), f(sink_attention), f(sink_logit_gap); }

@@ -44,6 +44,18 @@ struct AttentionShape {
   HeadSizes heads() const { return {.H_q = H, .H_kv = KV, .D_qk = D_qk, .D_v = D_v}; }
 };
 
+// What attention is told of its rows where they are not in their sequence's order (AttentionForward::order).
+enum class OrderPlane : uint8_t {
+  kPlace,   // at which place of its sequence the row's token is
+  kFirst,   // the first place that the row may see: where its document begins
+  kBegin,   // the rows of its window, its own among them: from kBegin on,
+  kEnd,     // up to, but not, kEnd. Neither ever decreases
+  kLength,  // how many keys it sees
+  kRow,     // of the token at this place: its row
+  kSlot,    // of the token at this place: its slot in the permutation of all places (WindowOrder)
+};
+inline constexpr int64_t kOrderPlanes = 7;
+
 struct AttentionSpec {
   AttentionShape shape;
   ScoreKind score = ScoreKind::kSoftmax;

@@ -21,6 +21,9 @@ class Core {
   // From d.out: d.q, d.k and d.v, overwritten, and the gradients of the core's parameters. `heads` as forward() left
   // them.
   virtual void backward(const Pass& pass, const Heads& heads, const Heads& d) const = 0;
+  // The path through what it read of the layer's input: d_x += it. Called after backward().
+  virtual void backward_input(const Pass& /*pass*/, const Tensor& /*d_x*/, const Tensor& /*x*/,
+                              const Tensor& /*workspace*/) const {}
   // heads.out of tokens that follow those in pass.state, which then holds them too: one a sequence, or several where
   // they are the first. At pass.first_position 0 a core starts anew, whatever the state holds.
   virtual void extend(const Pass& pass, const Heads& heads) const = 0;

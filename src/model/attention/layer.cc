@@ -122,7 +122,8 @@ void AttentionLayer::forward(const Pass& pass, const MixerInput& in, const Tenso
   projections_.forward(pass, in);
   run(on_queries_and_keys_, pass, projections_.queries_and_keys(pass), reads(pass, x));
   run(on_values_, pass, values(pass), reads(pass, x));
-  const Heads heads = this->heads(pass);
+  Heads heads = this->heads(pass);
+  heads.x = x;
   pass.show(sublayer_, Shown::kQueries, heads.q);
   pass.show(sublayer_, Shown::kKeys, heads.k);
   pass.show(sublayer_, Shown::kValues, heads.v);
@@ -165,6 +166,7 @@ void AttentionLayer::backward(const Pass& pass, const MixerInput& d_in, const Te
   for_each_stage([&](const Stage& stage) { stage.backward_values(pass, d.v, values(pass), workspace); });
   show_gradient(pass, true);
   projections_.backward(pass, d_in, in, workspace);
+  core_->backward_input(pass, d_x, x, workspace);
   for_each_stage([&](const Stage& stage) { stage.backward_input(pass, d_x, x, workspace); });
   if (pass.observer) pass.observer->input_gradient(pass, layer_, d_x);
 }

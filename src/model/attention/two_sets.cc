@@ -48,7 +48,8 @@ Heads TwoSets::of_first(const Heads& heads) const {
   return {.q = heads.q.columns(0, set.query_columns()),
           .k = heads.k.columns(0, set.key_columns()),
           .v = heads.v,
-          .out = heads.out.columns(0, set.result_columns())};
+          .out = heads.out.columns(0, set.result_columns()),
+          .x = heads.x};
 }
 
 Heads TwoSets::of_second(const Heads& heads) const {
@@ -56,7 +57,8 @@ Heads TwoSets::of_second(const Heads& heads) const {
   return {.q = heads.q.columns(before.query_columns(), set.query_columns()),
           .k = heads.k.columns(before.key_columns(), set.key_columns()),
           .v = heads.v,
-          .out = heads.out.columns(before.result_columns(), set.result_columns())};
+          .out = heads.out.columns(before.result_columns(), set.result_columns()),
+          .x = heads.x};
 }
 
 void TwoSets::forward(const Pass& pass, const Heads& heads) const {
@@ -75,6 +77,11 @@ void TwoSets::backward(const Pass& pass, const Heads& heads, const Heads& d) con
   d_second.v = pass.view(d_values_, {pass.N(), sizes_.value_columns()});
   second_->backward(pass, of_second(heads), d_second);
   pass.backend.run(Accumulate{.out = d.v, .x = d_second.v});
+}
+
+void TwoSets::backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const {
+  first_->backward_input(pass, d_x, x, workspace);
+  second_->backward_input(pass, d_x, x, workspace);
 }
 
 // ---- for instruments ------------------------------------------------------------------------------------------------

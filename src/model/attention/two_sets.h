@@ -14,6 +14,7 @@ class TwoSets final : public Core, private WeightsView {
 
   void forward(const Pass& pass, const Heads& heads) const override;
   void backward(const Pass& pass, const Heads& heads, const Heads& d) const override;
+  void backward_input(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const override;
   void extend(const Pass& pass, const Heads& heads) const override;
   // Of both sets' heads, one after the other; null where the core has none.
   const WeightsView* weights() const override { return first_->weights() ? this : nullptr; }

@@ -25,6 +25,8 @@ class CoreOptions : public PartOptions {
   virtual std::optional<Unmet> unmet_by_fused_softmax() const { return Unmet{"a core of its own kind", text()}; }
   // How many keys a query sees at most, its own among them; 0: all up to its own.
   virtual int64_t reach() const { return 0; }
+  // Of each attention that it does, beside one another: how many keys before it a query sees, for counting operations.
+  virtual std::vector<int64_t> reaches() const { return {reach()}; }
 };
 
 class StageOptions : public PartOptions {

@@ -12,6 +12,8 @@ struct Heads {
   Tensor k;    // [N, H_kv D_qk]
   Tensor v;    // [N, H_kv D_v]
   Tensor out;  // [N, H_q D_v]
+  // [N, C]: the layer's input, for cores that read it themselves. In a forward run alone; never a gradient.
+  Tensor x = {};
 };
 
 }  // namespace sluice

@@ -6,9 +6,9 @@
 // registers and L1 while all later queries pass by; dQ is summed into this task's own slice of the workspace. (3) The
 // slices are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the
 // key block is transposed once for all queries. The key bias is one more block, of a single key that every query sees.
-// Where rows have a first key, the queries that see a block are a range of them, as are the blocks that a query sees:
-// the rest is left out. A chunk is every so many-th key block, as early ones have more queries; within a window, where
-// all have the same, blocks side by side, so that few slices have a share in a row of dQ.
+// Where rows have a first key or an order, the queries that see a block are a range of them, as are the blocks that a
+// query sees: the rest is left out. A chunk is every so many-th key block, as early ones have more queries; within a
+// window, where all have the same, blocks side by side, so that few slices have a share in a row of dQ.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -66,16 +66,16 @@ class Backward {
       for (int64_t i = 0; i < queries.count; ++i) of_rows[i] = 0;
     KeyBlock<S> keys;
     const auto add = [&] {
-      const SeenStrips seen = strips(queries, keys);
+      const SeenStrips seen = queries.strips(keys);
       products(queries, keys, seen);
       for (int64_t i = 0; i < queries.count; ++i) {
         const V m(queries.m[i]), inv(queries.inverse[i]);
         V sum(0), sum_learned(0);
         for (int64_t j = seen.keys_begin[i / kStrip]; j < seen.keys_end[i / kStrip]; j += kLanes) {
           const V s = load(queries.s + i * kBlock + j) * V(scale_), dp = load(queries.dp + i * kBlock + j);
-          // Before `visible`, whose branch would part a product from the sum that it is fused with.
+          // Before `sees`, whose branch would part a product from the sum that it is fused with.
           const V term = Score::delta_term(s, m, inv, dp, constants_);
-          const Mask<A> sees = visible(keys, queries, i, j);
+          const Mask<A> sees = queries.sees(keys, i, j);
           sum += select(sees, term, V(0));
           if constexpr (Score::kOwnLearned)
             sum_learned += select(sees, Score::learned_term(s, m, inv, dp, constants_), V(0));
@@ -86,7 +86,8 @@ class Backward {
     };
     const int64_t kv = h / group_;
     if (in_.key_bias) load_slot(keys, kv), add();
-    for (int64_t key = first_key_of(in_, b, first) / kBlock * kBlock; key < first + queries.count; key += kBlock)
+    const int64_t end = end_key_of(in_, b, first + queries.count - 1);
+    for (int64_t key = first_key_of(in_, b, first) / kBlock * kBlock; key < end; key += kBlock)
       load_keys(keys, b, kv, key), add();
   }
 
@@ -128,8 +129,12 @@ class Backward {
   Range rows_of(int64_t chunk) const {
     if (!windowed_ || (chunk == 0 && in_.key_bias)) return {0, shape_.T};
     const Range blocks = blocks_of(chunk);
-    const int64_t end = blocks.end * kBlock - 1 + in_.spec.window;  // of the rows that see the last key
-    return {min_of(blocks.begin * kBlock, shape_.T), min_of((end + kBlock - 1) / kBlock * kBlock, shape_.T)};
+    const int64_t first = blocks.begin * kBlock, last = min_of(blocks.end * kBlock, shape_.T) - 1;
+    if (first >= shape_.T) return {shape_.T, shape_.T};
+    if (!ordered_) return {first, min_of(pieces_of(last + in_.spec.window, kBlock) * kBlock, shape_.T)};
+    // Windows are the same in all sequences, and a row sees those that see it.
+    return {first_key_of(in_, 0, first) / kBlock * kBlock,
+            min_of(pieces_of(end_key_of(in_, 0, last), kBlock) * kBlock, shape_.T)};
   }
 
   // All queries that see this block of keys, of every head that shares it.
@@ -137,20 +142,18 @@ class Backward {
     std::memset(keys.d_k, 0, size_t(keys.count * padded_qk_) * sizeof(A));
     std::memset(keys.d_v, 0, size_t(keys.count * padded_v_) * sizeof(A));
     QueryRows<S> queries;
+    const int64_t begin = keys.first < 0 ? 0
+                          : ordered_     ? first_key_of(in_, b, keys.first) / kBlock * kBlock
+                                         : keys.first;
     for (int64_t h = kv * group_; h < (kv + 1) * group_; ++h)
-      for (int64_t first = keys.first < 0 ? 0 : keys.first; first < shape_.T; first += kBlock) {
+      for (int64_t first = begin; first < shape_.T; first += kBlock) {
         if (keys.first >= 0 && first_key_of(in_, b, first) >= keys.first + keys.count) break;
         load_queries(queries, b, h, first);
-        const SeenStrips seen = strips(queries, keys);
+        const SeenStrips seen = queries.strips(keys);
         products(queries, keys, seen);
         differentiate(queries, keys, seen);
         add_gradients(queries, keys, seen, d_q(chunk, b, h) + first * padded_qk_);
       }
-  }
-
-  static SeenStrips strips(const QueryRows<S>& queries, const KeyBlock<S>& keys) {
-    return SeenStrips(keys.first < 0, keys.first == queries.first,
-                      [&](int64_t i) { return queries.starts[min_of(i, queries.count - 1)] - keys.first; });
   }
 
   // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j
@@ -196,18 +199,11 @@ class Backward {
         const V s = load(s_at) * V(scale_), dp = load(dp_at);
         const V p = Score::probability(s, m, inv, constants_);
         const V ds = Score::d_score(s, m, inv, p, dp, delta, constants_);
-        const Mask<A> seen = visible(keys, queries, i, j);
+        const Mask<A> seen = queries.sees(keys, i, j);
         store(s_at, select(seen, p, V(0)));
         store(dp_at, select(seen, ds, V(0)));
       }
     }
-  }
-
-  // Keys of lanes [j, j + kLanes) that exist and that query i of the block may see.
-  SLUICE_INLINE Mask<A> visible(const KeyBlock<S>& keys, const QueryRows<S>& queries, int64_t i, int64_t j) const {
-    const int64_t end = min_of(queries.first + i - keys.first + 1, keys.count);
-    const int64_t begin = keys.first >= 0 ? queries.starts[i] - keys.first : 0;
-    return (lane_index<A>() < V(A(end - j))) & (lane_index<A>() >= V(A(begin - j)));
   }
 
   // --- pass 3
@@ -242,10 +238,10 @@ class Backward {
     }
   }
 
-  // How many keys before its own each of the rows [t, t + n) sees.
-  SLUICE_INLINE V keys_before(int64_t b, int64_t t, int64_t n) const {
+  // How many keys beside its own each of the rows [t, t + n) sees.
+  SLUICE_INLINE V others(int64_t b, int64_t t, int64_t n) const {
     alignas(64) A out[kLanes] = {};
-    for (int64_t i = 0; i < n; ++i) out[i] = A(t + i - first_key_of(in_, b, t + i));
+    for (int64_t i = 0; i < n; ++i) out[i] = A(others_of(in_, b, t + i));
     return load(out);
   }
 
@@ -260,7 +256,7 @@ class Backward {
         V sums[kLearnedCount<Score>];
         for (V& sum : sums) sum = V(0);
         for_vectors<A>(shape_.T, [&](int64_t t, int64_t n) {
-          const LearnedOfHead<V> d = Score::d_learned(keys_before(b, t, n), load_some(m + t, n), load_some(inv + t, n),
+          const LearnedOfHead<V> d = Score::d_learned(others(b, t, n), load_some(m + t, n), load_some(inv + t, n),
                                                       load_some(row_sums + t, n), learned, constants_);
           for (int i = 0; i < kLearnedCount<Score>; ++i) sums[i] += d.at[i];
         });
@@ -293,7 +289,7 @@ class Backward {
   void load_queries(QueryRows<S>& queries, int64_t b, int64_t h, int64_t first) const {
     queries.first = first;
     queries.count = min_of(kBlock, shape_.T - first);
-    for (int64_t i = 0; i < queries.count; ++i) queries.starts[i] = first_key_of(in_, b, first + i);
+    queries.load_seen(in_, b);
     queries.q = tile_rows(head_row<S>(in_.q, shape_, b, first, h, D_qk_), in_.q.stride, queries.count, D_qk_,
                           padded_qk_, queries.q_scratch);
     queries.d_o = tile_rows(head_row<S>(args_.d_out, shape_, b, first, h, D_v_), args_.d_out.stride, queries.count,
@@ -307,12 +303,14 @@ class Backward {
     keys.load_block(head_row<S>(in_.k, shape_, b, first, kv, D_qk_), in_.k.stride,
                     head_row<S>(in_.v, shape_, b, first, kv, D_v_), in_.v.stride, first,
                     min_of(kBlock, shape_.T - first), shape_);
+    keys.load_places(in_, b);
   }
 
   void load_slot(KeyBlock<S>& keys, int64_t kv) const {
     const A* k = static_cast<const A*>(in_.key_bias.data) + kv * D_qk_;
     const A* v = in_.value_bias ? static_cast<const A*>(in_.value_bias.data) + kv * D_v_ : nullptr;
     keys.load_block(k, D_qk_, v, D_v_, -1, 1, shape_);
+    keys.load_places(in_, 0);
   }
 
   // Rows of D elements in whole vectors, multiplied by a factor.
@@ -331,7 +329,8 @@ class Backward {
   const typename Score::template Constants<A> constants_ = constants_of<Score, A>(in_.spec);
   const A scale_ = A(in_.spec.scale);
   const AttentionWorkspace layout_{shape_};
-  const bool windowed_ = in_.spec.window > 0 && in_.spec.window < shape_.T;
+  const bool ordered_ = bool(in_.order);
+  const bool windowed_ = ordered_ || (in_.spec.window > 0 && in_.spec.window < shape_.T);
   const int64_t group_ = shape_.H / shape_.KV, D_qk_ = shape_.D_qk, D_v_ = shape_.D_v;
   const int64_t padded_qk_ = whole_vectors<A>(D_qk_), padded_v_ = whole_vectors<A>(D_v_);
   A* const workspace_;

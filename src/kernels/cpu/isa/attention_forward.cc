@@ -5,7 +5,8 @@
 // output are rescaled (online softmax, arXiv 1805.02867; tiling as in arXiv 2205.14135). Scores are kept transposed,
 // [keys, queries], so that a SIMD lane is a query: maxima and sums over keys are plain vector operations, and only the
 // query block is ever transposed. A key bias is a tile of one key that comes first and that no query is barred from.
-// Tiles of keys before the first key that some query of the block sees are left out.
+// Tiles of keys before the first key that some query of the block sees are left out. Where rows have an order of their
+// own, all tiles of the block's windows are masked by places.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -36,11 +37,11 @@ class QueryBlock {
         first_(first),
         count_(min_of(kBlock, shape_.T - first)),
         padded_qk_(whole_vectors<A>(D_qk_)),
-        padded_v_(whole_vectors<A>(D_v_)) {
+        padded_v_(whole_vectors<A>(D_v_)),
+        sees_(args, b, first, count_) {
     prefetch();
     pack_transposed(head_row<S>(args.q, shape_, b, first, h, D_qk_), args.q.stride, count_, D_qk_, A(args.spec.scale),
                     q_);
-    for (int64_t i = 0; i < kBlock; ++i) starts_[i] = A(first_key_of(args, b, first + min_of(i, count_ - 1)) - first);
   }
 
   template <class Score>
@@ -69,23 +70,23 @@ class QueryBlock {
   template <class Score>
   void probe(const AttentionProbe& out) {
     load_rows();
-    A sink[kBlock], sum[kBlock] = {};
+    A sink[kBlock] = {}, sum[kBlock] = {};
     visit_tiles([&](const KeyTile<A>& tile) {
       if (tile.first < 0) return;
       scores(tile);
       for (int64_t j = 0; j < tile.count; ++j)
         for (int64_t i = 0; i < count_; ++i) {
-          const A key(tile.first + j - first_), s = s_[j * kBlock + i];
-          if (key == starts_[i]) sink[i] = s;
-          if (key > starts_[i] && key < A(i)) sum[i] += s;
+          const int64_t key = tile.first + j - first_;
+          if (sees_.is_first(j, key, i)) sink[i] = s_[j * kBlock + i];
+          else if (sees_.is_between(j, key, i)) sum[i] += s_[j * kBlock + i];
         }
     });
     const int64_t row = (b_ * shape_.H + h_) * shape_.T + first_;
     for (int64_t i = 0; i < count_; ++i) {
-      const bool seen = starts_[i] == A(document_of(args_, b_, first_ + i) - first_);
+      const bool seen = sees_document(args_, b_, first_ + i);
       const A p = Score::probability(sink[i], m_[i], l_[i], constants<Score>());
       static_cast<A*>(out.sink_attention.data)[row + i] = seen ? p : A(0);
-      const A others = A(i) - starts_[i] - A(1);  // keys between the first and the row's own
+      const A others = sees_.others[i] - A(1);  // keys between the first and the row's own
       static_cast<A*>(out.sink_logit_gap.data)[row + i] = seen && others > A(0) ? sink[i] - sum[i] / others : A(0);
     }
   }
@@ -104,7 +105,7 @@ class QueryBlock {
   void start_rows() {
     const LearnedOfHead<A> learned = learned_of<A>(args_.learned, h_);
     for (int64_t i = 0; i < kBlock; ++i) {
-      const RowStart<A> start = Score::template start<A>(A(i) - starts_[i], learned, constants<Score>());
+      const RowStart<A> start = Score::template start<A>(sees_.others[i], learned, constants<Score>());
       m_[i] = start.reference;
       l_[i] = start.mass;
     }
@@ -124,20 +125,19 @@ class QueryBlock {
       const A* k = static_cast<const A*>(args_.key_bias.data) + kv_ * D_qk_;
       const A* v = args_.value_bias ? static_cast<const A*>(args_.value_bias.data) + kv_ * D_v_ : nullptr;
       body(KeyTile<A>{tile_rows(k, D_qk_, 1, D_qk_, padded_qk_, k_),
-                      v ? tile_rows(v, D_v_, 1, D_v_, padded_v_, v_) : Rows<A>{nullptr, 0}, -1, 1, seen(-1)});
+                      v ? tile_rows(v, D_v_, 1, D_v_, padded_v_, v_) : Rows<A>{nullptr, 0}, -1, 1,
+                      sees_.strips(true, 0)});
     }
-    for (int64_t key = first_key_of(args_, b_, first_) / kBlock * kBlock; key < first_ + count_; key += kBlock) {
-      const int64_t count = min_of(kBlock, first_ + count_ - key);
+    const int64_t end = end_key_of(args_, b_, first_ + count_ - 1);
+    for (int64_t key = first_key_of(args_, b_, first_) / kBlock * kBlock; key < end; key += kBlock) {
+      const int64_t count = min_of(kBlock, end - key);
+      sees_.look_at(args_, b_, key, count);
       const S *k = head_row<S>(args_.k, shape_, b_, key, kv_, D_qk_),
               *v = head_row<S>(args_.v, shape_, b_, key, kv_, D_v_);
       body(KeyTile<A>{tile_rows(k, args_.k.stride, count, D_qk_, padded_qk_, k_),
-                      tile_rows(v, args_.v.stride, count, D_v_, padded_v_, v_), key, count, seen(key)});
+                      tile_rows(v, args_.v.stride, count, D_v_, padded_v_, v_), key, count,
+                      sees_.strips(false, first_ - key)});
     }
-  }
-
-  SLUICE_INLINE SeenStrips seen(int64_t first_key) const {
-    return SeenStrips(first_key < 0, first_key == first_,
-                      [&](int64_t i) { return first_ + int64_t(starts_[i]) - first_key; });
   }
 
   // s_[j, i] = scale * k_j . q_i
@@ -154,11 +154,9 @@ class QueryBlock {
     return min_of(tile.count, tile.seen.keys_end[i / kStrip]);
   }
 
-  // Queries of lanes [i, i + kLanes) that may see key j of the tile. The bias slot's position is below all, and
-  // nobody's first key lies behind it.
+  // Queries of lanes [i, i + kLanes) that may see key j of the tile; of the bias slot all.
   SLUICE_INLINE Mask<A> visible(const KeyTile<A>& tile, int64_t j, int64_t i) const {
-    const int64_t key = tile.first + j - first_;
-    return (lane_index<A>() >= V(A(key - i))) & (load(starts_ + i) <= V(A(tile.first < 0 ? kBlock : key)));
+    return tile.first < 0 ? lane_index<A>() >= V(A(0)) : sees_.visible(j, tile.first + j - first_, i);
   }
   // body(j, masked) for the keys of the tile that some query of the lanes [i, i + kLanes) may see. Where its type says
   // that it is not masked, all of them do.
@@ -166,8 +164,10 @@ class QueryBlock {
   SLUICE_INLINE void for_keys(const KeyTile<A>& tile, int64_t i, Body body) const {
     const int64_t begin = keys_begin(tile, i), end = keys_end(tile, i), before = first_ - tile.first;
     int64_t all_begin = begin, all_end = end;
-    if (tile.first >= 0) {
-      all_begin = max_of(begin, min_of(before + int64_t(starts_[i + kLanes - 1]), end));
+    if (tile.first >= 0 && sees_.ordered) {
+      all_begin = end;
+    } else if (tile.first >= 0) {
+      all_begin = max_of(begin, min_of(before + int64_t(sees_.starts[i + kLanes - 1]), end));
       all_end = max_of(all_begin, min_of(before + i + 1, end));
     }
     for (int64_t j = begin; j < all_begin; ++j) body(j, std::true_type{});
@@ -255,7 +255,7 @@ class QueryBlock {
   void finish_rows() {
     const LearnedOfHead<A> learned = learned_of<A>(args_.learned, h_);
     for (int64_t i = 0; i < kBlock; ++i) {
-      const RowStats<A> row = Score::finish(m_[i], l_[i], A(i) - starts_[i], learned, constants<Score>());
+      const RowStats<A> row = Score::finish(m_[i], l_[i], sees_.others[i], learned, constants<Score>());
       m_[i] = row.reference;
       l_[i] = row.inverse;
     }
@@ -291,7 +291,7 @@ class QueryBlock {
   alignas(64) A o_[kBlock * kMaxHead];  // [count, padded_v]
   alignas(64) A s_[kBlock * kBlock];    // [keys, queries]
   alignas(64) A m_[kBlock], l_[kBlock], correction_[kBlock];
-  alignas(64) A starts_[kBlock];  // the first key a query sees, counted from first_
+  SeenRows<A> sees_;
 };
 
 // body(QueryBlock&) for every block of every head, in parallel; the longest rows first.

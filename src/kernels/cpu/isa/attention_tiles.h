@@ -1,17 +1,14 @@
-// What the attention kernels share: where one head's rows lie, how tiles are brought into the accumulator type, and
-// which part of a tile is seen; and what the backward pass keeps of a tile.
+// What the attention kernels share: where one head's rows lie, and how tiles are brought into the accumulator type; and
+// what the backward pass keeps of a tile.
 #pragma once
 
-#include "kernels/cpu/attention_workspace.h"
-#include "kernels/cpu/isa/rows.h"
+#include "kernels/cpu/isa/attention_seen.h"
 #include "kernels/cpu/isa/tile_gemm.h"
 #include "kernels/cpu/isa/transpose.h"
 #include "kernels/formulas/scores/registry.h"
 
 namespace sluice::SLUICE_ISA {
 
-inline constexpr int64_t kBlock = kAttentionBlock;
-inline constexpr int64_t kStrip = 16;  // of a tile on the diagonal; a multiple of every vector's lanes
 inline constexpr int64_t kMaxHead = kMaxHeadSize;
 
 // What the score function has learned for head h; zeros for what it does not learn.
@@ -42,66 +39,6 @@ template <class A>
 SLUICE_INLINE constexpr int64_t whole_vectors(int64_t D) {
   return (D + Vec<A>::kLanes - 1) / Vec<A>::kLanes * Vec<A>::kLanes;
 }
-
-// Where the document of row (b, t) begins.
-SLUICE_INLINE int64_t document_of(const AttentionForward& args, int64_t b, int64_t t) {
-  return args.first_key.data ? static_cast<const int32_t*>(args.first_key.data)[b * args.spec.shape.T + t] : 0;
-}
-
-// The first key that row (b, t) sees: of its document, and of its window.
-SLUICE_INLINE int64_t first_key_of(const AttentionForward& args, int64_t b, int64_t t) {
-  const int64_t document = document_of(args, b, t), window = args.spec.window;
-  return window > 0 && t - window + 1 > document ? t - window + 1 : document;
-}
-
-// Which part of a tile of keys a block's queries may see, in whole strips. On the diagonal a query sees the keys up to
-// its own position, and where its document or its window begins inside the tile those from there on: products are cut
-// into strips of queries or keys, and what lies beyond a strip is left out.
-struct SeenStrips {
-  static constexpr int64_t kCount = kBlock / kStrip;
-  bool whole = true;                                   // all of the tile: one product
-  int64_t keys_begin[kCount], keys_end[kCount];        // of a strip of queries: the keys that some of them may see
-  int64_t queries_begin[kCount], queries_end[kCount];  // of a strip of keys: the queries that may see some of them
-
-  // start_of(i): the first key that query i of the block sees, counted from the tile's first. Never decreasing.
-  template <class StartOf>
-  SLUICE_INLINE SeenStrips(bool is_slot, bool diagonal, StartOf start_of) {
-    int64_t starts[kCount];
-    for (int64_t strip = 0; strip < kCount; ++strip) {
-      starts[strip] = is_slot ? 0 : start_of(strip * kStrip);
-      keys_begin[strip] = starts[strip] > 0 ? min_of(starts[strip] / kStrip * kStrip, kBlock) : 0;
-      keys_end[strip] = diagonal ? (strip + 1) * kStrip : kBlock;
-      whole &= keys_begin[strip] == 0 && !diagonal;
-    }
-    for (int64_t strip = 0; strip < kCount; ++strip) {
-      queries_begin[strip] = diagonal ? strip * kStrip : 0;
-      int64_t seeing = kCount;
-      while (seeing > 0 && starts[seeing - 1] >= (strip + 1) * kStrip) --seeing;
-      queries_end[strip] = seeing * kStrip;
-    }
-  }
-
-  // body(first, n, begin, end): strips of n queries, or of n keys, from `first` on, and what of the other side they may
-  // see, or be seen by.
-  template <class Body>
-  SLUICE_INLINE void for_queries(int64_t count, Body body) const {
-    for_strips(count, keys_begin, keys_end, body);
-  }
-  template <class Body>
-  SLUICE_INLINE void for_keys(int64_t count, Body body) const {
-    for_strips(count, queries_begin, queries_end, body);
-  }
-
- private:
-  template <class Body>
-  SLUICE_INLINE void for_strips(int64_t count, const int64_t* begin, const int64_t* end, Body body) const {
-    const int64_t step = whole ? kBlock : kStrip;
-    for (int64_t first = 0; first < count; first += step) {
-      const int64_t strip = first / kStrip;
-      if (begin[strip] < end[strip]) body(first, min_of(step, count - first), begin[strip], end[strip]);
-    }
-  }
-};
 
 // A view of tile rows in the accumulator type.
 template <class A>
@@ -153,6 +90,8 @@ struct KeyBlock {
   using A = Acc<S>;
   int64_t first, count;  // position of its first key, -1 for the bias slot
   bool has_values;
+  bool ordered;
+  alignas(64) A places[kBlock];                // of its keys, where rows have an order
   Rows<A> rows;                                // [count, padded_qk]
   alignas(64) A k_rows[kBlock * kMaxHead];     // scratch of `rows`
   alignas(64) A k_columns[kMaxHead * kBlock];  // [D_qk, kBlock]
@@ -168,6 +107,11 @@ struct KeyBlock {
     pack_transposed(k, k_stride, n, s.D_qk, A(1), k_columns);
     if (v) pack_transposed(v, v_stride, n, s.D_v, A(1), v_columns);
   }
+  SLUICE_INLINE void load_places(const AttentionForward& args, int64_t b) {
+    ordered = first >= 0 && args.order.data;
+    for (int64_t j = 0; ordered && j < kBlock; ++j)
+      places[j] = A(in_order(args, OrderPlane::kPlace, b, first + min_of(j, count - 1)));
+  }
 };
 
 // A block of queries of one head, their output gradients, and their tile against a block of keys.
@@ -175,13 +119,39 @@ template <class S>
 struct QueryRows {
   using A = Acc<S>;
   int64_t first, count;
-  int64_t starts[kBlock];  // the first key that each sees
+  int64_t starts[kBlock], ends[kBlock];  // the first key that each sees, and the one behind the last
+  A places[kBlock], documents[kBlock];   // where rows have an order: its own place, and the first that each may see
   Rows<A> q, d_o;
   const A *m, *inverse, *delta;  // [count]
   alignas(64) A q_scratch[kBlock * kMaxHead];
   alignas(64) A d_o_scratch[kBlock * kMaxHead];
   alignas(64) A s[kBlock * kBlock];   // [queries, keys]: scores, then weights
   alignas(64) A dp[kBlock * kBlock];  // [queries, keys]: dL/dp, then dL/ds
+
+  SLUICE_INLINE void load_seen(const AttentionForward& args, int64_t b) {
+    for (int64_t i = 0; i < count; ++i) {
+      starts[i] = first_key_of(args, b, first + i);
+      ends[i] = end_key_of(args, b, first + i);
+      if (!args.order.data) continue;
+      places[i] = A(in_order(args, OrderPlane::kPlace, b, first + i));
+      documents[i] = A(document_of(args, b, first + i));
+    }
+  }
+  SLUICE_INLINE SeenStrips strips(const KeyBlock<S>& keys) const {
+    return SeenStrips(
+        keys.first < 0, [&](int64_t i) { return starts[min_of(i, count - 1)] - keys.first; },
+        [&](int64_t i) { return ends[min_of(i, count - 1)] - keys.first; });
+  }
+  // Keys of lanes [j, j + kLanes) that exist and that query i may see.
+  SLUICE_INLINE Mask<A> sees(const KeyBlock<S>& keys, int64_t i, int64_t j) const {
+    using V = Vec<A>;
+    const int64_t end = keys.first >= 0 ? min_of(ends[i] - keys.first, keys.count) : keys.count;
+    const int64_t begin = keys.first >= 0 ? starts[i] - keys.first : 0;
+    const Mask<A> in_window = (lane_index<A>() < V(A(end - j))) & (lane_index<A>() >= V(A(begin - j)));
+    if (!keys.ordered) return in_window;
+    const V of_keys = load(keys.places + j);
+    return in_window & (of_keys <= V(places[i])) & (of_keys >= V(documents[i]));
+  }
 };
 
 }  // namespace sluice::SLUICE_ISA

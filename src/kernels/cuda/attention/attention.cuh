@@ -1,4 +1,4 @@
-// What the CUDA attention kernels share: the problem, tiles in shared memory, the walk over them, and rows in
+// What the CUDA attention kernels share: score functions, tiles in shared memory, the walk over them, and rows in
 // registers.
 //
 // Forward, backward and probe cut attention into tiles of queries x keys, as the CPU's kernels do (kernels/cpu/isa/
@@ -11,7 +11,9 @@
 // atomics.
 //
 // Rows that have a first key (documents packed into a sequence, windows) leave out the tiles that none of a block's
-// rows, or of a warp's, sees; where rows start inside a tile it is masked like one on the diagonal.
+// rows, or of a warp's, sees; where rows start inside a tile it is masked like one on the diagonal. Rows that have an
+// order of their own (AttentionForward::order) are masked in all tiles of their windows, by places that come from the
+// L1 cache.
 //
 // A key bias is no tile: its score is one f32 dot product per query, at full precision, and comes first.
 // Head sizes are padded with zeros to 16, 32, 64, 128 or 256 in shared memory; global memory is never padded. Where
@@ -38,78 +40,12 @@
 #include <type_traits>
 
 #include "kernels/cuda/attention/attention_fragments.cuh"
-#include "kernels/cuda/packs.cuh"
+#include "kernels/cuda/attention/attention_problem.cuh"
 #include "kernels/cuda/reduce.cuh"
-#include "kernels/formulas/scores/registry.h"
-#include "kernels/ops/attention.h"
 
 namespace sluice::cuda {
 
-// ---- the problem ---------------------------------------------------------------------------------------------------
-
-// What every kernel is told, besides its matrices.
-struct AttentionProblem {
-  int B, T, H, KV, D_qk, D_v;
-  float scale;
-  ScoreKind score;
-  ScoreConstants constants;  // as Score::Constants<float>
-  const float *key_bias, *value_bias;
-  const float* learned[kMostLearned];  // [H] each, or null
-  const int32_t* first_key;            // [B, T] or null: 0
-  int window;                          // keys that a row sees at most; 0: all up to its own
-  bool vectors;                        // every matrix can be read and written 16 bytes at a time
-
-  __host__ __device__ int group() const { return H / KV; }
-};
-
-// Of an AttentionForward or an AttentionDecode.
-template <class Op>
-AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors) {
-  const AttentionShape& s = op.spec.shape;
-  AttentionProblem p{int(s.B),
-                     int(s.T),
-                     int(s.H),
-                     int(s.KV),
-                     int(s.D_qk),
-                     int(s.D_v),
-                     float(op.spec.scale),
-                     op.spec.score,
-                     {},
-                     floats(op.key_bias),
-                     floats(op.value_bias),
-                     {},
-                     first_key.as<const int32_t>(),
-                     op.spec.window < s.T ? int(op.spec.window) : 0,
-                     vectors};
-  ScoreFunctions::dispatch(
-      p.score, [&](auto score) { p.constants = pack_constants(constants_of<decltype(score), float>(op.spec)); });
-  for (int i = 0; i < kMostLearned; ++i) p.learned[i] = floats(op.learned.at[i]);
-  return p;
-}
-
-// Whether rows of every head start at multiples of 16 bytes, and end there.
-template <class S, class... Tensors>
-bool allow_vectors(const AttentionShape& s, const Tensors&... tensors) {
-  constexpr int64_t kVector = 16 / int64_t(sizeof(S));
-  return s.D_qk % kVector == 0 && s.D_v % kVector == 0 && (vectorizable(view_of(tensors)) && ...);
-}
-
-// First element of row (b, t) of a head; heads of x have D features.
-template <class S>
-__device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem& p, int b, int t, int head, int D) {
-  return x.at(int64_t(b) * p.T + t, int64_t(head) * D);
-}
-
-// Where the document of row t of a sequence begins; what lies beyond the sequence is like its last row.
-__device__ __forceinline__ int document_of(const AttentionProblem& p, int b, int t) {
-  return p.first_key ? p.first_key[int64_t(b) * p.T + min(t, p.T - 1)] : 0;
-}
-
-// The first key that the row sees: of its document, and of its window.
-__device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, int t) {
-  const int document = document_of(p, b, t);
-  return p.window > 0 ? max(document, min(t, p.T - 1) - p.window + 1) : document;
-}
+// ---- the score function --------------------------------------------------------------------------------------------
 
 // A score function as the kernels need it: functions that differ from SoftmaxFamily in the row's start alone share one
 // instantiation, since the start is picked at run time.

@@ -20,7 +20,8 @@ struct KeysTiling : BackwardTiling<S, kD> {
 // tile's queries, the first of them at position `query`, up to the sequence's end; the warp's first key is at `key`.
 template <class Score, int kStrips, int kTiles>
 __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
-                                              const float4* rows, int key, int query, const AttentionProblem& p) {
+                                              const float4* rows, int b, int key, int query,
+                                              const AttentionProblem& p) {
   const auto constants = constants_of<Score>(p);
   const int behind = key - query, queries = p.T - query, own_key = key + lane_index() / 4;
   for_elements<kStrips, kTiles>([&](Place at) {
@@ -29,7 +30,9 @@ __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], fl
     const float score = x * p.scale;
     const float weight = Score::probability(score, row.x, row.y, constants);
     const float ds = Score::d_score(score, row.x, row.y, weight, y, row.z, constants);
-    const bool seen = at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
+    const bool seen = p.order ? own_key + 8 * at.r < p.T && at.column < queries &&
+                                    sees_in_order(p, b, query + at.column, own_key + 8 * at.r)
+                              : at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
     x = seen ? weight : 0.0f;
     y = seen ? ds : 0.0f;
   });
@@ -50,7 +53,7 @@ __device__ __forceinline__ void take_if(bool taken, float (&x)[kStrips][kTiles][
 template <int kQueries>
 __device__ __forceinline__ int tiles_that_see(int first, int last, int b, const AttentionProblem& p) {
   const int tiles = (p.T - first + kQueries - 1) / kQueries;
-  if (!p.first_key && p.window == 0) return tiles;
+  if (!p.first_key && p.window == 0 && !p.order) return tiles;
   int count = 0;
   for (int tile = lane_index(); tile < tiles; tile += kWarp)
     count += first_key_of(p, b, first + tile * kQueries) <= last;
@@ -60,15 +63,17 @@ __device__ __forceinline__ int tiles_that_see(int first, int last, int b, const 
 // Which keys a block owns, and the tiles of kQueries queries that see some of them, head by head.
 template <int kRows, int kQueries>
 struct KeysPlace {
-  int b, kv, first, tiles_per_head, tiles;
+  int b, kv, first, begin, tiles_per_head, tiles;  // `begin`: of the queries
   __device__ __forceinline__ explicit KeysPlace(const AttentionProblem& p) {
     const int heads = p.B * p.KV, b_kv = int(blockIdx.x) % heads;
     b = b_kv / p.KV, kv = b_kv % p.KV;
     first = int(blockIdx.x) / heads * kRows;
-    tiles_per_head = tiles_that_see<kQueries>(first, first + kRows - 1, b, p);
+    // In an order, a row sees those that see it.
+    begin = p.order ? first_key_of(p, b, first) / kQueries * kQueries : first;
+    tiles_per_head = tiles_that_see<kQueries>(begin, first + kRows - 1, b, p);
     tiles = tiles_per_head * p.group();
   }
-  __device__ __forceinline__ int first_query(int tile) const { return first + tile % tiles_per_head * kQueries; }
+  __device__ __forceinline__ int first_query(int tile) const { return begin + tile % tiles_per_head * kQueries; }
 };
 
 // dK, or dV: a block has registers for one. What for_tiles and store do is said where they are made, in the kernel.
@@ -135,7 +140,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
   S *const warp_k = k + warp_row * kStride, *const warp_v = v + warp_row * kStride;
   const LeftRows<S, kStrips, kD, false> left_k(warp_k, kStride), left_v(warp_v, kStride);
   const auto seen = [&](int tile, int buffer) {
-    const bool before = row < at.first_query(tile) + kQueries;
+    const bool before = p.order || row < at.first_query(tile) + kQueries;
     return row < p.T && before && float(row + 16 * kStrips) > rows[buffer * kQueries].w;
   };
   // use(weights, score gradients, q, dO) of the tiles with a query that sees a key of the warp's. Score gradients are
@@ -148,7 +153,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
       multiply_columns(s, left_k, tile_q, kStride);
       if (for_keys) multiply_columns(dp, left_v, tile_d_out, kStride);
       else set_zero(dp);
-      differentiate<Score>(s, dp, rows + buffer * kQueries, row, at.first_query(tile), p);
+      differentiate<Score>(s, dp, rows + buffer * kQueries, at.b, row, at.first_query(tile), p);
       use(s, dp, tile_q, tile_d_out);
     });
   };

@@ -16,16 +16,21 @@ struct GradientRows {
   static constexpr int kStrips = Tiling::kStrips, kTiles = Tiling::kColumns / 8, kRows = 2 * kStrips;
 
   const AttentionProblem& p;
-  int first;                     // position of the warp's first query
-  int start[kRows], first_seen;  // the first key that each row sees, and the first that one does
+  int first;                 // position of the warp's first query
+  int b, start[kRows];       // the sequence; the first key that each row sees,
+  int first_seen, end_seen;  // the first that one does, and behind the last
   float m[kRows], inverse[kRows], delta[kRows];
   float learned_sum[kRows];  // of learned_term, for kOwnLearned
   float bias_score[kRows], bias_dp[kRows];
 
   // references and inverses: of the head's row 0.
-  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int b, int first_query,
+  __device__ __forceinline__ GradientRows(const AttentionProblem& problem, int sequence, int first_query,
                                           const float* references, const float* inverses)
-      : p(problem), first(first_query), first_seen(first_key_of(p, b, first)) {
+      : p(problem),
+        first(first_query),
+        b(sequence),
+        first_seen(first_key_of(p, b, first)),
+        end_seen(end_key_of(p, b, first + 16 * kStrips - 1)) {
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
@@ -37,9 +42,10 @@ struct GradientRows {
   }
 
   __device__ __forceinline__ bool sees(int first_key) const {
-    return first < p.T && first_key < first + 16 * kStrips && first_key + Tiling::kColumns > first_seen;
+    return first < p.T && first_key < end_seen && first_key + Tiling::kColumns > first_seen;
   }
   __device__ __forceinline__ bool sees(Place at, int first_key) const {
+    if (p.order) return sees_in_order(p, b, first + 8 * at.r + lane_index() / 4, first_key + at.column);
     return at.above <= first - first_key && at.column >= start[at.r] - first_key;
   }
   __device__ __forceinline__ auto constants() const { return constants_of<Score>(p); }
@@ -116,8 +122,8 @@ struct GradientRows {
   }
   __device__ __forceinline__ LearnedOfHead<float> learned_gradient(int r, const LearnedOfHead<float>& learned) const {
     if (!exists(r)) return {};
-    const float row = float(first + 8 * r + lane_index() / 4 - start[r]);
-    return d_learned<Score>(p, row, m[r], inverse[r], Score::kOwnLearned ? learned_sum[r] : delta[r], learned);
+    const float others = float(others_of(p, b, first + 8 * r + lane_index() / 4));
+    return d_learned<Score>(p, others, m[r], inverse[r], Score::kOwnLearned ? learned_sum[r] : delta[r], learned);
   }
 
   // For the keys' kernel; `rows` is the first query's.
@@ -176,7 +182,7 @@ struct QueriesBlock {
         kv(h / p.group()),
         first(block * kRows),
         first_tile(first_key_of(p, b, first) / kKeys),
-        tiles((min(first + kRows, p.T) - 1) / kKeys + 1 - first_tile),
+        tiles((end_key_of(p, b, first + kRows - 1) - 1) / kKeys + 1 - first_tile),
         first_key(first_tile * kKeys),
         warp_row(warp_index() * 16 * kStrips),
         row(first + warp_row) {}

@@ -38,6 +38,7 @@ struct ForwardRows {
   const AttentionProblem& p;
   int b, h, first;             // the sequence, the head; position of the warp's first query
   int first_seen, last_start;  // the first keys that its first and its last row see
+  int end_seen;                // behind the last that its last row sees
   float m[kRows], l[kRows];    // l: this lane's share; after `finish`, both are the row's statistics
   float out[kStrips][kD / 8][4];
   float bias_score[kRows];  // of the key bias
@@ -48,13 +49,14 @@ struct ForwardRows {
         h(head),
         first(first_query),
         first_seen(first_key_of(p, b, first)),
-        last_start(first_key_of(p, b, first + 16 * kStrips - 1)) {
+        last_start(first_key_of(p, b, first + 16 * kStrips - 1)),
+        end_seen(end_key_of(p, b, first + 16 * kStrips - 1)) {
     const LearnedOfHead<float> learned = learned_of(p, h);
     const int g = lane_index() / 4;
 #pragma unroll
     for (int r = 0; r < kRows; ++r) {
       const int row = first + 8 * r + g;
-      const RowStart<float> start = row_start<Score>(p, float(row - first_key_of(p, b, row)), learned);
+      const RowStart<float> start = row_start<Score>(p, float(others_of(p, b, row)), learned);
       m[r] = start.reference;
       l[r] = lane_index() % 4 == 0 ? start.mass : 0.0f;
     }
@@ -65,7 +67,7 @@ struct ForwardRows {
 
   // Whether some row of the warp sees a key of the tile.
   __device__ __forceinline__ bool sees(int first_key) const {
-    return first < p.T && first_key < first + 16 * kStrips && first_key + Tiling::kKeys > first_seen;
+    return first < p.T && first_key < end_seen && first_key + Tiling::kKeys > first_seen;
   }
 
   // The key bias is the first key.
@@ -88,13 +90,12 @@ struct ForwardRows {
 
   // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
   __device__ __forceinline__ void absorb(float (&s)[kStrips][kTiles][4], int first_key) {
-    if (first_key + Tiling::kKeys - 1 > first || first_key < last_start) absorb_tile<true>(s, first_key);
+    if (first_key + Tiling::kKeys - 1 > first || first_key < last_start || p.order) absorb_tile<true>(s, first_key);
     else absorb_tile<false>(s, first_key);
   }
 
   template <bool kMasked>
   __device__ __forceinline__ void absorb_tile(float (&s)[kStrips][kTiles][4], int first_key) {
-    const int last = first - first_key;
     int begin[kRows] = {};
     if constexpr (kMasked) load_begins(begin, first_key);
     if constexpr (Score::kRunningMax) {
@@ -104,7 +105,7 @@ struct ForwardRows {
       for_elements<kStrips, kTiles>([&](Place at) {
         float& x = s[at.strip][at.tile][at.e];
         x *= p.scale;
-        if (!kMasked || (at.above <= last && at.column >= begin[at.r])) largest[at.r] = fmaxf(largest[at.r], x);
+        if (!kMasked || sees(at, first_key, begin)) largest[at.r] = fmaxf(largest[at.r], x);
       });
 #pragma unroll
       for (int r = 0; r < kRows; ++r) corrections[r] = raise_reference(r, quad_max(largest[r]));
@@ -115,7 +116,7 @@ struct ForwardRows {
       const float score = Score::kRunningMax ? x : x * p.scale;
       const float w = Score::weight(score, m[at.r], constants());
       const float u = Score::mass(score, m[at.r], w, constants());
-      const bool seen = !kMasked || (at.above <= last && at.column >= begin[at.r]);
+      const bool seen = !kMasked || sees(at, first_key, begin);
       x = seen ? w : 0.0f;
       l[at.r] += seen ? u : 0.0f;
     });
@@ -123,12 +124,11 @@ struct ForwardRows {
 
   // Products q . k of a tile into final weights (kTwoPass).
   __device__ __forceinline__ void to_probabilities(float (&s)[kStrips][kTiles][4], int first_key) const {
-    const int last = first - first_key;
     int begin[kRows];
     load_begins(begin, first_key);
     for_elements<kStrips, kTiles>([&](Place at) {
       float& x = s[at.strip][at.tile][at.e];
-      const bool seen = at.above <= last && at.column >= begin[at.r];
+      const bool seen = sees(at, first_key, begin);
       x = seen ? Score::probability(x * p.scale, m[at.r], l[at.r], constants()) : 0.0f;
     });
   }
@@ -139,7 +139,7 @@ struct ForwardRows {
     for (int r = 0; r < kRows; ++r) {
       const int row = first + 8 * r + lane_index() / 4;
       const RowStats<float> stats =
-          Score::finish(m[r], quad_sum(l[r]), float(row - first_key_of(p, b, row)), learned, constants());
+          Score::finish(m[r], quad_sum(l[r]), float(others_of(p, b, row)), learned, constants());
       m[r] = stats.reference, l[r] = stats.inverse;
     }
   }
@@ -149,6 +149,10 @@ struct ForwardRows {
   __device__ __forceinline__ void load_begins(int (&begin)[kRows], int first_key) const {
 #pragma unroll
     for (int r = 0; r < kRows; ++r) begin[r] = first_key_of(p, b, first + 8 * r + lane_index() / 4) - first_key;
+  }
+  __device__ __forceinline__ bool sees(Place at, int first_key, const int (&begin)[kRows]) const {
+    if (p.order) return sees_in_order(p, b, first + 8 * at.r + lane_index() / 4, first_key + at.column);
+    return at.above <= first - first_key && at.column >= begin[at.r];
   }
 
   // Returns what everything summed so far is multiplied by; l already was. A NaN leaves m as it is and shows in the
@@ -187,7 +191,7 @@ struct ForwardBlock {
         kv(h / p.group()),
         first((blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries),
         first_tile(first_key_of(p, b, first) / kKeys),
-        tiles((min(first + Tiling::kQueries, p.T) - 1) / kKeys + 1 - first_tile),
+        tiles((end_key_of(p, b, first + Tiling::kQueries - 1) - 1) / kKeys + 1 - first_tile),
         first_key(first_tile * kKeys) {}
 
   __device__ __forceinline__ void load_keys(int tile, int buffer) const {

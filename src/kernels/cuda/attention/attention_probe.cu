@@ -13,11 +13,6 @@ struct ProbeProblem : AttentionProblem {
   float *first_score, *gap;  // [B, H, T]
 };
 
-// Whether row t sees where its document begins.
-__device__ __forceinline__ bool sees_document(const AttentionProblem& p, int b, int t) {
-  return first_key_of(p, b, t) == document_of(p, b, t);
-}
-
 template <class S, int kD>
 struct ProbeTiling {
   static constexpr int kBytes = kD * int(sizeof(S));
@@ -40,7 +35,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
   const int bh = int(blockIdx.x) % heads, b = bh / p.H, h = bh % p.H, kv = h / p.group();
   const int first = (blocks - 1 - int(blockIdx.x) / heads) * Tiling::kQueries;
   const int first_tile = first_key_of(p, b, first) / kKeys;
-  const int tiles = (min(first + Tiling::kQueries, p.T) - 1) / kKeys + 1 - first_tile;
+  const int tiles = (end_key_of(p, b, first + Tiling::kQueries - 1) - 1) / kKeys + 1 - first_tile;
   const auto load_keys = [&](int tile, int buffer) {
     const int key = (first_tile + tile) * kKeys;
     load_tile<kKeys, kD, kThreads>(k + buffer * Tiling::kTile, head_row(p.k, p, b, key, kv, p.D_qk), p.k.stride,
@@ -58,15 +53,21 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
   for (int r = 0; r < 2; ++r) start[r] = first_key_of(p, b, row + 8 * r + lane_index() / 4);
   walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
     const int first_key = (first_tile + tile) * kKeys;
-    if (first_key >= row + 16) return;
+    if (first_key >= row + 16 && !p.order) return;
     float s[1][kKeys / 8][4];
     multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
     const int last = row - first_key - 1;  // the query itself is not among the others
     for_elements<1, kKeys / 8>([&](Place at) {
       const float score = s[0][at.tile][at.e] * p.scale;
-      const int place = first_key + at.column - start[at.r];
+      int place = first_key + at.column - start[at.r];
+      bool before = at.above <= last;
+      if (p.order) {
+        const int own = row + 8 * at.r + lane_index() / 4, key = first_key + at.column;
+        place = sees_in_order(p, b, own, key) ? in_order(p, OrderPlane::kPlace, b, key) - document_of(p, b, own) : -1;
+        before = key != own;
+      }
       sink[at.r] += place == 0 ? score : 0.0f;
-      others[at.r] += place > 0 && at.above <= last ? score : 0.0f;
+      others[at.r] += place > 0 && before ? score : 0.0f;
     });
   });
   for (int r = 0; r < 2; ++r) {
@@ -74,7 +75,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
     const int i = row + 8 * r + lane_index() / 4;
     if (lane_index() % 4 == 0 && i < p.T) {
       p.first_score[int64_t(bh) * p.T + i] = score;
-      const int count = i - start[r] - 1;
+      const int count = others_of(p, b, i) - 1;
       p.gap[int64_t(bh) * p.T + i] = count < 1 || !sees_document(p, b, i) ? 0.0f : score - sum / float(count);
     }
   }

@@ -9,8 +9,10 @@ namespace {
 // What the rows of one head see.
 void show(const Pass& pass, const ActivationPlace& place, const HeadScores& head, HeadWeights& numbers, int64_t T) {
   for (int64_t i = 0; i < T; ++i) {
-    const int64_t first = head.first_of(i);
-    pass.activations()->row(pass, place, std::span(numbers.rows).subspan(size_t(i * T + first), size_t(i + 1 - first)));
+    double* row = numbers.rows.data() + i * T;
+    std::vector<double> seen = seen_of(head, row, i);
+    pass.activations()->row(pass, place, seen);
+    put_seen(head, seen, row, i);
   }
   if (!numbers.key_bias.empty()) pass.activations()->row(pass, place, numbers.key_bias);
 }
@@ -39,9 +41,9 @@ void put(Backend& backend, const Tensor& to, const std::vector<double>& numbers)
 
 }  // namespace
 
-void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& run) {
+void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& run, const SlotWindows& slots) {
   const auto& [B, T, H, KV, D, D_v] = run.spec.shape;
-  const HostTiles tiles(pass.backend, run);
+  const HostTiles tiles(pass.backend, run, slots);
   const std::vector<double> values = host_numbers(pass.backend, run.v);
   const std::vector<double> value_bias =
       run.value_bias ? host_numbers(pass.backend, run.value_bias) : std::vector<double>{};

@@ -4,11 +4,12 @@
 #pragma once
 
 #include "kernels/ops/attention.h"
+#include "model/attention/cores/tile_weights.h"
 #include "model/module/module.h"
 
 namespace sluice {
 
-// Writes run.out as the op would, but not run.stats. pass.activations() is there.
-void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& run);
+// Writes run.out as the op would, but not run.stats. pass.activations() is there. With `slots` as in HostTiles.
+void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& run, const SlotWindows& slots = {});
 
 }  // namespace sluice

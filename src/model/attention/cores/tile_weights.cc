@@ -60,18 +60,31 @@ HeadWeights head_scores(const HeadScores& in, int64_t positions) {
   return out;
 }
 
+std::vector<double> seen_of(const HeadScores& in, const double* row, int64_t i) {
+  std::vector<double> out;
+  for (int64_t j = in.first_of(i); j <= i; ++j)
+    if (in.slots.join(i, j)) out.push_back(row[j]);
+  return out;
+}
+
+void put_seen(const HeadScores& in, const std::vector<double>& seen, double* row, int64_t i) {
+  for (int64_t j = in.first_of(i), at = 0; j <= i; ++j) row[j] = in.slots.join(i, j) ? seen[size_t(at++)] : 0;
+}
+
 void weigh(const HeadScores& in, int64_t positions, HeadWeights& scores) {
   for (int64_t i = 0; i < positions; ++i) {
-    const int64_t first = in.first_of(i);
-    double* row = scores.rows.data() + i * positions + first;
+    double* row = scores.rows.data() + i * positions;
     double* slot = in.key_bias ? &scores.key_bias[size_t(i)] : nullptr;
-    ScoreFunctions::dispatch(in.spec.score,
-                             [&](auto score) { row_weights<decltype(score)>(row, i + 1 - first, slot, in); });
+    std::vector<double> seen = seen_of(in, row, i);
+    ScoreFunctions::dispatch(
+        in.spec.score, [&](auto score) { row_weights<decltype(score)>(seen.data(), int64_t(seen.size()), slot, in); });
+    put_seen(in, seen, row, i);
   }
 }
 
-HostTiles::HostTiles(Backend& backend, const AttentionForward& run)
+HostTiles::HostTiles(Backend& backend, const AttentionForward& run, const SlotWindows& slots)
     : spec_(run.spec),
+      slots_(slots),
       q_(host_numbers(backend, run.q)),
       k_(host_numbers(backend, run.k)),
       key_bias_(run.key_bias ? host_numbers(backend, run.key_bias) : std::vector<double>{}),
@@ -90,7 +103,8 @@ HeadScores HostTiles::head(int64_t sequence, int64_t head) const {
                  .k = k_.data() + (sequence * T * KV + kv) * D,
                  .k_stride = KV * D,
                  .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
-                 .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T};
+                 .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T,
+                 .slots = slots_};
   for (int i = 0; i < kMostLearned; ++i)
     if (!learned_[i].empty()) out.learned.at[i] = learned_[i][size_t(head)];
   return out;
@@ -100,7 +114,8 @@ namespace {
 
 class HostTileWeights final : public HostWeights {
  public:
-  HostTileWeights(Backend& backend, const AttentionForward& run) : tiles_(backend, run) {}
+  HostTileWeights(Backend& backend, const AttentionForward& run, const SlotWindows& slots)
+      : tiles_(backend, run, slots) {}
 
   HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
     const HeadScores of_head = tiles_.head(sequence, head);
@@ -115,8 +130,9 @@ class HostTileWeights final : public HostWeights {
 
 }  // namespace
 
-std::unique_ptr<HostWeights> read_tile_weights(Backend& backend, const AttentionForward& run) {
-  return std::make_unique<HostTileWeights>(backend, run);
+std::unique_ptr<HostWeights> read_tile_weights(Backend& backend, const AttentionForward& run,
+                                               const SlotWindows& slots) {
+  return std::make_unique<HostTileWeights>(backend, run, slots);
 }
 
 bool is_normalised(ScoreKind kind) {

@@ -3,14 +3,18 @@
 //   s_ij = q_i . k_j / sqrt(D),  a_i = score(s_i0 .. s_ii),  O_i = sum over j <= i of a_ij v_j
 //
 // (not divided where the score function says so: kScaled).
-// With a window of w keys a row sees those with j > i - w alone, and its length counts them alone.
+// With a window of w keys a row sees those with j > i - w alone, and its length counts them alone. Or the window is one
+// of a permuted order (permuted_rows.h).
 //
 // Its parameters: with key_bias one more key [H_kv, D] that every query sees, with key_value_bias a value for it, with
 // the score sink_logit a logit [H_q]. A decoder keeps rows of keys and values for it.
 #pragma once
 
+#include <memory>
+
 #include "kernels/backend.h"
 #include "model/attention/core.h"
+#include "model/attention/cores/permuted_rows.h"
 #include "model/config/attention_parts.h"
 
 namespace sluice {
@@ -19,7 +23,8 @@ struct TilesOptions;
 
 class Tiles final : public Core, private WeightsView {
  public:
-  Tiles(const LayerPlace& place, const TilesOptions& options);
+  // `keeper`: the tiles of the same keys and values that keep them for a decoder, and run first; null: these do.
+  Tiles(const LayerPlace& place, const TilesOptions& options, bool permuted = false, const Tiles* keeper = nullptr);
 
   void forward(const Pass& pass, const Heads& heads) const override;
   void backward(const Pass& pass, const Heads& heads, const Heads& d) const override;
@@ -34,6 +39,9 @@ class Tiles final : public Core, private WeightsView {
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
 
   AttentionForward arguments(const Pass& pass, const Heads& heads) const;
+  SlotWindows slots() const { return permuted_ ? permuted_->slots() : SlotWindows{}; }
+  AttentionForward in_order(const Pass& pass, const Heads& heads, bool has_run) const;
+  void decode(const Pass& pass, const Heads& heads, const PermutedRows::Kept& kept, int64_t length) const;
 
   HeadSizes sizes_;
   int sublayer_;
@@ -42,6 +50,8 @@ class Tiles final : public Core, private WeightsView {
   ParamId learned_[kMostLearned];  // [H_q]: what the score function learns
   BufferId stats_, workspace_;
   StateId rows_;  // [rows, H_kv (D_qk + D_v)]: keys, then values, as they are attended to
+  bool keeps_rows_;
+  std::unique_ptr<PermutedRows> permuted_;  // null: rows are in their sequences' order
 };
 
 CorePart tiles_core();

@@ -1,4 +1,5 @@
-// What a user may say of tiled attention: the score function with its constants, a learned key, and a window.
+// What a user may say of tiled attention: the score function with its constants, a learned key, and a window, of the
+// text or of a permutation of it.
 #pragma once
 
 #include <string>
@@ -8,11 +9,21 @@
 
 namespace sluice {
 
+// Windows of the text's order; of a permuted order (arXiv 2604.00754); or both, each behind a gate.
+enum class PermutedWindows { kNone, kAlone, kGated };
+template <>
+struct ChoiceNames<PermutedWindows> {
+  static constexpr Choice<PermutedWindows> kAll[] = {
+      {"none", PermutedWindows::kNone}, {"alone", PermutedWindows::kAlone}, {"gated", PermutedWindows::kGated}};
+};
+
 struct TilesOptions final : CoreOptions {
   ScoreConfig score;
   bool key_bias = false;
   bool key_value_bias = false;
   int64_t window = 0;
+  PermutedWindows permuted = PermutedWindows::kNone;
+  int64_t permutation_seed = 0;
 
   std::unique_ptr<CoreOptions> clone() const override { return std::make_unique<TilesOptions>(*this); }
   void describe(Fields& attention) override;
@@ -22,6 +33,9 @@ struct TilesOptions final : CoreOptions {
   std::optional<Unmet> unmet_by_fused_softmax() const override;
   std::string tied_to_context() const override;
   int64_t reach() const override { return window; }
+  std::vector<int64_t> reaches() const override;
+  // Of a window in permuted order: keys whose slots are so near, or nearer, are not seen: |difference| < window / 2.
+  int64_t slot_reach() const { return (window + 1) / 2; }
 
   bool has_bias_key() const { return key_bias || key_value_bias; }
 };

@@ -1,0 +1,112 @@
+// What the CUDA attention kernels are told, and which keys a row sees by it: documents, windows and orders of rows
+// (kernels/ops/attention.h).
+#pragma once
+
+#include <algorithm>
+
+#include "kernels/cuda/packs.cuh"
+#include "kernels/formulas/scores/registry.h"
+#include "kernels/ops/attention.h"
+
+namespace sluice::cuda {
+
+// What every kernel is told, besides its matrices.
+struct AttentionProblem {
+  int B, T, H, KV, D_qk, D_v;
+  float scale;
+  ScoreKind score;
+  ScoreConstants constants;  // as Score::Constants<float>
+  const float *key_bias, *value_bias;
+  const float* learned[kMostLearned];  // [H] each, or null
+  const int32_t* first_key;            // [B, T] or null: 0
+  int window;                          // keys that a row sees at most; 0: all up to its own
+  const int32_t* order;                // [kOrderPlanes, B, T] or null
+  bool vectors;                        // every matrix can be read and written 16 bytes at a time
+
+  __host__ __device__ int group() const { return H / KV; }
+};
+
+// Of an AttentionForward or an AttentionDecode.
+template <class Op>
+AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors) {
+  const AttentionShape& s = op.spec.shape;
+  AttentionProblem p{int(s.B),
+                     int(s.T),
+                     int(s.H),
+                     int(s.KV),
+                     int(s.D_qk),
+                     int(s.D_v),
+                     float(op.spec.scale),
+                     op.spec.score,
+                     {},
+                     floats(op.key_bias),
+                     floats(op.value_bias),
+                     {},
+                     first_key.as<const int32_t>(),
+                     op.spec.window < s.T ? int(op.spec.window) : 0,
+                     nullptr,
+                     vectors};
+  if constexpr (requires { op.order; }) p.order = op.order.template as<const int32_t>();
+  ScoreFunctions::dispatch(
+      p.score, [&](auto score) { p.constants = pack_constants(constants_of<decltype(score), float>(op.spec)); });
+  for (int i = 0; i < kMostLearned; ++i) p.learned[i] = floats(op.learned.at[i]);
+  return p;
+}
+
+// Whether rows of every head start at multiples of 16 bytes, and end there.
+template <class S, class... Tensors>
+bool allow_vectors(const AttentionShape& s, const Tensors&... tensors) {
+  constexpr int64_t kVector = 16 / int64_t(sizeof(S));
+  return s.D_qk % kVector == 0 && s.D_v % kVector == 0 && (vectorizable(view_of(tensors)) && ...);
+}
+
+// First element of row (b, t) of a head; heads of x have D features.
+template <class S>
+__device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem& p, int b, int t, int head, int D) {
+  return x.at(int64_t(b) * p.T + t, int64_t(head) * D);
+}
+
+// What is said of row t, or of the token at place t, where rows have an order. What lies beyond the sequence is, here
+// and below, like its last row.
+__device__ __forceinline__ int in_order(const AttentionProblem& p, OrderPlane plane, int b, int t) {
+  return p.order[(int64_t(plane) * p.B + b) * p.T + min(t, p.T - 1)];
+}
+
+// Where the document of row t of a sequence begins.
+__device__ __forceinline__ int document_of(const AttentionProblem& p, int b, int t) {
+  if (p.order) return in_order(p, OrderPlane::kFirst, b, t);
+  return p.first_key ? p.first_key[int64_t(b) * p.T + min(t, p.T - 1)] : 0;
+}
+
+// The first key that the row sees: of its document, and of its window. Where rows have an order, that of its window.
+__device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, int t) {
+  if (p.order) return in_order(p, OrderPlane::kBegin, b, t);
+  const int document = document_of(p, b, t);
+  return p.window > 0 ? max(document, min(t, p.T - 1) - p.window + 1) : document;
+}
+
+// Behind the last key that it sees.
+__device__ __forceinline__ int end_key_of(const AttentionProblem& p, int b, int t) {
+  return p.order ? in_order(p, OrderPlane::kEnd, b, t) : min(t, p.T - 1) + 1;
+}
+
+// How many keys it sees beside its own.
+__device__ __forceinline__ int others_of(const AttentionProblem& p, int b, int t) {
+  return p.order ? in_order(p, OrderPlane::kLength, b, t) - 1 : t - first_key_of(p, b, t);
+}
+
+// Whether it sees where its document begins.
+__device__ __forceinline__ bool sees_document(const AttentionProblem& p, int b, int t) {
+  if (!p.order) return first_key_of(p, b, t) == document_of(p, b, t);
+  const int row = in_order(p, OrderPlane::kRow, b, document_of(p, b, t));
+  return row >= first_key_of(p, b, t) && row < end_key_of(p, b, t);
+}
+
+// Whether it sees the key, where rows have an order.
+__device__ __forceinline__ bool sees_in_order(const AttentionProblem& p, int b, int t, int key) {
+  const int place = in_order(p, OrderPlane::kPlace, b, key);
+  return key >= first_key_of(p, b, t) && key < end_key_of(p, b, t) && place <= in_order(p, OrderPlane::kPlace, b, t) &&
+         place >= document_of(p, b, t);
+}
+
+}  // namespace sluice::cuda
