@@ -27,20 +27,28 @@ void lay_over(Json& config, const Json& more) {
   }
 }
 
-// What a model says to have this core and these stages; nothing where they do not go together.
-std::optional<Json> model_with(const CorePart& core, const std::vector<StagePart>& stages) {
+// What a model says to have this core and these stages, and what `more` says; nothing where they do not go together.
+std::optional<Json> model_with(const CorePart& core, const std::vector<StagePart>& stages, const Json& more) {
   Json changes = Json::parse(core.example);
   for (const StagePart& stage : stages) lay_over(changes, Json::parse(stage.example));
+  if (changes.contains("attention") && changes["attention"].is_string() && more.contains("attention"))
+    changes["attention"] = {{"type", changes["attention"]}};
+  lay_over(changes, more);
   if (!user_error_of([&] { gradients::small_model(changes); }).empty()) return std::nullopt;
   return changes;
 }
 
-// Calls check(changes): each core alone, with each stage, and with all stages.
+// What models may have beside a core and stages.
+const Json kRegisters = {{"registers", 2}}, kNormGates = {{"norm_gate", 3}};
+const Json kAll = {{"registers", 2}, {"norm_gate", 3}, {"attention", {{"window", 3}}}};
+
+// Calls check(changes): each core alone, with each stage, and with all stages; these with registers, and with gated
+// norms; the first core, which knows windows, with one and both of these, alone and with each stage.
 template <class Check>
 void for_each_combination(Check check) {
   int combinations = 0;
-  const auto use = [&](const CorePart& core, const std::vector<StagePart>& stages) {
-    const std::optional<Json> changes = model_with(core, stages);
+  const auto use = [&](const CorePart& core, const std::vector<StagePart>& stages, const Json& more = Json::object()) {
+    const std::optional<Json> changes = model_with(core, stages, more);
     if (!changes) return;
     SCOPED_TRACE(changes->dump());
     ++combinations;
@@ -50,9 +58,14 @@ void for_each_combination(Check check) {
     use(core, {});
     for (const StagePart& stage : attention_stages()) use(core, {stage});
     use(core, attention_stages());
+    for (const Json& more : {kRegisters, kNormGates}) use(core, {}, more), use(core, attention_stages(), more);
   }
-  // Only running_sum refuses something: qk_norm, alone and among all.
-  EXPECT_EQ(combinations, int(attention_cores().size() * (attention_stages().size() + 2)) - 2);
+  const CorePart& first = attention_cores().front();
+  use(first, {}, kAll);
+  for (const StagePart& stage : attention_stages()) use(first, {stage}, kAll);
+  // Only running_sum refuses something: qk_norm, alone and among all; and affine a window.
+  const int cores = int(attention_cores().size()), stages = int(attention_stages().size());
+  EXPECT_EQ(combinations, cores * (stages + 2) - 2 + 2 * (2 * cores - 1) + 1 + (stages - 1));
 }
 
 TEST_F(AttentionParts, HaveTheGradientsThatTheirLossesSay) {
@@ -65,6 +78,7 @@ TEST_F(AttentionParts, HaveTheGradientsThatTheirLossesSay) {
 
 TEST_F(AttentionParts, KeepDocumentsApart) {
   for_each_combination([](Json changes) {
+    if (changes.contains("registers")) return;  // before a sequence of one document
     changes["context"] = 6;
     const auto backend = make_cpu_backend();
     gradients::GradientCheck(*backend, gradients::small_model(changes), 6, {0, 0, 0, 3, 3, 3, 0, 1, 1, 1, 1, 5}).run();

@@ -10,7 +10,8 @@ enum class Needs : unsigned {
   kBiasKey = 4,
   kGradient = 8,
   kGatePath = 16,
-  kRegisters = 32
+  kRegisters = 32,
+  kMass = 64  // weights, none of them negative
 };
 constexpr Needs operator|(Needs a, Needs b) { return Needs(unsigned(a) | unsigned(b)); }
 constexpr bool holds(Needs all, Needs some) { return (unsigned(all) & unsigned(some)) == unsigned(some); }

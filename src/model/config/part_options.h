@@ -21,6 +21,8 @@ class PartOptions {
   virtual void resolve(const ModelConfig& /*model*/, const std::string& /*path*/) const {}
   // What in it would mean something else with another model.context; "" if nothing.
   virtual std::string tied_to_context() const { return ""; }
+  // Why it does nothing in this model, a sentence; "" if it does something. `path` as above.
+  virtual std::string idle(const ModelConfig& /*model*/, const std::string& /*path*/) const { return ""; }
   // What it is, for people: "score softmax". Only of a part that the model has.
   virtual std::string text() const = 0;
 };

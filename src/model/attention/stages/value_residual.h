@@ -35,6 +35,7 @@ struct ValueResidualOptions final : StageOptions {
   std::unique_ptr<StageOptions> clone() const override { return std::make_unique<ValueResidualOptions>(*this); }
   void describe(Fields& attention) override;
   std::string text() const override;
+  std::string idle(const ModelConfig& model, const std::string& path) const override;
 };
 
 // Of the first layer: keeps its values and passes them on as they are.
