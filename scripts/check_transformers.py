@@ -267,9 +267,22 @@ def sluice_models(program):
         ],
         "layers": 4, "kv_heads": 1,
     }
-    for reads, rank in itertools.product(("output", "hidden_and_output"), (0, 5)):
+    results = ("output", "output_head", "hidden_and_output", "hidden_and_output_head")
+    for reads, rank in itertools.product(results, (0, 5)):
         gate = {"reads": reads, "grain": "element" if rank else "head", "bias": rank > 0, "rank": rank}
         models[f"gate {reads}, rank {rank}"] = {"attention": {"gate": gate, "exclude_self": rank > 0}, "kv_heads": 2}
+    second = {"reads": "value", "grain": "head", "bias": True, "rank": 2}
+    models["two gates, wide values, grouped heads"] = {
+        "attention": {"gate": {"reads": "output_head", "grain": "element", "second": second}},
+        "heads": 4, "kv_heads": 2, "value_head_size": 24,
+    }
+    models["two gates at the source"] = {
+        "attention": {"type": "vga", "site": "source", "gate": {"second": {"reads": "hidden", "grain": "element"}}}
+    }
+    models["tda, grouped heads, two heads for one noise head, rope"] = {
+        "attention": {"type": "tda", "difference": {"signal": 2, "keys": "shared"}}, "heads": 4, "kv_heads": 2,
+        "position": "rope",
+    }
     models["a gate of rank 3 on values"] = {"attention": {"type": "vga", "site": "source", "rank": 3}}
     models["threshold, rope, grouped heads"] = {"attention": "threshold", "position": "rope", "heads": 4, "kv_heads": 2}
     models["norms with gates"] = {"norm": "rmsnorm", "norm_gate": 5, "attention": "softmax"}
@@ -389,6 +402,8 @@ BEHAVIOUR = {
     "threshold, a gate of low rank on two reads": {
         "attention": {"type": "threshold", "reads": "hidden_and_output", "grain": "element", "rank": 3},
     },
+    "hyga, shared heads": {"attention": "hyga", "kv_heads": 2},
+    "tda, rope": {"attention": "tda", "position": "rope"},
     "elastic_softmax, no positions": {"attention": "elastic_softmax", "position": "none"},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},

@@ -1,4 +1,4 @@
-// sluice compare RUN|FOLDER... [--json FILE|-] [--markdown] [--report FILE.html [--note TEXT]]
+// sluice compare RUN|FOLDER... [--all] [--json FILE|-] [--markdown] [--report FILE.html [--note TEXT]]
 //
 // The table goes to standard output, warnings to standard error; with --json - standard output carries the JSON alone.
 #include <fmt/format.h>
@@ -20,7 +20,7 @@ namespace {
 struct CompareOptions {
   std::vector<std::string> runs;
   std::string json, report, note;
-  bool markdown = false;
+  bool markdown = false, all = false;
 };
 
 // Each run once; a folder of runs stands for those in it. Plain files, which a glob such as runs/* brings along, are
@@ -65,7 +65,8 @@ void run_compare(const CompareOptions& options) {
   if (!options.report.empty()) write_report(comparison, options.report);
   if (!options.json.empty()) write_json(to_json(comparison), options.json);
   if (options.json != "-") {
-    const TextTable table = make_table(comparison);
+    const bool all = options.all || options.markdown;
+    const TextTable table = make_table(comparison, all ? Columns::kAll : Columns::kMain);
     print_text(options.markdown ? to_markdown(table) : to_text(table, terminal_width()));
   }
   if (!options.report.empty()) tell("report: {}", options.report);
@@ -77,7 +78,8 @@ void add_compare_command(CLI::App& app) {
   const auto options = std::make_shared<CompareOptions>();
   CLI::App* command = app.add_subcommand("compare", "compare runs: a table, JSON, and a report page with curves");
   command->add_option("runs", options->runs, "run folders, or folders of runs such as a sweep's")->required();
-  command->add_flag("--markdown", options->markdown, "print the table as Markdown");
+  command->add_flag("--all", options->all, "every column in the table; without it the main ones");
+  command->add_flag("--markdown", options->markdown, "print the table as Markdown, with every column");
   command->add_option("--json", options->json,
                       "write every final figure to this file; - prints it instead of the table");
   command->add_option("--report", options->report, "write a self-contained HTML page with curves and attention maps");

@@ -121,7 +121,9 @@ void write_results(const Sweep& sweep, std::set<size_t>& failed) {
   write_file_atomic(sweep.folder / "table.md", to_markdown(table));
   write_json(to_json(comparison), sweep.folder / "summary.json");
   write_report(comparison, sweep.folder / "report.html");
-  put_on_console(STDOUT_FILENO, fmt::format("\n{}\n", to_text(means_only(table, comparison), terminal_width())));
+  put_on_console(
+      STDOUT_FILENO,
+      fmt::format("\n{}\n", to_text(means_only(make_table(comparison, Columns::kMain), comparison), terminal_width())));
   print_notes(comparison.warnings);
   say("{0}/report.html, table.md, summary.json", sweep.folder.string());
 }

@@ -1,6 +1,10 @@
 // Two configs walked through side by side, but for the keys whose fields say that they may change.
 #include "experiment/experiment_difference.h"
 
+#include <fmt/ranges.h>
+
+#include <algorithm>
+
 #include "base/error.h"
 #include "experiment/experiment.h"
 
@@ -23,18 +27,34 @@ class Keys {
   const Fields& fields() const { return fields_; }
   // Of the key at the dotted `path`; null if there is no such key.
   Json default_of(const std::string& path) const {
-    const Field* field = fields_.find_path(path);
+    const Field* field = field_of(path);
     return field ? field->default_value : Json();
   }
   bool may_change(const std::string& path) const {
-    const Field* field = fields_.find_path(path);
+    const Field* field = field_of(path);
     return field && field->of_the_work;
   }
 
  private:
+  // Elements of a list, "model.attention[1]", have the fields of the group that may stand in its place.
+  const Field* field_of(std::string path) const {
+    for (size_t open = path.find('['); open != std::string::npos; open = path.find('['))
+      path.erase(open, path.find(']', open) + 1 - open);
+    return fields_.find_path(path);
+  }
+
   Experiment defaults_;
   Fields fields_;
 };
+
+// Of two lists of objects of one length: the first element that differs.
+std::optional<size_t> only_other_element(const Json& stored, const Json& current) {
+  if (stored.size() != current.size()) return std::nullopt;
+  for (size_t i = 0; i < stored.size(); ++i)
+    if (stored[i] != current[i])
+      return stored[i].is_object() && current[i].is_object() ? std::optional(i) : std::nullopt;
+  return std::nullopt;
+}
 
 // A key that `stored` lacks was not there yet in the version that wrote it, which did what is the default now.
 std::optional<ConfigDifference> difference(const Keys& keys, const Json& stored, const Json& current,
@@ -42,6 +62,9 @@ std::optional<ConfigDifference> difference(const Keys& keys, const Json& stored,
   if (stored == current || keys.may_change(path)) return std::nullopt;
   if (stored.is_null() && current.is_object()) return difference(keys, Json::object(), current, path);
   if (stored.is_null() && current == keys.default_of(path)) return std::nullopt;
+  if (stored.is_array() && current.is_array())
+    if (const auto at = only_other_element(stored, current))
+      return difference(keys, stored[*at], current[*at], path + "[" + std::to_string(*at) + "]");
   if (!stored.is_object() || !current.is_object()) return ConfigDifference{path, stored, current};
   for (const auto& [key, value] : current.items()) {
     if (auto found = difference(keys, member(stored, key), value, join(path, key))) return found;
@@ -77,7 +100,21 @@ Json as_given(const Keys& keys, Json stored, const Json& current) {
 
 }  // namespace
 
-std::string config_value_text(const Json& value) { return value.is_null() ? "the default" : value.dump(); }
+// Of a list, and of an object beside one, the types are enough: `["vga", "softmax" x 3]`.
+std::string config_value_text(const Json& value) {
+  if (value.is_null()) return "the default";
+  if (value.is_object() && value.contains("type")) return value["type"].dump();
+  const bool of_types =
+      value.is_array() && !value.empty() &&
+      std::all_of(value.begin(), value.end(), [](const Json& one) { return one.is_object() && one.contains("type"); });
+  if (!of_types) return value.dump();
+  std::vector<std::string> texts;
+  for (const Json& one : value) {
+    const Json repeat = one.value("repeat", Json(1));
+    texts.push_back(one["type"].dump() + (repeat == 1 ? "" : " x " + repeat.dump()));
+  }
+  return fmt::format("[{}]", fmt::join(texts, ", "));
+}
 
 Json with_paths_of(const Json& config, Json stored) {
   take_values(Keys().fields(), config, stored, [](const Field& field, const Json&) { return field.is_path; });

@@ -124,7 +124,10 @@ std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, con
   table.row("attention", attention_text(model.attention));
   table.row("size", fmt::format("{} layers, width {}, {} heads ({} key/value heads), MLP {} of width {}", model.layers,
                                 model.width, model.heads, model.kv_heads, choice_name(model.mlp), model.mlp_width));
-  table.row("norm, positions", fmt::format("{}, {}", choice_name(model.norm), choice_name(model.position)));
+  const std::string gated = model.norm_gate > 0 ? fmt::format(" with gates of rank {}", model.norm_gate) : "";
+  table.row("norm, positions", fmt::format("{}{}, {}", choice_name(model.norm), gated, choice_name(model.position)));
+  if (model.registers > 0)
+    table.row("registers", fmt::format("{} before the first token of every sequence", model.registers));
   table.row("vocabulary, context", fmt::format("{} tokens, {} tokens", model.vocab_size, model.context));
   table.row("tokenizer", options.tokenizer ? on_one_line(options.tokenizer->name()) : "none in this folder");
   if (step > 0) {

@@ -133,13 +133,29 @@ def unchanged(x):
 MAPS = {"none": unchanged, "silu": F.silu, "relu": torch.relu}
 
 
-class LowRank(nn.Module):
-    """A linear layer of two matrices, with silu between or nothing."""
+class OfHeads(nn.Linear):
+    """A linear layer of which each of `heads` has its own rows, which multiply its own slice of the input."""
 
-    def __init__(self, inputs, rank, rows, bias, between="silu"):
+    def __init__(self, heads, inputs, rows, bias):
+        super().__init__(inputs, rows, bias=bias)
+        self.heads = heads
+
+    def forward(self, x):
+        weight = self.weight.unflatten(0, (self.heads, -1))
+        out = torch.einsum("...hi,hoi->...ho", x.unflatten(-1, (self.heads, -1)), weight).flatten(-2)
+        return out if self.bias is None else out + self.bias
+
+
+class LowRank(nn.Module):
+    """A linear layer of two matrices with silu between or nothing; of `heads` each has a rank of its own, and with `slices` reads its
+    own slice of the input, of which `inputs` are the features."""
+
+    def __init__(self, inputs, rank, rows, bias, heads=0, slices=False, between="silu"):
         super().__init__()
         self.between = MAPS[between]
-        self.down, self.up = nn.Linear(inputs, rank, bias=False), nn.Linear(rank, rows, bias=False)
+        rows_down = rank * max(heads, 1)
+        self.down = OfHeads(heads, inputs, rows_down, False) if slices else nn.Linear(inputs, rows_down, bias=False)
+        self.up = OfHeads(heads, rank, rows, False) if heads else nn.Linear(rank, rows, bias=False)
         self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if bias else None)
 
     def forward(self, x):
@@ -384,11 +400,9 @@ class Attention(nn.Module):
         gate = options["gate"]
         self.site = gate["site"] if gate["reads"] != "none" else None
         if self.site:
-            rows = (KV if self.site == "source" else H) * (V if gate["grain"] == "element" else 1)
-            inputs = {"hidden": C, "hidden_head": V, "value": KV * V, "output": H * V, "hidden_and_output": C}
-            self.gate = self.gate_logits(inputs[gate["reads"]], rows, gate["bias"])
-            if gate["reads"] == "hidden_and_output":
-                self.gate.output = self.gate_logits(H * V, rows, False)
+            self.gate = self.gate_logits(gate)
+            if "second" in gate:
+                self.gate.second = self.gate_logits(gate["second"])
         if noise:
             self.add_difference(C, H)
         if (norm := options.get("output_norm", "none")) != "none":
@@ -422,35 +436,57 @@ class Attention(nn.Module):
             core.register_parameter(name, nn.Parameter(torch.full((heads,), initial)))
 
     def add_difference(self, C, H):
-        if self.options["difference"]["lambda"] == "projected":
+        kind = self.options["difference"]["lambda"]
+        if kind not in ("projected", "scalar", "clamped"):
+            raise ValueError(f"unknown lambda {kind} of a difference")
+        if kind == "projected":
             self.difference = nn.Linear(C, H, bias=False)
         else:
             self.difference = nn.Module()
-            self.difference.register_parameter("lambda", nn.Parameter(torch.zeros(4, self.D)))
+            start = torch.zeros(4, self.D) if kind == "scalar" else torch.full((H,), 0.5)
+            self.difference.register_parameter("lambda", nn.Parameter(start))
 
-    def gate_logits(self, inputs, rows, bias):
-        gate = self.options["gate"]
-        rank = self.V if gate.get("rank", 0) < 0 else gate.get("rank", 0)
-        if not rank:
-            return nn.Linear(inputs, rows, bias=bias)
-        return LowRank(inputs, rank, rows, bias, gate.get("rank_activation", "silu"))
+    def gate_logits(self, gate):
+        """What makes a gate's logits of what it reads; of two things `output` makes those of the results."""
+        C, H, KV, V = self.model["width"], self.model["heads"], self.model["kv_heads"], self.V
+        heads, reads, rank = KV if self.site == "source" else H, gate["reads"], gate.get("rank", 0)
+        rank = V if rank < 0 else rank
+        rows = heads * (V if gate["grain"] == "element" else 1)
+
+        def make(inputs, bias, of_heads, slices):
+            if rank:
+                between = gate.get("rank_activation", "silu")
+                return LowRank(inputs, rank, rows, bias, heads if of_heads else 0, slices, between)
+            return OfHeads(heads, inputs, rows, bias) if slices else nn.Linear(inputs, rows, bias=bias)
+
+        own = reads.endswith("output_head")  # of each head, and not of all
+        of_results = (V, True, True) if own else (H * V, False, False)
+        if reads in ("output", "output_head"):
+            return make(of_results[0], gate["bias"], *of_results[1:])
+        slices = reads == "hidden_head"
+        inputs = {"hidden_head": V, "value": KV * V}.get(reads, C)
+        logits = make(inputs, gate["bias"], slices or own, slices)
+        if reads.startswith("hidden_and_output"):
+            logits.output = make(of_results[0], False, *of_results[1:])
+        return logits
 
     def gate_of(self, x, v, out, heads):
         """Gates [B, heads, T, 1 or V] from the layer's input x [B, T, C], the values v [B, T, KV * V] and, at site output,
         the results out [B, H, T, V]."""
         B, T, _ = x.shape
-        reads = self.options["gate"]["reads"]
         results = None if out is None else out.transpose(1, 2).reshape(B, T, -1)
-        if reads == "hidden_head":  # each head has rows of its own, on its slice of the input
-            weight = self.gate.weight.view(heads, -1, self.V)
-            logits = torch.einsum("bthd,hgd->bthg", x.view(B, T, heads, self.V), weight).reshape(B, T, -1)
-            logits = logits if self.gate.bias is None else logits + self.gate.bias
-        elif reads == "hidden_and_output":
-            logits = self.gate(x) + self.gate.output(results)
-        else:
-            logits = self.gate({"hidden": x, "value": v, "output": results}[reads])
-        plain = self.options["gate"].get("activation", "sigmoid") == "none"
-        return (logits if plain else torch.sigmoid(logits)).view(B, T, heads, -1).transpose(1, 2)
+
+        def opened(gate, logits):
+            reads = gate["reads"]
+            read = {"value": v, "output": results, "output_head": results}.get(reads, x)
+            of_both = logits.output(results) if reads.startswith("hidden_and_output") else 0
+            opening = logits(read) + of_both
+            opening = opening if gate.get("activation", "sigmoid") == "none" else torch.sigmoid(opening)
+            return opening.view(B, T, heads, -1).transpose(1, 2)
+
+        options = self.options["gate"]
+        gate = opened(options, self.gate)
+        return gate * opened(options["second"], self.gate.second) if "second" in options else gate
 
     def with_extra_key(self, core, keys, values, visible):
         """One more key in front, which every row sees."""
@@ -522,9 +558,11 @@ class Attention(nn.Module):
         return self.weigh(core, queries, keys, values, visible, length, extra)
 
     def factor(self, x):
-        """The share of a noise head that is taken: [B, H, T, 1], or one number for the layer."""
+        """The share of a noise head that is taken: [B, H, T, 1], [1, H, 1, 1], or one number for the layer."""
         if self.options["difference"]["lambda"] == "projected":
             return torch.sigmoid(self.difference(x)).transpose(1, 2)[..., None]
+        if self.options["difference"]["lambda"] == "clamped":
+            return getattr(self.difference, "lambda").clamp(0, 1).view(1, -1, 1, 1).to(x.dtype)
         q1, k1, q2, k2 = getattr(self.difference, "lambda")
         return ((q1 * k1).sum().exp() - (q2 * k2).sum().exp() + depth_factor(self.layer)).to(x.dtype)
 

@@ -75,8 +75,18 @@ std::string notes(const Analysis& analysis) {
   for (const auto& [layers, what] : {std::pair{headless, "heads"}, std::pair{weightless, "weights"}})
     if (!layers.empty())
       out += fmt::format("layers {} have no attention {}, and so no figure of them\n", fmt::join(layers, ", "), what);
-  if (analysis.has_gradients)
+  if (const auto layers = analysis.layers_without_mass(); !layers.empty())
+    out += fmt::format(
+        "layers {} have weights that may be negative; what a position receives is no mass there, and no figure is by "
+        "mass\n",
+        fmt::join(layers, ", "));
+  if (const int64_t heads = analysis.heads_without_rows(); heads > 0)
+    out += fmt::format(
+        "{} of {} heads have no weight on a token; where a figure is no number there, means are over the others\n",
+        heads, analysis.heads.size());
+  if (analysis.has_gradients && analysis.has(Needs::kMass))
     out += "dL/dv: L is a sequence's mean loss; by mass: the ratio divided by that of the attention received\n";
+  else if (analysis.has_gradients) out += "dL/dv: L is a sequence's mean loss\n";
   return out;
 }
 
@@ -95,8 +105,9 @@ std::string analysis_text(const std::vector<Analysis>& analyses, size_t max_widt
 
   const std::string registers =
       last.registers > 0 ? fmt::format(" behind {} registers, which are the first positions", last.registers) : "";
-  std::string out = fmt::format("{} attention, {} sequences of {} tokens{}, {}\n{}\n\n", last.attention, last.sequences,
-                                last.length, registers, last.precision, last.data);
+  const std::string changes = last.changes.empty() ? "" : fmt::format(" ({})", last.changes);
+  std::string out = fmt::format("{} attention{}, {} sequences of {} tokens{}, {}\n{}\n\n", last.attention, changes,
+                                last.sequences, last.length, registers, last.precision, last.data);
   out += model.text(max_width) + "\n";
   if (analyses.size() > 1) out += fmt::format("of step {}:\n\n", last.step);
   if (last.has(Needs::kWeights)) out += sink_text(last, max_width) + "\n";

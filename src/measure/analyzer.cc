@@ -88,6 +88,7 @@ void Analyzer::after_mlp(const Pass& /*pass*/, int64_t layer, const Tensor& norm
   std::vector<float> out = host_copy(model_.backend(), output);
   add_elements(sums.norm2, in);
   add_elements(sums.mlp_output, out);
+  secondary_.add_mlp(layer + 1, out);
   std::transform(out.begin(), out.end(), in.begin(), out.begin(), std::plus<>());
   add_elements(sums.mlp_sum, out);
 }
@@ -132,8 +133,7 @@ void Analyzer::add_updates(const Pass& pass, int64_t layer) {
 void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& residual) {
   const int64_t C = model_.config().width;
   const std::vector<float> host = host_copy(model_.backend(), residual);
-  Mean unused;
-  secondary_.add(index, host, index > 0 ? layers_[size_t(index - 1)].secondary : unused);
+  secondary_.add(index, host, index > 0 ? &layers_[size_t(index - 1)].like_first : nullptr);
   for (int64_t n = 0; n < pass.N(); ++n) {
     const double size = norm({host.data() + n * C, size_t(C)});
     add_to(residual_norm_[size_t(index)], n % T_, size);
@@ -193,6 +193,7 @@ void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) c
     if (p > 0) entropy -= p * std::log(p);
   }
   sums.row_mass.add(mass);
+  sums.has_rows |= on_tokens != 0;
   if (weights.has_bias_key()) sums.bias_share.add(std::fabs(weights.on_bias(i)) * unit);
   if (i == 0 || on_tokens == 0) return;  // the first row has no choice
   sums.entropy.add(entropy);

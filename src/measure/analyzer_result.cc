@@ -28,6 +28,7 @@ Needs Analyzer::there(int64_t layer) const {
   has(true, Needs::kHeads);
   has(weights, Needs::kWeights);
   has(weights && weights->has_bias_key(), Needs::kBiasKey);
+  has(weights && !weights->may_be_negative(), Needs::kMass);
   has(attention.opener(), Needs::kGate);
   has(options_.gradients && attention.reads_values(), Needs::kGatePath);
   return out;
@@ -38,6 +39,7 @@ Analysis Analyzer::result(int64_t step) {
   Analysis out;
   out.step = step;
   out.attention = model_.config().attention.name();
+  out.changes = model_.config().attention.changes();
   out.data = source_.describe();
   out.precision = model_.act() == DType::kBF16 ? "bf16" : model_.act() == DType::kF32 ? "fp32" : "fp64";
   out.sequences = sequences_;
@@ -112,7 +114,11 @@ std::vector<SinkRates> Analyzer::sink_rates(const std::vector<const HeadTotals*>
 
 HeadAnalysis Analyzer::head_analysis(int64_t layer, int64_t h) const {
   const HeadTotals& totals = head(layer, h);
-  HeadAnalysis out{.layer = layer, .head = h, .sinks = totals.rates, .values = {}};
+  HeadAnalysis out{.layer = layer,
+                   .head = h,
+                   .without_rows = attention(layer).weights() && !totals.has_rows,
+                   .sinks = totals.rates,
+                   .values = {}};
   auto meter = totals.meters.begin();
   for (const HeadFigure& figure : head_figures())
     out.values.push_back(figure.meter ? (*meter++)->value() : figure.value(totals));

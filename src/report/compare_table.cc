@@ -14,6 +14,42 @@ namespace {
 
 constexpr const char* kUnknown = "-";
 
+// The main columns, each but where another, which says more of the same, is known.
+struct MainColumn {
+  const char *key, *unless = "";
+};
+constexpr MainColumn kMainColumns[] = {
+    {"steps"},
+    {"train_loss", "eval_loss"},
+    {"eval_loss"},
+    {"perplexity"},
+    {"bits_per_byte"},
+    {"backcopy_risk"},
+    {"bigram_risk"},
+    {"sink_attention"},
+    {"value_norm_sink", "value_norm_ratio"},
+    {"value_norm_rest", "value_norm_ratio"},
+    {"residual_norm_sink", "massive_activation"},
+    {"residual_norm_rest", "massive_activation"},
+    {"gate_mean"},
+    {"sink_rate"},
+    {"value_norm_ratio"},
+    {"massive_activation"},
+    {"quantized_perplexity"},
+    {"tokens_per_second"},
+};
+
+bool is_known(const Comparison& comparison, const std::string& key) {
+  return std::any_of(comparison.rows.begin(), comparison.rows.end(),
+                     [&](const RunSummary& row) { return row.values.contains(key); });
+}
+
+bool is_main(const Comparison& comparison, const std::string& key) {
+  const auto found = std::find_if(std::begin(kMainColumns), std::end(kMainColumns),
+                                  [&](const MainColumn& column) { return column.key == key; });
+  return found != std::end(kMainColumns) && !is_known(comparison, found->unless);
+}
+
 std::string heading(const SummaryMetric& metric) {
   return metric.unit.empty() ? metric.group : fmt::format("{} [{}]", metric.group, metric.unit);
 }
@@ -80,15 +116,18 @@ std::string format_spread(const SummaryMetric& metric, const SeedSpread& spread)
                            : format_with_deviation(spread.mean, spread.deviation, metric.digits);
 }
 
-TextTable make_table(const Comparison& comparison) {
+TextTable make_table(const Comparison& comparison, Columns columns) {
   TextTable table;
+  int64_t others = 0;  // columns that are left out though they are known
   const bool several_heads = std::any_of(comparison.runs.begin(), comparison.runs.end(),
                                          [](const RunRecord& run) { return run.heads().size() > 1; });
   std::vector<const SummaryMetric*> metrics;  // beside each column; null: the head's name
   for (const SummaryMetric& metric : comparison.metrics) {
-    const bool known = std::any_of(comparison.rows.begin(), comparison.rows.end(),
-                                   [&](const RunSummary& row) { return row.values.contains(metric.key); });
-    if (!known) continue;
+    if (!is_known(comparison, metric.key)) continue;
+    if (columns == Columns::kMain && !is_main(comparison, metric.key)) {
+      ++others;
+      continue;
+    }
     if (several_heads && metric.key == "sink_attention") {
       table.columns.push_back({harmless(heading(metric)), "head"});
       metrics.push_back(nullptr);
@@ -128,6 +167,8 @@ TextTable make_table(const Comparison& comparison) {
     });
   }
   table.footnotes = make_footnotes(comparison, several_heads, has_means);
+  if (others > 0)
+    table.footnotes.push_back(fmt::format("{} more column{}: sluice compare --all", others, others == 1 ? "" : "s"));
   return table;
 }
 

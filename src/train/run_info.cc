@@ -57,4 +57,8 @@ void note_unused_vocabulary(const Experiment& experiment, const TrainingData& da
       used - 1);
 }
 
+void note_idle_parts(const Experiment& experiment) {
+  for (const std::string& text : experiment.model.attention.idle(experiment.model)) spdlog::warn("{}", text);
+}
+
 }  // namespace sluice

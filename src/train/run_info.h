@@ -25,5 +25,6 @@ struct RunInfo {
 };
 
 void note_unused_vocabulary(const Experiment& experiment, const TrainingData& data);
+void note_idle_parts(const Experiment& experiment);  // of attention
 
 }  // namespace sluice

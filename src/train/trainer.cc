@@ -46,7 +46,7 @@ Trainer::Trainer(Backend& backend, const Experiment& experiment, TrainingData da
 int Trainer::run(const ResumeOption& resume) {
   session_.start_clock();
   start(resume);
-  if (session_.has_folder()) note_unused_vocabulary(experiment_, data_);
+  if (session_.has_folder()) note_unused_vocabulary(experiment_, data_), note_idle_parts(experiment_);
   write_info("running");
   try {
     session_.begin_progress();

@@ -20,6 +20,19 @@ head -c 15 "$folder/pages/report.html" | grep -q '<!DOCTYPE html>' || fail "the 
 
 "$SLUICE" compare "$folder/a" --markdown 2> /dev/null | grep -qF '| a | 1 | 2.500 |' || fail "no Markdown row"
 
+mkdir -p "$folder/many"
+cp "$folder/a/config.json" "$folder/many/config.json"
+{
+  echo '{"kind":"train","step":1,"loss":2.5}'
+  echo '{"kind":"eval","step":1,"loss":2.25,"perplexity":9.5}'
+} > "$folder/many/metrics.jsonl"
+"$SLUICE" compare "$folder/many" > "$folder/table" 2> /dev/null
+grep -q '2.250' "$folder/table" && ! grep -q '2.500' "$folder/table" || fail "the main columns"
+grep -q '^1 more column: sluice compare --all' "$folder/table" || fail "it is not said that there are more columns"
+"$SLUICE" compare "$folder/many" --all 2> /dev/null | grep -q '2.500' || fail "--all has not every column"
+"$SLUICE" compare "$folder/many" --markdown 2> /dev/null | grep -q '2.500' || fail "Markdown has not every column"
+rm -r "$folder/many"
+
 "$SLUICE" compare "$folder/a" --json - 2> /dev/null > "$folder/out.json"
 [[ $(head -c 1 "$folder/out.json") == '{' && $(tail -n 1 "$folder/out.json") == '}' ]] || fail "stdout is not JSON alone"
 "$SLUICE" compare "$folder/a" --json "$folder/file.json" > "$folder/table" 2> /dev/null

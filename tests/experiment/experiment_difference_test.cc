@@ -61,6 +61,35 @@ TEST(ExperimentDifference, AKeyThatWasNotThereYetHadItsDefault) {
   EXPECT_EQ(found->key, "train.grad_clip");
 }
 
+// Of two lists the element and its key, or where they are not alike the types: no list is printed whole.
+TEST(ExperimentDifference, OfPatternsSaysWhatDiffersAndWhere) {
+  const auto model = [](const Json& attention) { return resolved({{"model", {{"attention", attention}}}}); };
+  const auto refusal = [&](const Json& stored, const Json& current) {
+    return user_error_of([&] { check_same_model(model(stored), model(current), "it"); });
+  };
+  const Json pattern = {"vga", {{"type", "softmax"}, {"repeat", 3}}};
+  EXPECT_EQ(refusal(pattern, pattern), "");
+  EXPECT_EQ(refusal(pattern, {"vga", {{"type", "softmax"}, {"repeat", 2}}}),
+            "it is of another model: model.attention[1].repeat is 3 there, but 2 in this config");
+  EXPECT_EQ(refusal(pattern, {{{"type", "vga"}, {"site", "source"}}, {{"type", "softmax"}, {"repeat", 3}}}),
+            "it is of another model: model.attention[0].gate.site is \"output\" there, but \"source\" in this config");
+  EXPECT_EQ(refusal(pattern, {"vga", {{"type", "softmax"}, {"repeat", 3}, {"window", 8}}}),
+            "it is of another model: model.attention[1].window is the default there, but 8 in this config");
+  EXPECT_EQ(refusal(pattern, {"vga", "softmax", "relu"}),
+            "it is of another model: model.attention is [\"vga\", \"softmax\" x 3] there, but [\"vga\", \"softmax\", "
+            "\"relu\"] in this config");
+  EXPECT_EQ(refusal("vga", pattern),
+            "it is of another model: model.attention is \"vga\" there, but [\"vga\", \"softmax\" x 3] in this config");
+}
+
+TEST(ExperimentDifference, AKeyThatAnElementDoesNotHaveYetHadItsDefault) {
+  const Json current = resolved({{"model", {{"attention", {"sigmoid", "softmax"}}}}});
+  Json stored = current;
+  stored["model"]["attention"][0]["score"].erase("bias");
+  const auto found = experiment_difference(stored, current);
+  EXPECT_TRUE(!found || found->key == "model.attention[0].score.bias");
+}
+
 TEST(ExperimentDifference, FilesMayLieElsewhere) {
   const auto mixture = [](const std::string& folder, double weight) {
     return resolved({{"data",

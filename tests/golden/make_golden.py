@@ -83,6 +83,14 @@ PRESETS = {
         "gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": True, "opening": 0.5}
     },
     "gated_sdpa": {"gate": {"reads": "hidden", "site": "output", "grain": "element"}},
+    "hyga": {
+        "gate": {"reads": "hidden_and_output_head", "site": "output", "grain": "element", "rank": 8,
+                 "second": {"reads": "output", "grain": "head"}},
+    },
+    "tda": {
+        "score": {"type": "threshold"}, "unit_length": True, "difference": {"lambda": "clamped", "keys": "own"},
+        "output_norm": "rmsnorm",
+    },
     "threshold": {"score": {"type": "threshold"}, "unit_length": True},
     "key_bias": {"key_bias": True},
     "key_value_bias": {"key_value_bias": True},
@@ -136,12 +144,14 @@ def complete(model):
     m = {**m, "norm": "layernorm", "norm_gate": 0, "qk_norm": False, "registers": 0, "rope_theta": 10000.0, **model}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
-    gate = {"reads": "none", "site": "output", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
-    shortcuts = list(gate)
-    gate.update({"rank_activation": "silu", "activation": "sigmoid", **preset.get("gate", {}), **given.pop("gate", {})})
-    for key in shortcuts:
-        if key in given:
+    plain_gate = {"reads": "none", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
+    shortcuts = [*plain_gate, "site"]
+    plain_gate.update({"rank_activation": "silu", "activation": "sigmoid"})
+    gate = {"site": "output", **plain_gate, "second": {}, **preset.get("gate", {}), **given.pop("gate", {})}
+    for key in list(given):
+        if key in shortcuts:
             gate[key] = given.pop(key)
+    gate["second"] = {**plain_gate, **gate["second"], "site": gate["site"]}
     score = {"type": "softmax", **given.pop("score", preset.get("score", {}))}
     score = {**SCORES[score["type"]].constants, **score}
     stages = {name: {**plain, **preset.get(name, {}), **given.pop(name, {})} for name, plain in STAGES.items()}
@@ -151,8 +161,8 @@ def complete(model):
     attention.update({"output_norm": "none", **preset})
     attention.update({**given, "gate": gate, **stages, "score": score, "difference": difference})
     head_size = m.get("head_size") or m["width"] // m["heads"]
-    if gate["rank"] < 0:
-        gate["rank"] = m.get("value_head_size", head_size)
+    for one in (gate, gate["second"]):
+        one["rank"] = m.get("value_head_size", head_size) if one["rank"] < 0 else one["rank"]
     return {"value_head_size": head_size, **m, "attention": attention, "head_size": head_size}
 
 
@@ -188,20 +198,28 @@ def lambda_init(layer):
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
 
 
-def gate_inputs(m):
-    """The names of the gate's weights, and how many features each reads."""
+def gates_of(m):
+    """The gate and the second one, by the names of their parameters, as far as there are any."""
+    gate = m["attention"]["gate"]
+    return [(name, one) for name, one in (("gate", gate), ("gate.second", gate["second"])) if one["reads"] != "none"]
+
+
+def gate_inputs(m, name, gate):
+    """The names of a gate's weights, how many features each reads, and how many heads have a low rank of their own."""
     H, KV, D, V = head_sizes(m)
-    reads = m["attention"]["gate"]["reads"]
-    if reads == "hidden_and_output":
-        return {"gate": m["width"], "gate.output": H * V}
-    return {"gate": {"hidden": m["width"], "hidden_head": V, "value": KV * V, "output": H * V}[reads]}
+    reads = gate["reads"]
+    own, results = (H, V) if reads.endswith("output_head") else (1, H * V)
+    if reads.startswith("hidden_and_output"):
+        return {name: (m["width"], own), name + ".output": (results, own)}
+    sizes = {"hidden": m["width"], "hidden_head": V, "value": KV * V}
+    return {name: (sizes.get(reads, results), own)}
 
 
 def declare(m):
     """name -> (shape, kind of init, its number, decay group)"""
     C, M = m["width"], m["mlp_width"]
     H, KV, D, V = head_sizes(m)
-    a, gate = m["attention"], m["attention"]["gate"]
+    a = m["attention"]
     gpt2 = m["init"] == "gpt2"
     out = {}
 
@@ -260,6 +278,8 @@ def declare(m):
             linear(block + "attention.affine", H, C, False)
         if a["difference"]["lambda"] == "projected":
             linear(block + "attention.difference", H, C, False)
+        elif a["difference"]["lambda"] == "clamped":
+            out[block + "attention.difference.lambda"] = ((H,), "constant", 0.5, "vector")
         elif noise:
             out[block + "attention.difference.lambda"] = ((4, D), "normal", 0.1, "vector")
         if a["output_norm"] == "layernorm_of_all":
@@ -267,19 +287,20 @@ def declare(m):
             out[block + "attention.output_norm.bias"] = ((H * V,), "constant", 0, "norm")
         elif a["output_norm"].startswith("rmsnorm"):
             out[block + "attention.output_norm.weight"] = ((V,), "constant", 1, "norm")
-        if gate["reads"] != "none":
+        for of_gate, gate in gates_of(m):
             heads = KV if gate["site"] == "source" else H
             rows = heads * (V if gate["grain"] == "element" else 1)
-            for name, inputs in gate_inputs(m).items():
+            for name, (inputs, own) in gate_inputs(m, of_gate, gate).items():
                 if gate["rank"]:
-                    linear(block + f"attention.{name}.down", gate["rank"], inputs, False)
+                    linear(block + f"attention.{name}.down", own * gate["rank"], inputs, False)
                     linear(block + f"attention.{name}.up", rows, gate["rank"], False)
                 else:
                     linear(block + f"attention.{name}", rows, inputs, False)
             if gate["bias"]:
                 opening = gate["opening"]
-                first = opening if gate["activation"] == "none" else math.log(opening / (1 - opening))
-                out[block + "attention.gate.bias"] = ((rows,), "constant", first, "vector")
+                plain = gate["activation"] == "none"
+                start = opening if plain else math.log(opening / (1 - opening))
+                out[f"{block}attention.{of_gate}.bias"] = ((rows,), "constant", start, "vector")
         norm(block + "norm2")
         linear(block + "mlp.up", 2 * M if m["mlp"] == "swiglu" else M, C, m["bias"])
         linear(block + "mlp.down", C, M, m["bias"], residual=True)
@@ -320,28 +341,39 @@ def attention_weights(p, prefix, s, visible, m):
 
 
 def gate_values(p, prefix, m, heads, x, v, out=None):
-    """Gates that broadcast against [B, T, heads, V]; `out` [B, T, H * V] are the results."""
-    gate, V = m["attention"]["gate"], m["value_head_size"]
+    """Products of the gates' openings, that broadcast against [B, T, heads, V]; `out` [B, T, H * V] are the results."""
+    V = m["value_head_size"]
     B, T = x.shape[:2]
 
-    def read(name, r):
+    def product(name, r, by_heads):
+        weight = p[f"{prefix}{name}.weight"]
+        if not by_heads:
+            return r @ weight.T
+        weight = weight.reshape(heads, -1, weight.shape[1])
+        return torch.einsum("bthi,hoi->btho", r.reshape(B, T, heads, -1), weight).reshape(B, T, -1)
+
+    def read(name, gate, r, slices=False, own_rank=False):
         if gate["rank"] == 0:
-            return r @ p[f"{prefix}{name}.weight"].T
-        hidden = r @ p[f"{prefix}{name}.down.weight"].T
+            return product(name, r, slices)
+        hidden = product(name + ".down", r, slices)
         if gate["rank_activation"] == "silu":
             hidden = hidden * torch.sigmoid(hidden)
-        return hidden @ p[f"{prefix}{name}.up.weight"].T
+        return product(name + ".up", hidden, own_rank)
 
-    if gate["reads"] == "hidden_head":
-        per_head = p[prefix + "gate.weight"].reshape(heads, -1, V)
-        logits = torch.einsum("bthd,hgd->bthg", x.reshape(B, T, heads, V), per_head).reshape(B, T, -1)
-    elif gate["reads"] == "hidden_and_output":
-        logits = read("gate", x) + read("gate.output", out)
-    else:
-        logits = read("gate", {"hidden": x, "value": v, "output": out}[gate["reads"]])
-    if gate["bias"]:
-        logits = logits + p[prefix + "gate.bias"]
-    return (torch.sigmoid(logits) if gate["activation"] == "sigmoid" else logits).reshape(B, T, heads, -1)
+    opened = 1
+    for name, gate in gates_of(m):
+        reads = gate["reads"]
+        own = reads.endswith("output_head")
+        if reads.startswith("hidden_and_output"):
+            logits = read(name, gate, x, False, own) + read(name + ".output", gate, out, own, own)
+        else:
+            inputs = {"hidden": x, "hidden_head": x, "value": v, "output": out, "output_head": out}
+            logits = read(name, gate, inputs[reads], own or reads == "hidden_head", own)
+        if gate["bias"]:
+            logits = logits + p[f"{prefix}{name}.bias"]
+        opening = torch.sigmoid(logits) if gate["activation"] == "sigmoid" else logits
+        opened = opened * opening.reshape(B, T, heads, -1)
+    return opened
 
 
 def rms_norm(x, gain, epsilon):
@@ -479,6 +511,8 @@ def differential(p, prefix, m, layer, x, queries, keys, values):
         heads, taken = every[:, :, torch.arange(H) + of], every[:, :, (of + 1) * (H // noise) + of]
     if m["attention"]["difference"]["lambda"] == "projected":
         factor = torch.sigmoid(x @ p[prefix + "difference.weight"].T)[..., None]
+    elif m["attention"]["difference"]["lambda"] == "clamped":
+        factor = torch.clamp(p[prefix + "difference.lambda"], 0, 1)[:, None]
     else:
         q1, k1, q2, k2 = p[prefix + "difference.lambda"]
         factor = torch.exp(q1 @ k1) - torch.exp(q2 @ k2) + lambda_init(layer)

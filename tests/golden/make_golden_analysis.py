@@ -202,9 +202,27 @@ def alike(residual):
     return np.abs(np.einsum("btc,bc->bt", unit[:, 1:], unit[:, 0])) > 0.9
 
 
+def ratio(a, b):
+    """Of the means; None where there is nothing."""
+    return float(np.mean(a) / np.mean(b)) if len(a) and len(b) else None
+
+
+def along_first(residual, mlp):
+    """Of the tokens that point where the first does, and of the others: sizes, and |cos| between what the MLP puts out
+    and the first position's row."""
+    sinks = alike(residual)
+    size = np.linalg.norm(residual, axis=-1)
+    cosine = np.abs(np.einsum("btc,bc->bt", mlp, residual[:, 0])) / np.linalg.norm(mlp, axis=-1) / size[:, :1]
+    sizes, cosines = size[:, 1:][sinks], cosine[:, 1:]
+    return {"secondary_norm_by_first": ratio(sizes, size[:, 0]), "secondary_norm_by_others": ratio(sizes, size[:, 1:][~sinks]),
+            "mlp_cosine_first": cosine[:, 0].mean(), "mlp_cosine_secondary": ratio(cosines[sinks], [1]),
+            "mlp_cosine_others": ratio(cosines[~sinks], [1])}
+
+
 def secondary_sinks(embedded, residuals):
-    """Lifetimes as shares of the depth, and counts of each sequence."""
+    """Lifetimes as shares of the depth, and counts of each sequence; where secondary sinks are."""
     depth, lifetimes, secondary, primary_like = len(residuals), [], [], []
+    blocks, positions, firsts = [], [], []
     first = np.stack([np.linalg.norm(x[:, 0], axis=-1) for x in [embedded] + residuals])  # [L + 1, B]
     sinks = np.stack([alike(x) for x in residuals])                                       # [L, B, T - 1]
     for b in range(first.shape[1]):
@@ -215,9 +233,16 @@ def secondary_sinks(embedded, residuals):
         lifetime = sinks[begin:end, b].sum(0)
         lifetimes += [n / depth for n in lifetime if n > 0]
         primary_like.append((lifetime == end - begin).sum())
-        secondary.append(((lifetime < end - begin) & (lifetime > depth / 7)).sum())
+        found = (lifetime < end - begin) & (lifetime > depth / 7)
+        secondary.append(found.sum())
+        at = np.flatnonzero(found) + 1
+        positions += list(at)
+        firsts += list(at[:1])
+        blocks += list(lifetime[found])
     return {"secondary_sinks": mean(secondary), "primary_like_sinks": mean(primary_like),
-            "secondary_sink_lifetime": mean(lifetimes)}
+            "secondary_sink_lifetime": mean(lifetimes), "secondary_sink_blocks": ratio(blocks, [1]),
+            "secondary_sink_position": ratio(positions, [1]), "secondary_sink_first_position": ratio(firsts, [1]),
+            "secondary_sink_at_second": ratio([at == 1 for at in positions], [1])}
 
 
 def first_and_rest(name, x):
@@ -241,7 +266,7 @@ def layer_figures(seen, heads):
         **elements("output", output), **elements("residual", residual), **elements("mlp_output", mlp),
         **elements("mlp_sum", norm2 + mlp), **elements("norm1", array(seen["norm1"])), **elements("norm2", norm2),
         "head_diversity": deviation[:, visible].mean(),
-        "secondary_sink_share": alike(residual).mean(),
+        "secondary_sink_share": alike(residual).mean(), **along_first(residual, mlp),
         **first_and_rest("input_gradient", np.linalg.norm(array(seen["norm1"].grad), axis=-1)),
         "residual_largest": size.max(),
         "residual_over_median": mean([x.max() / np.median(x) for x in size]),
@@ -345,7 +370,7 @@ def short(x):
         return {key: short(value) for key, value in x.items()}
     if isinstance(x, list):
         return [short(value) for value in x]
-    return x if isinstance(x, int) else float(f"{x:.8g}")
+    return x if x is None or isinstance(x, int) else float(f"{x:.8g}")
 
 
 def main():

@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
 #include "kernels/op_example.h"
 
 namespace sluice {
@@ -53,30 +55,52 @@ struct FactorBackwardExample : VectorsExample {
   DifferenceFactorBackward op(const Tensors& t) const { return {t[vectors], t[d_out], t[d_vectors], true}; }
 };
 
+enum class Lambda { kLogits, kOne, kOfHeads };
+
 struct Case {
   int64_t N;
   DifferenceLayout layout;
   int64_t D;
-  bool logits;
+  Lambda lambda;
+  bool logits() const { return lambda == Lambda::kLogits; }
+  bool clamped() const { return lambda == Lambda::kOfHeads; }
 };
-const Case kCases[] = {{1, {1, 1, 1}, 1, true},   {5, {4, 1, 1}, 7, true},    {3, {2, 1, 2}, 64, false},
-                       {40, {6, 3, 1}, 65, true}, {7, {12, 2, 3}, 16, false}, {2, {4, 4, 1}, 256, true}};
+const Case kCases[] = {
+    {1, {1, 1, 1}, 1, Lambda::kLogits},   {5, {4, 1, 1}, 7, Lambda::kLogits},    {3, {2, 1, 2}, 64, Lambda::kOne},
+    {40, {6, 3, 1}, 65, Lambda::kLogits}, {7, {12, 2, 3}, 16, Lambda::kOne},     {2, {4, 4, 1}, 256, Lambda::kLogits},
+    {1, {1, 1, 1}, 3, Lambda::kOfHeads},  {6, {12, 2, 3}, 17, Lambda::kOfHeads}, {33, {9, 3, 1}, 64, Lambda::kOfHeads}};
 
 struct Buffers {
   TestBuffer x, lambda, d, out, d_x, d_lambda;
   Buffers(DType type, const Case& c)
       : x(type, c.N, c.layout.all_heads() * c.D, c.layout.all_heads() * c.D + 3),
-        lambda(c.logits ? TestBuffer(type, c.N, c.layout.heads, c.layout.heads + 2)
-                        : TestBuffer(accumulator_of(type), {1})),
+        lambda(c.logits() ? TestBuffer(type, c.N, c.layout.heads, c.layout.heads + 2)
+                          : TestBuffer(accumulator_of(type), {c.clamped() ? c.layout.heads : 1})),
         d(type, c.N, c.layout.heads * c.D, c.layout.heads * c.D + 1),
         out(type, c.N, c.layout.heads * c.D, c.layout.heads * c.D + 5),
         d_x(type, c.N, c.layout.all_heads() * c.D, c.layout.all_heads() * c.D + 7),
         d_lambda(type, c.N, c.layout.heads, c.layout.heads + 1) {
     x.randomise(1), lambda.randomise(2), d.randomise(3);
+    for (int64_t h = 0; c.clamped() && h < lambda.size(); ++h) lambda.set(h, kOfHeads[h % 6]);
+  }
+  DifferenceForward forward(const Case& c) const {
+    return {.layout = c.layout, .x = x, .lambda = lambda, .out = {}, .clamped = c.clamped()};
+  }
+  DifferenceForward forward_into_out(const Case& c) const {
+    DifferenceForward op = forward(c);
+    op.out = out;
+    return op;
   }
   double factor(const Case& c, int64_t n, int64_t h) const {
-    return c.logits ? 1 / (1 + std::exp(-lambda.at(n, h))) : lambda.at(0);
+    if (c.logits()) return 1 / (1 + std::exp(-lambda.at(n, h)));
+    return c.clamped() ? std::clamp(lambda.at(h), 0.0, 1.0) : lambda.at(0);
   }
+  // Of the factor in the number that is learned; at the ends of what it is clamped to, those of inside.
+  double slope(const Case& c, int64_t n, int64_t h) const {
+    if (c.logits()) return factor(c, n, h) * (1 - factor(c, n, h));
+    return !c.clamped() || (lambda.at(h) >= 0 && lambda.at(h) <= 1) ? 1 : 0;
+  }
+  static constexpr double kOfHeads[] = {0.25, -0.5, 1, 1.5, 0.875, 0};
 };
 
 // body(isa, type, case)
@@ -86,7 +110,8 @@ void for_cases(Body body) {
     for (const DType type : {DType::kF32, DType::kBF16, DType::kF64})
       for (const Case& one : kCases) {
         SCOPED_TRACE(fmt::format("{} {} {} rows, {} heads, {} for one, {} side by side, {} features", isa->name,
-                                 name_of(type), one.N, one.layout.heads, one.layout.signal, one.layout.noise, one.D));
+                                 name_of(type), one.N, one.layout.heads, one.layout.signal, one.layout.noise, one.D) +
+                     (one.clamped() ? ", clamped" : ""));
         body(*isa, type, one);
       }
 }
@@ -103,7 +128,7 @@ void for_heads(const Case& c, Body body) {
 TEST(Difference, TakesTheShareOfAnotherHead) {
   for_cases([](const IsaKernels& isa, DType type, const Case& c) {
     Buffers b(type, c);
-    isa.run(DifferenceForward{c.layout, b.x, b.lambda, b.out});
+    isa.run(b.forward_into_out(c));
     for_heads(c, [&](int64_t n, int64_t h, int64_t signal, int64_t noise) {
       const double factor = b.factor(c, n, h);
       for (int64_t i = 0; i < c.D; ++i) {
@@ -118,10 +143,10 @@ TEST(Difference, TakesTheShareOfAnotherHead) {
 TEST(Difference, HasTheGradientOfTheForwardPass) {
   for_cases([](const IsaKernels& isa, DType type, const Case& c) {
     Buffers b(type, c);
-    isa.run(DifferenceBackward{{c.layout, b.x, b.lambda, {}}, b.d, b.d_x, b.d_lambda});
+    isa.run(DifferenceBackward{b.forward(c), b.d, b.d_x, b.d_lambda});
     std::vector<double> noise_sums(size_t(b.d_x.size())), sizes(size_t(b.d_x.size()));
     for_heads(c, [&](int64_t n, int64_t h, int64_t signal, int64_t noise) {
-      const double factor = b.factor(c, n, h), slope = c.logits ? factor * (1 - factor) : 1;
+      const double factor = b.factor(c, n, h), slope = b.slope(c, n, h);
       double dot = 0, size = 0;
       for (int64_t i = 0; i < c.D; ++i) {
         const double d = b.d.at(n, h * c.D + i), y = b.x.at(n, noise * c.D + i);
@@ -147,10 +172,10 @@ TEST(Difference, HasTheGradientOfTheForwardPass) {
 TEST(Difference, TakesNothingOrAllAtTheEndsOfTheSigmoid) {
   const IsaKernels& isa = *available_isas().back();
   for (const double logit : {-INFINITY, INFINITY}) {
-    const Case c{3, {2, 1, 1}, 9, true};
+    const Case c{3, {2, 1, 1}, 9, Lambda::kLogits};
     Buffers b(DType::kF32, c);
     for (int64_t i = 0; i < b.lambda.size(); ++i) b.lambda.set(i, logit);
-    isa.run(DifferenceForward{c.layout, b.x, b.lambda, b.out});
+    isa.run(b.forward_into_out(c));
     for_heads(c, [&](int64_t n, int64_t h, int64_t signal, int64_t noise) {
       for (int64_t i = 0; i < c.D; ++i) {
         const float x = float(b.x.at(n, signal * c.D + i)), y = float(b.x.at(n, noise * c.D + i));
@@ -189,15 +214,16 @@ TEST(Difference, HasOneFactorOfTwoExponentials) {
         }
 }
 
-// In double against differences, through all inputs of both ops.
+// In double against differences, through all inputs of both ops. Head 2 of those that are clamped is at an end, where
+// there is no such difference.
 TEST(Difference, GradientsAreDifferencesOfTheResult) {
   const IsaKernels& isa = *available_isas().back();
-  for (const bool logits : {true, false}) {
-    const Case c{2, {4, 2, 2}, 5, logits};
+  for (const Lambda lambda : {Lambda::kLogits, Lambda::kOne, Lambda::kOfHeads}) {
+    const Case c{2, {4, 2, 2}, 5, lambda};
     Buffers b(DType::kF64, c);
-    isa.run(DifferenceBackward{{c.layout, b.x, b.lambda, {}}, b.d, b.d_x, b.d_lambda});
+    isa.run(DifferenceBackward{b.forward(c), b.d, b.d_x, b.d_lambda});
     const auto loss = [&] {
-      isa.run(DifferenceForward{c.layout, b.x, b.lambda, b.out});
+      isa.run(b.forward_into_out(c));
       double sum = 0;
       for (int64_t n = 0; n < c.N; ++n)
         for (int64_t i = 0; i < c.layout.heads * c.D; ++i) sum += b.out.at(n, i) * b.d.at(n, i);
@@ -207,16 +233,55 @@ TEST(Difference, GradientsAreDifferencesOfTheResult) {
       for (int64_t i = 0; i < c.layout.all_heads() * c.D; ++i)
         EXPECT_NEAR(b.d_x.at(n, i), slope(b.x, n * c.layout.all_heads() * c.D + i, loss), 1e-7);
     double all = 0;
-    for (int64_t n = 0; n < c.N; ++n)
-      for (int64_t h = 0; h < c.layout.heads; ++h) {
-        all += b.d_lambda.at(n, h);
-        if (logits) {
+    for (int64_t h = 0; h < c.layout.heads; ++h) {
+      double of_head = 0;
+      for (int64_t n = 0; n < c.N; ++n) {
+        of_head += b.d_lambda.at(n, h);
+        if (c.logits()) {
           EXPECT_NEAR(b.d_lambda.at(n, h), slope(b.lambda, n * c.layout.heads + h, loss), 1e-7);
         }
       }
-    if (!logits) {
+      all += of_head;
+      if (c.clamped() && h != 2) {
+        EXPECT_NEAR(of_head, slope(b.lambda, h, loss), 1e-7) << h;
+        EXPECT_EQ(of_head == 0, Buffers::kOfHeads[h] < 0 || Buffers::kOfHeads[h] > 1) << h;
+      }
+    }
+    if (lambda == Lambda::kOne) {
       EXPECT_NEAR(all, slope(b.lambda, 0, loss), 1e-7);
     }
+  }
+}
+
+// Factors below 2, sums over at most 256 columns of numbers below 1.
+TEST(Difference, WithLearnedFactorsIsTheSameOnADevice) {
+  SLUICE_SKIP_WITHOUT_CUDA();
+  for_device_types([](DType type) {
+    for (const Case& c : kCases) {
+      if (c.logits()) continue;
+      Buffers b(type, c);
+      expect_parity(
+          {b.x, b.lambda, b.d, b.out, b.d_x, b.d_lambda},
+          [&](Backend& backend, const Tensors& t) {
+            DifferenceForward forward{.layout = c.layout, .x = t[0], .lambda = t[1], .out = {}, .clamped = c.clamped()};
+            backend.run(DifferenceBackward{forward, t[2], t[4], t[5]});
+            forward.out = t[3];
+            backend.run(forward);
+          },
+          1000);
+    }
+  });
+}
+
+// As clamp of PyTorch has it.
+TEST(Difference, ANumberThatIsNoneStaysOneWhenItIsClamped) {
+  for (const IsaKernels* isa : available_isas()) {
+    const Case c{2, {3, 1, 1}, 5, Lambda::kOfHeads};
+    Buffers b(DType::kF32, c);
+    b.lambda.set(1, NAN);
+    isa->run(b.forward_into_out(c));
+    EXPECT_FALSE(std::isnan(b.out.at(0, 0)));
+    EXPECT_TRUE(std::isnan(b.out.at(0, c.D)));
   }
 }
 

@@ -31,11 +31,11 @@ class FewTokens final : public DataSource {
 
 class LayerFigures : public testing::Test {
  protected:
-  void make_model(const Json& attention, int64_t width = 2) {
+  void make_model(const Json& attention, int64_t width = 2, int64_t heads = 1) {
     const ModelConfig config = parity::model_config({{"vocab_size", 2},
                                                      {"context", kT},
                                                      {"layers", 1},
-                                                     {"heads", 1},
+                                                     {"heads", heads},
                                                      {"width", width},
                                                      {"mlp_width", 4},
                                                      {"position", "rope"},
@@ -105,6 +105,9 @@ TEST_F(LayerFigures, TheGradientAtTheNormIsInProportionToTheAttention) {
   EXPECT_NEAR(analysis.heads[0]["stable_rank"], 1, 1e-6) << "every row is the same";
   EXPECT_EQ(analysis["secondary_sink_share"], 1) << "every token is the first";
   EXPECT_EQ(analysis["primary_like_sinks"], kT - 1);
+  EXPECT_NEAR(analysis.layers[0]["secondary_norm_by_first"], 1, 1e-6);
+  EXPECT_NEAR(analysis.layers[0]["mlp_cosine_secondary"], analysis.layers[0]["mlp_cosine_first"], 1e-6);
+  EXPECT_TRUE(std::isnan(analysis.layers[0]["mlp_cosine_others"])) << "there are no others";
 }
 
 // Where analyses are looked at: columns of comparisons, descriptions for the page, lines of metrics.
@@ -121,10 +124,70 @@ TEST_F(LayerFigures, AreEverywhereWhereAnalysesAreLookedAt) {
     EXPECT_TRUE(json["summary"].contains(key)) << key;
     EXPECT_TRUE(line.contains(key)) << key;
   }
+  EXPECT_EQ(json["secondary_sinks"]["positions"].size(), size_t{kT});
+  EXPECT_EQ(json["secondary_sinks"]["like_first"][0].size(), size_t{kT});
+  EXPECT_EQ(json["secondary_sinks"]["blocks"].size(), 2u);
   for (const char* key : {"later", "count"}) EXPECT_TRUE(json["sink_rates"]["0.1"].contains(key)) << key;
   const std::string text = analysis_text({analysis}, 100);
-  for (const char* title : {"later position", "stable rank", "diversity", "like first", "primary-like"})
+  for (const char* title : {"later position", "stable rank", "diversity", "like first", "primary-like", "first one at",
+                            "/ others", "|cos| of MLP"})
     EXPECT_NE(text.find(title), std::string::npos) << title;
+}
+
+// Sums of weights that cancel are no mass, and a ratio of two of them says nothing.
+TEST_F(LayerFigures, OfWeightsThatMayBeNegativeThereIsNoMass) {
+  for (const char* attention : {"diff_v2", "tda", "affine"}) {
+    make_model(attention, 4);
+    const Analysis analysis = analyse(FewTokens(2));
+    const Json json = analysis.json();
+    for (const char* key : {"attention_mass_ratio", "value_gradient_per_mass"}) {
+      EXPECT_FALSE(json["summary"].contains(key)) << attention << " " << key;
+      EXPECT_FALSE(json["heads"][0].contains(key)) << attention << " " << key;
+    }
+    EXPECT_TRUE(json["heads"][0].contains("attention_mass_first"));
+    EXPECT_TRUE(json["summary"].contains("value_gradient_ratio"));
+    const std::string text = analysis_text({analysis}, 100);
+    EXPECT_NE(text.find("layers 0 have weights that may be negative"), std::string::npos) << text;
+    EXPECT_EQ(text.find("by mass: "), std::string::npos) << text;
+  }
+  make_model("softpick", 4);
+  EXPECT_TRUE(analyse(FewTokens(2)).json()["summary"].contains("attention_mass_ratio"));
+}
+
+// An offset that leaves nothing of the first head's weights: what is no number of it is the second's.
+TEST_F(LayerFigures, OfHeadsAreMeansOfThoseThatHaveRows) {
+  make_model("elastic_softmax", 4, 2);
+  const std::string tau = "blocks.0.attention.softmax_offset";
+  set(tau, {-100, 0});
+  const Analysis analysis = analyse(FewTokens(2));
+  EXPECT_EQ(analysis.heads_without_rows(), 1);
+  EXPECT_TRUE(analysis.heads[0].without_rows);
+  for (const char* key : {"first_position_argmax_share", "attention_mass_ratio", "value_gradient_ratio"}) {
+    EXPECT_TRUE(std::isnan(analysis.heads[0][key])) << key;
+    EXPECT_EQ(analysis[key], analysis.heads[1][key]) << key;
+    EXPECT_FALSE(std::isnan(analysis[key])) << key;
+  }
+  EXPECT_EQ(analysis["first_token_share"], analysis.heads[1]["first_token_share"] / 2) << "it looks at nothing";
+  EXPECT_EQ(analysis.json()["heads_without_rows"], 1);
+  const std::string text = analysis_text({analysis}, 100);
+  EXPECT_NE(text.find("1 of 2 heads have no weight on a token"), std::string::npos) << text;
+  set(tau, {-100, -100});
+  EXPECT_TRUE(std::isnan(analyse(FewTokens(2))["first_position_argmax_share"])) << "a mean over nothing";
+  set(tau, {NAN, 0});
+  EXPECT_TRUE(std::isnan(analyse(FewTokens(2))["first_position_argmax_share"])) << "a run that diverged";
+}
+
+TEST_F(LayerFigures, TheHeadingSaysWhatIsChangedOfAPreset) {
+  const auto heading = [&](const Json& attention) {
+    make_model(attention, 4);
+    const std::string text = analysis_text({analyse(FewTokens(2))}, 100);
+    return text.substr(0, text.find('\n'));
+  };
+  EXPECT_EQ(heading("vga").find("vga attention, 5 sequences of 6 tokens"), 0u) << heading("vga");
+  EXPECT_EQ(heading({{"type", "vga"}, {"window", 3}})
+                .find("vga attention (score softmax, a window of 3 keys, gate: reads value, acts at the output, one a "
+                      "head), 5 sequences"),
+            0u);
 }
 
 // What is added up is shown before it is taken up: with parallel_residual both parts read one stream.

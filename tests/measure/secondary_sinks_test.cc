@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "base/philox.h"
@@ -16,23 +17,30 @@ struct Row {
 };
 
 struct Found {
-  std::vector<double> shares;  // of each block's output
+  std::vector<double> shares;     // of each block's output
+  std::vector<LikeFirst> layers;  // all that there is
   ModelTotals totals;
 };
 
-// streams[block]: the rows of one sequence after another.
-Found find(const std::vector<std::vector<Row>>& streams, int64_t T) {
+std::vector<float> numbers_of(const std::vector<Row>& rows) {
+  std::vector<float> numbers;
+  for (const auto& [degrees, size] : rows)
+    for (const double x : {std::cos(degrees * M_PI / 180), std::sin(degrees * M_PI / 180)})
+      numbers.push_back(float(size * x));
+  return numbers;
+}
+
+// streams[block]: the rows of one sequence after another. mlps: of each block from 1 on, where there are some.
+Found find(const std::vector<std::vector<Row>>& streams, int64_t T, const std::vector<std::vector<Row>>& mlps = {}) {
   const int64_t blocks = int64_t(streams.size()) - 1;
   SecondarySinks sinks(blocks, T, 2);
   Found out;
+  out.layers.resize(size_t(blocks));
+  // As a model runs: the MLP of a block before the stream in front of that block.
   for (int64_t block = 0; block <= blocks; ++block) {
-    std::vector<float> numbers;
-    for (const auto& [degrees, size] : streams[size_t(block)])
-      for (const double x : {std::cos(degrees * M_PI / 180), std::sin(degrees * M_PI / 180)})
-        numbers.push_back(float(size * x));
-    Mean share;
-    sinks.add(block, numbers, share);
-    if (block > 0) out.shares.push_back(share.value());
+    if (block < int64_t(mlps.size())) sinks.add_mlp(block + 1, numbers_of(mlps[size_t(block)]));
+    sinks.add(block, numbers_of(streams[size_t(block)]), block > 0 ? &out.layers[size_t(block - 1)] : nullptr);
+    if (block > 0) out.shares.push_back(out.layers[size_t(block - 1)].share.value());
   }
   sinks.add_lifetimes(out.totals);
   return out;
@@ -60,6 +68,59 @@ TEST(SecondarySinks, LiveForAShareOfTheDepth) {
   EXPECT_EQ(found.totals.secondary_sinks.value(), 2);
   EXPECT_EQ(found.totals.secondary_lifetime.count, 4);
   EXPECT_DOUBLE_EQ(found.totals.secondary_lifetime.value(), (5 + 2 + 2 + 1) / 8.0 / 4);
+}
+
+// The second and the third: two blocks each, from the third and from the fifth on.
+TEST(SecondarySinks, AreSomewhere) {
+  const Found found = find(streams_of({{1, 2, 3, 4, 5, 6, 7}, {3, 4}, {5, 6, 7, 8}, {4}, {1, 7, 8}}), 6);
+  const ModelTotals& totals = found.totals;
+  EXPECT_EQ(totals.secondary_blocks.value(), 2);
+  EXPECT_EQ(totals.secondary_position.value(), 2.5);
+  EXPECT_EQ(totals.secondary_first_position.value(), 2);
+  EXPECT_EQ(totals.secondary_at_second.value(), 0);
+  using Values = std::vector<double>;
+  EXPECT_EQ(totals.places.secondary, (Values{0, 0, 1, 1, 0, 0}));
+  EXPECT_EQ(totals.places.primary_like, (Values{0, 1, 0, 0, 0, 0}));
+  EXPECT_EQ(totals.places.lifetimes, (Values{0, 0, 2, 0, 0, 0, 0, 0, 0}));
+  EXPECT_EQ(totals.places.starts, (Values{0, 0, 0, 1, 0, 1, 0, 0, 0}));
+  ASSERT_EQ(totals.places.like_first.size(), 8u);
+  EXPECT_EQ(totals.places.like_first[0], (Values{0, 1, 0, 0, 0, 1}));
+  EXPECT_EQ(totals.places.like_first[3], (Values{0, 1, 1, 0, 1, 0}));
+  EXPECT_EQ(totals.places.like_first[7], (Values{0, 0, 0, 1, 0, 1}));
+}
+
+TEST(SecondarySinks, WhereThereAreNoneTheyAreNowhere) {
+  const ModelTotals totals = find(streams_of({{}, {}}), 3).totals;
+  EXPECT_EQ(totals.secondary_sinks.value(), 0);
+  for (const Mean& mean : {totals.secondary_blocks, totals.secondary_position, totals.secondary_first_position})
+    EXPECT_TRUE(std::isnan(mean_of_some(mean)));
+  EXPECT_EQ(totals.places.secondary, std::vector<double>(3));
+}
+
+// Two sequences: one with a sink at position 1, of size 5 beside 100 and 2; one without.
+TEST(SecondarySinks, HaveSizesAndWhatTheMlpAdds) {
+  const std::vector<Row> embedded(6, Row{0, 1});
+  const std::vector<Row> stream = {{0, 100}, {190, 5}, {60, 2}, {90, 50}, {180, 1}, {10, 4}};
+  const std::vector<Row> mlp = {{60, 7}, {0, 3}, {90, 1}, {90, 2}, {30, 1}, {0, 0}};
+  const Found found = find({embedded, stream}, 3, {mlp});
+  const LikeFirst& sums = found.layers[0];
+  EXPECT_EQ(sums.share.value(), 0.25);
+  constexpr double kRounding = 0x1p-21;  // streams are floats
+  EXPECT_NEAR(sums.norm.value(), 5, 5 * kRounding);
+  EXPECT_NEAR(sums.others_norm.value(), (2 + 1 + 4) / 3.0, 4 * kRounding);
+  EXPECT_NEAR(sums.first_norm.value(), 75, 100 * kRounding);
+  EXPECT_NEAR(sums.mlp_of_first.value(), (0.5 + 1) / 2, kRounding);
+  EXPECT_NEAR(sums.mlp.value(), 1, kRounding);
+  EXPECT_NEAR(sums.mlp_of_others.value(), (0 + 0.5 + 0) / 3, kRounding);  // one adds nothing
+}
+
+// What an MLP puts out belongs to its own block.
+TEST(SecondarySinks, TheMlpsAreThoseOfTheirBlocks) {
+  const std::vector<Row> stream = {{0, 10}, {0, 5}};
+  const Found found = find({stream, stream, stream}, 2, {{{0, 1}, {0, 1}}, {{60, 1}, {60, 1}}});
+  EXPECT_NEAR(found.layers[0].mlp.value(), 1, 1e-6);
+  EXPECT_NEAR(found.layers[1].mlp.value(), 0.5, 1e-6);
+  EXPECT_EQ(found.layers[1].mlp.count, 1);
 }
 
 TEST(SecondarySinks, AreCountedBySequence) {
@@ -100,6 +161,9 @@ TEST(SecondarySinks, ZerosPointNowhereAndNoNumberIsSaid) {
   EXPECT_TRUE(std::isnan(found.totals.secondary_sinks.value()));
   EXPECT_TRUE(std::isnan(found.totals.primary_like_sinks.value()));
   EXPECT_TRUE(std::isnan(found.totals.secondary_lifetime.value()));
+  EXPECT_TRUE(std::isnan(found.totals.secondary_position.value()));
+  EXPECT_TRUE(std::isnan(found.totals.places.secondary[1]));
+  EXPECT_TRUE(std::isnan(found.totals.places.like_first[0][1]));
 }
 
 // Random streams: shares against cosines in double.
@@ -108,8 +172,8 @@ TEST(SecondarySinks, SharesAreThoseOfAPlainLoop) {
   std::vector<float> stream(size_t(kT * kC));
   for (size_t i = 0; i < stream.size(); ++i) stream[i] = float(philox(5, 1, i).word[0]) * 0x1p-31f - 1;
   SecondarySinks sinks(1, kT, kC);
-  Mean share;
-  sinks.add(1, stream, share);
+  LikeFirst sums;
+  sinks.add(1, stream, &sums);
   double count = 0;
   for (int64_t t = 1; t < kT; ++t) {
     double both = 0, own = 0, first = 0;
@@ -119,7 +183,7 @@ TEST(SecondarySinks, SharesAreThoseOfAPlainLoop) {
     }
     count += std::fabs(both / std::sqrt(own * first)) > 0.9;
   }
-  EXPECT_EQ(share.value(), count / double(kT - 1));
+  EXPECT_EQ(sums.share.value(), count / double(kT - 1));
   EXPECT_GT(count, 0);
 }
 

@@ -125,6 +125,9 @@ Values factors_of(Transformer& model, const Batch& batch) {
   return out;
 }
 
+// Sums of a dozen products of numbers of a few units, in double.
+constexpr double kRounding = 1e-13;
+
 // ---- what instruments see -------------------------------------------------------------------------------------------
 
 TEST_F(AffineStage, RowsOfWeightsSumToTheAverageByTheRowsLength) {
@@ -143,7 +146,7 @@ TEST_F(AffineStage, RowsOfWeightsSumToTheAverageByTheRowsLength) {
           sum += one.rows[size_t(i * kT + j)], lowest = std::min(lowest, one.rows[size_t(i * kT + j)]);
           EXPECT_TRUE(j <= i || one.rows[size_t(i * kT + j)] == 0) << "a row sees what comes after it";
         }
-        EXPECT_NEAR(sum, averages[size_t(h)], 1e-6) << h << " " << i;
+        EXPECT_NEAR(sum, averages[size_t(h)], kRounding) << h << " " << i;
       }
     }
     EXPECT_LT(lowest, 0);
@@ -162,7 +165,8 @@ TEST_F(AffineStage, RowsOfWeightsSumToWhatTheContextLeavesByTheContext) {
       for (int64_t i = 0; i < kT; ++i) {
         double sum = 0;
         for (int64_t j = 0; j <= i; ++j) sum += one.rows[size_t(i * kT + j)];
-        EXPECT_NEAR(sum, factors[size_t(i * kHeads + h)] * (1 - double(i + 1) / double(kT)), 1e-6) << h << " " << i;
+        EXPECT_NEAR(sum, factors[size_t(i * kHeads + h)] * (1 - double(i + 1) / double(kT)), kRounding)
+            << h << " " << i;
       }
     }
   });
@@ -199,10 +203,10 @@ TEST_F(AffineStage, WeightsAreThoseOfTheResults) {
                 double want = one.key_bias.empty() ? 0 : one.key_bias[size_t(i)] * extra[size_t(of_value)];
                 for (int64_t j = 0; j <= i; ++j)
                   want += one.rows[size_t(i * kT + j)] * values[size_t((b * kT + j) * kKv * kD + of_value)];
-                EXPECT_NEAR(found[size_t(((b * kT + i) * kHeads + h) * kD + d)], want, 1e-6);
+                EXPECT_NEAR(found[size_t(((b * kT + i) * kHeads + h) * kD + d)], want, kRounding);
               }
               EXPECT_NEAR(values_of(first)[size_t((b * kHeads + h) * kT + i)],
-                          one.rows[size_t(i * kT + starts[size_t(b * kT + i)])], 1e-6);
+                          one.rows[size_t(i * kT + starts[size_t(b * kT + i)])], kRounding);
             }
           }
       });

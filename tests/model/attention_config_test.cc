@@ -21,6 +21,14 @@ ModelConfig parsed_model(const char* attention) {
   return config;
 }
 
+void resolve_norms(int64_t width, int64_t norm_gate) {
+  ModelConfig config;
+  Fields fields;
+  config.describe(fields);
+  fields.parse({{"width", width}, {"heads", 2}, {"norm_gate", norm_gate}}, "model");
+  config.resolve();
+}
+
 // What one layer has.
 struct Parsed {
   std::string type;
@@ -101,6 +109,31 @@ TEST(AttentionConfig, AGateReadsResultsOnlyWhereTheyAre) {
   expect_contains(refusal(R"({"type": "gated_attention", "rank": 4})"),
                   {"model.attention.gate.rank applies only when"});
   EXPECT_EQ(parsed(R"({"type": "gated_sdpa", "rank": 4})").gate.rank, 4);
+  expect_contains(refusal(R"({"type": "gated_sdpa", "rank": 4097})"),
+                  {"model.attention.gate.rank = 4097", "model.width = "});
+}
+
+TEST(ModelConfigRanks, OfNormsAreAtMostTheWidth) {
+  EXPECT_EQ(user_error_of([] { resolve_norms(12, 12); }), "");
+  expect_contains(user_error_of([] { resolve_norms(12, 13); }), {"model.norm_gate = 13", "model.width = 12"});
+}
+
+TEST(AttentionConfig, AGateMayBeTheProductOfTwo) {
+  const Parsed hyga = parsed(R"("hyga")");
+  EXPECT_EQ(hyga.gate.reads, GateReads::kHiddenAndOutputHead);
+  EXPECT_EQ(hyga.gate.rank, 8);
+  EXPECT_EQ(hyga.gate.second.reads, GateReads::kOutput);
+  EXPECT_EQ(hyga.gate.second.grain, GateGrain::kHead);
+  expect_contains(refusal(R"({"gate": {"second": {"reads": "hidden"}}})"),
+                  {"model.attention.gate.second applies only when", "model.attention.gate.reads is"});
+  expect_contains(refusal(R"({"reads": "value", "gate": {"second": {"grain": "element"}}})"),
+                  {"model.attention.gate.second.grain applies only when"});
+  expect_contains(refusal(R"({"type": "hyga", "gate": {"second": {"reads": "hidden", "rank": 4097}}})"),
+                  {"model.attention.gate.second.rank = 4097 is more than model.width = "});
+  expect_contains(refusal(R"({"type": "vga", "site": "source", "gate": {"second": {"reads": "output"}}})"),
+                  {"model.attention.gate.second.reads = output", "gate.site = output"});
+  expect_contains(parsed_model(R"("hyga")").attention.all.text(),
+                  {"reads hidden_and_output_head", "of rank 8 a head", "times one that reads output, one a head"});
 }
 
 // Configs, checkpoints and exported folders of before stay as they are.
@@ -144,6 +177,7 @@ TEST(AttentionConfig, APresetWithoutOneOfItsPartsIsStoredAsWhatItIs) {
        {R"({"type": "threshold", "unit_length": false})", R"({"type": "diff_v1", "output_norm": "none"})",
         R"({"type": "output_norm", "output_norm": "none"})", R"({"type": "value_residual", "value_residual": "none"})",
         R"({"type": "affine", "affine": "none"})", R"({"type": "diff_v2", "difference": {"lambda": "none"}})",
+        R"({"type": "hyga", "rank": 0})", R"({"type": "hyga", "gate": {"second": {"reads": "none"}}})",
         R"({"type": "key_only", "core": "tiles"})", R"([{"type": "affine", "affine": "none"}, "vga"])"}) {
     const Json once = stored(attention);
     const Json& first = once.is_array() ? once[0] : once;
@@ -156,6 +190,19 @@ TEST(AttentionConfig, APresetWithoutOneOfItsPartsIsStoredAsWhatItIs) {
     EXPECT_EQ(stored(once.dump().c_str()), once) << preset.name;
   }
   EXPECT_EQ(stored(R"({"type": "diff_v1", "difference": {"signal": 1}, "reads": "value"})")["type"], "diff_v1");
+}
+
+TEST(AttentionConfig, SaysWhatIsChangedOfAPreset) {
+  const auto changes = [](const char* attention) { return parsed_model(attention).attention.changes(); };
+  for (const AttentionPreset& preset : attention_presets())
+    EXPECT_EQ(changes(Json(preset.name).dump().c_str()), "") << preset.name;
+  EXPECT_EQ(changes(R"(["vga", {"type": "softmax", "repeat": 3}])"), "");
+  EXPECT_EQ(changes(R"({"type": "softmax", "window": 8})"), "score softmax, a window of 8 keys");
+  expect_contains(changes(R"({"type": "vga", "site": "source"})"),
+                  {"score softmax", "gate: reads value, acts at the source"});
+  EXPECT_EQ(changes(R"(["vga", {"type": "sink_logit", "window": 8}, "relu", {"type": "sink_logit", "window": 8}])"),
+            "sink_logit: score sink_logit, a window of 8 keys");
+  EXPECT_EQ(changes(R"({"key_bias": true})"), "score softmax, a learned key more");
 }
 
 TEST(AttentionPattern, IsDumpedResolvedAndReadsBack) {

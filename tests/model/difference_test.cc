@@ -68,7 +68,11 @@ class DifferenceStage : public SmallLayers {
   }
 };
 
+// Some twenty roundings of numbers of a few units, in double.
+constexpr double kRounding = 1e-13;
+
 const Json kScalarOwn = {{"difference", {{"lambda", "scalar"}, {"keys", "own"}}}};
+const Json kClampedOwn = {{"difference", {{"lambda", "clamped"}, {"keys", "own"}}}};
 
 // ---- the published forms --------------------------------------------------------------------------------------------
 
@@ -229,7 +233,7 @@ TEST_F(DifferenceStage, ResultsAreSumsOfValuesByTheWeightsThatAreShown) {
               double sum = 0;
               for (int64_t j = 0; j <= i; ++j)
                 sum += of.rows[size_t(i * kT + j)] * values[size_t(((b * kT + j) * KV + h / (H / KV)) * D + r)];
-              EXPECT_NEAR(sum, results[size_t(((b * kT + i) * H + h) * D + r)], 1e-6);
+              EXPECT_NEAR(sum, results[size_t(((b * kT + i) * H + h) * D + r)], kRounding);
             }
         }
     });
@@ -253,7 +257,7 @@ TEST_F(DifferenceStage, RowsOfV2SumToOneLessTheShare) {
 
 // The probe's numbers are those of the whole matrix; the gap is that of the head's own scores.
 TEST_F(DifferenceStage, TheProbeSeesTheSameWeights) {
-  for (const Json& attention : {Json("diff_v2"), kScalarOwn}) {
+  for (const Json& attention : {Json("diff_v2"), kScalarOwn, kClampedOwn}) {
     Transformer differs = model({{"attention", attention}});
     Arena arena(*backend_, size_t(2 * kBatch * kHeads * kT) * sizeof(double));
     const Shape shape = {kBatch, kHeads, kT};
@@ -271,7 +275,7 @@ TEST_F(DifferenceStage, TheProbeSeesTheSameWeights) {
           const int64_t signal = attention == Json("diff_v2") ? 2 * h : h;
           for (int64_t i = 0; i < kT; ++i) {
             const size_t at = size_t((b * kHeads + h) * kT + i);
-            EXPECT_NEAR(first.as<double>()[at], of.rows[size_t(i * kT)], 1e-6);
+            EXPECT_NEAR(first.as<double>()[at], of.rows[size_t(i * kT)], kRounding);
             const auto score = [&](int64_t j) {
               double dot = 0;
               for (int64_t r = 0; r < kD; ++r)
@@ -295,6 +299,8 @@ const Json kEverySort[] = {
     {{"lambda", "projected"}, {"keys", "own"}},
     {{"lambda", "scalar"}},
     {{"lambda", "scalar"}, {"signal", 0}, {"keys", "own"}},
+    {{"lambda", "clamped"}, {"signal", 2}},
+    {{"lambda", "clamped"}, {"keys", "own"}},
 };
 
 TEST_F(DifferenceStage, HasGradientsWithGroupsGatesBiasesAndWideValues) {

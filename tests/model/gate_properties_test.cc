@@ -1,7 +1,7 @@
 // Properties of the gates that need no reference (arXiv 2510.09017): (a) an input gate whose weights are the product of
 // a value gate's and the value projection's gives the value gate's outputs, and different gradients; (b) the Jacobian
-// of g(v) v at the source is g I + g (1 - g) v w^T; (c) a gate held at 1 is no gate; (d) of two
-// reads, and of a low rank. All in f64.
+// of g(v) v at the source is g I + g (1 - g) v w^T; (c) a gate held at 1 is no gate; (d) of two reads,
+// of two gates, of a head's own result and of a low rank. All in f64.
 #include <gtest/gtest.h>
 
 #include "base/philox.h"
@@ -282,7 +282,7 @@ TEST(GateProperties, AnOpenGateIsNoGate) {
       for (const char* grain : {"head", "element"})
         check_open_gate(*backend, {{"type", "softmax"}},
                         {{"reads", reads}, {"site", site}, {"grain", grain}, {"bias", true}});
-  for (const char* reads : {"output", "hidden_and_output"})
+  for (const char* reads : {"output", "output_head", "hidden_and_output", "hidden_and_output_head"})
     for (const char* grain : {"head", "element"})
       for (const int rank : {0, 3})
         check_open_gate(*backend, {{"type", "softmax"}},
@@ -296,15 +296,27 @@ void set(Transformer& model, const std::string& name, double value) {
   assign(tensor, Values(size_t(tensor.elements()), value));
 }
 
+Json gate_of(const char* reads, const char* grain, const Json& more = Json::object()) {
+  Json gate = {{"reads", reads}, {"grain", grain}};
+  gate.update(more);
+  return {{"gate", gate}};
+}
+
+// Gives `to` the parameters of `from`, those that begin with `gate` in a layer from those that begin with `other`.
+void copy_gate(Transformer& to, const std::string& gate, const Transformer& from, const std::string& other) {
+  for (int layer = 0; layer < 2; ++layer)
+    for (const char* weight : {".weight", ".up.weight", ".down.weight"})
+      if (const ParamId id = to.params().find(in_layer(layer, gate + weight)))
+        assign(to.params().value(id), parameter(from, in_layer(layer, other + weight)));
+}
+
 // Where the weights on one of two reads are zero the gate is that of the other: logits are sums.
 TEST(GateProperties, TwoReadsAreTheSumOfBoth) {
   const auto backend = make_cpu_backend();
   for (const char* grain : {"head", "element"})
     for (const int rank : {0, 3}) {
       SCOPED_TRACE(std::string(grain) + ", rank " + std::to_string(rank));
-      const auto gate = [&](const char* reads) {
-        return Json{{"gate", {{"reads", reads}, {"grain", grain}, {"rank", rank}}}};
-      };
+      const auto gate = [&](const char* reads) { return gate_of(reads, grain, {{"rank", rank}}); };
       const std::string last = rank > 0 ? "up.weight" : "weight";
       Transformer hidden = make_model(*backend, gate("hidden")), output = make_model(*backend, gate("output"));
       Transformer both = make_model(*backend, gate("hidden_and_output")), other = make_model(*backend, gate("output"));
@@ -318,6 +330,103 @@ TEST(GateProperties, TwoReadsAreTheSumOfBoth) {
         EXPECT_LE(distance(gradient(both, spec.name), gradient(hidden, spec.name)), 1e-13) << spec.name;
       EXPECT_GE(norm_of(gradient(both, in_layer(0, "gate.output." + last))), 1e-6) << "the other read learns nothing";
       EXPECT_GE(distance(of_output.logits, half_open.logits), 1e-6);
+    }
+}
+
+// A second gate that is open is none; beside an open first one it is the gate.
+TEST(GateProperties, AnOpenGateOfTwoIsNone) {
+  const auto backend = make_cpu_backend();
+  const Json open = {{"reads", "hidden"}, {"grain", "element"}, {"bias", true}};
+  for (const char* reads : {"value", "output", "hidden_and_output_head"}) {
+    SCOPED_TRACE(reads);
+    Transformer one = make_model(*backend, gate_of(reads, "head"));
+    Transformer first = make_model(*backend, gate_of(reads, "head", {{"second", open}}));
+    Json other = open;
+    other["second"] = {{"reads", reads}, {"grain", "head"}};
+    Transformer second = make_model(*backend, {{"gate", other}});
+    copy_gate(second, "gate.second", one, "gate"), copy_gate(second, "gate.second.output", one, "gate.output");
+    for (int layer = 0; layer < 2; ++layer)
+      set(first, in_layer(layer, "gate.second.bias"), 40), set(second, in_layer(layer, "gate.bias"), 40);
+    const Outcome expected = run(one);
+    for (auto* two : {&first, &second}) {
+      EXPECT_LE(distance(run(*two).logits, expected.logits), 1e-14);
+      EXPECT_LE(distance(gradient(*two, in_layer(0, "qkv.weight")), gradient(one, in_layer(0, "qkv.weight"))), 1e-13);
+    }
+    EXPECT_LE(distance(gradient(second, in_layer(1, "gate.second.weight")), gradient(one, in_layer(1, "gate.weight"))),
+              1e-13);
+  }
+}
+
+// Both read what neither has scaled: which is called the second does not matter.
+TEST(GateProperties, TwoGatesCommute) {
+  const auto backend = make_cpu_backend();
+  const Json fine = {{"reads", "output"}, {"grain", "element"}}, coarse = {{"reads", "output_head"}, {"grain", "head"}};
+  const auto with = [&](Json first, const Json& second) {
+    first["second"] = second;
+    return make_model(*backend, {{"gate", first}});
+  };
+  Transformer one = with(fine, coarse), other = with(coarse, fine), none = make_model(*backend, {{"gate", fine}});
+  copy_gate(other, "gate", one, "gate.second"), copy_gate(other, "gate.second", one, "gate");
+  const Outcome expected = run(one), got = run(other);
+  EXPECT_LE(distance(got.logits, expected.logits), 1e-14);
+  for (int layer = 0; layer < 2; ++layer)
+    for (const auto& [mine, its] : {std::pair("gate.weight", "gate.second.weight"),
+                                    {"gate.second.weight", "gate.weight"},
+                                    {"qkv.weight", "qkv.weight"}})
+      EXPECT_LE(distance(gradient(other, in_layer(layer, mine)), gradient(one, in_layer(layer, its))), 1e-13) << mine;
+  EXPECT_GE(distance(run(none).logits, expected.logits), 1e-3);
+}
+
+// Instruments see the product, with as many columns as the finer gate has.
+TEST(GateProperties, TwoGatesOpenByTheirProduct) {
+  const auto backend = make_cpu_backend();
+  const Json coarse = {{"reads", "hidden"}, {"grain", "head"}, {"bias", true}};
+  const Json fine = {{"reads", "hidden"}, {"grain", "element"}, {"bias", true}};
+  for (Json first : {coarse, fine}) {
+    first["second"] = first == coarse ? fine : coarse;
+    Transformer model = make_model(*backend, {{"gate", first}});
+    for (int layer = 0; layer < 2; ++layer)
+      for (const char* name : {"gate", "gate.second"}) set(model, in_layer(layer, std::string(name) + ".weight"), 0);
+    const std::string of_head = first["grain"] == "head" ? "gate.bias" : "gate.second.bias";
+    const std::string of_element = first["grain"] == "head" ? "gate.second.bias" : "gate.bias";
+    const auto logit = [](double g) { return std::log(g / (1 - g)); };
+    Values elements(static_cast<size_t>(kWidth));
+    for (size_t i = 0; i < elements.size(); ++i) elements[i] = logit(double(i + 1) / 40);
+    assign(model.params().value(named(model, in_layer(1, of_head))), {logit(0.5), logit(0.25)});
+    assign(model.params().value(named(model, in_layer(1, of_element))), elements);
+    const std::vector<int32_t> tokens = random_tokens(0);
+    model.forward({tokens.data(), nullptr, kBatch, kContext}, [&](const Pass& pass, int64_t layer) {
+      if (layer == 0) return;
+      const std::vector<double> open = model.blocks()[1].attention().opener()->openings(pass);
+      ASSERT_EQ(open.size(), size_t(kBatch * kContext * kWidth));
+      for (size_t i = 0; i < open.size(); ++i) {
+        const size_t column = i % size_t(kWidth);
+        EXPECT_NEAR(open[i], (column < size_t(kHeadSize) ? 0.5 : 0.25) * double(column + 1) / 40, 1e-6);  // floats
+      }
+    });
+  }
+}
+
+// A head's own result is all there is where there is one head.
+TEST(GateProperties, OfOneHeadItsOwnResultIsAllResults) {
+  const auto backend = make_cpu_backend();
+  for (const char* reads : {"output", "hidden_and_output"})
+    for (const int rank : {0, 3}) {
+      const auto run_with = [&](const std::string& name) {
+        Json config = gate_of(name.c_str(), "element", {{"rank", rank}});
+        Transformer model(*backend,
+                          model_config({{"vocab_size", kVocab},
+                                        {"context", kContext},
+                                        {"layers", 2},
+                                        {"heads", 1},
+                                        {"width", kWidth},
+                                        {"init", "pytorch"},
+                                        {"attention", config}}),
+                          {.act = DType::kF64, .max_batch = kBatch});
+        model.initialise(5);
+        return run(model).logits;
+      };
+      EXPECT_LE(distance(run_with(std::string(reads) + "_head"), run_with(reads)), 1e-14) << reads << " " << rank;
     }
 }
 

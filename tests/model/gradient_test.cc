@@ -47,13 +47,27 @@ TEST(ModelGradient, EveryGate) {
 }
 
 TEST(ModelGradient, GatesThatReadWhatTheyScale) {
-  for (const char* reads : {"output", "hidden_and_output"})
+  for (const char* reads : {"output", "output_head", "hidden_and_output", "hidden_and_output_head"})
     for (const char* grain : {"head", "element"})
       for (const int rank : {0, 2})
         check_gradients(
             {{"attention", {{"gate", {{"reads", reads}, {"grain", grain}, {"bias", true}, {"rank", rank}}}}},
              {"kv_heads", rank == 0 ? 1 : 2}});
   check_gradients({{"attention", {{"reads", "output"}, {"rank", 3}, {"exclude_self", true}}}, {"value_head_size", 9}});
+}
+
+// What the first reads, what the second: each with gates of both sites that it can be beside.
+TEST(ModelGradient, ProductsOfTwoGates) {
+  const Json values = {{"reads", "value"}, {"grain", "element"}, {"rank", 2}, {"bias", true}};
+  const Json results = {{"reads", "output"}, {"grain", "head"}};
+  for (const char* reads : {"hidden", "value", "output_head", "hidden_and_output_head"})
+    for (const Json& second : {values, results})
+      check_gradients({{"attention", {{"gate", {{"reads", reads}, {"bias", true}, {"second", second}}}}},
+                       {"kv_heads", second == values ? 1 : 2}});
+  for (const char* reads : {"hidden", "value"})
+    check_gradients(
+        {{"attention", {{"gate", {{"reads", reads}, {"site", "source"}, {"second", values}}}}}, {"kv_heads", 1}});
+  check_gradients({{"attention", {{"type", "hyga"}, {"rank", 3}, {"exclude_self", true}}}, {"value_head_size", 9}});
 }
 
 TEST(ModelGradient, NormsWithGates) {

@@ -62,7 +62,7 @@ TEST(UnitLength, OfThePresetThresholdScoresAreCosines) {
       double cosine = 0;
       for (int64_t d = 0; d < D; ++d) cosine += q[size_t(h * D + d)] * k[size_t(h / (kHeads / kKv) * D + d)];
       EXPECT_LE(std::fabs(cosine), 1 + 1e-9);
-      EXPECT_NEAR(weights->of(0, h, kT).rows[0], cosine > 0 ? cosine * cosine : 0, 1e-6);
+      EXPECT_NEAR(weights->of(0, h, kT).rows[0], cosine > 0 ? cosine * cosine : 0, 1e-14);
     }
   });
 }

@@ -112,5 +112,22 @@ TEST_F(ValueResidualStage, IsRefusedInASentence) {
                   {"model.attention.value_residual.own applies only when"});
 }
 
+// A model whose later layers do not have it is told so; whether layer 0 has it changes nothing.
+TEST(ValueResidualConfig, SaysWhereItMixesNothing) {
+  const auto idle = [](const Json& attention, int64_t layers) {
+    const ModelConfig config = gradients::small_model({{"attention", attention}, {"layers", layers}});
+    return config.attention.idle(config);
+  };
+  const std::vector<std::string> one = idle("value_residual", 1);
+  ASSERT_EQ(one.size(), 1u);
+  expect_contains(one[0], {"model.attention.value_residual mixes nothing", "model.layers = 1"});
+  const std::vector<std::string> first = idle({"value_residual", "softmax"}, 2);
+  ASSERT_EQ(first.size(), 1u);
+  expect_contains(first[0], {"model.attention[0].value_residual mixes nothing"});
+  EXPECT_TRUE(idle("value_residual", 2).empty());
+  EXPECT_TRUE(idle({"softmax", "value_residual"}, 2).empty());
+  EXPECT_TRUE(idle("vga", 1).empty());
+}
+
 }  // namespace
 }  // namespace sluice

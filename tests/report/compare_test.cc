@@ -86,7 +86,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
   Analysis analysis;
   analysis.step = 5;
   analysis.has_gradients = true;
-  analysis.there = {Needs::kWeights | Needs::kGradient};
+  analysis.there = {Needs::kWeights | Needs::kMass | Needs::kGradient};
   analysis.values.assign(model_figures().size(), 2.5);
   RunBuilder build;
   const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");
@@ -108,6 +108,33 @@ TEST(Compare, FiguresOfTheFullProbe) {
     EXPECT_EQ(cell(table, 0, group, title), "2.50") << group << " " << title;
   }
   EXPECT_NE(table.footnotes[2].find("docs/analysis.md"), std::string::npos);
+}
+
+// A screen of 140 columns has room for the main ones of a run that has measured everything.
+TEST(Compare, TheMainColumnsFitAScreen) {
+  Analysis analysis;
+  analysis.step = 100;
+  analysis.there = {Needs::kWeights | Needs::kGate | Needs::kGradient | Needs::kMass | Needs::kGatePath};
+  analysis.sinks = {{0.3, 0.5, 0.5, 0, 0.5}};
+  analysis.values.assign(model_figures().size(), 2.5);
+  RunBuilder build;
+  const std::string run = build.add("a_language_model", 1, 0.8, kOutputGate);
+  std::string lines;
+  for (const Json& line : analysis.lines()) lines += line.dump() + "\n";
+  lines += R"({"kind":"eval","step":100,"loss":3.51234,"perplexity":33.51,"bits_per_byte":1.012})"
+           "\n";
+  std::ofstream(std::filesystem::path(run) / "metrics.jsonl", std::ios::app) << lines;
+  const Comparison comparison = compare_paths({run});
+  const TextTable all = make_table(comparison), main = make_table(comparison, Columns::kMain);
+  EXPECT_GT(all.columns.size(), 2 * main.columns.size());
+  EXPECT_EQ(cell(main, 0, "sink rate", "position 0"), "2.50");
+  EXPECT_EQ(cell(main, 0, "loss [nats]", "eval"), "3.512");
+  for (const TextColumn& column : main.columns) EXPECT_NE(column.title, "train") << "eval says more";
+  EXPECT_EQ(main.footnotes.back(),
+            fmt::format("{} more columns: sluice compare --all", all.columns.size() - main.columns.size()));
+  EXPECT_EQ(all.footnotes.size() + 1, main.footnotes.size());
+  const std::string text = to_text(main);
+  EXPECT_LE(text.find('\n', text.find('\n') + 1) - text.find('\n'), 140u) << text;
 }
 
 TEST(Compare, WarnsOfFiguresThatWereNotMeasuredAlike) {

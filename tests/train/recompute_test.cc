@@ -33,6 +33,8 @@ TEST(Recompute, ChangesNoBitOfLowRanksAndGatedNorms) {
       {R"(model.attention={"reads": "hidden_and_output", "grain": "element", "rank": 3, "bias": true})"},
       {R"(model.attention={"type": "vga", "site": "source", "rank": 4})", "model.norm_gate=2"},
       {R"(model.attention={"reads": "output", "rank": 2})", "model.norm_gate=4", "model.norm=rmsnorm"},
+      {"model.attention=hyga", "model.norm_gate=2"},
+      {R"(model.attention={"type": "vga", "site": "source", "gate": {"second": {"reads": "hidden", "bias": true}}})"},
       {"model.norm_gate=4", "model.parallel_residual=true"}};
   for (const std::vector<std::string>& model : models) {
     SCOPED_TRACE(model[0]);

@@ -27,6 +27,17 @@ SLUICE_FORMULA V less(V signal, V noise, V factor) {
   return signal - factor * noise;
 }
 
+// A learned factor: lambda in [0, 1], its nearest end outside; there it learns nothing. A NaN stays one.
+template <class V>
+SLUICE_FORMULA V clamped_factor(V lambda) {
+  return select(lambda < V(0), V(0), select(lambda > V(1), V(1), lambda));
+}
+
+template <class V>
+SLUICE_FORMULA V clamped_factor_gradient(V lambda, V d_factor) {
+  return select(lambda < V(0), V(0), select(lambda > V(1), V(0), d_factor));
+}
+
 // The factor's gradient, where `dot` is d_out . noise over the head's columns.
 template <class V>
 SLUICE_FORMULA V difference_factor_gradient(V dot) {

@@ -76,6 +76,21 @@ Json curves_json(const HeadCurves& head) {
   return out;
 }
 
+// Numbers of tokens a sequence: by position, by lifetime and first block, by block and position.
+Json places_json(const Analysis& analysis) {
+  const auto mean = [&](std::vector<double> sums) {
+    for (double& sum : sums) sum /= double(analysis.sequences);
+    return curve_json(sums);
+  };
+  const SinkPlaces& places = analysis.totals.places;
+  Json out = {{"positions", mean(places.secondary)},
+              {"primary_like_positions", mean(places.primary_like)},
+              {"blocks", mean(places.lifetimes)},
+              {"first_block", mean(places.starts)}};
+  for (const std::vector<double>& of_block : places.like_first) out["like_first"].push_back(mean(of_block));
+  return out;
+}
+
 template <class Figures>
 void name_tensors(Json& out, const Analysis& analysis, const Figures& figures) {
   for (const auto& figure : figures)
@@ -109,9 +124,11 @@ double mean_of_heads(const Analysis& analysis, std::string_view key) {
   const auto figure = std::find_if(figures.begin(), figures.end(), [&](const auto& one) { return one.key == key; });
   check(figure != figures.end(), "a mean of a figure that heads do not have");
   Mean mean;
-  for (const HeadAnalysis& head : analysis.heads)
-    if (analysis.has(figure->needs, head.layer)) mean.add(head.values[size_t(figure - figures.begin())]);
-  return mean.value();
+  for (const HeadAnalysis& head : analysis.heads) {
+    const double value = head.values[size_t(figure - figures.begin())];
+    if (analysis.has(figure->needs, head.layer) && !(head.without_rows && std::isnan(value))) mean.add(value);
+  }
+  return mean_of_some(mean);
 }
 
 bool Analysis::has(Needs needs) const {
@@ -125,6 +142,17 @@ std::vector<int64_t> Analysis::layers_without(Needs needs) const {
   return out;
 }
 
+std::vector<int64_t> Analysis::layers_without_mass() const {
+  std::vector<int64_t> out;
+  for (size_t layer = 0; layer < there.size(); ++layer)
+    if (has(Needs::kWeights, int64_t(layer)) && !has(Needs::kMass, int64_t(layer))) out.push_back(int64_t(layer));
+  return out;
+}
+
+int64_t Analysis::heads_without_rows() const {
+  return std::count_if(heads.begin(), heads.end(), [](const HeadAnalysis& head) { return head.without_rows; });
+}
+
 Json Analysis::json() const {
   Json out = {{"step", step},
               {"attention", attention},
@@ -133,10 +161,12 @@ Json Analysis::json() const {
               {"length", length},
               {"precision", precision},
               {"weights_are_shares", normalised}};
+  if (!changes.empty()) out["attention_parts"] = changes;
   if (registers > 0) out["registers"] = registers;
   const auto put_layers = [&](const char* key, const std::vector<int64_t>& layers) {
     if (!layers.empty()) out[key] = layers;
   };
+  if (heads_without_rows() > 0) out["heads_without_rows"] = heads_without_rows();
   put_layers("layers_without_weights", layers_without(Needs::kWeights));
   put_layers("layers_without_heads", layers_without(Needs::kHeads));
   out["summary"] = {};
@@ -151,6 +181,7 @@ Json Analysis::json() const {
   name_tensors(tensors["heads"], *this, head_figures());
   describe(out["figures"], *this);
   for (const auto& norms : residual_norm) out["residual_norm"].push_back(curve_json(norms));
+  out["secondary_sinks"] = places_json(*this);
   out["curves"] = Json::array();
   for (const HeadCurves& head : curves) out["curves"].push_back(curves_json(head));
   return out;
@@ -184,6 +215,7 @@ std::string needs_text(Needs needs) {
   };
   add(Needs::kHeads, "heads");
   add(Needs::kWeights, "weights");
+  add(Needs::kMass, "weights that are not negative");
   add(Needs::kGate, "a gate");
   add(Needs::kBiasKey, "a bias key");
   add(Needs::kGradient, "gradients");

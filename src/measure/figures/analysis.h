@@ -18,6 +18,7 @@ namespace sluice {
 
 struct HeadAnalysis {
   int64_t layer = 0, head = 0;
+  bool without_rows = false;     // there are weights, and all of them are 0
   std::vector<SinkRates> sinks;  // by increasing threshold
   std::vector<double> values;    // as head_figures()
   double operator[](std::string_view key) const;
@@ -44,6 +45,7 @@ struct HeadCurves {
 struct Analysis {
   int64_t step = 0;
   std::string attention;              // the preset's name, or a pattern's: "vga, softmax*3"
+  std::string changes;                // the parts of what is no preset's; "" if all are
   std::string data;                   // the source, described
   std::string precision;              // of activations and gradients: "fp32", "bf16", "fp64"
   int64_t sequences = 0, length = 0;  // tokens of a sequence
@@ -64,13 +66,15 @@ struct Analysis {
   bool has(Needs needs, int64_t layer) const { return holds(there[size_t(layer)], needs); }
   bool has(Needs needs) const;  // in some layer
   std::vector<int64_t> layers_without(Needs needs) const;
+  std::vector<int64_t> layers_without_mass() const;  // that have weights, and some may be negative
+  int64_t heads_without_rows() const;
   // Everything; curves and maps rounded to four digits.
   Json json() const;
   // As lines of metrics.jsonl: kinds analysis, analysis_layer and analysis_head.
   std::vector<Json> lines() const;
 };
 
-// The mean of a figure of heads over those that have it.
+// The mean of a figure of heads over those that have it. A head without rows of which it is no number is left out.
 double mean_of_heads(const Analysis& analysis, std::string_view key);
 
 // Every figure in Markdown: docs/figures.md.

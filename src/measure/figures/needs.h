@@ -11,7 +11,8 @@ enum class Needs : unsigned {
   kGradient = 8,
   kGatePath = 16,
   kRegisters = 32,
-  kHeads = 64
+  kHeads = 64,
+  kMass = 128  // weights, none of them negative
 };
 constexpr Needs operator|(Needs a, Needs b) { return Needs(unsigned(a) | unsigned(b)); }
 constexpr bool holds(Needs all, Needs some) { return (unsigned(all) & unsigned(some)) == unsigned(some); }

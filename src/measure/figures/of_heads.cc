@@ -83,7 +83,8 @@ std::vector<HeadFigure> figures_of_mass() {
                  [](T t) { return t.received.sink.value(); }),
       of_weights("attention_mass_rest", "the same, mean of the other positions",
                  [](T t) { return t.received.rest.value(); }),
-      of_weights("attention_mass_ratio", kRatio, [](T t) { return t.received.ratio(); }, {"first/rest", "mass"}),
+      of_weights.with(kMass)("attention_mass_ratio", kRatio, [](T t) { return t.received.ratio(); },
+                             {"first/rest", "mass"}),
   };
 }
 
@@ -95,8 +96,8 @@ std::vector<HeadFigure> figures_of_gradients() {
       of_gradient.with(kGradient | kWeights)("value_gradient_ratio_largest",
                                              "mean norm at each sequence's largest sink / mean elsewhere",
                                              [](T t) { return t.gradient_largest.ratio(); }),
-      of_gradient.with(kGradient | kWeights)("value_gradient_per_mass", "value_gradient_ratio / attention_mass_ratio",
-                                             [](T t) { return t.gradient.ratio() / t.received.ratio(); }),
+      of_gradient.with(kGradient | kMass)("value_gradient_per_mass", "value_gradient_ratio / attention_mass_ratio",
+                                          [](T t) { return t.gradient.ratio() / t.received.ratio(); }),
       of_gradient("value_gradient_radial_first",
                   "mean of dL/dv . v / |v| at the first position: above 0, descent shortens the value",
                   [](T t) { return t.radial.sink.value(); }),

@@ -33,6 +33,7 @@ struct HeadTotals {
   std::vector<std::vector<int64_t>> sinks;  // [thresholds, candidates]: sequences with a sink there
   std::vector<int64_t> any, later;          // [thresholds]
   bool undefined = false;                   // some share was no number, so that nothing can be said of sinks
+  bool has_rows = false;                    // some row has weights on tokens
   std::vector<double> share, mass;          // [T], sums over sequences
   std::vector<double> map;                  // [P, P]
   Mean largest_share, bias_share, row_mass, entropy, relative_entropy;
@@ -58,19 +59,40 @@ struct ElementMeans {
   }
 };
 
+// Of the tokens after the first, those that point where the first does at a block's output (secondary_sinks.h).
+struct LikeFirst {
+  Mean share;                             // of the tokens
+  Mean norm, others_norm, first_norm;     // |h_k| of them, of the others, and |h_0|
+  Mean mlp, mlp_of_others, mlp_of_first;  // |cos| between the MLP's output and h_0
+};
+
 struct LayerTotals {
   ElementMeans norm1, output, norm2, mlp_output, mlp_sum, residual;
   Mean over_median;
   double largest = 0;
   int64_t position = 0, feature = 0;
   SinkAndRest residual_norm, input_gradient;
-  Mean head_diversity, secondary;
+  Mean head_diversity;
+  LikeFirst like_first;
+};
+
+// Where secondary sinks are, and for how long: sums over sequences of numbers of tokens.
+struct SinkPlaces {
+  std::vector<double> secondary, primary_like;  // [T], by position
+  std::vector<double> lifetimes, starts;        // [L + 1], by the number of blocks, and by the first of them (from 1)
+  std::vector<std::vector<double>> like_first;  // [L, T]: at each block's output
 };
 
 struct ModelTotals {
   ElementMeans final_norm;
-  Mean secondary_sinks, primary_like_sinks;  // of a sequence
-  Mean secondary_lifetime;                   // of a sink, as a share of the depth
+  Mean secondary_sinks, primary_like_sinks;                        // of a sequence
+  Mean secondary_lifetime;                                         // of a sink, as a share of the depth
+  Mean secondary_blocks, secondary_position, secondary_at_second;  // of a secondary sink
+  Mean secondary_first_position;                                   // of a sequence that has some
+  SinkPlaces places;
 };
+
+// NaN of nothing.
+inline double mean_of_some(const Mean& mean) { return mean.count ? mean.value() : kNoNumber; }
 
 }  // namespace sluice

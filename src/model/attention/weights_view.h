@@ -30,6 +30,8 @@ class WeightsView {
   // Whether a row's weights are shares of one whole. Where each weight depends on its own score alone, figures that
   // speak of shares take |a_ij| / sum_j |a_ij| instead (arXiv 2410.10781).
   virtual bool normalised() const = 0;
+  // Whether weights may be negative: what a position receives from all rows then is no mass.
+  virtual bool may_be_negative() const { return false; }
   virtual bool has_bias_key() const = 0;       // a key that is no token
   virtual int64_t reach() const { return 0; }  // as CoreOptions::reach
   // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first position of its

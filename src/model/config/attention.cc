@@ -101,6 +101,26 @@ std::string AttentionConfig::text() const {
   return text;
 }
 
+bool AttentionConfig::is_preset() const {
+  const auto dump = [](AttentionConfig config) {
+    Fields fields;
+    config.describe(fields);
+    return fields.dump();
+  };
+  AttentionConfig preset;
+  Fields fields;
+  preset.describe(fields);
+  fields.parse(expand_attention({{"type", type}}, "model.attention"), "model.attention");
+  return type != "custom" && dump(*this) == dump(preset);
+}
+
+std::vector<std::string> AttentionConfig::idle(const ModelConfig& model, const std::string& path) const {
+  std::vector<std::string> out = {core_options().idle(model, path)};
+  for (const StageOptions* stage : stages()) out.push_back(stage->idle(model, path));
+  std::erase(out, "");
+  return out;
+}
+
 std::string AttentionConfig::tied_to_context() const {
   std::string tied = core_options().tied_to_context();
   for (const StageOptions* stage : stages())
@@ -162,6 +182,24 @@ std::string AttentionPattern::name() const {
   for (const AttentionRun& run : runs)
     names.push_back(run.repeat == 1 ? run.type : fmt::format("{}*{}", run.type, run.repeat));
   return fmt::format("{}", fmt::join(names, ", "));
+}
+
+std::string AttentionPattern::changes() const {
+  if (runs.empty()) return all.is_preset() ? "" : all.text();
+  std::vector<std::string> texts;
+  for (const AttentionRun& run : runs) {
+    const std::string text = run.type + ": " + run.text();
+    if (!run.is_preset() && std::find(texts.begin(), texts.end(), text) == texts.end()) texts.push_back(text);
+  }
+  return fmt::format("{}", fmt::join(texts, "; "));
+}
+
+std::vector<std::string> AttentionPattern::idle(const ModelConfig& model) const {
+  if (runs.empty()) return all.idle(model, "model.attention");
+  std::vector<std::string> out;
+  for (size_t i = 0; i < runs.size(); ++i)
+    for (std::string& text : runs[i].idle(model, fmt::format("model.attention[{}]", i))) out.push_back(std::move(text));
+  return out;
 }
 
 bool AttentionPattern::is_plain() const {

@@ -38,7 +38,10 @@ class AttentionConfig {
 
   std::vector<const StageOptions*> stages() const;  // those present
   bool is_plain() const { return core_options().is_plain() && stages().empty(); }
-  std::string text() const;             // of the parts, for people
+  std::string text() const;  // of the parts, for people
+  bool is_preset() const;    // it is what its type says, and nothing is changed
+  // A sentence for every part that does nothing in this model; `path` as for resolve().
+  std::vector<std::string> idle(const ModelConfig& model, const std::string& path) const;
   std::string tied_to_context() const;  // of the first part that is: see PartOptions
   // The part that the exported Python does not compute; "" where it computes all.
   std::string part_without_python() const;
@@ -67,6 +70,8 @@ struct AttentionPattern {
   const AttentionConfig& of(int64_t layer) const;
   std::vector<const AttentionConfig*> kinds() const;  // all, or the runs
   std::string name() const;                           // "vga", or "vga, softmax*3"
+  std::string changes() const;                        // the parts of those that are no presets; "" if all are
+  std::vector<std::string> idle(const ModelConfig& model) const;
   bool is_plain() const;
   void resolve(const ModelConfig& model) const;
 };

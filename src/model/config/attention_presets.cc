@@ -24,6 +24,11 @@ std::vector<AttentionPreset> named_presets() {
        R"({"gate": {"reads": "hidden_head", "site": "output", "grain": "head", "bias": true, "opening": 0.5}})"},
       {"gated_sdpa", "arXiv 2505.06708", "a gate per element of the output that reads the layer's input",
        R"({"gate": {"reads": "hidden", "site": "output", "grain": "element"}})"},
+      {"hyga", "arXiv 2608.11805",
+       "Hybrid Gated Attention: a gate per element that reads the input and the head's result, of a low rank a head, "
+       "times one per head that reads all heads' results",
+       R"({"gate": {"reads": "hidden_and_output_head", "site": "output", "grain": "element", "rank": 8,)"
+       R"( "second": {"reads": "output", "grain": "head"}}})"},
       {"softmax_plus_one", "arXiv 2410.10781", "softmax with 1 added to the denominator",
        R"({"score": {"type": "softmax_plus_one"}})"},
       {"sink_logit", "arXiv 2508.10925", "softmax with a learned logit per head in the denominator",
@@ -41,6 +46,11 @@ std::vector<AttentionPreset> named_presets() {
        R"({"value_residual": {"type": "learned"}})"},
       {"threshold", "arXiv 2601.12145", "squares of cosines of queries and keys above a threshold (TDA's first view)",
        R"({"score": {"type": "threshold"}, "unit_length": true})"},
+      {"tda", "arXiv 2601.12145",
+       "Threshold Differential Attention: the difference of two heads' thresholded squares of cosines, keys their own, "
+       "its factor clamped, and a norm",
+       R"({"score": {"type": "threshold"}, "unit_length": true,)"
+       R"( "difference": {"lambda": "clamped", "keys": "own"}, "output_norm": "rmsnorm"})"},
       {"elastic_softmax", "arXiv 2601.00919", "softmax and a learned offset over the row's length, rectified",
        R"({"score": {"type": "elastic_softmax"}})"},
       {"key_bias", "arXiv 2410.10781", "softmax with one extra learned key whose value is zero",
@@ -126,6 +136,15 @@ bool changes(const Json& there, const Json& value) {
          (!value.contains("type") || !there.contains("type") || value["type"] == there["type"]);
 }
 
+// Whether `stored` has every key of `given`, and of its objects.
+bool has_keys_of(const Json& given, const Json& stored) {
+  return std::all_of(given.items().begin(), given.items().end(), [&](const auto& part) {
+    if (!stored.contains(part.key())) return false;
+    const Json& one = stored[part.key()];
+    return !part.value().is_object() || !one.is_object() || has_keys_of(part.value(), one);
+  });
+}
+
 // Whether what is written of these parts says all that the preset they came from has: parts that are not there are
 // left out, and a stored config must not have the preset bring them back.
 bool is_still(const Json& parts, const std::string& preset, const std::string& path) {
@@ -139,9 +158,7 @@ bool is_still(const Json& parts, const std::string& preset, const std::string& p
   } catch (const UserError&) {
     return true;  // whoever reads it says what is wrong
   }
-  const Json given = preset_parts(preset, path);
-  return std::all_of(given.items().begin(), given.items().end(),
-                     [&](const auto& part) { return part.key() == "type" || stored.contains(part.key()); });
+  return has_keys_of(preset_parts(preset, path), stored);
 }
 
 }  // namespace

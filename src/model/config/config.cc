@@ -124,6 +124,9 @@ void ModelConfig::resolve() {
   if (head_size() > kMaxHeadSize)
     throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
                     width, heads, head_size(), kMaxHeadSize);
+  if (norm_gate > width)
+    throw UserError("model.norm_gate = {} is more than model.width = {}: a low rank has at most as many rows as that",
+                    norm_gate, width);
   if (position == Position::kRope) resolve_rope();
   attention.resolve(*this);
   residual.resolve(*this);

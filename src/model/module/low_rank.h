@@ -1,5 +1,8 @@
 // A linear layer that may have a low rank: x W^T, or silu(x D^T) U^T with as many rows of D as the rank says, or (x
 // D^T) U^T. Gates have their logits by it.
+//
+// It may go by heads: each head then has rows of its own in W, and a low rank of its own, which no other head's rows
+// see. With `slices` a head also reads its own slice of x alone.
 #pragma once
 
 #include "model/module/module.h"
@@ -12,13 +15,19 @@ struct BufferUses {
   bool recomputed;
 };
 
+struct ByHeads {
+  int64_t heads = 0;  // 0: it does not
+  bool slices = false;
+};
+
 class LowRankLinear {
  public:
   LowRankLinear() = default;
   // Parameters NAME.weight [columns, inputs], or for a rank above 0 NAME.down.weight [rank, inputs] and NAME.up.weight
-  // [columns, rank]. `uses` of what lies between them.
+  // [columns, rank]; by heads [heads * rank, inputs] and [columns, rank]. Where heads read slices, `inputs` are the
+  // features of one. `uses` of what lies between them.
   LowRankLinear(const Declarations& d, const std::string& name, int64_t columns, int64_t inputs, int64_t rank,
-                const BufferUses& uses, bool silu = true);
+                const BufferUses& uses, ByHeads by = {}, bool silu = true);
 
   void forward(const Pass& pass, const Tensor& out, const Tensor& x, ParamId bias) const;
   // d_x += the gradient at x.
@@ -26,13 +35,21 @@ class LowRankLinear {
                 const Tensor& workspace) const;
 
  private:
-  Tensor of_rank(const Pass& pass, BufferId id) const { return pass.view(id, {pass.N(), rank_}); }
+  // One product: with a weight for all, or, heads above 0, each head's slice of x with its own rows.
+  struct Product {
+    ParamId weight;
+    int64_t heads = 0;
+    void forward(const Pass& pass, const Tensor& out, const Tensor& x, ParamId bias) const;
+    void backward(const Pass& pass, const Tensor& d_x, bool add_to_d_x, const Tensor& d_out, const Tensor& x,
+                  ParamId bias, const Tensor& workspace) const;
+  };
+  bool is_low() const { return between_ > 0; }
+  Tensor of_rank(const Pass& pass, BufferId id) const { return pass.view(id, {pass.N(), between_}); }
 
-  int64_t rank_ = 0;
-  ParamId weight_;  // of the result: W or U
-  ParamId down_;
+  int64_t between_ = 0;   // columns between the two products; 0: there is one
+  Product first_, last_;  // D and U; W is `last_`
   bool silu_ = true;
-  BufferId hidden_, active_, d_hidden_;  // [N, rank]: x D^T, its silu if there is one, the gradients of both in turn
+  BufferId hidden_, active_, d_hidden_;  // [N, between]: x D^T, its silu if there is one, the gradients of both in turn
 };
 
 }  // namespace sluice

@@ -11,20 +11,27 @@ namespace {
 
 constexpr int kThreads = 256, kLanes = 8;
 
-// Without logits, `one` is the factor of all rows and heads.
+// Without logits, `learned` has each head's factor, which is clamped, or one of all heads.
 template <class S>
 struct Factors {
   Rows<S> logits;
-  const float* one;
+  const float* learned;
+  bool clamped;
   __device__ __forceinline__ float of(int64_t row, int64_t h) const {
-    return one ? *one : gate_of(load_one(logits.at(row, h)));
+    if (!learned) return gate_of(load_one(logits.at(row, h)));
+    return clamped ? clamped_factor(learned[h]) : *learned;
+  }
+  // The gradient of the logit or number from that of the factor.
+  __device__ __forceinline__ float gradient(int64_t row, int64_t h, float d_factor) const {
+    if (!learned) return gate_logit_gradient(of(row, h), d_factor);
+    return clamped ? clamped_factor_gradient(learned[h], d_factor) : d_factor;
   }
 };
 
 template <class S>
 Factors<S> factors_of(const DifferenceForward& op) {
-  if (op.has_logits()) return {rows_of<S>(op.lambda), nullptr};
-  return {{}, floats(op.lambda)};
+  if (op.has_logits()) return {rows_of<S>(op.lambda), nullptr, false};
+  return {{}, floats(op.lambda), op.clamped};
 }
 
 template <class S>
@@ -96,9 +103,7 @@ __global__ void __launch_bounds__(kThreads) difference_backward_kernel(Backward<
   const S* noise = b.x.at(row, b.layout.noise_at(j) * b.D);
   for (int64_t h = j * b.layout.signal; h < (j + 1) * b.layout.signal; ++h) {
     const float d_factor = difference_factor_gradient(warp_sum<kLanes>(b.hand_on(row, h, noise, lane, valid)));
-    if (!valid || lane > 0) continue;
-    const float factor = b.factors.of(row, h);
-    store_one(b.d_lambda.at(row, h), b.factors.one ? d_factor : gate_logit_gradient(factor, d_factor));
+    if (valid && lane == 0) store_one(b.d_lambda.at(row, h), b.factors.gradient(row, h, d_factor));
   }
   if (valid) b.take(row, j, lane);
 }

@@ -16,7 +16,8 @@ int64_t check_difference(const OpCheck& op, const DifferenceForward& args) {
   op.require(args.x.cols() % layout.all_heads() == 0, "heads must divide the columns of x");
   op.require_present("lambda", args.lambda);
   if (args.has_logits()) op.matrix("lambda", args.lambda, act, args.x.rows(), layout.heads);
-  else op.flat("lambda", args.lambda, accumulator_of(act), 1);
+  else op.flat("lambda", args.lambda, accumulator_of(act), args.clamped ? layout.heads : 1);
+  op.require(!args.clamped || !args.has_logits(), "what is clamped are no logits");
   return args.x.cols() / layout.all_heads() * layout.heads;
 }
 

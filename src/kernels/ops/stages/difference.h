@@ -7,15 +7,16 @@
 
 namespace sluice {
 
-// out_h = x_signal(h) - f_h x_noise(h / signal).  f_h is sigmoid(lambda_h), a number for each row and head, or the one
-// number lambda.
+// out_h = x_signal(h) - f_h x_noise(h / signal).  f_h is sigmoid(lambda_h), a number for each row and head; or the one
+// number lambda; or, clamped, min(max(lambda_h, 0), 1), a number for each head.
 struct DifferenceForward {
   static constexpr const char* kName = "difference_forward";
   static constexpr int64_t kMostSignals = 1024;
   DifferenceLayout layout;
   Tensor x;       // [N, (H + H / signal) D] act, strided
-  Tensor lambda;  // [N, H] act, strided; or [1] acc
+  Tensor lambda;  // [N, H] act, strided; or [1] acc; or [H] acc
   Tensor out;     // [N, H*D] act, strided
+  bool clamped = false;
   SLUICE_ACCESSOR bool has_logits() const { return lambda.shape.rank() == 2; }
   void for_tensors(auto f) { f(x), f(lambda), f(out); }
   void check() const;
@@ -26,7 +27,7 @@ struct DifferenceBackward {
   DifferenceForward forward;  // without out
   Tensor d_out;               // [N, H*D] act, strided
   Tensor d_x;                 // like x; overwritten
-  Tensor d_lambda;            // [N, H] act, strided; overwritten: of the logits, or what each row has to that of lambda
+  Tensor d_lambda;            // [N, H] act, strided; overwritten: of the logits, or each row's share in lambda's
   void for_tensors(auto f) { forward.for_tensors(f), f(d_out), f(d_x), f(d_lambda); }
   void check() const;
 };

@@ -14,6 +14,7 @@ class AffineWeights final : public WeightsView {
 
   // They may be negative, and rows of them sum to anything.
   bool normalised() const override { return false; }
+  bool may_be_negative() const override { return true; }
   bool has_bias_key() const override { return before_.has_bias_key(); }
   void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;

@@ -5,6 +5,7 @@
 //   projected   f_h = sigmoid(w_h . x), w [H, C]: a factor for each row and head (Diff V2)
 //   scalar      f = e^(q1 . k1) - e^(q2 . k2) + l0, l0 = 0.8 - 0.6 e^(-0.3 layer): one for the layer (Diff V1,
 //               arXiv 2410.05258; grouped, arXiv 2510.06949)
+//   clamped     f_h = min(max(lambda_h, 0), 1), lambda_h at first 0.5: a number of each head (TDA, arXiv 2601.12145)
 //
 // `signal` heads share one noise head. With shared keys both are heads of one key/value group, side by side: `signal`
 // heads, then the one that is taken from them. With keys of their own all noise heads follow all others, and a second
@@ -17,12 +18,13 @@
 
 namespace sluice {
 
-enum class DifferenceLambda { kNone, kProjected, kScalar };
+enum class DifferenceLambda { kNone, kProjected, kScalar, kClamped };
 template <>
 struct ChoiceNames<DifferenceLambda> {
   static constexpr Choice<DifferenceLambda> kAll[] = {{"none", DifferenceLambda::kNone},
                                                       {"projected", DifferenceLambda::kProjected},
-                                                      {"scalar", DifferenceLambda::kScalar}};
+                                                      {"scalar", DifferenceLambda::kScalar},
+                                                      {"clamped", DifferenceLambda::kClamped}};
 };
 
 enum class NoiseKeys { kShared, kOwn };
@@ -67,19 +69,20 @@ class Difference final : public Stage {
 
  private:
   DifferenceForward arguments(const Pass& pass, const Tensor& in) const;
-  Tensor lambda(const Pass& pass) const { return pass.view(lambda_, projects_ ? Shape{pass.N(), heads()} : Shape{1}); }
+  std::vector<double> factors(const Pass& pass) const;
+  Tensor lambda(const Pass& pass) const;
   Tensor d_lambda(const Pass& pass) const { return pass.view(d_lambda_, {pass.N(), heads()}); }
   int64_t heads() const { return layout_.heads; }
 
   DifferenceLayout layout_;
   int64_t D_;  // of a result's head
-  bool projects_;
-  double initial_;              // of the one factor
-  ParamId weight_, vectors_;    // [H, C]; [4, D_qk]: q1, k1, q2, k2
-  BufferId lambda_, d_lambda_;  // logits [N, H], or the one factor [1]; [N, H]
-  BufferId d_sums_;             // [H] acc: over the rows
-  BufferId result_, d_in_;      // [N, H D_v]; [N, (H + H / signal) D_v]
-  BufferId probed_;             // [2, B, H + H / signal, T] acc, for instruments
+  DifferenceLambda kind_;
+  double initial_;                       // of the one factor
+  ParamId weight_, vectors_, of_heads_;  // [H, C]; [4, D_qk]: q1, k1, q2, k2; lambda [H]
+  BufferId lambda_, d_lambda_;           // logits [N, H], or the one factor [1]; [N, H]
+  BufferId d_sums_;                      // [H] acc: over the rows
+  BufferId result_, d_in_;               // [N, H D_v]; [N, (H + H / signal) D_v]
+  BufferId probed_;                      // [2, B, H + H / signal, T] acc, for instruments
 };
 
 StagePart difference_stage();

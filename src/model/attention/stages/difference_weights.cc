@@ -1,6 +1,5 @@
 #include "model/attention/stages/difference_weights.h"
 
-#include "kernels/formulas/gate.h"
 #include "kernels/host_copy.h"
 
 namespace sluice {
@@ -34,15 +33,6 @@ class HostDifference final : public HostWeights {
 
 }  // namespace
 
-std::vector<double> DifferenceWeights::factors(const Pass& pass) const {
-  const int64_t count = pass.N() * layout_.heads;
-  std::vector<double> out =
-      host_numbers(pass.backend, pass.view(lambda_, projects_ ? Shape{pass.N(), layout_.heads} : Shape{1}));
-  if (!projects_) return std::vector<double>(size_t(count), out.front());
-  for (double& x : out) x = gate_of(x);
-  return out;
-}
-
 void DifferenceWeights::probe(const Pass& pass, const Heads& heads, const Tensor& first_weight,
                               const Tensor& first_gap) const {
   const int64_t H = layout_.heads, all = layout_.all_heads(), T = pass.T;
@@ -50,7 +40,7 @@ void DifferenceWeights::probe(const Pass& pass, const Heads& heads, const Tensor
   const Tensor weight = both.row_range(0, 1), gap = both.row_range(1, 1);
   before_.probe(pass, heads, weight.reshaped({pass.B, all, T}), gap.reshaped({pass.B, all, T}));
   const std::vector<double> weights = host_numbers(pass.backend, weight), gaps = host_numbers(pass.backend, gap),
-                            factor = factors(pass);
+                            factor = factors_(pass);
   std::vector<double> differences, own_gaps;
   for (int64_t b = 0; b < pass.B; ++b)
     for (int64_t h = 0; h < H; ++h)
@@ -65,7 +55,7 @@ void DifferenceWeights::probe(const Pass& pass, const Heads& heads, const Tensor
 }
 
 std::unique_ptr<HostWeights> DifferenceWeights::read(const Pass& pass, const Heads& heads) const {
-  return std::make_unique<HostDifference>(before_.read(pass, heads), layout_, factors(pass), pass.T);
+  return std::make_unique<HostDifference>(before_.read(pass, heads), layout_, factors_(pass), pass.T);
 }
 
 }  // namespace sluice

@@ -2,6 +2,9 @@
 // They may be negative, and a row of softmax sums to 1 less that share.
 #pragma once
 
+#include <functional>
+#include <utility>
+
 #include "kernels/ops/stages/difference.h"
 #include "model/attention/weights_view.h"
 #include "model/module/module.h"
@@ -10,12 +13,14 @@ namespace sluice {
 
 class DifferenceWeights final : public WeightsView {
  public:
-  // `before`: of all heads, as `layout` says where they lie. `lambda`: logits [N, H] (`projects`) or the one factor.
-  DifferenceWeights(const WeightsView& before, const DifferenceLayout& layout, bool projects, BufferId lambda,
-                    BufferId probed)
-      : before_(before), layout_(layout), projects_(projects), lambda_(lambda), probed_(probed) {}
+  // [N, H], after a forward run.
+  using Factors = std::function<std::vector<double>(const Pass& pass)>;
+  // `before`: of all heads, as `layout` says where they lie.
+  DifferenceWeights(const WeightsView& before, const DifferenceLayout& layout, Factors factors, BufferId probed)
+      : before_(before), layout_(layout), factors_(std::move(factors)), probed_(probed) {}
 
   bool normalised() const override { return false; }
+  bool may_be_negative() const override { return true; }
   bool has_bias_key() const override { return before_.has_bias_key(); }
   int64_t reach() const override { return before_.reach(); }
   // first_gap is that of the head's own scores.
@@ -23,12 +28,10 @@ class DifferenceWeights final : public WeightsView {
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
 
  private:
-  std::vector<double> factors(const Pass& pass) const;  // [N, H]
-
   const WeightsView& before_;
   DifferenceLayout layout_;
-  bool projects_;
-  BufferId lambda_, probed_;
+  Factors factors_;
+  BufferId probed_;
 };
 
 }  // namespace sluice

@@ -45,6 +45,14 @@ std::string ValueResidualOptions::text() const {
                      value_residual.type == ValueResidualType::kLearned ? ", learned" : "");
 }
 
+std::string ValueResidualOptions::idle(const ModelConfig& model, const std::string& path) const {
+  if (last_that_mixes(model) > 0) return "";
+  return fmt::format(
+      "{}.value_residual mixes nothing: it works in layers behind the first, and none of these has it (model.layers = "
+      "{})",
+      path, model.layers);
+}
+
 // ---- the first layer ------------------------------------------------------------------------------------------------
 
 FirstValues::FirstValues(const LayerPlace& place, int last) {

@@ -36,6 +36,7 @@ struct ValueResidualOptions final : StageOptions {
   void describe(Fields& attention) override;
   void resolve(const ModelConfig& model, const std::string& path) const override;
   std::string text() const override;
+  std::string idle(const ModelConfig& model, const std::string& path) const override;
 };
 
 // Of the first layer: keeps its values and passes them on as they are.

@@ -7,20 +7,28 @@
 namespace sluice::SLUICE_ISA {
 namespace {
 
-// A row's factors: of its logits, or one for all heads where there are none.
+// A row's factors: of its logits, or where there are none each head's, clamped, or one for all.
 template <class S>
 struct Factors {
+  using V = Vec<Acc<S>>;
   const S* logits;
-  Acc<S> one;
-  SLUICE_INLINE Vec<Acc<S>> of(int64_t h) const {
-    return logits ? gate_of(Vec<Acc<S>>(load_one(logits + h))) : Vec<Acc<S>>(one);
+  const Acc<S>* learned;
+  bool clamped;
+  SLUICE_INLINE V of(int64_t h) const {
+    if (logits) return gate_of(V(load_one(logits + h)));
+    return clamped ? clamped_factor(V(learned[h])) : V(*learned);
+  }
+  // The gradient of head h's logit or number from that of its factor.
+  SLUICE_INLINE V gradient(int64_t h, V factor, V d_factor) const {
+    if (logits) return gate_logit_gradient(factor, d_factor);
+    return clamped ? clamped_factor_gradient(V(learned[h]), d_factor) : d_factor;
   }
 };
 
 template <class S>
 SLUICE_INLINE Factors<S> factors_of(const DifferenceForward& op, int64_t n) {
-  if (op.has_logits()) return {row_of<S>(op.lambda, n), Acc<S>(0)};
-  return {nullptr, *static_cast<const Acc<S>*>(op.lambda.data)};
+  if (op.has_logits()) return {row_of<S>(op.lambda, n), nullptr, false};
+  return {nullptr, static_cast<const Acc<S>*>(op.lambda.data), op.clamped};
 }
 
 template <class S>
@@ -52,7 +60,7 @@ void backward_group(S* d_noise, S* d_signal, S* d_lambda, const S* d, const S* n
     }));
     const V factor = factors.of(first + s), d_factor = difference_factor_gradient(dot);
     sum[s] = factor[0];
-    store_one(d_lambda + s, (factors.logits ? gate_logit_gradient(factor, d_factor) : d_factor)[0]);
+    store_one(d_lambda + s, factors.gradient(first + s, factor, d_factor)[0]);
   }
   for_vectors<A>(D, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     V total(0);
