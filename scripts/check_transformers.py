@@ -285,6 +285,18 @@ def sluice_models(program):
     }
     models["a gate of rank 3 on values"] = {"attention": {"type": "vga", "site": "source", "rank": 3}}
     models["threshold, rope, grouped heads"] = {"attention": "threshold", "position": "rope", "heads": 4, "kv_heads": 2}
+    models["attention residuals"] = {"attention": "vga", "residual": "attention", "layers": 3}
+    models["attention residuals in blocks, registers, rope"] = {
+        "attention": "softmax", "residual": {"type": "attention", "blocks": 2, "init_std": 0.5}, "layers": 4, "registers": 2,
+        "position": "rope",
+    }
+    models["delta residuals, side by side"] = {
+        "attention": "vga", "residual": {"type": "delta", "init_std": 0.5}, "layers": 3, "parallel_residual": True,
+    }
+    models["delta residuals in blocks"] = {
+        "attention": "value_residual", "residual": {"type": "delta", "blocks": 2, "init_std": 0.5}, "layers": 4,
+        "norm": "rmsnorm",
+    }
     models["norms with gates"] = {"norm": "rmsnorm", "norm_gate": 5, "attention": "softmax"}
     models["a pattern over layers"] = {"attention": pattern, "layers": 5, "qk_norm": True}
     models["gpt2 (native)"] = {"attention": "softmax", "init": "gpt2", "init_std": 0.2}
@@ -407,6 +419,7 @@ BEHAVIOUR = {
     "elastic_softmax, no positions": {"attention": "elastic_softmax", "position": "none"},
     "wide values": {"attention": {"type": "softmax", "key_bias": True}, "value_head_size": 32},
     "registers, rope": {"attention": "vga", "registers": 3, "position": "rope"},
+    "a mix over depth": {"attention": "vga", "residual": {"type": "attention", "blocks": 2, "init_std": 0.5}, "layers": 4},
     "diff_v2, rope": {"attention": "diff_v2", "position": "rope", "kv_heads": 2},
     "diff_v1, key_bias, wide values": {"attention": {"type": "diff_v1", "key_bias": True}, "value_head_size": 24},
     "a window": {**LLAMA, "kv_heads": 2, "attention": {"type": "vga", "window": 7}},

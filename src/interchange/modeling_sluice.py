@@ -13,8 +13,8 @@ Beside what causal models of transformers return there are, for output_attention
   gates       a layer [B, H, T, 1 or D] where the gate scales a head's result, [B, KV, T, 1 or D] where it scales the
               values; None for layers without a gate
 A layer without heads has None for all three.
-hidden_states are the embeddings, then what each block leaves in the residual stream; as everywhere in transformers the
-last one has passed the final norm.
+hidden_states are what each block reads before its norm: the embeddings, then what the blocks before leave in the residual
+stream, or its mix of depth; as everywhere in transformers the last one has passed the final norm.
 """
 
 import collections
@@ -726,11 +726,70 @@ class Mlp(nn.Module):
         return self.down(x * x if self.kind == "relu_squared" else x)
 
 
+class Sum(nn.Module):
+    """How a sublayer is joined to those before it: it reads their sum and adds to it."""
+
+    def forward(self, x):
+        return x
+
+    def joined(self, x, out):
+        return x + out
+
+    @staticmethod
+    def begun(x):
+        return x
+
+
+class DepthRoute(nn.Module):
+    """A sublayer reads a mix of states [n, B, T, C]: the embeddings and, of every sublayer before, its block's sum so far
+    (without blocks what it has put out). alpha is a softmax over the first `routed` sources."""
+
+    def __init__(self, model, sublayer):
+        super().__init__()
+        options = model["residual"]
+        sublayers, blocks = 2 * model["layers"], options.get("blocks", 0)
+        self.step = sublayers // blocks if blocks else 1
+        self.sources = [*range(0, sublayer, self.step), sublayer]
+        self.begins = sublayer % self.step == 0
+        self.delta = options["type"] == "delta"
+        self.routed = len(self.sources)
+        if self.delta:
+            self.routed = 0 if sublayer == sublayers else sublayer // self.step + 1
+        self.epsilon = model["norm_epsilon"]
+        if self.routed > 1:
+            self.query, self.gain = nn.Parameter(torch.zeros(model["width"])), nn.Parameter(torch.ones(model["width"]))
+
+    def forward(self, states):
+        sources = states[self.sources]
+        mixed = sources[: self.routed]
+        if self.routed > 1:
+            wide = mixed.to(torch.promote_types(mixed.dtype, torch.float32))
+            keys = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.epsilon)
+            alpha = torch.softmax(keys @ (self.query * self.gain).to(wide.dtype), dim=0)
+            mixed = (alpha[..., None] * wide).to(mixed.dtype)
+        return mixed.sum(0) + (sources.sum(0) if self.delta else 0)
+
+    def joined(self, states, out):
+        return torch.cat([states, (out if self.begins else states[-1] + out)[None]])
+
+    @staticmethod
+    def begun(x):
+        return x[None]
+
+
+def make_route(model, sublayer):
+    kind = model.get("residual", {}).get("type", "add")
+    if kind not in ("add", "attention", "delta"):
+        raise ValueError(f"unknown residual {kind}")
+    return Sum() if kind == "add" else DepthRoute(model, sublayer)
+
+
 class Block(GradientCheckpointingLayer):
     def __init__(self, config, layer):
         super().__init__()
         model = config.sluice_model
         self.parallel = model.get("parallel_residual", False)
+        self.route1, self.route2 = (make_route(model, 2 * layer + i) for i in range(2))
         self.norm1 = make_norm(model)
         core = attention_of(model, layer).get("core", "tiles")
         self.attention = (MlpMixer if core == "mlp" else Attention)(config, layer)
@@ -740,11 +799,13 @@ class Block(GradientCheckpointingLayer):
 
     def forward(self, x, turn, visible, places, cache, wants_weights, first, start, *others, shows=None):
         embedded = self.norm1(start) if self.source == "embedding" else None
+        read = self.route1(x)
         out, *others = self.attention(
-            self.norm1(x), turn, visible, places, cache, wants_weights, first, embedded, *others, shows=shows
+            self.norm1(read), turn, visible, places, cache, wants_weights, first, embedded, *others, shows=shows
         )
-        y = x + out
-        return y + self.mlp(self.norm2(x if self.parallel else y)), *others
+        x = self.route1.joined(x, out)
+        out = self.mlp(self.norm2(read if self.parallel else self.route2(x)))
+        return self.route2.joined(x, out), *others
 
 
 class SluicePreTrainedModel(PreTrainedModel):
@@ -775,8 +836,6 @@ class SluiceModel(SluicePreTrainedModel):
         unknown = sorted(set(model) - MODEL_KEYS) + sorted(keys - ATTENTION_KEYS)
         if unknown:
             raise ValueError(f"config.json: sluice_model has {', '.join(unknown)}, which this modeling_sluice.py does not know")
-        if model.get("residual", {}).get("type", "add") != "add":
-            raise ValueError(f"unknown residual {model['residual']['type']}")
         embedding = {"token": nn.Embedding(config.vocab_size, model["width"])}
         if model["position"] == "learned":
             embedding["position"] = nn.Embedding(model["context"], model["width"])
@@ -785,6 +844,7 @@ class SluiceModel(SluicePreTrainedModel):
             embedding["register"] = nn.Embedding(self.registers, model["width"])
         self.embedding = nn.ModuleDict(embedding)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(model["layers"]))
+        self.final_route = make_route(model, 2 * model["layers"])
         self.final_norm = make_norm(model)
         if type(self) is SluiceModel:
             self.post_init()
@@ -820,11 +880,12 @@ class SluiceModel(SluicePreTrainedModel):
         """Of each block [keys, values], none without registers. They see each other alone, so no token changes them."""
         if not self.registers:
             return [[] for _ in self.blocks]
-        x = self.embedding["register"].weight[None]
+        start = self.embedding["register"].weight[None]
+        x = self.final_route.begun(start)
         places = torch.arange(self.registers, device=x.device)
         turn = self.turn_at(places[None]) if self.description["position"] == "rope" else None
         visible = visible_keys(None, places, 1, self.registers)
-        found, first, start = [], None, x
+        found, first = [], None
         for block in self.blocks:
             x, _, _, _, v, *of_block = block(x, turn, visible, places, None, False, first, start, None, None, shows="keys")
             found.append(of_block)
@@ -856,7 +917,7 @@ class SluiceModel(SluicePreTrainedModel):
             x = self.embedding["token"](torch.tensor(source["tokens"][:positions], device=places.device)[None])
             x, turn = self.add_positions(x, places[None])
         visible = visible_keys(None, places, 1, positions)
-        found, first, start = [], None, x
+        found, first, start, x = [], None, x, self.final_route.begun(x)
         for block, before in zip(self.blocks, registers):
             x, _, _, _, v, *shown = block(
                 x, turn, visible, places, None, False, first, start, None, None, *before, shows="queries"
@@ -895,16 +956,20 @@ class SluiceModel(SluicePreTrainedModel):
             position_ids = places.expand(B, T)
         x, turn = self.add_positions(x, position_ids)
 
-        states, attentions, slots, gates, first, start = [x], [], [], [], None, x
+        start, x = x, self.final_route.begun(x)
+        states, attentions, slots, gates, first = [], [], [], [], None
         registers = self.keys_of_registers()
         for block, fixed, before in zip(self.blocks, self.of_fixed_stream(position_ids, registers), registers):
+            if output_hidden_states:
+                states.append(block.route1(x))
             x, weights, slot, gate, v = block(
                 x, turn, visible, places, cache, output_attentions, first, start, *fixed, *before
             )
             first = v if first is None else first
-            for values, value in ((states, x), (attentions, weights), (slots, slot), (gates, gate)):
+            for values, value in ((attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)
-        x = states[-1] = self.final_norm(x)
+        x = self.final_norm(self.final_route(x))
+        states.append(x)
         return {
             "last_hidden_state": x,
             CACHE: cache if use_cache else None,

@@ -32,6 +32,7 @@
 #include "kernels/ops/optimizer.h"
 #include "kernels/ops/outlier_loss.h"
 #include "kernels/ops/quantize.h"
+#include "kernels/ops/residual/depth_route.h"
 #include "kernels/ops/stages/affine.h"
 #include "kernels/ops/stages/difference.h"
 #include "kernels/ops/stages/exclude_self.h"
@@ -114,6 +115,8 @@ using Ops = OpList<
     FlowBackward, ShareRowsForward, ShareRowsBackward, WindowOrder, GatherRows,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
+    // residuals
+    DepthRouteForward, DepthRouteBackward,
     // losses of parts
     OutlierLoss,
     // state that is not trained

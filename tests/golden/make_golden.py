@@ -142,6 +142,7 @@ def complete(model):
     """The model's settings with everything that may be left out."""
     m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5}
     m = {**m, "norm": "layernorm", "norm_gate": 0, "qk_norm": False, "registers": 0, "rope_theta": 10000.0, **model}
+    m["residual"] = {"type": "add", "blocks": 0, "init_std": 0, **m.get("residual", {})}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
     plain_gate = {"reads": "none", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
@@ -213,6 +214,22 @@ def gate_inputs(m, name, gate):
         return {name: (m["width"], own), name + ".output": (results, own)}
     sizes = {"hidden": m["width"], "hidden_head": V, "value": KV * V}
     return {name: (sizes.get(reads, results), own)}
+
+
+def depth_sources(m, sublayer):
+    """Of a mix over depth: for each source which sublayers' outputs it is the sum of, None the embedding; and how many have
+    weights."""
+    last, blocks = 2 * m["layers"], m["residual"]["blocks"]
+    length = last // blocks if blocks else 1
+    whole = [None] + [range(i, i + length) for i in range(0, sublayer - length + 1, length)]
+    begun = [range(sublayer - sublayer % length, sublayer)] if sublayer % length else []
+    if m["residual"]["type"] == "attention":
+        return whole + begun, len(whole + begun)
+    return whole + begun, 0 if sublayer == last else len(whole)
+
+
+def route_name(m, sublayer):
+    return f"blocks.{sublayer // 2}.route{sublayer % 2 + 1}" if sublayer < 2 * m["layers"] else "final_route"
 
 
 def declare(m):
@@ -304,6 +321,11 @@ def declare(m):
         norm(block + "norm2")
         linear(block + "mlp.up", 2 * M if m["mlp"] == "swiglu" else M, C, m["bias"])
         linear(block + "mlp.down", C, M, m["bias"], residual=True)
+    if m["residual"]["type"] != "add":
+        for sublayer in range(2 * m["layers"] + 1):
+            if depth_sources(m, sublayer)[1] > 1:
+                out[route_name(m, sublayer) + ".query"] = ((C,), "normal", m["residual"]["init_std"], "vector")
+                out[route_name(m, sublayer) + ".gain"] = ((C,), "constant", 1, "norm")
     norm("final_norm")
     if not m["tied_head"]:
         linear("head", m["vocab_size"], C, False)
@@ -590,6 +612,21 @@ def activation(kind, h):
     return {"relu": torch.relu, "gelu": gelu, "relu_squared": lambda x: torch.relu(x) ** 2}[kind](h)
 
 
+def mixed_over_depth(p, m, sublayer, embedding, outputs):
+    """What a sublayer reads of the embedding and of what those before it have put out."""
+    summed, routed = depth_sources(m, sublayer)
+    sources = [embedding if of is None else sum(outputs[i] for i in of) for of in summed]
+    mix = 0
+    if routed:
+        logits = [torch.zeros(embedding.shape[:2], dtype=torch.float64)] * routed
+        if routed > 1:
+            query, gain = (p[f"{route_name(m, sublayer)}.{which}"] for which in ("query", "gain"))
+            logits = [rms_norm(source, gain, m["norm_epsilon"]) @ query for source in sources[:routed]]
+        alpha = torch.softmax(torch.stack(logits), dim=0)
+        mix = sum(alpha[i][..., None] * sources[i] for i in range(routed))
+    return mix if m["residual"]["type"] == "attention" else sum(sources) + mix
+
+
 def logits_of(p, m, tokens):
     """tokens [B, T] -> [B, T, V]"""
 
@@ -618,14 +655,22 @@ def logits_of(p, m, tokens):
         x = torch.cat([x, torch.from_numpy(rows).reshape(1, m["context"], m["width"])[:, :T]])
     if m["registers"]:  # rows before the tokens'
         x = torch.cat([p["embedding.register.weight"].expand(len(x), -1, -1), x], dim=1)
-    first, start = None, x
+    embedding, outputs, first = x, [], None
+
+    def read(sublayer):
+        if m["residual"]["type"] == "add":
+            return sum(outputs, embedding)
+        return mixed_over_depth(p, m, sublayer, embedding, outputs)
+
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
-        out, v = attention(p, block + "attention.", m, layer, norm(block + "norm1", x), first, norm(block + "norm1", start))
+        x, embedded = (norm(block + "norm1", of) for of in (read(2 * layer), embedding))
+        out, v = attention(p, block + "attention.", m, layer, x, first, embedded)
         first = v if first is None else first
-        x = x + out
-        h = linear(block + "mlp.up", norm(block + "norm2", x))
-        x = x + linear(block + "mlp.down", activation(m["mlp"], h))
+        outputs.append(out)
+        h = linear(block + "mlp.up", norm(block + "norm2", read(2 * layer + 1)))
+        outputs.append(linear(block + "mlp.down", activation(m["mlp"], h)))
+    x = read(2 * m["layers"])
     return norm("final_norm", x[:B, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
 
 

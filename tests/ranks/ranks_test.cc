@@ -135,7 +135,8 @@ TEST_F(Ranks, LearnTheSameWithAnyModelAndBuckets) {
       {"a gate and a sink", {"model.attention=vga"}},
       {"averages and values of the first layer",
        {R"(model.attention={"affine": "linear", "value_residual": "learned"})"}},
-      {"two sets of heads", {"model.attention=diff_v1"}}};
+      {"two sets of heads", {"model.attention=diff_v1"}},
+      {"a mix over depth", {R"(model.residual={"type": "delta", "blocks": 2})", "model.tied_head=true"}}};
   for (const auto& [name, more] : cases) {
     const Trace one = learn(1, with(kEight, more), 20);
     for (const char* zero : {"0", "1", "2"})

@@ -30,7 +30,7 @@ class ResidualConfig {
   bool is_plain() const { return type == "add"; }  // what other programs call the residual stream
 
  private:
-  size_t index() const;
+  size_t index(const std::string& name) const;
 
   std::vector<Held<ResidualOptions>> options_;  // as in residuals()
 };

@@ -21,6 +21,7 @@ struct ResidualPart {
   std::unique_ptr<Residual> (*make)(const Declarations& d, const ResidualOptions& options);
   bool in_python;       // interchange/modeling_sluice.py computes it too; a model with others cannot be exported
   const char* example;  // JSON: what a model says to have it; tests of all residuals begin with it
+  const char* options_of = nullptr;  // the part before whose options and keys are this one's too
 };
 
 const std::vector<ResidualPart>& residuals();

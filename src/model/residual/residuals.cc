@@ -1,6 +1,7 @@
 // The list of residuals: a new one is its files and a line here.
 #include "model/config/residual_parts.h"
 #include "model/residual/add.h"
+#include "model/residual/depth.h"
 
 namespace sluice {
 
@@ -8,6 +9,8 @@ template <>
 std::vector<ResidualPart>& part_list() {
   static std::vector<ResidualPart> list = {
       add_residual(),
+      attention_residual(),
+      delta_residual(),
   };
   return list;
 }
