@@ -8,6 +8,7 @@
 // and values go through the workspace, in the order of the heads.
 #include <algorithm>
 
+#include "kernels/cuda/cores/add_heads.cuh"
 #include "kernels/cuda/packs.cuh"
 #include "kernels/formulas/linear_attention.h"
 #include "kernels/ops/cores/linear_attention.h"
@@ -148,22 +149,6 @@ void launch_sum(const DecayedSum<S>& sum, int64_t B, cudaStream_t stream) {
   launch(decayed_sum_kernel<S>, grid, dim3(kThreads), shared_bytes(sum.a.D), stream, sum);
 }
 
-// out[row, g D + i] = the sum over the heads h of group g of shares[row, h D + i].
-template <class S>
-struct AddHeads {
-  Rows<S> out;
-  Rows<float> shares;
-  int64_t D, group;
-  __device__ void operator()(int64_t row, int64_t col, int count) const {
-    for (int64_t c = col; c < col + count; ++c) {
-      const int64_t g = quotient(c, D), first = g * group * D + c - g * D;
-      float sum = 0;
-      for (int64_t i = 0; i < group; ++i) sum += *shares.at(row, first + i * D);
-      store_one(out.at(row, c), sum);
-    }
-  }
-};
-
 // A sum whose results belong to heads of keys and values.
 template <class S>
 void launch_grouped(DecayedSum<S> sum, const AttentionShape& s, float* shares, cudaStream_t stream) {
@@ -171,7 +156,8 @@ void launch_grouped(DecayedSum<S> sum, const AttentionShape& s, float* shares, c
   sum.shares = group > 1 ? shares : nullptr;
   launch_sum(sum, s.B, stream);
   if (group > 1)
-    map(s.B * s.T, s.KV * width, false, stream, AddHeads<S>{sum.out, Rows<float>{shares, s.H * width}, width, group});
+    map(s.B * s.T, s.KV * width, false, stream,
+        AddHeads<S>{sum.out, {shares, s.T * s.H * width, width, s.H * width}, s.T, width, group});
 }
 
 template <class S>
