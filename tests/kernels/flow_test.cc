@@ -256,10 +256,11 @@ TEST(FlowOp, GoesOnFromItsState) {
       step.state = state, step.resume = t > 0;
       isa->run(step);
     }
-    for (const auto& [found, wanted] : {std::pair<const TestBuffer&, const TestBuffer&>(pieces.queries, whole.queries),
-                                        {pieces.keys, whole.keys},
-                                        {pieces.values, whole.values},
-                                        {pieces.logits, whole.logits}})
+    const std::pair<const TestBuffer&, const TestBuffer&> results[] = {{pieces.queries, whole.queries},
+                                                                       {pieces.keys, whole.keys},
+                                                                       {pieces.values, whole.values},
+                                                                       {pieces.logits, whole.logits}};
+    for (const auto& [found, wanted] : results)
       for (int64_t i = 0; i < found.size(); ++i) EXPECT_EQ(found.at(i), wanted.at(i)) << i;
   }
 }

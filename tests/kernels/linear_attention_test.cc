@@ -226,12 +226,6 @@ TEST(LinearAttentionOp, SlopesFallFromHeadToHead) {
   EXPECT_NEAR(head_slope(0, 1), std::exp2(-8.0), 1e-15);
 }
 
-// Rows [first, first + count) of every sequence.
-Tensor rows_from(const Tensor& x, const AttentionShape& s, int64_t first, int64_t count) {
-  check(s.B == 1, "one sequence");
-  return x.row_range(first, count);
-}
-
 // Token by token, and in pieces that are no whole chunks: what is summed is the same, in another order.
 TEST(LinearAttentionOp, GoesOnFromItsState) {
   for (const IsaKernels* isa : available_isas())
@@ -244,7 +238,7 @@ TEST(LinearAttentionOp, GoesOnFromItsState) {
       for (int64_t t = 0; t < s.T; t += piece) {
         LinearAttentionForward step = whole.forward();
         step.shape.T = std::min(piece, s.T - t);
-        const auto rows = [&](const Tensor& x) { return rows_from(x, s, t, step.shape.T); };
+        const auto rows = [&](const Tensor& x) { return x.row_range(t, step.shape.T); };
         step.q = rows(step.q), step.k = rows(step.k), step.v = rows(step.v), step.out = rows(out);
         step.state = state, step.resume = t > 0;
         isa->run(step);

@@ -15,7 +15,7 @@ constexpr int64_t kT = 7, kBatch = 2, kH = 2, kD = 6;
 
 // Looks at every layer's heads of a run over two sequences.
 template <class Look>
-void run(std::vector<int32_t> tokens, bool documents, Look look) {
+void look_at_layers(const std::vector<int32_t>& tokens, bool documents, Look look) {
   const auto backend = make_cpu_backend();
   const ModelConfig config = gradients::small_model(
       {{"context", kT}, {"kv_heads", 1}, {"attention", Json::parse(R"({"type": "custom", "core": "flow"})")}});
@@ -67,43 +67,45 @@ std::vector<double> reference(const Values& q, const Values& k, int64_t b, int64
 
 TEST(Flow, IsThePublishedFormulaAndShowsItsWeights) {
   for (const bool documents : {false, true})
-    run(gradients::random_tokens(0, kBatch * kT), documents,
-        [&](const Pass& pass, const AttentionLayer& attention, const Heads& heads, const auto& first) {
-          EXPECT_FALSE(attention.weights()->normalised());
-          const Values q = values_of(heads.q), k = values_of(heads.k), v = values_of(heads.v),
-                       out = values_of(heads.out);
-          const auto shown = attention.weights()->read(pass, heads);
-          for (int64_t b = 0; b < kBatch; ++b)
-            for (int64_t h = 0; h < kH; ++h) {
-              std::vector<double> want(kT * kT);
-              for (int64_t from = 0; from < kT;) {
-                int64_t end = from + 1;
-                while (end < kT && first(b * kT + end) == from) ++end;
-                const std::vector<double> part = reference(q, k, b, h, from, end);
-                for (size_t i = 0; i < want.size(); ++i) want[i] += part[i];
-                from = end;
-              }
-              const HeadWeights weights = shown->of(b, h, kT);
-              for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(weights.rows[i], want[i], 1e-13);
-              for (int64_t i = 0; i < kT; ++i)
-                for (int64_t d = 0; d < kD; ++d) {
-                  double sum = 0;
-                  for (int64_t j = 0; j < kT; ++j) sum += want[size_t(i * kT + j)] * v[size_t((b * kT + j) * kD + d)];
-                  EXPECT_NEAR(out[size_t(((b * kT + i) * kH + h) * kD + d)], sum, 1e-13);
-                }
-            }
-        });
+    look_at_layers(gradients::random_tokens(0, kBatch * kT), documents,
+                   [&](const Pass& pass, const AttentionLayer& attention, const Heads& heads, const auto& first) {
+                     EXPECT_FALSE(attention.weights()->normalised());
+                     const Values q = values_of(heads.q), k = values_of(heads.k), v = values_of(heads.v),
+                                  out = values_of(heads.out);
+                     const auto shown = attention.weights()->read(pass, heads);
+                     for (int64_t b = 0; b < kBatch; ++b)
+                       for (int64_t h = 0; h < kH; ++h) {
+                         std::vector<double> want(kT * kT);
+                         for (int64_t from = 0; from < kT;) {
+                           int64_t end = from + 1;
+                           while (end < kT && first(b * kT + end) == from) ++end;
+                           const std::vector<double> part = reference(q, k, b, h, from, end);
+                           for (size_t i = 0; i < want.size(); ++i) want[i] += part[i];
+                           from = end;
+                         }
+                         const HeadWeights weights = shown->of(b, h, kT);
+                         for (size_t i = 0; i < want.size(); ++i) EXPECT_NEAR(weights.rows[i], want[i], 1e-13);
+                         for (int64_t i = 0; i < kT; ++i)
+                           for (int64_t d = 0; d < kD; ++d) {
+                             double sum = 0;
+                             for (int64_t j = 0; j < kT; ++j)
+                               sum += want[size_t(i * kT + j)] * v[size_t((b * kT + j) * kD + d)];
+                             EXPECT_NEAR(out[size_t(((b * kT + i) * kH + h) * kD + d)], sum, 1e-13);
+                           }
+                       }
+                   });
 }
 
 // Alone, a row gives all that flows out to itself and takes it: up to epsilon, sigmoid(1) v.
 TEST(Flow, TheFirstRowIsItsOwnValueTimesSigmoidOfOne) {
-  run(gradients::random_tokens(0, kBatch * kT), false,
-      [&](const Pass&, const AttentionLayer&, const Heads& heads, const auto&) {
-        const Values v = values_of(heads.v), out = values_of(heads.out);
-        for (int64_t b = 0; b < kBatch; ++b)
-          for (int64_t c = 0; c < kH * kD; ++c)
-            EXPECT_NEAR(out[size_t(b * kT * kH * kD + c)], sigmoid(1) * v[size_t(b * kT * kD + c % kD)], 1e-4);
-      });
+  look_at_layers(gradients::random_tokens(0, kBatch * kT), false,
+                 [&](const Pass&, const AttentionLayer&, const Heads& heads, const auto&) {
+                   const Values v = values_of(heads.v), out = values_of(heads.out);
+                   for (int64_t b = 0; b < kBatch; ++b)
+                     for (int64_t c = 0; c < kH * kD; ++c)
+                       EXPECT_NEAR(out[size_t(b * kT * kH * kD + c)], sigmoid(1) * v[size_t(b * kT * kD + c % kD)],
+                                   1e-4);
+                 });
 }
 
 TEST(Flow, NoTokenChangesABitBeforeIt) {
@@ -111,9 +113,10 @@ TEST(Flow, NoTokenChangesABitBeforeIt) {
   changed[4] = (changed[4] + 1) % int32_t(gradients::kVocab);
   std::vector<Values> found[2];
   for (int i = 0; i < 2; ++i)
-    run(i == 0 ? tokens : changed, false, [&](const Pass&, const AttentionLayer&, const Heads& heads, const auto&) {
-      found[i].push_back(values_of(heads.out));
-    });
+    look_at_layers(i == 0 ? tokens : changed, false,
+                   [&](const Pass&, const AttentionLayer&, const Heads& heads, const auto&) {
+                     found[i].push_back(values_of(heads.out));
+                   });
   for (size_t layer = 0; layer < found[0].size(); ++layer)
     for (int64_t n = 0; n < kBatch * kT; ++n) {
       bool same = true;

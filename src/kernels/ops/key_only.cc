@@ -1,24 +1,15 @@
 #include "kernels/ops/key_only.h"
 
-#include "kernels/ops/check.h"
+#include "kernels/ops/cores/check_heads.h"
 
 namespace sluice {
 namespace {
 
 void check_averages(const OpCheck& op, const KeyOnlyForward& args) {
   const AttentionShape& s = args.shape;
-  op.require(s.B > 0 && s.T > 0, "no rows");
-  op.require(s.KV > 0 && s.H > 0 && s.H % s.KV == 0, "every key/value head needs as many query heads");
-  op.require(s.D_qk > 0 && s.D_v > 0 && s.D_qk <= kMaxHeadSize && s.D_v <= kMaxHeadSize, "a head's features");
-  const DType act = op.activation_type("q", args.q), acc = accumulator_of(act);
-  const int64_t N = s.B * s.T;
-  const HeadSizes heads = s.heads();
-  op.matrix("q", args.q, act, N, heads.query_columns());
-  op.matrix("k", args.k, act, N, heads.key_columns());
-  op.matrix("v", args.v, act, N, heads.value_columns());
-  op.matrix("out", args.out, act, N, heads.result_columns());
+  const DType act = check_heads(op, s, args.q, args.k, args.v, args.first_key), acc = accumulator_of(act);
+  op.matrix("out", args.out, act, s.B * s.T, s.heads().result_columns());
   op.flat("betas", args.betas, acc, s.B * s.H * s.T);
-  op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // What makes causal Flow-Attention of linear attention, on a GPU: a warp walks a head of a sequence from row to row,
 // each lane with every 32nd feature. Backward it walks up for what later rows ask for, then down for what a row's own
 // sums do; heads that share keys and values are added up after it.
+#include "kernels/cuda/cores/add_heads.cuh"
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 #include "kernels/formulas/flow.h"
@@ -197,24 +198,6 @@ __global__ void __launch_bounds__(kWarps* kWarp) flow_backward_kernel(FlowBack<S
   }
 }
 
-// out[row, g D + i] = the sum over the heads of group g of what they have at `first` + [t, i].
-template <class S>
-struct AddHeads {
-  Rows<S> out;
-  const float* first;
-  int64_t T, D, H, group, of_head;
-  __device__ void operator()(int64_t row, int64_t col, int count) const {
-    const int64_t b = quotient(row, T), t = row - b * T;
-    for (int64_t c = col; c < col + count; ++c) {
-      const int64_t g = quotient(c, D), i = c - g * D;
-      const float* from = first + (b * H + g * group) * of_head + t * D + i;
-      float sum = 0;
-      for (int64_t h = 0; h < group; ++h) sum += from[h * of_head];
-      store_one(out.at(row, c), sum);
-    }
-  }
-};
-
 template <class S>
 Flow<S> flow_of(const FlowForward& op) {
   const AttentionShape& s = op.shape;
@@ -267,10 +250,11 @@ void on(const FlowBackward& op, const Queue& queue) {
                            workspace,
                            of_head};
     launch(flow_backward_kernel<S>, blocks_for(s), dim3(kWarps * kWarp), 0, queue.stream, back);
-    const float* of_b = workspace + s.T * s.D_qk;
-    map(s.B * s.T, s.KV * s.D_qk, false, queue.stream, AddHeads<S>{back.d_k, of_b, s.T, s.D_qk, s.H, group, of_head});
+    const float *d_b = workspace + s.T * s.D_qk, *d_v = d_b + s.T * s.D_qk;
+    map(s.B * s.T, s.KV * s.D_qk, false, queue.stream,
+        AddHeads<S>{back.d_k, {d_b, s.H * of_head, of_head, s.D_qk}, s.T, s.D_qk, group});
     map(s.B * s.T, s.KV * s.D_v, false, queue.stream,
-        AddHeads<S>{back.d_v, of_b + s.T * s.D_qk, s.T, s.D_v, s.H, group, of_head});
+        AddHeads<S>{back.d_v, {d_v, s.H * of_head, of_head, s.D_v}, s.T, s.D_v, group});
   });
 }
 

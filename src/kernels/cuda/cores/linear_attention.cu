@@ -8,6 +8,7 @@
 // and values go through the workspace, in the order of the heads.
 #include <algorithm>
 
+#include "kernels/cuda/cores/add_heads.cuh"
 #include "kernels/cuda/packs.cuh"
 #include "kernels/formulas/linear_attention.h"
 #include "kernels/ops/cores/linear_attention.h"
@@ -76,69 +77,101 @@ size_t shared_bytes(int64_t D) {
   return sizeof(float) * size_t(2 * kRows * (D + 1) + 2 * kRows * kStep + D * kStep + kRows + 1);
 }
 
+// Where the block is: a head of a sequence, and columns of its results.
+struct Place {
+  int64_t b, h, first_col, cols;
+};
+
+// The chunk's rows, zeros beyond them.
+template <class S>
+__device__ void load_rows(const DecayedSum<S>& sum, const Place& place, const Shared& at, int64_t row, int64_t step,
+                          int n) {
+  const int64_t D = sum.a.D;
+  for (int64_t i = threadIdx.x; i < kRows * D; i += kThreads) {
+    const int64_t r = quotient(i, D), d = i - r * D;
+    at.a[r * (D + 1) + d] = r < n ? sum.a.at(row + step * r, place.h, d) : 0.0f;
+    at.b[r * (D + 1) + d] = r < n ? sum.b.at(row + step * r, place.h, d) : 0.0f;
+  }
+  for (int i = int(threadIdx.x); i < kRows * kCols; i += kThreads) {
+    const int r = i / kCols, col = i % kCols;
+    const bool valid = r < n && col < place.cols;
+    at.c[r * kStep + col] = valid ? sum.c.at(row + step * r, place.h, place.first_col + col) : 0.0f;
+  }
+}
+
+// Weights of the chunk's rows for each other.
+__device__ void weigh(const Shared& at, int64_t D) {
+  for (int i = int(threadIdx.x); i < kRows * kRows; i += kThreads) {
+    const int r = i / kRows, j = i % kRows;
+    float product = 0;
+    if (j <= r)
+      for (int64_t d = 0; d < D; ++d) product += at.a[r * (D + 1) + d] * at.b[j * (D + 1) + d];
+    at.p[r * kStep + j] = j <= r ? product * at.powers[r - j] : 0.0f;
+  }
+}
+
+// Results of the chunk's rows: of each other, and of the state where there is one.
+template <class S>
+__device__ void store_results(const DecayedSum<S>& sum, const Place& place, const Shared& at, int64_t row, int64_t step,
+                              int n, bool fresh) {
+  const int64_t D = sum.a.D, width = sum.c.D;
+  for (int i = int(threadIdx.x); i < kRows * kCols; i += kThreads) {
+    const int r = i / kCols, col = i % kCols;
+    if (r >= n || col >= place.cols) continue;
+    float near = 0, far = 0;
+    for (int j = 0; j <= r; ++j) near += at.p[r * kStep + j] * at.c[j * kStep + col];
+    if (!fresh)
+      for (int64_t d = 0; d < D; ++d) far += at.a[r * (D + 1) + d] * at.state[d * kStep + col];
+    const float out = fresh ? near : near + at.powers[r + 1] * far;
+    const int64_t out_row = row + step * r, out_col = place.h * width + place.first_col + col;
+    if (sum.shares) sum.shares[out_row * sum.H * width + out_col] = out;
+    else store_one(sum.out.at(out_row, out_col), out);
+  }
+}
+
+// Brings the state behind the chunk's n rows.
+__device__ void advance(const Shared& at, int64_t D, int n, bool fresh) {
+  for (int64_t i = threadIdx.x; i < D * kCols; i += kThreads) {
+    const int64_t d = i / kCols, col = i % kCols;
+    float added = 0;
+    for (int j = 0; j < n; ++j) added += at.powers[n - 1 - j] * at.b[j * (D + 1) + d] * at.c[j * kStep + col];
+    float& state = at.state[d * kStep + col];
+    state = fresh ? added : at.powers[n] * state + added;
+  }
+}
+
 template <class S>
 __global__ void __launch_bounds__(kThreads) decayed_sum_kernel(DecayedSum<S> sum) {
   const int64_t b = quotient(blockIdx.x, sum.H), h = blockIdx.x - b * sum.H, D = sum.a.D, width = sum.c.D;
-  const int64_t first_col = int64_t(blockIdx.y) * kCols, cols = width - first_col < kCols ? width - first_col : kCols;
-  const int thread = int(threadIdx.x);
+  const int64_t first_col = int64_t(blockIdx.y) * kCols;
+  const Place place{b, h, first_col, width - first_col < kCols ? width - first_col : kCols};
   const Shared at(D);
   const double slope = sum.decay * head_slope(h, sum.H);
-  for (int i = thread; i <= kRows; i += kThreads) at.powers[i] = float(decay_after(slope, i));
+  for (int i = int(threadIdx.x); i <= kRows; i += kThreads) at.powers[i] = float(decay_after(slope, i));
   float* kept = sum.state ? sum.state + int64_t(blockIdx.x) * D * width + first_col : nullptr;
   if (sum.resume)
-    for (int64_t i = thread; i < D * kCols; i += kThreads) {
+    for (int64_t i = threadIdx.x; i < D * kCols; i += kThreads) {
       const int64_t d = i / kCols, col = i % kCols;
-      at.state[d * kStep + col] = col < cols ? kept[d * width + col] : 0.0f;
+      at.state[d * kStep + col] = col < place.cols ? kept[d * width + col] : 0.0f;
     }
   for (int64_t done = 0; done < sum.T;) {
     const Chunk chunk = next_chunk(sum, b, done);
     const int64_t row = b * sum.T + chunk.first, step = sum.backwards ? -1 : 1;
     const int n = int(chunk.count);
     __syncthreads();  // the last chunk's rows have been read
-    for (int64_t i = thread; i < kRows * D; i += kThreads) {
-      const int64_t r = quotient(i, D), d = i - r * D;
-      at.a[r * (D + 1) + d] = r < n ? sum.a.at(row + step * r, h, d) : 0.0f;
-      at.b[r * (D + 1) + d] = r < n ? sum.b.at(row + step * r, h, d) : 0.0f;
-    }
-    for (int i = thread; i < kRows * kCols; i += kThreads) {
-      const int r = i / kCols, col = i % kCols;
-      at.c[r * kStep + col] = r < n && col < cols ? sum.c.at(row + step * r, h, first_col + col) : 0.0f;
-    }
+    load_rows(sum, place, at, row, step, n);
     __syncthreads();
-    for (int i = thread; i < kRows * kRows; i += kThreads) {
-      const int r = i / kRows, j = i % kRows;
-      float product = 0;
-      if (j <= r)
-        for (int64_t d = 0; d < D; ++d) product += at.a[r * (D + 1) + d] * at.b[j * (D + 1) + d];
-      at.p[r * kStep + j] = j <= r ? product * at.powers[r - j] : 0.0f;
-    }
+    weigh(at, D);
     __syncthreads();
-    for (int i = thread; i < kRows * kCols; i += kThreads) {
-      const int r = i / kCols, col = i % kCols;
-      if (r >= n || col >= cols) continue;
-      float near = 0, far = 0;
-      for (int j = 0; j <= r; ++j) near += at.p[r * kStep + j] * at.c[j * kStep + col];
-      if (!chunk.fresh)
-        for (int64_t d = 0; d < D; ++d) far += at.a[r * (D + 1) + d] * at.state[d * kStep + col];
-      const float out = chunk.fresh ? near : near + at.powers[r + 1] * far;
-      const int64_t out_row = row + step * r;
-      if (sum.shares) sum.shares[(out_row * sum.H + h) * width + first_col + col] = out;
-      else store_one(sum.out.at(out_row, h * width + first_col + col), out);
-    }
+    store_results(sum, place, at, row, step, n, chunk.fresh);
     __syncthreads();
-    for (int64_t i = thread; i < D * kCols; i += kThreads) {
-      const int64_t d = i / kCols, col = i % kCols;
-      float added = 0;
-      for (int j = 0; j < n; ++j) added += at.powers[n - 1 - j] * at.b[j * (D + 1) + d] * at.c[j * kStep + col];
-      float& state = at.state[d * kStep + col];
-      state = chunk.fresh ? added : at.powers[n] * state + added;
-    }
+    advance(at, D, n, chunk.fresh);
     done += n;
   }
   if (!kept) return;
-  for (int64_t i = thread; i < D * kCols; i += kThreads) {  // a thread's own numbers
+  for (int64_t i = threadIdx.x; i < D * kCols; i += kThreads) {  // a thread's own numbers
     const int64_t d = i / kCols, col = i % kCols;
-    if (col < cols) kept[d * width + col] = at.state[d * kStep + col];
+    if (col < place.cols) kept[d * width + col] = at.state[d * kStep + col];
   }
 }
 
@@ -148,22 +181,6 @@ void launch_sum(const DecayedSum<S>& sum, int64_t B, cudaStream_t stream) {
   launch(decayed_sum_kernel<S>, grid, dim3(kThreads), shared_bytes(sum.a.D), stream, sum);
 }
 
-// out[row, g D + i] = the sum over the heads h of group g of shares[row, h D + i].
-template <class S>
-struct AddHeads {
-  Rows<S> out;
-  Rows<float> shares;
-  int64_t D, group;
-  __device__ void operator()(int64_t row, int64_t col, int count) const {
-    for (int64_t c = col; c < col + count; ++c) {
-      const int64_t g = quotient(c, D), first = g * group * D + c - g * D;
-      float sum = 0;
-      for (int64_t i = 0; i < group; ++i) sum += *shares.at(row, first + i * D);
-      store_one(out.at(row, c), sum);
-    }
-  }
-};
-
 // A sum whose results belong to heads of keys and values.
 template <class S>
 void launch_grouped(DecayedSum<S> sum, const AttentionShape& s, float* shares, cudaStream_t stream) {
@@ -171,7 +188,8 @@ void launch_grouped(DecayedSum<S> sum, const AttentionShape& s, float* shares, c
   sum.shares = group > 1 ? shares : nullptr;
   launch_sum(sum, s.B, stream);
   if (group > 1)
-    map(s.B * s.T, s.KV * width, false, stream, AddHeads<S>{sum.out, Rows<float>{shares, s.H * width}, width, group});
+    map(s.B * s.T, s.KV * width, false, stream,
+        AddHeads<S>{sum.out, {shares, s.T * s.H * width, width, s.H * width}, s.T, width, group});
 }
 
 template <class S>

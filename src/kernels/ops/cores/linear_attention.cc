@@ -1,25 +1,13 @@
 #include "kernels/ops/cores/linear_attention.h"
 
-#include "kernels/ops/check.h"
+#include "kernels/ops/cores/check_heads.h"
 
 namespace sluice {
 namespace {
 
-// All but the results; returns the activations' type.
 DType check_inputs(const OpCheck& op, const LinearAttentionForward& args) {
-  const AttentionShape& s = args.shape;
-  op.require(s.B > 0 && s.T > 0, "no rows");
-  op.require(s.KV > 0 && s.H > 0 && s.H % s.KV == 0, "every key/value head needs as many query heads");
-  op.require(s.D_qk > 0 && s.D_v > 0 && s.D_qk <= kMaxHeadSize && s.D_v <= kMaxHeadSize, "a head's features");
   op.require(args.decay >= 0, "what is forgotten does not grow");
-  const DType act = op.activation_type("q", args.q);
-  const int64_t N = s.B * s.T;
-  const HeadSizes heads = s.heads();
-  op.matrix("q", args.q, act, N, heads.query_columns());
-  op.matrix("k", args.k, act, N, heads.key_columns());
-  op.matrix("v", args.v, act, N, heads.value_columns());
-  op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
-  return act;
+  return check_heads(op, args.shape, args.q, args.k, args.v, args.first_key);
 }
 
 }  // namespace
