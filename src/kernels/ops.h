@@ -35,6 +35,7 @@
 #include "kernels/ops/stages/exclude_self.h"
 #include "kernels/ops/stages/mix.h"
 #include "kernels/ops/stages/prefix_mean.h"
+#include "kernels/ops/stages/route_heads.h"
 #include "kernels/ops/tokens.h"
 
 namespace sluice {
@@ -106,7 +107,8 @@ using Ops = OpList<
     Rope, AttentionForward, AttentionBackward, AttentionProbe, AttentionDecode, GateForward, GateBackward,
     ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
     DifferenceFactorBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward, MixForward,
-    MixBackward, KeyOnlyForward, KeyOnlyBackward,
+    MixBackward, KeyOnlyForward, KeyOnlyBackward, RouteHeadsForward, RouteHeadsBackward, RouteBalance,
+    QueryLengthsForward, QueryLengthsBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // losses of parts

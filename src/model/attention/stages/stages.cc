@@ -6,6 +6,7 @@
 #include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/output_norm.h"
 #include "model/attention/stages/rope.h"
+#include "model/attention/stages/routed_heads.h"
 #include "model/attention/stages/unit_length.h"
 #include "model/attention/stages/value_residual.h"
 #include "model/config/attention_parts.h"
@@ -16,7 +17,7 @@ template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
       head_norm_stage(), unit_length_stage(),  rope_stage(),        value_residual_stage(), difference_stage(),
-      affine_stage(),    exclude_self_stage(), output_norm_stage(), gate_stage(),
+      affine_stage(),    exclude_self_stage(), output_norm_stage(), gate_stage(),           routed_heads_stage(),
   };
   return list;
 }
