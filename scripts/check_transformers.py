@@ -257,6 +257,13 @@ def sluice_models(program):
     models["permuted windows, diff_v1"] = {
         "attention": {"type": "diff_v1", "window": 9, "permuted": "gated"}, "heads": 2, "qk_norm": True, "position": "rope"
     }
+    models["mixture of heads, grouped, a gate"] = {
+        "heads": 8, "kv_heads": 2, "position": "rope",
+        "attention": {"type": "vga", "routed_heads": {"type": "linear", "shared": 3, "active": 2}},
+    }
+    models["heads by their queries' lengths"] = {
+        "heads": 8, "kv_heads": 4, "position": "rope", "attention": {"routed_heads": "query_norm"},
+    }
     models["affine by the context, a key bias, grouped heads"] = {
         "attention": {"affine": {"type": "sigmoid", "length": "context"}, "key_value_bias": True},
         "heads": 4, "kv_heads": 2, "position": "rope",

@@ -41,7 +41,7 @@ MODEL_KEYS = set(
 )
 ATTENTION_KEYS = set(
     "type core score gate key_bias key_value_bias window permuted permutation_seed value_residual difference affine "
-    "exclude_self output_norm unit_length feature_map value_map qk_source mlp_width decay repeat".split()
+    "exclude_self output_norm unit_length feature_map value_map qk_source mlp_width decay routed_heads repeat".split()
 )
 
 
@@ -330,6 +330,13 @@ def head_slopes(H):
     return first + [2 ** (-8 * (2 * h + 1) / (2 * power)) for h in range(H - power)]
 
 
+def shared_and_active(options, H):
+    """Of routed heads: how many of H heads all rows take, and how many of the others each row does."""
+    shared, active = options["shared"], options["active"]
+    shared = H // 4 if shared < 0 else shared
+    return shared, active or max(1, H // 2 - shared)
+
+
 def depth_factor(layer):
     """lambda_init of differential attention; what is left of 1 scales its norm."""
     return 0.8 - 0.6 * math.exp(-0.3 * layer)
@@ -417,6 +424,10 @@ class Attention(nn.Module):
         if "affine" in options:
             self.affine = nn.Linear(C, H, bias=False)
             self.affine.register_buffer("average", torch.full((H,), float(options["affine"]["initial"])))
+        if options.get("routed_heads", {}).get("type") == "linear":
+            shared, _ = shared_and_active(options["routed_heads"], H)
+            rows = H - shared + (shared if shared > 1 else 0) + (2 if shared else 0)
+            self.routed_heads = nn.Linear(C, rows, bias=False)
 
     def add_core(self, core, heads):
         """What `core`, this layer or its second set of heads, learns for its weights, and for those of its second window."""
@@ -607,6 +618,29 @@ class Attention(nn.Module):
             slots = factor * slots + shifts
         return factor * out + shift * total, weights, slots
 
+    def head_factors(self, x, queries):
+        """What scales results [B, H, T, V] where each row takes some heads alone, [B, H, T, 1]; queries [B, H, T, D] as
+        the core takes them."""
+        options, H = self.options["routed_heads"], self.model["heads"]
+        S, K = shared_and_active(options, H)
+        wide = torch.promote_types(x.dtype, torch.float32)
+        if options["type"] == "query_norm":
+            length = queries[:, S:].to(wide).norm(dim=-1).transpose(1, 2)
+            logits = length * torch.rsqrt(length.var(-1, keepdim=True) + 1e-6)  # [B, T, E]
+        else:
+            logits, shared, parts = self.routed_heads(x).to(wide).split([H - S, S if S > 1 else 0, 2 if S else 0], dim=-1)
+        taken = logits.sort(dim=-1, descending=True, stable=True).indices[..., :K]  # of equal ones the first
+        active = torch.zeros_like(logits).scatter(-1, taken, 1.0)
+        if options["type"] == "query_norm":
+            p = logits.softmax(-1)
+            factors = [torch.ones_like(logits[..., :1]).expand(*logits.shape[:-1], S), active + (p - p.detach())]
+        else:
+            w = 2 * parts.softmax(-1) if S else logits.new_ones(1, 1, 2)
+            shared = S * shared.softmax(-1) if S > 1 else logits.new_ones(*logits.shape[:-1], S)
+            routed = K * logits.masked_fill(active == 0, -math.inf).softmax(-1)
+            factors = [w[..., :1] * shared, w[..., 1:] * routed]
+        return torch.cat(factors, dim=-1).to(x.dtype).transpose(1, 2)[..., None]
+
     def without_own_value(self, out, v):
         """Results [B, H, T, V] without what lies along their row's own value; v [B, T, KV * V] as it is projected."""
         B, H, T, V = out.shape
@@ -658,6 +692,7 @@ class Attention(nn.Module):
         values = values.view(B, T, -1, V).transpose(1, 2)  # [B, KV, T, V]
         queries, keys = self.queries_and_keys(q, k, turn) if fixed_queries is None else (fixed_queries, fixed_keys)
         shown = (queries, keys) if shows == "queries" else ()
+        routed = self.head_factors(x, queries) if "routed_heads" in self.options else None
         if self.second is not None:  # as many heads as values have: a cache may ask for that
             keys = torch.cat(keys.chunk(2, dim=1), dim=-1)
         gate = None
@@ -699,6 +734,8 @@ class Attention(nn.Module):
         if self.site == "output":
             gate = self.gate_of(x, v, out, H)
             out = gate * out
+        if routed is not None:
+            out = routed * out
         return self.output(out.transpose(1, 2).reshape(B, T, H * V)), weights, slots, gate, own, *shown
 
 

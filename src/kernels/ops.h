@@ -38,6 +38,7 @@
 #include "kernels/ops/stages/exclude_self.h"
 #include "kernels/ops/stages/mix.h"
 #include "kernels/ops/stages/prefix_mean.h"
+#include "kernels/ops/stages/route_heads.h"
 #include "kernels/ops/stages/share_rows.h"
 #include "kernels/ops/stages/window_order.h"
 #include "kernels/ops/tokens.h"
@@ -112,7 +113,8 @@ using Ops = OpList<
     ExcludeSelfForward, ExcludeSelfBackward, DifferenceForward, DifferenceBackward, DifferenceFactorForward,
     DifferenceFactorBackward, AffineForward, AffineBackward, AffineMean, PrefixMean, PrefixMeanBackward, MixForward,
     MixBackward, KeyOnlyForward, KeyOnlyBackward, LinearAttentionForward, LinearAttentionBackward, FlowForward,
-    FlowBackward, ShareRowsForward, ShareRowsBackward, WindowOrder, GatherRows,
+    FlowBackward, ShareRowsForward, ShareRowsBackward, WindowOrder, GatherRows, RouteHeadsForward, RouteHeadsBackward,
+    RouteBalance, QueryLengthsForward, QueryLengthsBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
     // residuals

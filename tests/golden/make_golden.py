@@ -115,11 +115,13 @@ PRESETS = {
     "affine": {"affine": {"type": "linear"}},
     "value_residual": {"value_residual": {"type": "learned"}},
     "stochastic": {"window": 256, "permuted": "gated"},
+    "moh": {"routed_heads": {"type": "linear"}},
 }
 STAGES = {  # what they are where a model does not say
     "affine": {"type": "none", "length": "row", "initial": 0.0},
     "value_residual": {"type": "none", "own": 0.5, "first": 0.5},
     "qk_source": {"type": "hidden", "seed": 0},
+    "routed_heads": {"type": "none", "shared": -1, "active": 0, "balance": 0.01},
 }
 
 
@@ -232,6 +234,13 @@ def route_name(m, sublayer):
     return f"blocks.{sublayer // 2}.route{sublayer % 2 + 1}" if sublayer < 2 * m["layers"] else "final_route"
 
 
+def routed_sizes(m):
+    """Of heads of which each row takes some: the routed ones, the shared ones, the active ones."""
+    H, routed = m["heads"], m["attention"]["routed_heads"]
+    shared = H // 4 if routed["shared"] < 0 else routed["shared"]
+    return H - shared, shared, routed["active"] or max(1, H // 2 - shared)
+
+
 def declare(m):
     """name -> (shape, kind of init, its number, decay group)"""
     C, M = m["width"], m["mlp_width"]
@@ -318,6 +327,9 @@ def declare(m):
                 plain = gate["activation"] == "none"
                 start = opening if plain else math.log(opening / (1 - opening))
                 out[f"{block}attention.{of_gate}.bias"] = ((rows,), "constant", start, "vector")
+        if a["routed_heads"]["type"] == "linear":
+            E, S, _ = routed_sizes(m)
+            linear(block + "attention.routed_heads", E + (S if S > 1 else 0) + (2 if S else 0), C, False)
         norm(block + "norm2")
         linear(block + "mlp.up", 2 * M if m["mlp"] == "swiglu" else M, C, m["bias"])
         linear(block + "mlp.down", C, M, m["bias"], residual=True)
@@ -396,6 +408,35 @@ def gate_values(p, prefix, m, heads, x, v, out=None):
         opening = torch.sigmoid(logits) if gate["activation"] == "sigmoid" else logits
         opened = opened * opening.reshape(B, T, heads, -1)
     return opened
+
+
+def routed_heads(p, prefix, m, x, queries, losses):
+    """What scales each head [B, T, H]; appends the layer's balance, times its weight, to `losses`."""
+    options, (E, S, K) = m["attention"]["routed_heads"], routed_sizes(m)
+    B, T, _ = x.shape
+    if options["type"] == "query_norm":
+        length = torch.sqrt((queries[:, :, S:] ** 2).sum(-1))
+        variance = ((length - length.mean(-1, keepdim=True)) ** 2).sum(-1, keepdim=True) / (E - 1)
+        logits = length / torch.sqrt(variance + 1e-6)
+    else:
+        every = x @ p[prefix + "routed_heads.weight"].T
+        logits = every[..., :E]
+    probability = torch.exp(logits) / torch.exp(logits).sum(-1, keepdim=True)
+    mask = torch.zeros_like(logits)
+    for b in range(B):
+        for t in range(T):
+            for e in sorted(range(E), key=lambda e: (-logits[b, t, e].item(), e))[:K]:
+                mask[b, t, e] = 1
+    losses.append(options["balance"] * E * (probability.mean(1) * mask.mean(1)).sum(-1).mean())
+    if options["type"] == "query_norm":
+        straight = mask + probability - probability.detach()
+        return torch.cat([torch.ones(B, T, S, dtype=x.dtype), straight], dim=-1)
+    routed = K * probability * mask / (probability * mask).sum(-1, keepdim=True)
+    if S == 0:
+        return routed
+    shared = S * torch.softmax(every[..., E : E + S], -1) if S > 1 else torch.ones(B, T, 1, dtype=x.dtype)
+    w = 2 * torch.softmax(every[..., -2:], -1)
+    return torch.cat([w[..., :1] * shared, w[..., 1:] * routed], dim=-1)
 
 
 def rms_norm(x, gain, epsilon):
@@ -541,9 +582,10 @@ def differential(p, prefix, m, layer, x, queries, keys, values):
     return heads - factor * taken
 
 
-def attention(p, prefix, m, layer, x, first, embedded):
+def attention(p, prefix, m, layer, x, first, embedded, losses):
     """x [B, T, C] -> [B, T, C] and the values [B, T, KV V], mapped where they are; `first`: those of the first layer, None in
-    it; `embedded`: what the layer's norm makes of the embedding. The last sequence is the fixed one, if there is such a source."""
+    it; `embedded`: what the layer's norm makes of the embedding. The last sequence is the fixed one, if there is such a source.
+    What the layer adds to the loss is appended to `losses`."""
     a = m["attention"]
     H, KV, D, V = head_sizes(m)
     B, T, _ = x.shape
@@ -597,6 +639,8 @@ def attention(p, prefix, m, layer, x, first, embedded):
         out = scale * rms_norm(out, p[prefix + "output_norm.weight"], m["norm_epsilon"])
     if site == "output":
         out = gate_values(p, prefix, m, H, x, v, out.reshape(B, T, H * V)) * out
+    if a["routed_heads"]["type"] != "none":
+        out = routed_heads(p, prefix, m, x, queries, losses)[..., None] * out
     return linear("output", out.reshape(B, T, H * V)), mapped
 
 
@@ -628,7 +672,8 @@ def mixed_over_depth(p, m, sublayer, embedding, outputs):
 
 
 def logits_of(p, m, tokens):
-    """tokens [B, T] -> [B, T, V]"""
+    """tokens [B, T] -> [B, T, V], and what else is learned: losses of parts, means over layers, with their weights."""
+    losses = []
 
     def norm(name, x):
         if m["norm"] == "rmsnorm":
@@ -665,13 +710,13 @@ def logits_of(p, m, tokens):
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         x, embedded = (norm(block + "norm1", of) for of in (read(2 * layer), embedding))
-        out, v = attention(p, block + "attention.", m, layer, x, first, embedded)
+        out, v = attention(p, block + "attention.", m, layer, x, first, embedded, losses)
         first = v if first is None else first
         outputs.append(out)
         h = linear(block + "mlp.up", norm(block + "norm2", read(2 * layer + 1)))
         outputs.append(linear(block + "mlp.down", activation(m["mlp"], h)))
-    x = read(2 * m["layers"])
-    return norm("final_norm", x[:B, m["registers"] :]) @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T
+    x = norm("final_norm", read(2 * m["layers"])[:B, m["registers"] :])
+    return x @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T, sum(losses) / max(1, len(losses))
 
 
 def batch_of(m, seed, batch):
@@ -751,8 +796,9 @@ def training_losses(m, case, run):
     for _ in range(run["steps"]):
         for x in p.values():
             x.grad = None
-        loss = loss_of(logits_of(p, m, tokens), targets)
-        loss.backward()
+        logits, parts = logits_of(p, m, tokens)
+        loss = loss_of(logits, targets)
+        (loss + parts).backward()
         for optimizer in optimizers:
             optimizer.step()
         losses.append(loss.item())
@@ -785,9 +831,9 @@ def make(case, path):
     m = complete(case["model"])
     p = initial_values(m, case["seed"], case.get("scatter", 0))
     tokens, targets = batch_of(m, case["seed"], case["batch"])
-    logits = logits_of(p, m, tokens)
+    logits, parts = logits_of(p, m, tokens)
     loss = loss_of(logits, targets)
-    loss.backward()
+    (loss + parts).backward()
     tensors = {"loss": np.array([loss.item()])}
     for run in case.get("runs", []):
         tensors["losses." + run["name"]] = training_losses(m, case, run)

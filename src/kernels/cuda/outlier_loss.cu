@@ -10,7 +10,6 @@ namespace sluice::cuda {
 namespace {
 
 constexpr int kWarps = 8, kThreads = kWarps * kWarp;
-constexpr int64_t kMostBlocks = 1024;
 
 template <class S>
 __global__ void __launch_bounds__(kThreads) rows_kernel(float* partial, Rows<S> x, Rows<S> d_x, int64_t N, int64_t C,
@@ -33,19 +32,11 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(float* partial, Rows<S> 
   if (threadIdx.x == 0) partial[blockIdx.x] = sum[0];
 }
 
-__global__ void __launch_bounds__(kThreads)
-    total_kernel(float* loss, const float* partial, int64_t count, float scale) {
-  float sum[1] = {};
-  for (int64_t i = threadIdx.x; i < count; i += kThreads) sum[0] += partial[i];
-  team_sums<kWarps>(sum);
-  if (threadIdx.x == 0) *loss += scale * sum[0];
-}
-
 }  // namespace
 
 template <>
 void on(const OutlierLoss& op, const Queue& queue) {
-  const int64_t N = op.x.rows(), C = op.x.cols(), blocks = std::min(N, kMostBlocks);
+  const int64_t N = op.x.rows(), C = op.x.cols(), blocks = std::min(N, kMostPartialSums);
   if (blocks == 0) return;
   float* partial = static_cast<float*>(queue.scratch);
   with_element(view_of(op.x).element, [&](auto storage) {
@@ -54,8 +45,7 @@ void on(const OutlierLoss& op, const Queue& queue) {
            rows_of<S>(op.d_x), N, C, float(1 / op.limit), float(op.grad_scale),
            vectorizable(view_of(op.x)) && vectorizable(view_of(op.d_x)));
   });
-  launch(total_kernel, dim3(1), dim3(kThreads), 0, queue.stream, op.loss.as<float>(), partial, blocks,
-         float(op.value_scale));
+  add_total(op.loss.as<float>(), partial, blocks, op.value_scale, queue.stream);
 }
 
 }  // namespace sluice::cuda

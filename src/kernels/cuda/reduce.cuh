@@ -1,4 +1,4 @@
-// Sums over the threads of a warp or of several warps, in an order that never changes.
+// Sums over the threads of a warp or of several warps, and of what blocks have left, in an order that never changes.
 #pragma once
 
 #include "kernels/cuda/launch.h"
@@ -36,6 +36,22 @@ __device__ __forceinline__ void team_sums(float (&x)[kValues]) {
       for (int w = 0; w < kWarps; ++w) x[i] += parts[i][w];
     }
   }
+}
+
+inline constexpr int kTotalWarps = 8;
+inline constexpr int64_t kMostPartialSums = 1024;  // blocks that leave one each in the queue's scratch memory
+
+// *total += scale times the sum of what they left. A template, for a header may define no other kernel.
+template <class T>
+__global__ void __launch_bounds__(kTotalWarps* kWarp) total_kernel(T* total, const T* partial, int64_t count, T scale) {
+  T sum[1] = {};
+  for (int64_t i = threadIdx.x; i < count; i += kTotalWarps * kWarp) sum[0] += partial[i];
+  team_sums<kTotalWarps>(sum);
+  if (threadIdx.x == 0) *total += scale * sum[0];
+}
+
+inline void add_total(float* total, const float* partial, int64_t count, double scale, cudaStream_t stream) {
+  launch(total_kernel<float>, dim3(1), dim3(kTotalWarps * kWarp), 0, stream, total, partial, count, float(scale));
 }
 
 }  // namespace sluice::cuda

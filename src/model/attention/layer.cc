@@ -157,7 +157,10 @@ void AttentionLayer::backward(const Pass& pass, const MixerInput& d_in, const Te
   projections_.output_backward(pass, d_results, d_out, results(pass), workspace);
   d.out = run_back(on_results_, pass, d_results, heads.out, read, workspace);
   core_->backward(pass, heads, d);
-  for_each_stage([&](const Stage& stage) { stage.backward_summed(pass, d.v); });
+  for_each_stage([&](const Stage& stage) {
+    stage.backward_summed(pass, d.v);
+    stage.backward_queries(pass, d.q, heads.q);
+  });
   run_back(on_queries_and_keys_, pass, projections_.d_queries_and_keys(pass), projections_.queries_and_keys(pass), read,
            workspace);
   run_back(on_values_, pass, d.v, values(pass), read, workspace);

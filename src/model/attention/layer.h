@@ -54,7 +54,10 @@ class AttentionLayer final : public Mixer {
     for (const Stages* stages : {&on_queries_and_keys_, &on_values_, &on_results_})
       for (const auto& stage : *stages) f(*stage);
   }
-  StageReads reads(const Pass& pass, const Tensor& x) const { return {x, values(pass), heads(pass).v}; }
+  StageReads reads(const Pass& pass, const Tensor& x) const {
+    const Heads taken = heads(pass);
+    return {x, values(pass), taken.v, taken.q};
+  }
   Heads gradients(const Pass& pass) const;  // of what the core is given
   void run_again(const Pass& pass, const Tensor& x) const;
   void show_gradient(const Pass& pass, bool whole) const;

@@ -16,9 +16,10 @@ namespace sluice {
 
 // What stages may read beside what they work on.
 struct StageReads {
-  Tensor x;       // [N, C]: the layer's input
-  Tensor v;       // [N, H_kv D_v]: values as they are projected
-  Tensor summed;  // [N, H_kv D_v]: values as the core sums them; at the seat kResults
+  Tensor x;        // [N, C]: the layer's input
+  Tensor v;        // [N, H_kv D_v]: values as they are projected
+  Tensor summed;   // [N, H_kv D_v]: values as the core sums them; at the seat kResults
+  Tensor queries;  // [N, H_q D_qk]: queries as the core takes them; at the seat kResults
 };
 
 class Stage {
@@ -51,6 +52,10 @@ class Stage {
   // The path through what a stage at kResults read of the values that the core sums, d_summed += it: called when the
   // core's own is whole, before the stages on values turn it into that of the projected ones.
   virtual void backward_summed(const Pass& /*pass*/, const Tensor& /*d_summed*/) const {}
+
+  // The same for the queries that the core takes, d_q += it: called when the core's own gradient is whole, before the
+  // stages on queries turn it into that of the projected ones.
+  virtual void backward_queries(const Pass& /*pass*/, const Tensor& /*d_q*/, const Tensor& /*q*/) const {}
 
   // Whether the backward pass still finds the result. Where not (queries and keys alone), the stage runs once more
   // before it, and so do those after it.
