@@ -9,6 +9,8 @@ import functools
 import numpy as np
 
 STEP = 1e-30
+TOLERANCE = {"f32": 64 * 2.0**-24, "bf16": 2 * 2.0**-8}  # of results, relative to what was added up to make them
+BEND = TOLERANCE["f32"]
 
 
 def relu(x):
@@ -101,22 +103,37 @@ class Head:
     def weights(self, s, learned):
         return self.weigh(s, self.visible, self.n, self.constants, learned)
 
-    @functools.cached_property
-    def jacobian(self):
+    def jacobian_at(self, scores):
         """[j, i, k]: the derivative of weight (i, k) by score (i, j)."""
-        found = np.zeros((self.s.shape[1], *self.s.shape))
-        for j in range(self.s.shape[1]):
-            s = self.s.astype(complex)
+        found = np.zeros((scores.shape[1], *scores.shape))
+        for j in range(scores.shape[1]):
+            s = scores.astype(complex)
             s[:, j] += 1j * STEP
             found[j] = np.imag(self.weights(s, self.learned)[0]) / STEP
         return found
+
+    @functools.cached_property
+    def jacobian(self):
+        return self.jacobian_at(self.s)
+
+    @property
+    def score_sizes(self):
+        """What rounding makes of scores is relative to these."""
+        return 1 + self.scale * np.abs(self.q) @ np.abs(self.k.T)
+
+    @functools.cached_property
+    def bends(self):
+        """How far derivatives move where scores are rounded as f32 rounds them: near a kink, as far as it jumps."""
+        if self.weigh not in (relu_score, clipped_softmax, softpick, elastic_softmax, threshold):
+            return np.zeros(1)
+        away = BEND * self.score_sizes * np.where(np.indices(self.s.shape).sum(0) % 2, 1, -1)
+        return np.maximum(*(np.abs(self.jacobian_at(self.s + by) - self.jacobian) for by in (away, -away)))
 
     def weight_sizes(self, storage):
         """Of every weight what its rounding, and in f32 that of the scores, is relative to."""
         if storage == "bf16":
             return self.p
-        scores = 1 + self.scale * np.abs(self.q) @ np.abs(self.k.T)
-        return self.p + (scores.T[:, :, None] * np.abs(self.jacobian)).sum(0)
+        return self.p + (self.score_sizes.T[:, :, None] * np.abs(self.jacobian)).sum(0)
 
     def size(self, storage):
         """What is added up to make the output, as magnitudes."""
@@ -127,7 +144,8 @@ class Head:
         dp, terms = d_out @ self.v.T, np.abs(d_out) @ np.abs(self.v.T)
         ds = (dp[None] * self.jacobian).sum(2).T
         # As magnitudes, and before a weight's own part and that of all weights cancel.
-        spread = (terms[None] * np.abs(self.jacobian)).sum(2).T + np.abs(self.p) * (
+        sizes = np.abs(self.jacobian) + self.bends / TOLERANCE[storage]
+        spread = (terms[None] * sizes).sum(2).T + np.abs(self.p) * (
             terms + (np.abs(self.p) * terms).sum(1, keepdims=True)
         )
         d_learned = 0.0

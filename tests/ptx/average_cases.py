@@ -130,7 +130,7 @@ def decode(device, score, storage, size):
     device.launch("attention_decode", f"values_kernel<{name}, {padded[1]}>", (chunks, B * KV), 128, struct)
     device.launch("attention_decode", f"output_kernel<{name}>", B * H, 128, struct)
     want, magnitude = np.zeros((B, H, V)), np.zeros((B, H, V))
-    for b in range(B):
+    for b in range(0 if device.dry else B):
         for h in range(H):
             g, kept = h * KV // H, slice(length - seen, length)
             head = reference.Head(

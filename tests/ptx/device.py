@@ -83,13 +83,13 @@ def pack(formats, *values):
 
 
 class Device:
-    """`remove`: (kernel's name, instruction) that is left out of every program."""
+    """`remove`: (file, kernel, instruction) that is left out. `dry`: nothing runs or is compared; launches are noted."""
 
     modules, programs = {}, {}
 
-    def __init__(self, folder, case, remove=None):
-        self.folder, self.case, self.remove = folder, case, remove
-        self.heap, self.launched, self.errors = Heap(), [], []
+    def __init__(self, folder, case, remove=None, dry=False):
+        self.folder, self.case, self.remove, self.dry = folder, case, remove, dry
+        self.heap, self.launched, self.errors, self.work = Heap(), [], [], 0
         self.random = np.random.default_rng(zlib.crc32(case.encode()))
 
     # ---- tensors
@@ -113,7 +113,7 @@ class Device:
 
     def room(self, shape, storage="f32", stride=None, offset=0):
         """A tensor in which nothing stands yet."""
-        return self.tensor(shape, storage, stride, offset, READ | WRITE)
+        return self.tensor(shape, storage, stride, offset, READ | WRITE | (SET if self.dry else 0))
 
     def normal(self, rows_, cols, storage="f32", stride=None, writable=False, scale=1.0, shift=0.0, offset=0):
         values = scale * self.random.standard_normal((rows_, cols)) + shift
@@ -140,6 +140,11 @@ class Device:
 
     def launch(self, file, name, grid, threads, *arguments, shared=0):
         """`arguments`: structs as bytes, tensors, numbers: in the form of the kernel's parameters."""
+        grid = tuple(grid) + (1,) * (3 - len(grid)) if isinstance(grid, tuple) else (grid, 1, 1)
+        self.launched.append((file, name))
+        self.work += grid[0] * grid[1] * grid[2] * threads
+        if self.dry:
+            return
         program = self.program(file, name)
         parameters = bytearray()
         wanted = program.kernel.parameters
@@ -147,8 +152,6 @@ class Device:
             raise Wrong(f"{name} takes {len(wanted)} arguments, not {len(arguments)}")
         for one, argument in zip(wanted, arguments):
             parameters += bytes(-len(parameters) % one.align) + as_bytes(argument, one, name)
-        grid = tuple(grid) + (1,) * (3 - len(grid)) if isinstance(grid, tuple) else (grid, 1, 1)
-        self.launched.append((file, name))
         try:
             launch(program, self.heap, bytes(parameters), grid, threads, shared)
         except Fault as fault:
@@ -159,6 +162,8 @@ class Device:
     def close(self, what, tensor, want, roundings, of=None, size=None):
         """Each element within so many roundings, in the storage `of` (its own), of `size`: what was added up to make it, as
         magnitudes; without it, its own size and that of all elements in the mean."""
+        if self.dry:
+            return
         got = tensor.values() if isinstance(tensor, Tensor) else tensor
         storage = of or (tensor.storage if isinstance(tensor, Tensor) else "f32")
         want = np.asarray(want, np.float64).reshape(got.shape)
@@ -174,7 +179,7 @@ class Device:
             )
 
     def equal(self, what, got, want):
-        if not np.array_equal(got, want):
+        if not self.dry and not np.array_equal(got, want):
             raise Wrong(f"{what}: not what it should be")
 
 

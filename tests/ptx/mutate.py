@@ -4,6 +4,8 @@ import collections
 import multiprocessing
 import time
 
+import numpy as np
+
 import redundant
 from case import CASES
 from device import Device, Wrong
@@ -13,12 +15,12 @@ from memory import Fault
 Finding = collections.namedtuple("Finding", "file kernel place by")
 
 
-def kernels_of(task):
-    """The kernels that a case runs, and how long it takes."""
-    number, folder = task
-    device, start = Device(folder, CASES[number].name), time.process_time()
-    CASES[number].run(device)
-    return number, time.process_time() - start, list(dict.fromkeys(device.launched))
+def kernels_of(number, folder):
+    """The kernels that a case runs, and the number of threads."""
+    device = Device(folder, CASES[number].name, dry=True)
+    with np.errstate(all="ignore"):
+        CASES[number].run(device)
+    return device.work, list(dict.fromkeys(device.launched))
 
 
 def try_case(number, folder, removed):
@@ -33,33 +35,32 @@ def try_case(number, folder, removed):
 
 
 def mutate_kernel(task):
-    """Findings for one kernel, with the cases that run it, the quickest first."""
+    """Findings for one kernel, with the cases that run it, the smallest first."""
     (file, name), numbers, folder = task
     kernel = Device(folder, "").program(file, name).kernel
     found = []
     for at in kernel.barriers():
-        by = ""
-        for number in numbers:
+        place, by = kernel.place(at), ""
+        for number in numbers[:1] if redundant.reason(name, place) else numbers:
             by = try_case(number, folder, (file, name, at))
             if by:
                 break
-        found.append(Finding(file, name, kernel.place(at), by))
+        found.append(Finding(file, name, place, by))
     return found
 
 
 def run(options):
     folder, start = options.build, time.time()
     runs = collections.defaultdict(list)
-    with multiprocessing.Pool(options.jobs) as pool:
-        numbers = [
-            n for n, case in enumerate(CASES) if case.group not in ("the interpreter", "the tolerance", "attention registry")
-        ]
-        for number, seconds, kernels in pool.imap_unordered(kernels_of, [(n, folder) for n in numbers]):
+    for number, case in enumerate(CASES):
+        if case.group not in ("the interpreter", "the tolerance"):
+            work, kernels = kernels_of(number, folder)
             for kernel in kernels:
                 if options.k in " ".join(kernel):
-                    runs[kernel].append((seconds, number))
-        tasks = [(kernel, [number for _, number in sorted(some)], folder) for kernel, some in sorted(runs.items())]
-        counts, unnoticed, excused = collections.Counter(), [], collections.Counter()
+                    runs[kernel].append((work, number))
+    tasks = [(kernel, [number for _, number in sorted(some)], folder) for kernel, some in sorted(runs.items())]
+    counts, excused, unnoticed = collections.Counter(), collections.Counter(), 0
+    with multiprocessing.Pool(options.jobs) as pool:
         for found in pool.imap_unordered(mutate_kernel, tasks):
             for one in found:
                 counts[one.by] += 1
@@ -67,13 +68,10 @@ def run(options):
                 if reason:
                     excused[reason] += 1
                 elif not one.by:
-                    unnoticed.append(one)
+                    unnoticed += 1
                     print(f"NOT NOTICED {one.file}.cu: {one.kernel} without {one.place}", flush=True)
-    total = sum(counts.values())
-    print(
-        f"{total} barriers and waits of {len(runs)} kernels left out, one at a time: "
-        + ", ".join(f"{count} {by or 'not noticed'}" for by, count in counts.most_common())
-    )
+    noticed = ", ".join(f"{count} {by or 'not noticed'}" for by, count in counts.most_common())
+    print(f"{sum(counts.values())} barriers and waits of {len(runs)} kernels left out, one at a time: {noticed}")
     for reason, count in excused.most_common():
         print(f"of those not noticed {count}: {reason}")
     print(f"{time.time() - start:.0f} s")

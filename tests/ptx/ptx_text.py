@@ -194,7 +194,8 @@ class Kernel:
         return f"{line.file}:{line.line}" if line else self.instructions[at].text
 
     def place(self, at):
-        """An instruction by the function and the words of its source line, which stay when lines are added above."""
+        """An instruction by the function and the words of its source line, which stay when lines are added above it, and how many
+        such lines the function has up to there."""
         line = self.instructions[at].line
         if not line:
             return self.instructions[at].text
@@ -203,11 +204,12 @@ class Kernel:
             file, number = line.outer  # who calls one instruction under another name
         with open(SOURCE / file, encoding="utf-8") as text:
             lines = text.read().split("\n")
-        words = lines[number - 1].strip().split("  //")[0]
         head = next((i for i in range(number - 1, -1, -1) if re.search(r"__(device|global)__", lines[i])), 0)
+        words = lines[number - 1].strip()
+        nth = sum(line.strip() == words for line in lines[head:number])
         bounds = r"__launch_bounds__\([^()]*(\([^()]*\)[^()]*)*\)"
         name = re.search(r"(\w+)\(", re.sub(bounds, "", " ".join(lines[head : head + 3])))
-        return f"{file.split('/')[-1]}, {name[1] if name else '?'}: {words}"
+        return f"{file.split('/')[-1]}, {name[1] if name else '?'}: {words} [{nth}]"
 
 
 def ends(one):
