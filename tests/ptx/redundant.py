@@ -1,0 +1,37 @@
+"""Barriers and waits that some kernels would do without, and why they are there."""
+
+import re
+
+# Kernels' names, places (ptx_text.py, Kernel.place), the reason.
+REDUNDANT = (
+    (
+        r"^forward_kernel<(float, \w+, \d+|Bf16, \w+, (16|32|64|128))>",
+        r"store_rows: __syncwarp\(\); \[1\]",
+        "before rows are stored: queries are in registers, or (f32) each lane has read just what it overwrites; bf16 heads of 256 "
+        "features need it",
+    ),
+    (
+        r"^keys_kernel<\w+, \w+, (16|32|64|128)>",
+        r"store_rows: __syncwarp\(\); \[1\]",
+        "before the second of two tiles is stored: the first's barriers lie between; the first needs it",
+    ),
+    (
+        r"^queries_kernel<\w+, ElasticSoftmax, ",
+        r"store_rows: __syncwarp\(\); \[1\]",
+        "before rows are stored: the shares of what is learned end with a barrier; functions that learn nothing need it",
+    ),
+    (
+        r"^norm_backward_kernel<\w+, Team<(8|16|32), ",
+        r"write_columns: __syncthreads",
+        "between teams that add up in turn: there is one team; kernels with several need it",
+    ),
+    (
+        r"^(rows|total|mean|mix_backward|norm_forward|norm_backward)_kernel",
+        r"team_sums: __syncthreads\(\);  // the last call's parts",
+        "before a first sum, or after a barrier of the kernel's own: sums that follow each other need it",
+    ),
+)
+
+
+def reason(kernel, place):
+    return next((why for kernels, places, why in REDUNDANT if re.search(kernels, kernel) and re.search(places, place)), None)
