@@ -1,7 +1,7 @@
 // A fixed sequence that runs beside those of every batch, as the last of a pass: its queries and keys are those of all
-// sequences in layers whose attention.qk_source says so (stages/qk_source.h). It begins with random rows or with the
-// tokens of a text, and nothing is predicted there. Who looks at a pass from outside the model sees the batch's
-// sequences alone.
+// sequences in layers whose attention.qk_source says so (stages/queries_and_keys/qk_source.h). It begins with random
+// rows or with the tokens of a text, and nothing is predicted there. Who looks at a pass from outside the model sees
+// the batch's sequences alone.
 #pragma once
 
 #include <vector>

@@ -62,12 +62,12 @@ void for_each_combination(Check check) {
   const CorePart& first = attention_cores().front();
   use(first, {}, kAll);
   for (const StagePart& stage : attention_stages()) use(first, {stage}, kAll);
-  // running_sum refuses qk_norm, flow rope, each with that stage alone and three times among all; affine a window. A core
-  // without heads goes with stages that the model asks for, by no key of model.attention.
+  // running_sum refuses qk_norm, flow rope, each with that stage alone and three times among all; affine a window. A
+  // core without heads goes with stages that the model asks for, by no key of model.attention.
   const auto of_attention = std::count_if(attention_stages().begin(), attention_stages().end(),
                                           [](const StagePart& stage) { return stage.options != nullptr; });
   for (const CorePart& core : attention_cores())
-    EXPECT_EQ(refused[core.name], !core.has_heads()           ? of_attention + 3
+    EXPECT_EQ(refused[core.name], !core.has_heads()                         ? of_attention + 3
                                   : core.name == std::string("running_sum") ? 4
                                   : core.name == std::string("flow")        ? 4
                                   : core.name == std::string("tiles")       ? 1

@@ -1,5 +1,5 @@
 // Queries and keys of another source than the layer's input: the embedding, fixed random rows, a fixed text.
-#include "model/attention/stages/qk_source.h"
+#include "model/attention/stages/queries_and_keys/qk_source.h"
 
 #include <gtest/gtest.h>
 

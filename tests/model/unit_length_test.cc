@@ -1,5 +1,5 @@
 // What the stage unit_length promises beyond what attention_parts_test.cc asks of every part; and the preset threshold.
-#include "model/attention/stages/unit_length.h"
+#include "model/attention/stages/queries_and_keys/unit_length.h"
 
 #include <gtest/gtest.h>
 

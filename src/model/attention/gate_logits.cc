@@ -57,10 +57,9 @@ void describe_gate_rest(Fields& f, GateFactorConfig& gate) {
       .when("reads", gates_that_read());
   std::vector<std::string> ranked = gates_that_read();
   std::erase(ranked, choice_name(GateReads::kHiddenHead));
-  f.add(
-       "rank", gate.rank,
-       "above 0: the gate's matrix is two of so many rows and columns, for each head where it reads the head's own "
-       "result; -1: as many as a head's value has features; 0: it is a whole one; at most model.width")
+  f.add("rank", gate.rank,
+        "above 0: the gate's matrix is two of so many rows and columns, for each head where it reads the head's own "
+        "result; -1: as many as a head's value has features; 0: it is a whole one; at most model.width")
       .range(GateFactorConfig::kRankOfHead, 1 << 16)
       .when("reads", ranked)
       .not_written_as(0);

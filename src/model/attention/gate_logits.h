@@ -1,5 +1,5 @@
-// What a gate is opened by: the logits of sigmoid, or without it the gate itself, products with what it reads. A gate (stages/gate.h) has one of them,
-// or two whose openings are multiplied.
+// What a gate is opened by: the logits of sigmoid, or without it the gate itself, products with what it reads. A gate
+// (stages/gate.h) has one of them, or two whose openings are multiplied.
 //
 // With `hidden_head` and `output_head` each head has its own small matrix over its slice of the input, or over its own
 // result; `output` reads all heads' results. Two reads add their logits, each with weights of its own. With a rank each

@@ -6,7 +6,8 @@
 //   text       of one that begins with the tokens of a fixed text (FixedSeqQK)
 //
 // The first is the projections' work (Projections). The stream of the others is one more sequence behind the batch's
-// (FixedStream): its rows of queries and keys are projected alone, and become every sequence's (stages/qk_source.h).
+// (FixedStream): its rows of queries and keys are projected alone, and become every sequence's
+// (stages/queries_and_keys/qk_source.h).
 #pragma once
 
 #include <cstdint>

@@ -11,11 +11,7 @@ namespace sluice {
 template <>
 std::vector<CorePart>& part_list() {
   static std::vector<CorePart> list = {
-      tiles_core(),
-      key_only_core(),
-      linear_core(),
-      flow_core(),
-      mlp_core(),
+      tiles_core(), key_only_core(), linear_core(), flow_core(), mlp_core(),
   };
   return list;
 }

@@ -4,7 +4,7 @@
 
 #include "base/error.h"
 #include "kernels/host_copy.h"
-#include "model/attention/stages/unit_length.h"
+#include "model/attention/stages/queries_and_keys/unit_length.h"
 
 namespace sluice {
 

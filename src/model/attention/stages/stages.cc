@@ -4,12 +4,12 @@
 #include "model/attention/stages/exclude_self.h"
 #include "model/attention/stages/feature_map.h"
 #include "model/attention/stages/gate.h"
-#include "model/attention/stages/head_norm.h"
 #include "model/attention/stages/output_norm.h"
-#include "model/attention/stages/qk_source.h"
-#include "model/attention/stages/rope.h"
+#include "model/attention/stages/queries_and_keys/head_norm.h"
+#include "model/attention/stages/queries_and_keys/qk_source.h"
+#include "model/attention/stages/queries_and_keys/rope.h"
+#include "model/attention/stages/queries_and_keys/unit_length.h"
 #include "model/attention/stages/routed_heads.h"
-#include "model/attention/stages/unit_length.h"
 #include "model/attention/stages/value_residual.h"
 #include "model/config/attention_parts.h"
 
@@ -18,9 +18,9 @@ namespace sluice {
 template <>
 std::vector<StagePart>& part_list() {
   static std::vector<StagePart> list = {
-      qk_source_stage(),    head_norm_stage(), unit_length_stage(), feature_map_stage(),  rope_stage(),
-      value_map_stage(),    value_residual_stage(), difference_stage(),  affine_stage(),
-      exclude_self_stage(), output_norm_stage(),    gate_stage(), routed_heads_stage(),
+      qk_source_stage(),   head_norm_stage(),      unit_length_stage(),  feature_map_stage(), rope_stage(),
+      value_map_stage(),   value_residual_stage(), difference_stage(),   affine_stage(),      exclude_self_stage(),
+      output_norm_stage(), gate_stage(),           routed_heads_stage(),
   };
   return list;
 }

@@ -1,4 +1,4 @@
-#include "model/attention/stages/qk_source.h"
+#include "model/attention/stages/queries_and_keys/qk_source.h"
 
 namespace sluice {
 

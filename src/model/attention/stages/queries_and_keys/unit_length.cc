@@ -1,6 +1,6 @@
-#include "model/attention/stages/unit_length.h"
+#include "model/attention/stages/queries_and_keys/unit_length.h"
 
-#include "model/attention/stages/head_norm.h"
+#include "model/attention/stages/queries_and_keys/head_norm.h"
 
 namespace sluice {
 

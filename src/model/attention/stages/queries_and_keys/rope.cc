@@ -1,4 +1,4 @@
-#include "model/attention/stages/rope.h"
+#include "model/attention/stages/queries_and_keys/rope.h"
 
 namespace sluice {
 

@@ -1,4 +1,4 @@
-#include "model/attention/stages/head_norm.h"
+#include "model/attention/stages/queries_and_keys/head_norm.h"
 
 namespace sluice {
 
