@@ -126,19 +126,20 @@ void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
   norm2_.backward(pass, mlp_slope.d_stream, mlp_slope.add, scratch.d_normed, mlp_x, scratch.workspace);
   residual_->backward(pass, mlps_, mlp_slope.d_stream);
 
-  mix_backward(pass, scratch.d_normed, scratch);
+  const Tensor x = mix_backward(pass, scratch.d_normed, scratch);
   const Residual::Slope slope = residual_->d_input(pass, attends_);
-  norm1_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, residual_->stream_at(pass, attends_),
-                  scratch.workspace);
+  norm1_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
   residual_->backward(pass, attends_, slope.d_stream);
   embedded_backward(pass, scratch);
 }
 
-// The statistics that it leaves are those of the stream.
-void Block::mix_backward(const Pass& pass, const Tensor& d_normed, const BlockScratch& scratch) const {
+// Returns the stream that the mixer's norm has read; the statistics are those of it again.
+Tensor Block::mix_backward(const Pass& pass, const Tensor& d_normed, const BlockScratch& scratch) const {
   const MixerInput in = mixer_input(pass, scratch);
-  norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
+  const Tensor x = residual_->stream_at(pass, attends_);
+  norm1_.recompute(pass, x, scratch.normed);
   mixer_->backward(pass, {d_normed, scratch.d_embedded}, residual_->d_output(pass, attends_), in, scratch.workspace);
+  return x;
 }
 
 // The norm's parameters have their gradient from the stream already.

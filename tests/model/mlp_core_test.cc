@@ -170,7 +170,7 @@ TEST(MlpCore, IsQuantizedAsMlpsAre) {
   const RandomTokens data(Split::kHeldOut, 6, gradients::kVocab, 3);
   const ModelConfig config = gradients::small_model({{"context", 6}, {"attention", {"softmax", kMlp}}});
   Transformer model = gradients::scattered_model(*backend, config, DType::kF32);
-  Quantizer quantizer(model, {.calibration_batches = 2, .all_activations = true});
+  Quantizer quantizer(model, {.percentile = {}, .calibration_batches = 2, .all_activations = true});
   quantizer.calibrate(data);
   std::vector<std::string> names;
   for (const QuantizedLinear& linear : quantizer.linears()) names.push_back(linear.name);
@@ -184,7 +184,7 @@ TEST(MlpCore, RefusesWhatWorksOnHeads) {
   const auto refusal = [](const Json& attention) {
     return user_error_of([&] { gradients::small_model({{"attention", attention}}); });
   };
-  expect_contains(refusal({{"type", "vga"}, {"core", "mlp"}}), {"model.attention.score applies only when"});
+  expect_contains(refusal({{"core", "mlp"}, {"score", "relu"}}), {"model.attention.score applies only when"});
   expect_contains(refusal({{"type", "custom"}, {"core", "mlp"}, {"gate", {{"reads", "value"}}}}),
                   {"model.attention.gate works on heads, and model.attention.core = mlp has none"});
   expect_contains(refusal({kMlp, {{"type", "value_residual"}}}),
