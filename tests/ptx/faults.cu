@@ -1,4 +1,5 @@
-// Kernels with one fault each, which the interpreter must name (fault_cases.py), and some that look like one and are none.
+// Kernels with one fault each, which the interpreter must name (fault_cases.py), and some that look like one and are
+// none.
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"
 
