@@ -32,6 +32,13 @@ grep -q 'trust_remote_code=True' "$folder/out" || fail "$(cat "$folder/out")"
 [[ -s $folder/vga_hf/modeling_sluice.py ]] || fail "no model file"
 "$SLUICE" export "$folder/vga" "$folder/vga_exact" > "$folder/out"
 
+# The card says what stands before a sequence and in the norms.
+train registers --set model.registers=3 --set model.norm_gate=4 --set train.steps=1 || fail "the run failed: $(cat "$folder/err")"
+"$SLUICE" export "$folder/registers" "$folder/registers_hf" > "$folder/out"
+grep -qF '| norm, positions | layernorm with gates of rank 4, learned |' "$folder/registers_hf/README.md" || fail "no norms in the card"
+grep -qF '| registers | 3 before the first token of every sequence |' "$folder/registers_hf/README.md" || fail "no registers in the card"
+! grep -q '^| registers' "$folder/vga_hf/README.md" || fail "the card of a model without registers names some"
+
 # Training on: a run of its own from the imported weights, with data and steps of its own config.
 "$SLUICE" import "$folder/vga_exact" --out "$folder/back" --config "$folder/tiny.json" --set train.steps=4 > "$folder/out"
 "$SLUICE" train "$folder/back/config.json" --resume "$folder/back" --out "$folder/tuned" > "$folder/out" 2> "$folder/err" ||

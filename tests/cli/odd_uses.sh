@@ -26,6 +26,10 @@ ends 2 'is of step 20, and train.steps is 20: .*nothing to train; raise train.st
   train "$folder/tiny.json" --out "$folder/fork" --resume "$folder/run"
 [[ ! -e $folder/fork ]] || fail "a fork past its end leaves a folder"
 
+# A part that does nothing in the model is told of.
+train idle --quiet --set model.attention=value_residual --set train.steps=1
+grep -q 'model.attention.value_residual mixes nothing: .*model.layers = 1' "$folder/out" || fail "it is not told: $(cat "$folder/out")"
+
 "$SLUICE" train "$folder/run/config.json" --out "$folder/second" --set seed=7 --set train.steps=2 --quiet
 grep -q '"name": "second"' "$folder/second/config.json" || fail "a run from another one's config has its name"
 

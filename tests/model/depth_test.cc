@@ -234,7 +234,7 @@ TEST(Depth, RefusesWhatCannotBe) {
             "model.residual.init_std = -0.5: a deviation is 0 or above; -1 stands for the default");
   expect_contains(
       refusal({{"residual", {{"blocks", 2}}}}),
-      {"model.residual.blocks applies only when model.residual.type is \"attention\" or \"delta\"", "\"add\""});
+      {"model.residual.blocks applies only when model.residual.type is one of \"attention\", \"delta\"", "\"add\""});
   expect_contains(refusal({{"residual", {{"type", "delta"}, {"outlier_loss", 0.1}}}}),
                   {"model.residual.outlier_loss applies only when model.residual.type is \"add\""});
 }

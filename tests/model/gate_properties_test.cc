@@ -170,7 +170,7 @@ class SourceGate {
   Values forward(const Values& v) {
     const Pass pass = make_pass();
     assign(at(values_), v);
-    gate_.forward(pass, at(values_), {Tensor{}, at(values_), {}});
+    gate_.forward(pass, at(values_), {Tensor{}, at(values_), {}, {}});
     return values_of(gate_.result(pass, at(values_)));
   }
   // The gradient at v of the sum of d_out times forward(v), after that call.

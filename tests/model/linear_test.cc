@@ -145,7 +145,9 @@ TEST(Linear, NormsOfAllHeadsAreOverAllFeatures) {
           sum += x, squares += x * x;
         }
         EXPECT_NEAR(squares / 12, 1, 1e-12);
-        if (std::string(kind) == "layernorm_of_all") EXPECT_NEAR(sum, 0, 1e-12);
+        if (std::string(kind) == "layernorm_of_all") {
+          EXPECT_NEAR(sum, 0, 1e-12);
+        }
       }
     });
     EXPECT_EQ(model.params().find("blocks.0.attention.output_norm.weight") ? 1 : 0,

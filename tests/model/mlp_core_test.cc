@@ -170,7 +170,10 @@ TEST(MlpCore, IsQuantizedAsMlpsAre) {
   const RandomTokens data(Split::kHeldOut, 6, gradients::kVocab, 3);
   const ModelConfig config = gradients::small_model({{"context", 6}, {"attention", {"softmax", kMlp}}});
   Transformer model = gradients::scattered_model(*backend, config, DType::kF32);
-  Quantizer quantizer(model, {.percentile = {}, .calibration_batches = 2, .all_activations = true});
+  QuantizationOptions options;
+  options.calibration_batches = 2;
+  options.all_activations = true;
+  Quantizer quantizer(model, options);
   quantizer.calibrate(data);
   std::vector<std::string> names;
   for (const QuantizedLinear& linear : quantizer.linears()) names.push_back(linear.name);

@@ -200,7 +200,7 @@ TEST(PermutedWindow, GatesBeginAtHalf) {
   for (const double x : parameter(gated.model, "blocks.1.attention.branch_gates.bias")) EXPECT_EQ(x, 0);
 }
 
-// No row changes where a token behind it does; and of those before it not all make it.
+// No row changes where a token behind it does, and a token's own does.
 TEST(PermutedWindow, LooksAtNothingBehind) {
   SmallModel small(with_order({{"type", "vga"}}, kWindow, "gated"));
   std::vector<int32_t> tokens = gradients::random_tokens(0, kTokens);

@@ -244,7 +244,10 @@ TEST(QkSource, QuantizersTakeTheStreamToo) {
   for (const Json& attention :
        {Json{{"qk_source", "random"}}, Json{{"qk_source", "embedding"}}, text_of(gradients::random_tokens(7, kT))}) {
     Transformer model = model_of(*backend, attention);
-    Quantizer quantizer(model, {.percentile = {}, .calibration_batches = 2, .all_activations = true});
+    QuantizationOptions options;
+    options.calibration_batches = 2;
+    options.all_activations = true;
+    Quantizer quantizer(model, options);
     quantizer.calibrate(data);
     const double plain = quantizer.loss(data, 4);
     EXPECT_NEAR(quantizer.loss(data, 4, {.activations = true}), plain, 0.2 * plain);

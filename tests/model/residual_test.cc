@@ -114,7 +114,8 @@ TEST_F(Residuals, ShowInstrumentsTheStreamThatIsRead) {
                       {.max_batch = 2});
     model.initialise(5);
     std::vector<Json> out = Prober(model, tokens, 2).run().lines(0);
-    out.push_back(Analyzer(model, tokens, {.sequences = 2}).run(0).json());
+    // As it is written: a mean over nothing, which is no number, is null, and equal to another.
+    out.push_back(Json::parse(Analyzer(model, tokens, {.sequences = 2}).run(0).json().dump()));
     return out;
   };
   EXPECT_EQ(measured(kLast), measured("add"));

@@ -33,6 +33,12 @@ def saturated(x):
     return np.clip(np.where(np.isnan(x), 0, x), 0, 1).astype(x.dtype)
 
 
+def truncated(x, kind):
+    """Toward zero, to the nearest number that the kind has; NaN to 0."""
+    limits = np.iinfo(kind)
+    return np.clip(np.trunc(np.where(np.isnan(x), 0, x).astype(np.longdouble)), limits.min, limits.max).astype(kind)
+
+
 def shl_u(x, count):
     size = 8 * x.dtype.itemsize
     return np.where(count < size, x << np.minimum(count, size - 1).astype(x.dtype), x.dtype.type(0))

@@ -145,9 +145,7 @@ class Head:
         ds = (dp[None] * self.jacobian).sum(2).T
         # As magnitudes, and before a weight's own part and that of all weights cancel.
         sizes = np.abs(self.jacobian) + self.bends / TOLERANCE[storage]
-        spread = (terms[None] * sizes).sum(2).T + np.abs(self.p) * (
-            terms + (np.abs(self.p) * terms).sum(1, keepdims=True)
-        )
+        spread = (terms[None] * sizes).sum(2).T + np.abs(self.p) * (terms + (np.abs(self.p) * terms).sum(1, keepdims=True))
         d_learned = 0.0
         if self.learned is not None:
             moved = self.weights(self.s.astype(complex), self.learned + 1j * STEP)[0]

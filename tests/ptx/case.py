@@ -16,12 +16,18 @@ WHOLE, GAPS = "whole", "gaps"
 LAYOUTS = (WHOLE, GAPS)
 
 
+def words_of(choice):
+    if not isinstance(choice, tuple):
+        return str(choice)
+    return ("x" if all(isinstance(part, int) for part in choice) else " ").join(map(words_of, choice))
+
+
 def cases(name, *choices, quick=lambda *chosen: True):
     """Makes a case of the function for every combination of the choices."""
 
     def add(run):
         for chosen in itertools.product(*choices):
-            words = " ".join([name] + ["x".join(map(str, one)) if isinstance(one, tuple) else str(one) for one in chosen])
+            words = " ".join([name, *map(words_of, chosen)])
             CASES.append(Case(name, words, lambda device, chosen=chosen: run(device, *chosen), quick(*chosen)))
         return run
 

@@ -261,6 +261,8 @@ class Writer(AccessWriter):
             self.put(one.args[0], "b32", f"tf32({self.read(one.args[1], 'u32')})")
         elif modes == ["sat"]:
             self.put(one.args[0], to, f"saturated({self.read(one.args[1], source)})")
+        elif to[0] != "f" and source[0] == "f" and modes == ["rzi"]:
+            self.put(one.args[0], to, f"truncated({self.read(one.args[1], source)}, {view_kind(to)}{SIZES[to]})")
         elif to[0] == "f" and modes in (["rn"], []):
             self.put(one.args[0], to, f"asarray({self.read(one.args[1], source)}).astype(f{SIZES[to]})")
         elif to[0] != "f" and source[0] != "f" and not modes:

@@ -76,6 +76,8 @@ DepthResidual::DepthResidual(const Declarations& d, Form form, const DepthOption
       d.plan.declare("depth.states", "residual", {N, (last_ + 1) * width_}, d.act, {time.embedding(), first_mixed});
   mix_ = d.plan.declare("depth.mix", "residual", {N, width_}, d.act, {time.attention(0), first_mixed});
   d_sources_ = d.plan.declare("depth.d_sources", "gradients", {N, d_count_ * width_}, d.act, {time.head(), end});
+  workspace_ = d.plan.declare("depth.workspace", "scratch", {d.backend.workspace<DepthRouteBackward>({width_})},
+                              DType::kF32, {time.head(), first_mixed});
   d_mix_ = d.plan.declare("depth.d_mix", "gradients", {N, width_}, d.act, {time.head(), first_mixed});
 }
 
@@ -144,7 +146,7 @@ void DepthResidual::backward(const Pass& pass, int sublayer, const Tensor& d_str
                          .d_query = routing.query ? pass.params.grad(routing.query) : Tensor{},
                          .d_gain = routing.gain ? pass.params.grad(routing.gain) : Tensor{},
                          .accumulate = pass.accumulate,
-                         .workspace = {}});
+                         .workspace = pass.view(workspace_, pass.plan.buffer(workspace_).shape)});
 }
 
 ResidualPart attention_residual() {

@@ -77,6 +77,7 @@ class DepthResidual final : public Residual {
   bool parallel_;
   BufferId states_, d_sources_;  // [N, states * C]
   BufferId mix_, d_mix_;         // [N, C]
+  BufferId workspace_;
   std::vector<Routing> routings_;
 };
 
