@@ -86,7 +86,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
   Analysis analysis;
   analysis.step = 5;
   analysis.has_gradients = true;
-  analysis.there = {Needs::kWeights | Needs::kMass | Needs::kGradient};
+  analysis.there = {Needs::kHeads | Needs::kWeights | Needs::kMass | Needs::kGradient};
   analysis.values.assign(model_figures().size(), 2.5);
   RunBuilder build;
   const std::string run = build.write("lm", "config.json", R"({"name":"lm"})");
@@ -114,7 +114,7 @@ TEST(Compare, FiguresOfTheFullProbe) {
 TEST(Compare, TheMainColumnsFitAScreen) {
   Analysis analysis;
   analysis.step = 100;
-  analysis.there = {Needs::kWeights | Needs::kGate | Needs::kGradient | Needs::kMass | Needs::kGatePath};
+  analysis.there = {Needs::kHeads | Needs::kWeights | Needs::kGate | Needs::kGradient | Needs::kMass | Needs::kGatePath};
   analysis.sinks = {{0.3, 0.5, 0.5, 0, 0.5}};
   analysis.values.assign(model_figures().size(), 2.5);
   RunBuilder build;
