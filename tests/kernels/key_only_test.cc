@@ -1,6 +1,6 @@
 // Running averages by the keys' own scores: examples for the tests that walk the list of ops, the forward pass against
 // plain sums in double and against softmax attention, the backward pass against differences, rows that go on.
-#include "kernels/ops/key_only.h"
+#include "kernels/ops/cores/key_only.h"
 
 #include <gtest/gtest.h>
 

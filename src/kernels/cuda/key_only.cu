@@ -1,6 +1,6 @@
 // Running averages by the keys' own scores on a GPU. What belongs to a row alone is done for all rows at once, a warp a
 // row; what goes from row to row by a thread for each column of a head, or for the masses by one for each head.
-#include "kernels/ops/key_only.h"
+#include "kernels/ops/cores/key_only.h"
 
 #include "kernels/cuda/packs.cuh"
 #include "kernels/cuda/reduce.cuh"

@@ -1,6 +1,6 @@
 // Running averages by the keys' own scores on the CPU: a head of a sequence is walked from row to row, heads and
 // sequences in parallel.
-#include "kernels/ops/key_only.h"
+#include "kernels/ops/cores/key_only.h"
 
 #include "kernels/cpu/isa/rows.h"
 #include "kernels/formulas/key_only.h"

@@ -1,4 +1,4 @@
-#include "kernels/ops/key_only.h"
+#include "kernels/ops/cores/key_only.h"
 
 #include "kernels/ops/cores/check_heads.h"
 
