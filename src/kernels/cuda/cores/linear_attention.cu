@@ -62,7 +62,7 @@ __device__ Chunk next_chunk(const DecayedSum<S>& sum, int64_t b, int64_t done) {
 
 // What a block has in shared memory; rows of a and b lie D + 1 numbers apart.
 struct Shared {
-  float *a, *b, *c, *p, *state, *powers;
+  float *a, *b, *c, *p, *state, *powers, *lost;  // lost: 1 - lam^i
   __device__ explicit Shared(int64_t D) {
     a = reinterpret_cast<float*>(dynamic_shared());
     b = a + kRows * (D + 1);
@@ -70,11 +70,12 @@ struct Shared {
     p = c + kRows * kStep;
     state = p + kRows * kStep;
     powers = state + D * kStep;
+    lost = powers + kRows + 1;
   }
 };
 
 size_t shared_bytes(int64_t D) {
-  return sizeof(float) * size_t(2 * kRows * (D + 1) + 2 * kRows * kStep + D * kStep + kRows + 1);
+  return sizeof(float) * size_t(2 * kRows * (D + 1) + 2 * kRows * kStep + D * kStep + 2 * (kRows + 1));
 }
 
 // Where the block is: a head of a sequence, and columns of its results.
@@ -136,7 +137,9 @@ __device__ void advance(const Shared& at, int64_t D, int n, bool fresh) {
     float added = 0;
     for (int j = 0; j < n; ++j) added += at.powers[n - 1 - j] * at.b[j * (D + 1) + d] * at.c[j * kStep + col];
     float& state = at.state[d * kStep + col];
-    state = fresh ? added : at.powers[n] * state + added;
+    // Near 1, lam^n is rounded to few digits of what is lost, and a decoder would add up that error.
+    const float kept = at.powers[n] < 0.5f ? at.powers[n] * state : state - at.lost[n] * state;
+    state = fresh ? added : kept + added;
   }
 }
 
@@ -147,7 +150,10 @@ __global__ void __launch_bounds__(kThreads) decayed_sum_kernel(DecayedSum<S> sum
   const Place place{b, h, first_col, width - first_col < kCols ? width - first_col : kCols};
   const Shared at(D);
   const double slope = sum.decay * head_slope(h, sum.H);
-  for (int i = int(threadIdx.x); i <= kRows; i += kThreads) at.powers[i] = float(decay_after(slope, i));
+  for (int i = int(threadIdx.x); i <= kRows; i += kThreads) {
+    const double power = decay_after(slope, i);
+    at.powers[i] = float(power), at.lost[i] = float(1 - power);
+  }
   float* kept = sum.state ? sum.state + int64_t(blockIdx.x) * D * width + first_col : nullptr;
   if (sum.resume)
     for (int64_t i = threadIdx.x; i < D * kCols; i += kThreads) {

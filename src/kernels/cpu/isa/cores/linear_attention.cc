@@ -109,11 +109,17 @@ class Walk {
     }
     if (!chunk.continued) return;
     if (!chunk.fresh) {
-      const V kept(powers_[n]);
-      for (int64_t i = 0; i < D * padded_c_; i += kLanes) store_vector(state + i, load(state + i) * kept);
+      const A kept = powers_[n], lost = lost_[n];
+      for (int64_t i = 0; i < D * padded_c_; i += kLanes) store_vector(state + i, kept_of(load(state + i), kept, lost));
     }
     scale_rows(b, step(sum_.b), n, [&](int64_t i) { return n - 1 - i; });
     tile_gemm<A>({scaled_, 1, padded_a_, values.data, values.stride, state, padded_c_, !chunk.fresh}, D, padded_c_, n);
+  }
+
+  // lam^n state. lam^n near 1 is rounded to few digits of what is lost, and that error would grow from step to step of
+  // a decoder: there it is taken as state - (1 - lam^n) state.
+  static SLUICE_INLINE V kept_of(V state, A kept, A lost) {
+    return kept < A(0.5) ? state * V(kept) : state - state * V(lost);
   }
 
   // Products of rows [i, i + count) of the chunk with its rows [0, end) into weights: what lies after a row has none.
@@ -151,7 +157,7 @@ class Walk {
     decayed_head_ = h;
     const double slope = op_.decay * head_slope(h, op_.shape.H), once = decay_after(slope, 1);
     double power = 1;
-    for (int64_t i = 0; i <= kBlock; ++i, power *= once) powers_[i] = A(power);
+    for (int64_t i = 0; i <= kBlock; ++i, power *= once) powers_[i] = A(power), lost_[i] = A(1 - power);
     for (int64_t i = 0; i < kBlock; ++i) falling_[i] = powers_[kBlock - 1 - i], falling_[kBlock + i] = 0;
   }
 
@@ -161,6 +167,7 @@ class Walk {
   A* const states_;
   int64_t decayed_head_ = -1;
   const int64_t padded_a_ = whole_vectors<A>(sum_.a.D), padded_c_ = whole_vectors<A>(sum_.c.D);
+  A lost_[kBlock + 1];                  // 1 - lam^i
   A powers_[kBlock + 1];                // of lam, from 0 on
   A falling_[2 * kBlock];               // lam^(kBlock - 1) ... lam^0, then zeros
   alignas(64) A a_[kBlock * kMaxHead];  // converted rows, where needed
