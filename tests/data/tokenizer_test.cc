@@ -191,7 +191,7 @@ TEST_P(SentencePiece, LearnsDigitsAloneAndBlanksTogether) {
   TempFolder folder;
   const auto tokenizer = load_tokenizer(train(folder, GetParam(), 600, "t.model"), "data.tokenizer");
   EXPECT_EQ(encode(*tokenizer, "2024").size(), 4u);
-  EXPECT_LT(encode(*tokenizer, "        ").size(), 8u);  // indentation is common in the text
+  EXPECT_LT(encode(*tokenizer, "        ").size(), 8u);         // indentation is common in the text
   EXPECT_LT(encode(*tokenizer, " the attention").size(), 10u);  // of 14 letters
 }
 

@@ -20,7 +20,7 @@ namespace {
 using namespace parity;
 
 constexpr int64_t kBatch = 2, kContext = 20, kVocab = 23;
-constexpr double kMargin = 3;  // measured: 1.4 at most
+constexpr double kMargin = 3;       // measured: 1.4 at most
 constexpr uint64_t kMovedRuns = 8;  // of a single number, the loss, three draws may all be small
 
 ModelConfig small_model(const Json& attention) {

@@ -114,7 +114,8 @@ TEST(Compare, FiguresOfTheFullProbe) {
 TEST(Compare, TheMainColumnsFitAScreen) {
   Analysis analysis;
   analysis.step = 100;
-  analysis.there = {Needs::kHeads | Needs::kWeights | Needs::kGate | Needs::kGradient | Needs::kMass | Needs::kGatePath};
+  analysis.there = {Needs::kHeads | Needs::kWeights | Needs::kGate | Needs::kGradient | Needs::kMass |
+                    Needs::kGatePath};
   analysis.sinks = {{0.3, 0.5, 0.5, 0, 0.5}};
   analysis.values.assign(model_figures().size(), 2.5);
   RunBuilder build;
