@@ -108,8 +108,9 @@ def output_faults(folder, run_folder, tokens, logits):
     if len(whole.hidden_states) != description["layers"] + 1 or distance(whole.hidden_states[-1], states) > BOUND:
         faults.append("hidden_states are not the embeddings and the result of each layer")
     slots = torch.cat([slot.sum(-1) for slot in out.slots])
-    attention = description["attention"]  # rows of noise heads and of affine weights sum to less or more
+    attention = description["attention"]  # rows of noise heads, of affine weights, of gated windows sum to less or more
     sums_to_one = attention["score"]["type"] in ("softmax", "softmax_plus_one", "sink_logit")
+    sums_to_one = sums_to_one and attention.get("permuted") != "gated"
     if sums_to_one and not {"difference", "affine"} & set(attention):
         sums = torch.cat([weights.sum(-1) for weights in out.attentions]) + slots
         if (sums - 1).abs().max() > 1e-5:
