@@ -9,6 +9,7 @@
 #include "model/config/score.h"
 #include "model/decoder_check.h"
 #include "model/gradient_check.h"
+#include "model/model_checks.h"
 
 namespace sluice {
 namespace {
@@ -49,36 +50,15 @@ std::vector<Json> permuted_models(int64_t window) {
   return out;
 }
 
-TEST(PermutedWindow, HasTheGradientsThatItsLossSays) {
-  for (Json changes : permuted_models(5)) {
-    changes["context"] = 7;
-    gradients::check_gradients(changes);
-  }
-}
+TEST(PermutedWindow, HasTheGradientsThatItsLossSays) { gradients::check_gradients_of(permuted_models(5), 7); }
 
-TEST(PermutedWindow, KeepsDocumentsApart) {
-  const auto backend = make_cpu_backend();
-  for (Json changes : permuted_models(5)) {
-    SCOPED_TRACE(changes.dump());
-    changes["context"] = 9;
-    gradients::GradientCheck(*backend, gradients::small_model(changes), 6, {0, 0, 0, 0, 4, 4, 0, 1, 1, 1, 1, 1}).run();
-  }
-}
+TEST(PermutedWindow, KeepsDocumentsApart) { gradients::check_documents_of(permuted_models(5), 9); }
 
 TEST(PermutedWindow, DecodesWhatItComputes) {
   for (const Json& changes : permuted_models(20)) decoding::check_decoding(changes);
 }
 
-TEST(PermutedWindow, IsTheSameBitsWhenItRunsAgain) {
-  for (Json changes : permuted_models(5)) {
-    SCOPED_TRACE(changes.dump());
-    changes["context"] = 7;
-    const ModelConfig config = gradients::small_model(changes);
-    const auto want = gradients::bits_of_step(config, Recompute::kNone);
-    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kMlp), want);
-    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kBlock), want);
-  }
-}
+TEST(PermutedWindow, IsTheSameBitsWhenItRunsAgain) { gradients::check_recomputation_of(permuted_models(5), 7); }
 
 // ---- what is seen ----------------------------------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@
 #include "model/config/score.h"
 #include "model/decoder_check.h"
 #include "model/gradient_check.h"
+#include "model/model_checks.h"
 
 namespace sluice {
 namespace {
@@ -33,36 +34,15 @@ std::vector<Json> windowed_models(int64_t window) {
   return out;
 }
 
-TEST(Window, HasTheGradientsThatItsLossSays) {
-  for (Json changes : windowed_models(3)) {
-    changes["context"] = 6;
-    gradients::check_gradients(changes);
-  }
-}
+TEST(Window, HasTheGradientsThatItsLossSays) { gradients::check_gradients_of(windowed_models(3), 6); }
 
-TEST(Window, KeepsDocumentsApart) {
-  const auto backend = make_cpu_backend();
-  for (Json changes : windowed_models(3)) {
-    SCOPED_TRACE(changes.dump());
-    changes["context"] = 6;
-    gradients::GradientCheck(*backend, gradients::small_model(changes), 6, {0, 0, 0, 0, 4, 4, 0, 1, 1, 1, 1, 1}).run();
-  }
-}
+TEST(Window, KeepsDocumentsApart) { gradients::check_documents_of(windowed_models(3), 6); }
 
 TEST(Window, DecodesWhatItComputes) {
   for (const Json& changes : windowed_models(20)) decoding::check_decoding(changes);
 }
 
-TEST(Window, IsTheSameBitsWhenItRunsAgain) {
-  for (Json changes : windowed_models(3)) {
-    SCOPED_TRACE(changes.dump());
-    changes["context"] = 7;
-    const ModelConfig config = gradients::small_model(changes);
-    const auto want = gradients::bits_of_step(config, Recompute::kNone);
-    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kMlp), want);
-    EXPECT_EQ(gradients::bits_of_step(config, Recompute::kBlock), want);
-  }
-}
+TEST(Window, IsTheSameBitsWhenItRunsAgain) { gradients::check_recomputation_of(windowed_models(3), 7); }
 
 TEST(Window, AsLongAsTheContextIsNone) {
   const auto bits = [](int64_t window) {
