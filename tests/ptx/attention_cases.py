@@ -68,7 +68,7 @@ class Attention:
         constants = pack(self.score.layout, *self.score.constants) if self.score.layout else b""
         formats, values = (more_formats_and_values or ("",))[0], more_formats_and_values[1:]
         return pack(
-            "6ifB0q32sPPPPPi?0q" + formats,
+            "6ifB0q32sPPPPPiP?0q" + formats,
             B,
             T,
             H,
@@ -84,6 +84,7 @@ class Attention:
             None,
             self.first_key,
             self.shape.window,
+            None,  # the order of permuted windows
             self.vectors,
             *values,
         )

@@ -154,15 +154,19 @@ def moving_average(device, layout):
 # ---- groups of columns
 
 
-@cases("element gate", STORAGES, LAYOUTS)
-def element_gate(device, storage, layout):
+GATES = {"SigmoidGate": sigmoid, "PlainGate": lambda logit: logit}
+
+
+@cases("element gate", STORAGES, LAYOUTS, GATES)
+def element_gate(device, storage, layout, kind):
+    gate_of = GATES[kind]
     make = Rows(device, layout, storage)
     x, logits, d_out, out, d_x, d_logits = make.given(), make.given(), make.given(), make.room(), make.room(), make.room()
     vector = vectors(x, logits, d_out, out, d_x, d_logits)
     map_launch(
         device,
         "groups",
-        f"ElementGate<{ELEMENT[storage]}>",
+        f"ElementGate<{ELEMENT[storage]}, {kind}>",
         make.rows,
         make.cols,
         pack(3 * ROWS + "?", *rows(out), *rows(x), *rows(logits), vector),
@@ -170,19 +174,20 @@ def element_gate(device, storage, layout):
     map_launch(
         device,
         "groups",
-        f"ElementGateBackward<{ELEMENT[storage]}>",
+        f"ElementGateBackward<{ELEMENT[storage]}, {kind}>",
         make.rows,
         make.cols,
         pack(5 * ROWS + "?", *rows(d_x), *rows(d_logits), *rows(d_out), *rows(x), *rows(logits), vector),
     )
-    gate = sigmoid(logits.exact)
+    gate = gate_of(logits.exact)
     device.close("out", out, gate * x.exact, 8 if storage == "f32" else 2)
     device.close("d_x", d_x, gate * d_out.exact, 8 if storage == "f32" else 2)
-    device.close("d_logits", d_logits, d_out.exact * x.exact * slope(sigmoid, logits.exact), 8 if storage == "f32" else 2)
+    device.close("d_logits", d_logits, d_out.exact * x.exact * slope(gate_of, logits.exact), 8 if storage == "f32" else 2)
 
 
-@cases("head gate", STORAGES, ((24, 3), (7, 5), (130, 2)))
-def head_gate(device, storage, head):
+@cases("head gate", STORAGES, ((24, 3), (7, 5), (130, 2)), GATES)
+def head_gate(device, storage, head, kind):
+    gate_of = GATES[kind]
     D, H = head
     make = Rows(device, "whole" if D % 8 == 0 else GAPS, storage, rows=11, cols=D * H)
     x, logits, d_out, out = make.given(), make.given(H), make.given(), make.room()
@@ -191,7 +196,7 @@ def head_gate(device, storage, head):
     map_launch(
         device,
         "groups",
-        f"HeadGate<{ELEMENT[storage]}>",
+        f"HeadGate<{ELEMENT[storage]}, {kind}>",
         make.rows,
         make.cols,
         pack(3 * ROWS + "q?", *rows(out), *rows(x), *rows(logits), D, vector),
@@ -199,7 +204,7 @@ def head_gate(device, storage, head):
     blocks = -(-make.rows * H // 32)
     device.launch(
         "groups",
-        f"group_kernel<HeadGateBackward<{ELEMENT[storage]}>>",
+        f"group_kernel<HeadGateBackward<{ELEMENT[storage]}, {kind}>>",
         blocks,
         256,
         make.rows,
@@ -217,11 +222,11 @@ def head_gate(device, storage, head):
         D,
         pack(2 * ROWS + "?", *rows(norms), *rows(x), vector and D % 8 == 0),
     )
-    gate = np.repeat(sigmoid(logits.exact), D, axis=1)
+    gate = np.repeat(gate_of(logits.exact), D, axis=1)
     device.close("out", out, gate * x.exact, 8 if storage == "f32" else 2)
     device.close("d_x", d_x, gate * d_out.exact, 8 if storage == "f32" else 2)
     dots = (d_out.exact * x.exact).reshape(make.rows, H, D).sum(2)
-    device.close("d_logits", d_logits, dots * slope(sigmoid, logits.exact), 32 if storage == "f32" else 2)
+    device.close("d_logits", d_logits, dots * slope(gate_of, logits.exact), 32 if storage == "f32" else 2)
     device.close("norms", norms, np.sqrt((x.exact**2).reshape(make.rows, H, D).sum(2)), 8)
 
 

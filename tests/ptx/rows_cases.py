@@ -229,7 +229,7 @@ def outlier_loss(device, storage, layout):
         0.01,
         vectors(x, d_x),
     )
-    device.launch("outlier_loss", "total_kernel", 1, 256, loss, partial, N, 1e-3)
+    device.launch("outlier_loss", "total_kernel<float>", 1, 256, loss, partial, N, 1e-3)
     device.close("loss", loss, 2 + 1e-3 * ((x.exact * inverse) ** 4).sum(), 32)
     device.close("d_x", d_x, d_x.exact + 0.01 * 4 * inverse * (x.exact * inverse) ** 3, 8 if storage == "f32" else 2)
 

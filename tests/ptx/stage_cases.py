@@ -204,7 +204,7 @@ def mix(device, storage, layout, kind):
 
 
 # D, heads of the result, signal heads to a noise head, noise heads side by side.
-@cases("difference", STORAGES, ((24, 4, 1, 2), (20, 6, 2, 1), (72, 4, 2, 2)), ("one factor", "factors of rows"))
+@cases("difference", STORAGES, ((24, 4, 1, 2), (20, 6, 2, 1), (72, 4, 2, 2)), ("one factor", "factors of rows", "clamped factors of heads"))
 def difference(device, storage, layout, kind):
     D, heads, signal, noise = layout
     noise_heads = heads // signal
@@ -212,8 +212,9 @@ def difference(device, storage, layout, kind):
     columns = (heads + noise_heads) * D
     x, out, d_out, d_x = make.given(columns), make.room(heads * D), make.given(heads * D), make.room(columns)
     of_rows, d_lambda = kind == "factors of rows", make.room(heads)
-    logits, one = (make.given(heads), None) if of_rows else (None, device.normal(1, 1))
-    struct = (*rows(logits), one, heads, signal, noise)
+    clamped = kind == "clamped factors of heads"  # some of them beyond 0 and 1
+    logits, learned = (make.given(heads), None) if of_rows else (None, device.normal(1, heads if clamped else 1, shift=0.5))
+    struct = (*rows(logits), learned, clamped, heads, signal, noise)
     packs, vector, name = -(-D // 8), vectors(x, out, d_out, d_x) and D % 8 == 0, ELEMENT[storage]
     map_launch(
         device,
@@ -221,28 +222,32 @@ def difference(device, storage, layout, kind):
         f"Difference<{name}>",
         make.rows,
         heads * packs * 8,
-        pack(2 * ROWS + ROWS + "Pqqqqq?", *rows(out), *rows(x), *struct, D, packs, vector),
+        pack(2 * ROWS + ROWS + "P?qqqqq?", *rows(out), *rows(x), *struct, D, packs, vector),
     )
     device.launch(
         "difference",
         f"difference_backward_kernel<{name}>",
         -(-make.rows * noise_heads // 32),
         256,
-        pack(4 * ROWS + ROWS + "Pqqqqq?", *rows(d_x), *rows(d_lambda), *rows(d_out), *rows(x), *struct, make.rows, D, vector),
+        pack(4 * ROWS + ROWS + "P?qqqqq?", *rows(d_x), *rows(d_lambda), *rows(d_out), *rows(x), *struct, make.rows, D, vector),
     )
     # Blocks side by side: signal * noise heads, then the noise heads.
     blocks = x.exact.reshape(make.rows, -1, signal * noise + noise, D)
     signals, noises = blocks[:, :, : signal * noise].reshape(make.rows, heads, D), blocks[:, :, signal * noise :].reshape(
         make.rows, -1, D
     )
-    factor = sigmoid(logits.exact)[..., None] if of_rows else one.exact[0, 0]
+    if of_rows:
+        factor, by_learned = sigmoid(logits.exact)[..., None], slope(sigmoid, logits.exact)
+    else:
+        inside = (learned.exact > 0) & (learned.exact < 1)
+        factor, by_learned = (np.clip(learned.exact[..., None], 0, 1), inside) if clamped else (learned.exact[0, 0], 1)
     d = d_out.exact.reshape(make.rows, heads, D)
     device.close("out", out, signals - factor * np.repeat(noises, signal, axis=1), loose(storage, 8))
     d_noise = -(factor * d).reshape(make.rows, noise_heads, signal, D).sum(2)
     d_blocks = np.concatenate([d.reshape(make.rows, -1, signal * noise, D), d_noise.reshape(make.rows, -1, noise, D)], 2)
     device.close("d_x", d_x, d_blocks, loose(storage, 8))
     d_factor = -(d * np.repeat(noises, signal, axis=1)).sum(2)
-    device.close("d_lambda", d_lambda, d_factor * (slope(sigmoid, logits.exact) if of_rows else 1), loose(storage, 64))
+    device.close("d_lambda", d_lambda, d_factor * by_learned, loose(storage, 64))
 
 
 @cases("difference factor", (16, 70))
