@@ -74,8 +74,11 @@ def markdown(table, results, order):
 
 
 def seeds_line(results, order):
-    """How many seeds stand behind a table, said of what has fewer than the most."""
+    """How many seeds stand behind a table, of what has fewer than the most, and what has none."""
     counts = {name: len({run["seed"] for run in results.of(name)}) for name in order}
     most = max(counts.values(), default=0)
-    fewer = [f"{name} {count}" for name, count in counts.items() if count < most]
-    return f"{most} seeds each" + (f"; of {', '.join(fewer)}" if fewer else "") + "."
+    fewer = [f"{name} {count}" for name, count in counts.items() if 0 < count < most]
+    none = [name for name, count in counts.items() if count == 0]
+    line = f"{most} seed{'' if most == 1 else 's'} of each variant"
+    line += f"; of {', '.join(fewer)}" if fewer else ""
+    return line + (f". Not run yet: {', '.join(none)}." if none and most else ".") if most else "Not run yet."

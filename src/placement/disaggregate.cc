@@ -74,14 +74,14 @@ class Balancing {
   }
 
   // First whoever lacks more than the tolerance is helped, as in the paper. A rank that has too much may remain, where
-  // many lack a little each: then that one gives.
+  // many lack a little each: then that one gives, to ranks that may go beyond the mean as far as the tolerance.
   int64_t run() {
     for (size_t rank : by_pairs()) {
-      while (lacks(rank) > tolerated() && move(everyone(), rank)) ++moves_;
+      while (lacks(rank) > tolerated() && move(everyone(), rank, 0)) ++moves_;
     }
     const std::vector<size_t> order = by_pairs();
     for (auto rank = order.rbegin(); rank != order.rend(); ++rank) {
-      while (-lacks(*rank) > tolerated() && move({*rank}, by_pairs().front())) ++moves_;
+      while (-lacks(*rank) > tolerated() && move({*rank}, by_pairs().front(), tolerated())) ++moves_;
     }
     return moves_;
   }
@@ -129,10 +129,11 @@ class Balancing {
     return choice;
   }
 
-  bool move(const std::vector<size_t>& givers, size_t to) {
+  // `beyond`: the pairs that `to` may have beyond the mean.
+  bool move(const std::vector<size_t>& givers, size_t to, double beyond) {
     Choice best;
     for (const size_t rank : givers) {
-      const double most = std::min(-lacks(rank), lacks(to));
+      const double most = std::min(-lacks(rank), lacks(to) + beyond);
       if (most <= 0) continue;
       for (size_t index = 0; index < items_[rank].size(); ++index) {
         const Choice one = choice(rank, index, most);

@@ -265,7 +265,7 @@ TEST(QkSource, SaysWhatDoesNotGoTogether) {
   expect_contains(refusal({{"attention", {{"type", "affine"}, {"qk_source", "random"}}}}),
                   {"model.attention.qk_source = random runs a fixed sequence beside those of the batch"});
   expect_contains(refusal({{"attention", {{"qk_source", "random"}}}, {"residual", {{"outlier_loss", 0.1}}}}),
-                  {"over all of which model.residual takes means"});
+                  {"means are taken over all of them by model.residual"});
   expect_contains(refusal({{"attention", text_of({1, 2})}}),
                   {"qk_source.tokens are 2, but model.context = 3 positions need one each"});
   expect_contains(refusal({{"attention", text_of({1, 2, 11})}}), {"has the token 11, but model.vocab_size is 11"});

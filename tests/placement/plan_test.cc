@@ -186,6 +186,16 @@ TEST(Disaggregated, IsBalancedWithinTheTolerance) {
   }
 }
 
+// Many ranks lack less than a block each: they go beyond the mean, as far as the tolerance.
+TEST(Disaggregated, IsBalancedWithinTheToleranceOverManyRanksInBlocks) {
+  for (uint32_t seed = 0; seed < 5; ++seed) {
+    Pieces pieces = some_pieces(95 * 8192, 2048, seed);
+    pieces.insert(pieces.begin(), 8192);
+    const Plan plan = plan_disaggregated(pieces, {.ranks = 96, .tolerance = 0.1, .block = 32}, some_work());
+    EXPECT_LE(imbalance(plan), 1.1 + 1e-12) << "seed " << seed;
+  }
+}
+
 TEST(Disaggregated, IsNotBalancedWhereTheLengthsForbidIt) {
   // 10 pairs and 4: what may move is 3, and a row with its mirror image is 5.
   const Plan plan = plan_disaggregated({4, 1, 1, 1, 1}, {.ranks = 2, .block = 1}, some_work());

@@ -69,7 +69,9 @@ class Tables(unittest.TestCase):
         self.assertEqual(text.split("\n")[2], "| title | 2.50 ± 0.71 | 2.50 |")
 
     def test_it_is_said_which_variants_have_fewer_seeds(self):
-        self.assertEqual(seeds_line(self.results["bb"], ["softmax", "vga"]), "2 seeds each; of vga 1.")
+        self.assertEqual(seeds_line(self.results["bb"], ["softmax", "vga"]), "2 seeds of each variant; of vga 1.")
+        self.assertEqual(seeds_line(self.results["bb"], ["vga", "relu"]), "1 seed of each variant. Not run yet: relu.")
+        self.assertEqual(seeds_line(self.results["bb"], ["relu"]), "Not run yet.")
 
     def test_an_unknown_key_of_a_column_is_refused(self):
         with self.assertRaisesRegex(Fault, "unknown key colour"):

@@ -47,8 +47,8 @@ void QkSourceOptions::check_stream(const ModelConfig& model, const std::string& 
   const std::string name = choice_name(qk_source.type);
   const auto refuse = [&](const std::string& part) {
     throw UserError(
-        "{} = {} runs a fixed sequence beside those of the batch, over all of which {} takes means: have one of the "
-        "two",
+        "{} = {} runs a fixed sequence beside those of the batch, but means are taken over all of them by {}: have one "
+        "of the two",
         path, name, part);
   };
   if (model.residual.options().averages_rows()) refuse("model.residual");

@@ -65,7 +65,7 @@ void check_query_norm(const ModelConfig& model, const AttentionConfig& attention
     throw UserError("{} goes by the lengths of queries, which {}.unit_length makes equal", where, path);
   for (const StageOptions* stage : attention.stages())
     if (stage->asks(model.head_sizes()).query_columns() != model.head_sizes().query_columns())
-      throw UserError("{} needs one query for each head, but {} has others beside them", where, stage->text());
+      throw UserError("{} needs one query for each head, and there are more with this: {}", where, stage->text());
 }
 
 }  // namespace
