@@ -156,7 +156,8 @@ void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& resid
 void Analyzer::add_attention(const Pass& pass, int64_t layer) {
   const WeightsView* view = attention(layer).weights();
   if (!view) return;
-  const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));
+  const Pass all = model_.as_it_ran(pass);  // statistics of rows are of all sequences; the batch's are the first
+  const std::unique_ptr<HostWeights> weights = view->read(all, attention(layer).heads(all));
   for (int64_t b = 0; b < pass.B; ++b) {
     HeadDiversity diversity(T_);
 #pragma omp parallel for ordered schedule(static, 1)

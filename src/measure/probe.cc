@@ -262,7 +262,8 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
     if (!has_heads(layer)) return;
     const WeightsView* view = attention(layer).weights();
     if (!view) return;
-    const std::unique_ptr<HostWeights> weights = view->read(pass, attention(layer).heads(pass));
+    const Pass all = model_.as_it_ran(pass);
+    const std::unique_ptr<HostWeights> weights = view->read(all, attention(layer).heads(all));
     const Stage* opener = attention(layer).opener();
     const std::vector<double> openings = opener ? opener->openings(pass) : std::vector<double>{};
     for (int64_t head = 0; head < model_.config().heads; ++head) {

@@ -38,6 +38,7 @@ class Linear final : public Core, private WeightsView {
  private:
   bool normalised() const override { return false; }
   bool has_bias_key() const override { return false; }
+  bool may_be_negative() const override { return true; }  // products of queries and keys
   void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight, const Tensor& first_gap) const override;
   std::unique_ptr<HostWeights> read(const Pass& pass, const Heads& heads) const override;
 

@@ -85,8 +85,8 @@ PermutedRows::Kept PermutedRows::seen(const Pass& pass, const Kept& all) const {
   for (int64_t s = std::max<int64_t>(slot - reach_ + 1, 0); s < end; ++s)
     if (places_[size_t(s)] <= own) list.push_back(places_[size_t(s)]);
   const int64_t count = int64_t(list.size());
-  list.reserve(size_t(pass.B * count));
-  for (int64_t b = 1; b < pass.B; ++b) list.insert(list.end(), list.begin(), list.begin() + count);
+  list.resize(size_t(pass.B * count));
+  for (int64_t b = 1; b < pass.B; ++b) std::copy_n(list.begin(), count, list.begin() + b * count);
   const Tensor index = pass.state->view(list_).row_range(0, pass.B * count);
   pass.backend.upload(index, list.data());
   const Tensor rows = pass.state->view(seen_).row_range(0, pass.B * count);
