@@ -177,7 +177,7 @@ TEST_F(RoutedHeadsStage, RefusesWhatCannotBe) {
   expect_contains(refusal(query_norm, Json::parse(R"({"attention": {"unit_length": true}})")),
                   {"goes by the lengths of queries, which model.attention.unit_length"});
   expect_contains(refusal(query_norm, Json::parse(R"({"attention": {"difference": {"lambda": "projected"}}})")),
-                  {"needs one query for each head, but"});
+                  {"needs one query for each head, and there are more"});
   expect_contains(refusal({{"type", "query_norm"}, {"shared", 7}}),
                   {"compares the heads that are not shared, but there is 1"});
   expect_contains(refusal(Json::object(), {{"heads", 257}, {"head_size", 2}}),
