@@ -24,5 +24,4 @@ def step_seconds(place, part, sweep, config, variant):
     file = place.runs / "bench.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"base": str(config), **changes}))
-    settings = [word for setting in part.settings for word in ("--set", setting)]
-    return place.sluice_json("bench", file, *part.timing, *settings)["step_seconds"]
+    return place.sluice_json("bench", file, *part.timing, *part.set_words())["step_seconds"]

@@ -42,6 +42,9 @@ class Part:
 
     KEYS = ("sweep", "bench", "baseline", "rounds", "timing", "measure", "needs_text", "settings", "quick")
 
+    def set_words(self):
+        return [word for setting in self.settings for word in ("--set", setting)]
+
     def shrink(self):
         """As --quick has it."""
         take(self.quick, ("variants", "seeds", "settings", "measure", "rounds", "timing"), f"{self.name}.quick")

@@ -3,7 +3,7 @@ import statistics
 
 from .definition import Fault, take
 
-COLUMN = ("title", "part", "key", "over", "digits", "factor", "minus", "bold")
+COLUMN = ("title", "part", "key", "over", "digits", "factor", "minus")
 
 
 def number_of(run, key, over):
@@ -59,7 +59,7 @@ def variants_of(table, results, order):
 
 
 def markdown(table, results, order):
-    take(table, ("columns", "variants", "layout", "order"), "a table")
+    take(table, ("columns", "variants", "layout"), "a table")
     columns, variants = table["columns"], variants_of(table, results, order)
     cells = {(name, at): cell(values_of(results, column, name), column.get("digits", 3))
              for name in variants for at, column in enumerate(columns)}

@@ -38,15 +38,22 @@ class Workplace:
             raise Fault(f"sluice {' '.join(map(str, words))} ended with exit code {done.returncode}")
 
     def commit(self):
-        """Of the sources that lie here."""
-        done = subprocess.run(["git", "rev-parse", "HEAD"], cwd=self.root, capture_output=True, text=True, check=False)
-        return done.stdout.strip() or None
+        """Of which the program was built: `sluice VERSION COMMIT (...)`."""
+        done = subprocess.run([self.program, "--version"], capture_output=True, text=True, check=True)
+        return done.stdout.split()[2]
 
     def sluice_json(self, *words):
         file = self.runs / "answer.json"
         file.parent.mkdir(parents=True, exist_ok=True)
         self.sluice(*words, "--json", file)
         return read_json(file)
+
+
+def layers_of(file):
+    """A config as it is written, and those that it names as its base."""
+    layer = read_json(file)
+    base = layer.get("base")
+    return [layer, *(layers_of((file.parent / base).resolve()) if base else [])]
 
 
 class SweepFile:
@@ -57,6 +64,7 @@ class SweepFile:
         self.json = read_json(self.path)
         self.part = part
         self.base = (self.path.parent / self.json["base"]).resolve()
+        self.below = layers_of(self.base)  # what all variants are laid over
         self.variants = {name: changes for name, changes in self.json["variants"].items()
                          if part.variants is None or name in part.variants}
         self.seeds = part.quick["seeds"] if place.args.quick else self.json["seeds"]
@@ -70,12 +78,7 @@ class SweepFile:
         self.wanted = [name for name in self.variants if not wanted or name in wanted]
 
     def digest(self, variant):
-        layers, file = [], self.base
-        while file:
-            layers.append(read_json(file))
-            base = layers[-1].get("base")
-            file = (file.parent / base).resolve() if base else None
-        return digest([layers, self.json.get("config"), self.variants[variant], self.part.settings])
+        return digest([self.below, self.json.get("config"), self.variants[variant], self.part.settings])
 
     def write(self, path, variants, seed):
         """A sweep of some of its variants with one seed."""
@@ -108,8 +111,7 @@ def train(place, part, sweep, variants, seed):
         encode_text(place)
     file = place.runs / f"{sweep.path.stem}_seed_{seed}.json"
     sweep.write(file, variants, seed)
-    settings = [word for setting in part.settings for word in ("--set", setting)]
-    place.sluice("sweep", file, "--jobs", place.args.jobs, "--out", place.runs / sweep.path.stem, *settings)
+    place.sluice("sweep", file, "--jobs", place.args.jobs, "--out", place.runs / sweep.path.stem, *part.set_words())
 
 
 def keep(place, part, sweep, variants, seed):

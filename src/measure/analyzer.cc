@@ -8,6 +8,7 @@
 #include "kernels/host_copy.h"
 #include "measure/figures/dot.h"
 #include "measure/figures/head_diversity.h"
+#include "measure/shown_weights.h"
 
 namespace sluice {
 namespace {
@@ -154,16 +155,15 @@ void Analyzer::add_residual(const Pass& pass, int64_t index, const Tensor& resid
 }
 
 void Analyzer::add_attention(const Pass& pass, int64_t layer) {
-  const WeightsView* view = attention(layer).weights();
-  if (!view) return;
-  const Pass all = model_.as_it_ran(pass);  // statistics of rows are of all sequences; the batch's are the first
-  const std::unique_ptr<HostWeights> weights = view->read(all, attention(layer).heads(all));
+  const std::unique_ptr<HostWeights> weights = shown_weights(model_, pass, layer);
+  if (!weights) return;
+  const WeightsView& view = *attention(layer).weights();
   for (int64_t b = 0; b < pass.B; ++b) {
     HeadDiversity diversity(T_);
 #pragma omp parallel for ordered schedule(static, 1)
     for (int64_t h = 0; h < H_; ++h) {
       const HeadWeights of_head = weights->of(b, h, T_);
-      const WeightRows rows(of_head, view->normalised(), T_, view->reach());
+      const WeightRows rows(of_head, view.normalised(), T_, view.reach());
       add_weights(head(layer, h), rows, strongest(layer, b, h));
       for (const auto& meter : head(layer, h).meters) meter->add(rows);
 #pragma omp ordered

@@ -5,6 +5,7 @@
 
 #include "base/statistics.h"
 #include "kernels/host_copy.h"
+#include "measure/shown_weights.h"
 
 namespace sluice {
 namespace {
@@ -260,10 +261,8 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
     tokens.push_back(t < registers ? fmt::format("[register {}]", t) : source_.token_text(batch.tokens[t - registers]));
   const auto add_maps = [&](const Pass& pass, int64_t layer) {
     if (!has_heads(layer)) return;
-    const WeightsView* view = attention(layer).weights();
-    if (!view) return;
-    const Pass all = model_.as_it_ran(pass);
-    const std::unique_ptr<HostWeights> weights = view->read(all, attention(layer).heads(all));
+    const std::unique_ptr<HostWeights> weights = shown_weights(model_, pass, layer);
+    if (!weights) return;
     const Stage* opener = attention(layer).opener();
     const std::vector<double> openings = opener ? opener->openings(pass) : std::vector<double>{};
     for (int64_t head = 0; head < model_.config().heads; ++head) {

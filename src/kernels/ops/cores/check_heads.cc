@@ -17,4 +17,14 @@ DType check_heads(const OpCheck& op, const AttentionShape& s, const Tensor& q, c
   return act;
 }
 
+void check_head_gradients(const OpCheck& op, const AttentionShape& s, DType act, const Tensor& state, const Tensor& d_q,
+                          const Tensor& d_k, const Tensor& d_v) {
+  op.absent("state", state, "gradients are those of whole sequences");
+  const int64_t N = s.B * s.T;
+  const HeadSizes heads = s.heads();
+  op.matrix("d_q", d_q, act, N, heads.query_columns());
+  op.matrix("d_k", d_k, act, N, heads.key_columns());
+  op.matrix("d_v", d_v, act, N, heads.value_columns());
+}
+
 }  // namespace sluice

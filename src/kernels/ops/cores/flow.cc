@@ -32,16 +32,13 @@ void FlowForward::check_values() const { OpCheck(kName).documents(first_key, sha
 void FlowBackward::check() const {
   const OpCheck op(kName);
   const DType act = check_flow(op, forward);
-  op.absent("state", forward.state, "gradients are those of whole sequences");
   const int64_t N = forward.q.rows();
   const HeadSizes heads = forward.shape.heads();
   op.matrix("d_queries", d_queries, act, N, heads.query_columns());
   op.matrix("d_keys", d_keys, act, N, heads.query_columns());
   op.matrix("d_values", d_values, act, N, heads.result_columns());
   op.matrix("d_logits", d_logits, act, N, forward.shape.H);
-  op.matrix("d_q", d_q, act, N, heads.query_columns());
-  op.matrix("d_k", d_k, act, N, heads.key_columns());
-  op.matrix("d_v", d_v, act, N, heads.value_columns());
+  check_head_gradients(op, forward.shape, act, forward.state, d_q, d_k, d_v);
 }
 
 void FlowBackward::check_values() const { OpCheck(kName).documents(forward.first_key, forward.shape.T); }

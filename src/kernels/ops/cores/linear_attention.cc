@@ -26,13 +26,8 @@ void LinearAttentionForward::check_values() const { OpCheck(kName).documents(fir
 void LinearAttentionBackward::check() const {
   const OpCheck op(kName);
   const DType act = check_inputs(op, forward);
-  op.absent("state", forward.state, "gradients are those of whole sequences");
-  const int64_t N = forward.q.rows();
-  const HeadSizes heads = forward.shape.heads();
-  op.matrix("d_out", d_out, act, N, heads.result_columns());
-  op.matrix("d_q", d_q, act, N, heads.query_columns());
-  op.matrix("d_k", d_k, act, N, heads.key_columns());
-  op.matrix("d_v", d_v, act, N, heads.value_columns());
+  op.matrix("d_out", d_out, act, forward.q.rows(), forward.shape.heads().result_columns());
+  check_head_gradients(op, forward.shape, act, forward.state, d_q, d_k, d_v);
 }
 
 void LinearAttentionBackward::check_values() const { OpCheck(kName).documents(forward.first_key, forward.shape.T); }
