@@ -50,12 +50,16 @@ class Access:
             return space, address
         if (address >= SHARED).all():
             return "shared", address - np.uint64(SHARED)
+        if ((address >= LOCAL) & (address < SHARED)).all():
+            return "local", address - np.uint64(LOCAL)
         if (address >= LOCAL).any():
             raise Fault("lanes go to different kinds of memory at once")
         return "global", address
 
     def reach(self, space, address, me, size, writes):
         """Checks an access of `size` bytes of each lane. Returns the memory's bytes and the places in it."""
+        if space == "local":
+            return self.local.data, self.local.locate(address, me, size, writes)
         if space == "global":
             at, places, each = self.memory.locate(address, size, writes)
             data, races = self.memory.heap.data, self.memory.races

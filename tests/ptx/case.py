@@ -5,6 +5,8 @@ from collections import namedtuple
 
 import numpy as np
 
+from device import ROUNDING
+
 # group: what the cases of one function are called together. run(device): launches kernels and compares. quick: whether it
 # belongs to the tests that always run.
 Case = namedtuple("Case", "group name run quick")
@@ -76,6 +78,15 @@ def add_chunks(device, out, partial, step, chunks, columns, accumulate, second=N
         columns,
         accumulate,
     )
+
+
+def close_sums(device, what, tensor, want, magnitude, roundings=64):
+    """Sums in fp32, so many roundings off at most of what was added up, `magnitude`; in bf16 they are rounded once more."""
+    if tensor.storage == "f32":
+        device.close(what, tensor, want, roundings, size=magnitude)
+    else:
+        fine = roundings * ROUNDING["f32"] / ROUNDING["bf16"]
+        device.close(what, tensor, want, 1, size=np.abs(want) + fine * np.asarray(magnitude))
 
 
 def sigmoid(x):

@@ -71,6 +71,14 @@ __global__ void dynamic_floats(float* out, int set) {
   out[threadIdx.x] = kept[threadIdx.x];
 }
 
+// Of an array of eight floats for each lane, `set` are written before one is read.
+__global__ void local_floats(float* out, int set, int read) {
+  float kept[8];
+#pragma unroll 1
+  for (int i = 0; i < set; ++i) kept[i] = float(i + int(threadIdx.x));
+  out[threadIdx.x] = kept[read];
+}
+
 // Lanes from `lanes` on do not take part.
 __global__ void shuffle_some(float* out, const float* x, int lanes) {
   float sum = x[threadIdx.x];

@@ -9,7 +9,7 @@ import numpy as np
 
 import arithmetic
 from access import Access
-from memory import LOCAL, SHARED, Fault, GlobalMemory, Lanes, SharedMemory
+from memory import LOCAL, SHARED, Fault, GlobalMemory, Lanes, LocalMemory, SharedMemory
 from ptx_text import SIZES
 from translate import COLLECTIVE, Writer
 
@@ -89,14 +89,12 @@ class Wave(Access):
         self.program, self.kernel, self.memory, self.parameters = program, kernel, memory, parameters
         count = len(blocks) * threads
         self.lanes, self.threads = Lanes(first * threads, count, threads), threads
-        self.symbols, size = {}, 0
+        self.symbols, sizes = {}, {"shared": 0, "local": 0}
         for name, (space, align, room) in sorted(kernel.arrays.items(), key=lambda one: one[1][2] == 0):
-            if space == "local":
-                raise Fault("local memory: not learned yet")
-            size = -(-size // align) * align
-            self.symbols[name] = size
-            size += room or dynamic_shared
-        self.shared = SharedMemory(len(blocks), size, program.grains["shared"])
+            self.symbols[name] = -(-sizes[space] // align) * align
+            sizes[space] = self.symbols[name] + (room or dynamic_shared)
+        self.shared = SharedMemory(len(blocks), sizes["shared"], program.grains["shared"])
+        self.local = LocalMemory(count, sizes["local"])
         offset = 0
         self.offsets = {}
         for one in kernel.parameters:

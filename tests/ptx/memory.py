@@ -150,6 +150,27 @@ class SharedMemory:
             raise Fault("reads shared memory that nobody has written")
 
 
+class LocalMemory:
+    """Of every lane `size` bytes, which no other lane can reach."""
+
+    def __init__(self, lanes, size):
+        self.size, self.stride = size, -(-size // 16) * 16 or 16
+        self.data, self.set = np.full(lanes * self.stride, 0xFF, np.uint8), np.zeros(lanes * self.stride, bool)
+
+    def locate(self, address, lane, size, writes):
+        at = address.astype(np.int64)
+        check_aligned(at, size)
+        if (at < 0).any() or (at + size > self.size).any():
+            raise Fault(f"local memory out of bounds: bytes {int(at.max())} to {int(at.max()) + size} of {self.size}")
+        at = at + lane * self.stride
+        places = at[:, None] + np.arange(size)
+        if writes:
+            self.set[places] = True
+        elif not self.set[places].all():
+            raise Fault("reads local memory that nobody has written")
+        return at
+
+
 def check_aligned(address, size):
     if (address % size).any():
         raise Fault(f"misaligned: {size} bytes at {hex(int(address[address % size != 0][0]))}")

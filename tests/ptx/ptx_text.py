@@ -142,7 +142,7 @@ class Kernel:
             while match := re.match(r"([$\w]+):\s*", statement):
                 labels[match[1]] = len(self.instructions)
                 statement = statement[match.end() :]
-            if statement.startswith(".loc"):
+            if re.match(r"\.loc\s", statement):
                 line = self.line_of(statement, line)
             elif statement.startswith(".reg"):
                 self.declare(*re.match(r"\.reg\s*\.(\w+)\s+(.*)", statement).groups())

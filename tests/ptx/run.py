@@ -28,15 +28,20 @@ except ImportError:
     print("python3 has no numpy (Debian: python3-numpy): the PTX of the kernels is not run")
     sys.exit(77)
 
-import attention_cases  # noqa: F401
-import average_cases  # noqa: F401
-import elementwise_cases  # noqa: F401
-import fault_cases  # noqa: F401
 import mutate
-import optimizer_cases  # noqa: F401
-import rows_cases  # noqa: F401
-import stage_cases  # noqa: F401
 from case import CASES
+from cases import (  # noqa: F401
+    attention_cases,
+    average_cases,
+    core_cases,
+    elementwise_cases,
+    fault_cases,
+    optimizer_cases,
+    order_cases,
+    route_cases,
+    rows_cases,
+    stage_cases,
+)
 from device import Device, Wrong
 from memory import Fault
 from ptx_text import Module

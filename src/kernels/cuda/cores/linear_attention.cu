@@ -137,9 +137,13 @@ __device__ void advance(const Shared& at, int64_t D, int n, bool fresh) {
     float added = 0;
     for (int j = 0; j < n; ++j) added += at.powers[n - 1 - j] * at.b[j * (D + 1) + d] * at.c[j * kStep + col];
     float& state = at.state[d * kStep + col];
+    if (fresh) {  // nothing may stand there yet
+      state = added;
+      continue;
+    }
     // Near 1, lam^n is rounded to few digits of what is lost, and a decoder would add up that error.
     const float kept = at.powers[n] < 0.5f ? at.powers[n] * state : state - at.lost[n] * state;
-    state = fresh ? added : kept + added;
+    state = kept + added;
   }
 }
 

@@ -6,8 +6,8 @@ from collections import namedtuple
 
 import numpy as np
 
-import attention_reference as reference
 from case import STORAGES, cases
+from cases import attention_reference as reference
 from device import ELEMENT, ROWS, pack, rows, vectors
 
 # formula: the kernels' template argument; constants: their struct's members and format; learned: its values' mean, or None.
@@ -25,7 +25,7 @@ SCORES = {
     "Threshold": Score(reference.threshold, "Threshold", (0.5, 16.0), "ff", scaled=False),
 }
 CLASSES = (16, 32, 64, 128, 256)
-REGISTRY = pathlib.Path(__file__).parents[2] / "src/kernels/formulas/scores/registry.h"
+REGISTRY = pathlib.Path(__file__).parents[3] / "src/kernels/formulas/scores/registry.h"
 
 
 def registered():
@@ -56,6 +56,7 @@ class Attention:
                 for cut in np.sort(random.choice(np.arange(1, T), 4, replace=False)):
                     self.first[b, cut:] = cut
         self.first_key = device.given(self.first, "i32") if shape.docs else None
+        self.order = None  # of permuted windows (order_cases.py)
         self.scale = float(np.float32(1 / np.sqrt(D))) if self.score.scaled else float(np.float32(0.3))
         self.learned = device.normal(1, H, shift=self.score.learned) if self.score.learned is not None else None
         self.key_bias = device.normal(KV, D) if shape.slot else None
@@ -84,7 +85,7 @@ class Attention:
             None,
             self.first_key,
             self.shape.window,
-            None,  # the order of permuted windows
+            self.order,
             self.vectors,
             *values,
         )
@@ -94,11 +95,14 @@ class Attention:
         H, KV, D = self.shape.H, self.shape.KV, self.shape.D
         return [x for at in (0, H * D, (H + KV) * D) for x in (self.input.beyond(at), self.stride)]
 
+    def visible(self, b):
+        return reference.visible_keys(self.shape.T, self.first[b], self.shape.window)
+
     def heads(self):
         """(b, h, Head) of each."""
-        B, T, H, KV = self.shape[:4]
+        B, H, KV = self.shape.B, self.shape.H, self.shape.KV
         for b in range(0 if self.device.dry else B):
-            seen = reference.visible_keys(T, self.first[b], self.shape.window)
+            seen = self.visible(b)
             for h in range(H):
                 g = h * KV // H
                 slot = (self.key_bias.exact[g], self.value_bias.exact[g]) if self.shape.slot else None

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-import attention_reference as reference
-from attention_cases import CLASSES, SCORES, Attention, Shape, registered
 from case import STORAGES, Rows, cases, sigmoid
+from cases import attention_reference as reference
+from cases.attention_cases import CLASSES, SCORES, Attention, Shape, registered
 from device import ELEMENT, ROWS, pack, rows, vectors
 
 

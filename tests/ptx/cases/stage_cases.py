@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from case import GAPS, LAYOUTS, STORAGES, WHOLE, Rows, add_chunks, cases, map_launch, sigmoid, slope
+from case import GAPS, LAYOUTS, STORAGES, WHOLE, Rows, add_chunks, cases, close_sums, map_launch, sigmoid, slope
 from device import ELEMENT, ROWS, VIEW, pack, rows, vectors, view
 
 
@@ -261,3 +261,21 @@ def difference_factor(device, D):
     device.close("out", out, first - second + initial, 32)
     total = d_out.exact.sum()
     device.close("d_x", d_x, d_x.exact + total * np.stack([first * v[1], first * v[0], -second * v[3], -second * v[2]]), 32)
+
+
+# Rows of a sequence, columns.
+@cases("share rows", STORAGES, ((5, 40), (9, 37), (1, 300)))
+def share_rows(device, storage, size):
+    (T, C), B = size, 3
+    layout = WHOLE if C == 40 else GAPS
+    one, all_ = Rows(device, layout, storage, rows=T, cols=C), Rows(device, layout, storage, rows=B * T, cols=C)
+    x, out, d_out, d_x = one.given(), all_.room(), all_.given(), one.given(writable=True)
+    name = ELEMENT[storage]
+    struct = pack(2 * ROWS + "q?", *rows(out), *rows(x), T, vectors(out, x))
+    map_launch(device, "share_rows", f"Share<{name}>", B * T, C, struct)
+    struct = pack(2 * ROWS + "qq?", *rows(d_x), *rows(d_out), T, B, vectors(d_x, d_out))
+    map_launch(device, "share_rows", f"SumOfSequences<{name}>", T, C, struct)
+    if not device.dry:
+        device.equal("out", out.values(), np.tile(x.exact, (B, 1)))
+    terms = np.concatenate([d_x.exact[None], d_out.exact.reshape(B, T, C)])
+    close_sums(device, "d_x", d_x, terms.sum(0), np.abs(terms).sum(0), B)

@@ -27,6 +27,9 @@ FAULTS = (
     ("dynamic_floats", ("shared", 64, 64), ""),
     ("dynamic_floats", ("shared", 63, 64), "reads shared memory that nobody has written"),
     ("dynamic_floats", ("shared", 64, 63), "shared memory out of bounds"),
+    ("local_floats", ("local", 8, 7), ""),
+    ("local_floats", ("local", 5, 6), "reads local memory that nobody has written"),
+    ("local_floats", ("local", 8, 8), "local memory out of bounds"),
     ("shuffle_some", ("lanes", 64), ""),
     ("shuffle_some", ("lanes", 32), ""),
     ("shuffle_some", ("lanes", 40), "incomplete warp"),
@@ -58,6 +61,8 @@ def run_kernel(device, name, how):
         arguments = (out, device.normal(1, 256, offset=how[1]))
     elif kind == "shared":
         arguments, shared = (out, how[1]), 4 * how[2]
+    elif kind == "local":
+        arguments = (out, *how[1:])
     elif kind == "lanes":
         arguments = (out, x, how[1])
     elif kind == "threads":
