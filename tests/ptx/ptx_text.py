@@ -87,6 +87,8 @@ class Module:
         self.arrays = dict(array(match) for match in re.finditer(ARRAY, head))
         names = subprocess.run(["c++filt"], input="\n".join(starts), capture_output=True, text=True, check=True).stdout
         self.starts = {plain(name): start for name, start in zip(names.split("\n"), starts.values())}
+        # Kernels of headers: one and the same in all files that have them.
+        self.shared = {plain(name) for name, mangled in zip(names.split("\n"), starts) if "_GLOBAL__N_" not in mangled}
         self.kernels = {}
 
     def kernel(self, name):

@@ -34,6 +34,11 @@ REDUNDANT = (
         r"team_sums: __syncthreads\(\);  // the last call's parts",
         "before a first sum, or after a barrier of the kernel's own: sums that follow each other need it",
     ),
+    (
+        r"^balance_kernel",
+        r"balance_kernel: __syncthreads\(\); \[2\]",
+        "before the next sequence's slopes: its first sum lies between, and has barriers",
+    ),
 )
 
 

@@ -75,6 +75,8 @@ def route_heads(device, storage, routing, where):
     device.launch("route_heads", f"backward_kernel<{r.name}>", N, 128, r.struct, *places, D)
     out = x if in_place else r.make.room(H * D)
     device.launch("route_heads", f"forward_kernel<{r.name}>", N, 128, r.struct, *places[:2], pack(ROWS, *rows(out)), D)
+    if device.dry:
+        return
     logits = r.logits.exact
     factors = np.concatenate([np.ones((N, r.shared)), r.chosen()], 1) if r.mask else r.factors(logits)
     values, d = x.exact.reshape(N, H, D), d_out.exact.reshape(N, H, D)
@@ -106,6 +108,8 @@ def route_balance(device, storage, routing, T, blocks):
         "route_heads", f"balance_kernel<{r.name}>", grid, 128, r.struct, *places, partial, sequences, T, grad_scale
     )
     device.launch("route_heads", "total_kernel<float>", 1, 256, loss, partial, grid, value_scale)
+    if device.dry:
+        return
     taken = r.chosen().reshape(sequences, T, E).mean(1)
 
     def shares(logits):
@@ -175,7 +179,8 @@ class Depth:
         self.C = C = columns - (0 if layout == WHOLE else 3)
         self.device, self.storage, self.make = device, storage, Rows(device, layout, storage, rows=self.N)
         self.x, self.out, self.d_out = self.make.given((self.last + 1) * C), self.make.room(C), self.make.given(C)
-        self.query, self.gain = (device.normal(1, C, scale=0.7), device.normal(1, C, shift=1)) if learned else (None, None)
+        spread = 4 / np.sqrt(C)  # of a query's features, so that logits are some
+        self.query, self.gain = (device.normal(1, C, scale=spread), device.normal(1, C, shift=1)) if learned else (None, None)
         self.V = self.x.exact.reshape(self.N, -1, C)[:, self.states]
 
     def struct(self, *others):
@@ -233,7 +238,7 @@ def depth_quick(storage, layout, depth, columns, how):
 @cases("depth route", STORAGES, LAYOUTS, DEPTHS, (40, 2104), ("learned", "even", "added"), quick=depth_quick)
 def depth_route(device, storage, layout, depth, columns, how):
     if depth[1] > 100:
-        columns = 16
+        columns = 16 if columns == 40 else 24
     one, add = Depth(device, storage, layout, depth, columns, how != "even"), how == "added"
     N, C, width = one.N, one.C, one.count * one.C
     name, chunks = ELEMENT[storage], min(N, 3)  # the host takes up to 256
@@ -243,21 +248,23 @@ def depth_route(device, storage, layout, depth, columns, how):
     places = [pack(ROWS, *rows(t)) for t in (one.d_out, d_sources)]
     struct = one.struct(one.d_out, d_sources)
     device.launch("depth_route", f"depth_route_backward_kernel<{name}>", chunks, 256, struct, *places, N, add, partial)
+    learned = [device.normal(1, C, writable=True) if add else device.room(C) for _ in range(2)] if one.query else []
+    if learned:
+        g = device.room(C)
+        add_chunks(device, g, partial, C, chunks, C, False)
+        device.launch("depth_route", "products_kernel", -(-C // 256), 256, *learned, one.query, one.gain, g, C, add)
+    if not device.dry:
+        check_depth_route(one, d_sources, learned, add)
+
+
+def check_depth_route(one, d_sources, learned, add):
     one.weigh()
     one.check_forward()
     (want, of_key), (magnitude, key_size) = one.gradients(np.asarray), one.gradients(np.abs)
     before = d_sources.exact if add else np.zeros_like(want)
-    close_sums(device, "d_sources", d_sources, before + want, np.abs(before) + np.repeat(one.worse, width, 1) * magnitude, 32)
-    if one.query:
-        learned_gradients(one, partial, chunks, add, of_key, one.worse.max() * key_size)
-
-
-def learned_gradients(one, partial, chunks, add, of_key, size):
-    device, C = one.device, one.C
-    g = device.room(C)
-    add_chunks(device, g, partial, C, chunks, C, False)
-    made = [device.normal(1, C, writable=True) if add else device.room(C) for _ in range(2)]
-    device.launch("depth_route", "products_kernel", -(-C // 256), 256, *made, one.query, one.gain, g, C, add)
-    for what, to, other in (("d_query", made[0], one.gain), ("d_gain", made[1], one.query)):
+    magnitude = np.abs(before) + np.repeat(one.worse, want.shape[1], 1) * magnitude
+    close_sums(one.device, "d_sources", d_sources, before + want, magnitude, 32)
+    for what, to, other in zip(("d_query", "d_gain"), learned, (one.gain, one.query)):
         before = to.exact[0] if add else 0
-        close_sums(device, what, to, before + other.exact[0] * of_key, np.abs(before) + np.abs(other.exact[0]) * size, 32)
+        size = np.abs(before) + np.abs(other.exact[0]) * one.worse.max() * key_size
+        close_sums(one.device, what, to, before + other.exact[0] * of_key, size, 32)
