@@ -30,7 +30,7 @@ from pathlib import Path
 import torch
 import transformers
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForMaskedLM
 
 import exported_behaviour
 import exported_tokenizers
@@ -317,7 +317,21 @@ def sluice_models(program):
     return models
 
 
+def masked_models(program):
+    """name -> changes of the model, each of rows that see both sides."""
+    scores = [changes["attention"]["score"]["type"] for changes in score_models(program).values()]
+    models = {f"masked, {score}": {"attention": {"score": score, "window": 0 if i % 2 else 7}} for i, score in enumerate(scores)}
+    models["masked, vga, rope, shared heads"] = {**LLAMA, "kv_heads": 2, "attention": "vga"}
+    models["masked, diff_v1, key_value_bias"] = {"attention": {"type": "diff_v1", "key_value_bias": True}}
+    models["masked, random_qk, a mix over depth"] = {"attention": "random_qk", "residual": "attention"}
+    return {name: {**changes, "causal": False} for name, changes in models.items()}
+
+
+MASKING = {"type": "random", "masking": {"share": 0.15, "token": 0}}
+
+
 def train(program, folder, changes, data="random"):
+    data = data if changes.get("causal", True) else MASKING
     config = {**BASE, "model": {**BASE["model"], **changes}, "data": data}
     (folder / "config.json").write_text(json.dumps(config))
     run(program, "train", folder / "config.json", "--out", folder / "run", "--quiet")
@@ -328,7 +342,9 @@ def train(program, folder, changes, data="random"):
 
 
 def load(folder):
-    return AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
+    masked = "MaskedLM" in json.loads((folder / "config.json").read_text())["architectures"][0]
+    kind = AutoModelForMaskedLM if masked else AutoModelForCausalLM
+    return kind.from_pretrained(folder, trust_remote_code=True, dtype=torch.float32).eval()
 
 
 def difference(model, tokens, logits):
@@ -345,6 +361,16 @@ def padded_difference(model, tokens, logits):
     with torch.no_grad():
         got = model(batch, attention_mask=mask).logits
     return max((got[0, pad:] - logits[:short]).abs().max().item(), (got[1] - logits).abs().max().item())
+
+
+def beside_padding(model, tokens):
+    """How far a row is from itself with padding behind it, which it does not see."""
+    pad, short = 5, tokens[:-5]
+    row = torch.cat([short, torch.zeros(pad, dtype=torch.long)])[None]
+    mask = torch.ones_like(row)
+    mask[0, len(short) :] = 0
+    with torch.no_grad():
+        return (model(row, attention_mask=mask).logits[0, : len(short)] - model(short[None]).logits[0]).abs().max().item()
 
 
 def library_greedy(model, prompt, end, use_cache):
@@ -443,15 +469,18 @@ def check_behaviour(program, changes, work, trainer):
 
 
 def check_scores(program, args, wrong):
-    """Every score function, in logits alone."""
-    for name, changes in score_models(program).items():
+    """Every score function, and masked language models, in logits alone; these also beside padding."""
+    for name, changes in {**score_models(program), **masked_models(program)}.items():
         if args.only not in name:
             continue
         with tempfile.TemporaryDirectory(prefix="check_transformers_") as folder:
             work = Path(folder)
             run(program, "export", train(program, work, {**changes, "norm": "rmsnorm"}), work / "exported", "--logits", TOKENS)
             stored = load_file(work / "exported" / "logits.safetensors")
-            found = difference(load(work / "exported"), stored["tokens"].long(), stored["logits"])
+            model, tokens, logits = load(work / "exported"), stored["tokens"].long(), stored["logits"]
+            found = difference(model, tokens, logits)
+            if not changes.get("causal", True):
+                found = max(found, beside_padding(model, tokens))
         print(f"{name}: largest difference {found:.1e}", flush=True)
         if not found <= BOUND:
             wrong.append(name)

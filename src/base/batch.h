@@ -12,6 +12,9 @@ struct Batch {
   // [B, T]: at which position of its sequence each position's document starts; attention then stays within documents.
   // Null: a sequence is one. Positions count through the sequence.
   const int32_t* document_starts = nullptr;
+  int64_t predictions = 0;  // targets of a sequence, where they are fewer than T (masked language modelling); 0: T
+
+  int64_t predicted() const { return B * (predictions > 0 ? predictions : T); }
 };
 
 }  // namespace sluice

@@ -30,6 +30,7 @@ enum class Stream : uint64_t {
   kSample = uint64_t{9} << 32,
   kFixedRows = uint64_t{10} << 32,
   kWindowOrder = uint64_t{11} << 32,
+  kMasking = uint64_t{13} << 32,
 };
 
 struct Random4 {

@@ -65,8 +65,8 @@ double register_peak(DType type) {
 }
 
 // Products of T x T x D_qk a head, one forward and three backward, and of T x T x D_v, one and two; half of them
-// masked; 2 operations a multiply-add. Where rows see w keys at most, (T - w)^2 / 2 pairs of a head are left out. Cores
-// other than tiles have no such products.
+// masked where rows are causal; 2 operations a multiply-add. Where rows see w keys at most on a side, (T - w)^2 / 2
+// pairs of a head are left out there. Cores other than tiles have no such products.
 double attention_operations(const Transformer& model, int64_t batch) {
   const int64_t T = model.config().rows();
   double operations = 0;
@@ -76,7 +76,9 @@ double attention_operations(const Transformer& model, int64_t batch) {
     const HeadSizes& sizes = model.blocks()[layer].attention().sizes();
     for (const int64_t reach : attention.core_options().reaches()) {
       const int64_t unseen = reach > 0 ? std::max<int64_t>(T - reach, 0) : 0;
-      operations += double(T * T - unseen * unseen) * double(4 * sizes.query_columns() + 3 * sizes.result_columns());
+      const int64_t sides = model.config().causal ? 1 : 2;
+      operations +=
+          double(sides * (T * T - unseen * unseen)) * double(4 * sizes.query_columns() + 3 * sizes.result_columns());
     }
   }
   return double(batch) * operations;

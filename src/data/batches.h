@@ -24,7 +24,8 @@ class BatchReader {
       starts_.resize(tokens);
       source.fill_document_starts(first, count, starts_.data());
     }
-    return {tokens_.data(), targets_.data(), count, source.context(), masked ? starts_.data() : nullptr};
+    return {tokens_.data(),      targets_.data(), count, source.context(), masked ? starts_.data() : nullptr,
+            source.predictions()};
   }
 
   // body(batch) for sequences [first, first + sequences) in order; the last batch may be smaller.

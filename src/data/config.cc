@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "data/sources/bigram_backcopy.h"
+#include "data/sources/masked_tokens.h"
 #include "data/sources/random_tokens.h"
 #include "data/sources/source_mixture.h"
 #include "data/sources/token_shards.h"
@@ -142,6 +143,33 @@ void describe_reading(DataConfig& config, Fields& fields) {
 
 }  // namespace
 
+void MaskingConfig::describe(Fields& fields) {
+  fields
+      .add("share", share,
+           "of a sequence's tokens, those that are predicted: round(share * context), one at least; BERT's is 0.15. 0: "
+           "every token is predicted from those before it")
+      .range(0, 1);
+  fields.add("token", token, "the mask token, an id that the text does not have; -1: the tokenizer's (data.tokenizer)")
+      .range(-1, (1 << 24) - 1);
+  fields.add("replaced", replaced, "of these, those with the mask token in their place").range(0, 1);
+  fields.add("random", random, "and those with a random token of the vocabulary in it; the rest stay as they are")
+      .range(0, 1);
+  fields.add("never", never,
+             "tokens that are not predicted, beside data.first_token, data.document_token and the tokenizer's end of "
+             "text");
+}
+
+namespace {
+
+Json unmasked() {
+  MaskingConfig none;
+  Fields fields;
+  none.describe(fields);
+  return fields.dump();
+}
+
+}  // namespace
+
 void DataConfig::describe(Fields& fields) {
   fields
       .add("type", type,
@@ -157,10 +185,18 @@ void DataConfig::describe(Fields& fields) {
       .when("type", {"bigram_backcopy"});
   describe_shards(*this, fields);
   describe_reading(*this, fields);
+  fields
+      .add_group("masking", masking,
+                 "masked language modelling (BERT, arXiv 1810.04805): which tokens of a sequence are to be predicted "
+                 "from both sides; needs model.causal = false")
+      .when("type", {"tokens", "random"})
+      .not_written_as(unmasked());
 }
 
-std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
-                                        uint64_t seed) {
+namespace {
+
+std::unique_ptr<DataSource> make_unmasked(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
+                                          uint64_t seed) {
   if (config.type == "random") return std::make_unique<RandomTokens>(split, context, vocab_size, seed);
   if (config.type == "tokens") {
     TokenShardsOptions options;
@@ -171,6 +207,43 @@ std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, i
   }
   check_eq(config.type, std::string("bigram_backcopy"), "data.type");
   return make_bigram_backcopy(config, split, context, vocab_size, seed);
+}
+
+// Tokens that begin a document or a window are no text.
+std::vector<int32_t> never_masked(const DataConfig& config, const Tokenizer* tokenizer) {
+  std::vector<int32_t> out(config.masking.never.begin(), config.masking.never.end());
+  for (const int64_t token : {config.document_token, config.first_token})
+    if (token >= 0) out.push_back(int32_t(token));
+  if (tokenizer && tokenizer->end_of_text() >= 0) out.push_back(tokenizer->end_of_text());
+  return out;
+}
+
+Masking masking_of(const DataConfig& config, int64_t vocab_size) {
+  const MaskingConfig& masking = config.masking;
+  const auto tokenizer = config.tokenizer.empty() ? nullptr : load_tokenizer(config.tokenizer, config.tokenizer_key);
+  if (masking.token < 0)
+    throw UserError(
+        "data.masking.token is not set: give it the id of the mask token, one that the text does not have, such as "
+        "model.vocab_size - 1 = {} where the tokenizer leaves that free",
+        vocab_size - 1);
+  if (masking.token >= vocab_size)
+    throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", masking.token,
+                    vocab_size, vocab_size - 1);
+  return {.share = masking.share,
+          .replaced = masking.replaced,
+          .random = masking.random,
+          .token = int32_t(masking.token),
+          .vocab_size = vocab_size,
+          .never = never_masked(config, tokenizer.get())};
+}
+
+}  // namespace
+
+std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
+                                        uint64_t seed) {
+  auto source = make_unmasked(config, split, context, vocab_size, seed);
+  if (config.masking.share == 0) return source;
+  return std::make_unique<MaskedTokens>(std::move(source), masking_of(config, vocab_size), split, seed);
 }
 
 }  // namespace sluice

@@ -18,6 +18,16 @@ struct WeightedShards {
   void describe(Fields& fields);
 };
 
+// Masked language modelling; see MaskedTokens.
+struct MaskingConfig {
+  double share = 0;
+  int64_t token = -1;
+  double replaced = 0.8, random = 0.1;
+  std::vector<int64_t> never;
+
+  void describe(Fields& fields);
+};
+
 struct DataConfig {
   std::string type = "bigram_backcopy";
   int64_t triggers = 3;
@@ -31,6 +41,7 @@ struct DataConfig {
   int64_t document_token = -1;
   int64_t first_token = -1;
   bool verify = false;
+  MaskingConfig masking;
   // No keys of the config: what messages call what options gave in its place.
   std::string shards_key, tokenizer_key = "data.tokenizer";
 

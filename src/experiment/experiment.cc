@@ -171,6 +171,7 @@ void Experiment::resolve() {
         "would "
         "see them: set one of the two to its default",
         model.registers);
+  check_objective();
   if (log.analyze_every > 0 && model.context < 2)
     throw UserError("log.analyze_every: an analysis needs sequences of 2 tokens, but model.context is {}",
                     model.context);
@@ -179,6 +180,22 @@ void Experiment::resolve() {
         "train.zero = {} gives each rank a range of parameters that cuts through matrices, but "
         "train.optimizer.type = \"muon\" updates whole ones: set train.zero to 0, or the type to \"adamw\"",
         train.zero);
+}
+
+// What is predicted must not be seen, and what is seen be worth seeing.
+void Experiment::check_objective() const {
+  const MaskingConfig& masking = data.masking;
+  if (!model.causal && masking.share == 0)
+    throw UserError(
+        "model.causal = false lets every token see the next one, which it is to predict: set data.masking.share, such "
+        "as 0.15, or leave model.causal at true");
+  if (model.causal && masking.share > 0)
+    throw UserError(
+        "data.masking.share = {} has tokens predicted from both sides: set model.causal to false, or the share to 0",
+        masking.share);
+  if (masking.replaced + masking.random > 1)
+    throw UserError("data.masking.replaced + data.masking.random = {} + {}: shares of one whole", masking.replaced,
+                    masking.random);
 }
 
 void Experiment::check_attention_backend() const {
@@ -193,6 +210,7 @@ void Experiment::check_attention_backend() const {
        fmt::format("it is {}", choice_name(train.precision)));
   for (const AttentionConfig* attention : model.attention.kinds())
     if (const auto unmet = attention->core_options().unmet_by_fused_softmax()) need(false, unmet->needs, unmet->found);
+  need(model.causal, "model.causal = true", "it is false");
   need(!data.document_mask, "data.document_mask = false", "it is true");
   need(model.head_size() % 8 == 0 && model.value_head_size() % 8 == 0, "heads of a multiple of 8 features",
        fmt::format("a query has {} and a value {} (model.head_size, model.value_head_size)", model.head_size(),

@@ -96,6 +96,7 @@ struct Experiment {
   // Derives what was left open (kv_heads, mlp_width, micro_batch) and checks keys against each other. UserError.
   void resolve();
   void check_attention_backend() const;
+  void check_objective() const;
   Json dump();  // the resolved config, which reads back to itself
   DType act() const { return train.precision == Precision::kBf16 ? DType::kBF16 : DType::kF32; }
 };

@@ -147,6 +147,12 @@ void check_exportable(const ModelConfig& model) {
           "cannot "
           "be exported",
           attention->core);
+  if (!model.causal && model.registers > 0)
+    throw UserError(
+        "model.registers = {} see both sides, as model.causal = false has it, and the exported Python computes them "
+        "apart: "
+        "such a model cannot be exported",
+        model.registers);
   if (!model.residual.part().in_python)
     throw UserError("model.residual is {}, which the exported Python does not compute: such a model cannot be exported",
                     model.residual.type);

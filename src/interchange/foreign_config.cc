@@ -90,12 +90,13 @@ Json llama_config(Architecture architecture, const ModelConfig& model) {
 
 // What the Python file reads is sluice_model; the sizes beside it are for programs that only look.
 Json sluice_config(const ModelConfig& model) {
-  return {{"architectures", {"SluiceForCausalLM"}},
+  const std::string kind = model.causal ? "CausalLM" : "MaskedLM";
+  return {{"architectures", {"SluiceFor" + kind}},
           {"model_type", "sluice"},
           {"auto_map",
            {{"AutoConfig", "modeling_sluice.SluiceConfig"},
             {"AutoModel", "modeling_sluice.SluiceModel"},
-            {"AutoModelForCausalLM", "modeling_sluice.SluiceForCausalLM"}}},
+            {"AutoModelFor" + kind, "modeling_sluice.SluiceFor" + kind}}},
           {"sluice_model", model_group(model)},
           {"vocab_size", model.vocab_size},
           {"max_position_embeddings", model.context},
@@ -153,7 +154,7 @@ const char* name_of(Architecture architecture) {
 
 Architecture native_architecture(const ModelConfig& model) {
   if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual || model.norm_gate > 0 ||
-      model.value_head_size() != model.head_size() || model.registers > 0)
+      model.value_head_size() != model.head_size() || model.registers > 0 || !model.causal)
     return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == Norm::kLayerNorm && model.position == Position::kLearned && model.bias && queries && output &&

@@ -144,14 +144,19 @@ std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, con
 std::string usage(const ModelConfig& model, const ExportResult& result, const ExportOptions& options) {
   const bool own = result.architecture == Architecture::kSluice;
   const std::string trust = own ? ", trust_remote_code=True" : "";
-  std::string text = "## Use\n\n```python\nfrom transformers import AutoModelForCausalLM, AutoTokenizer\n\n";
-  text += fmt::format("model = AutoModelForCausalLM.from_pretrained(DIR{})\n", trust);
+  const char* kind = model.causal ? "AutoModelForCausalLM" : "AutoModelForMaskedLM";
+  std::string text = fmt::format("## Use\n\n```python\nfrom transformers import {}, AutoTokenizer\n\n", kind);
+  text += fmt::format("model = {}.from_pretrained(DIR{})\n", kind, trust);
   if (result.has_tokenizer) {
     text += fmt::format("tokenizer = AutoTokenizer.from_pretrained(DIR{})\n", trust);
     text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
-    if (options.tokenizer && options.tokenizer->closes_text() >= 0)
-      text += "inputs = {name: each[:, :-1] for name, each in inputs.items()}  # without the token that ends a text\n";
-    text += "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))\n";
+    if (!model.causal) {
+      text += "print(model(**inputs).logits.argmax(-1))\n";
+    } else {
+      if (options.tokenizer && options.tokenizer->closes_text() >= 0)
+        text += "inputs = {name: each[:, :-1] for name, each in inputs.items()}  # without the token that ends a text\n";
+      text += "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))\n";
+    }
   }
   text += fmt::format("```\n\nMade for transformers {}. ", kTransformers);
   if (own) {

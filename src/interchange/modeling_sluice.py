@@ -30,14 +30,14 @@ from torch import nn
 from transformers import GenerationMixin, PretrainedConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
 from transformers.modeling_layers import GradientCheckpointingLayer
-from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast
+from transformers.modeling_outputs import BaseModelOutputWithPast, CausalLMOutputWithPast, MaskedLMOutput
 
 # Since 5.24 transformers calls "cache" what it called past_key_values before; both are understood as an argument.
 CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOutputWithPast.__dataclass_fields__)
 MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon norm_gate mlp "
     "position rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
-    "registers residual attention".split()
+    "registers causal residual attention".split()
 )
 ATTENTION_KEYS = set(
     "type core score gate key_bias key_value_bias window permuted permutation_seed value_residual difference affine "
@@ -212,12 +212,13 @@ def rotate(x, turn):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def visible_keys(attention_mask, places, B, S):
-    """[B, 1, T, S] from the rows' places [T]: a row sees what is not padding up to its own place. A row that would see
-    nothing, as padding does, sees itself, so that its numbers stay finite; no other row sees it."""
+def visible_keys(attention_mask, places, B, S, causal=True):
+    """[B, 1, T, S] from the rows' places [T]: a row sees what is not padding up to its own place, or if not causal all of
+    it. A row that would see nothing, as padding does, sees itself, so that its numbers stay finite; no other row sees it."""
     keys, rows = torch.arange(S, device=places.device), places[:, None]
+    in_sight = keys <= rows if causal else torch.ones_like(keys <= rows)
     if attention_mask is None:
-        return (keys <= rows).expand(B, 1, -1, -1)
+        return in_sight.expand(B, 1, -1, -1)
     mask = attention_mask.to(places.device)
     checked = not torch.compiler.is_compiling()
     if mask.dim() == 4:  # [B, 1 or H, T, S]: which keys each row sees, or what is added to their scores
@@ -227,16 +228,16 @@ def visible_keys(attention_mask, places, B, S):
     elif mask.dim() == 2:  # [B, tokens so far]
         if checked and mask.shape[1] != (tokens := int(places[-1]) + 1):
             raise ValueError(f"attention_mask is for {mask.shape[1]} tokens, but with those of the cache there are {tokens}")
-        visible = F.pad(mask.bool(), (0, S - mask.shape[1]))[:, None, None, :] & (keys <= rows)
+        visible = F.pad(mask.bool(), (0, S - mask.shape[1]))[:, None, None, :] & in_sight
     else:
         raise ValueError(f"attention_mask has {mask.dim()} dimensions; 2 or 4 are understood")
     return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
 def within(visible, places, window):
-    """`visible` [B, 1, T, S] of the last `window` keys of each row, its own among them; its own where that leaves none."""
+    """`visible` [B, 1, T, S] of the keys less than `window` places from each row's; its own where that leaves none."""
     keys, rows = torch.arange(visible.shape[-1], device=visible.device), places[:, None]
-    visible = visible & (keys > rows - window)
+    visible = visible & ((keys - rows).abs() < window)
     return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
 
 
@@ -881,6 +882,7 @@ class SluiceModel(SluicePreTrainedModel):
             embedding["register"] = nn.Embedding(self.registers, model["width"])
         self.embedding = nn.ModuleDict(embedding)
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(model["layers"]))
+        self.causal = model.get("causal", True)
         self.final_route = make_route(model, 2 * model["layers"])
         self.final_norm = make_norm(model)
         if type(self) is SluiceModel:
@@ -953,7 +955,7 @@ class SluiceModel(SluicePreTrainedModel):
         else:
             x = self.embedding["token"](torch.tensor(source["tokens"][:positions], device=places.device)[None])
             x, turn = self.add_positions(x, places[None])
-        visible = visible_keys(None, places, 1, positions)
+        visible = visible_keys(None, places, 1, positions, self.causal)
         found, first, start, x = [], None, x, self.final_route.begun(x)
         for block, before in zip(self.blocks, registers):
             x, _, _, _, v, *shown = block(
@@ -976,7 +978,10 @@ class SluiceModel(SluicePreTrainedModel):
         checkpoints = self.training and self.is_gradient_checkpointing
         if checkpoints and cache is not None:
             raise ValueError("with gradient checkpointing a model that trains cannot take a cache")
+        if not self.causal and cache is not None:
+            raise ValueError("a model that reads both sides keeps no cache: a token changes those before it")
         use_cache = getattr(config, "use_cache", True) and not self.training if use_cache is None else use_cache
+        use_cache = use_cache and self.causal
         if use_cache and cache is None and not checkpoints:
             cache = DynamicCache()
         output_attentions = config.output_attentions if output_attentions is None else output_attentions
@@ -986,9 +991,9 @@ class SluiceModel(SluicePreTrainedModel):
         if places is None:
             places = torch.arange(T, device=x.device) + (0 if cache is None else cache.get_seq_length())
         S = T if cache is None else self.keys_of(cache, places)
-        visible = visible_keys(attention_mask, places, B, S)
+        visible = visible_keys(attention_mask, places, B, S, self.causal)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
-            position_ids = visible[:, 0].sum(-1) - 1  # padding on the left does not count
+            position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -T:]  # padding on the left does not count
         elif position_ids is None:
             position_ids = places.expand(B, T)
         x, turn = self.add_positions(x, position_ids)
@@ -1089,3 +1094,38 @@ class SluiceForCausalLM(SluiceModel, GenerationMixin):
             if num_items_in_batch is not None:
                 loss = loss / torch.as_tensor(num_items_in_batch, device=loss.device)
         return self.in_form(SluiceCausalOutput(loss=loss, logits=logits, **output), return_dict)
+
+
+class SluiceForMaskedLM(SluiceModel):
+    _keys_to_ignore_on_load_unexpected = None
+    _tied_weights_keys = SluiceForCausalLM._tied_weights_keys
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.head = nn.Linear(self.description["width"], config.vocab_size, bias=False)
+        self.post_init()
+
+    def get_output_embeddings(self):
+        return self.head
+
+    def set_output_embeddings(self, value):
+        self.head = value
+
+    def forward(
+        self, input_ids=None, attention_mask=None, position_ids=None, inputs_embeds=None, labels=None, output_attentions=None,
+        output_hidden_states=None, return_dict=None, **unknown,
+    ):
+        """labels [B, T]: the tokens that stood where input_ids are masked, -100 elsewhere; the loss is the mean over them."""
+        refuse(unknown)
+        output = self.decode(
+            input_ids, attention_mask, position_ids, inputs_embeds=inputs_embeds, output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+        )
+        logits = self.head(output["last_hidden_state"])
+        loss = None
+        if labels is not None:
+            loss = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten().to(logits.device), ignore_index=-100)
+        output = MaskedLMOutput(
+            loss=loss, logits=logits, hidden_states=output["hidden_states"], attentions=output["attentions"]
+        )
+        return self.in_form(output, return_dict)

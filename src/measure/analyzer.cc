@@ -69,7 +69,7 @@ void Analyzer::clear() {
 
 Analysis Analyzer::run(int64_t step) {
   clear();
-  const double tokens = double(T_ - registers_), scale = options_.gradients ? 1.0 / tokens : 0;
+  const double tokens = double(source_.predictions()), scale = options_.gradients ? 1.0 / tokens : 0;
   batches_.for_each(source_, 0, sequences_,
                     [&](const Batch& batch) { loss_ += model_.observe(batch, scale, *this) / tokens; });
   return result(step);
@@ -163,7 +163,7 @@ void Analyzer::add_attention(const Pass& pass, int64_t layer) {
 #pragma omp parallel for ordered schedule(static, 1)
     for (int64_t h = 0; h < H_; ++h) {
       const HeadWeights of_head = weights->of(b, h, T_);
-      const WeightRows rows(of_head, view.normalised(), T_, view.reach());
+      const WeightRows rows(of_head, view.normalised(), T_, view.reach(), model_.config().causal);
       add_weights(head(layer, h), rows, strongest(layer, b, h));
       for (const auto& meter : head(layer, h).meters) meter->add(rows);
 #pragma omp ordered
@@ -181,15 +181,17 @@ void Analyzer::add_weights(HeadTotals& sums, const WeightRows& weights, int64_t&
 }
 
 void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) const {
-  const double* row = weights.row(i).data();
+  const std::span<const double> keys = weights.row(i);
+  const double* row = keys.data();
+  const int64_t seen = int64_t(keys.size());
   double on_tokens = 0, mass = 0;
-  for (int64_t j = 0; j <= i; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
+  for (int64_t j = 0; j < seen; ++j) on_tokens += std::fabs(row[j]), mass += row[j];
   const double unit = weights.unit(i);
   const int64_t P = std::min(options_.map_positions, T_);
   double entropy = std::isfinite(on_tokens) ? 0 : kNoNumber;
-  for (int64_t j = 0; j <= i; ++j) {
+  for (int64_t j = 0; j < seen; ++j) {
     add_to(sums.mass, j, row[j]);
-    if (i < P) add_to(sums.map, i * P + j, std::fabs(row[j]) * unit);
+    if (i < P && j < P) add_to(sums.map, i * P + j, std::fabs(row[j]) * unit);
     const double p = std::fabs(row[j]) / on_tokens;
     if (p > 0) entropy -= p * std::log(p);
   }

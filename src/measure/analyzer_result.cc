@@ -148,7 +148,7 @@ HeadCurves Analyzer::head_curves(int64_t layer, int64_t h) const {
   const int64_t P = holds(has, Needs::kWeights) ? std::min(options_.map_positions, T_) : 0;
   for (int64_t i = 0; i < P; ++i) {
     const auto row = sums.map.begin() + i * P;
-    out.map.push_back(divided({row, row + i + 1}, sequences));
+    out.map.push_back(divided({row, row + (model_.config().causal ? i + 1 : P)}, sequences));
   }
   return out;
 }

@@ -38,12 +38,13 @@ std::vector<double> head_openings(const std::vector<double>& openings, int64_t c
   return out;
 }
 
-// Rows i < positions: the weights of query i on keys 0 .. i. A key bias takes part in them and is not shown.
-std::vector<std::vector<double>> rows_of(const HeadWeights& weights, int64_t positions) {
+// Rows i < positions: the weights of query i on keys 0 .. i, or where it sees both sides on as many as there are rows.
+// A key bias takes part in them and is not shown.
+std::vector<std::vector<double>> rows_of(const HeadWeights& weights, int64_t positions, bool causal) {
   std::vector<std::vector<double>> rows;
   for (int64_t i = 0; i < positions; ++i) {
     const double* row = weights.rows.data() + i * positions;
-    rows.emplace_back(row, row + i + 1);
+    rows.emplace_back(row, row + (causal ? i + 1 : positions));
   }
   return rows;
 }
@@ -266,7 +267,9 @@ Json Prober::attention_map(int64_t step, int64_t positions) {
     const Stage* opener = attention(layer).opener();
     const std::vector<double> openings = opener ? opener->openings(pass) : std::vector<double>{};
     for (int64_t head = 0; head < model_.config().heads; ++head) {
-      Json map = {{"layer", layer}, {"head", head}, {"weights", rows_of(weights->of(0, head, shown), shown)}};
+      Json map = {{"layer", layer},
+                  {"head", head},
+                  {"weights", rows_of(weights->of(0, head, shown), shown, model_.config().causal)}};
       if (opener) {
         const int64_t groups = opener->opening_groups(), columns = int64_t(openings.size()) / pass.N();
         map["gate"] = head_openings(openings, columns, head / (model_.config().heads / groups), groups, shown);

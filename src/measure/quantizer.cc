@@ -80,7 +80,7 @@ void Quantizer::calibrate(const DataSource& data) {
 double Quantizer::loss(const DataSource& data, int64_t sequences) {
   double total = 0;
   batches_.for_each(data, 0, sequences, [&](const Batch& batch) { total += model_.loss(batch); });
-  return total / double(sequences * data.context());
+  return total / double(sequences * data.predictions());
 }
 
 double Quantizer::loss(const DataSource& data, int64_t sequences, const QuantizedPart& part) {

@@ -22,7 +22,8 @@ const int32_t* followed_by(int32_t value, const int32_t* from, const Batch& batc
 // The first of what ran.
 Pass of_sequences(Pass pass, int64_t B) {
   pass.B = pass.batch.B = B;
-  if (pass.first_key) pass.first_key = Tensor(pass.first_key.data, pass.first_key.dtype, {pass.N()});
+  for (Tensor* keys : {&pass.first_key, &pass.last_key})
+    if (*keys) *keys = Tensor(keys->data, keys->dtype, {pass.N()});
   return pass;
 }
 
@@ -63,7 +64,8 @@ Batch FixedStream::behind(const Batch& batch, int64_t first) {
                      .targets = followed_by(kNone, batch.targets, batch, targets_),
                      .B = batch.B + 1,
                      .T = batch.T,
-                     .document_starts = followed_by(0, batch.document_starts, batch, starts_)};
+                     .document_starts = followed_by(0, batch.document_starts, batch, starts_),
+                     .predictions = batch.predictions};
   if (!random_) std::copy_n(text_.begin() + first, batch.T, tokens_.end() - batch.T);
   return out;
 }

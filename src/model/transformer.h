@@ -1,4 +1,4 @@
-// A decoder-only transformer: embedding, pre-norm blocks, head. It knows no device, no optimizer and no data.
+// A transformer, decoder or encoder: embedding, pre-norm blocks, head. It knows no device, no optimizer and no data.
 #pragma once
 
 #include <functional>
@@ -117,6 +117,7 @@ class Transformer {
   Tensor head_loss(const Pass& pass, double grad_scale);
   void embedding_backward(const Pass& pass) const;
   Timeline timeline() const { return {int(config_.layers)}; }
+  void find_document_ends(const Batch& batch);  // last_keys_
   Tensor positions(const Pass& pass) const;
   Tensor registers(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
@@ -147,7 +148,8 @@ class Transformer {
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_;
-  BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
+  BufferId tokens_, targets_, losses_, document_starts_, document_ends_, rope_table_;
+  std::vector<int32_t> last_keys_;  // of the batch's rows, where they see both sides
   BufferId normed_, delta_, d_normed_, workspace_;
   BufferId embedded_, d_embedded_, d_embedding_;  // see BlockScratch
   std::optional<Registers> registers_;

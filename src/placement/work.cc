@@ -19,6 +19,8 @@ HeadSizes sizes_of_core(const AttentionConfig& attention, HeadSizes sizes) {
 }
 
 void check_attends_to_all(const ModelConfig& model) {
+  if (!model.causal)
+    throw UserError("plan-ranks counts rows that attend to all rows before them, but model.causal is false");
   for (const AttentionConfig* attention : model.attention.kinds()) {
     if (attention->core != "tiles")
       throw UserError("plan-ranks counts pairs of queries and keys, but model.attention.core is {}", attention->core);

@@ -86,4 +86,11 @@ LoadedModel load_model(const std::filesystem::path& path, Backend& backend, cons
   return out;
 }
 
+void require_causal(const LoadedModel& loaded, const char* command) {
+  if (!loaded.experiment.model.causal)
+    throw UserError(
+        "{}: {} is a masked language model (model.causal = false): it predicts tokens in a text, not the next", command,
+        loaded.checkpoint.string());
+}
+
 }  // namespace sluice

@@ -43,4 +43,8 @@ std::filesystem::path run_of(const std::filesystem::path& checkpoint);
 // infinite.
 LoadedModel load_model(const std::filesystem::path& path, Backend& backend, const LoadModelOptions& options = {});
 
+// UserError where the model's tokens see both sides of themselves (model.causal), so that none predicts the next;
+// `command` is what needs that.
+void require_causal(const LoadedModel& loaded, const char* command);
+
 }  // namespace sluice

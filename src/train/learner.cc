@@ -75,7 +75,7 @@ Learner::Learner(Backend& backend, const Experiment& experiment, Communicator& r
 }
 
 Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence) {
-  const double scale = 1.0 / double(tokens());
+  const double scale = 1.0 / double(experiment_.train.batch * data.predictions());
   double loss = 0;
   int64_t done = 0;  // sequences
   micro_batches_.for_each(data, first_sequence + ranks_.rank() * share_, share_, [&](const Batch& batch) {
@@ -124,11 +124,12 @@ void Learner::gather_parameters() {
 }
 
 double Learner::evaluate(const DataSource& data, int64_t sequences) {
-  const int64_t T = experiment_.model.context, rank = ranks_.rank(), size = ranks_.size();
+  const int64_t rank = ranks_.rank(), size = ranks_.size();
   const int64_t first = sequences * rank / size, end = sequences * (rank + 1) / size;
   double loss = 0;
-  micro_batches_.for_each(data, first, end - first,
-                          [&](const Batch& batch) { loss += model_.loss(batch) / double(sequences * T); });
+  micro_batches_.for_each(data, first, end - first, [&](const Batch& batch) {
+    loss += model_.loss(batch) / double(sequences * data.predictions());
+  });
   return ranks_.sum(loss);
 }
 

@@ -35,6 +35,7 @@ void take_fixed_text(Experiment& experiment) {
   if (!stream || stream->type != QkSource::kText || !stream->tokens.empty()) return;
   DataConfig in_order = experiment.data;
   in_order.shuffle = "none";
+  in_order.masking = {};
   constexpr uint64_t kSeed = 0;  // whatever the run's is: runs of several seeds have one text
   const auto source =
       make_source(in_order, Split::kTrain, experiment.model.context, experiment.model.vocab_size, kSeed);

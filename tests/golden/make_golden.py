@@ -524,8 +524,11 @@ def weighted_values(p, prefix, m, queries, keys, values, x=None):
     """queries [B, T, heads, D], keys [B, T, KV, D] and values [B, T, KV, V] -> results [B, T, heads, V]; x: the layer's
     input, where affine scales the weights or gates two windows"""
     a, T, heads = m["attention"], queries.shape[1], queries.shape[2]
-    causal = torch.ones(T, T, dtype=torch.bool).tril()
+    all_rows = torch.ones(T, T, dtype=torch.bool)
+    causal = all_rows.tril() if m.get("causal", True) else all_rows
     window = causal.triu(1 - a["window"]) if a["window"] else causal  # j > i - window
+    if not m.get("causal", True) and a["window"]:
+        window = window.tril(a["window"] - 1)
     if a["permuted"] == "none":
         return values_of_visible(p, prefix, m, queries, keys, values, window, x)
     slots = slots_of(a["permutation_seed"], int(prefix.split(".")[1]), m["context"])[:T]

@@ -39,7 +39,7 @@ inline AttentionCase smooth_case(ScoreKind score, const AttentionShape& shape, S
 template <class Body>
 void with_and_without_masks_smoothly(const AttentionCase& smooth, Body body) {
   with_and_without_masks(smooth, [&](AttentionCase& problem) {
-    if (problem.documents || problem.ordered || problem.spec.window > 0) keep_off_kinks(problem);
+    if (problem.documents || problem.ordered || problem.both_sides || problem.spec.window > 0) keep_off_kinks(problem);
     body(problem);
   });
 }

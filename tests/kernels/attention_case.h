@@ -62,7 +62,8 @@ struct AttentionCase {
   Slot slot;
   bool documents = false;                       // pack_documents() was called
   bool ordered = false;                         // shuffle_rows() was called
-  TestBuffer first_key;                         // [B, T] i32
+  bool both_sides = false;                      // see_both_sides() was called
+  TestBuffer first_key, last_key;               // [B, T] i32
   TestBuffer order;                             // [kOrderPlanes, B, T] i32
   TestBuffer qkv, key_bias, value_bias, d_out;  // inputs
   TestBuffer out, stats;                        // results
@@ -73,6 +74,7 @@ struct AttentionCase {
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
         first_key(DType::kI32, s.B, s.T),
+        last_key(DType::kI32, s.B, s.T),
         order(DType::kI32, {kOrderPlanes, s.B, s.T}),
         qkv(act, s.B * s.T, s.heads().projected_columns(), s.heads().projected_columns() + 5),
         key_bias(accumulator_of(act), s.KV, s.D_qk),
@@ -107,6 +109,14 @@ struct AttentionCase {
           if (start <= i) first_key.set(b * T + i, double(start));
     }
     documents = true;
+    return *this;
+  }
+  // Rows see those behind them too, of their documents, if there are some, which are packed before.
+  AttentionCase& see_both_sides() {
+    const int64_t T = spec.shape.T;
+    for (int64_t n = spec.shape.B * T, last = 0; n-- > 0; last_key.set(n, double(last)))
+      if (n % T == T - 1 || first_key_of(n / T, n % T) != first_key_of(n / T, n % T + 1)) last = n % T;
+    both_sides = true;
     return *this;
   }
   // Rows become those of tokens in an order of their own, with windows of it; documents, if there are some, are packed
@@ -145,6 +155,7 @@ struct AttentionCase {
   int64_t in_order(OrderPlane plane, int64_t b, int64_t t) const {
     return int64_t(order.at((int64_t(plane) * spec.shape.B + b) * spec.shape.T + t));
   }
+  int64_t last_key_of(int64_t b, int64_t i) const { return both_sides ? int64_t(last_key.at(b, i)) : i; }
   int64_t first_key_of(int64_t b, int64_t i) const { return documents ? int64_t(first_key.at(b, i)) : 0; }
 
   // Scores of deviation `spread`.
@@ -173,8 +184,8 @@ struct AttentionCase {
   AttentionCase in_f64() const {
     AttentionCase wide(spec.score, spec.shape, slot, DType::kF64);
     wide.spec = spec;
-    wide.documents = documents, wide.ordered = ordered;
-    wide.first_key = first_key, wide.order = order;
+    wide.documents = documents, wide.ordered = ordered, wide.both_sides = both_sides;
+    wide.first_key = first_key, wide.last_key = last_key, wide.order = order;
     for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
                                    {&wide.key_bias, &key_bias},
                                    {&wide.value_bias, &value_bias},
@@ -219,6 +230,7 @@ struct AttentionCase {
     for (size_t i = 0; i < learned.size(); ++i) args.learned.at[i] = learned[i];
     if (ordered) args.order = order;
     else if (documents) args.first_key = first_key;
+    if (both_sides) args.last_key = last_key;
     args.out = out;
     args.stats = stats;
     return args;
@@ -267,8 +279,8 @@ struct AttentionCase {
     return out;
   }
   bool untouched() const {
-    for (const TestBuffer* b : {&first_key, &order, &qkv, &key_bias, &value_bias, &d_out, &out, &stats, &d_qkv,
-                                &d_key_bias, &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
+    for (const TestBuffer* b : {&first_key, &last_key, &order, &qkv, &key_bias, &value_bias, &d_out, &out, &stats,
+                                &d_qkv, &d_key_bias, &d_value_bias, &workspace, &sink_attention, &sink_logit_gap})
       if (!b->untouched()) return false;
     return std::all_of(learned.begin(), learned.end(), [](const TestBuffer& b) { return b.untouched(); }) &&
            std::all_of(d_learned.begin(), d_learned.end(), [](const TestBuffer& b) { return b.untouched(); });
@@ -290,7 +302,8 @@ void for_scores(Test test) {
 }
 
 // body(problem) for the problem as it is and, where there is more than one token, for packed documents, for a window,
-// and for rows in an order of their own, with documents where there are several sequences.
+// for rows that see both sides, all and in a window, and for rows in an order of their own; these with documents where
+// there are several sequences.
 template <class Body>
 void with_and_without_masks(const AttentionCase& problem, Body body) {
   {
@@ -310,9 +323,16 @@ void with_and_without_masks(const AttentionCase& problem, Body body) {
     windowed.spec.window = problem.spec.shape.T / 3 + 1;
     body(windowed);
   }
+  AttentionCase packed = problem;
+  if (problem.spec.shape.B > 1) packed.pack_documents();
+  for (const int64_t window : {int64_t{0}, problem.spec.shape.T / 3 + 1}) {
+    SCOPED_TRACE(fmt::format("both sides, window {}", window));
+    AttentionCase both = packed;
+    both.spec.window = window;
+    body(both.see_both_sides());
+  }
   SCOPED_TRACE("order");
-  AttentionCase shuffled = problem;
-  if (problem.spec.shape.B > 1) shuffled.pack_documents();
+  AttentionCase shuffled = packed;
   body(shuffled.shuffle_rows(problem.spec.shape.T / 6 + 1));
 }
 

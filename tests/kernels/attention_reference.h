@@ -1,4 +1,4 @@
-// Causal attention the plain way, in double: for every row the scores of all keys, the weights by the published formula
+// Attention the plain way, in double: for every row the scores of all keys, the weights by the published formula
 // without any shift, then the sum of values. Nothing here calls the score functions under test; their formulas the
 // plain way are in score_references_helper.cc.
 #pragma once
@@ -34,10 +34,11 @@ class AttentionReference {
   // Of the first key that row i sees: of its document, or of its window.
   int64_t first_key(int64_t b, int64_t i) const { return place(b, seen(b, i).front()); }
 
-  // The rows of the keys that row i sees, by place, its own last.
+  // The rows of the keys that row i sees, by place; its own is the last where rows do not see both sides.
   std::vector<int64_t> seen(int64_t b, int64_t i) const {
     std::vector<int64_t> out;
-    for (int64_t at = document(b, i); at <= place(b, i); ++at) {
+    for (int64_t at = document(b, i), last = problem_.ordered ? place(b, i) : problem_.last_key_of(b, i); at <= last;
+         ++at) {
       const int64_t j = problem_.ordered ? problem_.in_order(OrderPlane::kRow, b, at) : at;
       if (is_in_window(b, i, j)) out.push_back(j);
     }
@@ -103,7 +104,7 @@ class AttentionReference {
     return problem_.ordered ? problem_.in_order(OrderPlane::kPlace, b, i) : i;
   }
   bool is_in_window(int64_t b, int64_t i, int64_t j) const {
-    if (!problem_.ordered) return spec_.window == 0 || j > i - spec_.window;
+    if (!problem_.ordered) return spec_.window == 0 || std::abs(i - j) < spec_.window;
     return j >= problem_.in_order(OrderPlane::kBegin, b, i) && j < problem_.in_order(OrderPlane::kEnd, b, i);
   }
   int64_t group(int64_t h) const { return h / (spec_.shape.H / spec_.shape.KV); }

@@ -76,12 +76,14 @@ TEST(Attention, ProbeReadsTheFirstKey) {
     Values attention, gap;
     reference.for_rows([&](int64_t b, int64_t h, int64_t i) {
       const ReferenceRow row = reference.row(b, h, i);
-      const size_t first = problem.slot != Slot::kNone, own = row.scores.size() - 1;
-      double others = 0;
-      for (size_t j = first + 1; j < own; ++j) others += row.scores[j];
+      const std::vector<int64_t> keys = reference.seen(b, i);
+      const size_t first = problem.slot != Slot::kNone;
+      double others = 0, count = 0;
+      for (size_t j = 1; j < keys.size(); ++j)
+        if (keys[j] != i) others += row.scores[first + j], ++count;
       const bool seen = reference.first_key(b, i) == reference.document(b, i);  // not out of the row's window
       attention.push_back(seen ? row.weights[first] : 0);
-      gap.push_back(!seen || own < first + 2 ? 0 : row.scores[first] - others / double(own - first - 1));
+      gap.push_back(!seen || count == 0 ? 0 : row.scores[first] - others / count);
     });
     for (const IsaKernels* isa : available_isas()) {
       SCOPED_TRACE(isa->name);

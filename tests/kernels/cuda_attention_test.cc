@@ -80,10 +80,11 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
                    backend.workspace<AttentionBackward>({problem.spec.shape, problem.qkv.tensor().dtype}));
   poison(space);
   const auto put = [&](const TestBuffer& x) { return std::make_unique<DeviceBuffer>(backend, x, layout); };
-  const auto first_key = put(out.first_key), order = put(out.order), qkv = put(out.qkv), key_bias = put(out.key_bias),
-             value_bias = put(out.value_bias), d_out = put(out.d_out), output = put(out.out), stats = put(out.stats),
-             d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias), d_value_bias = put(out.d_value_bias),
-             sink_attention = put(out.sink_attention), sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
+  const auto first_key = put(out.first_key), last_key = put(out.last_key), order = put(out.order), qkv = put(out.qkv),
+             key_bias = put(out.key_bias), value_bias = put(out.value_bias), d_out = put(out.d_out),
+             output = put(out.out), stats = put(out.stats), d_qkv = put(out.d_qkv), d_key_bias = put(out.d_key_bias),
+             d_value_bias = put(out.d_value_bias), sink_attention = put(out.sink_attention),
+             sink_logit_gap = put(out.sink_logit_gap), workspace = put(space);
 
   AttentionBackward args = problem.backward_args(accumulate);
   args.forward.q = problem.queries_of(*qkv);
@@ -97,6 +98,7 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem, Layout layo
     args.d_learned.at[i] = *d_learned.emplace_back(put(out.d_learned[i]));
   }
   if (args.forward.first_key) args.forward.first_key = *first_key;
+  if (args.forward.last_key) args.forward.last_key = *last_key;
   if (args.forward.order) args.forward.order = *order;
   args.forward.out = *output;
   args.forward.stats = *stats;

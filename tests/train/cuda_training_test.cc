@@ -113,6 +113,18 @@ TEST_F(CudaTraining, PartsOfPublishedFamiliesRunLikeOnTheCpu) {
   expect_close("cuda", "cpu", 1e-4);
 }
 
+TEST_F(CudaTraining, MaskedLanguageModelsRunLikeOnTheCpu) {
+  for (const char* precision : {"fp32", "bf16"}) {
+    const std::string name = precision;
+    const auto overrides =
+        small({"model.causal=false", "data={\"type\": \"random\", \"masking\": {\"share\": 0.3, \"token\": 66}}",
+               "model.attention={\"type\": \"vga\", \"window\": 7}", "train.precision=" + name});
+    ASSERT_EQ(train("cuda_" + name, overrides), 0);
+    ASSERT_EQ(runs_.train("cpu_" + name, overrides), 0);
+    expect_close("cuda_" + name, "cpu_" + name, name == "fp32" ? 1e-4 : 0.05);
+  }
+}
+
 TEST_F(CudaTraining, TheSameRunGivesTheSameBits) {
   const auto overrides = small({"model.attention=vga", "train.precision=bf16"});
   int run = 0;

@@ -46,8 +46,12 @@ class DataSource {
   DataSource& operator=(const DataSource&) = delete;
 
   // Writes sequences [first_sequence, first_sequence + count). Both arrays are [count, context()] row-major; targets
-  // are the inputs shifted by one position. Safe to call from several threads. Throws UserError on bad data.
+  // are the inputs shifted by one position, or where a source masks tokens what was there. Safe to call from several
+  // threads. Throws UserError on bad data.
   virtual void fill(int64_t first_sequence, int64_t count, int32_t* inputs, int32_t* targets) const = 0;
+
+  // How many targets of a sequence are not negative: what a mean loss is a mean over.
+  virtual int64_t predictions() const { return context_; }
 
   // The smallest model.vocab_size that holds every token seen when the source was opened. A token beyond the model's
   // vocabulary that turns up later is refused by fill.

@@ -49,9 +49,11 @@ void check_attention(const OpCheck& op, const AttentionForward& args) {
   op.matrix("out", args.out, act, N, heads.result_columns());
   op.flat("stats", args.stats, acc, s.B * s.H * s.T * 2);
   op.flat("first_key", args.first_key, DType::kI32, N, Presence::kOptional);
+  op.flat("last_key", args.last_key, DType::kI32, N, Presence::kOptional);
   op.flat("order", args.order, DType::kI32, kOrderPlanes * N, Presence::kOptional);
   if (args.order) {
     op.absent("first_key", args.first_key, "the order says what rows see");
+    op.absent("last_key", args.last_key, "the order says what rows see");
     op.require(args.spec.window == 0, "the order says what rows see: no window");
   }
   check_attention_parameters(op, args, acc);
@@ -66,6 +68,20 @@ void check_first_keys(const char* op, const AttentionForward& args) {
     const int64_t i = n % T;
     if (first[n] < (i > 0 ? first[n - 1] : 0) || first[n] > i)
       throw std::logic_error(fmt::format("{}: first_key[{}] is {}, at position {} of a sequence", op, n, first[n], i));
+  }
+}
+
+// Rows between a first and a last key have the same two: a row sees those that see it.
+void check_last_keys(const char* op, const AttentionForward& args) {
+  if (!args.last_key) return;
+  const int64_t T = args.spec.shape.T;
+  const int32_t *first = args.first_key.as<int32_t>(), *last = args.last_key.as<int32_t>();
+  for (int64_t n = 0, begin = 0; n < args.last_key.elements(); ++n) {
+    const int64_t i = n % T;
+    if (i == 0 || i > last[n - 1]) begin = i;
+    const bool alike = i == begin || last[n] == last[n - 1];
+    if (!alike || last[n] < i || last[n] >= T || (first ? first[n] : 0) != begin)
+      throw std::logic_error(fmt::format("{}: last_key[{}] is {}, at position {} of a sequence", op, n, last[n], i));
   }
 }
 
@@ -90,6 +106,7 @@ void check_order(const char* op, const AttentionForward& args) {
 
 void check_seen(const char* op, const AttentionForward& args) {
   check_first_keys(op, args);
+  check_last_keys(op, args);
   check_order(op, args);
 }
 
@@ -110,7 +127,9 @@ void Rope::check() const {
 
 std::string AttentionForward::note() const {
   if (order) return "rows in an order of their own";
-  return spec.window > 0 ? fmt::format("window {}", spec.window) : std::string();
+  const char* sides = last_key ? "both sides" : "";
+  if (spec.window == 0) return sides;
+  return fmt::format("window {}{}{}", spec.window, last_key ? ", " : "", sides);
 }
 
 void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }

@@ -1,4 +1,4 @@
-// Causal attention, and the positions of its queries and keys. Conventions: kernels/ops.h.
+// Attention, causal or over both sides, and the positions of its queries and keys. Conventions: kernels/ops.h.
 #pragma once
 
 #include <string>
@@ -43,14 +43,19 @@ struct AttentionForward {
   // one do not see each other. 0 <= first_key[i] <= i, never decreasing in a sequence. With spec.window a row's first
   // key is the later of this one and i - window + 1. Row lengths count from there.
   Tensor first_key = {};
+  // [N] i32, or absent for causal attention: row i attends to keys first_key[i] .. last_key[i], on both sides of it;
+  // the rows between these have the same two, so that a row sees those that see it. With spec.window the keys less than
+  // so many rows away, before it and behind it.
+  Tensor last_key = {};
   // [7, N] i32, or absent: an OrderPlane after the other, where rows are in another order than their sequence's. Row i
   // then attends to the rows j of its window, kBegin[i] <= j < kEnd[i], whose places it may see, kFirst[i] <= kPlace[j]
-  // <= kPlace[i]; j is in i's window where i is in j's. Neither with first_key nor with spec.window.
+  // <= kPlace[i]; j is in i's window where i is in j's. Not with first_key, last_key or spec.window.
   Tensor order = {};
   Tensor out;    // [N, H*D_v] act, strided
   Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers (RowStats, score.h)
   void for_tensors(auto f) {
-    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(order), f(out), f(stats);
+    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(last_key), f(order), f(out),
+        f(stats);
   }
   std::string note() const;
   void check() const;
@@ -87,7 +92,9 @@ struct AttentionProbe {
   // [B, H, T] acc: a_if, f = first_key[i], the first position of the row's document. With a window: 0 where the row
   // does not see it. Where rows have an order, i counts them, and the others of s_ij are those that the row sees.
   Tensor sink_attention;
-  Tensor sink_logit_gap;  // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 there and for i < f + 2
+  // [B, H, T] acc: s_if - mean over f < j < i of s_ij; 0 there and for i < f + 2. Over both sides: the mean is over all
+  // keys that the row sees but f and its own.
+  Tensor sink_logit_gap;
   void for_tensors(auto f) { forward.for_tensors(f), f(sink_attention), f(sink_logit_gap); }
   void check() const;
   void check_values() const;

@@ -12,6 +12,7 @@ void HeadDiversity::add(const WeightRows& weights) {
   for (int64_t i = 0; i < T_; ++i) {
     const std::span<const double> row = weights.row(i);
     const double unit = weights.unit(i);
+    keys_[size_t(i)] = row.size();
     double *mean = mean_.data() + i * T_, *squares = squares_.data() + i * T_;
     for (size_t j = 0; j < row.size(); ++j) {
       const double share = std::fabs(row[j]) * unit, before = share - mean[j];
@@ -24,7 +25,7 @@ void HeadDiversity::add(const WeightRows& weights) {
 double HeadDiversity::value() const {
   Mean deviation;
   for (int64_t i = 0; i < T_; ++i)
-    for (int64_t j = 0; j <= i; ++j) deviation.add(std::sqrt(squares_[size_t(i * T_ + j)] / heads_));
+    for (size_t j = 0; j < keys_[size_t(i)]; ++j) deviation.add(std::sqrt(squares_[size_t(i * T_) + j] / heads_));
   return deviation.value();
 }
 

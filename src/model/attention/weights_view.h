@@ -12,7 +12,7 @@ struct Pass;
 
 // One head of one sequence.
 struct HeadWeights {
-  std::vector<double> rows;      // [T, T], zeros above the diagonal and on keys that a row does not see
+  std::vector<double> rows;      // [T, T], zeros on keys that a row does not see
   std::vector<double> key_bias;  // [T]: the weight on a key that is no token; empty without one
 };
 
@@ -35,8 +35,8 @@ class WeightsView {
   virtual bool has_bias_key() const = 0;       // a key that is no token
   virtual int64_t reach() const { return 0; }  // as CoreOptions::reach
   // On the device, for every query row [B, H_q, T] acc, after a forward run: the weight on the first position of its
-  // document, and that key's score less the mean of the scores between it and the row's own. 0 where there are none,
-  // and in rows that do not reach back so far.
+  // document, and that key's score less the mean of the scores between it and the row's own (over both sides: of all
+  // others). 0 where there are none, and in rows that do not reach back so far.
   virtual void probe(const Pass& pass, const Heads& heads, const Tensor& first_weight,
                      const Tensor& first_gap) const = 0;
   // After a forward run, while its queries and keys are there.

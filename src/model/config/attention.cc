@@ -136,9 +136,16 @@ std::string AttentionConfig::part_without_python() const {
 }
 
 void AttentionConfig::resolve(const ModelConfig& model, const std::string& path) const {
+  const auto check_sides = [&](const PartOptions& part) {
+    if (!model.causal && part.causal_only())
+      throw UserError("{}: {} is made of earlier positions alone, but model.causal = false lets rows see both sides",
+                      path, part.text());
+  };
   core_options().resolve(model, path);
+  check_sides(core_options());
   if (!core_part().has_heads()) refuse_stages(path);
   for (const StageOptions* stage : stages()) {
+    check_sides(*stage);
     stage->resolve(model, path);
     stage->check_core(core_options(), path);
   }

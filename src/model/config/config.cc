@@ -69,6 +69,10 @@ void ModelConfig::describe(Fields& f) {
   f.add("qk_norm", qk_norm,
         "every query and key head is divided by the root of its mean square, with one learned gain per feature for all "
         "queries and one for all keys (before rope)");
+  f.add("causal", causal,
+        "rows see the tokens up to their own; false: of their whole sequence, as in masked language models (BERT, "
+        "arXiv 1810.04805), which data.masking trains")
+      .not_written_as(true);
   f.add(
       "parallel_residual", parallel_residual,
       "attention and MLP both read the block's input, each through its own norm, and both are added to it (GPT-NeoX)");

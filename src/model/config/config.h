@@ -1,4 +1,4 @@
-// The model's config: a decoder-only transformer of pre-norm blocks.
+// The model's config: a transformer of pre-norm blocks, a decoder or an encoder.
 #pragma once
 
 #include <cstdint>
@@ -42,6 +42,7 @@ struct ModelConfig {
   int64_t rotary_features = 0;  // 0: all of a head's
   RopeScalingConfig rope_scaling;
   bool qk_norm = false;
+  bool causal = true;
   bool parallel_residual = false;
   bool bias = true;
   AttentionBias attention_bias = AttentionBias::kModel;

@@ -23,6 +23,8 @@ class PartOptions {
   virtual std::string tied_to_context() const { return ""; }
   // Whether it takes means over all rows of a micro-batch: an average, a loss of its own.
   virtual bool averages_rows() const { return false; }
+  // Whether it is made of earlier rows alone: nothing for a model whose rows see both sides.
+  virtual bool causal_only() const { return false; }
   // Why it does nothing in this model, a sentence; "" if it does something. `path` as above.
   virtual std::string idle(const ModelConfig& /*model*/, const std::string& /*path*/) const { return ""; }
   // What it is, for people: "score softmax". Only of a part that the model has.

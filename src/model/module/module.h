@@ -138,6 +138,7 @@ struct Pass {
   LinearHook* hook = nullptr;
   PassObserver* observer = nullptr;
   Tensor first_key = {};                // [N] i32, absent without document masking: see AttentionForward
+  Tensor last_key = {};                 // [N] i32, absent where the model is causal
   const DecoderState* state = nullptr;  // decoding: the tokens follow those that it holds
   int64_t first_position = 0;           // of the tokens in their sequences: how many these are
   // Of the tokens of a step of learning, what this micro-batch has. 0: nothing is learned.

@@ -28,8 +28,12 @@ Registers::Registers(const Declarations& d, const Init& initial) : count_(d.conf
 Batch Registers::before(const Batch& batch) {
   if (count_ == 0) return batch;
   check(!batch.document_starts, "registers before masked documents");
-  return {behind(count_, batch.tokens, batch, tokens_), behind(count_, batch.targets, batch, targets_), batch.B,
-          count_ + batch.T};
+  return {behind(count_, batch.tokens, batch, tokens_),
+          behind(count_, batch.targets, batch, targets_),
+          batch.B,
+          count_ + batch.T,
+          nullptr,
+          batch.predictions};
 }
 
 }  // namespace sluice

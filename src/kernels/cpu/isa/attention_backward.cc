@@ -1,4 +1,4 @@
-// Causal attention, backward. With p_ij and ds_ij = dL/ds_ij recomputed tile by tile from the forward's row statistics:
+// Attention, backward. With p_ij and ds_ij = dL/ds_ij recomputed tile by tile from the forward's row statistics:
 //
 //   dV_j = sum_i p_ij dO_i     dK_j = scale * sum_i ds_ij q_i     dQ_i = scale * sum_j ds_ij k_j     dp_ij = dO_i . v_j
 //
@@ -6,9 +6,10 @@
 // registers and L1 while all later queries pass by; dQ is summed into this task's own slice of the workspace. (3) The
 // slices are added in order. No atomics: the result does not depend on threads. A SIMD lane is a key here, so that the
 // key block is transposed once for all queries. The key bias is one more block, of a single key that every query sees.
-// Where rows have a first key or an order, the queries that see a block are a range of them, as are the blocks that a
-// query sees: the rest is left out. A chunk is every so many-th key block, as early ones have more queries; within a
-// window, where all have the same, blocks side by side, so that few slices have a share in a row of dQ.
+// Where rows have a first key, a last one or an order, the queries that see a block are a range of them, as are the
+// blocks that a query sees: the rest is left out. A chunk is every so many-th key block, as early ones have more
+// queries; within a window, where all have the same, blocks side by side, so that few slices have a share in a row of
+// dQ.
 #include "kernels/cpu/isa/attention_tiles.h"
 
 namespace sluice::SLUICE_ISA {
@@ -131,7 +132,9 @@ class Backward {
     const Range blocks = blocks_of(chunk);
     const int64_t first = blocks.begin * kBlock, last = min_of(blocks.end * kBlock, shape_.T) - 1;
     if (first >= shape_.T) return {shape_.T, shape_.T};
-    if (!ordered_) return {first, min_of(pieces_of(last + in_.spec.window, kBlock) * kBlock, shape_.T)};
+    const int64_t behind = min_of(pieces_of(last + in_.spec.window, kBlock) * kBlock, shape_.T);
+    if (causal_) return {first, behind};
+    if (!ordered_) return {max_of(first - in_.spec.window + 1, int64_t(0)) / kBlock * kBlock, behind};
     // Windows are the same in all sequences, and a row sees those that see it.
     return {first_key_of(in_, 0, first) / kBlock * kBlock,
             min_of(pieces_of(end_key_of(in_, 0, last), kBlock) * kBlock, shape_.T)};
@@ -143,8 +146,8 @@ class Backward {
     std::memset(keys.d_v, 0, size_t(keys.count * padded_v_) * sizeof(A));
     QueryRows<S> queries;
     const int64_t begin = keys.first < 0 ? 0
-                          : ordered_     ? first_key_of(in_, b, keys.first) / kBlock * kBlock
-                                         : keys.first;
+                          : causal_      ? keys.first
+                                         : first_key_of(in_, b, keys.first) / kBlock * kBlock;
     for (int64_t h = kv * group_; h < (kv + 1) * group_; ++h)
       for (int64_t first = begin; first < shape_.T; first += kBlock) {
         if (keys.first >= 0 && first_key_of(in_, b, first) >= keys.first + keys.count) break;
@@ -329,7 +332,7 @@ class Backward {
   const typename Score::template Constants<A> constants_ = constants_of<Score, A>(in_.spec);
   const A scale_ = A(in_.spec.scale);
   const AttentionWorkspace layout_{shape_};
-  const bool ordered_ = bool(in_.order);
+  const bool ordered_ = bool(in_.order), causal_ = !ordered_ && !in_.last_key;
   const bool windowed_ = ordered_ || (in_.spec.window > 0 && in_.spec.window < shape_.T);
   const int64_t group_ = shape_.H / shape_.KV, D_qk_ = shape_.D_qk, D_v_ = shape_.D_v;
   const int64_t padded_qk_ = whole_vectors<A>(D_qk_), padded_v_ = whole_vectors<A>(D_v_);

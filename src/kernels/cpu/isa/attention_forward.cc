@@ -1,4 +1,4 @@
-// Causal attention, forward: O_i = sum_j p_ij v_j without a [T, T] matrix.
+// Attention, forward: O_i = sum_j p_ij v_j without a [T, T] matrix.
 //
 // A task is one block of 64 queries of one head. It walks over blocks of 64 keys, keeping for every query the running
 // reference m and normaliser l of the score function (score.h) and the unnormalised output; when m grows, l and the
@@ -86,7 +86,7 @@ class QueryBlock {
       const bool seen = sees_document(args_, b_, first_ + i);
       const A p = Score::probability(sink[i], m_[i], l_[i], constants<Score>());
       static_cast<A*>(out.sink_attention.data)[row + i] = seen ? p : A(0);
-      const A others = sees_.others[i] - A(1);  // keys between the first and the row's own
+      const A others = sees_.between(i);
       static_cast<A*>(out.sink_logit_gap.data)[row + i] = seen && others > A(0) ? sink[i] - sum[i] / others : A(0);
     }
   }
@@ -168,7 +168,7 @@ class QueryBlock {
       all_begin = end;
     } else if (tile.first >= 0) {
       all_begin = max_of(begin, min_of(before + int64_t(sees_.starts[i + kLanes - 1]), end));
-      all_end = max_of(all_begin, min_of(before + i + 1, end));
+      all_end = max_of(all_begin, min_of(before + sees_.end_of(i), end));
     }
     for (int64_t j = begin; j < all_begin; ++j) body(j, std::true_type{});
     for (int64_t j = all_begin; j < all_end; ++j) body(j, std::false_type{});

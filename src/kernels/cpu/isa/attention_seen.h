@@ -31,14 +31,18 @@ SLUICE_INLINE int64_t first_key_of(const AttentionForward& args, int64_t b, int6
   return window > 0 && t - window + 1 > document ? t - window + 1 : document;
 }
 
-// Behind the last key that it sees: its own, or the last of its window.
+// Behind the last key that it sees: its own, or the last of its document and of its window.
 SLUICE_INLINE int64_t end_key_of(const AttentionForward& args, int64_t b, int64_t t) {
-  return args.order.data ? in_order(args, OrderPlane::kEnd, b, t) : t + 1;
+  if (args.order.data) return in_order(args, OrderPlane::kEnd, b, t);
+  if (!args.last_key.data) return t + 1;
+  const int64_t end = static_cast<const int32_t*>(args.last_key.data)[b * args.spec.shape.T + t] + 1;
+  return args.spec.window > 0 ? min_of(end, t + args.spec.window) : end;
 }
 
 // How many keys it sees beside its own.
 SLUICE_INLINE int64_t others_of(const AttentionForward& args, int64_t b, int64_t t) {
-  return args.order.data ? in_order(args, OrderPlane::kLength, b, t) - 1 : t - first_key_of(args, b, t);
+  if (args.order.data) return in_order(args, OrderPlane::kLength, b, t) - 1;
+  return end_key_of(args, b, t) - first_key_of(args, b, t) - 1;
 }
 
 // Whether it sees the first key of its document.
@@ -104,21 +108,23 @@ struct SeenStrips {
 template <class A>
 struct SeenRows {
   bool ordered;                      // rows have an order
+  bool causal;                       // or see no key behind their own
   alignas(64) A starts[kBlock];      // the first key that a query sees
   alignas(64) A others[kBlock];      // how many it sees beside its own
-  alignas(64) A ends[kBlock];        // these and the following where rows have an order: behind its window's last key
-  alignas(64) A places[kBlock];      // its own place, the last that it sees
+  alignas(64) A ends[kBlock];        // behind the last, where rows are not causal
+  alignas(64) A places[kBlock];      // this and the following where they have an order: the last place that it sees
   alignas(64) A documents[kBlock];   // the first
   alignas(64) A key_places[kBlock];  // of the tile that is looked at
 
   SLUICE_INLINE SeenRows(const AttentionForward& args, int64_t b, int64_t first, int64_t count)
-      : ordered(args.order.data != nullptr) {
+      : ordered(args.order.data != nullptr), causal(!ordered && !args.last_key.data) {
     for (int64_t i = 0; i < kBlock; ++i) {
       const int64_t t = first + min_of(i, count - 1);
       starts[i] = A(first_key_of(args, b, t) - first);
       others[i] = A(others_of(args, b, t));
-      if (!ordered) continue;
+      if (causal) continue;
       ends[i] = A(end_key_of(args, b, t) - first);
+      if (!ordered) continue;
       places[i] = A(in_order(args, OrderPlane::kPlace, b, t));
       documents[i] = A(document_of(args, b, t));
     }
@@ -128,29 +134,38 @@ struct SeenRows {
     for (int64_t j = 0; ordered && j < count; ++j) key_places[j] = A(in_order(args, OrderPlane::kPlace, b, key + j));
   }
 
-  // Of a tile that begins `before` keys before the block: its strips. No tile begins behind the block's last query but
-  // where rows have an order.
+  // Of a tile that begins `before` keys before the block: its strips. Where rows are causal, no tile begins behind the
+  // block's last query.
   SLUICE_INLINE SeenStrips strips(bool is_slot, int64_t before) const {
     return SeenStrips(
-        is_slot, [&](int64_t i) { return before + int64_t(starts[i]); },
-        [&](int64_t i) { return before + (ordered ? int64_t(ends[i]) : i + 1); });
+        is_slot, [&](int64_t i) { return before + int64_t(starts[i]); }, [&](int64_t i) { return before + end_of(i); });
   }
+  // Behind the last key that query i sees.
+  SLUICE_INLINE int64_t end_of(int64_t i) const { return causal ? i + 1 : int64_t(ends[i]); }
 
   // Queries of lanes [i, i + kLanes) that see key j of the tile, which is `key`.
   SLUICE_INLINE Mask<A> visible(int64_t j, int64_t key, int64_t i) const {
     using V = Vec<A>;
-    if (!ordered) return (lane_index<A>() >= V(A(key - i))) & (load(starts + i) <= V(A(key)));
-    const V place(key_places[j]), row{A(key)};
-    return (load(places + i) >= place) & (load(documents + i) <= place) & (load(starts + i) <= row) &
-           (load(ends + i) > row);
+    if (causal) return (lane_index<A>() >= V(A(key - i))) & (load(starts + i) <= V(A(key)));
+    const V row{A(key)};
+    const Mask<A> in_window = (load(starts + i) <= row) & (load(ends + i) > row);
+    if (!ordered) return in_window;
+    const V place(key_places[j]);
+    return (load(places + i) >= place) & (load(documents + i) <= place) & in_window;
   }
-  // Whether that is the first key of query i's document and it sees it; whether it sees it between that and its own.
+  // Whether that is the first key of query i's document and it sees it; whether it sees it between that and its own, or
+  // where rows see both sides as any other than the two.
   SLUICE_INLINE bool is_first(int64_t j, int64_t key, int64_t i) const {
     return ordered ? in_window(key, i) && key_places[j] == documents[i] : A(key) == starts[i];
   }
   SLUICE_INLINE bool is_between(int64_t j, int64_t key, int64_t i) const {
-    if (!ordered) return A(key) > starts[i] && key < i;
+    if (!ordered) return A(key) > starts[i] && key != i && key < end_of(i);
     return in_window(key, i) && key_places[j] > documents[i] && key_places[j] < places[i];
+  }
+  // How many keys that are.
+  SLUICE_INLINE A between(int64_t i) const {
+    const bool is_first = ordered ? places[i] == documents[i] : A(i) == starts[i];
+    return others[i] - A(is_first ? 0 : 1);
   }
   SLUICE_INLINE bool in_window(int64_t key, int64_t i) const { return A(key) >= starts[i] && A(key) < ends[i]; }
 };

@@ -30,9 +30,9 @@ __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], fl
     const float score = x * p.scale;
     const float weight = Score::probability(score, row.x, row.y, constants);
     const float ds = Score::d_score(score, row.x, row.y, weight, y, row.z, constants);
-    const bool seen = p.order ? own_key + 8 * at.r < p.T && at.column < queries &&
-                                    sees_in_order(p, b, query + at.column, own_key + 8 * at.r)
-                              : at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
+    const bool seen = !is_causal(p) ? own_key + 8 * at.r < p.T && at.column < queries &&
+                                          sees_key(p, b, query + at.column, own_key + 8 * at.r)
+                                    : at.above >= behind && at.column < queries && float(own_key + 8 * at.r) >= row.w;
     x = seen ? weight : 0.0f;
     y = seen ? ds : 0.0f;
   });
@@ -68,8 +68,8 @@ struct KeysPlace {
     const int heads = p.B * p.KV, b_kv = int(blockIdx.x) % heads;
     b = b_kv / p.KV, kv = b_kv % p.KV;
     first = int(blockIdx.x) / heads * kRows;
-    // In an order, a row sees those that see it.
-    begin = p.order ? first_key_of(p, b, first) / kQueries * kQueries : first;
+    // Where rows are not causal, one sees those that see it.
+    begin = is_causal(p) ? first : first_key_of(p, b, first) / kQueries * kQueries;
     tiles_per_head = tiles_that_see<kQueries>(begin, first + kRows - 1, b, p);
     tiles = tiles_per_head * p.group();
   }
@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
   S *const warp_k = k + warp_row * kStride, *const warp_v = v + warp_row * kStride;
   const LeftRows<S, kStrips, kD, false> left_k(warp_k, kStride), left_v(warp_v, kStride);
   const auto seen = [&](int tile, int buffer) {
-    const bool before = p.order || row < at.first_query(tile) + kQueries;
+    const bool before = !is_causal(p) || row < at.first_query(tile) + kQueries;
     return row < p.T && before && float(row + 16 * kStrips) > rows[buffer * kQueries].w;
   };
   // use(weights, score gradients, q, dO) of the tiles with a query that sees a key of the warp's. Score gradients are

@@ -45,7 +45,7 @@ struct GradientRows {
     return first < p.T && first_key < end_seen && first_key + Tiling::kColumns > first_seen;
   }
   __device__ __forceinline__ bool sees(Place at, int first_key) const {
-    if (p.order) return sees_in_order(p, b, first + 8 * at.r + lane_index() / 4, first_key + at.column);
+    if (!is_causal(p)) return sees_key(p, b, first + 8 * at.r + lane_index() / 4, first_key + at.column);
     return at.above <= first - first_key && at.column >= start[at.r] - first_key;
   }
   __device__ __forceinline__ auto constants() const { return constants_of<Score>(p); }

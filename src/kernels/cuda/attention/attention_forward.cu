@@ -38,7 +38,7 @@ struct ForwardRows {
   const AttentionProblem& p;
   int b, h, first;             // the sequence, the head; position of the warp's first query
   int first_seen, last_start;  // the first keys that its first and its last row see
-  int end_seen;                // behind the last that its last row sees
+  int first_end, end_seen;     // behind the last keys that these see
   float m[kRows], l[kRows];    // l: this lane's share; after `finish`, both are the row's statistics
   float out[kStrips][kD / 8][4];
   float bias_score[kRows];  // of the key bias
@@ -50,6 +50,7 @@ struct ForwardRows {
         first(first_query),
         first_seen(first_key_of(p, b, first)),
         last_start(first_key_of(p, b, first + 16 * kStrips - 1)),
+        first_end(end_key_of(p, b, first)),
         end_seen(end_key_of(p, b, first + 16 * kStrips - 1)) {
     const LearnedOfHead<float> learned = learned_of(p, h);
     const int g = lane_index() / 4;
@@ -90,7 +91,7 @@ struct ForwardRows {
 
   // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
   __device__ __forceinline__ void absorb(float (&s)[kStrips][kTiles][4], int first_key) {
-    if (first_key + Tiling::kKeys - 1 > first || first_key < last_start || p.order) absorb_tile<true>(s, first_key);
+    if (first_key + Tiling::kKeys > first_end || first_key < last_start || p.order) absorb_tile<true>(s, first_key);
     else absorb_tile<false>(s, first_key);
   }
 
@@ -151,7 +152,7 @@ struct ForwardRows {
     for (int r = 0; r < kRows; ++r) begin[r] = first_key_of(p, b, first + 8 * r + lane_index() / 4) - first_key;
   }
   __device__ __forceinline__ bool sees(Place at, int first_key, const int (&begin)[kRows]) const {
-    if (p.order) return sees_in_order(p, b, first + 8 * at.r + lane_index() / 4, first_key + at.column);
+    if (!is_causal(p)) return sees_key(p, b, first + 8 * at.r + lane_index() / 4, first_key + at.column);
     return at.above <= first - first_key && at.column >= begin[at.r];
   }
 

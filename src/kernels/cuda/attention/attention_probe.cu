@@ -22,8 +22,8 @@ struct ProbeTiling {
   static constexpr size_t kShared = (kQueries * kTileStride<kD> + 2 * kTile) * sizeof(S);
 };
 
-// first_score_i = s_if, f where the row's document begins, gap_i = s_if - mean over f < j < i of s_ij (0 for i < f +
-// 2). A row whose window does not reach back to f has neither.
+// first_score_i = s_if, f where the row's document begins, gap_i = s_if - mean over the other keys that it sees but
+// its own (0 where there are none). A row whose window does not reach back to f has neither.
 template <class S, int kD>
 __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> p) {
   using Tiling = ProbeTiling<S, kD>;
@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
   for (int r = 0; r < 2; ++r) start[r] = first_key_of(p, b, row + 8 * r + lane_index() / 4);
   walk_tiles(tiles, load_keys, [&](int tile, int buffer) {
     const int first_key = (first_tile + tile) * kKeys;
-    if (first_key >= row + 16 && !p.order) return;
+    if (first_key >= row + 16 && is_causal(p)) return;
     float s[1][kKeys / 8][4];
     multiply_columns(s, left, k + buffer * Tiling::kTile, kStride);
     const int last = row - first_key - 1;  // the query itself is not among the others
@@ -61,9 +61,9 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
       const float score = s[0][at.tile][at.e] * p.scale;
       int place = first_key + at.column - start[at.r];
       bool before = at.above <= last;
-      if (p.order) {
+      if (!is_causal(p)) {
         const int own = row + 8 * at.r + lane_index() / 4, key = first_key + at.column;
-        place = sees_in_order(p, b, own, key) ? in_order(p, OrderPlane::kPlace, b, key) - document_of(p, b, own) : -1;
+        place = sees_key(p, b, own, key) ? place_of(p, b, own, key) : -1;
         before = key != own;
       }
       sink[at.r] += place == 0 ? score : 0.0f;
@@ -75,7 +75,8 @@ __global__ void __launch_bounds__(kThreads) scores_kernel(const ProbeProblem<S> 
     const int i = row + 8 * r + lane_index() / 4;
     if (lane_index() % 4 == 0 && i < p.T) {
       p.first_score[int64_t(bh) * p.T + i] = score;
-      const int count = others_of(p, b, i) - 1;
+      const bool is_first = is_causal(p) ? i == start[r] : place_of(p, b, i, i) == 0;
+      const int count = others_of(p, b, i) - (is_first ? 0 : 1);
       p.gap[int64_t(bh) * p.T + i] = count < 1 || !sees_document(p, b, i) ? 0.0f : score - sum / float(count);
     }
   }

@@ -20,6 +20,7 @@ struct AttentionProblem {
   const float* learned[kMostLearned];  // [H] each, or null
   const int32_t* first_key;            // [B, T] or null: 0
   int window;                          // keys that a row sees at most; 0: all up to its own
+  const int32_t* last_key;             // [B, T] or null: causal
   const int32_t* order;                // [kOrderPlanes, B, T] or null
   bool vectors;                        // every matrix can be read and written 16 bytes at a time
 
@@ -45,8 +46,12 @@ AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors)
                      first_key.as<const int32_t>(),
                      op.spec.window < s.T ? int(op.spec.window) : 0,
                      nullptr,
+                     nullptr,
                      vectors};
-  if constexpr (requires { op.order; }) p.order = op.order.template as<const int32_t>();
+  if constexpr (requires { op.order; }) {
+    p.last_key = op.last_key.template as<const int32_t>();
+    p.order = op.order.template as<const int32_t>();
+  }
   ScoreFunctions::dispatch(
       p.score, [&](auto score) { p.constants = pack_constants(constants_of<decltype(score), float>(op.spec)); });
   for (int i = 0; i < kMostLearned; ++i) p.learned[i] = floats(op.learned.at[i]);
@@ -65,6 +70,9 @@ template <class S>
 __device__ __forceinline__ S* head_row(const Rows<S>& x, const AttentionProblem& p, int b, int t, int head, int D) {
   return x.at(int64_t(b) * p.T + t, int64_t(head) * D);
 }
+
+// Whether no row sees a key behind its own.
+__device__ __forceinline__ bool is_causal(const AttentionProblem& p) { return !p.order && !p.last_key; }
 
 // What is said of row t, or of the token at place t, where rows have an order. What lies beyond the sequence is, here
 // and below, like its last row.
@@ -87,12 +95,17 @@ __device__ __forceinline__ int first_key_of(const AttentionProblem& p, int b, in
 
 // Behind the last key that it sees.
 __device__ __forceinline__ int end_key_of(const AttentionProblem& p, int b, int t) {
-  return p.order ? in_order(p, OrderPlane::kEnd, b, t) : min(t, p.T - 1) + 1;
+  if (p.order) return in_order(p, OrderPlane::kEnd, b, t);
+  const int row = min(t, p.T - 1);
+  if (!p.last_key) return row + 1;
+  const int end = p.last_key[int64_t(b) * p.T + row] + 1;
+  return p.window > 0 ? min(end, row + p.window) : end;
 }
 
 // How many keys it sees beside its own.
 __device__ __forceinline__ int others_of(const AttentionProblem& p, int b, int t) {
-  return p.order ? in_order(p, OrderPlane::kLength, b, t) - 1 : t - first_key_of(p, b, t);
+  if (p.order) return in_order(p, OrderPlane::kLength, b, t) - 1;
+  return (p.last_key ? end_key_of(p, b, t) - 1 : t) - first_key_of(p, b, t);
 }
 
 // Whether it sees where its document begins.
@@ -102,11 +115,17 @@ __device__ __forceinline__ bool sees_document(const AttentionProblem& p, int b, 
   return row >= first_key_of(p, b, t) && row < end_key_of(p, b, t);
 }
 
-// Whether it sees the key, where rows have an order.
-__device__ __forceinline__ bool sees_in_order(const AttentionProblem& p, int b, int t, int key) {
+// Whether it sees the key, where rows are not causal.
+__device__ __forceinline__ bool sees_key(const AttentionProblem& p, int b, int t, int key) {
+  if (key < first_key_of(p, b, t) || key >= end_key_of(p, b, t)) return false;
+  if (!p.order) return true;
   const int place = in_order(p, OrderPlane::kPlace, b, key);
-  return key >= first_key_of(p, b, t) && key < end_key_of(p, b, t) && place <= in_order(p, OrderPlane::kPlace, b, t) &&
-         place >= document_of(p, b, t);
+  return place <= in_order(p, OrderPlane::kPlace, b, t) && place >= document_of(p, b, t);
+}
+
+// At which place of its document the key is, where rows are not causal.
+__device__ __forceinline__ int place_of(const AttentionProblem& p, int b, int t, int key) {
+  return (p.order ? in_order(p, OrderPlane::kPlace, b, key) : key) - document_of(p, b, t);
 }
 
 }  // namespace sluice::cuda

@@ -13,6 +13,7 @@ namespace {
 
 struct FlowOptions final : CoreOptions {
   std::unique_ptr<CoreOptions> clone() const override { return std::make_unique<FlowOptions>(*this); }
+  bool causal_only() const override { return true; }
   void describe(Fields& /*attention*/) override {}
   void resolve(const ModelConfig& model, const std::string& path) const override {
     if (model.position == Position::kRope)

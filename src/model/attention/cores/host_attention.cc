@@ -18,11 +18,11 @@ void show(const Pass& pass, const ActivationPlace& place, const HeadScores& head
 }
 
 // out [T, D] of one head, rows `stride` apart; v like it.
-void mix(double* out, int64_t stride, const HeadWeights& weights, const double* v, int64_t v_stride,
-         const double* value_bias, int64_t T, int64_t D) {
+void mix(double* out, int64_t stride, const HeadScores& head, const HeadWeights& weights, const double* v,
+         int64_t v_stride, const double* value_bias, int64_t T, int64_t D) {
   for (int64_t i = 0; i < T; ++i) {
     double* row = out + i * stride;
-    for (int64_t j = 0; j <= i; ++j) {
+    for (int64_t j = 0; j < head.end_of(i); ++j) {
       const double weight = weights.rows[size_t(i * T + j)];
       for (int64_t d = 0; d < D; ++d) row[d] += weight * v[j * v_stride + d];
     }
@@ -59,8 +59,9 @@ void attention_on_host(const Pass& pass, int sublayer, const AttentionForward& r
 #pragma omp parallel for schedule(static, 1)
     for (int64_t h = 0; h < H; ++h) {
       const int64_t kv = h / (H / KV);
-      mix(out.data() + (b * T * H + h) * D_v, H * D_v, heads[size_t(h)], values.data() + (b * T * KV + kv) * D_v,
-          KV * D_v, value_bias.empty() ? nullptr : value_bias.data() + kv * D_v, T, D_v);
+      mix(out.data() + (b * T * H + h) * D_v, H * D_v, tiles.head(b, h), heads[size_t(h)],
+          values.data() + (b * T * KV + kv) * D_v, KV * D_v,
+          value_bias.empty() ? nullptr : value_bias.data() + kv * D_v, T, D_v);
     }
   }
   put(pass.backend, run.out, out);

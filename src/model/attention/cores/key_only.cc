@@ -12,6 +12,7 @@ namespace {
 
 struct KeyOnlyOptions final : CoreOptions {
   std::unique_ptr<CoreOptions> clone() const override { return std::make_unique<KeyOnlyOptions>(*this); }
+  bool causal_only() const override { return true; }
   void describe(Fields& /*attention*/) override {}
   std::string text() const override { return "weights that are the keys' own"; }
 };

@@ -24,6 +24,7 @@ struct LinearOptions final : CoreOptions {
   std::unique_ptr<CoreOptions> clone() const override { return std::make_unique<LinearOptions>(*this); }
   void describe(Fields& attention) override;
   std::string text() const override;
+  bool causal_only() const override { return true; }
 };
 
 class Linear final : public Core, private WeightsView {

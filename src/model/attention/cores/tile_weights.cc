@@ -48,12 +48,12 @@ HeadWeights head_scores(const HeadScores& in, int64_t positions) {
   if (in.key_bias) out.key_bias.resize(size_t(positions));
   for (int64_t i = 0; i < positions; ++i) {
     const double* q = in.q + i * in.q_stride;
-    const int64_t first = in.first_of(i);
+    const int64_t first = in.first_of(i), end = in.end_of(i);
     double* scores = out.rows.data() + i * positions;
     for (int64_t d = 0; d < D; ++d) {
       const double scaled = spec.scale * q[d];
       const double* key = keys.data() + d * positions;
-      for (int64_t j = first; j <= i; ++j) scores[j] += scaled * key[j];
+      for (int64_t j = first; j < end; ++j) scores[j] += scaled * key[j];
       if (in.key_bias) out.key_bias[size_t(i)] += scaled * in.key_bias[d];
     }
   }
@@ -62,13 +62,13 @@ HeadWeights head_scores(const HeadScores& in, int64_t positions) {
 
 std::vector<double> seen_of(const HeadScores& in, const double* row, int64_t i) {
   std::vector<double> out;
-  for (int64_t j = in.first_of(i); j <= i; ++j)
+  for (int64_t j = in.first_of(i); j < in.end_of(i); ++j)
     if (in.slots.join(i, j)) out.push_back(row[j]);
   return out;
 }
 
 void put_seen(const HeadScores& in, const std::vector<double>& seen, double* row, int64_t i) {
-  for (int64_t j = in.first_of(i), at = 0; j <= i; ++j) row[j] = in.slots.join(i, j) ? seen[size_t(at++)] : 0;
+  for (int64_t j = in.first_of(i), at = 0; j < in.end_of(i); ++j) row[j] = in.slots.join(i, j) ? seen[size_t(at++)] : 0;
 }
 
 void weigh(const HeadScores& in, int64_t positions, HeadWeights& scores) {
@@ -88,8 +88,10 @@ HostTiles::HostTiles(Backend& backend, const AttentionForward& run, const SlotWi
       q_(host_numbers(backend, run.q)),
       k_(host_numbers(backend, run.k)),
       key_bias_(run.key_bias ? host_numbers(backend, run.key_bias) : std::vector<double>{}),
-      first_key_(size_t(run.first_key ? run.first_key.elements() : 0)) {
+      first_key_(size_t(run.first_key ? run.first_key.elements() : 0)),
+      last_key_(size_t(run.last_key ? run.last_key.elements() : 0)) {
   if (run.first_key) backend.download(first_key_.data(), run.first_key);
+  if (run.last_key) backend.download(last_key_.data(), run.last_key);
   for (int i = 0; i < kMostLearned; ++i)
     if (run.learned.at[i]) learned_[i] = host_numbers(backend, run.learned.at[i]);
 }
@@ -104,6 +106,7 @@ HeadScores HostTiles::head(int64_t sequence, int64_t head) const {
                  .k_stride = KV * D,
                  .key_bias = key_bias_.empty() ? nullptr : key_bias_.data() + kv * D,
                  .first_key = first_key_.empty() ? nullptr : first_key_.data() + sequence * T,
+                 .last_key = last_key_.empty() ? nullptr : last_key_.data() + sequence * T,
                  .slots = slots_};
   for (int i = 0; i < kMostLearned; ++i)
     if (!learned_[i].empty()) out.learned.at[i] = learned_[i][size_t(head)];
@@ -112,6 +115,14 @@ HeadScores HostTiles::head(int64_t sequence, int64_t head) const {
 
 namespace {
 
+// The first `kept` rows, on the first so many keys.
+void keep_first(HeadWeights& weights, int64_t rows, int64_t kept) {
+  for (int64_t i = 1; i < kept; ++i)
+    std::copy_n(weights.rows.begin() + i * rows, kept, weights.rows.begin() + i * kept);
+  weights.rows.resize(size_t(kept * kept));
+  if (!weights.key_bias.empty()) weights.key_bias.resize(size_t(kept));
+}
+
 class HostTileWeights final : public HostWeights {
  public:
   HostTileWeights(Backend& backend, const AttentionForward& run, const SlotWindows& slots)
@@ -119,8 +130,11 @@ class HostTileWeights final : public HostWeights {
 
   HeadWeights of(int64_t sequence, int64_t head, int64_t positions) const override {
     const HeadScores of_head = tiles_.head(sequence, head);
-    HeadWeights out = head_scores(of_head, positions);
-    weigh(of_head, positions, out);
+    // Where rows see keys behind them, the first rows' weights need these.
+    const int64_t rows = of_head.last_key ? tiles_.positions() : positions;
+    HeadWeights out = head_scores(of_head, rows);
+    weigh(of_head, rows, out);
+    if (positions < rows) keep_first(out, rows, positions);
     return out;
   }
 

@@ -32,11 +32,17 @@ struct HeadScores {
   const double* key_bias = nullptr;    // [D]: one more key that every query sees
   LearnedOfHead<double> learned = {};  // of the score function
   const int32_t* first_key = nullptr;  // [positions]: the first key of each row's document; null: 0
+  const int32_t* last_key = nullptr;   // and the last; null: the row's own
   SlotWindows slots = {};              // of the keys from the first on a row sees those that these join with it
   // The first key that a row sees: of its document, and of its window.
   int64_t first_of(int64_t row) const {
     const int64_t document = first_key ? first_key[row] : 0;
     return spec.window > 0 ? std::max(document, row - spec.window + 1) : document;
+  }
+  // Behind the last one.
+  int64_t end_of(int64_t row) const {
+    if (!last_key) return row + 1;
+    return spec.window > 0 ? std::min<int64_t>(last_key[row] + 1, row + spec.window) : last_key[row] + 1;
   }
 };
 
@@ -46,13 +52,14 @@ class HostTiles {
   // `run` has its rows in their sequences' order, whatever order the kernels are given them in for `slots`.
   HostTiles(Backend& backend, const AttentionForward& run, const SlotWindows& slots = {});
   HeadScores head(int64_t sequence, int64_t head) const;  // as long as this lives
+  int64_t positions() const { return spec_.shape.T; }
 
  private:
   AttentionSpec spec_;
   SlotWindows slots_;
   std::vector<double> q_, k_, key_bias_;
   std::vector<double> learned_[kMostLearned];  // [H], or empty
-  std::vector<int32_t> first_key_;             // [N]
+  std::vector<int32_t> first_key_, last_key_;  // [N]
 };
 
 // The scores of the first `positions` queries on the keys from their first on, where their weights will be.

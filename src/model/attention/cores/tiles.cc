@@ -68,6 +68,7 @@ AttentionForward Tiles::arguments(const Pass& pass, const Heads& heads) const {
   args.value_bias = pass.params.value(value_bias_);
   for (int i = 0; i < kMostLearned; ++i) args.learned.at[i] = pass.params.value(learned_[i]);
   args.first_key = pass.first_key;
+  args.last_key = pass.last_key;
   args.out = heads.out;
   args.stats = pass.view(stats_, {2, pass.B, sizes_.H_q, pass.T});
   return args;

@@ -48,6 +48,7 @@ struct AffineOptions final : StageOptions {
   std::string text() const override;
   std::string tied_to_context() const override;
   bool averages_rows() const override { return true; }
+  bool causal_only() const override { return true; }  // its mean is over the earlier values
 };
 
 class Affine final : public Stage {
