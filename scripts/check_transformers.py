@@ -114,6 +114,12 @@ def library_models(quick):
             rope_parameters={"rope_type": "default", "rope_theta": 1e3, "partial_rotary_factor": 0.5},
         ),
     }
+    bert = {"hidden_size": 48, "intermediate_size": 80, "num_hidden_layers": 3, "num_attention_heads": 4}
+    bert = {**bert, "max_position_embeddings": 96, "vocab_size": 211, "initializer_range": 0.2}
+    models["bert"] = lambda: transformers.BertForMaskedLM(transformers.BertConfig(**bert))
+    models["bert, one segment, tanh's gelu"] = lambda: transformers.BertForMaskedLM(
+        transformers.BertConfig(**bert, type_vocab_size=1, hidden_act="gelu_new")
+    )
     if not quick:
         size = {"bos_token_id": None, "eos_token_id": None}
         models["gpt2, 124M"] = of("GPT2", size)
@@ -140,6 +146,10 @@ BASE = {
     "data": "random",
     "train": {"steps": 6, "batch": 2, "optimizer": {"lr": 0.03}},
     "log": {"probe_every": 6, "probe_batch": 2, "map_positions": 40},
+}
+BERT = {
+    "residual": "post_norm", "segment_embedding": True, "head_transform": True, "head_bias": True, "mlp": "gelu_erf",
+    "norm_epsilon": 1e-12,
 }
 LLAMA = {"norm": "rmsnorm", "position": "rope", "mlp": "swiglu", "bias": False, "mlp_width": 80}
 
@@ -188,6 +198,7 @@ def sluice_models(program):
         "mlp": "gelu_erf", "attention": "vga",
     }
     pattern = ["vga", {"type": "sink_logit", "key_bias": True}, {"type": "gated_attention", "site": "source", "repeat": 2}]
+    models["bert"] = {**BERT, "causal": False}
     models["exclude_self, grouped heads, a gate"] = {
         "attention": {"type": "vga", "exclude_self": True}, "heads": 4, "kv_heads": 2
     }
@@ -324,6 +335,7 @@ def masked_models(program):
     models["masked, vga, rope, shared heads"] = {**LLAMA, "kv_heads": 2, "attention": "vga"}
     models["masked, diff_v1, key_value_bias"] = {"attention": {"type": "diff_v1", "key_value_bias": True}}
     models["masked, random_qk, a mix over depth"] = {"attention": "random_qk", "residual": "attention"}
+    models["masked, BERT with vga"] = {**BERT, "attention": "vga"}
     return {name: {**changes, "causal": False} for name, changes in models.items()}
 
 
@@ -408,6 +420,12 @@ def compare(program, name, run_folder, work, original=None):
     own = type(model).__name__ == "SluiceForCausalLM"
     if own:
         differences.append(padded_difference(model, tokens, logits))
+    parameters = f"{sum(parameter.numel() for parameter in model.parameters()):,}"
+    row = [name, type(model).__name__, parameters, f"{logits.abs().max():.2f}"]
+    if type(model).__name__.endswith("MaskedLM"):
+        differences.append(beside_padding(model, tokens))
+        right = max(differences) <= BOUND
+        return [name if right else f"**{name}**", *row[1:], f"{max(differences):.1e}", "none"], right
 
     vocabulary = model.config.vocab_size
     end, prompt = vocabulary - 1, [token % (vocabulary - 1) for token in tokens[:PROMPT].tolist()]
@@ -416,8 +434,7 @@ def compare(program, name, run_folder, work, original=None):
     greedy = all(library_greedy(model, with_end, end, cache) == expected for cache in (True, False))
 
     right = max(differences) <= BOUND and greedy and len(expected) > 0
-    parameters = sum(parameter.numel() for parameter in model.parameters())
-    row = [name, type(model).__name__, f"{parameters:,}", f"{logits.abs().max():.2f}", f"{max(differences):.1e}"]
+    row.append(f"{max(differences):.1e}")
     row.append(f"{len(expected)} equal" if greedy else "**differ**")
     return row if right else [f"**{name}**", *row[1:]], right
 

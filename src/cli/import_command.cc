@@ -45,6 +45,7 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   json["model"] = model_group(foreign.model);
+  if (!foreign.model.causal && !json["data"].contains("masking")) json["data"]["masking"] = {{"share", 0.15}};
   Experiment experiment = layers.parse();
   const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
   if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;
@@ -72,6 +73,8 @@ void run_import(const ImportArguments& args) {
   if (!foreign.ignored.empty())
     print_line("ignored of config.json, as --ignore says: {}", fmt::join(foreign.ignored, ", "));
   if (!result.unwrapped.empty()) print_line("names: {}, and the others likewise", result.unwrapped);
+  if (foreign.segments > 1)
+    print_line("left out: the rows of token_type_embeddings behind the first: every token is of one segment");
   if (!result.ignored.empty()) print_line("left out: {}", some_of(result.ignored));
   if (result.has_tokenizer && !reads_tokenizer)
     tell("note: Sluice cannot read the folder's tokenizer; its files are in {}/tokenizer", args.out);

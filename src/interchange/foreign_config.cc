@@ -10,6 +10,7 @@
 #include "base/error.h"
 #include "experiment/experiment.h"
 #include "interchange/config_reader.h"
+#include "interchange/foreign_bert.h"
 #include "interchange/foreign_families.h"
 
 namespace sluice {
@@ -147,14 +148,17 @@ const char* name_of(Architecture architecture) {
     case Architecture::kQwen3: return "qwen3";
     case Architecture::kOpt: return "opt";
     case Architecture::kGptNeoX: return "gpt_neox";
+    case Architecture::kBert: return "bert";
     case Architecture::kSluice: return "sluice";
   }
   return "?";
 }
 
 Architecture native_architecture(const ModelConfig& model) {
+  if (is_bert(model)) return Architecture::kBert;
   if (!model.attention.is_plain() || !model.residual.is_plain() || model.parallel_residual || model.norm_gate > 0 ||
-      model.value_head_size() != model.head_size() || model.registers > 0 || !model.causal)
+      model.value_head_size() != model.head_size() || model.registers > 0 || !model.causal || model.segment_embedding ||
+      model.head_transform || model.head_bias)
     return Architecture::kSluice;
   const bool queries = model.qkv_bias(), output = model.attention_output_bias();
   if (model.norm == Norm::kLayerNorm && model.position == Position::kLearned && model.bias && queries && output &&
@@ -181,10 +185,11 @@ constexpr const char* kFirstTokenKey = "sluice_first_token";  // transformers ke
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
                      const Tokenizer* tokenizer, int64_t first_token) {
   Json config = architecture == Architecture::kGpt2     ? gpt2_config(model)
+                : architecture == Architecture::kBert   ? bert_config(model)
                 : architecture == Architecture::kSluice ? sluice_config(model)
                                                         : llama_config(architecture, model);
   config["torch_dtype"] = stored_type;
-  config["use_cache"] = true;
+  config["use_cache"] = model.causal;
   // Left out, the first two would be the library's defaults for the architecture.
   const auto id = [](int32_t token) { return token < 0 ? Json() : Json(token); };
   config["bos_token_id"] = id(tokenizer ? tokenizer->end_of_text() : -1);
@@ -205,8 +210,9 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
     else ignored.push_back(std::move(text));
   }
   auto [architecture, json] = read_family(ConfigReader(config, file, nulls == Nulls::kAreDoubtful), context);
-  ForeignModel out{architecture, parse_model(json, file), 0, -1, std::move(ignored), std::move(tensors)};
+  ForeignModel out{architecture, parse_model(json, file), 0, -1, std::move(ignored), 1, std::move(tensors)};
   out.positions = out.model.context;
+  if (architecture == Architecture::kBert) out.segments = config.value("type_vocab_size", int64_t{2});
   if (const auto first = config.find(kFirstTokenKey); first != config.end()) {
     if (!first->is_number_unsigned() || first->get<uint64_t>() >= uint64_t(out.model.vocab_size))
       throw UserError("{}: {} is {}, which is no token of the model", file, kFirstTokenKey, first->dump());

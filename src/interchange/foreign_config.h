@@ -6,6 +6,7 @@
 //   qwen3    that with QK-norm (arXiv 2505.09388)
 //   opt      as gpt2 with other names, and two rows before the learned positions (arXiv 2205.01068); only read
 //   gpt_neox LayerNorm, RoPE of a part of each head, parallel residual (arXiv 2204.06745; Pythia 2304.01373); only read
+//   bert     post-norm, both sides, the head of a masked language model (arXiv 1810.04805)
 //   sluice   every model of this program, by the Python file that the export writes beside the weights
 #pragma once
 
@@ -20,7 +21,7 @@
 
 namespace sluice {
 
-enum class Architecture { kGpt2, kLlama, kQwen2, kQwen3, kOpt, kGptNeoX, kSluice };
+enum class Architecture { kGpt2, kLlama, kQwen2, kQwen3, kOpt, kGptNeoX, kBert, kSluice };
 
 const char* name_of(Architecture architecture);  // "gpt2"
 
@@ -40,6 +41,7 @@ struct ForeignModel {
   int64_t positions = 0;     // that the folder's model has
   int64_t first_token = -1;  // that opened every window in training (data.first_token), as Sluice's exports tell
   std::vector<std::string> ignored;          // "key = value" of the fields that were to be ignored and are there
+  int64_t segments = 1;                      // rows of BERT's table of them, of which the first is read
   std::vector<std::string> ignored_tensors;  // what else was to be ignored: tensors, if anything
 };
 

@@ -3,24 +3,15 @@
 
 #include <fmt/ranges.h>
 
-#include <array>
-
 #include "base/error.h"
+#include "interchange/foreign_bert.h"
+#include "interchange/foreign_fields.h"
 
 namespace sluice {
 namespace {
 
 constexpr const char* kImported =
-    "gpt2, llama, mistral, qwen2, qwen3, opt, gpt_neox, and what sluice export has written (sluice)";
-
-// The names of transformers for model.mlp. Its "gelu" is the exact one.
-constexpr std::array<std::pair<const char*, const char*>, 7> kActivations = {{{"gelu_new", "gelu"},
-                                                                              {"gelu_pytorch_tanh", "gelu"},
-                                                                              {"gelu_fast", "gelu"},
-                                                                              {"gelu", "gelu_erf"},
-                                                                              {"gelu_python", "gelu_erf"},
-                                                                              {"relu", "relu"},
-                                                                              {"relu2", "relu_squared"}}};
+    "gpt2, llama, mistral, qwen2, qwen3, opt, gpt_neox, bert, and what sluice export has written (sluice)";
 
 // Fields of every family that say nothing about what the model computes for given tokens: how it is stored, loaded and
 // trained, how text is written with it, its dropout (which Sluice has not), heads for other tasks.
@@ -57,32 +48,10 @@ void check_common(const ConfigReader& config) {
   config.pass_over(kHarmless);
   config.must_be_absent("quantization_config", "Sluice imports F32, F16 and BF16 weights");
   for (const char* key : {"is_encoder_decoder", "add_cross_attention", "tie_encoder_decoder"})
-    config.must_be(key, false, "Sluice has decoders alone, without cross-attention");
+    config.must_be(key, false, "Sluice has no cross-attention");
   config.must_be_absent("cross_attention_hidden_size", "Sluice has no cross-attention");
   if (const Json* pruned = config.at("pruned_heads"); pruned != nullptr && !pruned->empty())
     config.refuse("pruned_heads", "heads of every layer are as many in Sluice");
-}
-
-// Only for training from new weights, and so left at its default where Sluice has no such value.
-void take_init_std(Json& model, const ConfigReader& config, const char* key = "initializer_range") {
-  const double std = config.number(key, 0);
-  if (std > 0 && std < 10) model["init_std"] = std;
-}
-
-const char* read_activation(const ConfigReader& config, const char* key, const char* otherwise) {
-  const std::string activation = config.text(key, otherwise);
-  std::vector<std::string> names;
-  for (const auto& [theirs, ours] : kActivations) {
-    names.push_back(theirs);
-    if (activation == theirs) return ours;
-  }
-  config.refuse(key, fmt::format("Sluice computes {}", fmt::join(names, ", ")));
-}
-
-int64_t read_heads(const ConfigReader& config, const char* key) {
-  const int64_t heads = config.integer(key);
-  if (heads < 1) config.refuse(key, "a model has at least one");
-  return heads;
 }
 
 // ---- GPT-2, OPT ------------------------------------------------------------------------------------------------------
@@ -320,6 +289,7 @@ std::pair<Architecture, Json> read_by_type(const ConfigReader& config, int64_t c
   const std::string type = config.text("model_type", "");
   if (type == "gpt2") return {Architecture::kGpt2, read_gpt2(config)};
   if (type == "opt") return {Architecture::kOpt, read_opt(config)};
+  if (type == "bert") return {Architecture::kBert, read_bert(config)};
   if (type == "gpt_neox") return {Architecture::kGptNeoX, read_neox(config)};
   if (type == "llama" || type == "mistral") return {Architecture::kLlama, read_llama(config, type, context)};
   if (type == "qwen2") return {Architecture::kQwen2, read_llama(config, type, context)};

@@ -176,7 +176,8 @@ ImportResult import_folder(const fs::path& folder, const ForeignModel& foreign, 
                            const fs::path& out) {
   const WeightFolder weights(folder);
   const StoredModel model = stored_model(foreign.model);
-  const std::vector<TensorPart> parts = tensor_parts(foreign.architecture, foreign.model, model.tensors);
+  const std::vector<TensorPart> parts =
+      tensor_parts(foreign.architecture, foreign.model, model.tensors, foreign.segments);
   const StoredTensors stored(weights, foreign.architecture, parts);
   const std::vector<Source> sources = find_sources(folder, stored, foreign, parts);
   ImportResult result;

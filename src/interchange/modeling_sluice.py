@@ -37,7 +37,7 @@ CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOu
 MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon norm_gate mlp "
     "position rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
-    "registers causal residual attention".split()
+    "registers causal segment_embedding head_transform head_bias residual attention".split()
 )
 ATTENTION_KEYS = set(
     "type core score gate key_bias key_value_bias window permuted permutation_seed value_residual difference affine "
@@ -147,14 +147,15 @@ class OfHeads(nn.Linear):
 
 
 class LowRank(nn.Module):
-    """A linear layer of two matrices with silu between or nothing; of `heads` each has a rank of its own, and with `slices` reads its
+    """A linear layer of two matrices with an activation between or nothing, and a bias or none; of `heads` each has a rank of its own, and with `slices` reads its
     own slice of the input, of which `inputs` are the features."""
 
-    def __init__(self, inputs, rank, rows, bias, heads=0, slices=False, between="silu"):
+    def __init__(self, inputs, rank, rows, bias, heads=0, slices=False, between="silu", bias_between=False):
         super().__init__()
         self.between = MAPS[between]
         rows_down = rank * max(heads, 1)
-        self.down = OfHeads(heads, inputs, rows_down, False) if slices else nn.Linear(inputs, rows_down, bias=False)
+        kind = functools.partial(OfHeads, heads) if slices else nn.Linear
+        self.down = kind(inputs, rows_down, bias=bias_between)
         self.up = OfHeads(heads, rank, rows, False) if heads else nn.Linear(rank, rows, bias=False)
         self.register_parameter("bias", nn.Parameter(torch.zeros(rows)) if bias else None)
 
@@ -468,7 +469,8 @@ class Attention(nn.Module):
         def make(inputs, bias, of_heads, slices):
             if rank:
                 between = gate.get("rank_activation", "silu")
-                return LowRank(inputs, rank, rows, bias, heads if of_heads else 0, slices, between)
+                biased = gate.get("rank_bias", False)
+                return LowRank(inputs, rank, rows, bias, heads if of_heads else 0, slices, between, biased)
             return OfHeads(heads, inputs, rows, bias) if slices else nn.Linear(inputs, rows, bias=bias)
 
         own = reads.endswith("output_head")  # of each head, and not of all
@@ -743,6 +745,13 @@ class Attention(nn.Module):
 # ---- the model -----------------------------------------------------------------------------------------------------
 
 
+def activated(kind, x):
+    if kind in ("gelu", "gelu_erf"):
+        return F.gelu(x, approximate="tanh" if kind == "gelu" else "none")
+    x = torch.relu(x)
+    return x * x if kind == "relu_squared" else x
+
+
 class Mlp(nn.Module):
     def __init__(self, model):
         super().__init__()
@@ -758,10 +767,7 @@ class Mlp(nn.Module):
         if self.kind == "swiglu":
             gate, x = x.chunk(2, dim=-1)
             return self.down(F.silu(gate) * x)
-        if self.kind in ("gelu", "gelu_erf"):
-            return self.down(F.gelu(x, approximate="tanh" if self.kind == "gelu" else "none"))
-        x = torch.relu(x)
-        return self.down(x * x if self.kind == "relu_squared" else x)
+        return self.down(activated(self.kind, x))
 
 
 class Sum(nn.Module):
@@ -776,6 +782,19 @@ class Sum(nn.Module):
     @staticmethod
     def begun(x):
         return x
+
+    @staticmethod
+    def stream(x, normed):
+        """What the sublayer adds to."""
+        return x
+
+
+class PostNorm(Sum):
+    """The norm stands behind the sum: what it makes of the stream is the stream."""
+
+    @staticmethod
+    def stream(x, normed):
+        return normed
 
 
 class DepthRoute(nn.Module):
@@ -814,12 +833,16 @@ class DepthRoute(nn.Module):
     def begun(x):
         return x[None]
 
+    @staticmethod
+    def stream(states, normed):
+        return states
+
 
 def make_route(model, sublayer):
     kind = model.get("residual", {}).get("type", "add")
-    if kind not in ("add", "attention", "delta"):
+    if kind not in ("add", "attention", "delta", "post_norm"):
         raise ValueError(f"unknown residual {kind}")
-    return Sum() if kind == "add" else DepthRoute(model, sublayer)
+    return {"add": Sum, "post_norm": PostNorm}[kind]() if kind in ("add", "post_norm") else DepthRoute(model, sublayer)
 
 
 class Block(GradientCheckpointingLayer):
@@ -838,12 +861,13 @@ class Block(GradientCheckpointingLayer):
     def forward(self, x, turn, visible, places, cache, wants_weights, first, start, *others, shows=None):
         embedded = self.norm1(start) if self.source == "embedding" else None
         read = self.route1(x)
+        normed = self.norm1(read)
         out, *others = self.attention(
-            self.norm1(read), turn, visible, places, cache, wants_weights, first, embedded, *others, shows=shows
+            normed, turn, visible, places, cache, wants_weights, first, embedded, *others, shows=shows
         )
-        x = self.route1.joined(x, out)
-        out = self.mlp(self.norm2(read if self.parallel else self.route2(x)))
-        return self.route2.joined(x, out), *others
+        x = self.route1.joined(self.route1.stream(x, normed), out)
+        normed = self.norm2(read if self.parallel else self.route2(x))
+        return self.route2.joined(self.route2.stream(x, normed), self.mlp(normed)), *others
 
 
 class SluicePreTrainedModel(PreTrainedModel):
@@ -877,6 +901,8 @@ class SluiceModel(SluicePreTrainedModel):
         embedding = {"token": nn.Embedding(config.vocab_size, model["width"])}
         if model["position"] == "learned":
             embedding["position"] = nn.Embedding(model["context"], model["width"])
+        if model.get("segment_embedding"):
+            embedding["segment"] = nn.Embedding(1, model["width"])
         self.registers = model.get("registers", 0)
         if self.registers:
             embedding["register"] = nn.Embedding(self.registers, model["width"])
@@ -902,6 +928,8 @@ class SluiceModel(SluicePreTrainedModel):
     def add_positions(self, x, position_ids):
         """x with its learned positions, and the cosines and sines of rope's angles or None."""
         position, context = self.description["position"], self.description["context"]
+        if "segment" in self.embedding:
+            x = x + self.embedding["segment"].weight
         if position == "learned":
             if not torch.compiler.is_compiling() and (tokens := int(position_ids.max()) + 1) > context:
                 raise ValueError(f"{tokens} tokens, but the model has {context} positions")
@@ -1048,15 +1076,30 @@ class SluiceModel(SluicePreTrainedModel):
         return self.in_form(SluiceModelOutput(**output), return_dict)
 
 
-class SluiceForCausalLM(SluiceModel, GenerationMixin):
+class Head(nn.Linear):
+    """The output matrix; of masked language models what stands before it too: a linear layer, an activation, a norm."""
+
+    def __init__(self, model, vocab_size):
+        super().__init__(model["width"], vocab_size, bias=model.get("head_bias", False))
+        self.kind = model["mlp"]
+        if model.get("head_transform"):
+            self.transform = nn.Linear(model["width"], model["width"], bias=model["bias"])
+            self.norm = make_norm(model)
+
+    def forward(self, x):
+        if hasattr(self, "transform"):
+            x = self.norm(activated(self.kind, self.transform(x)))
+        return super().forward(x)
+
+
+class WithHead(SluiceModel):
     _keys_to_ignore_on_load_unexpected = None
     _tied = {"head.weight": "embedding.token.weight"}  # where config.tie_word_embeddings says so
     _tied_weights_keys = _tied if int(transformers.__version__.split(".")[0]) >= 5 else list(_tied)
-    accepts_loss_kwargs = True  # num_items_in_batch
 
     def __init__(self, config):
         super().__init__(config)
-        self.head = nn.Linear(self.description["width"], config.vocab_size, bias=False)
+        self.head = Head(self.description, config.vocab_size)
         self.post_init()
 
     def get_output_embeddings(self):
@@ -1064,6 +1107,10 @@ class SluiceForCausalLM(SluiceModel, GenerationMixin):
 
     def set_output_embeddings(self, value):
         self.head = value
+
+
+class SluiceForCausalLM(WithHead, GenerationMixin):
+    accepts_loss_kwargs = True  # num_items_in_batch
 
     def forward(
         self, input_ids=None, attention_mask=None, position_ids=None, past_key_values=None, inputs_embeds=None, labels=None,
@@ -1096,21 +1143,7 @@ class SluiceForCausalLM(SluiceModel, GenerationMixin):
         return self.in_form(SluiceCausalOutput(loss=loss, logits=logits, **output), return_dict)
 
 
-class SluiceForMaskedLM(SluiceModel):
-    _keys_to_ignore_on_load_unexpected = None
-    _tied_weights_keys = SluiceForCausalLM._tied_weights_keys
-
-    def __init__(self, config):
-        super().__init__(config)
-        self.head = nn.Linear(self.description["width"], config.vocab_size, bias=False)
-        self.post_init()
-
-    def get_output_embeddings(self):
-        return self.head
-
-    def set_output_embeddings(self, value):
-        self.head = value
-
+class SluiceForMaskedLM(WithHead):
     def forward(
         self, input_ids=None, attention_mask=None, position_ids=None, inputs_embeds=None, labels=None, output_attentions=None,
         output_hidden_states=None, return_dict=None, **unknown,

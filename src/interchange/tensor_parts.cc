@@ -179,6 +179,37 @@ std::vector<TensorPart> neox_parts(const ModelConfig& model, Parts parts) {
   return parts.finish();
 }
 
+// norm1 of a block is that of what came before it, of the embedding or the block before; the table of segments has
+// `segments` rows, of which every token has the first.
+std::vector<TensorPart> bert_parts(const ModelConfig& model, Parts parts, int64_t segments) {
+  const auto both = [&](const std::string& theirs, const std::string& ours, int64_t first, int64_t count) {
+    for (const char* part : {".weight", ".bias"}) parts.rows(theirs + part, ours + part, first, count);
+  };
+  const int64_t C = model.width;
+  const auto norm_before = [&](int64_t layer) {
+    return layer == model.layers ? std::string("final_norm") : fmt::format("blocks.{}.norm1", layer);
+  };
+  parts.whole("bert.embeddings.word_embeddings.weight", kEmbedding);
+  parts.whole("bert.embeddings.position_embeddings.weight", "embedding.position.weight");
+  parts.some("bert.embeddings.token_type_embeddings.weight", "embedding.segment.weight", 0, 1, 0, segments);
+  both("bert.embeddings.LayerNorm", norm_before(0), 0, C);
+  for (int64_t layer = 0; layer < model.layers; ++layer) {
+    const std::string theirs = fmt::format("bert.encoder.layer.{}.", layer), ours = fmt::format("blocks.{}.", layer);
+    both(theirs + "attention.self.query", ours + "attention.qkv", 0, C);
+    both(theirs + "attention.self.key", ours + "attention.qkv", C, C);
+    both(theirs + "attention.self.value", ours + "attention.qkv", 2 * C, C);
+    both(theirs + "attention.output.dense", ours + "attention.output", 0, C);
+    both(theirs + "attention.output.LayerNorm", ours + "norm2", 0, C);
+    both(theirs + "intermediate.dense", ours + "mlp.up", 0, model.mlp_width);
+    both(theirs + "output.dense", ours + "mlp.down", 0, C);
+    both(theirs + "output.LayerNorm", norm_before(layer + 1), 0, C);
+  }
+  both("cls.predictions.transform.dense", "head.transform", 0, C);
+  both("cls.predictions.transform.LayerNorm", "head.norm", 0, C);
+  parts.whole("cls.predictions.bias", "head.bias");
+  return parts.finish();
+}
+
 std::vector<TensorPart> sluice_parts(const std::vector<ParamSpec>& parameters) {
   Parts parts(parameters);
   for (const ParamSpec& spec : parameters) parts.whole(spec.name, spec.name);
@@ -211,7 +242,7 @@ StoredModel stored_model(const ModelConfig& model) {
 }
 
 std::vector<TensorPart> tensor_parts(Architecture architecture, const ModelConfig& model,
-                                     const std::vector<ParamSpec>& tensors) {
+                                     const std::vector<ParamSpec>& tensors, int64_t segments) {
   switch (architecture) {
     case Architecture::kGpt2: return gpt2_parts(model, Parts(tensors));
     case Architecture::kLlama:
@@ -219,6 +250,7 @@ std::vector<TensorPart> tensor_parts(Architecture architecture, const ModelConfi
     case Architecture::kQwen3: return llama_parts(model, Parts(tensors));
     case Architecture::kOpt: return opt_parts(model, Parts(tensors));
     case Architecture::kGptNeoX: return neox_parts(model, Parts(tensors));
+    case Architecture::kBert: return bert_parts(model, Parts(tensors), segments);
     case Architecture::kSluice: return sluice_parts(tensors);
   }
   return {};
@@ -232,17 +264,23 @@ const char* name_prefix(Architecture architecture) {
     case Architecture::kQwen3:
     case Architecture::kOpt: return "model.";
     case Architecture::kGptNeoX: return "gpt_neox.";
+    case Architecture::kBert: return "bert.";
     case Architecture::kSluice: return "";
   }
   return "";
 }
 
 const char* head_name(Architecture architecture) {
+  if (architecture == Architecture::kBert) return "cls.predictions.decoder.weight";
   return architecture == Architecture::kSluice ? "head.weight" : "lm_head.weight";  // older GPT-NeoX: embed_out.weight
 }
 
 bool is_ignored(Architecture architecture, const std::string& name) {
   if (architecture == Architecture::kSluice || architecture == Architecture::kOpt) return false;
+  // The bias is the head's once more; the rest is for tasks that predict no token.
+  if (architecture == Architecture::kBert)
+    return name == "cls.predictions.decoder.bias" || name.ends_with("embeddings.position_ids") ||
+           name.starts_with("bert.pooler.") || name.starts_with("cls.seq_relationship.");
   if (name.ends_with("rotary_emb.inv_freq")) return architecture != Architecture::kGpt2;
   const std::string attention = architecture == Architecture::kGpt2 ? ".attn" : ".attention";
   const bool has_masks = architecture == Architecture::kGpt2 || architecture == Architecture::kGptNeoX;

@@ -2,7 +2,7 @@
 //
 // GPT-2 stores linear weights as [in, out], ours are [out, in]; LLaMA has the rows of a fused weight as tensors of
 // their own; GPT-NeoX has those of each head's query, key and value together, with the features that turn in front;
-// OPT's positions begin at the third row of their table.
+// OPT's positions begin at the third row of their table; BERT's norms stand behind what they are of.
 #pragma once
 
 #include <cstdint>
@@ -35,9 +35,10 @@ struct StoredModel {
 };
 StoredModel stored_model(const ModelConfig& model);
 
-// All tensors of a folder, in its order; together they cover every one of the model's once.
+// All tensors of a folder, in its order; together they cover every one of the model's once. `segments`: rows that
+// BERT's table of them has.
 std::vector<TensorPart> tensor_parts(Architecture architecture, const ModelConfig& model,
-                                     const std::vector<ParamSpec>& tensors);
+                                     const std::vector<ParamSpec>& tensors, int64_t segments = 1);
 
 // The part of a tensor's name that only models with a head on top have: "transformer.", "model."; may be empty.
 const char* name_prefix(Architecture architecture);

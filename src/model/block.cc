@@ -70,25 +70,27 @@ const AttentionLayer& Block::attention() const {
   return *mixer_->attention();
 }
 
-MixerInput Block::mixer_input(const Pass& pass, const BlockScratch& scratch) const {
-  if (!reads_embedding_) return {scratch.normed};
+MixerInput Block::mixer_input(const Pass& pass, const Tensor& normed, const BlockScratch& scratch) const {
+  if (!reads_embedding_) return {normed};
   norm1_.recompute(pass, residual_->start(pass), scratch.embedded);
   pass.show(attends_, Shown::kNormed, scratch.embedded);
-  return {scratch.normed, scratch.embedded};
+  return {normed, scratch.embedded};
 }
 
 void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
-  residual_->normalise(pass, attends_, norm1_, scratch.normed);
+  const Tensor read = residual_->normed(pass, attends_, scratch.normed);
+  residual_->normalise(pass, attends_, norm1_, read);
   const Tensor attended = residual_->output(pass, attends_);
-  mixer_->forward(pass, mixer_input(pass, scratch), attended);
-  if (pass.observer) pass.observer->after_attention(pass, layer_, scratch.normed, attended);
+  mixer_->forward(pass, mixer_input(pass, read, scratch), attended);
+  if (pass.observer) pass.observer->after_attention(pass, layer_, read, attended);
   pass.show(attends_, Shown::kOutput, attended);
   residual_->add(pass, attends_);
+  const Tensor mlp_reads = residual_->normed(pass, mlps_, scratch.normed);
   if (parallel_) normalise_parallel(pass, scratch);
-  else residual_->normalise(pass, mlps_, norm2_, scratch.normed);
+  else residual_->normalise(pass, mlps_, norm2_, mlp_reads);
   const Tensor put_out = residual_->output(pass, mlps_);
-  mlp_.forward(pass, scratch.normed, put_out);
-  if (pass.observer) pass.observer->after_mlp(pass, layer_, scratch.normed, put_out);
+  mlp_.forward(pass, mlp_reads, put_out);
+  if (pass.observer) pass.observer->after_mlp(pass, layer_, mlp_reads, put_out);
   pass.show(mlps_, Shown::kOutput, put_out);
   residual_->add(pass, mlps_);
 }
@@ -107,8 +109,9 @@ Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const 
   const Pass pass = learned.once_more();
   const bool whole = recompute_ == Recompute::kBlock;
   if (whole) {
-    norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
-    mixer_->forward(pass, mixer_input(pass, scratch), residual_->output(pass, attends_));
+    const Tensor read = residual_->normed(pass, attends_, scratch.normed);
+    norm1_.recompute(pass, residual_->stream_at(pass, attends_), read);
+    mixer_->forward(pass, mixer_input(pass, read, scratch), residual_->output(pass, attends_));
     residual_->add(pass, attends_);
     if (!parallel_) norm2_.forward(pass, residual_->input(pass, mlps_), scratch.normed);
   }
@@ -122,12 +125,12 @@ void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
   const Tensor mlp_x = recompute(pass, scratch);
   mlp_.backward(pass, scratch.d_normed, residual_->d_output(pass, mlps_), scratch.normed, scratch.workspace);
   if (parallel_) return backward_parallel(pass, mlp_x, scratch);
-  const Residual::Slope mlp_slope = residual_->d_input(pass, mlps_);
+  const Residual::Slope mlp_slope = residual_->d_input(pass, mlps_, scratch.d_normed);
   norm2_.backward(pass, mlp_slope.d_stream, mlp_slope.add, scratch.d_normed, mlp_x, scratch.workspace);
   residual_->backward(pass, mlps_, mlp_slope.d_stream);
 
   const Tensor x = mix_backward(pass, scratch.d_normed, scratch);
-  const Residual::Slope slope = residual_->d_input(pass, attends_);
+  const Residual::Slope slope = residual_->d_input(pass, attends_, scratch.d_normed);
   norm1_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
   residual_->backward(pass, attends_, slope.d_stream);
   embedded_backward(pass, scratch);
@@ -135,7 +138,7 @@ void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
 
 // Returns the stream that the mixer's norm has read; the statistics are those of it again.
 Tensor Block::mix_backward(const Pass& pass, const Tensor& d_normed, const BlockScratch& scratch) const {
-  const MixerInput in = mixer_input(pass, scratch);
+  const MixerInput in = mixer_input(pass, scratch.normed, scratch);
   const Tensor x = residual_->stream_at(pass, attends_);
   norm1_.recompute(pass, x, scratch.normed);
   mixer_->backward(pass, {d_normed, scratch.d_embedded}, residual_->d_output(pass, attends_), in, scratch.workspace);
@@ -157,7 +160,7 @@ void Block::embedded_backward(const Pass& pass, const BlockScratch& scratch) con
 void Block::backward_parallel(const Pass& pass, const Tensor& x, const BlockScratch& scratch) const {
   const Tensor& d_attention_normed = scratch.delta;
   mix_backward(pass, d_attention_normed, scratch);
-  const Residual::Slope slope = residual_->d_input(pass, attends_);
+  const Residual::Slope slope = residual_->d_input(pass, attends_, d_attention_normed);
   norm2_.backward(pass, slope.d_stream, slope.add, scratch.d_normed, x, scratch.workspace);
   norm1_.backward(pass, slope.d_stream, true, d_attention_normed, x, scratch.workspace);
   residual_->backward(pass, attends_, slope.d_stream);

@@ -49,7 +49,7 @@ class Block {
  private:
   // What the mixer reads, norm1(x) being in scratch.normed: where it reads the embedding, norm1 of that is made. Its
   // statistics are then those of the norm.
-  MixerInput mixer_input(const Pass& pass, const BlockScratch& scratch) const;
+  MixerInput mixer_input(const Pass& pass, const Tensor& normed, const BlockScratch& scratch) const;
   Tensor mix_backward(const Pass& pass, const Tensor& d_normed, const BlockScratch& scratch) const;
   void embedded_backward(const Pass& pass, const BlockScratch& scratch) const;
   void normalise_parallel(const Pass& pass, const BlockScratch& scratch) const;

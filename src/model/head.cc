@@ -22,32 +22,45 @@ Head::Head(const Declarations& d, ParamId tied)
       stride_((d.config.vocab_size + 31) / 32 * 32),  // whole cache lines a row
       chunk_rows_(rows_per_chunk(d.max_tokens(), stride_ * int64_t(size_of(d.act)), d.backend.traits().chunk_bytes)),
       logits_(d.plan.declare("head.logits", "logits", {chunk_rows_, stride_}, d.act,
-                             {d.timeline.head(), d.timeline.head()})) {}
+                             {d.timeline.head(), d.timeline.head()})) {
+  if (d.config.head_bias)
+    bias_ = d.params.declare("head.bias", {d.config.vocab_size}, Init::constant(0), DecayGroup::kVector);
+  if (d.config.head_transform) transform_.emplace(d);
+}
 
 Tensor Head::chunk(const Pass& pass, int64_t rows) const {
   return pass.view(logits_, {rows, stride_}).columns(0, vocab_);
 }
 
+void Head::prepare(const Pass& pass, const Tensor& normed) const {
+  if (transform_) transform_->forward(pass, normed);
+}
+
 void Head::loss(const Pass& pass, const Tensor& losses, const Tensor& d_normed, const Tensor& normed,
-                const Tensor& targets, double grad_scale) const {
+                const Tensor& targets, double grad_scale, const Tensor& workspace) const {
+  const Tensor x = input(pass, normed), d_x = transform_ ? transform_->d_result(pass) : d_normed;
   bool add = pass.accumulate;
-  for_logits(pass, normed, [&](int64_t first, const Tensor& logits) {
+  for_logits(pass, x, [&](int64_t first, const Tensor& logits) {
     const int64_t rows = logits.rows();
-    const auto part = [&](const Tensor& x) {
-      return x.reshaped({x.elements(), 1}).row_range(first, rows).reshaped({rows});
+    const auto part = [&](const Tensor& of_rows) {
+      return of_rows.reshaped({of_rows.elements(), 1}).row_range(first, rows).reshaped({rows});
     };
     pass.backend.run(CrossEntropy{part(losses), logits, part(targets), grad_scale});
     if (grad_scale == 0) return;
     pass.backend.run(
-        Matmul{.out = d_normed.row_range(first, rows), .a = logits, .b = pass.params.weight(weight_), .bias = {}});
+        Matmul{.out = d_x.row_range(first, rows), .a = logits, .b = pass.params.weight(weight_), .bias = {}});
     pass.backend.run(Matmul{.out = pass.params.grad(weight_),
                             .a = logits,
-                            .b = normed.row_range(first, rows),
+                            .b = x.row_range(first, rows),
                             .transpose_a = true,
                             .accumulate = add,
                             .bias = {}});
+    if (bias_)
+      pass.backend.run(
+          BiasGradient{.d_bias = pass.params.grad(bias_), .d_out = logits, .accumulate = add, .workspace = workspace});
     add = true;
   });
+  if (transform_ && grad_scale != 0) transform_->backward(pass, d_normed, normed, workspace);
 }
 
 }  // namespace sluice

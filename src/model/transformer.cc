@@ -44,12 +44,14 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   const Declarations d = declarations();
   const Timeline& time = d.timeline;
   const int64_t C = config_.width, N = d.max_tokens();
-  const Init embedding = config_.init == InitialValues::kGpt2 ? Init::normal(config_.init_std) : Init::normal(1);
+  const Init embedding = Init::normal(config_.init == InitialValues::kPytorch ? 1 : config_.init_std);
   token_embedding_ =
       params_.declare("embedding.token.weight", {config_.vocab_size, C}, embedding, DecayGroup::kEmbedding);
   if (config_.position == Position::kLearned)
     position_embedding_ =
         params_.declare("embedding.position.weight", {config_.context, C}, embedding, DecayGroup::kEmbedding);
+  if (config_.segment_embedding)
+    segment_embedding_ = params_.declare("embedding.segment.weight", {1, C}, embedding, DecayGroup::kEmbedding);
   registers_.emplace(d, embedding);
   stream_.emplace(d, embedding);
 
@@ -71,7 +73,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   const bool delta_in_backward = options_.recompute == Recompute::kBlock || config_.parallel_residual;
   delta_ = plan_.declare("delta", "scratch", {N, C}, options_.act, {0, delta_in_backward ? time.end() : time.head()});
   residual_->set_scratch(delta_);
-  int64_t widest = std::max(C, config_.mlp_up_width());
+  int64_t widest = std::max({C, config_.mlp_up_width(), config_.head_bias ? config_.vocab_size : 0});
   for (const Block& block : blocks_) widest = std::max(widest, block.mixer().widest());
   workspace_ = plan_.declare("workspace", "scratch", {backend_.workspace<NormBackward>({widest})}, DType::kF32,
                              {time.head(), time.end()});
@@ -210,7 +212,7 @@ Tensor Transformer::registers(const Pass& pass) const {
 void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
   const BlockScratch shared = scratch(pass);
   backend_.run(EmbeddingForward{residual_->start(pass), per_token(pass, tokens_), params_.value(token_embedding_),
-                                positions(pass), pass.T, registers(pass)});
+                                positions(pass), pass.T, registers(pass), params_.value(segment_embedding_)});
   const int64_t first = std::max<int64_t>(pass.first_position - registers_->count(), 0);
   stream_->place(pass, residual_->start(pass), first, register_rows(registers(pass)));
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
@@ -218,6 +220,7 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
     if (after_block) after_block(stream_->without(pass), int64_t(layer));
   }
   residual_->normalise(pass, timeline().head_sublayer(), head_->norm(), shared.normed);
+  head_->prepare(pass, shared.normed);
 }
 
 template <class Body>
@@ -225,7 +228,7 @@ void Transformer::backward(const Pass& pass, Body body) const {
   const BlockScratch shared = scratch(pass);
   body(head_section(), [&] {
     const int head = timeline().head_sublayer();
-    const Residual::Slope slope = residual_->d_input(pass, head);
+    const Residual::Slope slope = residual_->d_input(pass, head, shared.d_normed);
     head_->norm().backward(pass, slope.d_stream, slope.add, shared.d_normed, residual_->stream_at(pass, head),
                            shared.workspace);
     residual_->backward(pass, head, slope.d_stream);
@@ -243,6 +246,11 @@ void Transformer::embedding_backward(const Pass& pass) const {
   backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_), d_start,
                                  per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
                                  pass.accumulate, params_.grad(registers_->rows())});
+  if (segment_embedding_)
+    backend_.run(BiasGradient{.d_bias = params_.grad(segment_embedding_),
+                              .d_out = d_start,
+                              .accumulate = pass.accumulate,
+                              .workspace = scratch(pass).workspace});
 }
 
 // A listener does work of its own between the sections, which no record holds.
@@ -292,7 +300,7 @@ Tensor Transformer::head_loss(const Pass& pass, double grad_scale) {
   const BlockScratch shared = scratch(of_batch);
   const Tensor losses = per_token(of_batch, losses_);
   const Tensor d_normed = grad_scale == 0 ? Tensor{} : shared.d_normed;
-  head_->loss(of_batch, losses, d_normed, shared.normed, per_token(of_batch, targets_), grad_scale);
+  head_->loss(of_batch, losses, d_normed, shared.normed, per_token(of_batch, targets_), grad_scale, shared.workspace);
   if (d_normed) stream_->clear(pass, scratch(pass).d_normed);
   return losses;
 }

@@ -59,7 +59,7 @@ class Transformer {
   // The logits of every sequence's last token, after forward() or extend(): as for_logits, with B rows in all.
   template <class Body>
   void for_last_logits(const Pass& pass, Body body) const {
-    Tensor last = scratch(pass).normed.row_range(pass.T - 1, 1);
+    Tensor last = head_->input(pass, scratch(pass).normed).row_range(pass.T - 1, 1);
     last.shape = {pass.B, config_.width};
     last.stride *= pass.T;
     head_->for_logits(pass, last, body);
@@ -75,11 +75,11 @@ class Transformer {
   // The logits of the last forward(): body(first token, logits [tokens, V]) for every chunk of the batch's tokens.
   template <class Body>
   void for_logits(const Pass& pass, Body body) const {
-    const Tensor normed = scratch(pass).normed;
+    const Tensor x = head_->input(pass, scratch(pass).normed);
     const int64_t R = config_.registers, T = pass.T - R;
-    if (R == 0) return head_->for_logits(pass, normed, body);
+    if (R == 0) return head_->for_logits(pass, x, body);
     for (int64_t b = 0; b < pass.B; ++b)
-      head_->for_logits(pass, normed.row_range(b * pass.T + R, T),
+      head_->for_logits(pass, x.row_range(b * pass.T + R, T),
                         [&](int64_t first, const Tensor& chunk) { body(b * T + first, chunk); });
   }
 
@@ -147,7 +147,7 @@ class Transformer {
   PartLosses losses_of_parts_;
   Arena arena_;
 
-  ParamId token_embedding_, position_embedding_;
+  ParamId token_embedding_, position_embedding_, segment_embedding_;
   BufferId tokens_, targets_, losses_, document_starts_, document_ends_, rope_table_;
   std::vector<int32_t> last_keys_;  // of the batch's rows, where they see both sides
   BufferId normed_, delta_, d_normed_, workspace_;

@@ -117,7 +117,9 @@ TEST(MaskedTokens, AreMadeFromAConfig) {
   EXPECT_EQ(source({{"share", 0.15}, {"token", kMask}})->token_text(kMask), std::to_string(kMask));
   EXPECT_EQ(source({{"share", 0}})->predictions(), kT);
   expect_contains(user_error_of([&] { source({{"share", 0.15}}); }), {"data.masking.token is not set", "49"});
-  expect_contains(user_error_of([&] { source({{"share", 0.15}, {"token", 50}}); }),
+  expect_contains(user_error_of([&] {
+                    source({{"share", 0.15}, {"token", 50}});
+                  }),
                   {"data.masking.token is 50", "model.vocab_size = 50"});
   expect_contains(user_error_of([&] { source({{"share", 1.5}}); }), {"data.masking.share"});
 }

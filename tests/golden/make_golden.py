@@ -144,12 +144,15 @@ def complete(model):
     """The model's settings with everything that may be left out."""
     m = {"kv_heads": model["heads"], "mlp_width": 4 * model["width"], "init_std": 0.02, "norm_epsilon": 1e-5}
     m = {**m, "norm": "layernorm", "norm_gate": 0, "qk_norm": False, "registers": 0, "rope_theta": 10000.0, **model}
+    m = {"segment_embedding": False, "head_transform": False, "head_bias": False, **m}
+    if isinstance(m.get("residual"), str):
+        m["residual"] = {"type": m["residual"]}
     m["residual"] = {"type": "add", "blocks": 0, "init_std": 0, **m.get("residual", {})}
     given = {"type": m["attention"]} if isinstance(m["attention"], str) else dict(m["attention"])
     preset = PRESETS[given.pop("type", "custom")]
     plain_gate = {"reads": "none", "grain": "head", "bias": False, "opening": 0.5, "rank": 0}
     shortcuts = [*plain_gate, "site"]
-    plain_gate.update({"rank_activation": "silu", "activation": "sigmoid"})
+    plain_gate.update({"rank_activation": "silu", "rank_bias": False, "activation": "sigmoid"})
     gate = {"site": "output", **plain_gate, "second": {}, **preset.get("gate", {}), **given.pop("gate", {})}
     for key in list(given):
         if key in shortcuts:
@@ -212,6 +215,7 @@ def gate_inputs(m, name, gate):
     H, KV, D, V = head_sizes(m)
     reads = gate["reads"]
     own, results = (H, V) if reads.endswith("output_head") else (1, H * V)
+    own = H if reads == "hidden_head" else own
     if reads.startswith("hidden_and_output"):
         return {name: (m["width"], own), name + ".output": (results, own)}
     sizes = {"hidden": m["width"], "hidden_head": V, "value": KV * V}
@@ -246,11 +250,11 @@ def declare(m):
     C, M = m["width"], m["mlp_width"]
     H, KV, D, V = head_sizes(m)
     a = m["attention"]
-    gpt2 = m["init"] == "gpt2"
+    gpt2 = m["init"] in ("gpt2", "bert")
     out = {}
 
     def linear(name, rows, cols, bias, residual=False):
-        std = m["init_std"] / (math.sqrt(2.0 * m["layers"]) if residual else 1)
+        std = m["init_std"] / (math.sqrt(2.0 * m["layers"]) if residual and m["init"] == "gpt2" else 1)
         bound = 1.0 / math.sqrt(cols)
         out[name + ".weight"] = ((rows, cols), *(("normal", std) if gpt2 else ("uniform", bound)), "matrix")
         if bias:
@@ -268,6 +272,8 @@ def declare(m):
     out["embedding.token.weight"] = ((m["vocab_size"], C), "normal", embedding_std, "embedding")
     if m["position"] == "learned":
         out["embedding.position.weight"] = ((m["context"], C), "normal", embedding_std, "embedding")
+    if m["segment_embedding"]:
+        out["embedding.segment.weight"] = ((1, C), "normal", embedding_std, "embedding")
     if m["registers"]:
         out["embedding.register.weight"] = ((m["registers"], C), "normal", embedding_std, "embedding")
     for layer in range(m["layers"]):
@@ -318,7 +324,7 @@ def declare(m):
             rows = heads * (V if gate["grain"] == "element" else 1)
             for name, (inputs, own) in gate_inputs(m, of_gate, gate).items():
                 if gate["rank"]:
-                    linear(block + f"attention.{name}.down", own * gate["rank"], inputs, False)
+                    linear(block + f"attention.{name}.down", own * gate["rank"], inputs, gate["rank_bias"])
                     linear(block + f"attention.{name}.up", rows, gate["rank"], False)
                 else:
                     linear(block + f"attention.{name}", rows, inputs, False)
@@ -333,7 +339,7 @@ def declare(m):
         norm(block + "norm2")
         linear(block + "mlp.up", 2 * M if m["mlp"] == "swiglu" else M, C, m["bias"])
         linear(block + "mlp.down", C, M, m["bias"], residual=True)
-    if m["residual"]["type"] != "add":
+    if m["residual"]["type"] not in ("add", "post_norm"):
         for sublayer in range(2 * m["layers"] + 1):
             if depth_sources(m, sublayer)[1] > 1:
                 out[route_name(m, sublayer) + ".query"] = ((C,), "normal", m["residual"]["init_std"], "vector")
@@ -341,6 +347,11 @@ def declare(m):
     norm("final_norm")
     if not m["tied_head"]:
         linear("head", m["vocab_size"], C, False)
+    if m["head_bias"]:
+        out["head.bias"] = ((m["vocab_size"],), "constant", 0, "vector")
+    if m["head_transform"]:
+        linear("head.transform", C, C, m["bias"])
+        norm("head.norm")
     return out
 
 
@@ -389,9 +400,8 @@ def gate_values(p, prefix, m, heads, x, v, out=None):
     def read(name, gate, r, slices=False, own_rank=False):
         if gate["rank"] == 0:
             return product(name, r, slices)
-        hidden = product(name + ".down", r, slices)
-        if gate["rank_activation"] == "silu":
-            hidden = hidden * torch.sigmoid(hidden)
+        hidden = product(name + ".down", r, slices) + (p[f"{prefix}{name}.down.bias"] if gate["rank_bias"] else 0)
+        hidden = {"silu": F.silu, "relu": torch.relu, "none": lambda y: y}[gate["rank_activation"]](hidden)
         return product(name + ".up", hidden, own_rank)
 
     opened = 1
@@ -402,7 +412,8 @@ def gate_values(p, prefix, m, heads, x, v, out=None):
             logits = read(name, gate, x, False, own) + read(name + ".output", gate, out, own, own)
         else:
             inputs = {"hidden": x, "hidden_head": x, "value": v, "output": out, "output_head": out}
-            logits = read(name, gate, inputs[reads], own or reads == "hidden_head", own)
+            by_heads = own or reads == "hidden_head"
+            logits = read(name, gate, inputs[reads], by_heads, by_heads)
         if gate["bias"]:
             logits = logits + p[f"{prefix}{name}.bias"]
         opening = torch.sigmoid(logits) if gate["activation"] == "sigmoid" else logits
@@ -656,7 +667,7 @@ def activation(kind, h):
     if kind == "swiglu":
         gate, up = h.chunk(2, dim=-1)
         return gate * torch.sigmoid(gate) * up
-    return {"relu": torch.relu, "gelu": gelu, "relu_squared": lambda x: torch.relu(x) ** 2}[kind](h)
+    return {"relu": torch.relu, "gelu": gelu, "gelu_erf": F.gelu, "relu_squared": lambda x: torch.relu(x) ** 2}[kind](h)
 
 
 def mixed_over_depth(p, m, sublayer, embedding, outputs):
@@ -697,29 +708,41 @@ def logits_of(p, m, tokens):
     x = p["embedding.token.weight"][tokens]
     if m["position"] == "learned":
         x = x + p["embedding.position.weight"][:T]
+    if m["segment_embedding"]:
+        x = x + p["embedding.segment.weight"]
     if source["type"] == "random":
-        deviation = m["init_std"] if m["init"] == "gpt2" else 1
+        deviation = m["init_std"] if m["init"] in ("gpt2", "bert") else 1
         rows = deviation * normal(source["seed"], FIXED_ROWS_STREAM, m["context"] * m["width"])
         x = torch.cat([x, torch.from_numpy(rows).reshape(1, m["context"], m["width"])[:, :T]])
     if m["registers"]:  # rows before the tokens'
         x = torch.cat([p["embedding.register.weight"].expand(len(x), -1, -1), x], dim=1)
     embedding, outputs, first = x, [], None
+    normed = []  # of every sublayer
 
-    def read(sublayer):
+    def read(sublayer, name):
+        """The norm of the stream at a sublayer."""
         if m["residual"]["type"] == "add":
-            return sum(outputs, embedding)
-        return mixed_over_depth(p, m, sublayer, embedding, outputs)
+            stream = sum(outputs, embedding)
+        elif m["residual"]["type"] == "post_norm":
+            stream = normed[-1] + outputs[-1] if outputs else embedding
+        else:
+            stream = mixed_over_depth(p, m, sublayer, embedding, outputs)
+        normed.append(norm(name, stream))
+        return normed[-1]
 
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
-        x, embedded = (norm(block + "norm1", of) for of in (read(2 * layer), embedding))
+        x, embedded = read(2 * layer, block + "norm1"), norm(block + "norm1", embedding)
         out, v = attention(p, block + "attention.", m, layer, x, first, embedded, losses)
         first = v if first is None else first
         outputs.append(out)
-        h = linear(block + "mlp.up", norm(block + "norm2", read(2 * layer + 1)))
+        h = linear(block + "mlp.up", read(2 * layer + 1, block + "norm2"))
         outputs.append(linear(block + "mlp.down", activation(m["mlp"], h)))
-    x = norm("final_norm", read(2 * m["layers"])[:B, m["registers"] :])
-    return x @ p["embedding.token.weight" if m["tied_head"] else "head.weight"].T, sum(losses) / max(1, len(losses))
+    x = read(2 * m["layers"], "final_norm")[:B, m["registers"] :]
+    if m["head_transform"]:
+        x = norm("head.norm", activation(m["mlp"], linear("head.transform", x)))
+    logits = F.linear(x, p["embedding.token.weight" if m["tied_head"] else "head.weight"], p.get("head.bias"))
+    return logits, sum(losses) / max(1, len(losses))
 
 
 def batch_of(m, seed, batch):

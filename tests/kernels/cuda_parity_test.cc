@@ -408,7 +408,8 @@ TEST(CudaParity, Embedding) {
         expect_parity(
             {act, tokens, table, positions},
             [=, T = T](Backend& b, const Tensors& t) {
-              b.run(EmbeddingForward{t[0], t[1], t[2], flags ? t[3] : Tensor{}, T});
+              const Tensor segment = flags > 1 ? t[3].row_range(0, 1) : Tensor{};
+              b.run(EmbeddingForward{t[0], t[1], t[2], flags ? t[3] : Tensor{}, T, {}, segment});
             },
             8);
         expect_parity(

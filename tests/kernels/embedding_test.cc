@@ -29,12 +29,18 @@ TEST(Embedding, Forward) {
     for (const Sizes& s : kSizes)
       for (bool with_positions : {false, true}) {
         EmbeddingCase t(dtype, s);
-        isa.run(EmbeddingForward{t.out, t.tokens, t.table, with_positions ? t.positions.tensor() : Tensor{}, s.T});
+        TestBuffer segment(accumulator_of(dtype), 1, s.C);
+        segment.randomise(5);
+        EmbeddingForward op{t.out, t.tokens, t.table, with_positions ? t.positions.tensor() : Tensor{}, s.T};
+        if (s.C % 2 == 0) op.segment = segment;
+        isa.run(op);
         for (int64_t n = 0; n < s.B * s.T; ++n)
           for (int64_t c = 0; c < s.C; ++c) {
             const double token = t.table.at(int64_t(t.tokens.at(n)), c), position = t.positions.at(n % s.T, c);
-            const double want = token + (with_positions ? position : 0);
-            ASSERT_TRUE(near_value(t.out.at(n, c), want, dtype, std::fabs(token) + std::fabs(position), 1));
+            const double every = op.segment ? segment.at(0, c) : 0;
+            const double want = token + (with_positions ? position : 0) + every;
+            const double size = std::fabs(token) + std::fabs(position) + std::fabs(every);
+            ASSERT_TRUE(near_value(t.out.at(n, c), want, dtype, size, 1));
           }
         EXPECT_TRUE(t.out.untouched());
       }

@@ -25,16 +25,20 @@ std::vector<Json> models() {
   out.push_back({{"kv_heads", 1}, {"position", "rope"}, {"attention", {{"type", "key_bias"}, {"window", 3}}}});
   out.push_back({{"attention", {{{"type", "sink_logit"}, {"window", 3}}, "vga"}}});
   out.push_back({{"attention", "mlp"}});
+  out.push_back({{"residual", "post_norm"},  // BERT's parts
+                 {"segment_embedding", true},
+                 {"head_transform", true},
+                 {"head_bias", true},
+                 {"mlp", "gelu_erf"}});
   for (const StagePart& stage : attention_stages()) out.push_back(Json::parse(stage.example));
   for (Json& changes : out) changes["causal"] = false;
-  std::erase_if(out, [](const Json& changes) {
-    return !user_error_of([&] { gradients::small_model(changes); }).empty();
-  });
+  std::erase_if(out,
+                [](const Json& changes) { return !user_error_of([&] { gradients::small_model(changes); }).empty(); });
   return out;
 }
 
 TEST(BothSides, LeavesOutTheAffineStageAlone) {
-  EXPECT_EQ(models().size(), score_names().size() + 4 + attention_stages().size() - 1);
+  EXPECT_EQ(models().size(), score_names().size() + 5 + attention_stages().size() - 1);
 }
 
 TEST(BothSides, HasTheGradientsThatItsLossSays) { gradients::check_gradients_of(models(), 6); }
@@ -138,6 +142,36 @@ TEST(BothSides, PartsOfEarlierRowsAreRefused) {
     expect_contains(refusal({{"attention", preset}}), {"model.attention", "earlier positions", "model.causal = false"});
   expect_contains(refusal({{"attention", {{"type", "stochastic"}, {"window", 64}}}}), {"model.causal = false"});
   expect_contains(refusal({{"attention", {"softmax", "key_only"}}}), {"model.attention[1]"});
+}
+
+// Their own refusals.
+TEST(BothSides, PartsOfBertSayWhatTheyNeed) {
+  const auto refusal = [](const Json& changes) { return user_error_of([&] { gradients::small_model(changes); }); };
+  expect_contains(refusal({{"head_transform", true}, {"mlp", "swiglu"}}), {"model.head_transform", "swiglu"});
+  expect_contains(refusal({{"segment_embedding", true}, {"registers", 1}}),
+                  {"model.segment_embedding", "model.registers"});
+  expect_contains(refusal({{"residual", "post_norm"}, {"parallel_residual", true}}),
+                  {"post_norm", "model.parallel_residual"});
+}
+
+// With the second norm's place behind the sum the stream that the head reads has passed all norms: each row of it has
+// mean 0 and deviation 1 where gains are 1 and biases 0, whatever the sublayers put out.
+TEST(BothSides, PostNormStreamsHaveUnitDeviation) {
+  constexpr int64_t kT = 9;
+  const auto backend = make_cpu_backend();
+  Transformer model(*backend, gradients::small_model({{"context", kT}, {"layers", 3}, {"residual", "post_norm"}}),
+                    {.act = DType::kF64, .max_batch = 1});
+  model.initialise(3);
+  const std::vector<int32_t> tokens = gradients::random_tokens(0, kT);
+  const Pass pass = model.forward({tokens.data(), nullptr, 1, kT});
+  const Values normed = values_of(model.scratch(pass).normed);
+  const int64_t C = model.config().width;
+  for (int64_t i = 0; i < kT; ++i) {
+    double sum = 0, squares = 0;
+    for (int64_t c = 0; c < C; ++c) sum += normed[size_t(i * C + c)], squares += std::pow(normed[size_t(i * C + c)], 2);
+    EXPECT_NEAR(sum / double(C), 0, 1e-12);
+    EXPECT_NEAR(squares / double(C), 1, 1e-3);
+  }
 }
 
 TEST(BothSides, IsSaidInTheConfigWhereItIs) {

@@ -119,7 +119,7 @@ class Depth final : public Residual {
   }
 
   Tensor d_output(const Pass& pass, int s) const override { return view(pass, d_states_[size_t(behind(s))]); }
-  Slope d_input(const Pass& pass, int s) const override {
+  Slope d_input(const Pass& pass, int s, const Tensor& /*d_normed*/) const override {
     return s == last_ ? Slope{view(pass, d_top_), false} : Slope{d_output(pass, s), true};
   }
   void backward(const Pass& pass, int s, const Tensor& d_stream) const override {
@@ -237,7 +237,9 @@ class TwoLanes final : public Residual {
       scale_into(view(pass, d_out_), d_lane(pass, s + 1, i), factors(pass, s)[size_t(2 + i)], i > 0);
     return view(pass, d_out_);
   }
-  Slope d_input(const Pass& pass, int /*s*/) const override { return {view(pass, d_in_), false}; }
+  Slope d_input(const Pass& pass, int /*s*/, const Tensor& /*d_normed*/) const override {
+    return {view(pass, d_in_), false};
+  }
   void backward(const Pass& pass, int s, const Tensor& d_stream) const override {
     const std::vector<double> f = factors(pass, s);
     std::vector<double> slopes(8);

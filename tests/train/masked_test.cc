@@ -11,7 +11,8 @@ namespace sluice {
 namespace {
 
 TinyRuns::Overrides masked(TinyRuns::Overrides more = {}) {
-  TinyRuns::Overrides all = {"model.causal=false", "data={\"type\": \"random\", \"masking\": {\"share\": 0.15, \"token\": 66}}"};
+  TinyRuns::Overrides all = {"model.causal=false",
+                             "data={\"type\": \"random\", \"masking\": {\"share\": 0.15, \"token\": 66}}"};
   all.insert(all.end(), more.begin(), more.end());
   return all;
 }

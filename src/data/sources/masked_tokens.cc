@@ -10,8 +10,8 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kNone = -1;                             // nothing is predicted
-constexpr uint64_t kReplacements = uint64_t{1} << 31;     // of the stream: from here on a block a position
+constexpr int32_t kNone = -1;                          // nothing is predicted
+constexpr uint64_t kReplacements = uint64_t{1} << 31;  // of the stream: from here on a block a position
 
 // Of every position a word; those with the smallest are predicted.
 std::vector<std::pair<uint32_t, int64_t>> drawn_positions(uint64_t seed, int64_t sequence, int64_t context) {

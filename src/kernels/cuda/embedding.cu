@@ -165,12 +165,12 @@ struct Embed {
   Rows<S> out;
   Rows<float> table;
   const int32_t* tokens;
-  const float *positions, *registers;  // may be null
+  const float *positions, *registers, *segment;  // may be null
   int64_t V, C, T, R;
   bool vector;
   __device__ void operator()(int64_t row, int64_t col, int count) const {
     const int64_t t = row - quotient(row, T) * T;
-    float v[kPack], p[kPack];
+    float v[kPack];
     if (t < R) {
       load(v, registers + t * C + col, count, vector);
       store(out.at(row, col), v, count, vector);
@@ -183,12 +183,17 @@ struct Embed {
 #pragma unroll
       for (int i = 0; i < kPack; ++i) v[i] = NAN;
     }
-    if (positions) {
-      load(p, positions + (t - R) * C + col, count, vector);
-#pragma unroll
-      for (int i = 0; i < kPack; ++i) v[i] += p[i];
-    }
+    if (positions) add_row(v, positions + (t - R) * C + col, count);
+    if (segment) add_row(v, segment + col, count);
     store(out.at(row, col), v, count, vector);
+  }
+
+ private:
+  __device__ void add_row(float (&v)[kPack], const float* row, int count) const {
+    float p[kPack];
+    load(p, row, count, vector);
+#pragma unroll
+    for (int i = 0; i < kPack; ++i) v[i] += p[i];
   }
 };
 
@@ -273,13 +278,14 @@ void add_to_positions(const Tensor& d_rows, int64_t first, const EmbeddingBackwa
 template <>
 void on(const EmbeddingForward& op, const Queue& queue) {
   const View out = view_of(op.out), table = view_of(op.table);
-  const float *positions = floats(op.positions), *registers = floats(op.registers);
+  const float *positions = floats(op.positions), *registers = floats(op.registers), *segment = floats(op.segment);
   with_element(out.element, [&](auto storage) {
     using S = decltype(storage);
     const bool vector = vectorizable(out) && vectorizable(table) && vectorizable(positions) &&
-                        vectorizable(registers) && ((!positions && !registers) || out.cols % kPack == 0);
+                        vectorizable(registers) && vectorizable(segment) &&
+                        ((!positions && !registers && !segment) || out.cols % kPack == 0);
     map(out.rows, out.cols, false, queue.stream,
-        Embed<S>{rows_of<S>(out), rows_of<float>(table), op.tokens.as<const int32_t>(), positions, registers,
+        Embed<S>{rows_of<S>(out), rows_of<float>(table), op.tokens.as<const int32_t>(), positions, registers, segment,
                  table.rows, out.cols, op.T, register_rows(op.registers), vector});
   });
 }

@@ -27,8 +27,9 @@ void check_embedding(const OpCheck& op, const char* table_name, const Tensor& ta
 }  // namespace
 
 void EmbeddingForward::check() const {
-  check_embedding(OpCheck(kName), "table", table, "positions", positions, "registers", registers, "out", out, tokens,
-                  T);
+  const OpCheck op(kName);
+  check_embedding(op, "table", table, "positions", positions, "registers", registers, "out", out, tokens, T);
+  if (segment) op.matrix("segment", segment, table.dtype, 1, out.cols(), Layout::kContiguous);
 }
 
 void EmbeddingForward::check_values() const { OpCheck(kName).indices("tokens", tokens, table.rows(), bool(registers)); }

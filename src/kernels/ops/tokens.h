@@ -8,8 +8,8 @@ namespace sluice {
 // How many rows of every sequence are registers.
 SLUICE_ACCESSOR inline int64_t register_rows(const Tensor& registers) { return registers.data ? registers.rows() : 0; }
 
-// out[n] = table[tokens[n]] + positions[n % T - R]; the first R of every T rows, whose tokens are negative, are those
-// of `registers` instead.
+// out[n] = table[tokens[n]] + positions[n % T - R] + segment; the first R of every T rows, whose tokens are negative,
+// are those of `registers` instead.
 struct EmbeddingForward {
   static constexpr const char* kName = "embedding_forward";
   Tensor out;        // [N, C] act, strided
@@ -18,7 +18,8 @@ struct EmbeddingForward {
   Tensor positions;  // [>= T - R, C] acc, or absent
   int64_t T = 0;
   Tensor registers = {};  // [R, C] acc, R <= T, or absent: R is 0
-  void for_tensors(auto f) { f(out), f(tokens), f(table), f(positions), f(registers); }
+  Tensor segment = {};    // [1, C] acc, or absent
+  void for_tensors(auto f) { f(out), f(tokens), f(table), f(positions), f(registers), f(segment); }
   void check() const;
   void check_values() const;
 };

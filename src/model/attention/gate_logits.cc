@@ -30,6 +30,8 @@ std::string GateFactorConfig::text() const {
   if (rank != 0) text += ", of rank " + (rank == kRankOfHead ? "of a head" : std::to_string(rank));
   if (rank != 0 && reads_own_output()) text += " a head";
   if (rank_activation == RankActivation::kNone) text += " without silu";
+  if (rank_activation == RankActivation::kRelu) text += " with relu";
+  if (rank_bias) text += " and a bias between";
   if (activation == GateActivation::kNone) text += ", without sigmoid";
   return text;
 }
@@ -55,17 +57,18 @@ void describe_gate_rest(Fields& f, GateFactorConfig& gate) {
       .above(0)
       .below(1)
       .when("reads", gates_that_read());
-  std::vector<std::string> ranked = gates_that_read();
-  std::erase(ranked, choice_name(GateReads::kHiddenHead));
   f.add("rank", gate.rank,
         "above 0: the gate's matrix is two of so many rows and columns, for each head where it reads the head's own "
-        "result; -1: as many as a head's value has features; 0: it is a whole one; at most model.width")
+        "slice or result; -1: as many as a head's value has features; 0: it is a whole one; at most model.width")
       .range(GateFactorConfig::kRankOfHead, 1 << 16)
-      .when("reads", ranked)
+      .when("reads", gates_that_read())
       .not_written_as(0);
-  f.add("rank_activation", gate.rank_activation, "what is between the two matrices of a rank: silu, or nothing")
-      .when("reads", ranked)
+  f.add("rank_activation", gate.rank_activation, "what is between the two matrices of a rank: silu, relu, or nothing")
+      .when("reads", gates_that_read())
       .not_written_as("silu");
+  f.add("rank_bias", gate.rank_bias, "a bias behind the first matrix of a rank: the gate is then a small MLP")
+      .when("reads", gates_that_read())
+      .not_written_as(false);
   f.add("activation", gate.activation, "what makes the gate of the product: sigmoid; none: the gate is the product")
       .when("reads", gates_that_read())
       .not_written_as("sigmoid");
@@ -74,6 +77,11 @@ void describe_gate_rest(Fields& f, GateFactorConfig& gate) {
 // ---- the logits -----------------------------------------------------------------------------------------------------
 
 namespace {
+
+std::optional<Activation> between_ranks(RankActivation kind) {
+  if (kind == RankActivation::kNone) return {};
+  return kind == RankActivation::kRelu ? Activation::kRelu : Activation::kSilu;
+}
 
 double initial_bias(const GateFactorConfig& gate) {
   return gate.activation == GateActivation::kNone ? gate.opening : std::log(gate.opening / (1 - gate.opening));
@@ -90,9 +98,9 @@ GateLogits::GateLogits(const LayerPlace& place, const std::string& name, const G
                            {time.mlp_backward(place.layer), time.attention_backward(place.layer)},
                            d.recompute == Recompute::kBlock};
   const int64_t rank = gate.rank == GateFactorConfig::kRankOfHead ? sizes.D_v : gate.rank;
-  const bool silu = gate.rank_activation == RankActivation::kSilu;
+  const BetweenRanks between = {between_ranks(gate.rank_activation), gate.rank_bias};
   const auto make = [&](const std::string& its_name, int64_t inputs, ByHeads by) {
-    return LowRankLinear(d, its_name, columns_, inputs, rank, uses, by, silu);
+    return LowRankLinear(d, its_name, columns_, inputs, rank, uses, by, between);
   };
   const ByHeads own_ranks = {.heads = gate.reads_own_output() ? groups : 0}, slices = {.heads = groups, .slices = true};
   if (reads_values()) first_ = make(name, place.projected.value_columns(), {});

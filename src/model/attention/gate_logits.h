@@ -49,10 +49,11 @@ struct ChoiceNames<GateActivation> {
                                                     {"none", GateActivation::kNone}};
 };
 
-enum class RankActivation { kSilu, kNone };
+enum class RankActivation { kSilu, kRelu, kNone };
 template <>
 struct ChoiceNames<RankActivation> {
-  static constexpr Choice<RankActivation> kAll[] = {{"silu", RankActivation::kSilu}, {"none", RankActivation::kNone}};
+  static constexpr Choice<RankActivation> kAll[] = {
+      {"silu", RankActivation::kSilu}, {"relu", RankActivation::kRelu}, {"none", RankActivation::kNone}};
 };
 
 // The keys of one gate, but for where it acts.
@@ -63,6 +64,7 @@ struct GateFactorConfig {
   double opening = 0.5;  // with a bias: the gate's value when its input is zero, at the start
   int64_t rank = 0;      // 0: one whole matrix; kRankOfHead: the features of a head's value
   RankActivation rank_activation = RankActivation::kSilu;
+  bool rank_bias = false;
   GateActivation activation = GateActivation::kSigmoid;
 
   static constexpr int64_t kRankOfHead = -1;

@@ -35,11 +35,11 @@ struct ChoiceNames<RopeScaling> {
       {"none", RopeScaling::kNone}, {"linear", RopeScaling::kLinear}, {"llama3", RopeScaling::kLlama3}};
 };
 
-enum class InitialValues { kPytorch, kGpt2 };
+enum class InitialValues { kPytorch, kGpt2, kBert };
 template <>
 struct ChoiceNames<InitialValues> {
-  static constexpr Choice<InitialValues> kAll[] = {{"pytorch", InitialValues::kPytorch},
-                                                   {"gpt2", InitialValues::kGpt2}};
+  static constexpr Choice<InitialValues> kAll[] = {
+      {"pytorch", InitialValues::kPytorch}, {"gpt2", InitialValues::kGpt2}, {"bert", InitialValues::kBert}};
 };
 
 // Which of attention's linear layers have biases.

@@ -81,15 +81,26 @@ void ModelConfig::describe(Fields& f) {
         "biases of attention's linear layers: model (what bias says), none, qkv (queries, keys and values only, as "
         "Qwen2) or all");
   f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
+  f.add(
+       "head_transform", head_transform,
+       "before the output head's matrix a linear layer of the model's width, the MLP's activation and a norm: the head "
+       "of masked language models (BERT, arXiv 1810.04805)")
+      .not_written_as(false);
+  f.add("head_bias", head_bias, "the output head has a bias for every token of the vocabulary (BERT)")
+      .not_written_as(false);
   f.add("init", init,
-        "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)) or gpt2 (N(0, init_std), "
-        "projections into the residual stream divided by sqrt(2 layers))");
-  f.add("init_std", init_std, "standard deviation of the gpt2 init").above(0).below(10);
+        "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)), gpt2 (N(0, init_std), "
+        "projections into the residual stream divided by sqrt(2 layers)) or bert (N(0, init_std) all)");
+  f.add("init_std", init_std, "standard deviation of the gpt2 and the bert init").above(0).below(10);
   f.add("registers", registers,
         "learned rows that stand before every sequence's tokens, seen as these are and predicted by none (register "
         "tokens, arXiv 2309.16588); not with documents that are masked")
       .range(0, 1024)
       .not_written_as(0);
+  f.add("segment_embedding", segment_embedding,
+        "one learned row is added to every token's embedding: what BERT's token types come to where all tokens are of "
+        "one segment; not with registers")
+      .not_written_as(false);
   f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
       .not_written_as(Json{{"type", ResidualConfig().type}});
   f.add_group_or_list(
@@ -128,6 +139,14 @@ void ModelConfig::resolve() {
   if (head_size() > kMaxHeadSize)
     throw UserError("model.width / model.heads = {} / {} = {}: a head may have at most {} features (raise model.heads)",
                     width, heads, head_size(), kMaxHeadSize);
+  if (head_transform && mlp == MlpKind::kSwiglu)
+    throw UserError(
+        "model.head_transform takes the MLP's activation, and model.mlp = \"swiglu\" has none by itself: set another, "
+        "such as \"gelu_erf\"");
+  if (segment_embedding && registers > 0)
+    throw UserError(
+        "model.segment_embedding is added to tokens, and model.registers = {} are none: set one to its default",
+        registers);
   if (norm_gate > width)
     throw UserError("model.norm_gate = {} is more than model.width = {}: a low rank has at most as many rows as that",
                     norm_gate, width);

@@ -37,6 +37,7 @@ struct ModelConfig {
   int64_t norm_gate = 0;  // rank of the norms' gates; 0: none
   MlpKind mlp = MlpKind::kGelu;
   int64_t registers = 0;  // learned rows before every sequence's tokens
+  bool segment_embedding = false;
   Position position = Position::kLearned;
   double rope_theta = 10000;
   int64_t rotary_features = 0;  // 0: all of a head's
@@ -47,6 +48,8 @@ struct ModelConfig {
   bool bias = true;
   AttentionBias attention_bias = AttentionBias::kModel;
   bool tied_head = true;
+  bool head_transform = false;
+  bool head_bias = false;
   InitialValues init = InitialValues::kGpt2;
   double init_std = 0.02;
   ResidualConfig residual;

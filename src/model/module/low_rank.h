@@ -1,9 +1,11 @@
-// A linear layer that may have a low rank: x W^T, or silu(x D^T) U^T with as many rows of D as the rank says, or (x
-// D^T) U^T. Gates have their logits by it.
+// A linear layer that may have a low rank: x W^T, or f(x D^T + b) U^T with as many rows of D as the rank says, f silu,
+// relu or nothing, b mostly nothing. Gates have their logits by it.
 //
 // It may go by heads: each head then has rows of its own in W, and a low rank of its own, which no other head's rows
 // see. With `slices` a head also reads its own slice of x alone.
 #pragma once
+
+#include <optional>
 
 #include "model/module/module.h"
 
@@ -20,6 +22,12 @@ struct ByHeads {
   bool slices = false;
 };
 
+// Between the two products.
+struct BetweenRanks {
+  std::optional<Activation> activation = Activation::kSilu;
+  bool bias = false;  // NAME.down.bias, before it
+};
+
 class LowRankLinear {
  public:
   LowRankLinear() = default;
@@ -27,7 +35,7 @@ class LowRankLinear {
   // [columns, rank]; by heads [heads * rank, inputs] and [columns, rank]. Where heads read slices, `inputs` are the
   // features of one. `uses` of what lies between them.
   LowRankLinear(const Declarations& d, const std::string& name, int64_t columns, int64_t inputs, int64_t rank,
-                const BufferUses& uses, ByHeads by = {}, bool silu = true);
+                const BufferUses& uses, ByHeads by = {}, const BetweenRanks& between = {});
 
   void forward(const Pass& pass, const Tensor& out, const Tensor& x, ParamId bias) const;
   // d_x += the gradient at x.
@@ -48,8 +56,10 @@ class LowRankLinear {
 
   int64_t between_ = 0;   // columns between the two products; 0: there is one
   Product first_, last_;  // D and U; W is `last_`
-  bool silu_ = true;
-  BufferId hidden_, active_, d_hidden_;  // [N, between]: x D^T, its silu if there is one, the gradients of both in turn
+  ParamId down_bias_;
+  std::optional<Activation> activation_;
+  BufferId hidden_, active_,
+      d_hidden_;  // [N, between]: x D^T + b, f of it if there is one, the gradients of both in turn
 };
 
 }  // namespace sluice

@@ -7,15 +7,17 @@ namespace sluice {
 ParamId Declarations::linear(const std::string& name, int64_t out, int64_t in, bool residual,
                              std::vector<int64_t> matrices) const {
   Init init = Init::uniform(1.0 / std::sqrt(double(in)));
-  if (config.init == InitialValues::kGpt2)
-    init = Init::normal(residual ? config.init_std / std::sqrt(2.0 * double(config.layers)) : config.init_std);
+  if (config.init != InitialValues::kPytorch)
+    init = Init::normal(residual && config.init == InitialValues::kGpt2
+                            ? config.init_std / std::sqrt(2.0 * double(config.layers))
+                            : config.init_std);
   return params.declare(name + ".weight", {out, in}, init, DecayGroup::kMatrix, std::move(matrices));
 }
 
 ParamId Declarations::linear_bias(const std::string& name, int64_t out, int64_t in, bool present) const {
   if (!present) return {};
   const Init init =
-      config.init == InitialValues::kGpt2 ? Init::constant(0) : Init::uniform(1.0 / std::sqrt(double(in)));
+      config.init != InitialValues::kPytorch ? Init::constant(0) : Init::uniform(1.0 / std::sqrt(double(in)));
   return params.declare(name + ".bias", {out}, init, DecayGroup::kVector);
 }
 

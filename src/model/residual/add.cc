@@ -68,7 +68,7 @@ NormInput Add::input(const Pass& pass, int sublayer) const {
 }
 
 // The head's is the first.
-Residual::Slope Add::d_input(const Pass& pass, int sublayer) const {
+Residual::Slope Add::d_input(const Pass& pass, int sublayer, const Tensor& /*d_normed*/) const {
   return {view(pass, d_sum_), sublayer + 1 < int(sums_.size())};
 }
 

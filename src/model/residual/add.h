@@ -26,7 +26,7 @@ class Add final : public Residual {
   Tensor output(const Pass& pass, int /*sublayer*/) const override { return view(pass, scratch_); }
   Tensor stream_at(const Pass& pass, int sublayer) const override { return view(pass, sums_[size_t(sublayer)]); }
   Tensor d_output(const Pass& pass, int /*sublayer*/) const override { return view(pass, d_sum_); }
-  Slope d_input(const Pass& pass, int sublayer) const override;
+  Slope d_input(const Pass& pass, int sublayer, const Tensor& d_normed) const override;
   void backward(const Pass& pass, int sublayer, const Tensor& d_stream) const override;
   Tensor d_start(const Pass& pass) const override { return view(pass, d_sum_); }
 

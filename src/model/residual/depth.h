@@ -49,7 +49,9 @@ class DepthResidual final : public Residual {
   void add(const Pass& pass, int sublayer) const override;
   Tensor stream_at(const Pass& pass, int sublayer) const override;
   Tensor d_output(const Pass& pass, int sublayer) const override;
-  Slope d_input(const Pass& pass, int /*sublayer*/) const override { return {view(pass, d_mix_, 1), false}; }
+  Slope d_input(const Pass& pass, int /*sublayer*/, const Tensor& /*d_normed*/) const override {
+    return {view(pass, d_mix_, 1), false};
+  }
   void backward(const Pass& pass, int sublayer, const Tensor& d_stream) const override;
   Tensor d_start(const Pass& pass) const override { return view(pass, d_sources_, d_count_).columns(0, width_); }
 

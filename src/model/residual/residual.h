@@ -35,6 +35,9 @@ class Residual {
   // (an MLP's with parallel_residual). A recomputed block asks for its MLP's once more before its backward pass, after
   // what its attention puts out is there again and has been added again.
   virtual NormInput input(const Pass& pass, int sublayer) const = 0;
+  // Where the norm leaves what it has made of that, from where the sublayer reads it: `scratch`, or where it is also
+  // the stream. Until the sublayer has put out.
+  virtual Tensor normed(const Pass& /*pass*/, int /*sublayer*/, const Tensor& scratch) const { return scratch; }
   // Where the sublayer leaves what it puts out.
   virtual Tensor output(const Pass& pass, int sublayer) const = 0;
   // The sublayer has put out. Nothing to do where the next input() takes it up.
@@ -47,12 +50,13 @@ class Residual {
 
   // The gradient of what the sublayer put out; it holds until the sublayer's d_input.
   virtual Tensor d_output(const Pass& pass, int sublayer) const = 0;
-  // Where the gradient at the stream goes: added to what is there, or over it.
+  // Where the gradient at the stream goes: added to what is there, or over it. `d_normed` is that of what the sublayer
+  // has read; where that is also the stream, it gets the rest of it.
   struct Slope {
     Tensor d_stream;
     bool add = true;
   };
-  virtual Slope d_input(const Pass& pass, int sublayer) const = 0;
+  virtual Slope d_input(const Pass& pass, int sublayer, const Tensor& d_normed) const = 0;
   // d_input is whole: it goes on to what the stream was made of.
   virtual void backward(const Pass& /*pass*/, int /*sublayer*/, const Tensor& /*d_stream*/) const {}
   // The gradient at the embedding, when all have been.

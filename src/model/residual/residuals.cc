@@ -2,6 +2,7 @@
 #include "model/config/residual_parts.h"
 #include "model/residual/add.h"
 #include "model/residual/depth.h"
+#include "model/residual/post_norm.h"
 
 namespace sluice {
 
@@ -11,6 +12,7 @@ std::vector<ResidualPart>& part_list() {
       add_residual(),
       attention_residual(),
       delta_residual(),
+      post_norm_residual(),
   };
   return list;
 }

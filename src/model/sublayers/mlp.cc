@@ -1,7 +1,6 @@
 #include "model/sublayers/mlp.h"
 
 namespace sluice {
-namespace {
 
 std::optional<Activation> activation_of(MlpKind mlp) {
   switch (mlp) {
@@ -13,8 +12,6 @@ std::optional<Activation> activation_of(MlpKind mlp) {
   }
   return {};
 }
-
-}  // namespace
 
 Mlp::Mlp(const Declarations& d, const MlpSetup& setup)
     : sublayer_(setup.sublayer),

@@ -8,6 +8,9 @@
 
 namespace sluice {
 
+// What the first product goes through; nothing for swiglu, which multiplies two halves of it.
+std::optional<Activation> activation_of(MlpKind mlp);
+
 // What an MLP is, and where in a step it runs.
 struct MlpSetup {
   std::string name;  // "blocks.0.mlp"

@@ -9,12 +9,13 @@
 namespace sluice::SLUICE_ISA {
 namespace {
 
-// A row of the table and, unless null, one of the positions.
+// A row of the table and, unless null, one of the positions and the segment's.
 template <class S>
-void embed_row(S* out, const Acc<S>* token, const Acc<S>* position, int64_t C) {
+void embed_row(S* out, const Acc<S>* token, const Acc<S>* position, const Acc<S>* segment, int64_t C) {
   for_vectors<Acc<S>>(C, [=](int64_t i, int64_t count) SLUICE_INLINE_BODY {
     auto sum = load_some(token + i, count);
     if (position) sum += load_some(position + i, count);
+    if (segment) sum += load_some(segment + i, count);
     store_some(out + i, sum, count);
   });
 }
@@ -48,9 +49,10 @@ void on(const EmbeddingForward& op) {
     const int64_t R = register_rows(op.registers);
     for_rows(N, C, [&](int64_t n) {
       const int64_t t = n % op.T;
-      if (t < R) return embed_row<S>(row_of<S>(out, n), row_of<A>(op.registers, t), nullptr, C);
+      if (t < R) return embed_row<S>(row_of<S>(out, n), row_of<A>(op.registers, t), nullptr, nullptr, C);
       embed_row<S>(row_of<S>(out, n), row_of<A>(table, token[n]),
-                   positions.data ? row_of<A>(positions, t - R) : nullptr, C);
+                   positions.data ? row_of<A>(positions, t - R) : nullptr,
+                   op.segment.data ? row_of<A>(op.segment, 0) : nullptr, C);
     });
   });
 }

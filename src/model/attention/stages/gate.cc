@@ -49,6 +49,8 @@ void check_gate(const GateFactorConfig& gate, GateSite site, const ModelConfig& 
   if (gate.rank == 0 && gate.rank_activation != RankActivation::kSilu)
     throw UserError("{}.rank_activation = {} is between the matrices of a rank, but {}.rank is 0", key,
                     choice_name(gate.rank_activation), key);
+  if (gate.rank == 0 && gate.rank_bias)
+    throw UserError("{}.rank_bias is between the matrices of a rank, but {}.rank is 0", key, key);
   if (!gate.reads_slices()) return;
   if (model.heads * model.value_head_size() != model.width)
     throw UserError(
