@@ -214,25 +214,35 @@ std::vector<int32_t> never_masked(const DataConfig& config, const Tokenizer* tok
   std::vector<int32_t> out(config.masking.never.begin(), config.masking.never.end());
   for (const int64_t token : {config.document_token, config.first_token})
     if (token >= 0) out.push_back(int32_t(token));
-  if (tokenizer && tokenizer->end_of_text() >= 0) out.push_back(tokenizer->end_of_text());
+  if (!tokenizer) return out;
+  for (const int32_t token : {tokenizer->end_of_text(), tokenizer->closes_text()})
+    if (token >= 0) out.push_back(token);
   return out;
+}
+
+int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer, int64_t vocab_size) {
+  if (masking.token >= 0) return masking.token;
+  const std::optional<int32_t> own = tokenizer ? tokenizer->mask_token() : std::nullopt;
+  if (!own)
+    throw UserError(
+        "data.masking.token is not set, and {}: give it the id of the mask token, one that the text does not have, such "
+        "as model.vocab_size - 1 = {} where the tokenizer leaves that free",
+        tokenizer ? tokenizer->name() + " has no mask token" : std::string("no data.tokenizer says what it is"),
+        vocab_size - 1);
+  return *own;
 }
 
 Masking masking_of(const DataConfig& config, int64_t vocab_size) {
   const MaskingConfig& masking = config.masking;
   const auto tokenizer = config.tokenizer.empty() ? nullptr : load_tokenizer(config.tokenizer, config.tokenizer_key);
-  if (masking.token < 0)
-    throw UserError(
-        "data.masking.token is not set: give it the id of the mask token, one that the text does not have, such as "
-        "model.vocab_size - 1 = {} where the tokenizer leaves that free",
-        vocab_size - 1);
-  if (masking.token >= vocab_size)
-    throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", masking.token,
-                    vocab_size, vocab_size - 1);
+  const int64_t token = mask_token_of(masking, tokenizer.get(), vocab_size);
+  if (token >= vocab_size)
+    throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", token, vocab_size,
+                    vocab_size - 1);
   return {.share = masking.share,
           .replaced = masking.replaced,
           .random = masking.random,
-          .token = int32_t(masking.token),
+          .token = int32_t(token),
           .vocab_size = vocab_size,
           .never = never_masked(config, tokenizer.get())};
 }
