@@ -63,7 +63,10 @@ Block::Block(const Declarations& d, int layer, Residual& residual)
       norm1_(first_norm(d, layer)),
       mixer_(mixer_of(d, layer)),
       norm2_(second_norm(d, layer)),
-      mlp_(d, block_name(layer) + ".mlp", layer) {}
+      mlp_(d, block_name(layer) + ".mlp", layer),
+      mixed_dropout_(d, block_name(layer) + ".attention", d.config.dropout.hidden,
+                     d.timeline.attention_backward(layer)),
+      mlp_dropout_(d, block_name(layer) + ".mlp", d.config.dropout.hidden, d.timeline.mlp_backward(layer)) {}
 
 const AttentionLayer& Block::attention() const {
   check(has_heads(), "attention heads of a layer that has none");
@@ -81,6 +84,7 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   residual_->normalise(pass, attends_, norm1_, scratch.normed);
   const Tensor attended = residual_->output(pass, attends_);
   mixer_->forward(pass, mixer_input(pass, scratch), attended);
+  mixed_dropout_.forward(pass, attended);
   if (pass.observer) pass.observer->after_attention(pass, layer_, scratch.normed, attended);
   pass.show(attends_, Shown::kOutput, attended);
   residual_->add(pass, attends_);
@@ -88,6 +92,7 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   else residual_->normalise(pass, mlps_, norm2_, scratch.normed);
   const Tensor put_out = residual_->output(pass, mlps_);
   mlp_.forward(pass, scratch.normed, put_out);
+  mlp_dropout_.forward(pass, put_out);
   if (pass.observer) pass.observer->after_mlp(pass, layer_, scratch.normed, put_out);
   pass.show(mlps_, Shown::kOutput, put_out);
   residual_->add(pass, mlps_);
@@ -109,6 +114,7 @@ Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const 
   if (whole) {
     norm1_.recompute(pass, residual_->stream_at(pass, attends_), scratch.normed);
     mixer_->forward(pass, mixer_input(pass, scratch), residual_->output(pass, attends_));
+    mixed_dropout_.forward(pass, residual_->output(pass, attends_));
     residual_->add(pass, attends_);
     if (!parallel_) norm2_.forward(pass, residual_->input(pass, mlps_), scratch.normed);
   }
@@ -120,7 +126,8 @@ Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const 
 
 void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
   const Tensor mlp_x = recompute(pass, scratch);
-  mlp_.backward(pass, scratch.d_normed, residual_->d_output(pass, mlps_), scratch.normed, scratch.workspace);
+  const Tensor d_mlp = mlp_dropout_.backward(pass, residual_->d_output(pass, mlps_));
+  mlp_.backward(pass, scratch.d_normed, d_mlp, scratch.normed, scratch.workspace);
   if (parallel_) return backward_parallel(pass, mlp_x, scratch);
   const Residual::Slope mlp_slope = residual_->d_input(pass, mlps_);
   norm2_.backward(pass, mlp_slope.d_stream, mlp_slope.add, scratch.d_normed, mlp_x, scratch.workspace);
@@ -138,7 +145,8 @@ Tensor Block::mix_backward(const Pass& pass, const Tensor& d_normed, const Block
   const MixerInput in = mixer_input(pass, scratch);
   const Tensor x = residual_->stream_at(pass, attends_);
   norm1_.recompute(pass, x, scratch.normed);
-  mixer_->backward(pass, {d_normed, scratch.d_embedded}, residual_->d_output(pass, attends_), in, scratch.workspace);
+  const Tensor d_mixed = mixed_dropout_.backward(pass, residual_->d_output(pass, attends_));
+  mixer_->backward(pass, {d_normed, scratch.d_embedded}, d_mixed, in, scratch.workspace);
   return x;
 }
 

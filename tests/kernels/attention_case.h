@@ -62,6 +62,8 @@ struct AttentionCase {
   Slot slot;
   bool documents = false;                       // pack_documents() was called
   bool ordered = false;                         // shuffle_rows() was called
+  double dropped = 0;                           // use_dropout() was called: with this probability
+  TestBuffer dropout_keys;                      // [B, 2] i32
   TestBuffer first_key;                         // [B, T] i32
   TestBuffer order;                             // [kOrderPlanes, B, T] i32
   TestBuffer qkv, key_bias, value_bias, d_out;  // inputs
@@ -72,6 +74,7 @@ struct AttentionCase {
 
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
+        dropout_keys(DType::kI32, s.B, 2),
         first_key(DType::kI32, s.B, s.T),
         order(DType::kI32, {kOrderPlanes, s.B, s.T}),
         qkv(act, s.B * s.T, s.heads().projected_columns(), s.heads().projected_columns() + 5),
@@ -147,6 +150,12 @@ struct AttentionCase {
   }
   int64_t first_key_of(int64_t b, int64_t i) const { return documents ? int64_t(first_key.at(b, i)) : 0; }
 
+  AttentionCase& use_dropout(double probability) {
+    dropped = probability;
+    for (int64_t i = 0; i < dropout_keys.size(); ++i) dropout_keys.set(i, double(int32_t(philox(13, 0, i).word[0])));
+    return *this;
+  }
+  DropoutMask dropout() const { return dropped > 0 ? DropoutMask{dropout_keys, 77, dropped} : DropoutMask{}; }
   // Scores of deviation `spread`.
   AttentionCase& randomise(double spread = 1.5) {
     qkv.randomise(1), key_bias.randomise(2), value_bias.randomise(3), d_out.randomise(5);
@@ -175,6 +184,7 @@ struct AttentionCase {
     wide.spec = spec;
     wide.documents = documents, wide.ordered = ordered;
     wide.first_key = first_key, wide.order = order;
+    wide.dropped = dropped, wide.dropout_keys = dropout_keys;
     for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
                                    {&wide.key_bias, &key_bias},
                                    {&wide.value_bias, &value_bias},
@@ -219,6 +229,7 @@ struct AttentionCase {
     for (size_t i = 0; i < learned.size(); ++i) args.learned.at[i] = learned[i];
     if (ordered) args.order = order;
     else if (documents) args.first_key = first_key;
+    args.dropout = dropout();
     args.out = out;
     args.stats = stats;
     return args;

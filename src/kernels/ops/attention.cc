@@ -54,6 +54,7 @@ void check_attention(const OpCheck& op, const AttentionForward& args) {
     op.absent("first_key", args.first_key, "the order says what rows see");
     op.require(args.spec.window == 0, "the order says what rows see: no window");
   }
+  if (args.dropout) args.dropout.check(op, N, s.B);
   check_attention_parameters(op, args, acc);
 }
 
@@ -109,8 +110,11 @@ void Rope::check() const {
 }
 
 std::string AttentionForward::note() const {
-  if (order) return "rows in an order of their own";
-  return spec.window > 0 ? fmt::format("window {}", spec.window) : std::string();
+  std::string text = dropout ? fmt::format("dropout {}", dropout.probability) : "";
+  const auto add = [&text](const std::string& more) { text += (text.empty() ? "" : ", ") + more; };
+  if (order) add("rows in an order of their own");
+  else if (spec.window > 0) add(fmt::format("window {}", spec.window));
+  return text;
 }
 
 void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }

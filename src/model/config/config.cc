@@ -86,6 +86,7 @@ void ModelConfig::describe(Fields& f) {
         "tokens, arXiv 2309.16588); not with documents that are masked")
       .range(0, 1024)
       .not_written_as(0);
+  dropout.add_to(f);
   f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
       .not_written_as(Json{{"type", ResidualConfig().type}});
   f.add_group_or_list(
@@ -130,6 +131,7 @@ void ModelConfig::resolve() {
   if (position == Position::kRope) resolve_rope();
   attention.resolve(*this);
   residual.resolve(*this);
+  dropout.resolve(*this);
 }
 
 void ModelConfig::resolve_rope() const {

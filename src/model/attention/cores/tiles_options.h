@@ -32,6 +32,7 @@ struct TilesOptions final : CoreOptions {
   bool is_plain() const override { return score.type == "softmax" && !has_bias_key() && window == 0; }
   std::optional<Unmet> unmet_by_fused_softmax() const override;
   std::string tied_to_context() const override;
+  bool drops_weights() const override { return true; }
   int64_t reach() const override { return window; }
   std::vector<int64_t> reaches() const override;
   // Of a window in permuted order: keys whose slots are so near, or nearer, are not seen: |difference| < window / 2.
