@@ -30,6 +30,7 @@ enum class Stream : uint64_t {
   kSample = uint64_t{9} << 32,
   kFixedRows = uint64_t{10} << 32,
   kWindowOrder = uint64_t{11} << 32,
+  kDropout = uint64_t{12} << 32,  // with what else its counters hold: kernels/formulas/dropout.h
   kMasking = uint64_t{13} << 32,
 };
 

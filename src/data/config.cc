@@ -225,7 +225,8 @@ int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer, 
   const std::optional<int32_t> own = tokenizer ? tokenizer->mask_token() : std::nullopt;
   if (!own)
     throw UserError(
-        "data.masking.token is not set, and {}: give it the id of the mask token, one that the text does not have, such "
+        "data.masking.token is not set, and {}: give it the id of the mask token, one that the text does not have, "
+        "such "
         "as model.vocab_size - 1 = {} where the tokenizer leaves that free",
         tokenizer ? tokenizer->name() + " has no mask token" : std::string("no data.tokenizer says what it is"),
         vocab_size - 1);

@@ -43,9 +43,9 @@ Json gpt2_config(const ModelConfig& model) {
           {"activation_function", activation_name(choice_name(model.mlp))},
           {"layer_norm_epsilon", model.norm_epsilon},
           {"initializer_range", model.init_std},
-          {"resid_pdrop", 0.0},
-          {"embd_pdrop", 0.0},
-          {"attn_pdrop", 0.0},
+          {"resid_pdrop", model.dropout.hidden},
+          {"embd_pdrop", model.dropout.embedding},
+          {"attn_pdrop", model.dropout.attention},
           {"tie_word_embeddings", model.tied_head}};
 }
 
@@ -81,7 +81,7 @@ Json llama_config(Architecture architecture, const ModelConfig& model) {
                  {"rope_theta", model.rope_theta},
                  {"rope_parameters", rope_parameters(model)},
                  {"initializer_range", model.init_std},
-                 {"attention_dropout", 0.0},
+                 {"attention_dropout", model.dropout.attention},
                  {"tie_word_embeddings", model.tied_head}};
   if (model.rope_scaling.type != RopeScaling::kNone) config["rope_scaling"] = config["rope_parameters"];
   if (architecture != Architecture::kQwen2) config["attention_bias"] = model.qkv_bias();
@@ -123,6 +123,22 @@ std::string take_out(Json& config, const std::string& name) {
   if (dot == name.npos || !config.contains(name.substr(0, dot)) || !config[name.substr(0, dot)].is_object()) return "";
   const std::string text = take_out(config[name.substr(0, dot)], name.substr(dot + 1));
   return text.empty() ? "" : name.substr(0, dot + 1) + text;
+}
+
+// model.dropout as the file has it: fields that are not there count as 0. OPT has none at its embeddings, LLaMA and its
+// like none but that of attention weights. BERT's at the embedding stands behind its norm, here before it.
+Json read_dropout(Architecture architecture, const Json& config) {
+  const bool gpt2 = architecture == Architecture::kGpt2, neox = architecture == Architecture::kGptNeoX;
+  const bool bert = architecture == Architecture::kBert;
+  const char* hidden = gpt2 ? "resid_pdrop" : neox ? "hidden_dropout" : bert ? "hidden_dropout_prob" : "dropout";
+  Json out = Json::object();
+  const auto take = [&](const char* ours, const char* theirs) {
+    if (config.contains(theirs) && config[theirs].is_number()) out[ours] = config[theirs];
+  };
+  if (gpt2 || neox || bert || architecture == Architecture::kOpt) take("hidden", hidden);
+  take("attention", gpt2 ? "attn_pdrop" : bert ? "attention_probs_dropout_prob" : "attention_dropout");
+  if (gpt2 || neox || bert) take("embedding", gpt2 ? "embd_pdrop" : hidden);
+  return out;
 }
 
 ModelConfig parse_model(const Json& json, const std::string& file) {
@@ -210,6 +226,7 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
     else ignored.push_back(std::move(text));
   }
   auto [architecture, json] = read_family(ConfigReader(config, file, nulls == Nulls::kAreDoubtful), context);
+  if (architecture != Architecture::kSluice) json["dropout"] = read_dropout(architecture, config);
   ForeignModel out{architecture, parse_model(json, file), 0, -1, std::move(ignored), 1, std::move(tensors)};
   out.positions = out.model.context;
   if (architecture == Architecture::kBert) out.segments = config.value("type_vocab_size", int64_t{2});

@@ -14,7 +14,7 @@ constexpr const char* kImported =
     "gpt2, llama, mistral, qwen2, qwen3, opt, gpt_neox, bert, and what sluice export has written (sluice)";
 
 // Fields of every family that say nothing about what the model computes for given tokens: how it is stored, loaded and
-// trained, how text is written with it, its dropout (which Sluice has not), heads for other tasks.
+// trained (its dropout is read in foreign_config.cc), how text is written with it, heads for other tasks.
 // clang-format off
 const std::vector<std::string> kHarmless = {
     // storage, library

@@ -154,7 +154,8 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
       text += "print(model(**inputs).logits.argmax(-1))\n";
     } else {
       if (options.tokenizer && options.tokenizer->closes_text() >= 0)
-        text += "inputs = {name: each[:, :-1] for name, each in inputs.items()}  # without the token that ends a text\n";
+        text +=
+            "inputs = {name: each[:, :-1] for name, each in inputs.items()}  # without the token that ends a text\n";
       text += "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))\n";
     }
   }

@@ -37,7 +37,7 @@ CACHE = next(name for name in ("cache", "past_key_values") if name in CausalLMOu
 MODEL_KEYS = set(
     "vocab_size context layers heads kv_heads width head_size value_head_size mlp_width norm norm_epsilon norm_gate mlp "
     "position rope_theta rotary_features rope_scaling qk_norm parallel_residual bias attention_bias tied_head init init_std "
-    "registers causal segment_embedding head_transform head_bias residual attention".split()
+    "registers dropout causal segment_embedding head_transform head_bias residual attention".split()
 )
 ATTENTION_KEYS = set(
     "type core score gate key_bias key_value_bias window permuted permutation_seed value_residual difference affine "

@@ -25,6 +25,7 @@
 #include "kernels/ops/cores/flow.h"
 #include "kernels/ops/cores/key_only.h"
 #include "kernels/ops/cores/linear_attention.h"
+#include "kernels/ops/dropout.h"
 #include "kernels/ops/elementwise.h"
 #include "kernels/ops/matmul.h"
 #include "kernels/ops/moving_average.h"
@@ -117,6 +118,8 @@ using Ops = OpList<
     RouteBalance, QueryLengthsForward, QueryLengthsBackward,
     // optimizers
     AdamWUpdate, SgdUpdate, MuonMomentum, MatrixSum, Sum, SumOfSquares,
+    // regularisation
+    Dropout,
     // residuals
     DepthRouteForward, DepthRouteBackward,
     // losses of parts

@@ -63,7 +63,10 @@ Block::Block(const Declarations& d, int layer, Residual& residual)
       norm1_(first_norm(d, layer)),
       mixer_(mixer_of(d, layer)),
       norm2_(second_norm(d, layer)),
-      mlp_(d, block_name(layer) + ".mlp", layer) {}
+      mlp_(d, block_name(layer) + ".mlp", layer),
+      mixed_dropout_(d, block_name(layer) + ".attention", d.config.dropout.hidden,
+                     d.timeline.attention_backward(layer)),
+      mlp_dropout_(d, block_name(layer) + ".mlp", d.config.dropout.hidden, d.timeline.mlp_backward(layer)) {}
 
 const AttentionLayer& Block::attention() const {
   check(has_heads(), "attention heads of a layer that has none");
@@ -82,6 +85,7 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   residual_->normalise(pass, attends_, norm1_, read);
   const Tensor attended = residual_->output(pass, attends_);
   mixer_->forward(pass, mixer_input(pass, read, scratch), attended);
+  mixed_dropout_.forward(pass, attended);
   if (pass.observer) pass.observer->after_attention(pass, layer_, read, attended);
   pass.show(attends_, Shown::kOutput, attended);
   residual_->add(pass, attends_);
@@ -90,6 +94,7 @@ void Block::forward(const Pass& pass, const BlockScratch& scratch) const {
   else residual_->normalise(pass, mlps_, norm2_, mlp_reads);
   const Tensor put_out = residual_->output(pass, mlps_);
   mlp_.forward(pass, mlp_reads, put_out);
+  mlp_dropout_.forward(pass, put_out);
   if (pass.observer) pass.observer->after_mlp(pass, layer_, mlp_reads, put_out);
   pass.show(mlps_, Shown::kOutput, put_out);
   residual_->add(pass, mlps_);
@@ -112,6 +117,7 @@ Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const 
     const Tensor read = residual_->normed(pass, attends_, scratch.normed);
     norm1_.recompute(pass, residual_->stream_at(pass, attends_), read);
     mixer_->forward(pass, mixer_input(pass, read, scratch), residual_->output(pass, attends_));
+    mixed_dropout_.forward(pass, residual_->output(pass, attends_));
     residual_->add(pass, attends_);
     if (!parallel_) norm2_.forward(pass, residual_->input(pass, mlps_), scratch.normed);
   }
@@ -123,7 +129,8 @@ Tensor Block::recompute(const Pass& learned, const BlockScratch& scratch) const 
 
 void Block::backward(const Pass& pass, const BlockScratch& scratch) const {
   const Tensor mlp_x = recompute(pass, scratch);
-  mlp_.backward(pass, scratch.d_normed, residual_->d_output(pass, mlps_), scratch.normed, scratch.workspace);
+  const Tensor d_mlp = mlp_dropout_.backward(pass, residual_->d_output(pass, mlps_));
+  mlp_.backward(pass, scratch.d_normed, d_mlp, scratch.normed, scratch.workspace);
   if (parallel_) return backward_parallel(pass, mlp_x, scratch);
   const Residual::Slope mlp_slope = residual_->d_input(pass, mlps_, scratch.d_normed);
   norm2_.backward(pass, mlp_slope.d_stream, mlp_slope.add, scratch.d_normed, mlp_x, scratch.workspace);
@@ -141,7 +148,8 @@ Tensor Block::mix_backward(const Pass& pass, const Tensor& d_normed, const Block
   const MixerInput in = mixer_input(pass, scratch.normed, scratch);
   const Tensor x = residual_->stream_at(pass, attends_);
   norm1_.recompute(pass, x, scratch.normed);
-  mixer_->backward(pass, {d_normed, scratch.d_embedded}, residual_->d_output(pass, attends_), in, scratch.workspace);
+  const Tensor d_mixed = mixed_dropout_.backward(pass, residual_->d_output(pass, attends_));
+  mixer_->backward(pass, {d_normed, scratch.d_embedded}, d_mixed, in, scratch.workspace);
   return x;
 }
 

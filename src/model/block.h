@@ -13,6 +13,7 @@
 #include <memory>
 
 #include "model/attention/layer.h"
+#include "model/module/dropout.h"
 #include "model/module/norm.h"
 #include "model/residual/residual.h"
 #include "model/sublayers/mlp.h"
@@ -66,6 +67,7 @@ class Block {
   std::unique_ptr<Mixer> mixer_;
   NormLayer norm2_;
   Mlp mlp_;
+  DropoutLayer mixed_dropout_, mlp_dropout_;  // of what the mixer and the MLP put out
 };
 
 }  // namespace sluice

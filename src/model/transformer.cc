@@ -54,6 +54,8 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
     segment_embedding_ = params_.declare("embedding.segment.weight", {1, C}, embedding, DecayGroup::kEmbedding);
   registers_.emplace(d, embedding);
   stream_.emplace(d, embedding);
+  dropout_keys_.emplace(d);
+  embedding_dropout_.emplace(d, "embedding", config_.dropout.embedding);
 
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
@@ -215,6 +217,7 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
                                 positions(pass), pass.T, registers(pass), params_.value(segment_embedding_)});
   const int64_t first = std::max<int64_t>(pass.first_position - registers_->count(), 0);
   stream_->place(pass, residual_->start(pass), first, register_rows(registers(pass)));
+  embedding_dropout_->forward(pass, residual_->start(pass));
   for (size_t layer = 0; layer < blocks_.size(); ++layer) {
     blocks_[layer].forward(pass, shared);
     if (after_block) after_block(stream_->without(pass), int64_t(layer));
@@ -243,6 +246,7 @@ void Transformer::embedding_backward(const Pass& pass) const {
   const Tensor d_start = residual_->d_start(pass);
   if (d_embedding_) backend_.run(Accumulate{.out = d_start, .x = scratch(pass).d_embedding});
   stream_->stop(pass, d_start, register_rows(registers(pass)));
+  embedding_dropout_->backward(pass, d_start);
   backend_.run(EmbeddingBackward{params_.grad(token_embedding_), params_.grad(position_embedding_), d_start,
                                  per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
                                  pass.accumulate, params_.grad(registers_->rows())});
@@ -274,10 +278,11 @@ void Transformer::learn_with(GradientListener& listener, const Pass& pass, const
   });
 }
 
-double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate,
-                                     GradientListener* listener) {
+double Transformer::forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener,
+                                     const Draws& draws) {
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
-  const Pass pass = begin_pass(batch, accumulate, grad_scale);
+  Pass pass = begin_pass(batch, accumulate, grad_scale);
+  pass.dropout_keys = dropout_keys_->upload(pass, draws);
   const Tensor losses = per_token(stream_->without(pass), losses_);
   const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, batch.B, batch.T, grad_scale, accumulate,
                                       batch.document_starts != nullptr);

@@ -12,6 +12,7 @@
 #include "model/fixed_stream.h"
 #include "model/head.h"
 #include "model/memory_need.h"
+#include "model/module/dropout.h"
 #include "model/module/passing_gradients.h"
 #include "model/module/registers.h"
 #include "model/residual/residual.h"
@@ -43,8 +44,9 @@ class Transformer {
   }
 
   // Forward and backward of one micro-batch. The gradients of the sum of the B*T losses times grad_scale are written,
-  // or added with `accumulate`. Returns the sum of the losses.
-  double forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener = nullptr);
+  // or added with `accumulate`. Returns the sum of the losses. `draws`: by what values are dropped (model.dropout).
+  double forward_backward(const Batch& batch, double grad_scale, bool accumulate, GradientListener* listener = nullptr,
+                          const Draws& draws = {});
   // Sum of the losses of one micro-batch.
   double loss(const Batch& batch);
   // Each token's loss, [B * T]; 0 where the target is negative.
@@ -154,6 +156,8 @@ class Transformer {
   BufferId embedded_, d_embedded_, d_embedding_;  // see BlockScratch
   std::optional<Registers> registers_;
   std::optional<FixedStream> stream_;
+  std::optional<DropoutKeys> dropout_keys_;
+  std::optional<DropoutLayer> embedding_dropout_;
   std::unique_ptr<Residual> residual_;
   std::vector<Block> blocks_;
   std::optional<Head> head_;

@@ -78,9 +78,11 @@ Gradients Learner::differentiate(const DataSource& data, int64_t first_sequence)
   const double scale = 1.0 / double(experiment_.train.batch * data.predictions());
   double loss = 0;
   int64_t done = 0;  // sequences
-  micro_batches_.for_each(data, first_sequence + ranks_.rank() * share_, share_, [&](const Batch& batch) {
+  const int64_t first = first_sequence + ranks_.rank() * share_;
+  micro_batches_.for_each(data, first, share_, [&](const Batch& batch) {
     exchange_.begin(done == 0, done + batch.B == share_);
-    loss += scale * model_.forward_backward(batch, scale, done > 0, ranks_.size() > 1 ? &exchange_ : nullptr);
+    loss += scale * model_.forward_backward(batch, scale, done > 0, ranks_.size() > 1 ? &exchange_ : nullptr,
+                                            {experiment_.seed, first + done});
     done += batch.B;
     exchange_.finish();
     ranks_.settle();  // the limit is one micro-batch's

@@ -86,6 +86,24 @@ TEST(Import, PublishedConfigsAreUnderstood) {
   EXPECT_TRUE(opt.tied_head);
 }
 
+TEST(Import, DropoutIsWhatTheFileSays) {
+  const auto dropout = [](const std::string& name, const Json& changes) {
+    const ChangedFolder folder(name);
+    folder.config(changes);
+    const DropoutConfig read = read_foreign_model(folder.path(), 0).model.dropout;
+    return std::vector<double>{read.hidden, read.attention, read.embedding};
+  };
+  using Three = std::vector<double>;
+  EXPECT_EQ(dropout("gpt2", {{"resid_pdrop", 0.1}, {"attn_pdrop", 0.2}, {"embd_pdrop", 0.3}}), (Three{0.1, 0.2, 0.3}));
+  EXPECT_EQ(dropout("opt", {{"dropout", 0.1}, {"attention_dropout", 0.2}}), (Three{0.1, 0.2, 0}));
+  EXPECT_EQ(dropout("gpt_neox", {{"hidden_dropout", 0.1}, {"attention_dropout", 0.2}}), (Three{0.1, 0.2, 0.1}));
+  EXPECT_EQ(dropout("llama", {{"attention_dropout", 0.2}}), (Three{0, 0.2, 0}));
+  EXPECT_EQ(dropout("llama", {{"attention_dropout", nullptr}}), (Three{0, 0, 0}));
+  const ChangedFolder folder("gpt2");
+  folder.config({{"resid_pdrop", 1.5}});
+  expect_contains(message_of<UserError>([&] { read_foreign_model(folder.path(), 0); }), {"config.json", "dropout"});
+}
+
 TEST(Import, IgnoredFieldsAreAsIfTheyWereNotThere) {
   const ChangedFolder folder("llama3");
   folder.config({{"logits_scaling", 8.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"odd", 1}}}});

@@ -63,6 +63,8 @@ struct AttentionCase {
   bool documents = false;                       // pack_documents() was called
   bool ordered = false;                         // shuffle_rows() was called
   bool both_sides = false;                      // see_both_sides() was called
+  double dropped = 0;                           // use_dropout() was called: with this probability
+  TestBuffer dropout_keys;                      // [B, 2] i32
   TestBuffer first_key, last_key;               // [B, T] i32
   TestBuffer order;                             // [kOrderPlanes, B, T] i32
   TestBuffer qkv, key_bias, value_bias, d_out;  // inputs
@@ -73,6 +75,7 @@ struct AttentionCase {
 
   AttentionCase(ScoreKind score, const AttentionShape& s, Slot slot, DType act)
       : slot(slot),
+        dropout_keys(DType::kI32, s.B, 2),
         first_key(DType::kI32, s.B, s.T),
         last_key(DType::kI32, s.B, s.T),
         order(DType::kI32, {kOrderPlanes, s.B, s.T}),
@@ -158,6 +161,12 @@ struct AttentionCase {
   int64_t last_key_of(int64_t b, int64_t i) const { return both_sides ? int64_t(last_key.at(b, i)) : i; }
   int64_t first_key_of(int64_t b, int64_t i) const { return documents ? int64_t(first_key.at(b, i)) : 0; }
 
+  AttentionCase& use_dropout(double probability) {
+    dropped = probability;
+    for (int64_t i = 0; i < dropout_keys.size(); ++i) dropout_keys.set(i, double(int32_t(philox(13, 0, i).word[0])));
+    return *this;
+  }
+  DropoutMask dropout() const { return dropped > 0 ? DropoutMask{dropout_keys, 77, dropped} : DropoutMask{}; }
   // Scores of deviation `spread`.
   AttentionCase& randomise(double spread = 1.5) {
     qkv.randomise(1), key_bias.randomise(2), value_bias.randomise(3), d_out.randomise(5);
@@ -186,6 +195,7 @@ struct AttentionCase {
     wide.spec = spec;
     wide.documents = documents, wide.ordered = ordered, wide.both_sides = both_sides;
     wide.first_key = first_key, wide.last_key = last_key, wide.order = order;
+    wide.dropped = dropped, wide.dropout_keys = dropout_keys;
     for (const auto& [to, from] : {std::pair{&wide.qkv, &qkv},
                                    {&wide.key_bias, &key_bias},
                                    {&wide.value_bias, &value_bias},
@@ -231,6 +241,7 @@ struct AttentionCase {
     if (ordered) args.order = order;
     else if (documents) args.first_key = first_key;
     if (both_sides) args.last_key = last_key;
+    args.dropout = dropout();
     args.out = out;
     args.stats = stats;
     return args;

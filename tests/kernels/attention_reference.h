@@ -6,6 +6,7 @@
 #include <tuple>
 
 #include "kernels/attention_case.h"
+#include "kernels/dropout_reference.h"
 
 namespace sluice {
 
@@ -74,8 +75,10 @@ class AttentionReference {
     const std::vector<int64_t> keys = seen(b, i);
     for (int64_t d = 0; d < spec_.shape.D_v; ++d) {
       if (slot_ == Slot::kKeyValue)
-        out[size_t(d)] += row.weights[0] * value_bias_[size_t(group(h) * spec_.shape.D_v + d)];
-      for (size_t j = 0; j < keys.size(); ++j) out[size_t(d)] += row.weights[slots + j] * value(b, h, keys[j])[d];
+        out[size_t(d)] +=
+            row.weights[0] * kept(b, h, i, kSlotKey) * value_bias_[size_t(group(h) * spec_.shape.D_v + d)];
+      for (size_t j = 0; j < keys.size(); ++j)
+        out[size_t(d)] += row.weights[slots + j] * kept(b, h, i, keys[j]) * value(b, h, keys[j])[d];
     }
     return out;
   }
@@ -97,6 +100,12 @@ class AttentionReference {
       std::copy(o.begin(), o.end(), out.begin() + ((b * T + i) * H + h) * D);
     });
     return out;
+  }
+
+  // What dropout multiplies the weight of row i and the key in row j with; j kSlotKey: of the bias slot.
+  static constexpr int64_t kSlotKey = 8 * int64_t{0xfffffff8};
+  double kept(int64_t b, int64_t h, int64_t i, int64_t j) const {
+    return problem_.dropped > 0 ? dropout_factor(problem_.dropout(), b, h, i, j) : 1;
   }
 
  private:

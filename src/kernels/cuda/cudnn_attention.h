@@ -39,7 +39,7 @@ std::unique_ptr<CudnnAttention> make_cudnn_attention(const Stream& stream);
 // pass.
 inline bool cudnn_takes(const AttentionForward& args) {
   return args.spec.score == ScoreKind::kSoftmax && args.q.dtype == DType::kBF16 && !args.key_bias && !args.first_key &&
-         !args.last_key && !args.order && args.spec.window == 0 && args.spec.shape.T > 1;
+         !args.last_key && !args.order && !args.dropout && args.spec.window == 0 && args.spec.shape.T > 1;
 }
 
 }  // namespace sluice::cuda

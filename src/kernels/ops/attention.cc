@@ -56,6 +56,7 @@ void check_attention(const OpCheck& op, const AttentionForward& args) {
     op.absent("last_key", args.last_key, "the order says what rows see");
     op.require(args.spec.window == 0, "the order says what rows see: no window");
   }
+  if (args.dropout) args.dropout.check(op, N, s.B);
   check_attention_parameters(op, args, acc);
 }
 
@@ -126,10 +127,12 @@ void Rope::check() const {
 }
 
 std::string AttentionForward::note() const {
-  if (order) return "rows in an order of their own";
-  const char* sides = last_key ? "both sides" : "";
-  if (spec.window == 0) return sides;
-  return fmt::format("window {}{}{}", spec.window, last_key ? ", " : "", sides);
+  std::string text = dropout ? fmt::format("dropout {}", dropout.probability) : "";
+  const auto add = [&text](const std::string& more) { text += (text.empty() ? "" : ", ") + more; };
+  if (order) add("rows in an order of their own");
+  if (spec.window > 0) add(fmt::format("window {}", spec.window));
+  if (last_key) add("both sides");
+  return text;
 }
 
 void AttentionForward::check() const { check_attention(OpCheck(kName), *this); }

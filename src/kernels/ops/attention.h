@@ -3,6 +3,7 @@
 
 #include <string>
 
+#include "kernels/ops/dropout.h"
 #include "kernels/types/attention_types.h"
 #include "kernels/types/tensor.h"
 
@@ -51,11 +52,13 @@ struct AttentionForward {
   // then attends to the rows j of its window, kBegin[i] <= j < kEnd[i], whose places it may see, kFirst[i] <= kPlace[j]
   // <= kPlace[i]; j is in i's window where i is in j's. Not with first_key, last_key or spec.window.
   Tensor order = {};
+  // Of the weights: O_i = sum_j m_ij p_ij v_j / (1 - p), with p_ij, and stats, as they are without.
+  DropoutMask dropout = {};
   Tensor out;    // [N, H*D_v] act, strided
   Tensor stats;  // [2, B, H, T] acc: each row's reference m, then the inverses of their normalisers (RowStats, score.h)
   void for_tensors(auto f) {
-    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(last_key), f(order), f(out),
-        f(stats);
+    f(q), f(k), f(v), f(key_bias), f(value_bias), learned.for_tensors(f), f(first_key), f(last_key), f(order),
+        f(dropout.keys), f(out), f(stats);
   }
   std::string note() const;
   void check() const;

@@ -23,6 +23,8 @@ class CoreOptions : public PartOptions {
   virtual bool is_plain() const { return false; }
   // Why a fused softmax kernel cannot compute it; nothing where it can.
   virtual std::optional<Unmet> unmet_by_fused_softmax() const { return Unmet{"a core of its own kind", text()}; }
+  // Whether it can drop attention weights (model.dropout.attention).
+  virtual bool drops_weights() const { return false; }
   // How many keys a query sees at most, its own among them; 0: all up to its own.
   virtual int64_t reach() const { return 0; }
   // Of each attention that it does, beside one another: how many keys before it a query sees, for counting operations.

@@ -101,6 +101,7 @@ void ModelConfig::describe(Fields& f) {
         "one learned row is added to every token's embedding: what BERT's token types come to where all tokens are of "
         "one segment; not with registers")
       .not_written_as(false);
+  dropout.add_to(f);
   f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
       .not_written_as(Json{{"type", ResidualConfig().type}});
   f.add_group_or_list(
@@ -153,6 +154,7 @@ void ModelConfig::resolve() {
   if (position == Position::kRope) resolve_rope();
   attention.resolve(*this);
   residual.resolve(*this);
+  dropout.resolve(*this);
 }
 
 void ModelConfig::resolve_rope() const {

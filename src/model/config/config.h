@@ -7,6 +7,7 @@
 #include "base/config/config.h"
 #include "model/config/attention.h"
 #include "model/config/choices.h"
+#include "model/config/dropout.h"
 #include "model/config/residual.h"
 
 namespace sluice {
@@ -52,6 +53,7 @@ struct ModelConfig {
   bool head_bias = false;
   InitialValues init = InitialValues::kGpt2;
   double init_std = 0.02;
+  DropoutConfig dropout;
   ResidualConfig residual;
   AttentionPattern attention;
 

@@ -143,7 +143,8 @@ struct Pass {
   int64_t first_position = 0;           // of the tokens in their sequences: how many these are
   // Of the tokens of a step of learning, what this micro-batch has. 0: nothing is learned.
   double share = 0;
-  bool again = false;  // what is run forward has run before: the backward pass needs what it makes once more
+  Tensor dropout_keys = {};  // [B, 2] i32 in a pass that drops values: DropoutMask
+  bool again = false;        // what is run forward has run before: the backward pass needs what it makes once more
 
   int64_t N() const { return B * T; }
   ActivationHook* activations() const { return hook ? hook->activations() : nullptr; }

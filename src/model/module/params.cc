@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/name_hash.h"
 #include "base/philox.h"
 
 namespace sluice {
@@ -87,12 +88,8 @@ Tensor Params::grad(ParamId id) const {
 
 namespace {
 
-// FNV-1a of the name: a parameter's own random stream.
-uint64_t stream_of(const std::string& name) {
-  uint32_t hash = 2166136261u;
-  for (const char c : name) hash = (hash ^ uint8_t(c)) * 16777619u;
-  return uint64_t(Stream::kInit) | hash;
-}
+// A parameter's own random stream.
+uint64_t stream_of(const std::string& name) { return uint64_t(Stream::kInit) | name_hash(name); }
 
 }  // namespace
 

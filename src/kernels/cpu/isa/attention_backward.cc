@@ -111,8 +111,8 @@ class Backward {
     for (int64_t block = blocks.begin; block < blocks.end; block += blocks.step) {
       load_keys(keys, b, kv, block * kBlock);
       against_queries(keys, b, kv, chunk);
-      store_rows(args_.d_k, keys.d_k, D_qk_, keys, b, kv, scale_);
-      store_rows(args_.d_v, keys.d_v, D_v_, keys, b, kv, A(1));
+      store_key_rows(args_.d_k, keys.d_k, D_qk_, keys, shape_, b, kv, scale_);
+      store_key_rows(args_.d_v, keys.d_v, D_v_, keys, shape_, b, kv, A(1));
     }
   }
 
@@ -159,7 +159,7 @@ class Backward {
       }
   }
 
-  // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j
+  // s[i, j] = q_i . k_j, not scaled yet, dp[i, j] = dO_i . v_j, or of a weight that is dropped 0
   void products(QueryRows<S>& queries, const KeyBlock<S>& keys, const SeenStrips& seen) {
     seen.for_queries(queries.count, [&](int64_t i, int64_t rows, int64_t begin, int64_t end) {
       A *s = queries.s + i * kBlock + begin, *dp = queries.dp + i * kBlock + begin;
@@ -172,6 +172,9 @@ class Backward {
                      rows, end - begin, D_v_);
       else std::memset(queries.dp + i * kBlock, 0, size_t(rows * kBlock) * sizeof(A));
     });
+    if (!queries.dropout) return;
+    queries.dropout.draw(queries.first, queries.count, keys.first);
+    queries.drop(queries.dp, seen);
   }
 
   void add_gradients(const QueryRows<S>& queries, KeyBlock<S>& keys, const SeenStrips& seen, A* d_q) {
@@ -207,6 +210,7 @@ class Backward {
         store(dp_at, select(seen, ds, V(0)));
       }
     }
+    if (queries.dropout) queries.drop(queries.s, seen);  // as values were added up
   }
 
   // --- pass 3
@@ -300,6 +304,7 @@ class Backward {
     queries.m = references(b, h) + first;
     queries.inverse = inverses(b, h) + first;
     queries.delta = delta(b, h) + first;
+    queries.dropout.set(in_, b, h);
   }
 
   void load_keys(KeyBlock<S>& keys, int64_t b, int64_t kv, int64_t first) const {
@@ -314,16 +319,6 @@ class Backward {
     const A* v = in_.value_bias ? static_cast<const A*>(in_.value_bias.data) + kv * D_v_ : nullptr;
     keys.load_block(k, D_qk_, v, D_v_, -1, 1, shape_);
     keys.load_places(in_, 0);
-  }
-
-  // Rows of D elements in whole vectors, multiplied by a factor.
-  void store_rows(const Tensor& to, const A* from, int64_t D, const KeyBlock<S>& keys, int64_t b, int64_t kv,
-                  A factor) const {
-    const int64_t padded = whole_vectors<A>(D);
-    for (int64_t j = 0; j < keys.count; ++j) {
-      S* out = head_row<S>(to, shape_, b, keys.first + j, kv, D);
-      for_vectors<A>(D, [&](int64_t d, int64_t n) { store_some(out + d, load(from + j * padded + d) * V(factor), n); });
-    }
   }
 
   const AttentionBackward& args_;

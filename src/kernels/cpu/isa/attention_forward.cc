@@ -40,6 +40,7 @@ class QueryBlock {
         padded_v_(whole_vectors<A>(D_v_)),
         sees_(args, b, first, count_) {
     prefetch();
+    dropout_.set(args, b, h);
     pack_transposed(head_row<S>(args.q, shape_, b, first, h, D_qk_), args.q.stride, count_, D_qk_, A(args.spec.scale),
                     q_);
   }
@@ -53,12 +54,14 @@ class QueryBlock {
       finish_rows<Score>();
       visit_tiles([&](const KeyTile<A>& tile) {
         to_probabilities<Score>(tile);
+        if (dropout_) drop(tile);
         add_values(tile);
       });
     } else {
       visit_tiles([&](const KeyTile<A>& tile) {
         absorb<Score>(tile);
         rescale_output<Score>();
+        if (dropout_) drop(tile);
         add_values(tile);
       });
       finish_rows<Score>();
@@ -225,6 +228,12 @@ class QueryBlock {
     }
   }
 
+  SLUICE_APART void drop(const KeyTile<A>& tile) {
+    if (!tile.v.data) return;
+    dropout_.draw(first_, count_, tile.first);
+    for (int64_t i = 0; i < kBlock; i += kLanes) dropout_.drop_columns(s_, i, keys_begin(tile, i), keys_end(tile, i));
+  }
+
   void add_values(const KeyTile<A>& tile) {
     if (!tile.v.data) return;
     tile.seen.for_queries(count_, [&](int64_t i, int64_t n, int64_t begin, int64_t end) {
@@ -292,6 +301,7 @@ class QueryBlock {
   alignas(64) A s_[kBlock * kBlock];    // [keys, queries]
   alignas(64) A m_[kBlock], l_[kBlock], correction_[kBlock];
   SeenRows<A> sees_;
+  TileDropout<A> dropout_;
 };
 
 // body(QueryBlock&) for every block of every head, in parallel; the longest rows first.

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels/cpu/isa/attention_seen.h"
+#include "kernels/cpu/isa/dropped.h"
 #include "kernels/cpu/isa/tile_gemm.h"
 #include "kernels/cpu/isa/transpose.h"
 #include "kernels/formulas/scores/registry.h"
@@ -127,6 +128,7 @@ struct QueryRows {
   alignas(64) A d_o_scratch[kBlock * kMaxHead];
   alignas(64) A s[kBlock * kBlock];   // [queries, keys]: scores, then weights
   alignas(64) A dp[kBlock * kBlock];  // [queries, keys]: dL/dp, then dL/ds
+  TileDropout<A> dropout;
 
   SLUICE_INLINE void load_seen(const AttentionForward& args, int64_t b) {
     for (int64_t i = 0; i < count; ++i) {
@@ -136,6 +138,11 @@ struct QueryRows {
       places[i] = A(in_order(args, OrderPlane::kPlace, b, first + i));
       documents[i] = A(document_of(args, b, first + i));
     }
+  }
+  // s or dp of a tile that has been drawn for.
+  SLUICE_APART void drop(A* tile, const SeenStrips& seen) const {
+    for (int64_t i = 0; i < count; ++i)
+      dropout.drop_row(tile, i, seen.keys_begin[i / kStrip], seen.keys_end[i / kStrip]);
   }
   SLUICE_INLINE SeenStrips strips(const KeyBlock<S>& keys) const {
     return SeenStrips(
@@ -153,5 +160,18 @@ struct QueryRows {
     return in_window & (of_keys <= V(places[i])) & (of_keys >= V(documents[i]));
   }
 };
+
+// Keys' rows of D elements in whole vectors, multiplied by a factor.
+template <class S>
+SLUICE_INLINE void store_key_rows(const Tensor& to, const Acc<S>* from, int64_t D, const KeyBlock<S>& keys,
+                                  const AttentionShape& s, int64_t b, int64_t kv, Acc<S> factor) {
+  using A = Acc<S>;
+  const int64_t padded = whole_vectors<A>(D);
+  for (int64_t j = 0; j < keys.count; ++j) {
+    S* out = head_row<S>(to, s, b, keys.first + j, kv, D);
+    for_vectors<A>(D,
+                   [&](int64_t d, int64_t n) { store_some(out + d, load(from + j * padded + d) * Vec<A>(factor), n); });
+  }
+}
 
 }  // namespace sluice::SLUICE_ISA

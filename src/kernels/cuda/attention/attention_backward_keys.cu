@@ -6,6 +6,7 @@
 // (m, 1/l, delta). Scores are kept transposed, [keys, queries], so that weights and score gradients are left factors as
 // they are. At D = 256 the registers hold one of dK and dV: two blocks share the work, one for each.
 #include "kernels/cuda/attention/attention_backward.cuh"
+#include "kernels/cuda/attention/attention_dropout.cuh"
 
 namespace sluice::cuda {
 namespace {
@@ -36,6 +37,20 @@ __device__ __forceinline__ void differentiate(float (&s)[kStrips][kTiles][4], fl
     x = seen ? weight : 0.0f;
     y = seen ? ds : 0.0f;
   });
+}
+
+// The same with dropout, where there is some, of head h: weights as values were added up, gradients of those.
+template <class Score, int kStrips, int kTiles>
+__device__ __forceinline__ void differentiate_dropped(float (&s)[kStrips][kTiles][4], float (&dp)[kStrips][kTiles][4],
+                                                      const float4* rows, int b, int h, int key, int query,
+                                                      const AttentionProblem& p) {
+  DroppedBits<kStrips> dropped{};
+  if (p.dropout_keys) {
+    dropped = dropped_of_keys<kStrips, kTiles>(HeadDropout(p, b, h), key, query);
+    drop(dp, dropped, p.dropout_scale);
+  }
+  differentiate<Score>(s, dp, rows, b, key, query, p);
+  if (p.dropout_keys) drop(s, dropped, p.dropout_scale);
 }
 
 // x = y where `taken`.
@@ -72,6 +87,9 @@ struct KeysPlace {
     begin = is_causal(p) ? first : first_key_of(p, b, first) / kQueries * kQueries;
     tiles_per_head = tiles_that_see<kQueries>(begin, first + kRows - 1, b, p);
     tiles = tiles_per_head * p.group();
+  }
+  __device__ __forceinline__ int head(int tile, const AttentionProblem& p) const {
+    return kv * p.group() + tile / tiles_per_head;
   }
   __device__ __forceinline__ int first_query(int tile) const { return begin + tile % tiles_per_head * kQueries; }
 };
@@ -120,7 +138,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
 
   const KeysPlace<kRows, kQueries> at(p);
   const auto load_queries = [&](int tile, int buffer) {
-    const int h = at.kv * p.group() + tile / at.tiles_per_head, t = at.first_query(tile);
+    const int h = at.head(tile, p), t = at.first_query(tile);
     load_tile<kQueries, kD, kThreads>(q + buffer * Tiling::kTile, head_row(p.q, p, at.b, t, h, p.D_qk), p.q.stride,
                                       p.T - t, p.D_qk, p.vectors);
     load_tile<kQueries, kD, kThreads>(d_out + buffer * Tiling::kTile, head_row(p.d_out, p, at.b, t, h, p.D_v),
@@ -153,7 +171,8 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) keys_kernel(c
       multiply_columns(s, left_k, tile_q, kStride);
       if (for_keys) multiply_columns(dp, left_v, tile_d_out, kStride);
       else set_zero(dp);
-      differentiate<Score>(s, dp, rows + buffer * kQueries, at.b, row, at.first_query(tile), p);
+      differentiate_dropped<Score>(s, dp, rows + buffer * kQueries, at.b, at.head(tile, p), row, at.first_query(tile),
+                                   p);
       use(s, dp, tile_q, tile_d_out);
     });
   };

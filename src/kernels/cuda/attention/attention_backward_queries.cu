@@ -5,6 +5,7 @@
 //   d_key_bias = scale * sum_i ds_i q_i,  d_value_bias = sum_i p_i dO_i,  with p and ds of the bias slot;
 //   and what the score function learns sum_i d_learned(row, m_i, 1/l_i, delta_i or a row sum of its own).
 #include "kernels/cuda/attention/attention_backward.cuh"
+#include "kernels/cuda/attention/attention_dropout.cuh"
 
 namespace sluice::cuda {
 namespace {
@@ -51,11 +52,14 @@ struct GradientRows {
   __device__ __forceinline__ auto constants() const { return constants_of<Score>(p); }
   __device__ __forceinline__ bool exists(int r) const { return first + 8 * r + lane_index() / 4 < p.T; }
 
-  __device__ __forceinline__ void read_bias(const S* q, const S* d_out, int kv) {
+  __device__ __forceinline__ void read_bias(const S* q, const S* d_out, int kv, int h) {
     dot_rows<kRows, kD>(bias_score, q, p.key_bias + int64_t(kv) * p.D_qk, p.D_qk);
     if (p.value_bias) dot_rows<kRows, kD>(bias_dp, d_out, p.value_bias + int64_t(kv) * p.D_v, p.D_v);
 #pragma unroll
-    for (int r = 0; r < kRows; ++r) bias_score[r] *= p.scale;
+    for (int r = 0; r < kRows; ++r) {
+      bias_score[r] *= p.scale;
+      bias_dp[r] *= slot_factor(p, b, h, first + 8 * r + lane_index() / 4);
+    }
   }
 
   // delta = O . dO; `out` is the warp's first row in global memory.
@@ -221,6 +225,9 @@ struct QueriesBlock {
           if (!rows.sees(first_key + tile * kKeys)) return;
           multiply_columns(s, left_q, k + buffer * Tiling::kTile, kStride);
           multiply_columns(dp, left_d_out, v + buffer * Tiling::kTile, kStride);
+          if (p.dropout_keys)
+            drop(dp, dropped_of_queries<kStrips, kKeys / 8>(HeadDropout(p, b, h), row, first_key + tile * kKeys),
+                 p.dropout_scale);
           use(first_key + tile * kKeys, k + buffer * Tiling::kTile);
         });
   }
@@ -248,7 +255,7 @@ struct QueriesBlock {
       ds[r] = bias.y;
       const int at = warp_row + 8 * r + lane_index() / 4;
       if (lane_index() % 4 == 0) {
-        shares.bias_weight[at] = bias.x, shares.bias_ds[at] = bias.y;
+        shares.bias_weight[at] = bias.x * slot_factor(p, b, h, first + at), shares.bias_ds[at] = bias.y;
         const LearnedOfHead<float> d = rows.learned_gradient(r, learned);
         for (int i = 0; i < kMostLearned; ++i) shares.learned[i][at] = d.at[i];
       }
@@ -285,7 +292,7 @@ __global__ void __launch_bounds__(BackwardTiling<S, kD>::kThreads) queries_kerne
   block.load_first();
   typename Block::Gradients rows(p, block.b, block.row, p.m + int64_t(block.bh) * p.T,
                                  p.inverse + int64_t(block.bh) * p.T);
-  if (p.key_bias) rows.read_bias(block.warp_q(), block.warp_d_out(), block.kv);
+  if (p.key_bias) rows.read_bias(block.warp_q(), block.warp_d_out(), block.kv, block.h);
 
   typename Block::Scores s, dp;  // of a tile
   block.find_delta(rows, s, dp);

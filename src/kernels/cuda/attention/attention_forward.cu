@@ -3,7 +3,7 @@
 // A block owns 64 or 128 queries of one head, the longest rows first, and walks over tiles of keys and values. Every
 // row keeps the reference m, its share of the normaliser l (summed over the quad at the end) and the unnormalised
 // output; when m grows, l and the output are rescaled. Functions that are not linear in their weights walk twice.
-#include "kernels/cuda/attention/attention.cuh"
+#include "kernels/cuda/attention/attention_dropout.cuh"
 
 namespace sluice::cuda {
 namespace {
@@ -86,7 +86,17 @@ struct ForwardRows {
   }
 
   __device__ __forceinline__ void add_bias_value(const float (&weights)[kRows], int kv) {
-    if (p.value_bias) add_outer(out, weights, p.value_bias + int64_t(kv) * p.D_v, p.D_v);
+    if (!p.value_bias) return;
+    float kept[kRows];
+#pragma unroll
+    for (int r = 0; r < kRows; ++r) kept[r] = weights[r] * slot_factor(p, b, h, first + 8 * r + lane_index() / 4);
+    add_outer(out, kept, p.value_bias + int64_t(kv) * p.D_v, p.D_v);
+  }
+
+  // Of a tile's weights, before values are added up.
+  __device__ __forceinline__ void drop_weights(float (&s)[kStrips][kTiles][4], int first_key) const {
+    if (p.dropout_keys)
+      drop(s, dropped_of_queries<kStrips, kTiles>(HeadDropout(p, b, h), first, first_key), p.dropout_scale);
   }
 
   // Products q . k of a tile into unnormalised weights, in place; m, l and the output follow the reference.
@@ -251,6 +261,7 @@ struct ForwardBlock {
         rows, left, [&](int tile, int buffer) { load_both(tile, buffer); },
         [&](auto& s, int key, int buffer) {
           rows.to_probabilities(s, key);
+          rows.drop_weights(s, key);
           add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
         });
   }
@@ -260,6 +271,7 @@ struct ForwardBlock {
         rows, left, [&](int tile, int buffer) { load_both(tile, buffer); },
         [&](auto& s, int key, int buffer) {
           rows.absorb(s, key);
+          rows.drop_weights(s, key);
           add_product(rows.out, s, v + buffer * Tiling::kTile, kStride);
         });
     rows.finish();

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "kernels/cuda/packs.cuh"
+#include "kernels/formulas/dropout.h"
 #include "kernels/formulas/scores/registry.h"
 #include "kernels/ops/attention.h"
 
@@ -23,6 +24,11 @@ struct AttentionProblem {
   const int32_t* last_key;             // [B, T] or null: causal
   const int32_t* order;                // [kOrderPlanes, B, T] or null
   bool vectors;                        // every matrix can be read and written 16 bytes at a time
+  // AttentionForward::dropout: [B, 2], or null: nothing is dropped; dropout_stream of head 0, DropoutRate.
+  const int32_t* dropout_keys = nullptr;
+  uint64_t dropout_stream = 0;
+  uint32_t dropped_below = 0;
+  float dropout_scale = 1;
 
   __host__ __device__ int group() const { return H / KV; }
 };
@@ -51,6 +57,12 @@ AttentionProblem problem_of(const Op& op, const Tensor& first_key, bool vectors)
   if constexpr (requires { op.order; }) {
     p.last_key = op.last_key.template as<const int32_t>();
     p.order = op.order.template as<const int32_t>();
+  }
+  if constexpr (requires { op.dropout; }) {
+    const DropoutRate rate = dropout_rate(op.dropout.probability);
+    p.dropout_keys = op.dropout.keys.template as<const int32_t>();
+    p.dropout_stream = dropout_stream(op.dropout.place, 0);
+    p.dropped_below = rate.below, p.dropout_scale = float(rate.scale);
   }
   ScoreFunctions::dispatch(
       p.score, [&](auto score) { p.constants = pack_constants(constants_of<decltype(score), float>(op.spec)); });

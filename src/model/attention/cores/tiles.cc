@@ -22,7 +22,9 @@ AttentionShape shape_of(const HeadSizes& sizes, int64_t B, int64_t T) {
 }  // namespace
 
 Tiles::Tiles(const LayerPlace& place, const TilesOptions& options, bool permuted, const Tiles* keeper)
-    : sizes_(place.projected), sublayer_(place.d.timeline.attention_sublayer(place.layer)) {
+    : sizes_(place.projected),
+      sublayer_(place.d.timeline.attention_sublayer(place.layer)),
+      dropout_(place.d, place.name + ".weights", place.d.config.dropout.attention) {
   const Declarations& d = place.d;
   const auto& [H, KV, D, D_v, H_q2] = sizes_;
   spec_.shape = shape_of(sizes_, d.max_batch, d.config.rows());
@@ -69,6 +71,7 @@ AttentionForward Tiles::arguments(const Pass& pass, const Heads& heads) const {
   for (int i = 0; i < kMostLearned; ++i) args.learned.at[i] = pass.params.value(learned_[i]);
   args.first_key = pass.first_key;
   args.last_key = pass.last_key;
+  args.dropout = dropout_.mask(pass);
   args.out = heads.out;
   args.stats = pass.view(stats_, {2, pass.B, sizes_.H_q, pass.T});
   return args;

@@ -16,6 +16,7 @@
 #include "model/attention/core.h"
 #include "model/attention/cores/permuted_rows.h"
 #include "model/config/attention_parts.h"
+#include "model/module/dropout.h"
 
 namespace sluice {
 
@@ -51,6 +52,7 @@ class Tiles final : public Core, private WeightsView {
   BufferId stats_, workspace_;
   StateId rows_;  // [rows, H_kv (D_qk + D_v)]: keys, then values, as they are attended to
   bool keeps_rows_;
+  DropoutLayer dropout_;                    // of weights
   std::unique_ptr<PermutedRows> permuted_;  // null: rows are in their sequences' order
 };
 

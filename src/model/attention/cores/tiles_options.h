@@ -33,6 +33,7 @@ struct TilesOptions final : CoreOptions {
   std::optional<Unmet> unmet_by_fused_softmax() const override;
   std::string tied_to_context() const override;
   bool causal_only() const override { return permuted != PermutedWindows::kNone; }
+  bool drops_weights() const override { return true; }
   int64_t reach() const override { return window; }
   std::vector<int64_t> reaches() const override;
   // Of a window in permuted order: keys whose slots are so near, or nearer, are not seen: |difference| < window / 2.
