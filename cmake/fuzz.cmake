@@ -16,7 +16,7 @@ file(GLOB stored CONFIGURE_DEPENDS "${CMAKE_SOURCE_DIR}/src/kernels/*.cc" "${CMA
      "${CMAKE_SOURCE_DIR}/src/report/*_reader.cc" "${CMAKE_SOURCE_DIR}/src/report/compar*.cc")
 list(FILTER stored EXCLUDE REGEX "/run_data.cc$")
 set(readers experiment/experiment experiment/experiment_difference experiment/guard experiment/schedule runs/sweep
-    runs/metrics_log runs/trainer_state interchange/config_reader interchange/foreign_config interchange/foreign_families
+    runs/metrics_log runs/trainer_state interchange/config_reader interchange/foreign_config interchange/foreign_families interchange/foreign_bert interchange/foreign_fields
     interchange/weight_folder report/run_files report/summary report/findings report/report_data measure/hellaswag_file)
 list(TRANSFORM readers REPLACE "(.+)" "${CMAKE_SOURCE_DIR}/src/\\1.cc")
 list(APPEND fuzz_sources ${stored} ${readers})

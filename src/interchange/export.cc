@@ -10,7 +10,7 @@
 #include "data/sources/random_tokens.h"
 #include "interchange/model_card.h"
 #include "interchange/tensor_parts.h"
-#include "interchange/tokenizer_files.h"
+#include "interchange/tokenizers/tokenizer_files.h"
 #include "kernels/backend.h"
 #include "kernels/types/bf16.h"
 #include "model/config/residual_parts.h"

@@ -12,7 +12,7 @@
 #include "base/files/files.h"
 #include "interchange/stored_tensors.h"
 #include "interchange/tensor_parts.h"
-#include "interchange/tokenizer_files.h"
+#include "interchange/tokenizers/tokenizer_files.h"
 #include "interchange/weight_folder.h"
 #include "runs/checkpoint.h"
 #include "runs/trainer_state.h"

@@ -61,7 +61,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
   document_starts_ = plan_.declare("document_starts", "batch", {N}, DType::kI32, always);
-  if (!config_.causal) document_ends_ = plan_.declare("document_ends", "batch", {N}, DType::kI32, always);
+  last_keys_.emplace(d);
   residual_ = config_.residual.part().make(d, config_.residual.options());
   for (int layer = 0; layer < int(config_.layers); ++layer) {
     params_.begin_section();
@@ -156,23 +156,8 @@ Pass Transformer::begin_pass(const Batch& tokens, bool accumulate, double grad_s
     upload(pass, document_starts_, batch.document_starts);
     pass.first_key = per_token(pass, document_starts_);
   }
-  if (!config_.causal) {
-    find_document_ends(batch);
-    upload(pass, document_ends_, last_keys_.data());
-    pass.last_key = per_token(pass, document_ends_);
-  }
+  pass.last_key = last_keys_->upload(pass);
   return pass;
-}
-
-// From the end: a row that begins its document is the first of it, and the row before it another's last.
-void Transformer::find_document_ends(const Batch& batch) {
-  last_keys_.resize(size_t(batch.B * batch.T));
-  for (int64_t n = batch.B * batch.T, last = 0; n-- > 0;) {
-    const int64_t i = n % batch.T;
-    const auto start_of = [&](int64_t row) { return batch.document_starts ? batch.document_starts[row] : 0; };
-    if (i == batch.T - 1 || start_of(n + 1) == i + 1) last = i;
-    last_keys_[size_t(n)] = int32_t(last);
-  }
 }
 
 void Transformer::begin_sums(const Pass& pass) {

@@ -13,6 +13,7 @@
 #include "model/head.h"
 #include "model/memory_need.h"
 #include "model/module/dropout.h"
+#include "model/module/last_keys.h"
 #include "model/module/passing_gradients.h"
 #include "model/module/registers.h"
 #include "model/residual/residual.h"
@@ -119,7 +120,6 @@ class Transformer {
   Tensor head_loss(const Pass& pass, double grad_scale);
   void embedding_backward(const Pass& pass) const;
   Timeline timeline() const { return {int(config_.layers)}; }
-  void find_document_ends(const Batch& batch);  // last_keys_
   Tensor positions(const Pass& pass) const;
   Tensor registers(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
@@ -150,11 +150,11 @@ class Transformer {
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_, segment_embedding_;
-  BufferId tokens_, targets_, losses_, document_starts_, document_ends_, rope_table_;
-  std::vector<int32_t> last_keys_;  // of the batch's rows, where they see both sides
+  BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
   BufferId normed_, delta_, d_normed_, workspace_;
   BufferId embedded_, d_embedded_, d_embedding_;  // see BlockScratch
   std::optional<Registers> registers_;
+  std::optional<LastKeys> last_keys_;
   std::optional<FixedStream> stream_;
   std::optional<DropoutKeys> dropout_keys_;
   std::optional<DropoutLayer> embedding_dropout_;

@@ -16,7 +16,7 @@
 #include "data/temp_folder.h"
 #include "data/tokenizers/sentencepiece_model.h"
 #include "data/tokenizers/tokenizer.h"
-#include "interchange/tokenizer_json.h"
+#include "interchange/tokenizers/tokenizer_json.h"
 
 namespace sluice {
 namespace {

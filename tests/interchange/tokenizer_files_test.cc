@@ -15,7 +15,7 @@
 #include "data/corpus/tokenizer_trainer.h"
 #include "data/temp_folder.h"
 #include "data/tokenizers/sentencepiece_model.h"
-#include "interchange/tokenizer_files.h"
+#include "interchange/tokenizers/tokenizer_files.h"
 
 namespace sluice {
 namespace {

@@ -80,6 +80,20 @@ void ModelConfig::describe(Fields& f) {
   f.add("attention_bias", attention_bias,
         "biases of attention's linear layers: model (what bias says), none, qkv (queries, keys and values only, as "
         "Qwen2) or all");
+  describe_head(f);
+  describe_rows(f);
+  dropout.add_to(f);
+  f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
+      .not_written_as(Json{{"type", ResidualConfig().type}});
+  f.add_group_or_list(
+      "attention", attention.all, attention.runs,
+      "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
+      "laid over the layers one after the other, from the first again where they end before the last layer",
+      expand_attention);
+}
+
+// The output head, and the values that a model begins with.
+void ModelConfig::describe_head(Fields& f) {
   f.add("tied_head", tied_head, "the output head shares the token embedding's weights");
   f.add(
        "head_transform", head_transform,
@@ -92,6 +106,10 @@ void ModelConfig::describe(Fields& f) {
         "initial values: pytorch (embeddings N(0,1), linears uniform +-1/sqrt(fan_in)), gpt2 (N(0, init_std), "
         "projections into the residual stream divided by sqrt(2 layers)) or bert (N(0, init_std) all)");
   f.add("init_std", init_std, "standard deviation of the gpt2 and the bert init").above(0).below(10);
+}
+
+// What is embedded beside tokens and positions.
+void ModelConfig::describe_rows(Fields& f) {
   f.add("registers", registers,
         "learned rows that stand before every sequence's tokens, seen as these are and predicted by none (register "
         "tokens, arXiv 2309.16588); not with documents that are masked")
@@ -101,14 +119,6 @@ void ModelConfig::describe(Fields& f) {
         "one learned row is added to every token's embedding: what BERT's token types come to where all tokens are of "
         "one segment; not with registers")
       .not_written_as(false);
-  dropout.add_to(f);
-  f.add_group("residual", residual, "how attention and MLP layers are joined; a bare string is its type")
-      .not_written_as(Json{{"type", ResidualConfig().type}});
-  f.add_group_or_list(
-      "attention", attention.all, attention.runs,
-      "the attention part: a preset's name, a preset with changes, or the parts; or a list of these, which are "
-      "laid over the layers one after the other, from the first again where they end before the last layer",
-      expand_attention);
 }
 
 void ModelConfig::describe_position(Fields& f) {

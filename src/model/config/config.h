@@ -81,6 +81,8 @@ struct ModelConfig {
 
  private:
   void describe_position(Fields& fields);
+  void describe_head(Fields& fields);
+  void describe_rows(Fields& fields);
   void resolve_rope() const;
 };
 

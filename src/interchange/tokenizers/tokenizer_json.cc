@@ -1,5 +1,5 @@
 // Normalizer, pre-tokenizer, model and decoder in the library's words, for each kind of tokenizer (tokenizer_json.h).
-#include "interchange/tokenizer_json.h"
+#include "interchange/tokenizers/tokenizer_json.h"
 
 #include <algorithm>
 #include <map>

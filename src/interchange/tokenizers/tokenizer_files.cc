@@ -1,5 +1,5 @@
 // Which files a tokenizer becomes or brings along, and what of it the library cannot have (tokenizer_files.h).
-#include "interchange/tokenizer_files.h"
+#include "interchange/tokenizers/tokenizer_files.h"
 
 #include <array>
 #include <optional>
@@ -11,7 +11,7 @@
 #include "base/error.h"
 #include "base/files/files.h"
 #include "base/limits.h"
-#include "interchange/tokenizer_json.h"
+#include "interchange/tokenizers/tokenizer_json.h"
 
 namespace sluice {
 namespace {
