@@ -35,7 +35,7 @@ def registered():
 
 
 # D and V: features of a query, of a value. gap: elements between rows, a multiple of 8 for 16-byte accesses.
-Shape = namedtuple("Shape", "B T H KV D V docs window slot gap", defaults=(False, 0, False, 8))
+Shape = namedtuple("Shape", "B T H KV D V docs window slot gap sides", defaults=(False, 0, False, 8, False))
 
 
 class Attention:
@@ -56,6 +56,8 @@ class Attention:
                 for cut in np.sort(random.choice(np.arange(1, T), 4, replace=False)):
                     self.first[b, cut:] = cut
         self.first_key = device.given(self.first, "i32") if shape.docs else None
+        self.last = np.array([[np.flatnonzero(row == f)[-1] for f in row] for row in self.first], np.int32)
+        self.last_key = device.given(self.last, "i32") if shape.sides else None
         self.order = None  # of permuted windows (order_cases.py)
         self.scale = float(np.float32(1 / np.sqrt(D))) if self.score.scaled else float(np.float32(0.3))
         self.learned = device.normal(1, H, shift=self.score.learned) if self.score.learned is not None else None
@@ -69,7 +71,7 @@ class Attention:
         constants = pack(self.score.layout, *self.score.constants) if self.score.layout else b""
         formats, values = (more_formats_and_values or ("",))[0], more_formats_and_values[1:]
         return pack(
-            "6ifB0q32sPPPPPiP?0q" + formats,
+            "6ifB0q32sPPPPPiPP?PQIf0q" + formats,
             B,
             T,
             H,
@@ -85,8 +87,10 @@ class Attention:
             None,
             self.first_key,
             self.shape.window,
+            self.last_key,
             self.order,
             self.vectors,
+            *(None, 0, 0, 1.0),  # no dropout
             *values,
         )
 
@@ -96,7 +100,8 @@ class Attention:
         return [x for at in (0, H * D, (H + KV) * D) for x in (self.input.beyond(at), self.stride)]
 
     def visible(self, b):
-        return reference.visible_keys(self.shape.T, self.first[b], self.shape.window)
+        last = self.last[b] if self.shape.sides else np.arange(self.shape.T)
+        return reference.visible_keys(self.first[b], last, self.shape.window)
 
     def heads(self):
         """(b, h, Head) of each."""
@@ -278,8 +283,9 @@ class Attention:
                     continue
                 slot = int(self.shape.slot)
                 weight[b, h, i] = head.p[i, f + slot]
-                if i >= f + 2:
-                    gap[b, h, i] = head.s[i, f + slot] - head.s[i, f + 1 + slot : i + slot].mean()
+                others = [j + slot for j in np.flatnonzero(self.visible(b)[i]) if j not in (f, i)]
+                if others:
+                    gap[b, h, i] = head.s[i, f + slot] - head.s[i, others].mean()
         self.device.close("sink_attention", self.weight, weight, 64)
         self.device.close("sink_logit_gap", self.gap, gap, 64)
 
@@ -317,6 +323,13 @@ def attention(device, score, storage, size, shape):
 @cases("attention with a slot in windows", SCORES, STORAGES, (32, 128), quick=lambda score, storage, size: False)
 def attention_slot(device, score, storage, size):
     run_and_check(Attention(device, score, storage, Shape(2, 70, 2, 1, size, size - 9, True, 17, True, 3)))
+
+
+@cases("attention of both sides", SCORES, STORAGES, (16, 64, 256), quick=lambda score, storage, size: score == "Softmax" and size == 64)
+def attention_both_sides(device, score, storage, size):
+    index = list(SCORES).index(score) + CLASSES.index(size) + (storage == "f32")
+    options = (dict(docs=True), dict(window=40), dict(docs=True, window=23, slot=True, gap=3), dict(slot=True))[index % 4]
+    run_and_check(Attention(device, score, storage, Shape(1, 133, 2, 1, size, size, sides=True, **options)))
 
 
 def run_and_check(one):

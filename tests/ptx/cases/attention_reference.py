@@ -79,11 +79,11 @@ def threshold(s, visible, n, constants, learned):
     return relu(s - beta * np.sqrt(2 * np.log(n) / features)) ** 2 * visible, None
 
 
-def visible_keys(T, first, window):
-    """[T, T]: row i sees keys from its document's first on, the last `window` of them."""
-    row, key = np.arange(T)[:, None], np.arange(T)[None, :]
-    seen = (key <= row) & (key >= np.asarray(first)[:, None])
-    return seen & (key > row - window) if window else seen
+def visible_keys(first, last, window):
+    """[T, T]: row i sees keys first[i] .. last[i], those less than `window` away."""
+    row, key = np.arange(len(first))[:, None], np.arange(len(first))[None, :]
+    seen = (key <= np.asarray(last)[:, None]) & (key >= np.asarray(first)[:, None])
+    return seen & (abs(key - row) < window) if window else seen
 
 
 class Head:

@@ -234,13 +234,14 @@ def outlier_loss(device, storage, layout):
     device.close("d_x", d_x, d_x.exact + 0.01 * 4 * inverse * (x.exact * inverse) ** 3, 8 if storage == "f32" else 2)
 
 
-@cases("embedding", STORAGES, LAYOUTS, ("plain", "registers"))
+@cases("embedding", STORAGES, LAYOUTS, ("plain", "registers", "segment"))
 def embedding(device, storage, layout, what):
     B, T, V, C, R = 3, 7, 11, 40 if layout == WHOLE else 37, 2 if what == "registers" else 0
     make = Rows(device, layout, storage, rows=B * T, cols=C)
     out, d_out, table = make.room(), make.given(), device.normal(V, C)
     tokens = device.random.integers(0, V, B * T)
     positions, registers = device.normal(T - R, C), device.normal(R, C) if R else None
+    segment = device.normal(1, C) if what == "segment" else None
     aligned = layout == WHOLE
     map_launch(
         device,
@@ -249,12 +250,13 @@ def embedding(device, storage, layout, what):
         B * T,
         C,
         pack(
-            2 * ROWS + "PPPqqqq?",
+            2 * ROWS + "PPPPqqqq?",
             *rows(out),
             *rows(table),
             device.given(tokens, "i32"),
             positions,
             registers,
+            segment,
             V,
             C,
             T,
@@ -265,7 +267,9 @@ def embedding(device, storage, layout, what):
     want = (table.exact[tokens].reshape(B, T, C) + np.pad(positions.exact, ((R, 0), (0, 0)))[None]).copy()
     if R:
         want[:, :R] = registers.exact
-    device.close("out", out, want, 2)
+    if segment:
+        want += segment.exact
+    device.close("out", out, want, 3)
     sums = d_out.exact.reshape(B, T, C).sum(0)
     for rows_, first, accumulate in ((T - R, R, True), (R, 0, False)):
         if rows_:
