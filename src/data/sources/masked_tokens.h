@@ -21,7 +21,7 @@ struct Masking {
   double random = 0.1;    // and those with any token of the vocabulary; the rest stay
   int32_t token = 0;      // the mask token
   int64_t vocab_size = 0;
-  std::vector<int32_t> never;  // tokens that are not predicted: those between documents
+  std::vector<int32_t> never = {};  // tokens that are not predicted: those between documents
 };
 
 class MaskedTokens final : public DataSource {
