@@ -46,7 +46,7 @@ class RunFrames(Run):
         if not maps or (step is not None and step not in maps):
             raise RunError(f"{self.path} has no attention maps" + (f" of step {step}, but of {sorted(maps)}" if maps else ""))
         rows = [(one.layer, one.head, query, key, weight) for one in maps[max(maps) if step is None else step]
-                for query, row in enumerate(one.weights) for key, weight in enumerate(row[:query + 1])]
+                for query, row in enumerate(one.weights) for key, weight in enumerate(row if one.both_sides else row[:query + 1])]
         return load_pandas().DataFrame(rows, columns=["layer", "head", "query", "key", "weight"])
 
 

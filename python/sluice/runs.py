@@ -101,11 +101,13 @@ class Run:
 
 
 class AttentionMap:
-    """A head's attention on a held-out sequence: weights[query][key], zero where key > query; gate is a list, or None."""
+    """A head's attention on a held-out sequence: weights[query][key], zero where key > query unless queries see both sides
+    (both_sides, of masked language models); gate is a list, or None."""
 
     def __init__(self, step, tokens, one):
         self.step, self.tokens = step, tokens
         self.layer, self.head, self.gate = one["layer"], one["head"], one.get("gate")
+        self.both_sides = len(one["weights"]) > 1 and len(one["weights"][0]) == len(one["weights"])
         self.weights = [row + [0.0] * (len(one["weights"]) - len(row)) for row in one["weights"]]
 
     def __repr__(self):

@@ -50,7 +50,7 @@ void run_export(ExportArguments args) {
   const bool own = result.architecture == Architecture::kSluice;
   print_line("{} of {}: architecture {}, {} parameters, {} in {}", args.folder, checkpoint.path.string(),
              name_of(result.architecture), result.parameters, bytes_text(result.bytes), args.options.type);
-  print_line("load it with AutoModelForCausalLM.from_pretrained(\"{}\"{})", args.folder,
+  print_line("load it with {}.from_pretrained(\"{}\"{})", library_class(experiment.model), args.folder,
              own ? ", trust_remote_code=True" : "");
 }
 

@@ -45,7 +45,8 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   json["model"] = model_group(foreign.model);
-  if (!foreign.model.causal && !json["data"].contains("masking")) json["data"]["masking"] = {{"share", 0.15}};
+  if (!foreign.model.causal && json["data"].is_object() && !json["data"].contains("masking"))
+    json["data"]["masking"] = {{"share", 0.15}};
   Experiment experiment = layers.parse();
   const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
   if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;

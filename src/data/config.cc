@@ -236,6 +236,10 @@ int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer, 
 Masking masking_of(const DataConfig& config, int64_t vocab_size) {
   const MaskingConfig& masking = config.masking;
   const auto tokenizer = config.tokenizer.empty() ? nullptr : load_tokenizer(config.tokenizer, config.tokenizer_key);
+  for (const int64_t never : masking.never)
+    if (never < 0 || never >= vocab_size)
+      throw UserError("data.masking.never has {}, but model.vocab_size = {} has tokens 0 to {}", never, vocab_size,
+                      vocab_size - 1);
   const int64_t token = mask_token_of(masking, tokenizer.get(), vocab_size);
   if (token >= vocab_size)
     throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", token, vocab_size,

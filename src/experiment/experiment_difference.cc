@@ -126,8 +126,15 @@ std::optional<ConfigDifference> experiment_difference(const Json& stored, const 
   return difference(keys, as_given(keys, stored, current), current, "");
 }
 
+// What is dropped while it learns makes no other model.
+Json model_of(const Json& config) {
+  Json model = member(config, "model");
+  if (model.is_object()) model.erase("dropout");
+  return model;
+}
+
 void check_same_model(const Json& stored, const Json& current, const std::string& where) {
-  const auto found = difference(Keys(), member(stored, "model"), member(current, "model"), "model");
+  const auto found = difference(Keys(), model_of(stored), model_of(current), "model");
   if (!found) return;
   throw UserError("{} is of another model: {} is {} there, but {} in this config", where, found->key,
                   config_value_text(found->stored), config_value_text(found->current));

@@ -185,7 +185,7 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
     }
     write_json(made / "config.json",
                exported_config(architecture, model, options.type, tokenizer, options.first_token));
-    write_json(made / "generation_config.json", generation_config(tokenizer));
+    if (model.causal) write_json(made / "generation_config.json", generation_config(tokenizer));
     write_file_atomic(made / "README.md", model_card(checkpoint, model, result, options));
     if (architecture == Architecture::kSluice)
       write_file_atomic(made / "modeling_sluice.py", assets::modeling_sluice_py);

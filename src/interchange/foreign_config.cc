@@ -97,7 +97,7 @@ Json sluice_config(const ModelConfig& model) {
           {"auto_map",
            {{"AutoConfig", "modeling_sluice.SluiceConfig"},
             {"AutoModel", "modeling_sluice.SluiceModel"},
-            {"AutoModelFor" + kind, "modeling_sluice.SluiceFor" + kind}}},
+            {library_class(model), "modeling_sluice.SluiceFor" + kind}}},
           {"sluice_model", model_group(model)},
           {"vocab_size", model.vocab_size},
           {"max_position_embeddings", model.context},
@@ -188,6 +188,10 @@ Architecture native_architecture(const ModelConfig& model) {
   if (queries == output) return Architecture::kLlama;
   // Qwen2's class knows no size of a head but width / heads.
   return !model.bias && model.heads * model.head_size() == model.width ? Architecture::kQwen2 : Architecture::kSluice;
+}
+
+const char* library_class(const ModelConfig& model) {
+  return model.causal ? "AutoModelForCausalLM" : "AutoModelForMaskedLM";
 }
 
 Json model_group(ModelConfig model) {

@@ -28,6 +28,9 @@ const char* name_of(Architecture architecture);  // "gpt2"
 // The one that transformers has itself and that computes what the model does, else kSluice.
 Architecture native_architecture(const ModelConfig& model);
 
+// The library's class that loads an export of the model: "AutoModelForCausalLM".
+const char* library_class(const ModelConfig& model);
+
 Json model_group(ModelConfig model);  // as in a resolved config
 
 // config.json. `stored_type` is the weights' type as PyTorch names it: "float32"; without a tokenizer

@@ -144,7 +144,7 @@ std::string describe(const Checkpoint& checkpoint, const ModelConfig& model, con
 std::string usage(const ModelConfig& model, const ExportResult& result, const ExportOptions& options) {
   const bool own = result.architecture == Architecture::kSluice;
   const std::string trust = own ? ", trust_remote_code=True" : "";
-  const char* kind = model.causal ? "AutoModelForCausalLM" : "AutoModelForMaskedLM";
+  const char* kind = library_class(model);
   std::string text = fmt::format("## Use\n\n```python\nfrom transformers import {}, AutoTokenizer\n\n", kind);
   text += fmt::format("model = {}.from_pretrained(DIR{})\n", kind, trust);
   if (result.has_tokenizer) {
@@ -195,13 +195,14 @@ std::string model_card(const Checkpoint& checkpoint, const ModelConfig& model, c
                        const ExportOptions& options) {
   const Json& config = checkpoint.state.config;
   const std::string name = on_one_line(config.value("name", "model"));
-  std::string text = "---\nlibrary_name: transformers\npipeline_tag: text-generation\ntags:\n- sluice\n";
+  std::string text = fmt::format("---\nlibrary_name: transformers\npipeline_tag: {}\ntags:\n- sluice\n",
+                                 model.causal ? "text-generation" : "fill-mask");
   std::set<std::string> kinds;
   for (const AttentionConfig* one : model.attention.kinds()) kinds.insert(one->type);
   for (const std::string& kind : kinds) text += fmt::format("- {}\n", kind);
   text += fmt::format("# license: yours to choose, for example apache-2.0\n---\n\n# {}\n\n", name);
-  text += fmt::format("A causal language model ({}) with {} attention, exported by Sluice.\n\n",
-                      name_of(result.architecture), model.attention.name());
+  text += fmt::format("A {} language model ({}) with {} attention, exported by Sluice.\n\n",
+                      model.causal ? "causal" : "masked", name_of(result.architecture), model.attention.name());
   text += describe(checkpoint, model, result, options) + "\n" + usage(model, result, options);
   text += "\n## Config\n\n```json\n" + public_config(config).dump(2) + "\n```\n";
   return text;

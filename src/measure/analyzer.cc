@@ -198,7 +198,7 @@ void Analyzer::add_row(HeadTotals& sums, const WeightRows& weights, int64_t i) c
   sums.row_mass.add(mass);
   sums.has_rows |= on_tokens != 0;
   if (weights.has_bias_key()) sums.bias_share.add(std::fabs(weights.on_bias(i)) * unit);
-  if (i == 0 || on_tokens == 0) return;  // the first row has no choice
+  if (weights.keys_of(i) == 1 || on_tokens == 0) return;  // such a row has no choice
   sums.entropy.add(entropy);
   sums.relative_entropy.add(entropy / std::log(double(weights.keys_of(i))));
 }

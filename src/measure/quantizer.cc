@@ -51,6 +51,10 @@ Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options)
         "--all-activations puts the residual stream on a grid, which must be a running sum: it takes model.residual = "
         "add, not {}",
         residual);
+  if (model.config().head_transform)
+    throw UserError(
+        "--all-activations knows no grid for what model.head_transform puts between the final norm and the output "
+        "head");
   all_ = std::make_unique<ActivationQuantizer>(options_, model.config().layers);
 }
 

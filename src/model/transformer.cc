@@ -337,6 +337,7 @@ Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
 }
 
 Pass Transformer::extend(const Batch& batch, DecoderState& state) {
+  check(config_.causal, "extend: rows that see both sides");
   check_eq(batch.B + fixed_sequences(), state.sequences(), "extend: sequences");
   check_le(std::max(state.length(), config_.registers) + batch.T, state.capacity(),
            "extend: tokens beyond the context");

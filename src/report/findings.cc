@@ -65,7 +65,13 @@ bool has_window(const RunRecord& run) {
   return windowed(attention) || (attention.is_array() && std::any_of(attention.begin(), attention.end(), windowed));
 }
 
-// Attention on position 0 when every query spreads its attention evenly: the mean of 1/(i+1) over the context.
+bool sees_both_sides(const RunRecord& run) {
+  const Json::json_pointer path("/model/causal");
+  return run.config.contains(path) && run.config.at(path) == false;
+}
+
+// Attention on position 0 when every query spreads its attention evenly: the mean of 1/(i+1) over the context, or where
+// queries see both sides one share of it.
 std::string even_spread(const RunRecord& run) {
   const Json::json_pointer path("/model/context");
   if (!run.config.contains(path) || !run.config.at(path).is_number_integer()) return "";
@@ -73,7 +79,7 @@ std::string even_spread(const RunRecord& run) {
   const int64_t context = run.config.at(path).get<int64_t>();
   if (context < 1 || context > kLongest) return "";
   double sum = 0;
-  for (int64_t i = 0; i < context; ++i) sum += 1.0 / double(i + 1);
+  for (int64_t i = 0; i < context; ++i) sum += 1.0 / double(sees_both_sides(run) ? context : i + 1);
   return fmt::format(" Spread evenly over {} tokens of context, position 0 would get {}.", context,
                      short_number(sum / double(context)));
 }
@@ -89,7 +95,7 @@ std::string note_on_windows(const Comparison& comparison) {
 Finding sink_finding(const Comparison& comparison) {
   Finding out{"sink",
               "The attention sink",
-              "At every token an attention head has to put its attention somewhere, also when no earlier token is of "
+              "At every token an attention head has to put its attention somewhere, also when no other token is of "
               "use. Many models then park it on the very first token, whatever that token is: an attention sink." +
                   even_spread(comparison.runs.front()) + note_on_windows(comparison),
               {},

@@ -6,7 +6,8 @@
 //   step_lists  lists of steps, shared by the series that have the same
 //   figures     [{key, title, meaning, of_heads}]: those that the runs' analyses describe
 //   differences [{key, values}]
-// A map's weights are its lower triangle, row by row, two base-64 digits each: low + code / 4095 * (high - low).
+// A map's weights are its lower triangle, or of both sides all of it, row by row, two base-64 digits each: low + code /
+// 4095 * (high - low).
 #include <algorithm>
 #include <cmath>
 #include <set>
@@ -116,6 +117,7 @@ Json map_json(const RecordedMap& map) {
   }
   Json out = {
       {"layer", map.id.layer}, {"head", map.id.head}, {"low", rounded(low)}, {"high", rounded(high)}, {"codes", codes}};
+  if (map.both_sides) out["whole"] = true;
   if (!map.gate.empty()) {
     out["gate"] = Json::array();
     for (const double g : map.gate) out["gate"].push_back(rounded(g));
@@ -132,7 +134,7 @@ std::set<HeadId> heads_with_maps(const Comparison& comparison) {
       const double sink = run.final_value("probe", "sink_attention", map.id.layer, map.id.head).value_or(0);
       double& known = strength.try_emplace(map.id, 0.0).first->second;
       known = std::max(known, sink);
-      bytes += map.weights.size() * (map.weights.size() + 1);
+      bytes += map.weights.size() * (map.both_sides ? 2 * map.weights.size() : map.weights.size() + 1);
     }
   };
   for (const RunRecord& run : comparison.runs) {

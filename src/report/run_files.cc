@@ -74,7 +74,9 @@ std::optional<RecordedMap> read_map(const Json& entry, const Json& rows, size_t 
   map.id = head_at(entry);
   for (const Json& row : rows) {
     map.weights.push_back(numbers(row));
-    if (map.weights.back().size() != map.weights.size()) return std::nullopt;
+    const size_t keys = map.weights.back().size();
+    if (map.weights.size() == 1) map.both_sides = positions > 1 && keys == positions;
+    if (keys != (map.both_sides ? positions : map.weights.size())) return std::nullopt;
   }
   if (map.weights.size() != positions) return std::nullopt;
   return map;

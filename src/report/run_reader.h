@@ -39,8 +39,9 @@ struct HeadId {
 
 struct RecordedMap {
   HeadId id;
-  std::vector<std::vector<double>> weights;  // row i: the weights of query i on keys 0..i
-  std::vector<double> gate;                  // one opening a position; empty where there is no gate
+  std::vector<std::vector<double>> weights;  // row i: the weights of query i on keys 0..i, or of both sides on all
+  bool both_sides = false;
+  std::vector<double> gate;  // one opening a position; empty where there is no gate
 };
 
 struct RecordedAttention {

@@ -16,7 +16,11 @@ DataConfig with_shards(DataConfig config, Split split, const GivenData& given) {
     if (config.type != "tokens" || !own().empty() || (train && !config.sources.empty())) return config;
     throw UserError("the run's config names no shards in {}; {} names some", key, given.shards_option);
   }
-  if (config.type != "tokens") config = DataConfig{};
+  if (config.type != "tokens") {
+    MaskingConfig masking = std::move(config.masking);  // of whatever text: the model predicts what is masked
+    config = DataConfig{};
+    config.masking = std::move(masking);
+  }
   config.type = "tokens";
   config.shards_key = given.shards_option;
   if (train) config.sources.clear();

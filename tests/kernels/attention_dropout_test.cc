@@ -92,7 +92,9 @@ TEST(AttentionDropout, GradientsAreFiniteDifferences) {
   });
 }
 
-// Of every result, the distance to the same in f64, by its norm. A wrong mask is off by some tenths.
+// Of every result, the distance to the same in f64, by its norm, and where its parts cancel (the gradient of a row's
+// only key is 0) by theirs, for which a quarter of the largest result stands. bf16 rounds weights, outputs and score
+// gradients, each by up to 2^-8: 3e-2 is eight such. A wrong mask is off by some tenths.
 void expect_near_f64(AttentionCase& run, const AttentionCase& problem, double bound) {
   AttentionCase wide = problem.in_f64();
   wide.forward(widest()).backward(widest());
@@ -100,7 +102,7 @@ void expect_near_f64(AttentionCase& run, const AttentionCase& problem, double bo
   double largest = 0;
   for (const Result& result : want) largest = std::max(largest, norm_of(result.values));
   for (size_t i = 0; i < got.size(); ++i)
-    EXPECT_LE(distance(got[i].values, want[i].values), bound * (norm_of(want[i].values) + 0.1 * largest))
+    EXPECT_LE(distance(got[i].values, want[i].values), bound * (norm_of(want[i].values) + 0.25 * largest))
         << got[i].name;
 }
 

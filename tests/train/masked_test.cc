@@ -4,6 +4,7 @@
 
 #include "base/error_text.h"
 #include "measure/analyzer.h"
+#include "report/run_reader.h"
 #include "runs/load_model.h"
 #include "train/tiny_run.h"
 
@@ -64,6 +65,19 @@ TEST(MaskedRuns, AreAnalyzed) {
   const Analysis analysis = analyzer.run(3);
   EXPECT_NEAR(analysis.loss, std::log(67), 0.5);
   EXPECT_THROW(require_causal(loaded, "sluice sample"), UserError);
+}
+
+// Maps have whole rows, in an analysis too, and are read back so.
+TEST(MaskedRuns, AreReadByTheReport) {
+  const TinyRuns runs;
+  ASSERT_EQ(runs.train("run", masked({"train.steps=4", "log.analyze_every=4", "log.analyze_sequences=2"})), 0);
+  const RunRecord run = read_run(runs.path("run"));
+  EXPECT_TRUE(run.notes.empty()) << run.notes.front();
+  ASSERT_TRUE(run.last_attention && run.analysis);
+  const RecordedMap& map = run.last_attention->maps.at(0);
+  EXPECT_TRUE(map.both_sides);
+  for (const auto& row : map.weights) EXPECT_EQ(row.size(), map.weights.size());
+  EXPECT_TRUE(run.analysis->mean.maps.at(0).both_sides);
 }
 
 TEST(MaskedRuns, SayWhatDoesNotGoTogether) {

@@ -168,6 +168,8 @@ class WordPieceTokenizer final : public Tokenizer {
         texts_.resize(std::max(texts_.size(), size_t(id) + 1));
         place(files, token.text, id);
       }
+      std::string copy;  // is decoded as it is found
+      if (token.normalized) texts_[size_t(id)] = text_of(files, std::string(text_.normalized(token.text, copy)));
       next = std::max(next, id + 1);
       placed.push_back(token);
       placed.back().id = int32_t(id);

@@ -65,7 +65,7 @@ std::vector<LayerFigure> figures_of_mlps_and_norms() {
 
 std::vector<LayerFigure> figures_of_layers_sinks() {
   return {
-      of_weights("head_diversity", "standard deviation over heads, mean over sequences and pairs j <= i",
+      of_weights("head_diversity", "standard deviation over heads, mean over sequences and pairs that rows may see",
                  [](T t) { return t.head_diversity.value(); }, {"attention", "diversity"}),
       of_residual("secondary_sink_share", "share of the tokens after the first with |cos| > 0.9 to the first",
                   [](T t) { return t.like_first.share.value(); }, {"residual", "like first"}),

@@ -50,8 +50,8 @@ std::vector<HeadFigure> weight_patterns() {
                      [] { return std::make_unique<Concentration>(); }, {"attention", "concentration"}),
       local_focus("local_focus_0", "mean weight of a query on its own position", 0, "0"),
       local_focus("local_focus_1", "mean weight on the position before", 1, "1"),
-      local_focus("local_focus_2", "mean weight at distance 2", 2, "2"),
-      local_focus("local_focus_3", "mean weight at distance 3", 3, "3"),
+      local_focus("local_focus_2", "mean weight on the second position before", 2, "2"),
+      local_focus("local_focus_3", "mean weight on the third position before", 3, "3"),
   };
 }
 

@@ -14,9 +14,9 @@ function rampColour(share) {
 
 const kDigits = new Map([...'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/'].map((c, i) => [c, i]));
 
-// The weight of query i on key j; the codes hold the lower triangle row by row.
-function mapWeight(map, i, j) {
-  const at = 2 * (i * (i + 1) / 2 + j);
+// The weight of query i on key j; the codes hold the lower triangle row by row, or whole rows of n keys.
+function mapWeight(map, n, i, j) {
+  const at = 2 * ((map.whole ? i * n : i * (i + 1) / 2) + j);
   const code = 64 * kDigits.get(map.codes[at]) + kDigits.get(map.codes[at + 1]);
   return map.low + code / 4095 * (map.high - map.low);
 }
@@ -59,7 +59,7 @@ class AttentionMap {
     const box = this.canvas.getBoundingClientRect(), {margin, cell, n} = this.layout();
     const j = Math.floor((event.clientX - box.left - margin) / cell);
     const i = Math.floor((event.clientY - box.top - margin) / cell);
-    return i >= 0 && i < n && j >= 0 && j <= i ? {i, j} : null;
+    return i >= 0 && i < n && j >= 0 && j < (this.map?.whole ? n : i + 1) ? {i, j} : null;
   }
 
   draw(point) {
@@ -109,8 +109,8 @@ class AttentionMap {
       return;
     }
     for (let i = 0; i < n; ++i) {
-      for (let j = 0; j <= i; ++j) {
-        ctx.fillStyle = rampColour(mapWeight(this.map, i, j) / Math.max(1, this.map.high));
+      for (let j = 0; j < (this.map.whole ? n : i + 1); ++j) {
+        ctx.fillStyle = rampColour(mapWeight(this.map, n, i, j) / Math.max(1, this.map.high));
         fillCell(j, i);
       }
       if (!this.map.gate) continue;
@@ -130,7 +130,7 @@ class AttentionMap {
       this.readout.textContent = '';
       return;
     }
-    const weight = formatNumber(Number(mapWeight(this.map, point.i, point.j).toPrecision(3)));
+    const weight = formatNumber(Number(mapWeight(this.map, tokens.length, point.i, point.j).toPrecision(3)));
     const gate = this.map.gate ? ` · gate ${formatNumber(this.map.gate[point.i])}` : '';
     this.readout.textContent = `query ${quoted(point.i)} → key ${quoted(point.j)}: ${weight}${gate}`;
   }
