@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-KINDS = ("unigram", "bpe", "characters", "bytes", "gpt2")
+KINDS = ("unigram", "bpe", "characters", "bytes", "gpt2", "wordpiece")
 
 
 @dataclasses.dataclass
@@ -38,11 +38,23 @@ def gpt2_files(folder, text):
     return folder
 
 
+def bert_files(folder, text):
+    """vocab.txt and tokenizer_config.json, as a cased BERT's folder has them."""
+    folder.mkdir()
+    tokenizer = BertWordPieceTokenizer(lowercase=False)
+    tokenizer.train_from_iterator([text], vocab_size=700, min_frequency=2, limit_alphabet=200, show_progress=False)
+    tokenizer.save_model(str(folder))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": False, "tokenizer_class": "BertTokenizer"}))
+    return folder
+
+
 def make_tokenizer(tools, kind, texts):
     if kind == "bytes":
         return "bytes"
     if kind == "gpt2":
         return gpt2_files(tools.work / "gpt2", "".join(texts.values()))
+    if kind == "wordpiece":
+        return bert_files(tools.work / "bert", "".join(texts.values()))
     tokenizer = tools.work / ("own.json" if kind == "characters" else "own.model")
     vocabulary = ["--vocab", 700] if kind != "characters" else []
     files = [tools.work / f"{name}.txt" for name in texts]
@@ -84,6 +96,17 @@ def prefix_faults(tools, tokenizer, first):
     return faults
 
 
+def bert_faults(theirs, text):
+    """It is BERT's tokenizer, which puts its tokens around every text, and knows its mask."""
+    tokens = theirs.encode(text, add_special_tokens=False)
+    faults = [] if type(theirs).__name__ in ("BertTokenizer", "BertTokenizerFast") else [f"is a {type(theirs).__name__}"]
+    if theirs(text).input_ids != [theirs.cls_token_id] + tokens + [theirs.sep_token_id]:
+        faults.append("no [CLS] and [SEP] around a text")
+    if theirs.convert_ids_to_tokens([theirs.pad_token_id, theirs.mask_token_id]) != ["[PAD]", "[MASK]"]:
+        faults.append("special tokens are not known")
+    return faults
+
+
 def check(tools, kind, documents):
     """A row of the table of tokenizers, and whether it is right."""
     texts = {"documents": documents, "odd": ODD, "names": NAMES}
@@ -94,13 +117,13 @@ def check(tools, kind, documents):
     counts, right, ties = [], True, False
     for name, text in texts.items():
         printed = tools.sluice("tokenizer", "encode", tools.work / f"{name}.txt", "--tokenizer", tokenizer, "--print")
-        ours, tokens = [int(token) for token in printed.split()], theirs.encode(text)
+        ours, tokens = [int(token) for token in printed.split()], theirs.encode(text, add_special_tokens=kind != "wordpiece")
         # Of two ways to divide a text with the same sum of scores, rounding chooses: the same pieces in another order.
         ties = ties or (kind == "unigram" and ours != tokens)
         same = sorted(ours) == sorted(tokens) if kind == "unigram" else ours == tokens
-        right = right and same and theirs.decode(tokens) == text
+        right = right and same and (kind == "wordpiece" or theirs.decode(tokens) == text)
         counts.append(f"{len(ours):,}")
     faults = [] if right else ["**differ**"]
-    faults += prefix_faults(tools, tokenizer, theirs.bos_token_id)
+    faults += bert_faults(theirs, ODD) if kind == "wordpiece" else prefix_faults(tools, tokenizer, theirs.bos_token_id)
     verdict = "equal but for the order of pieces with equal sums" if ties else "equal"
     return [kind, *counts, "; ".join(faults) or verdict], not faults

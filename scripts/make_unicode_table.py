@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Writes the tables that tokenizers look characters up in. Both are of Unicode 16, as are the libraries `tokenizers`
-and `tiktoken`: `pip install unicodedata2==16.0.0`.
+"""Writes the tables that tokenizers look characters up in. The first three are of Unicode 16, as are the libraries
+`tokenizers` and `tiktoken`: `pip install unicodedata2==16.0.0`. The last two are what `tokenizers` (0.23; it must be
+installed) does, whose tables for BERT are of several versions of Unicode.
 
     scripts/make_unicode_table.py classes > src/data/splitting/unicode_classes.inc
     scripts/make_unicode_table.py newer > src/data/splitting/unicode_newer.inc
     scripts/make_unicode_table.py late_marks > src/data/splitting/unicode_late_marks.inc
+    scripts/make_unicode_table.py bert > src/data/splitting/bert_classes.inc
+    scripts/make_unicode_table.py bert_lowercase > src/data/splitting/bert_lowercase.inc
 
 classes: which characters are letters, numbers or blanks (src/data/splitting/gpt2_split.cc). Letters and numbers are the general
 categories L* and N*, blanks the property White_Space.
@@ -13,6 +16,11 @@ newer: which characters have come or changed since Unicode 14, that of Python 3.
 older one of the same category and length in UTF-8 (src/data/splitting/expression.cc).
 
 late_marks: which marks the NFC of the library `tokenizers` (0.23; it must be installed) does not know (src/data/splitting/nfc.cc).
+
+bert: which characters BERT's cleaning removes, which are marks that are stripped, which are punctuation
+(src/data/splitting/bert_text.cc).
+
+bert_lowercase: which characters have got a small letter since Unicode 15, and how far from them it is (the same file).
 """
 import sys
 import unicodedata as python_unicodedata
@@ -33,8 +41,8 @@ def class_of(character):
     return {"L": LETTER, "N": NUMBER}.get(unicodedata.category(chr(character))[0], OTHER)
 
 
-def print_entries(entries):
-    print(f"// Unicode {unicodedata.unidata_version}, written by scripts/make_unicode_table.py.")
+def print_entries(entries, source=f"Unicode {unicodedata.unidata_version}"):
+    print(f"// {source}, written by scripts/make_unicode_table.py.")
     line = ""
     for entry in entries:
         if len(line) + 1 + len(entry) > 120:
@@ -113,5 +121,44 @@ def print_late_marks():
     print_entries([f"{{0x{first:X}, 0x{last:X}}}," for first, last in ranges])
 
 
+CHARACTERS = [character for character in range(0x110000) if not 0xD800 <= character < 0xE000]
+
+
+def print_bert():
+    import tokenizers
+    clean = tokenizers.normalizers.BertNormalizer(True, False, False, False)
+    strip = tokenizers.normalizers.BertNormalizer(False, False, True, False)
+    divide = tokenizers.pre_tokenizers.BertPreTokenizer()
+    entries, last = [], None
+    for character in CHARACTERS:
+        text = chr(character)
+        removed, mark = clean.normalize_str(f"a{text}b") == "ab", strip.normalize_str(text) == ""
+        punctuation = len(divide.pre_tokenize_str(f"a{text}b")) == 3
+        assert removed + mark + punctuation < 2
+        this = 1 if removed else 2 if mark else 3 if punctuation else 0
+        if this != last:
+            last = this
+            entries.append(f"0x{character * 4 + last:X},")
+    print_entries(entries, f"What tokenizers {tokenizers.__version__} does")
+
+
+def print_bert_lowercase():
+    import tokenizers
+    assert python_unicodedata.unidata_version <= "15.1.0", "run this with Python 3.11 or 3.12"
+    lower, ranges = tokenizers.normalizers.BertNormalizer(False, False, False, True), []
+    for character in CHARACTERS:
+        small = lower.normalize_str(chr(character))
+        if small == chr(character).lower():
+            continue
+        distance = ord(small) - character
+        if ranges and ranges[-1][1] == character - 1 and ranges[-1][2] == distance:
+            ranges[-1][1] = character
+        else:
+            ranges.append([character, character, distance])
+    print_entries([f"{{0x{first:X}, 0x{last:X}, {distance}}}," for first, last, distance in ranges],
+                  f"What tokenizers {tokenizers.__version__} does")
+
+
 assert unicodedata.unidata_version == "16.0.0", "the tables are of Unicode 16: pip install unicodedata2==16.0.0"
-{"classes": print_classes, "newer": print_newer, "late_marks": print_late_marks}[sys.argv[1]]()
+{"classes": print_classes, "newer": print_newer, "late_marks": print_late_marks, "bert": print_bert,
+ "bert_lowercase": print_bert_lowercase}[sys.argv[1]]()

@@ -61,6 +61,9 @@ PerplexityResult measure_text(const EvalArguments& args, const LoadedModel& load
   if (result.tokens == 0) throw UserError("the text has no token to predict");
   print_text_notes(reader.report(), args.text);
   print_unknown(result.unknown, tokenizer, "");
+  print_losses(tokenizer,
+               "figures per byte are of what it keeps, over the bytes of the text as it was, and compare "
+               "only models of this tokenizer");
   return result;
 }
 

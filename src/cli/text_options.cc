@@ -55,10 +55,18 @@ void print_text_notes(const TextReport& report, const TextArguments& args) {
 
 void print_unknown(int64_t count, const Tokenizer& tokenizer, const std::string& place) {
   if (count == 0) return;
-  print_notes(
-      {fmt::format("{} of the tokens stand for text that {} has no piece for and that is lost{}; a model made with "
-                   "spm_train --byte_fallback=true (as those of sluice tokenizer train) loses none",
-                   count, tokenizer.name(), place.empty() ? "" : ", the first in " + place)});
+  // Of BERT's every vocabulary has unknown words.
+  const char* remedy = std::string_view(tokenizer.type()) == "wordpiece"
+                           ? ""
+                           : "; a model made with spm_train --byte_fallback=true (as those of sluice tokenizer train) "
+                             "loses none";
+  print_notes({fmt::format("{} of the tokens stand for text that {} has no piece for and that is lost{}{}", count,
+                           tokenizer.name(), place.empty() ? "" : ", the first in " + place, remedy)});
+}
+
+void print_losses(const Tokenizer& tokenizer, const std::string& meaning) {
+  if (tokenizer.loses().empty()) return;
+  print_notes({fmt::format("{} does not keep {}: {}", tokenizer.name(), tokenizer.loses(), meaning)});
 }
 
 ReadingLine::ReadingLine() : terminal_(isatty(STDERR_FILENO) != 0) {}

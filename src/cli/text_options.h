@@ -28,6 +28,8 @@ void print_text_notes(const TextReport& report, const TextArguments& args);
 
 // That text was lost in tokens for what the tokenizer does not know; `place` is that of the first, and may be empty.
 void print_unknown(int64_t count, const Tokenizer& tokenizer, const std::string& place);
+// What a tokenizer loses of every text (Tokenizer::loses), if it does, and what that means for what is printed.
+void print_losses(const Tokenizer& tokenizer, const std::string& meaning);
 
 // Bytes of the files, bytes a second, time left, on standard error; rewritten in place on a terminal, else a line now
 // and then.

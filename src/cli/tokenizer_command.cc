@@ -180,6 +180,7 @@ void decode_ids(const Tokenizer& tokenizer) {
 
 void run_decode(const DecodeArguments& args) {
   const auto tokenizer = load_tokenizer(args.tokenizer, "--tokenizer");
+  print_losses(*tokenizer, "this is not the text that was encoded");
   for (const std::string& path : args.shards) {
     if (path == kStandardInput) decode_ids(*tokenizer);
     else decode_shard(path, *tokenizer, args.separator, print_text, plain_tokens(args.shard_format));

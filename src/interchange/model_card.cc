@@ -149,6 +149,8 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   if (result.has_tokenizer) {
     text += fmt::format("tokenizer = AutoTokenizer.from_pretrained(DIR{})\n", trust);
     text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
+    if (options.tokenizer && options.tokenizer->closes_text() >= 0)
+      text += "inputs = {name: each[:, :-1] for name, each in inputs.items()}  # without the token that ends a text\n";
     text += "print(tokenizer.decode(model.generate(**inputs, max_new_tokens=50)[0], skip_special_tokens=True))\n";
   }
   text += fmt::format("```\n\nMade for transformers {}. ", kTransformers);

@@ -27,16 +27,21 @@ constexpr std::array kFiles = {"tokenizer.json",
                                "vocab.json",
                                "merges.txt",
                                "added_tokens.json",
+                               "vocab.txt",
                                "tekken.json"};
 
 void write_json(const fs::path& path, const Json& json) {
   write_file_atomic(path, json.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }
 
+bool is_wordpiece(const Tokenizer& tokenizer) { return std::string_view(tokenizer.type()) == "wordpiece"; }
+
 void add_note(std::string& note, const std::string& sentence) { note += (note.empty() ? "" : "; ") + sentence; }
 
 // `given` is the tokenizer_config.json that came with the tokenizer, or null: what does not change tokens is kept.
-void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, int64_t context, Json given) {
+// `json` is the tokenizer.json; `first`: a token of the run's stands before texts, and not the tokenizer's own.
+void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, int64_t context, Json given,
+                            const Json& json, bool first) {
   Json config = given.is_object() ? std::move(given) : Json::object();
   for (const char* key : {"add_prefix_space", "add_bos_token", "add_eos_token", "auto_map", "errors"})
     config.erase(key);
@@ -49,7 +54,21 @@ void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, 
   const auto name = [&](int32_t token) { return std::string(tokenizer.token_bytes(token)); };
   if (const int32_t start = tokenizer.end_of_text(); start >= 0) config["bos_token"] = name(start);
   if (const int32_t end = tokenizer.ends_text(); end >= 0) config["eos_token"] = config["pad_token"] = name(end);
+  if (is_wordpiece(tokenizer)) {
+    describe_wordpiece(json, tokenizer, config);
+    if (first) config["tokenizer_class"] = "PreTrainedTokenizerFast";  // BertTokenizer has its own
+  }
   write_json(folder / "tokenizer_config.json", config);
+}
+
+Json wordpiece_files(const std::string& path_or_name, const fs::path& folder, Json& config) {
+  fs::path path = path_or_name;
+  if (fs::is_directory(path)) path /= "vocab.txt";
+  const fs::path beside = path.parent_path() / "tokenizer_config.json";
+  const std::string vocabulary = read_file(path), given = fs::exists(beside) ? read_file(beside) : "";
+  if (!given.empty()) config = parse_json(given, beside.string());
+  write_file_atomic(folder / "vocab.txt", vocabulary);
+  return wordpiece_json(read_wordpiece_vocabulary(vocabulary, given, path.string(), "--tokenizer"));
 }
 
 // Whether transformers can be told how the model treats text; else why not, in words.
@@ -152,6 +171,8 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
     json = library_files(path_or_name, tokenizer, folder, given_config);
   } else if (type == "sentencepiece") {
     json = sentencepiece_files(path_or_name, tokenizer, folder, note);
+  } else if (is_wordpiece(tokenizer)) {
+    json = wordpiece_files(path_or_name, folder, given_config);
   } else if (type == "bytes") {
     json = bytes_tokenizer_json(tokenizer);
   } else if (type == "characters") {
@@ -161,12 +182,15 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
     copy_as_it_is(path_or_name, tokenizer, folder, note);
   }
   if (json.is_null()) return note;
-  if (options.first_token >= 0 && !put_before_texts(json, options.first_token)) {
+  if (is_wordpiece(tokenizer)) put_around_texts(json, tokenizer);
+  const bool first =
+      options.first_token >= 0 && !(is_wordpiece(tokenizer) && options.first_token == tokenizer.end_of_text());
+  if (first && !put_before_texts(json, options.first_token)) {
     add_note(note, fmt::format("data.first_token {} is no token of {}: put it before each text yourself",
                                options.first_token, tokenizer.name()));
   }
   write_json(folder / "tokenizer.json", json);
-  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config));
+  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config), json, first);
   return note;
 }
 

@@ -206,7 +206,41 @@ Json gpt2_tokenizer_json(const Json& vocabulary, const std::string& merges, Json
   return out;
 }
 
-// ---- the first token ------------------------------------------------------------------------------------------------
+// ---- WordPiece ------------------------------------------------------------------------------------------------------
+
+Json wordpiece_json(const WordPieceFiles& files) {
+  Vocabulary vocabulary;
+  std::set<std::string, std::less<>> special = {files.unknown, files.begins, files.ends, files.mask, "[PAD]"};
+  Json added = Json::array();
+  for (const auto& [name, id] : files.tokens) vocabulary.add(name, id);
+  std::map<int64_t, Json> by_id;  // as the library wants them
+  for (const auto& [name, id] : files.tokens)
+    if (special.contains(name)) by_id[id] = added_token(id, name, true);
+  for (const auto& [token, id] : files.added) {
+    by_id[id] = added_token(id, token.text, token.special || special.contains(token.text));
+    by_id[id].update({{"single_word", token.single_word},
+                      {"lstrip", token.lstrip},
+                      {"rstrip", token.rstrip},
+                      {"normalized", token.normalized}});
+  }
+  for (auto& [id, token] : by_id) added.push_back(std::move(token));
+  Json out = whole_tokenizer(std::move(added),
+                             {{"type", "BertNormalizer"},
+                              {"clean_text", files.text.clean},
+                              {"handle_chinese_chars", files.text.space_chinese},
+                              {"strip_accents", files.text.strip_accents},
+                              {"lowercase", files.text.lowercase}},
+                             {{"type", "WordPiece"}, {"prefix", files.prefix}, {"cleanup", files.joins_marks}},
+                             {{"type", "WordPiece"},
+                              {"unk_token", files.unknown},
+                              {"continuing_subword_prefix", files.prefix},
+                              {"max_input_chars_per_word", files.most_characters},
+                              {"vocab", vocabulary.take()}});
+  out["pre_tokenizer"] = {{"type", "BertPreTokenizer"}};
+  return out;
+}
+
+// ---- tokens around a text --------------------------------------------------------------------------------------------
 
 namespace {
 
@@ -221,18 +255,75 @@ std::string name_of_token(const Json& tokenizer, int64_t id) {
   return "";
 }
 
+// Tokens of texts' template, and what it must know of them.
+struct Template {
+  Json single = Json::array(), pair = Json::array(), special = Json::object();
+
+  void put_text(const char* which, int type) {
+    const Json text = {{"Sequence", {{"id", which}, {"type_id", type}}}};
+    pair.push_back(text);
+    if (type == 0) single.push_back(text);
+  }
+  void put_token(const std::string& name, int64_t id, int type) {
+    const Json token = {{"SpecialToken", {{"id", name}, {"type_id", type}}}};
+    pair.push_back(token);
+    if (type == 0) single.push_back(token);
+    special[name] = {{"id", name}, {"ids", {id}}, {"tokens", {name}}};
+  }
+  Json post_processor() const {
+    return {{"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", special}};
+  }
+};
+
 }  // namespace
 
 bool put_before_texts(Json& tokenizer_json, int64_t id) {
   const std::string name = name_of_token(tokenizer_json, id);
   if (name.empty()) return false;
-  const Json first = {{"SpecialToken", {{"id", name}, {"type_id", 0}}}};
-  const auto text = [](const char* which, int type) { return Json{{"Sequence", {{"id", which}, {"type_id", type}}}}; };
-  tokenizer_json["post_processor"] = {{"type", "TemplateProcessing"},
-                                      {"single", Json::array({first, text("A", 0)})},
-                                      {"pair", Json::array({first, text("A", 0), text("B", 1)})},
-                                      {"special_tokens", {{name, {{"id", name}, {"ids", {id}}, {"tokens", {name}}}}}}};
+  Template around;
+  around.put_token(name, id, 0);
+  around.put_text("A", 0);
+  around.put_text("B", 1);
+  tokenizer_json["post_processor"] = around.post_processor();
   return true;
+}
+
+void put_around_texts(Json& tokenizer_json, const Tokenizer& tokenizer) {
+  const int32_t first = tokenizer.end_of_text(), last = tokenizer.closes_text();
+  if (first < 0 && last < 0) return;
+  Template around;
+  if (first >= 0) around.put_token(name_of_token(tokenizer_json, first), first, 0);
+  for (const int type : {0, 1}) {
+    around.put_text(type == 0 ? "A" : "B", type);
+    if (last >= 0) around.put_token(name_of_token(tokenizer_json, last), last, type);
+  }
+  tokenizer_json["post_processor"] = around.post_processor();
+}
+
+void describe_wordpiece(const Json& tokenizer_json, const Tokenizer& tokenizer, Json& config) {
+  const Json& model = tokenizer_json.at("model");
+  const Json text = tokenizer_json.value("normalizer", Json());
+  const auto put_name = [&](const char* key, int64_t id) {
+    config.erase(key);
+    if (id >= 0) config[key] = name_of_token(tokenizer_json, id);
+  };
+  put_name("unk_token", tokenizer.unknown());
+  put_name("cls_token", tokenizer.end_of_text());
+  put_name("sep_token", tokenizer.closes_text());
+  put_name("mask_token", tokenizer.mask_token().value_or(-1));
+  put_name("pad_token", tokenizer.ends_text());
+  for (const char* not_berts : {"bos_token", "eos_token"}) config.erase(not_berts);
+  if (model.at("vocab").contains("[PAD]")) config["pad_token"] = "[PAD]";
+  const Json decoder = tokenizer_json.value("decoder", Json());
+  const bool plain = text.is_object() && text.value("clean_text", true) && tokenizer.end_of_text() >= 0 &&
+                     tokenizer.closes_text() >= 0 && model.value("continuing_subword_prefix", "##") == "##" &&
+                     model.value("max_input_chars_per_word", int64_t(100)) == 100 &&
+                     (decoder.is_null() || decoder.value("cleanup", true));
+  if (!plain) return;
+  config["tokenizer_class"] = "BertTokenizer";
+  config["do_lower_case"] = text.value("lowercase", true);
+  config["strip_accents"] = text.value("strip_accents", Json());
+  config["tokenize_chinese_chars"] = text.value("handle_chinese_chars", true);
 }
 
 }  // namespace sluice

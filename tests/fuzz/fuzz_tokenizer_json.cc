@@ -1,6 +1,8 @@
 // Tokenizers in JSON: a list of characters, a tokenizer.json, a tekken.json; or vocab.json and merges.txt, divided by a
-// zero byte; or a file of ranks. What GPT-2's rules are accepted for must keep text, others must give tokens that there
-// are.
+// zero byte; or a file of ranks; or BERT's vocab.txt, and tokenizer_config.json behind a zero byte. What GPT-2's rules
+// are accepted for must keep text, others must give tokens that there are.
+#include <algorithm>
+
 #include "base/config/json_text.h"
 #include "base/error.h"
 #include "data/tokenizers/tokenizer_files.h"
@@ -11,6 +13,11 @@ namespace {
 std::unique_ptr<sluice::Tokenizer> read(const std::string& input) {
   using namespace sluice;
   const size_t zero = input.find('\0');
+  if (input.starts_with("[PAD]\n")) {
+    const size_t end = std::min(zero, input.size());
+    return make_wordpiece_vocabulary(input.substr(0, end), input.substr(std::min(end + 1, input.size())), "fuzz",
+                                     "key");
+  }
   if (zero != input.npos)
     return make_gpt2_tokenizer({input.substr(0, zero), input.substr(zero + 1), "", ""}, "fuzz", "key");
   if (is_rank_file(input)) return make_rank_tokenizer(input, "fuzz.cl100k_base", "key");

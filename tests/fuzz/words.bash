@@ -26,7 +26,7 @@ words_of() {
     run_folder) json_words && strings_of '*_reader.cc' run_files.cc 'compar*.cc' summary.cc findings.cc report_data.cc ;;
     safetensors) json_words && strings_of safetensors.cc element_types.cc && printf '"%s"\n' '\"__metadata__\":{' '\"data_offsets\":[0,' '\"shape\":[' ;;
     weight_index) json_words && printf '"%s"\n' '\"weight_map\":{' '\"a\"' '\"b\"' '\"model-1.safetensors\"' '\"model-2.safetensors\"' '..' / ;;
-    tokenizer_json | sentencepiece) json_words && strings_of '*tokenizer*.cc' {text_pipeline,sentencepiece_json,added_tokens}.cc ;;
+    tokenizer_json | sentencepiece) json_words && strings_of '*tokenizer*.cc' {text_pipeline,sentencepiece_json,added_tokens,wordpiece_files}.cc ;;
     expression)
       printf '"%s"\n' '\\p{L}' '\\p{N}' '\\p{Lu}' '\\P{M}' '\\s' '\\S' '\\w' '\\d' '\\b' '\\R' '\\X' '\\h' '\\u0041' '\\x{1F389}' '(?i:' '(?:' '(?=' \
           '(?!' '(?<=' '(?<!' '(?>' '(?<n>' '(?i)' '(?m)' '(?s)' '|' '*' '+' '?' '++' '*+' '?+' '*?' '+?' '{1,3}' '{2,}' '{1,3}+' '^' '$' '.' '[^' \

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <map>
 #include <set>
 
 #include "base/config/json_text.h"
@@ -175,6 +176,48 @@ TEST(TokenizerFiles, RanksAreCopiedWithANote) {
   EXPECT_NE(note.find("there is no tokenizer.json for tiktoken"), std::string::npos) << note;
   EXPECT_EQ(read_file(folder.file("out/cl100k_base.tiktoken")), ranks);
   EXPECT_FALSE(fs::exists(folder.file("out/tokenizer.json")));
+}
+
+TEST(TokenizerFiles, BertsVocabularyBecomesABertTokenizer) {
+  const TempFolder folder;
+  const std::string lines = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\n";
+  fs::create_directories(folder.file("bert"));
+  folder.write("bert/vocab.txt", lines);
+  folder.write("bert/tokenizer_config.json", R"({"do_lower_case": false, "added_tokens_decoder": {
+      "7": {"content": "<t>", "special": false, "normalized": false}}})");
+  std::string note;
+  const Json json = files_of(folder, folder.file("bert"), &note);
+  EXPECT_EQ(note, "");
+  EXPECT_EQ(json["model"]["vocab"]["##b"], 6);
+  EXPECT_EQ(json["added_tokens"].size(), 6u);
+  EXPECT_EQ(json["added_tokens"][5]["special"], false);
+  EXPECT_EQ(json["normalizer"]["lowercase"], false);
+  EXPECT_EQ(json["post_processor"]["special_tokens"]["[SEP]"]["ids"], Json::array({3}));
+  EXPECT_EQ(json["post_processor"]["pair"].size(), 5u);
+  const Json config = read_json_file(folder.file("out/tokenizer_config.json"));
+  EXPECT_EQ(config["tokenizer_class"], "BertTokenizer");
+  EXPECT_EQ(config["do_lower_case"], false);
+  EXPECT_EQ(config["split_special_tokens"], true);
+  for (const auto& [key, name] : std::map<std::string, std::string>{{"unk_token", "[UNK]"},
+                                                                    {"cls_token", "[CLS]"},
+                                                                    {"sep_token", "[SEP]"},
+                                                                    {"mask_token", "[MASK]"},
+                                                                    {"pad_token", "[PAD]"}})
+    EXPECT_EQ(config[key], name);
+  EXPECT_FALSE(config.contains("eos_token"));
+  EXPECT_EQ(read_file(folder.file("out/vocab.txt")), lines);
+  const auto tokenizer = load_tokenizer(folder.file("bert"), "test");
+  EXPECT_EQ(load_tokenizer(folder.file("out"), "test")->hash(), tokenizer->hash());
+  EXPECT_EQ(load_tokenizer(folder.file("out/vocab.txt"), "test")->hash(), tokenizer->hash());
+  // And from the tokenizer.json again; a token of the run's before every text is nothing that BertTokenizer does.
+  fs::rename(folder.file("out"), folder.file("again"));
+  EXPECT_EQ(files_of(folder, folder.file("again/tokenizer.json")), json);
+  fs::remove_all(folder.file("out"));
+  EXPECT_EQ(files_of(folder, folder.file("again/tokenizer.json"), nullptr, 2), json);
+  fs::remove_all(folder.file("out"));
+  const Json first = files_of(folder, folder.file("again"), nullptr, 5);
+  EXPECT_EQ(first["post_processor"]["single"][0]["SpecialToken"]["id"], "a");
+  EXPECT_EQ(read_json_file(folder.file("out/tokenizer_config.json"))["tokenizer_class"], "PreTrainedTokenizerFast");
 }
 
 TEST(TokenizerFiles, TheFirstTokenOfTrainingIsPutBeforeTexts) {

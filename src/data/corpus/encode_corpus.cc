@@ -25,6 +25,11 @@ constexpr uint64_t kBatchBytes = 8 << 20;
 
 bool all_digits(std::string_view text) { return !text.empty() && text.find_first_not_of("0123456789") == text.npos; }
 
+// Tokens that each document has beside those of its text.
+int64_t marks_of(const Tokenizer& tokenizer) {
+  return int64_t(tokenizer.end_of_text() >= 0) + int64_t(tokenizer.closes_text() >= 0);
+}
+
 // The shards of one corpus, in a folder aside until all are written.
 class ShardRow {
  public:
@@ -66,16 +71,17 @@ class ShardRow {
   }
 
   void append(std::span<const int32_t> tokens) {
-    const int64_t length = int64_t(tokens.size()) + (tokenizer_.end_of_text() >= 0);
+    const int64_t length = int64_t(tokens.size()) + marks_of(tokenizer_);
     if (writer_ && writer_->tokens() + length > options_.shard_tokens) finish_shard();
     if (!writer_) {
       writer_.emplace(unnamed_shard(folder_, shards_), token_bytes_, tokenizer_.vocab_size(), tokenizer_.name(),
                       tokenizer_.hash());
     }
     writer_->begin_document();
-    const int32_t end_of_text = tokenizer_.end_of_text();
-    if (end_of_text >= 0) writer_->append({&end_of_text, 1});
+    const int32_t opens = tokenizer_.end_of_text(), closes = tokenizer_.closes_text();
+    if (opens >= 0) writer_->append({&opens, 1});
     writer_->append(tokens);
+    if (closes >= 0) writer_->append({&closes, 1});
   }
 
   std::vector<std::string> finish(const Json& note) {
@@ -246,7 +252,7 @@ EncodedCorpus encode_corpus(const std::vector<std::string>& inputs, const TextOp
     const auto encoded = encode_all(batch, reader, tokenizer);
     for (size_t i = 0; i < encoded.size(); ++i) {
       shards.append(encoded[i]);
-      corpus.tokens += int64_t(encoded[i].size()) + (tokenizer.end_of_text() >= 0);
+      corpus.tokens += int64_t(encoded[i].size()) + marks_of(tokenizer);
       const int64_t unknown = std::count(encoded[i].begin(), encoded[i].end(), tokenizer.unknown());
       if (unknown > 0 && corpus.unknown == 0) corpus.first_unknown = reader.text_of(batch.places[i]);
       corpus.unknown += unknown;

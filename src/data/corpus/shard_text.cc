@@ -53,6 +53,11 @@ bool opens_document(const Shard& shard, int64_t at, int64_t end, const Tokenizer
   return at < end && tokenizer.end_of_text() >= 0 && shard.largest(at, 1) == tokenizer.end_of_text();
 }
 
+// Whether the last of tokens [first, end) is what stands behind a document.
+bool closes_document(const Shard& shard, int64_t first, int64_t end, const Tokenizer& tokenizer) {
+  return first < end && tokenizer.closes_text() >= 0 && shard.largest(end - 1, 1) == tokenizer.closes_text();
+}
+
 }  // namespace
 
 void decode_shard(const std::string& path, const Tokenizer& tokenizer, const std::string& separator,
@@ -68,7 +73,8 @@ void decode_shard(const std::string& path, const Tokenizer& tokenizer, const std
     const int64_t end = i + 1 < documents.size() ? int64_t(documents[i + 1]) : shard.tokens();
     const bool opened = opens_document(shard, begin, end, tokenizer);
     if (opened && separator.empty()) out(kEndOfText);
-    decode_document(shard, begin + opened, end, tokenizer, out);
+    const bool closed = closes_document(shard, begin + opened, end, tokenizer);
+    decode_document(shard, begin + opened, end - closed, tokenizer, out);
     if (separator.empty()) continue;
     if (out.last != '\n') out("\n");
     out(separator + "\n");

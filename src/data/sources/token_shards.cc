@@ -206,7 +206,7 @@ void TokenShards::fill_document_starts(int64_t first_sequence, int64_t count, in
 }
 
 int64_t TokenShards::target_bytes(int64_t first_sequence, int64_t count) const {
-  if (!options_.tokenizer) return 0;
+  if (!options_.tokenizer || !options_.tokenizer->loses().empty()) return 0;
   const Tokenizer& tokenizer = *options_.tokenizer;
   std::vector<int32_t> inputs(static_cast<size_t>(context())), targets(inputs.size());
   int64_t bytes = 0;
@@ -231,6 +231,8 @@ std::string TokenShards::describe() const {
   if (documents_) text += fmt::format(", {} shuffled documents", documents_->documents());
   if (options_.mask_documents) text += ", documents masked";
   if (options_.first_token >= 0) text += fmt::format(", token {} before each window", options_.first_token);
+  if (options_.tokenizer && !options_.tokenizer->loses().empty())
+    text += fmt::format("; no bits per byte, as {} loses {}", options_.tokenizer->name(), options_.tokenizer->loses());
   return text;
 }
 

@@ -87,4 +87,34 @@ void AddedTokens::divide(std::string_view text, const std::function<void(std::st
   if (done < text.size()) on_text(text.substr(done));
 }
 
+bool AddedTokenLayers::assign(std::vector<AddedToken> tokens, const Normalizer& normalizer) {
+  std::vector<AddedToken> raw, normalized;
+  bool whole = true;
+  for (AddedToken& token : tokens) {
+    if (token.normalized) {
+      std::string copy;
+      token.text = std::string(normalizer(token.text, copy));
+      whole = whole && !token.text.empty();
+      if (token.text.empty()) continue;
+    }
+    (token.normalized ? normalized : raw).push_back(std::move(token));
+  }
+  raw_.assign(std::move(raw));
+  normalized_.assign(std::move(normalized));
+  return whole;
+}
+
+void AddedTokenLayers::divide(std::string_view text, const Normalizer& normalizer,
+                              const std::function<void(std::string_view)>& on_text,
+                              const std::function<void(int32_t)>& on_token) const {
+  const auto divide_raw = [&](std::string_view part) {
+    std::string copy;
+    const std::string_view normalized = normalizer(part, copy);
+    if (!normalized_.finds_any()) return on_text(normalized);
+    normalized_.divide(normalized, on_text, on_token);
+  };
+  if (!raw_.finds_any()) return divide_raw(text);
+  raw_.divide(text, divide_raw, on_token);
+}
+
 }  // namespace sluice

@@ -42,4 +42,20 @@ class AddedTokens {
   bool finds_any_ = false;
 };
 
+// Those that are found in a text as it is, and those (`normalized`) that are found in what a normalizer makes of it.
+class AddedTokenLayers {
+ public:
+  // The normalized text, `copy` if it changes.
+  using Normalizer = std::function<std::string_view(std::string_view text, std::string& copy)>;
+
+  // False where a normalizer leaves nothing of a token's text.
+  bool assign(std::vector<AddedToken> tokens, const Normalizer& normalizer);
+  // As AddedTokens::divide; parts are normalized.
+  void divide(std::string_view text, const Normalizer& normalizer, const std::function<void(std::string_view)>& on_text,
+              const std::function<void(int32_t)>& on_token) const;
+
+ private:
+  AddedTokens raw_, normalized_;
+};
+
 }  // namespace sluice

@@ -22,7 +22,7 @@ class BytePairTokenizer final : public Tokenizer {
         fuse_unknown_(files.fuse_unknown),
         vocabulary_(files),
         pipeline_(std::move(files.pipeline)) {
-    place_added();
+    added_.assign(std::exchange(vocabulary_.added, {}), normalizer());
     identify(files.path, vocabulary_.canonical() + described);
   }
 
@@ -34,33 +34,19 @@ class BytePairTokenizer final : public Tokenizer {
   bool adds_blank() const override { return pipeline_.puts_blank_before(); }
   bool has_library_files() const override { return library_files_; }
   int32_t unknown() const override { return vocabulary_.unknown; }
+  std::optional<int32_t> mask_token() const override {
+    return vocabulary_.mask < 0 ? std::nullopt : std::optional(vocabulary_.mask);
+  }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
-    const auto add_token = [&](int32_t token) { tokens.push_back(token); };
-    const auto encode_plain = [&](std::string_view part) { encode_words(part, tokens); };
-    const auto encode_raw = [&](std::string_view part) {
-      std::string copy;
-      const std::string_view normalized = pipeline_.normalized(part, copy);
-      if (!normalized_.finds_any()) return encode_plain(normalized);
-      normalized_.divide(normalized, encode_plain, add_token);
-    };
-    if (!raw_.finds_any()) return encode_raw(text);
-    raw_.divide(text, encode_raw, add_token);
+    added_.divide(
+        text, normalizer(), [&](std::string_view part) { encode_words(part, tokens); },
+        [&](int32_t token) { tokens.push_back(token); });
   }
 
  private:
-  void place_added() {
-    std::vector<AddedToken> raw, normalized;
-    for (AddedToken& token : vocabulary_.added) {
-      if (token.normalized) {
-        std::string copy;
-        token.text = std::string(pipeline_.normalized(token.text, copy));
-      }
-      (token.normalized ? normalized : raw).push_back(std::move(token));
-    }
-    vocabulary_.added.clear();
-    raw_.assign(std::move(raw));
-    normalized_.assign(std::move(normalized));
+  AddedTokenLayers::Normalizer normalizer() const {
+    return [this](std::string_view text, std::string& copy) { return pipeline_.normalized(text, copy); };
   }
 
   void encode_words(std::string_view text, std::vector<int32_t>& tokens) const {
@@ -139,13 +125,13 @@ class BytePairTokenizer final : public Tokenizer {
   bool library_files_, characters_, ignore_merges_, fuse_unknown_;
   BytePairVocabulary vocabulary_;
   TextPipeline pipeline_;
-  AddedTokens raw_, normalized_;  // found before and after the text is normalized
+  AddedTokenLayers added_;
   uint64_t owner_ = next_cache_owner();
 };
 
 }  // namespace
 
-void BytePairFiles::refuse_text(const std::string& what) const {
+void VocabularyFiles::refuse_text(const std::string& what) const {
   throw UserError("{}: {} cannot be used as a tokenizer: {}", key, path, what);
 }
 
@@ -188,6 +174,10 @@ std::string description_of(const BytePairFiles& files) {
 
 std::unique_ptr<Tokenizer> make_byte_pair_tokenizer(BytePairFiles files) {
   add_end_of_text(files);
+  for (const std::string_view name : kMaskNames) {
+    const auto is_it = [&](const auto& one) { return one.first.text == name; };
+    if (std::any_of(files.added.begin(), files.added.end(), is_it) && files.mask.empty()) files.mask = name;
+  }
   std::string described;
   if (is_gpt2(files)) {
     files.type = "gpt2";

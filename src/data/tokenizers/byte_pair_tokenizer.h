@@ -3,43 +3,27 @@
 // tokens of them.
 #pragma once
 
-#include <fmt/format.h>
-
 #include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
-#include "data/splitting/added_tokens.h"
 #include "data/splitting/text_pipeline.h"
-#include "data/tokenizers/tokenizer.h"
+#include "data/tokenizers/tokenizer_files.h"
 
 namespace sluice {
 
-// What files say, ids not yet checked.
-struct BytePairFiles {
-  std::string path, key;                                     // for messages
-  std::string type = "bpe";                                  // see Tokenizer::type()
-  bool library_files = true;                                 // see Tokenizer::has_library_files()
-  std::vector<std::pair<std::string, int64_t>> tokens = {};  // of the model's vocabulary
-  std::vector<std::pair<AddedToken, int64_t>> added = {};    // beside it or of it; the ids of AddedToken are set later
+struct BytePairFiles : VocabularyFiles {
+  std::string type = "bpe";   // see Tokenizer::type()
+  bool library_files = true;  // see Tokenizer::has_library_files()
   std::vector<std::pair<std::string, std::string>> merges = {};
   bool ranked = false;     // no merges: any two tokens make the token of their joined bytes, that of lowest id first
   bool raw = false;        // tokens are bytes as they are; else
   bool byte_level = true;  // they are written as byte_level.h says, or are text
-  bool byte_fallback = false;          // a character without a token becomes tokens "<0xE2>"
-  bool ignore_merges = false;          // a word that is a token is that token, whatever the merges say
-  bool fuse_unknown = false;           // unknown characters beside each other are one token
-  std::string unknown = {};            // the token of what has none; empty: there is none
-  std::string begins = {}, ends = {};  // names of the tokens before and behind a text; empty: none
+  bool byte_fallback = false;  // a character without a token becomes tokens "<0xE2>"
+  bool ignore_merges = false;  // a word that is a token is that token, whatever the merges say
+  bool fuse_unknown = false;   // unknown characters beside each other are one token
   TextPipeline pipeline = {};
-
-  template <class... Args>
-  [[noreturn]] void refuse(fmt::format_string<Args...> text, Args&&... args) const {
-    refuse_text(fmt::format(text, std::forward<Args>(args)...));
-  }
-  [[noreturn]] void refuse_text(const std::string& what) const;  // UserError
 };
 
 // UserError for what does not fit together.

@@ -31,6 +31,7 @@ BytePairVocabulary::BytePairVocabulary(const BytePairFiles& files) {
   }
   begins = id_of_name(files, files.begins);
   ends = id_of_name(files, files.ends);
+  mask = id_of_name(files, files.mask);
 }
 
 std::string BytePairVocabulary::bytes_of(const BytePairFiles& files, std::string_view written) const {

@@ -28,7 +28,7 @@ struct BytePairVocabulary {
   BytePairMerges merges;
   std::vector<int32_t> merged;  // left, right, merged of every merge, for the hash
   std::vector<AddedToken> added;
-  int32_t unknown = -1, begins = -1, ends = -1;
+  int32_t unknown = -1, begins = -1, ends = -1, mask = -1;
 
  private:
   void place(const BytePairFiles& files);

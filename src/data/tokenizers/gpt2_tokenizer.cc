@@ -44,7 +44,7 @@ std::unordered_set<std::string> special_names(const Gpt2Folder& folder, const st
 // Those that are not special are found in texts.
 void read_added(const Gpt2Folder& folder, BytePairFiles& files) {
   if (folder.added.empty()) return;
-  BytePairFiles listed{.path = files.path, .key = files.key};
+  VocabularyFiles listed{.path = files.path, .key = files.key};
   read_vocabulary(parse_json(folder.added, files.path + "/added_tokens.json"), listed);
   std::sort(listed.tokens.begin(), listed.tokens.end(),
             [](const auto& a, const auto& b) { return a.second < b.second; });
@@ -60,7 +60,7 @@ void read_added(const Gpt2Folder& folder, BytePairFiles& files) {
 
 std::unique_ptr<Tokenizer> make_gpt2_tokenizer(const Gpt2Folder& folder, const std::string& path,
                                                const std::string& key) {
-  BytePairFiles files{.path = path, .key = key};
+  BytePairFiles files{{.path = path, .key = key}};
   files.pipeline.add_gpt2_split();
   read_vocabulary(parse_json(folder.vocabulary, path + "/vocab.json"), files);
   read_merges(folder.merges, files);

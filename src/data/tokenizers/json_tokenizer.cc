@@ -11,7 +11,7 @@
 
 namespace sluice {
 
-void read_vocabulary(const Json& json, BytePairFiles& files) {
+void read_vocabulary(const Json& json, VocabularyFiles& files) {
   if (!json.is_object()) files.refuse("the vocabulary is no object of tokens and their ids");
   files.tokens.reserve(json.size());
   for (const auto& [text, id] : json.items()) {
@@ -43,19 +43,19 @@ void choose_ends(BytePairFiles& files, const std::string& first) {
                            "<bos>", files.ends});
 }
 
-namespace {
-
-bool flag_of(const Json& object, const char* name, bool standard, const BytePairFiles& files) {
+bool flag_of(const Json& object, const char* name, bool standard, const VocabularyFiles& files) {
   const auto value = object.find(name);
   if (value == object.end() || value->is_null()) return standard;
   if (!value->is_boolean()) files.refuse("\"{}\" is {} and not true or false", name, value->dump().substr(0, 40));
   return value->get<bool>();
 }
 
+namespace {
+
 void read_model(const Json& model, BytePairFiles& files) {
   const Json type = model.value("type", Json("BPE"));
   if (type != "BPE")
-    files.refuse("its model is {}; \"BPE\" is read, and what sentencepiece models are written as",
+    files.refuse("its model is {}; \"BPE\" is read, \"WordPiece\", and what sentencepiece models are written as",
                  type.dump().substr(0, 40));
   if (const Json dropout = model.value("dropout", Json()); !dropout.is_null() && dropout != 0.0) {
     files.refuse("its model has dropout {}: tokens would be drawn at random; set it to null",
@@ -84,29 +84,35 @@ void read_model(const Json& model, BytePairFiles& files) {
   }
 }
 
-void read_added_tokens(const Json& list, BytePairFiles& files) {
+}  // namespace
+
+AddedToken read_added_token(const Json& token, const VocabularyFiles& files) {
+  const auto content = token.is_object() ? token.find("content") : token.end();
+  if (!token.is_object() || content == token.end() || !content->is_string())
+    files.refuse("an added token has no content or no id");
+  AddedToken added{.text = content->get<std::string>()};
+  added.special = flag_of(token, "special", false, files);
+  added.lstrip = flag_of(token, "lstrip", false, files);
+  added.rstrip = flag_of(token, "rstrip", false, files);
+  added.single_word = flag_of(token, "single_word", false, files);
+  added.normalized = flag_of(token, "normalized", !added.special, files);
+  return added;
+}
+
+void read_added_tokens(const Json& list, VocabularyFiles& files) {
   if (list.is_null()) return;
   if (!list.is_array()) files.refuse("\"added_tokens\" is no list");
   for (const Json& token : list) {
-    const auto content = token.is_object() ? token.find("content") : token.end();
-    const auto id = token.is_object() ? token.find("id") : token.end();
-    if (!token.is_object() || content == token.end() || id == token.end() || !content->is_string() ||
-        !id->is_number_integer()) {
-      files.refuse("an added token has no content or no id");
-    }
-    AddedToken added{.text = content->get<std::string>()};
-    added.special = flag_of(token, "special", false, files);
-    added.lstrip = flag_of(token, "lstrip", false, files);
-    added.rstrip = flag_of(token, "rstrip", false, files);
-    added.single_word = flag_of(token, "single_word", false, files);
-    added.normalized = flag_of(token, "normalized", !added.special, files);
+    AddedToken added = read_added_token(token, files);
+    const auto id = token.find("id");
+    if (id == token.end() || !id->is_number_integer()) files.refuse("an added token has no content or no id");
     files.added.emplace_back(std::move(added), id->get<int64_t>());
   }
 }
 
 // What a post-processor puts before a text; it is looked at for that alone, as a text's own tokens are not its
 // business.
-std::string first_special(const Json& part, const BytePairFiles& files) {
+std::string first_special(const Json& part, const VocabularyFiles& files) {
   if (part.is_null()) return "";
   const Json type = part.is_object() ? part.value("type", Json()) : Json();
   if (type == "ByteLevel") return "";
@@ -129,6 +135,8 @@ std::string first_special(const Json& part, const BytePairFiles& files) {
   const Json id = special.is_object() ? special.value("id", Json()) : Json();
   return id.is_string() ? id.get<std::string>() : "";
 }
+
+namespace {
 
 void check_decoder(const Json& part, const BytePairFiles& files) {
   if (part.is_null()) return;
@@ -164,9 +172,10 @@ void drop_unused_unknown(BytePairFiles& files) {
 }  // namespace
 
 std::unique_ptr<Tokenizer> make_json_tokenizer(const Json& json, const std::string& path, const std::string& key) {
-  BytePairFiles files{.path = path, .key = key};
+  BytePairFiles files{{.path = path, .key = key}};
   const Json& model = json.at("model");
   if (is_sentencepiece_json(json)) return make_sentencepiece_json(json, path, key);
+  if (is_wordpiece_json(json)) return make_wordpiece_json(json, path, key);
   if (!model.is_object() || !model.contains("vocab") || !model.contains("merges") || !model["merges"].is_array()) {
     files.refuse("its \"model\" has no \"vocab\" and \"merges\"");
   }

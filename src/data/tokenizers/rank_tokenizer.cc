@@ -120,7 +120,7 @@ void add_special(const Encoding& encoding, BytePairFiles& files) {
 }
 
 BytePairFiles rank_files(const std::string& path, const std::string& key) {
-  BytePairFiles files{.path = path, .key = key};
+  BytePairFiles files{{.path = path, .key = key}};
   files.type = "tiktoken";
   files.library_files = false;
   files.ranked = files.raw = files.ignore_merges = true;

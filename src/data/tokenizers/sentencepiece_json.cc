@@ -247,6 +247,7 @@ class SentencePieceOfJson final : public Tokenizer {
   bool adds_blank() const override { return inner_->adds_blank(); }
   bool has_library_files() const override { return true; }
   int32_t unknown() const override { return inner_->unknown(); }
+  std::optional<int32_t> mask_token() const override { return inner_->mask_token(); }
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override { inner_->encode(text, tokens); }
   std::string_view token_bytes(int32_t token) const override { return inner_->token_bytes(token); }
 

@@ -49,6 +49,8 @@ class SentencePieceTokenizer final : public Tokenizer {
     dummy_prefix_ = model.adds_dummy_prefix;
     end_of_text_ = first_of(model, {std::string(kEndOfText), model.bos_piece, model.eos_piece});
     ends_text_ = first_of(model, {std::string(kEndOfText), model.eos_piece, model.bos_piece});
+    for (const std::string_view name : kMaskNames)
+      if (const int32_t id = model.find(name); id >= 0 && !mask_ && is_extra(model.pieces[size_t(id)])) mask_ = id;
     identify(path, bytes);
   }
 
@@ -58,6 +60,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   int32_t ends_text() const override { return ends_text_; }
   bool adds_blank() const override { return dummy_prefix_; }
   int32_t unknown() const override { return has_bytes_ ? -1 : unknown_; }
+  std::optional<int32_t> mask_token() const override { return mask_; }
   std::string_view token_bytes(int32_t token) const override { return texts_[size_t(token)]; }
 
   void encode(std::string_view text, std::vector<int32_t>& tokens) const override {
@@ -79,6 +82,10 @@ class SentencePieceTokenizer final : public Tokenizer {
   }
 
  private:
+  static bool is_extra(const SentencePieceModel::Piece& piece) {  // was put into the vocabulary by hand
+    return piece.type == PieceType::kControl || piece.type == PieceType::kUserDefined;
+  }
+
   void read_pieces(const SentencePieceModel& model, const std::string& path, const std::string& key) {
     byte_tokens_.assign(256, -1);
     int64_t bytes = 0;
@@ -155,6 +162,7 @@ class SentencePieceTokenizer final : public Tokenizer {
   std::vector<int32_t> byte_tokens_;  // [256]
   bool has_bytes_ = false, dummy_prefix_ = false, blanks_divide_ = true, lines_divide_ = true;
   int32_t end_of_text_ = -1, ends_text_ = -1, unknown_ = -1;
+  std::optional<int32_t> mask_;
   uint64_t owner_ = next_cache_owner();
 };
 

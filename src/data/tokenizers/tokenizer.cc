@@ -68,6 +68,14 @@ std::string read_tokenizer_file(const fs::path& path) {
   return read_regular_file(path, kMostTokenizerBytes, "a tokenizer");
 }
 
+// A vocab.txt, or a file of ranks under such a name.
+std::unique_ptr<Tokenizer> load_vocabulary(const fs::path& path, const std::string& key) {
+  const fs::path config = path.parent_path() / "tokenizer_config.json";
+  const std::string content = read_tokenizer_file(path);
+  if (is_rank_file(content)) return make_rank_tokenizer(content, path.string(), key);
+  return make_wordpiece_vocabulary(content, fs::exists(config) ? read_tokenizer_file(config) : "", path.string(), key);
+}
+
 // A .model file, whose name both sentencepiece's and LLaMA 3's ranks go by, or a file of ranks.
 std::unique_ptr<Tokenizer> load_model(const std::string& path, const std::string& key) {
   const std::string content = read_tokenizer_file(path);
@@ -87,10 +95,11 @@ std::unique_ptr<Tokenizer> load_folder(const std::string& path, const std::strin
                                 optional("added_tokens.json"), optional("special_tokens_map.json")},
                                path, key);
   }
+  if (fs::exists(folder / "vocab.txt")) return load_vocabulary(folder / "vocab.txt", key);
   if (fs::exists(folder / "tekken.json")) return load_json((folder / "tekken.json").string(), key);
   throw UserError(
-      "{}: the folder {} has no tokenizer.model, tokenizer.json, vocab.json with merges.txt, or tekken.json", key,
-      path);
+      "{}: the folder {} has no tokenizer.model, tokenizer.json, vocab.json with merges.txt, vocab.txt, or tekken.json",
+      key, path);
 }
 
 }  // namespace
@@ -100,11 +109,12 @@ std::unique_ptr<Tokenizer> load_tokenizer(const std::string& path_or_name, const
   if (fs::is_directory(path_or_name)) return load_folder(path_or_name, key);
   if (!fs::exists(path_or_name)) {
     throw UserError(
-        "{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model, .json or .tiktoken file, or a folder "
-        "with them",
+        "{}: there is no tokenizer \"{}\" (in {}); it is \"bytes\", a .model, .json, .tiktoken or vocab.txt "
+        "file, or a folder with them",
         key, path_or_name, fs::absolute(path_or_name).lexically_normal().parent_path().string());
   }
   if (fs::path(path_or_name).extension() == ".json") return load_json(path_or_name, key);
+  if (fs::path(path_or_name).extension() == ".txt") return load_vocabulary(path_or_name, key);
   return load_model(path_or_name, key);
 }
 

@@ -2,11 +2,16 @@
 // damaged, which names `key` and the file.
 #pragma once
 
+#include <fmt/format.h>
+
 #include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "base/config/config.h"
+#include "data/splitting/added_tokens.h"
 #include "data/tokenizers/tokenizer.h"
 
 namespace sluice {
@@ -38,9 +43,39 @@ std::unique_ptr<Tokenizer> make_rank_tokenizer(std::string_view content, const s
 bool is_tekken(const Json& json);
 std::unique_ptr<Tokenizer> make_tekken_tokenizer(const Json& json, const std::string& path, const std::string& key);
 
+// BERT's WordPiece from the text of a vocab.txt, a token a line, and of the tokenizer_config.json beside it, which may
+// be empty; and from a tokenizer.json.
+std::unique_ptr<Tokenizer> make_wordpiece_vocabulary(const std::string& vocabulary, const std::string& config,
+                                                     const std::string& path, const std::string& key);
+std::unique_ptr<Tokenizer> make_wordpiece_json(const Json& json, const std::string& path, const std::string& key);
+bool is_wordpiece_json(const Json& json);
+
+// What the files of several of them say, ids not yet checked.
+struct VocabularyFiles {
+  std::string path = {}, key = {};                           // for messages
+  std::vector<std::pair<std::string, int64_t>> tokens = {};  // of the model's vocabulary
+  std::vector<std::pair<AddedToken, int64_t>> added = {};    // beside it or of it; the ids of AddedToken are set later
+  std::string unknown = {};                                  // the token of what has none; empty: there is none
+  std::string begins = {}, ends = {};                        // names of the tokens before and behind a text, or empty
+  std::string mask = {};                                     // see Tokenizer::mask_token(); or empty
+
+  template <class... Args>
+  [[noreturn]] void refuse(fmt::format_string<Args...> text, Args&&... args) const {
+    refuse_text(fmt::format(text, std::forward<Args>(args)...));
+  }
+  [[noreturn]] void refuse_text(const std::string& what) const;  // UserError
+};
+
 // Parts that several of them have.
 struct BytePairFiles;
-void read_vocabulary(const Json& json, BytePairFiles& files);  // an object of tokens and ids
+inline constexpr std::string_view kMaskNames[] = {"[MASK]", "<mask>"};
+void read_vocabulary(const Json& json, VocabularyFiles& files);    // an object of tokens and ids
+void read_added_tokens(const Json& list, VocabularyFiles& files);  // "added_tokens" of a tokenizer.json, or null
+AddedToken read_added_token(const Json& token, const VocabularyFiles& files);  // its "content" and flags
+// A key that is true, false, or not there.
+bool flag_of(const Json& object, const char* name, bool standard, const VocabularyFiles& files);
+// What the post-processor of a tokenizer.json puts before a text, a token's name; empty: nothing.
+std::string first_special(const Json& post_processor, const VocabularyFiles& files);
 void read_merge(std::string_view line, BytePairFiles& files);  // two tokens with a blank between
 // Sets the tokens before and behind a text: the first of the special tokens that `first` (if not empty) and well-known
 // names are.
