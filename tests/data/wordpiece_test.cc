@@ -2,6 +2,7 @@
 // shards, what does not come back of a text, and refusals.
 #include <gtest/gtest.h>
 
+#include <chrono>
 #include <filesystem>
 
 #include "base/config/json_text.h"
@@ -13,6 +14,7 @@
 #include "data/corpus/shard_text.h"
 #include "data/sources/token_shards.h"
 #include "data/splitting/bert_text.h"
+#include "data/splitting/nfc.h"
 #include "data/temp_folder.h"
 #include "data/tokenizers/tokenizer.h"
 
@@ -140,6 +142,24 @@ TEST(WordPiece, EveryCharacterIsNormalizedOnceAndForAll) {
     ASSERT_EQ(scan_utf8(first).valid, first.size()) << uint32_t(character);
     EXPECT_EQ(how.normalized(first, twice), first) << uint32_t(character);
   }
+}
+
+// utf8proc's own order of marks takes the square of their number.
+TEST(WordPiece, ManyMarksBesideEachOtherTakeTimeInProportion) {
+  const auto start = std::chrono::steady_clock::now();
+  std::string marks = "e", copy;
+  for (const char* mark : {"\u0345", "\U0001D16D", "\u0301", "\U0001D165", "\u0323", "\u0F73"}) {
+    for (int i = 0; i < 100'000; ++i) marks += mark;
+  }
+  const std::string text(nfd(marks, copy));
+  EXPECT_EQ(text.size(), marks.size() + 3 * 100'000);  // U+0F73 is two marks
+  EXPECT_EQ(nfd(text, copy), text);
+  EXPECT_TRUE(text.starts_with("e\u0F71\u0F71"));
+  EXPECT_TRUE(text.ends_with("\u0345\u0345"));
+  EXPECT_TRUE(nfc(marks, copy).starts_with("\u1EB9\u0F71"));
+  const auto tokenizer = load_tokenizer(golden_path("vocab.txt"), "data.tokenizer");
+  EXPECT_EQ(encode(*tokenizer, marks), std::vector<int32_t>{1});
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
 TEST(WordPiece, DocumentsStandBetweenTheirMarksInShards) {

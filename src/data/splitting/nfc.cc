@@ -5,10 +5,9 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <array>
 #include <iterator>
-#include <memory>
-#include <new>
+#include <vector>
 
 #include "base/error.h"
 #include "base/utf8.h"
@@ -38,18 +37,43 @@ bool is_among(const Range (&ranges)[count], char32_t character) {
 bool is_late_mark(char32_t character) { return is_among(kLateMarks, character); }
 bool is_late(char32_t character) { return is_late_mark(character) || is_among(kLateComposites, character); }
 
+int class_of_mark(utf8proc_int32_t character) { return utf8proc_get_property(character)->combining_class; }
+
+// Marks that stand beside each other by their classes. utf8proc does this as well, in a time that grows with the square
+// of their number.
+void order_marks(std::vector<utf8proc_int32_t>& characters) {
+  const auto is_mark = [](utf8proc_int32_t character) { return class_of_mark(character) > 0; };
+  for (auto begin = characters.begin(); begin != characters.end();) {
+    begin = std::find_if(begin, characters.end(), is_mark);
+    const auto end = std::find_if_not(begin, characters.end(), is_mark);
+    std::stable_sort(begin, end, [](auto left, auto right) { return class_of_mark(left) < class_of_mark(right); });
+    begin = end;
+  }
+}
+
 // `form`: UTF8PROC_COMPOSE or UTF8PROC_DECOMPOSE.
 void append_form(utf8proc_option_t form, std::string_view text, std::string& out) {
-  if (text.empty()) return;
-  utf8proc_uint8_t* composed = nullptr;
-  const auto length = utf8proc_map(reinterpret_cast<const utf8proc_uint8_t*>(text.data()),
-                                   utf8proc_ssize_t(text.size()), &composed, utf8proc_option_t(UTF8PROC_STABLE | form));
-  const std::unique_ptr<utf8proc_uint8_t, decltype(&std::free)> owned(composed, &std::free);
-  if (length == UTF8PROC_ERROR_NOMEM) throw std::bad_alloc();
-  if (length < 0)
+  const auto options = utf8proc_option_t(UTF8PROC_STABLE | form);
+  const auto checked = [&](utf8proc_ssize_t length) {
+    if (length >= 0) return size_t(length);
     throw UserError("a text cannot be normalized to {}: {}", form == UTF8PROC_COMPOSE ? "NFC" : "NFD",
                     utf8proc_errmsg(length));
-  out.append(reinterpret_cast<const char*>(composed), size_t(length));
+  };
+  std::vector<utf8proc_int32_t> characters;
+  characters.reserve(text.size());
+  while (!text.empty()) {
+    std::array<utf8proc_int32_t, 32> parts;  // no character is made of more than 4
+    int ignored = 0;
+    const size_t count = checked(utf8proc_decompose_char(utf8proc_int32_t(take_character(text)), parts.data(),
+                                                         utf8proc_ssize_t(parts.size()), options, &ignored));
+    check(count <= parts.size(), "a character of so many parts");
+    characters.insert(characters.end(), parts.begin(), parts.begin() + std::ptrdiff_t(count));
+  }
+  order_marks(characters);
+  if (form == UTF8PROC_COMPOSE)
+    characters.resize(
+        checked(utf8proc_normalize_utf32(characters.data(), utf8proc_ssize_t(characters.size()), options)));
+  for (const utf8proc_int32_t character : characters) append_utf8(out, char32_t(character));
 }
 
 // In parts between characters that stay as they are.
