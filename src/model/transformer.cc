@@ -236,10 +236,7 @@ void Transformer::embedding_backward(const Pass& pass) const {
                                  per_token(pass, tokens_), pass.T, pass.accumulate || config_.tied_head,
                                  pass.accumulate, params_.grad(registers_->rows())});
   if (segment_embedding_)
-    backend_.run(BiasGradient{.d_bias = params_.grad(segment_embedding_),
-                              .d_out = d_start,
-                              .accumulate = pass.accumulate,
-                              .workspace = scratch(pass).workspace});
+    backend_.run(BiasGradient{params_.grad(segment_embedding_), d_start, pass.accumulate, scratch(pass).workspace});
 }
 
 // A listener does work of its own between the sections, which no record holds.

@@ -106,8 +106,9 @@ TEST(AttentionConfig, AGateReadsResultsOnlyWhereTheyAre) {
                   {"model.attention.gate.reads = output", "gate.site = output"});
   expect_contains(refusal(R"({"gate": {"reads": "hidden_and_output", "site": "source"}})"),
                   {"reads = hidden_and_output", "gate.site = output"});
-  expect_contains(refusal(R"({"type": "gated_attention", "rank": 4})"),
-                  {"model.attention.gate.rank applies only when"});
+  EXPECT_EQ(parsed(R"({"type": "gated_attention", "rank": 4})").gate.rank, 4);
+  expect_contains(refusal(R"({"type": "gated_attention", "gate": {"rank_bias": true}})"),
+                  {"model.attention.gate.rank_bias", "rank is 0"});
   EXPECT_EQ(parsed(R"({"type": "gated_sdpa", "rank": 4})").gate.rank, 4);
   expect_contains(refusal(R"({"type": "gated_sdpa", "rank": 4097})"),
                   {"model.attention.gate.rank = 4097", "model.width = "});
