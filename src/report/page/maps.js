@@ -186,7 +186,7 @@ class AttentionMaps {
 
   intro() {
     const task = this.data.runs.some(run => run.config.data && run.config.data.type === 'bigram_backcopy');
-    return 'How much each token (a row) looks at each token up to itself (a column). A bright first column is a sink. ' +
+    return 'How much each token (a row) looks at each token that it sees (a column). A bright first column is a sink. ' +
         (task ? 'In this task a trigger’s row should look one step back, just left of the diagonal; all other rows need ' +
                 'nothing, and show where attention goes that has nothing to do. ' : '') +
         (this.anyGate() ? 'The strip beside a map is the gate at each position. ' : '') +
