@@ -108,7 +108,9 @@ TEST(BothSides, IsSeenByInstruments) {
         const double a = whole.rows[size_t(i * kT + j)];
         EXPECT_GT(a, 0);
         sum += a;
-        if (i < kShown && j < kShown) EXPECT_EQ(shown.rows[size_t(i * kShown + j)], a);
+        if (i < kShown && j < kShown) {
+          EXPECT_EQ(shown.rows[size_t(i * kShown + j)], a);
+        }
       }
       EXPECT_NEAR(sum, 1, 1e-12);
     }

@@ -93,7 +93,9 @@ TEST(Documents, LogitsAreThoseOfEachDocumentAlone) {
       alone.insert(alone.end(), rows.begin(), rows.end());
     });
     // A fixed stream's rows are those of the positions in the sequence, wherever a document begins.
-    if (!fixed_stream_of(model.config())) EXPECT_LE(distance(packed, alone), 1e-12);
+    if (!fixed_stream_of(model.config())) {
+      EXPECT_LE(distance(packed, alone), 1e-12);
+    }
     if (!model.config().attention.all.core_part().has_heads()) continue;  // tokens do not mix at all
     EXPECT_GE(distance(logits_of(model, batch.inputs, kBatch, kContext), alone), 1e-3)
         << "documents do not matter here";
