@@ -81,6 +81,14 @@ def permuted(low, high, choice):
     return out
 
 
+def inserted(x, y, first, count):
+    """y with the lowest `count` bits of x from bit `first` on; what would lie beyond bit 31 is left out."""
+    first, count = (np.asarray(number, U8) & U8(255) for number in (first, count))
+    first, count = np.minimum(first, U8(32)), np.minimum(count, U8(32))
+    mask = ((U8(1) << count) - U8(1)) << first
+    return (np.asarray(y, U8) & ~mask | (np.asarray(x, U8) << first) & mask).astype(U4)
+
+
 def quotient(x, y):
     """Toward zero, as the device divides."""
     found = x // y

@@ -41,7 +41,7 @@ FUNCTIONS.update(
     (name, getattr(arithmetic, name))
     for name in (
         "fma_rn_f32 fma_rm_f32 fma_rn_f64 rcp_approximate ex2_approximate saturated truncated shl_u shr_u shr_s bf16_pair "
-        "tf32 permuted"
+        "tf32 permuted inserted"
     ).split()
 )
 

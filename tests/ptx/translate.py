@@ -253,6 +253,11 @@ class Writer(AccessWriter):
     def do_prmt(self, one):
         self.put(one.args[0], "b32", f"permuted({', '.join(self.read(source, 'u32') for source in one.args[1:])})")
 
+    def do_bfi(self, one):
+        if one.op[-1] != "b32":
+            raise Unknown(one.text)
+        self.put(one.args[0], "b32", f"inserted({', '.join(self.read(source, 'u32') for source in one.args[1:])})")
+
     def do_cvt(self, one):
         to, source, modes = one.op[-2], one.op[-1], one.op[1:-2]
         if to == "bf16x2":

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+import arithmetic
 from case import cases
 from device import Wrong
 from memory import Fault
@@ -98,3 +99,18 @@ def tolerance(device, roundings):
         raise
     if roundings > 1:
         raise Wrong("a wrong result was not noticed")
+
+
+def bits_inserted(x, y, first, count):
+    for i in range(count):
+        if first + i < 32:
+            y = y & ~(1 << (first + i)) | (x >> i & 1) << (first + i)
+    return y
+
+
+@cases("inserting bits", quick=lambda: True)
+def inserting_bits(device):
+    x, y = device.random.integers(0, 1 << 32, (2, 64), dtype=np.uint32)
+    for first, count in ((4, 2), (0, 32), (31, 5), (16, 16), (7, 0), (32, 3), (0, 40)):
+        want = [bits_inserted(int(a), int(b), first, min(count, 32)) for a, b in zip(x, y)]
+        device.equal(f"bits {first}, {count}", arithmetic.inserted(x, y, first, count), np.array(want, np.uint32))
