@@ -334,7 +334,7 @@ def masked_models(program):
     models = {f"masked, {score}": {"attention": {"score": score, "window": 0 if i % 2 else 7}} for i, score in enumerate(scores)}
     models["masked, vga, rope, shared heads"] = {**LLAMA, "kv_heads": 2, "attention": "vga"}
     models["masked, diff_v1, key_value_bias"] = {"attention": {"type": "diff_v1", "key_value_bias": True}}
-    models["masked, random_qk, a mix over depth"] = {"attention": "random_qk", "residual": "attention"}
+    models["masked, random_qk, a mix over depth"] = {"attention": "random_qk", "residual": "attention", "init": "bert"}
     models["masked, BERT with vga"] = {**BERT, "attention": "vga"}
     return {name: {**changes, "causal": False} for name, changes in models.items()}
 

@@ -1,6 +1,7 @@
-"""A model trained by Sluice: transformers.AutoModelForCausalLM.from_pretrained(DIR, trust_remote_code=True).
+"""A model trained by Sluice: transformers.AutoModelForCausalLM, or of masked language models AutoModelForMaskedLM,
+.from_pretrained(DIR, trust_remote_code=True).
 
-A decoder-only transformer of pre-norm blocks whose attention is projections -> score function -> gate -> output
+A transformer, decoder or encoder, whose attention is projections -> score function -> gate -> output
 projection. config.json holds the whole model under "sluice_model", with the keys of Sluice's own configs; parameters
 have Sluice's names. Shapes: B sequences, T new positions, S visible positions (those of the cache first), H query
 heads, KV key/value heads, D features of a head, C width.
@@ -977,7 +978,7 @@ class SluiceModel(SluicePreTrainedModel):
         if source["type"] == "random":
             table = self.embedding["token"].weight
             x = fixed_rows(source["seed"], model["context"], model["width"])[None, :positions].to(table.device)
-            deviation = model["init_std"] if model["init"] == "gpt2" else 1.0
+            deviation = 1.0 if model["init"] == "pytorch" else model["init_std"]
             x = (deviation * x).to(table.dtype)
             turn = self.turn_at(places[None] + self.registers) if model["position"] == "rope" else None
         else:
