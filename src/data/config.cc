@@ -60,7 +60,6 @@ std::unique_ptr<DataSource> make_tokens(const DataConfig& config, Split split, T
   options.plain = plain_tokens(config.shard_format);
   options.verify = config.verify;
   options.tokenizer_key = config.tokenizer_key;
-  if (!config.tokenizer.empty()) options.tokenizer = load_tokenizer(config.tokenizer, config.tokenizer_key);
   if (split == Split::kTrain && !config.sources.empty()) return make_mixture(config, options);
   options.key = !config.shards_key.empty() ? config.shards_key
                 : split == Split::kTrain   ? "data.train_shards"
@@ -155,8 +154,8 @@ void MaskingConfig::describe(Fields& fields) {
   fields.add("random", random, "and those with a random token of the vocabulary in it; the rest stay as they are")
       .range(0, 1);
   fields.add("never", never,
-             "tokens that are not predicted, beside data.first_token, data.document_token and the tokenizer's end of "
-             "text");
+             "tokens that are not predicted, beside data.first_token, data.document_token and the tokenizer's "
+             "before and behind a document");
 }
 
 namespace {
@@ -196,13 +195,14 @@ void DataConfig::describe(Fields& fields) {
 namespace {
 
 std::unique_ptr<DataSource> make_unmasked(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
-                                          uint64_t seed) {
+                                          uint64_t seed, std::shared_ptr<const Tokenizer> tokenizer) {
   if (config.type == "random") return std::make_unique<RandomTokens>(split, context, vocab_size, seed);
   if (config.type == "tokens") {
     TokenShardsOptions options;
     options.context = context;
     options.vocab_size = vocab_size;
     options.seed = seed;
+    options.tokenizer = std::move(tokenizer);
     return make_tokens(config, split, options);
   }
   check_eq(config.type, std::string("bigram_backcopy"), "data.type");
@@ -233,14 +233,13 @@ int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer, 
   return *own;
 }
 
-Masking masking_of(const DataConfig& config, int64_t vocab_size) {
+Masking masking_of(const DataConfig& config, int64_t vocab_size, const Tokenizer* tokenizer) {
   const MaskingConfig& masking = config.masking;
-  const auto tokenizer = config.tokenizer.empty() ? nullptr : load_tokenizer(config.tokenizer, config.tokenizer_key);
   for (const int64_t never : masking.never)
     if (never < 0 || never >= vocab_size)
       throw UserError("data.masking.never has {}, but model.vocab_size = {} has tokens 0 to {}", never, vocab_size,
                       vocab_size - 1);
-  const int64_t token = mask_token_of(masking, tokenizer.get(), vocab_size);
+  const int64_t token = mask_token_of(masking, tokenizer, vocab_size);
   if (token >= vocab_size)
     throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", token, vocab_size,
                     vocab_size - 1);
@@ -249,16 +248,19 @@ Masking masking_of(const DataConfig& config, int64_t vocab_size) {
           .random = masking.random,
           .token = int32_t(token),
           .vocab_size = vocab_size,
-          .never = never_masked(config, tokenizer.get())};
+          .never = never_masked(config, tokenizer)};
 }
 
 }  // namespace
 
 std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
                                         uint64_t seed) {
-  auto source = make_unmasked(config, split, context, vocab_size, seed);
+  std::shared_ptr<const Tokenizer> tokenizer;
+  if (!config.tokenizer.empty()) tokenizer = load_tokenizer(config.tokenizer, config.tokenizer_key);
+  auto source = make_unmasked(config, split, context, vocab_size, seed, tokenizer);
   if (config.masking.share == 0) return source;
-  return std::make_unique<MaskedTokens>(std::move(source), masking_of(config, vocab_size), split, seed);
+  return std::make_unique<MaskedTokens>(std::move(source), masking_of(config, vocab_size, tokenizer.get()), split,
+                                        seed);
 }
 
 }  // namespace sluice

@@ -1,5 +1,5 @@
-// A pre-norm block: attention, then the MLP, each behind a norm of its own. What they read and where they put out says
-// the residual; with `add`: mid = x + attention(norm1(x)),  out = mid + mlp(norm2(mid)).
+// A block: attention, then the MLP, each behind a norm of its own. What they read and where they put out says the
+// residual; with `add`: mid = x + attention(norm1(x)),  out = mid + mlp(norm2(mid)).
 //
 // Kept for the backward pass: what the residual, attention and MLP keep, and the norms' statistics; the normalised
 // inputs are computed again. Recompute says what else is.
@@ -48,7 +48,7 @@ class Block {
   const Mixer& mixer() const { return *mixer_; }
 
  private:
-  // What the mixer reads, norm1(x) being in scratch.normed: where it reads the embedding, norm1 of that is made. Its
+  // What the mixer reads, norm1(x) being `normed`: where it reads the embedding, norm1 of that is made. Its
   // statistics are then those of the norm.
   MixerInput mixer_input(const Pass& pass, const Tensor& normed, const BlockScratch& scratch) const;
   Tensor mix_backward(const Pass& pass, const Tensor& d_normed, const BlockScratch& scratch) const;

@@ -1,4 +1,4 @@
-// A transformer, decoder or encoder: embedding, pre-norm blocks, head. It knows no device, no optimizer and no data.
+// A transformer, decoder or encoder: embedding, blocks, head. It knows no device, no optimizer and no data.
 #pragma once
 
 #include <functional>

@@ -106,4 +106,25 @@ inline Values bounds_of(const AttentionCase& problem, const std::vector<Result>&
   return bounds;
 }
 
+// Of every instruction set: what f32 or bf16 are off is rounding. Not of a row's only key, or of a key bias without a
+// value, whose gradients are nearly 0.
+inline void expect_rounding_away(const AttentionCase& problem) {
+  if (problem.spec.shape.T == 1 || problem.slot == Slot::kKey) return;
+  AttentionCase wide = run_in_f64(problem);
+  const std::vector<Result> exact = results_of(wide, values_of(wide.out));
+  const Values bounds = bounds_of(problem, exact, roundings_of(problem, exact[0].values));
+  for (const IsaKernels* isa : available_isas()) {
+    SCOPED_TRACE(std::string(isa->name) + " " + name_of(problem.qkv.tensor().dtype));
+    AttentionCase run = problem;
+    run.forward(*isa).backward(*isa);
+    const std::vector<Result> got = results_of(run, values_of(run.out));
+    for (size_t i = 0; i < got.size(); ++i) {
+      const double error = distance(got[i].values, exact[i].values);
+      const double storage = rounding_of(got[i].type) * norm_of(exact[i].values);
+      EXPECT_LE(error, bounds[i] + storage) << got[i].name;
+    }
+    EXPECT_TRUE(run.untouched());
+  }
+}
+
 }  // namespace sluice

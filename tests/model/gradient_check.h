@@ -1,7 +1,7 @@
 // Whole models in f64: the gradient of every parameter against finite differences of the loss; and micro-batches
 // against one batch.
 //
-// As in attention_gradient_test.cc, differences are taken along a random direction over a whole parameter, which no
+// As in attention_slopes.h, differences are taken along a random direction over a whole parameter, which no
 // wrong element escapes. ReLUs and clips have kinks that a step may cross: where the difference disagrees it is taken
 // again with a smaller step, which is rarer to cross and no help to a wrong gradient.
 #pragma once

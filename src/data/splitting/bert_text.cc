@@ -5,11 +5,11 @@
 #include <utf8proc.h>
 
 #include <algorithm>
-#include <array>
 #include <cstdint>
 #include <iterator>
 
 #include "base/utf8.h"
+#include "data/splitting/class_table.h"
 #include "data/splitting/gpt2_split.h"
 #include "data/splitting/nfc.h"
 
@@ -18,24 +18,10 @@ namespace {
 
 enum class BertClass { kOther, kRemoved, kMark, kPunctuation };
 
-// Each entry begins a range that lasts until the next: first character * 4 + class.
 constexpr uint32_t kRanges[] = {
 #include "data/splitting/bert_classes.inc"
 };
-
-constexpr BertClass look_up(char32_t character) {
-  const uint32_t key = uint32_t(character) * 4 + 3;
-  const uint32_t* after = std::upper_bound(std::begin(kRanges), std::end(kRanges), key);
-  return BertClass(after[-1] & 3);
-}
-
-constexpr auto kAscii = [] {
-  std::array<BertClass, 128> classes{};
-  for (char32_t character = 0; character < 128; ++character) classes[character] = look_up(character);
-  return classes;
-}();
-
-BertClass bert_class(char32_t character) { return character < 128 ? kAscii[character] : look_up(character); }
+constexpr ClassTable<BertClass> kClasses(kRanges);
 
 bool is_blank(char32_t character) { return class_of(character) == CharacterClass::kBlank; }
 
@@ -79,7 +65,7 @@ void append_cleaned(const BertText& how, std::string_view text, std::string& out
     const std::string_view bytes = before.substr(0, before.size() - text.size());
     const bool blank = is_blank(character);
     // Of the control characters three are blanks: tab, line feed, carriage return.
-    if (how.clean && bert_class(character) == BertClass::kRemoved) continue;
+    if (how.clean && kClasses[character] == BertClass::kRemoved) continue;
     if (how.space_chinese && is_chinese(character)) {
       (out += ' ').append(bytes) += ' ';
     } else if (how.clean && blank) {
@@ -96,7 +82,7 @@ void append_run(const BertText& how, std::string_view run, std::string& decompos
   while (!rest.empty()) {
     const std::string_view before = rest;
     const char32_t character = take_character(rest);
-    if (how.strip_accents && bert_class(character) == BertClass::kMark) continue;
+    if (how.strip_accents && kClasses[character] == BertClass::kMark) continue;
     if (how.lowercase) append_lowercase(out, character);
     else out += before.substr(0, before.size() - rest.size());
   }
@@ -140,7 +126,7 @@ void divide_bert_words(std::string_view text, const std::function<void(std::stri
     std::string_view rest = text.substr(at);
     const char32_t character = take_character(rest);
     const size_t next = text.size() - rest.size();
-    const bool punctuation = bert_class(character) == BertClass::kPunctuation;
+    const bool punctuation = kClasses[character] == BertClass::kPunctuation;
     if (punctuation || is_blank(character)) {
       end_word();
       if (punctuation) on_word(text.substr(at, next - at));

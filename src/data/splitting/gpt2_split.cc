@@ -2,38 +2,24 @@
 // Unicode's general categories, blanks are White_Space.
 #include "data/splitting/gpt2_split.h"
 
-#include <algorithm>
-#include <array>
 #include <cstdint>
-#include <iterator>
 
 #include "base/utf8.h"
+#include "data/splitting/class_table.h"
 
 namespace sluice {
 namespace {
 
-// Each entry begins a range that lasts until the next: first character * 4 + class.
 constexpr uint32_t kClassRanges[] = {
 #include "data/splitting/unicode_classes.inc"
 };
-
-constexpr CharacterClass look_up(char32_t character) {
-  const uint32_t key = uint32_t(character) * 4 + 3;
-  const uint32_t* after = std::upper_bound(std::begin(kClassRanges), std::end(kClassRanges), key);
-  return CharacterClass(after[-1] & 3);
-}
-
-constexpr auto kAsciiClasses = [] {
-  std::array<CharacterClass, 128> classes{};
-  for (char32_t character = 0; character < 128; ++character) classes[character] = look_up(character);
-  return classes;
-}();
+constexpr ClassTable<CharacterClass> kClasses(kClassRanges);
 
 // The class of the character at `at`, and where it ends.
 CharacterClass class_at(std::string_view text, size_t at, size_t& end) {
   if (const auto byte = static_cast<unsigned char>(text[at]); byte < 128) {
     end = at + 1;
-    return kAsciiClasses[byte];
+    return kClasses[byte];
   }
   std::string_view rest = text.substr(at);
   const char32_t character = take_character(rest);
@@ -60,7 +46,7 @@ size_t contraction_length(std::string_view text) {
 
 }  // namespace
 
-CharacterClass class_of(char32_t character) { return character < 128 ? kAsciiClasses[character] : look_up(character); }
+CharacterClass class_of(char32_t character) { return kClasses[character]; }
 
 size_t gpt2_word_length(std::string_view text) {
   if (const size_t contraction = contraction_length(text)) return contraction;

@@ -1,4 +1,4 @@
-// The model's config: a transformer of pre-norm blocks, a decoder or an encoder.
+// The model's config: a transformer, a decoder or an encoder.
 #pragma once
 
 #include <cstdint>
