@@ -335,6 +335,12 @@ def masked_models(program):
     models["masked, vga, rope, shared heads"] = {**LLAMA, "kv_heads": 2, "attention": "vga"}
     models["masked, diff_v1, key_value_bias"] = {"attention": {"type": "diff_v1", "key_value_bias": True}}
     models["masked, random_qk, a mix over depth"] = {"attention": "random_qk", "residual": "attention", "init": "bert"}
+    models["masked, registers, BERT"] = {**BERT, "segment_embedding": False, "registers": 3}
+    models["masked, registers, rope, window, key_value_bias, vga"] = {
+        **LLAMA, "registers": 2, "attention": {"type": "vga", "window": 5, "key_value_bias": True},
+    }
+    models["masked, registers, relu, a mix over depth"] = {"registers": 1, "attention": "relu", "residual": "attention"}
+    models["masked, registers, mlp, then sigmoid"] = {"registers": 2, "layers": 2, "attention": ["mlp", "sigmoid"]}
     models["masked, BERT with vga"] = {**BERT, "attention": "vga"}
     return {name: {**changes, "causal": False} for name, changes in models.items()}
 

@@ -46,7 +46,7 @@ void run_export(ExportArguments args) {
   args.options.first_token = experiment.data.first_token;
   const ExportResult result = export_checkpoint(checkpoint, experiment.model, args.folder, args.options);
 
-  if (!result.note.empty()) tell("note: {}", result.note);
+  for (const std::string& note : result.notes) tell("note: {}", note);
   const bool own = result.architecture == Architecture::kSluice;
   print_line("{} of {}: architecture {}, {} parameters, {} in {}", args.folder, checkpoint.path.string(),
              name_of(result.architecture), result.parameters, bytes_text(result.bytes), args.options.type);

@@ -13,6 +13,7 @@
 #include "interchange/tokenizers/tokenizer_files.h"
 #include "kernels/backend.h"
 #include "kernels/types/bf16.h"
+#include "model/config/qk_source.h"
 #include "model/config/residual_parts.h"
 #include "runs/load_model.h"
 #include "runs/tensors/finite_weights.h"
@@ -147,11 +148,10 @@ void check_exportable(const ModelConfig& model) {
           "cannot "
           "be exported",
           attention->core);
-  if (!model.causal && model.registers > 0)
+  if (!model.causal && model.registers > 0 && fixed_stream_of(model))
     throw UserError(
-        "model.registers = {} see both sides, as model.causal = false has it, and the exported Python computes them "
-        "apart: "
-        "such a model cannot be exported",
+        "model.registers = {} see both sides, as model.causal = false has it, and the exported Python has none in the "
+        "stream of model.attention.qk_source: such a model cannot be exported",
         model.registers);
   if (!model.residual.part().in_python)
     throw UserError("model.residual is {}, which the exported Python does not compute: such a model cannot be exported",
@@ -180,11 +180,14 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
     const Tokenizer* tokenizer = options.tokenizer;
     if (tokenizer) {
       const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};
-      result.note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, made);
+      if (std::string note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, made); !note.empty())
+        result.notes.push_back(std::move(note));
       result.has_tokenizer = fs::exists(made / "tokenizer.json");
     }
-    write_json(made / "config.json",
-               exported_config(architecture, model, options.type, tokenizer, options.first_token));
+    const Json config = exported_config(architecture, model, options.type, tokenizer, options.first_token);
+    write_json(made / "config.json", config);
+    if (std::string note = dropout_left_out(architecture, model, config); !note.empty())
+      result.notes.push_back(std::move(note));
     if (model.causal) write_json(made / "generation_config.json", generation_config(tokenizer));
     write_file_atomic(made / "README.md", model_card(checkpoint, model, result, options));
     if (architecture == Architecture::kSluice)

@@ -5,6 +5,7 @@
 
 #include <filesystem>
 #include <string>
+#include <vector>
 
 #include "data/tokenizers/tokenizer.h"
 #include "interchange/foreign_config.h"
@@ -23,9 +24,9 @@ struct ExportOptions {
 struct ExportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
-  uint64_t bytes = 0;          // of the weights' file
-  std::string note;            // a sentence for the user about the tokenizer; may be empty
-  bool has_tokenizer = false;  // AutoTokenizer can load one
+  uint64_t bytes = 0;              // of the weights' file
+  std::vector<std::string> notes;  // sentences for the user: what the folder does not say
+  bool has_tokenizer = false;      // AutoTokenizer can load one
 };
 
 // Writes the folder, which must not be there or be empty; it is whole or absent. One tensor at a time is in memory.

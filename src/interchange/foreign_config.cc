@@ -219,6 +219,22 @@ Json exported_config(Architecture architecture, const ModelConfig& model, const 
   return config;
 }
 
+// Sluice's own Python has no dropout.
+std::string dropout_left_out(Architecture architecture, const ModelConfig& model, const Json& config) {
+  const Json said = architecture == Architecture::kSluice ? Json::object() : read_dropout(architecture, config);
+  std::string out;
+  for (const auto& [key, value] : {std::pair{"hidden", model.dropout.hidden},
+                                   {"attention", model.dropout.attention},
+                                   {"embedding", model.dropout.embedding}}) {
+    const double there = said.value(key, 0.0);
+    if (there == value) continue;
+    out += fmt::format("{}model.dropout.{} = {} ({} there)", out.empty() ? "" : ", ", key, value, there);
+  }
+  if (out.empty()) return out;
+  const std::string kind = config["architectures"][0].get<std::string>();
+  return fmt::format("{} cannot say {}: it matters to who trains the model on", kind, out);
+}
+
 ForeignModel read_foreign_config(const Json& stored, const std::string& file, int64_t context,
                                  const std::vector<std::string>& ignore, Nulls nulls) {
   if (!stored.is_object()) throw UserError("{} is no JSON object", file);

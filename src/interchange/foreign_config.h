@@ -38,6 +38,9 @@ Json model_group(ModelConfig model);  // as in a resolved config
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
                      const Tokenizer* tokenizer, int64_t first_token);
 
+// Of model.dropout what that config.json does not say, as a sentence; empty: it says all.
+std::string dropout_left_out(Architecture architecture, const ModelConfig& model, const Json& config);
+
 struct ForeignModel {
   Architecture architecture = Architecture::kSluice;
   ModelConfig model;

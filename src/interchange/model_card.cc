@@ -174,7 +174,7 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   if (result.has_tokenizer)
     text += "Names of special tokens in a text are text; with `split_special_tokens=False` they are the tokens. ";
   text += fmt::format("Texts of more than {} tokens are longer than those of training.\n", model.context);
-  if (!result.note.empty()) text += fmt::format("\nNote: {}.\n", result.note);
+  for (const std::string& note : result.notes) text += fmt::format("\nNote: {}.\n", note);
   return text;
 }
 

@@ -9,8 +9,7 @@
 
 namespace sluice {
 
-// `note` is what the export has to say about the tokenizer; may be empty. What the run's folder does not have (figures,
-// a description of its data) is left out.
+// What the run's folder does not have (figures, a description of its data) is left out.
 std::string model_card(const Checkpoint& checkpoint, const ModelConfig& model, const ExportResult& result,
                        const ExportOptions& options);
 

@@ -945,8 +945,9 @@ class SluiceModel(SluicePreTrainedModel):
         return angles.cos(), angles.sin()
 
     def keys_of_registers(self):
-        """Of each block [keys, values], none without registers. They see each other alone, so no token changes them."""
-        if not self.registers:
+        """Of each block [keys, values], none without registers. They see each other alone, so no token changes them; where
+        rows see both sides they see the tokens, and are rows before them (behind_registers)."""
+        if not self.registers or not self.causal:
             return [[] for _ in self.blocks]
         start = self.embedding["register"].weight[None]
         x = self.final_route.begun(start)
@@ -959,6 +960,28 @@ class SluiceModel(SluicePreTrainedModel):
             found.append(of_block)
             first = v if first is None else first
         return found
+
+    def behind_registers(self, x, turn, visible):
+        """x, rope's angles, which keys rows see, and places, with the registers' rows before those of the tokens; registers
+        see the tokens that any row sees."""
+        B, R = x.shape[0], self.registers
+        x = torch.cat([self.embedding["register"].weight.expand(B, -1, -1), x], dim=1)
+        if turn is not None:
+            own = self.turn_at(torch.arange(R, device=x.device)[None])
+            turn = tuple(torch.cat([a.expand(b.shape[0], -1, -1, -1), b], dim=2) for a, b in zip(own, turn))
+        of_registers = visible.any(dim=-2, keepdim=True).expand(-1, -1, R, -1)
+        visible = F.pad(torch.cat([of_registers, visible], dim=-2), (R, 0), value=True)
+        return x, turn, visible, torch.arange(x.shape[1], device=x.device)
+
+    def of_tokens(self, block, weights, slots, gate):
+        """What a block returns, without the rows of registers before the tokens; weights on registers are slots'."""
+        R = self.registers
+        gate = None if gate is None else gate[:, :, R:]
+        if weights is None:
+            return weights, slots, gate
+        at = int(block.attention.has_key_bias)
+        slots = torch.cat([slots[:, :, R:, :at], weights[:, :, R:, :R], slots[:, :, R:, at:]], dim=-1)
+        return weights[:, :, R:, R:], slots, gate
 
     def fixed_stream(self):
         """What model.attention.qk_source says of a stream that all sequences take their queries and keys from, or None."""
@@ -1026,20 +1049,25 @@ class SluiceModel(SluicePreTrainedModel):
         elif position_ids is None:
             position_ids = places.expand(B, T)
         x, turn = self.add_positions(x, position_ids)
+        before_tokens = 0 if self.causal else self.registers  # rows
+        if before_tokens:
+            x, turn, visible, places = self.behind_registers(x, turn, visible)
 
         start, x = x, self.final_route.begun(x)
         states, attentions, slots, gates, first = [], [], [], [], None
         registers = self.keys_of_registers()
         for block, fixed, before in zip(self.blocks, self.of_fixed_stream(position_ids, registers), registers):
             if output_hidden_states:
-                states.append(block.route1(x))
+                states.append(block.route1(x)[:, before_tokens:])
             x, weights, slot, gate, v = block(
                 x, turn, visible, places, cache, output_attentions, first, start, *fixed, *before
             )
             first = v if first is None else first
+            if before_tokens:
+                weights, slot, gate = self.of_tokens(block, weights, slot, gate)
             for values, value in ((attentions, weights), (slots, slot), (gates, gate)):
                 values.append(value)
-        x = self.final_norm(self.final_route(x))
+        x = self.final_norm(self.final_route(x))[:, before_tokens:]
         states.append(x)
         return {
             "last_hidden_state": x,

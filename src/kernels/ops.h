@@ -37,6 +37,7 @@
 #include "kernels/ops/stages/affine.h"
 #include "kernels/ops/stages/difference.h"
 #include "kernels/ops/stages/exclude_self.h"
+#include "kernels/ops/stages/gather_rows.h"
 #include "kernels/ops/stages/mix.h"
 #include "kernels/ops/stages/prefix_mean.h"
 #include "kernels/ops/stages/route_heads.h"

@@ -1,7 +1,8 @@
 // Simulated quantization of everything that a forward run makes (arXiv 2306.12929): the residual stream at every norm,
 // what norms put out, queries, keys and values as they are attended to, scores, attention weights, heads' results, the
-// activation function's and every sublayer's output. Each has one static grid, as the inputs of linear layers have
-// (quantizer.h), whose ranges come from the model as it is. Scores and weights are those that rows see.
+// activation function's and every sublayer's output, and what model.head_transform makes. Each has one static grid, as
+// the inputs of linear layers have (quantizer.h), whose ranges come from the model as it is. Scores and weights are
+// those that rows see.
 //
 // Left as they are: embeddings, gains and biases as parameters, what gates open, logits.
 #pragma once

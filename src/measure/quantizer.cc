@@ -46,15 +46,11 @@ Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options)
         "embedding a layer's queries and keys have others than its values; take minmax");
   if (!options.all_activations) return;
   const std::string residual = model.config().residual.part().name;
-  if (residual != "add")
+  if (!model.config().residual.part().one_stream)
     throw UserError(
-        "--all-activations puts the residual stream on a grid, which must be a running sum: it takes model.residual = "
-        "add, not {}",
+        "--all-activations puts on a grid what a sublayer reads and the one before has left; with model.residual = {} "
+        "it reads a mix of many",
         residual);
-  if (model.config().head_transform)
-    throw UserError(
-        "--all-activations knows no grid for what model.head_transform puts between the final norm and the output "
-        "head");
   all_ = std::make_unique<ActivationQuantizer>(options_, model.config().layers);
 }
 

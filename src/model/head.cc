@@ -32,10 +32,6 @@ Tensor Head::chunk(const Pass& pass, int64_t rows) const {
   return pass.view(logits_, {rows, stride_}).columns(0, vocab_);
 }
 
-void Head::prepare(const Pass& pass, const Tensor& normed) const {
-  if (transform_) transform_->forward(pass, normed);
-}
-
 void Head::loss(const Pass& pass, const Tensor& losses, const Tensor& d_normed, const Tensor& normed,
                 const Tensor& targets, double grad_scale, const Tensor& workspace) const {
   const Tensor x = input(pass, normed), d_x = transform_ ? transform_->d_result(pass) : d_normed;

@@ -19,7 +19,8 @@ class Head {
   Head(const Declarations& d, ParamId tied);
 
   // Losses [N] and, with grad_scale other than 0, d_normed [N, C] and the head's weight gradient of the losses' sum
-  // times grad_scale. `normed` is the final norm's output, of which prepare() has been told.
+  // times grad_scale. `normed` is the final norm's output; the N rows of `pass` are those of which something is
+  // predicted (Predictions).
   void loss(const Pass& pass, const Tensor& losses, const Tensor& d_normed, const Tensor& normed, const Tensor& targets,
             double grad_scale, const Tensor& workspace) const;
   // body(first row, logits [rows, V]) for every chunk of the rows of x, which are rows of input(); the logits live
@@ -41,8 +42,9 @@ class Head {
 
   const NormLayer& norm() const { return norm_; }
   // What the logits are made of, [N, C]: of the final norm's output what a transform makes, where there is one.
-  void prepare(const Pass& pass, const Tensor& normed) const;
-  Tensor input(const Pass& pass, const Tensor& normed) const { return transform_ ? transform_->result(pass) : normed; }
+  Tensor input(const Pass& pass, const Tensor& normed) const {
+    return transform_ ? transform_->forward(pass, normed) : normed;
+  }
 
  private:
   Tensor chunk(const Pass& pass, int64_t rows) const;

@@ -7,6 +7,7 @@ namespace sluice {
 HeadTransform::HeadTransform(const Declarations& d)
     : activation_(*activation_of(d.config.mlp)),
       width_(d.config.width),
+      sublayer_(d.timeline.head_sublayer()),
       weight_(d.linear("head.transform", d.config.width, d.config.width)),
       bias_(d.linear_bias("head.transform", d.config.width, d.config.width, d.config.bias)),
       norm_(d, "head.norm", {d.timeline.head(), d.timeline.head()}, {d.timeline.head(), d.timeline.head()}, false) {
@@ -19,7 +20,7 @@ HeadTransform::HeadTransform(const Declarations& d)
   d_out_ = declared("head.d_transformed", "gradients");
 }
 
-void HeadTransform::forward(const Pass& pass, const Tensor& x) const {
+Tensor HeadTransform::forward(const Pass& pass, const Tensor& x) const {
   const LinearOperands in = pass.operands(x, weight_);
   pass.backend.run(Matmul{.out = view(pass, pre_),
                           .a = in.x,
@@ -28,7 +29,11 @@ void HeadTransform::forward(const Pass& pass, const Tensor& x) const {
                           .bias = pass.params.value(bias_),
                           .activated = view(pass, active_),
                           .activation = activation_});
-  norm_.forward(pass, {.x = view(pass, active_)}, view(pass, out_));
+  pass.show(sublayer_, Shown::kActive, view(pass, active_));
+  const Tensor out = view(pass, out_);
+  norm_.forward(pass, {.x = view(pass, active_)}, out);
+  pass.show(sublayer_, Shown::kOutput, out);
+  return out;
 }
 
 void HeadTransform::backward(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const {

@@ -10,8 +10,7 @@ class HeadTransform {
  public:
   explicit HeadTransform(const Declarations& d);
 
-  void forward(const Pass& pass, const Tensor& x) const;
-  Tensor result(const Pass& pass) const { return view(pass, out_); }  // [N, C] of the last forward()
+  Tensor forward(const Pass& pass, const Tensor& x) const;  // [N, C]
   // Where the gradient of that is to be put; d_x is overwritten, x as forward() had it.
   Tensor d_result(const Pass& pass) const { return view(pass, d_out_); }
   void backward(const Pass& pass, const Tensor& d_x, const Tensor& x, const Tensor& workspace) const;
@@ -21,6 +20,7 @@ class HeadTransform {
 
   Activation activation_;
   int64_t width_;
+  int sublayer_;  // the head's
   ParamId weight_, bias_;
   NormLayer norm_;
   BufferId pre_, active_, out_, d_out_;

@@ -58,7 +58,7 @@ Transformer::Transformer(Backend& backend, const ModelConfig& config, const Tran
   embedding_dropout_.emplace(d, "embedding", config_.dropout.embedding);
 
   tokens_ = plan_.declare("tokens", "batch", {N}, DType::kI32, always);
-  targets_ = plan_.declare("targets", "batch", {N}, DType::kI32, always);
+  predictions_.emplace(d);
   losses_ = plan_.declare("losses", "batch", {N}, d.acc(), always);
   document_starts_ = plan_.declare("document_starts", "batch", {N}, DType::kI32, always);
   last_keys_.emplace(d);
@@ -151,7 +151,7 @@ Pass Transformer::begin_pass(const Batch& tokens, bool accumulate, double grad_s
             .first_position = earlier,
             .share = grad_scale * double(tokens.predicted())};
   upload(pass, tokens_, batch.tokens);
-  if (batch.targets) upload(pass, targets_, batch.targets);
+  predictions_->upload(stream_->without(pass));
   if (batch.document_starts) {
     upload(pass, document_starts_, batch.document_starts);
     pass.first_key = per_token(pass, document_starts_);
@@ -208,7 +208,6 @@ void Transformer::run_forward(const Pass& pass, const AfterBlock& after_block) {
     if (after_block) after_block(stream_->without(pass), int64_t(layer));
   }
   residual_->normalise(pass, timeline().head_sublayer(), head_->norm(), shared.normed);
-  head_->prepare(pass, shared.normed);
 }
 
 template <class Body>
@@ -265,9 +264,9 @@ double Transformer::forward_backward(const Batch& batch, double grad_scale, bool
   check(!hook_, "forward_backward: gradients are those of the model without a hook");
   Pass pass = begin_pass(batch, accumulate, grad_scale);
   pass.dropout_keys = dropout_keys_->upload(pass, draws);
-  const Tensor losses = per_token(stream_->without(pass), losses_);
-  const std::string key = fmt::format("model {} {}x{} {} {} {}", id_, batch.B, batch.T, grad_scale, accumulate,
-                                      batch.document_starts != nullptr);
+  const Tensor losses = per_token(predictions_->of_head(stream_->without(pass)), losses_);
+  const std::string key = fmt::format("model {} {}x{} of {} {} {} {}", id_, batch.B, losses.elements(), batch.T,
+                                      grad_scale, accumulate, batch.document_starts != nullptr);
   const auto head = [&] { head_loss(pass, grad_scale); };
   if (listener) {
     learn_with(*listener, pass, key, head);
@@ -283,25 +282,29 @@ double Transformer::forward_backward(const Batch& batch, double grad_scale, bool
 }
 
 Tensor Transformer::head_loss(const Pass& pass, double grad_scale) {
-  const Pass of_batch = stream_->without(pass);
+  const Pass of_batch = stream_->without(pass), of_head = predictions_->of_head(of_batch);
   const BlockScratch shared = scratch(of_batch);
-  const Tensor losses = per_token(of_batch, losses_);
+  const Tensor losses = per_token(of_head, losses_);
   const Tensor d_normed = grad_scale == 0 ? Tensor{} : shared.d_normed;
-  head_->loss(of_batch, losses, d_normed, shared.normed, per_token(of_batch, targets_), grad_scale, shared.workspace);
+  head_->loss(of_head, losses, predictions_->gradient(of_batch, d_normed),
+              predictions_->gather(of_batch, shared.normed), predictions_->targets(of_batch), grad_scale,
+              shared.workspace);
+  predictions_->spread(of_batch, d_normed);
   if (d_normed) stream_->clear(pass, scratch(pass).d_normed);
   return losses;
 }
 
-Tensor Transformer::compute_losses(const Batch& batch) {
+double Transformer::loss(const Batch& batch) {
   const Pass pass = begin_pass(batch);
   run_forward(pass);
-  return head_loss(pass, 0);
+  return backend_.run(Sum{head_loss(pass, 0)});
 }
 
-double Transformer::loss(const Batch& batch) { return backend_.run(Sum{compute_losses(batch)}); }
-
 std::vector<double> Transformer::token_losses(const Batch& batch) {
-  const std::vector<double> of_rows = host_numbers(backend_, compute_losses(batch));
+  const Pass pass = begin_pass(batch);
+  run_forward(pass);
+  const std::vector<double> of_rows =
+      predictions_->spread(stream_->without(pass), host_numbers(backend_, head_loss(pass, 0)));
   const auto rows = [&](int64_t b) { return of_rows.begin() + b * (batch.T + config_.registers); };
   std::vector<double> out;
   for (int64_t b = 0; b < batch.B; ++b) out.insert(out.end(), rows(b) + config_.registers, rows(b + 1));

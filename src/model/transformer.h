@@ -16,6 +16,7 @@
 #include "model/module/last_keys.h"
 #include "model/module/passing_gradients.h"
 #include "model/module/registers.h"
+#include "model/predictions.h"
 #include "model/residual/residual.h"
 
 namespace sluice {
@@ -115,8 +116,7 @@ class Transformer {
                   const DecoderState* state = nullptr);
   // What the parts add up over a step starts from nothing.
   void begin_sums(const Pass& pass);
-  Tensor compute_losses(const Batch& batch);  // [N]
-  // Of the batch's tokens, [N]; with grad_scale other than 0 also scratch().d_normed.
+  // Of the batch's rows that the head has (Predictions); with grad_scale other than 0 also scratch().d_normed.
   Tensor head_loss(const Pass& pass, double grad_scale);
   void embedding_backward(const Pass& pass) const;
   Timeline timeline() const { return {int(config_.layers)}; }
@@ -150,10 +150,11 @@ class Transformer {
   Arena arena_;
 
   ParamId token_embedding_, position_embedding_, segment_embedding_;
-  BufferId tokens_, targets_, losses_, document_starts_, rope_table_;
+  BufferId tokens_, losses_, document_starts_, rope_table_;
   BufferId normed_, delta_, d_normed_, workspace_;
   BufferId embedded_, d_embedded_, d_embedding_;  // see BlockScratch
   std::optional<Registers> registers_;
+  std::optional<Predictions> predictions_;
   std::optional<LastKeys> last_keys_;
   std::optional<FixedStream> stream_;
   std::optional<DropoutKeys> dropout_keys_;

@@ -4,7 +4,7 @@
     python3 tests/golden/make_quantization.py        (needs torch and numpy)
 
 The models, initial values and tokens are make_golden.py's. A torch function mode stands before every product with a
-block's weight, whatever function computes it, and sees or replaces its operands; grids, percentiles and the search for
+linear layer's weight, whatever function computes it, and sees or replaces its operands; grids, percentiles and the search for
 the least squared error are written from their definitions (docs/quantization.md). Sequence n of the data is row n of
 the stream of tokens.
 """
@@ -21,11 +21,12 @@ CANDIDATES = 100
 
 
 class Products(TorchFunctionMode):
-    """operands(name, x, weight) -> (x, weight) before the products with weights of linear layers in blocks."""
+    """operands(name, x, weight) -> (x, weight) before the products with weights of linear layers."""
 
     def __init__(self, p, operands):
         super().__init__()
-        weights = {n: w for n, w in p.items() if n.startswith("blocks.") and n.endswith(".weight") and w.dim() == 2}
+        weights = {n: w for n, w in p.items()
+                   if n.startswith(("blocks.", "head.transform.")) and n.endswith(".weight") and w.dim() == 2}
         self.names = {w.data_ptr(): n for n, w in weights.items()}
         self.p, self.operands = p, operands
 
@@ -125,7 +126,7 @@ class Shown:
 
 
 def shown_logits(p, m, tokens, show):
-    """As golden.logits_of, for layernorm, gelu, learned positions and attention without a gate; everything passes by
+    """As golden.logits_of, for layernorm, learned positions and attention without a gate; everything passes by
     show(name, x, visible), which gives what goes on."""
     F, H, KV, D = torch.nn.functional, m["heads"], m["kv_heads"], m["head_size"]
 
@@ -135,24 +136,38 @@ def shown_logits(p, m, tokens, show):
     def linear(name, x):
         return F.linear(x, p[name + ".weight"], p.get(name + ".bias"))
 
+    def read(place, norm_name, x):
+        """What the sublayer adds to, and what it reads."""
+        stream = show(place + "stream", x)
+        normed = show(place + "normed", norm(norm_name, stream))
+        return normed if m["residual"]["type"] == "post_norm" else stream, normed
+
     B, T = tokens.shape
-    visible, shared = torch.ones(T, T, dtype=torch.bool).tril(), torch.arange(H) // (H // KV)
+    visible, shared = torch.ones(T, T, dtype=torch.bool), torch.arange(H) // (H // KV)
+    if m.get("causal", True):
+        visible = visible.tril()
     x = p["embedding.token.weight"][tokens] + p["embedding.position.weight"][:T]
+    if m["segment_embedding"]:
+        x = x + p["embedding.segment.weight"]
     for layer in range(m["layers"]):
         block = f"blocks.{layer}."
         at, mlp = block + "attention.", block + "mlp."
-        x = show(at + "stream", x)
-        qkv = linear(block + "attention.qkv", show(at + "normed", norm(block + "norm1", x)))
+        x, normed = read(at, block + "norm1", x)
+        qkv = linear(block + "attention.qkv", normed)
         q, k, v = (show(at + name, part) for name, part in zip(("queries", "keys", "values"),
                                                                torch.split(qkv, [H * D, KV * D, KV * D], dim=-1)))
         q, k, v = q.reshape(B, T, H, D), k.reshape(B, T, KV, D)[:, :, shared], v.reshape(B, T, KV, D)[:, :, shared]
         scores = show(at + "scores", torch.einsum("bihd,bjhd->bhij", q, k) / D**0.5, visible)
         weights = show(at + "weights", golden.attention_weights(p, at, scores, visible, m), visible)
         results = show(at + "results", torch.einsum("bhij,bjhd->bihd", weights, v).reshape(B, T, H * D))
-        x = show(mlp + "stream", x + show(at + "output", linear(block + "attention.output", results)))
-        h = linear(block + "mlp.up", show(mlp + "normed", norm(block + "norm2", x)))
-        x = x + show(mlp + "output", linear(block + "mlp.down", show(mlp + "active", golden.activation("gelu", h))))
-    return show("head.normed", norm("final_norm", show("head.stream", x))) @ p["head.weight"].T
+        x, normed = read(mlp, block + "norm2", x + show(at + "output", linear(block + "attention.output", results)))
+        active = show(mlp + "active", golden.activation(m["mlp"], linear(block + "mlp.up", normed)))
+        x = x + show(mlp + "output", linear(block + "mlp.down", active))
+    _, normed = read("head.", "final_norm", x)
+    if m["head_transform"]:
+        active = show("head.active", golden.activation(m["mlp"], linear("head.transform", normed)))
+        normed = show("head.output", norm("head.norm", active))
+    return normed @ p["head.weight"].T + p.get("head.bias", 0)
 
 
 def of_all_activations(p, m, shared, case, replace):
@@ -173,7 +188,7 @@ def of_all_activations(p, m, shared, case, replace):
     for one in shown.values():
         one.lay_grid(case)
     tokens, targets = rows_of_tokens(m, shared["seed"], 0, shared["sequences"])
-    same = shown_logits(p, m, tokens, lambda name, x, visible=None: x) - golden.logits_of(p, m, tokens)
+    same = shown_logits(p, m, tokens, lambda name, x, visible=None: x) - golden.logits_of(p, m, tokens)[0]
     assert same.abs().max() < 1e-12
     with Products(p, replace):
         loss = golden.loss_of(shown_logits(p, m, tokens, to_grid), targets).item()
@@ -217,7 +232,7 @@ def results(shared, case):
             return on_grid(x, *layer.grid) if inputs else x, layer.weight if weights else weight
 
         with Products(p, replace):
-            return golden.loss_of(golden.logits_of(p, m, tokens), targets).item()
+            return golden.loss_of(golden.logits_of(p, m, tokens)[0], targets).item()
 
     def everything(name, x, weight):
         return on_grid(x, *layers[name].grid), layers[name].weight

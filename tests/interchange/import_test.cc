@@ -104,6 +104,46 @@ TEST(Import, DropoutIsWhatTheFileSays) {
   expect_contains(message_of<UserError>([&] { read_foreign_model(folder.path(), 0); }), {"config.json", "dropout"});
 }
 
+TEST(Export, SaysWhatDropoutTheFolderCannotSay) {
+  const auto left_out = [](const ModelConfig& of, double hidden, double attention, double embedding) {
+    ModelConfig model = of;
+    model.dropout.hidden = hidden, model.dropout.attention = attention, model.dropout.embedding = embedding;
+    const Architecture architecture = native_architecture(model);
+    return dropout_left_out(architecture, model, exported_config(architecture, model, "float32", nullptr, -1));
+  };
+  const ModelConfig gpt2 = read_foreign_model(golden("gpt2"), 0).model,
+                    llama = read_foreign_model(golden("llama"), 0).model;
+  EXPECT_EQ(left_out(gpt2, 0.1, 0.2, 0.3), "");
+  EXPECT_EQ(left_out(llama, 0, 0.2, 0), "");
+  EXPECT_EQ(
+      left_out(llama, 0.1, 0.2, 0.3),
+      "LlamaForCausalLM cannot say model.dropout.hidden = 0.1 (0 there), model.dropout.embedding = 0.3 (0 there): it "
+      "matters to who trains the model on");
+  const ModelConfig bert = parity::model_config({{"vocab_size", 9},
+                                                 {"context", 4},
+                                                 {"layers", 1},
+                                                 {"heads", 1},
+                                                 {"width", 8},
+                                                 {"causal", false},
+                                                 {"norm", "layernorm"},
+                                                 {"mlp", "gelu_erf"},
+                                                 {"position", "learned"},
+                                                 {"bias", true},
+                                                 {"tied_head", true},
+                                                 {"residual", "post_norm"},
+                                                 {"segment_embedding", true},
+                                                 {"head_transform", true},
+                                                 {"head_bias", true},
+                                                 {"init", "bert"}});
+  ASSERT_EQ(native_architecture(bert), Architecture::kBert);
+  EXPECT_EQ(left_out(bert, 0.1, 0.2, 0.1), "");
+  expect_contains(left_out(bert, 0.1, 0.2, 0), {"BertForMaskedLM", "model.dropout.embedding = 0 (0.1 there)"});
+  ModelConfig registers = gpt2;
+  registers.registers = 1;
+  EXPECT_EQ(left_out(registers, 0, 0, 0), "");
+  expect_contains(left_out(registers, 0, 0.2, 0), {"SluiceForCausalLM", "model.dropout.attention = 0.2 (0 there)"});
+}
+
 TEST(Import, IgnoredFieldsAreAsIfTheyWereNotThere) {
   const ChangedFolder folder("llama3");
   folder.config({{"logits_scaling", 8.0}, {"rope_scaling", {{"type", "linear"}, {"factor", 2.0}, {"odd", 1}}}});

@@ -1,8 +1,8 @@
 // Gradients of attention in f64 against finite differences of its forward pass.
 //
 // Differences are taken along a random direction r over a whole tensor: (L(x + h r) - L(x - h r)) / 2h = <dL/dx, r>,
-// where L = <d_out, out>. One wrong element of the gradient among n shows as 1/sqrt(n) of the sum, far above the bound of
-// 1e-7: a direction covers every element, which samples of single elements do not. Inputs keep away from kinks.
+// where L = <d_out, out>. One wrong element of the gradient among n shows as 1/sqrt(n) of the sum, far above the bound
+// of 1e-7: a direction covers every element, which samples of single elements do not. Inputs keep away from kinks.
 #pragma once
 
 #include "kernels/attention_bounds.h"

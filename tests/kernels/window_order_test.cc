@@ -1,5 +1,5 @@
-// The order of rows in a permutation and rows by their numbers: examples for the tests that walk the list of ops; that
-// a permutation is one; and the order against its definition.
+// The order of rows in a permutation: an example for the tests that walk the list of ops; that a permutation is one;
+// and the order against its definition.
 #include "kernels/ops/stages/window_order.h"
 
 #include <gtest/gtest.h>
@@ -21,12 +21,6 @@ struct OrderExample : ExampleBase {
   WindowOrder op(const Tensors& t) const {
     return {.permutation = kPermutation, .T = T, .reach = 3, .first_key = t[first_key], .order = t[order]};
   }
-};
-
-struct GatherExample : ExampleBase {
-  using ExampleBase::ExampleBase;
-  const size_t x = given(45), index = indices(T), out = written(45);
-  GatherRows op(const Tensors& t) const { return {.sequences = N / T, .x = t[x], .index = t[index], .out = t[out]}; }
 };
 
 TEST(Permutation, IsOneOfAnyCount) {
@@ -112,50 +106,8 @@ TEST(WindowOrder, IsWhatItsPlanesSay) {
   });
 }
 
-// To the order and back: the same bits.
-TEST(GatherRows, BackFromAnOrderIsExact) {
-  for_kernels([](const IsaKernels& isa, DType type) {
-    constexpr int64_t B = 2, T = 33, C = 21;
-    TestBuffer order(DType::kI32, {kOrderPlanes, B, T}), x(type, B * T, C, C + 3), there(type, B * T, C),
-        back(type, B * T, C, C + 3);
-    x.randomise(1), poison(there), poison(back);
-    isa.run(WindowOrder{.permutation = {.seed = 1, .stream = 2, .size = 40}, .T = T, .reach = 4, .order = order});
-    const auto plane = [&](OrderPlane which) {
-      return order.tensor().reshaped({kOrderPlanes, B * T}).row_range(int64_t(which), 1);
-    };
-    isa.run(GatherRows{.sequences = B, .x = x, .index = plane(OrderPlane::kPlace), .out = there});
-    isa.run(GatherRows{.sequences = B, .x = there, .index = plane(OrderPlane::kRow), .out = back});
-    for (int64_t n = 0; n < B * T; ++n)
-      for (int64_t c = 0; c < C; ++c) {
-        const int64_t place = int64_t(order.at(int64_t(OrderPlane::kPlace) * B * T + n));
-        ASSERT_EQ(there.at(n, c), x.at(n / T * T + place, c));
-        ASSERT_EQ(back.at(n, c), x.at(n, c));
-      }
-    EXPECT_TRUE(back.untouched());
-  });
-}
-
-// Fewer rows than there are, as a decoder picks them.
-TEST(GatherRows, TakesSomeOfEverySequence) {
-  for_kernels([](const IsaKernels& isa, DType type) {
-    TestBuffer x(type, 10, 3), index(DType::kI32, Shape{4}), out(type, 4, 3);
-    x.randomise(1), poison(out);
-    for (int64_t i = 0; i < 4; ++i) index.set(i, i % 2 == 0 ? 4 : 1);
-    isa.run(GatherRows{.sequences = 2, .x = x, .index = index, .out = out});
-    for (int64_t i = 0; i < 4; ++i) EXPECT_EQ(out.at(i, 2), x.at(i / 2 * 5 + (i % 2 == 0 ? 4 : 1), 2));
-  });
-}
-
-TEST(GatherRows, RefusesRowsThatAreNotThere) {
-  const auto backend = make_cpu_backend();
-  TestBuffer x(DType::kF32, 10, 3), index(DType::kI32, Shape{4}), out(DType::kF32, 4, 3);
-  index.set(1, 5);
-  EXPECT_THROW(backend->run(GatherRows{.sequences = 2, .x = x, .index = index, .out = out}), std::logic_error);
-}
-
 }  // namespace
 
 SLUICE_OP_EXAMPLE(WindowOrder, OrderExample)
-SLUICE_OP_EXAMPLE(GatherRows, GatherExample)
 
 }  // namespace sluice

@@ -42,7 +42,7 @@ TEST(ActivationQuantizer, AgreesWithPyTorch) {
     }
     EXPECT_NE(got.all_activations, got.quantized);
   }
-  EXPECT_EQ(seen, 2 * (2 * 13 + 2));
+  EXPECT_EQ(seen, 3 * (2 * 13 + 2) + 2) << "blocks, the final norm, and a transform in the head";
 }
 
 // Everything is shown to it; it leaves all as it is.

@@ -34,6 +34,7 @@ from cases import (  # noqa: F401
     attention_cases,
     average_cases,
     core_cases,
+    dropout_cases,
     elementwise_cases,
     fault_cases,
     optimizer_cases,

@@ -19,8 +19,9 @@ struct ResidualPart {
   const char* summary;
   std::unique_ptr<ResidualOptions> (*options)();
   std::unique_ptr<Residual> (*make)(const Declarations& d, const ResidualOptions& options);
-  bool in_python;       // interchange/modeling_sluice.py computes it too; a model with others cannot be exported
-  const char* example;  // JSON: what a model says to have it; tests of all residuals begin with it
+  bool in_python;           // interchange/modeling_sluice.py computes it too; a model with others cannot be exported
+  const char* example;      // JSON: what a model says to have it; tests of all residuals begin with it
+  bool one_stream = false;  // a sublayer reads what the one before has left, and no mix of many
   const char* options_of = nullptr;  // the part before whose options and keys are this one's too
 };
 

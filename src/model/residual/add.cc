@@ -93,7 +93,8 @@ ResidualPart add_residual() {
             return std::make_unique<Add>(d, add.outlier_weight, add.outlier_limit);
           },
           .in_python = true,
-          .example = R"({"residual": {"outlier_loss": 0.5, "outlier_limit": 0.7}})"};
+          .example = R"({"residual": {"outlier_loss": 0.5, "outlier_limit": 0.7}})",
+          .one_stream = true};
 }
 
 }  // namespace sluice

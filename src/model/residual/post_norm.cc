@@ -63,7 +63,8 @@ ResidualPart post_norm_residual() {
             return std::make_unique<PostNorm>(d);
           },
           .in_python = true,
-          .example = R"({"residual": "post_norm"})"};
+          .example = R"({"residual": "post_norm"})",
+          .one_stream = true};
 }
 
 }  // namespace sluice

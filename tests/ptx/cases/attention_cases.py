@@ -41,7 +41,8 @@ Shape = namedtuple("Shape", "B T H KV D V docs window slot gap sides", defaults=
 class Attention:
     """Inputs of a problem on the device, and its reference."""
 
-    def __init__(self, device, score, storage, shape):
+    def __init__(self, device, score, storage, shape, mask=None):
+        """mask: of dropout (philox.Mask), or None."""
         self.device, self.name, self.score, self.storage, self.shape = device, score, SCORES[score], storage, shape
         B, T, H, KV, D, V = shape[:6]
         self.classes = next(c for c in CLASSES if max(D, V) <= c)
@@ -59,6 +60,8 @@ class Attention:
         self.last = np.array([[np.flatnonzero(row == f)[-1] for f in row] for row in self.first], np.int32)
         self.last_key = device.given(self.last, "i32") if shape.sides else None
         self.order = None  # of permuted windows (order_cases.py)
+        self.mask = mask
+        self.keys = device.given(mask.keys.view(np.int32), "i32") if mask else None
         self.scale = float(np.float32(1 / np.sqrt(D))) if self.score.scaled else float(np.float32(0.3))
         self.learned = device.normal(1, H, shift=self.score.learned) if self.score.learned is not None else None
         self.key_bias = device.normal(KV, D) if shape.slot else None
@@ -90,7 +93,7 @@ class Attention:
             self.last_key,
             self.order,
             self.vectors,
-            *(None, 0, 0, 1.0),  # no dropout
+            *((self.keys, self.mask.stream(), self.mask.below, self.mask.scale) if self.mask else (None, 0, 0, 1.0)),
             *values,
         )
 
@@ -102,6 +105,14 @@ class Attention:
     def visible(self, b):
         last = self.last[b] if self.shape.sides else np.arange(self.shape.T)
         return reference.visible_keys(self.first[b], last, self.shape.window)
+
+    def kept(self, b, h):
+        """What dropout makes of each weight, the slot's first; 1 without it."""
+        if not self.mask:
+            return 1.0
+        T = self.shape.T
+        factors = self.mask.factors(b, h, T, T)
+        return np.concatenate([self.mask.slots(b, h, T), factors], 1) if self.shape.slot else factors
 
     def heads(self):
         """(b, h, Head) of each."""
@@ -122,6 +133,7 @@ class Attention:
                     self.score.constants,
                     learned,
                     slot,
+                    self.kept(b, h),
                 )
 
     def kernel(self, name, size=None):

@@ -87,9 +87,10 @@ def visible_keys(first, last, window):
 
 
 class Head:
-    """One query head: q, k, v [T, D]; slot: (key, value) that all rows see, or None; it comes first."""
+    """One query head: q, k, v [T, D]; slot: (key, value) that all rows see, or None; it comes first. kept: what dropout
+    multiplies each weight with."""
 
-    def __init__(self, weigh, q, k, v, scale, visible, constants, learned, slot=None):
+    def __init__(self, weigh, q, k, v, scale, visible, constants, learned, slot=None, kept=1.0):
         self.n = visible.sum(1, keepdims=True).astype(float)
         self.weigh, self.constants, self.learned, self.scale, self.q = weigh, constants, learned, scale, q
         self.k = k if slot is None else np.concatenate([slot[0][None], k])
@@ -97,8 +98,8 @@ class Head:
         self.visible = visible if slot is None else np.concatenate([np.ones((len(q), 1), bool), visible], 1)
         self.s = scale * q @ self.k.T
         self.p, self.total = self.weights(self.s, self.learned)
-        self.p = np.real(self.p)
-        self.out = self.p @ self.v
+        self.p, self.kept = np.real(self.p), kept
+        self.out = (self.p * kept) @ self.v
 
     def weights(self, s, learned):
         return self.weigh(s, self.visible, self.n, self.constants, learned)
@@ -137,11 +138,11 @@ class Head:
 
     def size(self, storage):
         """What is added up to make the output, as magnitudes."""
-        return self.weight_sizes(storage) @ np.abs(self.v)
+        return (self.weight_sizes(storage) * self.kept) @ np.abs(self.v)
 
     def backward(self, d_out, storage):
         """(gradient, what was added up to make it) of q, k, v (the slot's first); the gradient of what is learned."""
-        dp, terms = d_out @ self.v.T, np.abs(d_out) @ np.abs(self.v.T)
+        dp, terms = d_out @ self.v.T * self.kept, np.abs(d_out) @ np.abs(self.v.T) * self.kept
         ds = (dp[None] * self.jacobian).sum(2).T
         # As magnitudes, and before a weight's own part and that of all weights cancel.
         sizes = np.abs(self.jacobian) + self.bends / TOLERANCE[storage]
@@ -154,6 +155,6 @@ class Head:
         return (
             (scale * ds @ self.k, scale * spread @ k),
             (scale * ds.T @ self.q, scale * spread.T @ q),
-            (self.p.T @ d_out, self.weight_sizes(storage).T @ np.abs(d_out)),
+            ((self.p * self.kept).T @ d_out, (self.weight_sizes(storage) * self.kept).T @ np.abs(d_out)),
             d_learned,
         )

@@ -5,24 +5,12 @@ import numpy as np
 from case import GAPS, STORAGES, WHOLE, Rows, cases
 from cases.attention_cases import CLASSES, SCORES, Attention, Shape, run_and_check
 from device import ELEMENT, ROWS, pack, rows
+from philox import philox
 
 PLACE, FIRST, BEGIN, END, LENGTH, ROW, SLOT = range(7)
 
 
 # ---- base/permutation.h
-
-LOW = 2**32 - 1
-
-
-def philox(seed, stream, position):
-    """The first word of Philox4x32-10 (Salmon et al. 2011): the counter is position and stream, the key is the seed."""
-    counter, key = [position & LOW, position >> 32, stream & LOW, stream >> 32], [seed & LOW, seed >> 32]
-    for _ in range(10):
-        first, second = 0xD2511F53 * counter[0], 0xCD9E8D57 * counter[2]
-        counter = [second >> 32 ^ counter[1] ^ key[0], second & LOW, first >> 32 ^ counter[3] ^ key[1], first & LOW]
-        key = [(key[0] + 0x9E3779B9) & LOW, (key[1] + 0xBB67AE85) & LOW]
-    return counter[0]
-
 
 def place_of(seed, stream, size, slot):
     """Six rounds of a Feistel network on two halves of as few bits as hold `size`, again until it falls inside."""
@@ -30,7 +18,7 @@ def place_of(seed, stream, size, slot):
     while True:
         left, right = slot >> bits, slot & (2**bits - 1)
         for turn in range(6):
-            left, right = right, left ^ (philox(seed, stream, turn << 32 | right) & (2**bits - 1))
+            left, right = right, left ^ (philox(seed, stream, turn << 32 | right)[0] & (2**bits - 1))
         slot = left << bits | right
         if slot < size:
             return slot
@@ -89,19 +77,21 @@ def window_order(device, sizes, what):
         device.equal(name, got, plane)
 
 
-# Rows of a sequence that are taken, that there are, columns.
+# Rows of a sequence that are taken, that there are, columns. Where no row is named there are zeros.
 @cases("gather rows", STORAGES, ((12, 12, 40), (7, 20, 37), (20, 3, 300)))
 def gather_rows(device, storage, sizes):
     (taken, there, C), B = sizes, 2
     layout = WHOLE if C % 8 == 0 else GAPS
     x = Rows(device, layout, storage, rows=B * there, cols=C).given()
     out = Rows(device, layout, storage, rows=B * taken, cols=C).room()
-    index = device.random.integers(0, there, (B, taken))
+    index = device.random.integers(-1, there, (B, taken))
+    index[0, 0] = -1
     places = pack(ROWS, *rows(out)), pack(ROWS, *rows(x))
     name = f"gather_kernel<{ELEMENT[storage]}>"
-    device.launch("window_order", name, B * taken, 256, *places, device.given(index, "i32"), taken, there, C)
+    device.launch("gather_rows", name, B * taken, 256, *places, device.given(index, "i32"), taken, there, C)
     if not device.dry:
-        device.equal("out", out.values(), np.concatenate([x.exact[b * there + index[b]] for b in range(B)]))
+        of_all = [np.where(index[b, :, None] < 0, 0, x.exact[b * there + index[b]]) for b in range(B)]
+        device.equal("out", out.values(), np.concatenate(of_all))
 
 
 # ---- attention

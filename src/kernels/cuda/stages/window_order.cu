@@ -1,5 +1,5 @@
 // The order of rows in a permutation's slots on a GPU, a thread a slot and then a thread a token, which counts over all
-// tokens of its sequence: T^2 comparisons, little beside attention. And rows by their numbers.
+// tokens of its sequence: T^2 comparisons, little beside attention.
 #include "kernels/ops/stages/window_order.h"
 
 #include "kernels/cuda/packs.cuh"
@@ -47,13 +47,6 @@ __global__ void __launch_bounds__(kThreads) rows_kernel(const int32_t* first_key
   order.at(OrderPlane::kLength, start + row) = length;
 }
 
-template <class S>
-__global__ void __launch_bounds__(kThreads)
-    gather_kernel(Rows<S> out, Rows<const S> x, const int32_t* index, int64_t rows, int64_t from, int64_t C) {
-  const int64_t n = blockIdx.x, source = n / rows * from + index[n];
-  for (int64_t c = threadIdx.x; c < C; c += kThreads) *out.at(n, c) = *x.at(source, c);
-}
-
 }  // namespace
 
 template <>
@@ -63,17 +56,6 @@ void on(const WindowOrder& op, const Queue& queue) {
          order);
   launch(rows_kernel, dim3(blocks_of(order.N)), dim3(kThreads), 0, queue.stream, op.first_key.as<const int32_t>(),
          op.reach, order);
-}
-
-template <>
-void on(const GatherRows& op, const Queue& queue) {
-  if (op.out.elements() == 0) return;
-  with_element(view_of(op.x).element, [&](auto storage) {
-    using S = decltype(storage);
-    launch(gather_kernel<S>, dim3(unsigned(op.out.rows())), dim3(kThreads), 0, queue.stream, rows_of<S>(op.out),
-           rows_of<const S>(op.x), op.index.as<const int32_t>(), op.out.rows() / op.sequences,
-           op.x.rows() / op.sequences, op.x.cols());
-  });
 }
 
 }  // namespace sluice::cuda

@@ -1,5 +1,5 @@
-// The order of rows in a permutation's slots, and rows by their numbers. The order costs a walk over the slots, which
-// is the same for all sequences, and for every row one over its window.
+// The order of rows in a permutation's slots: a walk over the slots, which is the same for all sequences, and for every
+// row one over its window.
 #include "kernels/ops/stages/window_order.h"
 
 #include "kernels/cpu/isa/rows.h"
@@ -64,18 +64,6 @@ void on(const WindowOrder& op) {
   for_rows(N, 2 * op.reach, [&](int64_t n) {
     const int64_t b = n / op.T;
     fill_row(Planes(op.order, op.T, b), documents ? documents + b * op.T : nullptr, n % op.T);
-  });
-}
-
-template <>
-void on(const GatherRows& op) {
-  const int64_t rows = op.out.rows() / op.sequences, from = op.x.rows() / op.sequences;
-  const int32_t* index = static_cast<const int32_t*>(op.index.data);
-  const size_t size = size_of(op.x.dtype), bytes = size_t(op.x.cols()) * size;
-  for_rows(op.out.rows(), op.x.cols(), [&](int64_t n) {
-    const int64_t source = n / rows * from + index[n];
-    std::memcpy(static_cast<char*>(op.out.data) + size_t(n * op.out.stride) * size,
-                static_cast<const char*>(op.x.data) + size_t(source * op.x.stride) * size, bytes);
   });
 }
 
