@@ -13,13 +13,19 @@ int64_t rows_per_chunk(int64_t tokens, int64_t row_bytes, int64_t chunk_bytes) {
   return std::min(tokens, (rows + 63) / 64 * 64);
 }
 
+// Rows of whole cache lines, but where bf16 products are oneDNN's, which are fast (AMX) with no gaps between rows alone.
+int64_t logits_stride(const Declarations& d) {
+  const bool dense = d.act == DType::kBF16 && d.backend.traits().host_memory;
+  return dense ? d.config.vocab_size : (d.config.vocab_size + 31) / 32 * 32;
+}
+
 }  // namespace
 
 Head::Head(const Declarations& d, ParamId tied)
     : norm_(d, "final_norm", {d.timeline.head(), d.timeline.head()}, {d.timeline.head(), d.timeline.head()}, false),
       weight_(tied ? tied : d.linear("head", d.config.vocab_size, d.config.width)),
       vocab_(d.config.vocab_size),
-      stride_((d.config.vocab_size + 31) / 32 * 32),  // whole cache lines a row
+      stride_(logits_stride(d)),
       chunk_rows_(rows_per_chunk(d.max_tokens(), stride_ * int64_t(size_of(d.act)), d.backend.traits().chunk_bytes)),
       logits_(d.plan.declare("head.logits", "logits", {chunk_rows_, stride_}, d.act,
                              {d.timeline.head(), d.timeline.head()})) {
