@@ -51,8 +51,11 @@ def quantized(path):
         return {}
     numbers = read_json(path)
     plain, quantized_ = (numbers[key]["perplexity"] for key in ("plain", "quantized"))
-    return {"quantization.plain_perplexity": rounded(plain), "quantization.perplexity": rounded(quantized_),
-            "quantization.change": rounded(quantized_ / plain - 1)}
+    figures = {"quantization.plain_perplexity": rounded(plain), "quantization.perplexity": rounded(quantized_),
+               "quantization.change": rounded(quantized_ / plain - 1)}
+    if "all_activations" in numbers:
+        figures["quantization.change_all_activations"] = rounded(numbers["all_activations"]["perplexity"] / plain - 1)
+    return figures
 
 
 class Results:

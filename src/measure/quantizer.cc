@@ -61,7 +61,7 @@ void Quantizer::run_calibration(Task task, const DataSource& data, int64_t batch
   model_.set_hook(this);
   if (all_) all_->begin(task);
   batches_.for_each(data, 0, batches * model_.max_batch(), [&](const Batch& batch) {
-    model_.forward(batch);
+    model_.loss(batch);  // not forward(): what the head does is seen too, and of the rows that it has in use
     if (all_) all_->end_batch();
   });
   model_.set_hook(nullptr);
