@@ -117,10 +117,17 @@ AttentionCase run_on(Backend& backend, const AttentionCase& problem) {
   return out;
 }
 
+// The emulated device takes seconds for the large shapes: those are softmax's.
+bool is_small(const AttentionSpec& spec) {
+  const AttentionShape& shape = spec.shape;
+  return shape.B * shape.T * shape.H * shape.D_qk <= 6000;
+}
+
 TEST(AttentionDropout, IsTheSameOnAGpu) {
   SLUICE_SKIP_WITHOUT_CUDA();
   for (const DType act : kDeviceTypes)
     for_problems(act, [&](AttentionCase& problem) {
+      if (problem.spec.score != ScoreKind::kSoftmax && !is_small(problem.spec)) return;
       SCOPED_TRACE(name_of(act));
       AttentionCase run = run_on(cuda_backend(), problem);
       expect_near_f64(run, problem, act == DType::kBF16 ? 3e-2 : 1e-4);
