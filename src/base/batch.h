@@ -5,6 +5,8 @@
 
 namespace sluice {
 
+inline constexpr int32_t kNoTarget = -1;  // of a target: nothing is predicted
+
 struct Batch {
   const int32_t* tokens = nullptr;   // [B, T]
   const int32_t* targets = nullptr;  // [B, T]: what follows each; negative: nothing is predicted there; null: not known

@@ -25,7 +25,7 @@ struct ExportResult {
   Architecture architecture = Architecture::kSluice;
   int64_t parameters = 0;
   uint64_t bytes = 0;              // of the weights' file
-  std::vector<std::string> notes;  // sentences for the user: what the folder does not say
+  std::vector<std::string> notes;  // sentences for the user: what is not in the folder, or does not hold there
   bool has_tokenizer = false;      // AutoTokenizer can load one
 };
 

@@ -219,20 +219,22 @@ Json exported_config(Architecture architecture, const ModelConfig& model, const 
   return config;
 }
 
-// Sluice's own Python has no dropout.
 std::string dropout_left_out(Architecture architecture, const ModelConfig& model, const Json& config) {
-  const Json said = architecture == Architecture::kSluice ? Json::object() : read_dropout(architecture, config);
+  const bool own = architecture == Architecture::kSluice;  // whose Python drops nothing
+  const Json said = own ? Json::object() : read_dropout(architecture, config);
   std::string out;
   for (const auto& [key, value] : {std::pair{"hidden", model.dropout.hidden},
                                    {"attention", model.dropout.attention},
                                    {"embedding", model.dropout.embedding}}) {
     const double there = said.value(key, 0.0);
     if (there == value) continue;
-    out += fmt::format("{}model.dropout.{} = {} ({} there)", out.empty() ? "" : ", ", key, value, there);
+    out += fmt::format("{}model.dropout.{} = {}", out.empty() ? "" : ", ", key, value);
+    if (!own) out += fmt::format(" (it takes {})", there);
   }
   if (out.empty()) return out;
-  const std::string kind = config["architectures"][0].get<std::string>();
-  return fmt::format("{} cannot say {}: it matters to who trains the model on", kind, out);
+  if (own) return fmt::format("modeling_sluice.py drops nothing: {} is kept for sluice import alone", out);
+  return fmt::format("{} has no field for {}: training that goes on there differs",
+                     config["architectures"][0].get<std::string>(), out);
 }
 
 ForeignModel read_foreign_config(const Json& stored, const std::string& file, int64_t context,

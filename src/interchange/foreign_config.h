@@ -38,7 +38,8 @@ Json model_group(ModelConfig model);  // as in a resolved config
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
                      const Tokenizer* tokenizer, int64_t first_token);
 
-// Of model.dropout what that config.json does not say, as a sentence; empty: it says all.
+// Of model.dropout what does not hold where a folder with that config.json is trained on, as a sentence; empty: all
+// does.
 std::string dropout_left_out(Architecture architecture, const ModelConfig& model, const Json& config);
 
 struct ForeignModel {

@@ -214,9 +214,9 @@ def rotate(x, turn):
     return torch.cat([a * cos - b * sin, b * cos + a * sin], dim=-1)
 
 
-def visible_keys(attention_mask, places, B, S, causal=True):
+def keys_in_sight(attention_mask, places, B, S, causal):
     """[B, 1, T, S] from the rows' places [T]: a row sees what is not padding up to its own place, or if not causal all of
-    it. A row that would see nothing, as padding does, sees itself, so that its numbers stay finite; no other row sees it."""
+    it."""
     keys, rows = torch.arange(S, device=places.device), places[:, None]
     in_sight = keys <= rows if causal else torch.ones_like(keys <= rows)
     if attention_mask is None:
@@ -226,21 +226,30 @@ def visible_keys(attention_mask, places, B, S, causal=True):
     if mask.dim() == 4:  # [B, 1 or H, T, S]: which keys each row sees, or what is added to their scores
         if checked and mask.dtype != torch.bool and ((mask != 0) & (mask > -1e4)).any():
             raise ValueError("attention_mask: of masks that are added only 0 and very large negative numbers are understood")
-        visible = mask if mask.dtype == torch.bool else mask >= 0
-    elif mask.dim() == 2:  # [B, tokens so far]
+        return mask if mask.dtype == torch.bool else mask >= 0
+    if mask.dim() == 2:  # [B, tokens so far]
         if checked and mask.shape[1] != (tokens := int(places[-1]) + 1):
             raise ValueError(f"attention_mask is for {mask.shape[1]} tokens, but with those of the cache there are {tokens}")
-        visible = F.pad(mask.bool(), (0, S - mask.shape[1]))[:, None, None, :] & in_sight
-    else:
-        raise ValueError(f"attention_mask has {mask.dim()} dimensions; 2 or 4 are understood")
-    return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
+        return F.pad(mask.bool(), (0, S - mask.shape[1]))[:, None, None, :] & in_sight
+    raise ValueError(f"attention_mask has {mask.dim()} dimensions; 2 or 4 are understood")
+
+
+def visible_keys(attention_mask, places, B, S, causal=True):
+    """Those, and itself for a row that would see nothing, as padding does: its numbers stay finite, and no other row sees
+    it."""
+    visible = keys_in_sight(attention_mask, places, B, S, causal)
+    keys = torch.arange(visible.shape[-1], device=visible.device)
+    return visible | (~visible.any(-1, keepdim=True) & (keys == places[:, None]))
 
 
 def within(visible, places, window):
-    """`visible` [B, 1, T, S] of the keys less than `window` places from each row's; its own where that leaves none."""
-    keys, rows = torch.arange(visible.shape[-1], device=visible.device), places[:, None]
-    visible = visible & ((keys - rows).abs() < window)
-    return visible | (~visible.any(-1, keepdim=True) & (keys == rows))
+    """`visible` [B, 1, T, S] of the keys less than `window` places from each row's; its own where that leaves none. places:
+    [T], those of keys being 0 to S - 1; or of rows and keys alike, [B, S]."""
+    keys = torch.arange(visible.shape[-1], device=visible.device)
+    rows = places if places.dim() == 1 else keys
+    distance = keys - rows[:, None] if places.dim() == 1 else (places[:, None] - places[:, :, None])[:, None]
+    visible = visible & (distance.abs() < window)
+    return visible | (~visible.any(-1, keepdim=True) & (keys == rows[:, None]))
 
 
 def counted_words(seed, stream, positions):
@@ -961,9 +970,9 @@ class SluiceModel(SluicePreTrainedModel):
             first = v if first is None else first
         return found
 
-    def behind_registers(self, x, turn, visible):
-        """x, rope's angles, which keys rows see, and places, with the registers' rows before those of the tokens; registers
-        see the tokens that any row sees."""
+    def behind_registers(self, x, turn, visible, attention_mask):
+        """x, rope's angles, which keys rows see, and places [B, R + T], with the registers' rows before those of the tokens;
+        registers see the tokens that any row sees. Padding takes no place between them."""
         B, R = x.shape[0], self.registers
         x = torch.cat([self.embedding["register"].weight.expand(B, -1, -1), x], dim=1)
         if turn is not None:
@@ -971,7 +980,11 @@ class SluiceModel(SluicePreTrainedModel):
             turn = tuple(torch.cat([a.expand(b.shape[0], -1, -1, -1), b], dim=2) for a, b in zip(own, turn))
         of_registers = visible.any(dim=-2, keepdim=True).expand(-1, -1, R, -1)
         visible = F.pad(torch.cat([of_registers, visible], dim=-2), (R, 0), value=True)
-        return x, turn, visible, torch.arange(x.shape[1], device=x.device)
+        places = torch.arange(x.shape[1], device=x.device).expand(B, -1)
+        if attention_mask is not None and attention_mask.dim() == 2:
+            tokens = attention_mask.to(x.device).cumsum(-1) - 1
+            places = torch.cat([places[:, :R], R + tokens.clamp(min=0)], dim=-1)
+        return x, turn, visible, places
 
     def of_tokens(self, block, weights, slots, gate):
         """What a block returns, without the rows of registers before the tokens; weights on registers are slots'."""
@@ -1051,7 +1064,8 @@ class SluiceModel(SluicePreTrainedModel):
         x, turn = self.add_positions(x, position_ids)
         before_tokens = 0 if self.causal else self.registers  # rows
         if before_tokens:
-            x, turn, visible, places = self.behind_registers(x, turn, visible)
+            visible = keys_in_sight(attention_mask, places, B, S, self.causal)
+            x, turn, visible, places = self.behind_registers(x, turn, visible, attention_mask)
 
         start, x = x, self.final_route.begun(x)
         states, attentions, slots, gates, first = [], [], [], [], None

@@ -16,6 +16,7 @@ namespace sluice {
 struct BackendTraits {
   bool host_memory = true;  // tensors lie in the host's memory and ops run at once: it may read and write them itself
   int64_t chunk_bytes = int64_t{64} << 20;  // of logits at a time: what stays in cache, or on a GPU costs few passes
+  bool gapless_bf16 = false;                // bf16 products are fast with no gaps between rows alone
   int launches_to_time = 1;                 // so many at once, where waiting for one takes as long as a small op
 };
 

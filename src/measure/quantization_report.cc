@@ -54,11 +54,12 @@ TextTable model_table(const QuantizationReport& report) {
       fmt::format("{} held-out sequences of {} tokens", format_count(double(report.sequences)), report.context),
       "weights: " + weight_rule(o),
       fmt::format("inputs: {}; calibrated on {} training sequences", input_rule(o), report.calibration_sequences),
-      "quantized: weight and input of every linear layer of the blocks; not the output head, nor anything else"};
+      "quantized: weight and input of every linear layer of the blocks, and of a transform in the head; not the output "
+      "matrix, nor anything else"};
   if (o.all_activations)
     table.footnotes.push_back(
         "all activations: the residual stream, norms, queries, keys, values, scores, weights, results and outputs too; "
-        "not embeddings, gains and biases, gates, the output head's weight and logits");
+        "not embeddings, gains and biases, gates, the output matrix and logits");
   return table;
 }
 

@@ -48,8 +48,8 @@ Quantizer::Quantizer(Transformer& model, const QuantizationOptions& options)
   const std::string residual = model.config().residual.part().name;
   if (!model.config().residual.part().one_stream)
     throw UserError(
-        "--all-activations puts on a grid what a sublayer reads and the one before has left; with model.residual = {} "
-        "it reads a mix of many",
+        "--all-activations puts the residual stream on a grid, and there must be one: it takes model.residual = add or "
+        "post_norm, not {}",
         residual);
   all_ = std::make_unique<ActivationQuantizer>(options_, model.config().layers);
 }
@@ -61,7 +61,8 @@ void Quantizer::run_calibration(Task task, const DataSource& data, int64_t batch
   model_.set_hook(this);
   if (all_) all_->begin(task);
   batches_.for_each(data, 0, batches * model_.max_batch(), [&](const Batch& batch) {
-    model_.loss(batch);  // not forward(): what the head does is seen too, and of the rows that it has in use
+    if (model_.config().head_transform) model_.loss(batch);  // of the rows that the head has in use
+    else model_.forward(batch);
     if (all_) all_->end_batch();
   });
   model_.set_hook(nullptr);

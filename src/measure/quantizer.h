@@ -1,8 +1,8 @@
-// Simulated quantization of a trained model, as in arXiv 2306.12929: every linear layer of the blocks multiplies an
-// input and a weight that have been put on grids of 2^bits points and back; what is added up, and everything else
-// (embeddings, norms, biases, scores, the output head) stays as it is, unless all activations are asked for. Inputs
-// have one static grid a layer, from calibration data; weights one for each matrix (a layer's queries, keys and values
-// are three), or one for each row
+// Simulated quantization of a trained model, as in arXiv 2306.12929: every linear layer of the blocks, and of
+// model.head_transform, multiplies an input and a weight that have been put on grids of 2^bits points and back; what is
+// added up, and everything else (embeddings, norms, biases, scores, the output matrix) stays as it is, unless all
+// activations are asked for. Inputs have one static grid a layer, from calibration data; weights one for each matrix (a
+// layer's queries, keys and values are three), or one for each row
 // ("per channel").
 #pragma once
 
@@ -53,8 +53,8 @@ struct QuantizedPart {
 class Quantizer final : public LinearHook {
  public:
   // The model must outlive it, and has its hook while it works. Its type should be f32 or f64: bf16 has fewer digits
-  // than the products of integers and scales. UserError where all activations are asked for and the residual stream is
-  // no running sum, which alone can be put on a grid.
+  // than the products of integers and scales. UserError where all activations are asked for and sublayers read
+  // mixes of many streams.
   Quantizer(Transformer& model, const QuantizationOptions& options);
   ~Quantizer() override;
 

@@ -9,8 +9,6 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kNone = -1;  // nothing is predicted
-
 // What the batch has, and `value` in every row of one more sequence.
 const int32_t* followed_by(int32_t value, const int32_t* from, const Batch& batch, std::vector<int32_t>& to) {
   if (!from) return nullptr;
@@ -61,7 +59,7 @@ void FixedStream::fill(Backend& backend, const MemoryPlan& plan, const Arena& ar
 Batch FixedStream::behind(const Batch& batch, int64_t first) {
   if (sequences_ == 0) return batch;
   const Batch out = {.tokens = followed_by(0, batch.tokens, batch, tokens_),
-                     .targets = followed_by(kNone, batch.targets, batch, targets_),
+                     .targets = followed_by(kNoTarget, batch.targets, batch, targets_),
                      .B = batch.B + 1,
                      .T = batch.T,
                      .document_starts = followed_by(0, batch.document_starts, batch, starts_),

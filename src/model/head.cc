@@ -13,11 +13,10 @@ int64_t rows_per_chunk(int64_t tokens, int64_t row_bytes, int64_t chunk_bytes) {
   return std::min(tokens, (rows + 63) / 64 * 64);
 }
 
-// Rows of whole cache lines, but where bf16 products are oneDNN's, which are fast (AMX) with no gaps between rows
-// alone.
+// Rows of whole cache lines, unless products want no gaps between them.
 int64_t logits_stride(const Declarations& d) {
-  const bool dense = d.act == DType::kBF16 && d.backend.traits().host_memory;
-  return dense ? d.config.vocab_size : (d.config.vocab_size + 31) / 32 * 32;
+  const bool gapless = d.act == DType::kBF16 && d.backend.traits().gapless_bf16;
+  return gapless ? d.config.vocab_size : (d.config.vocab_size + 31) / 32 * 32;
 }
 
 }  // namespace

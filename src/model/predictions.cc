@@ -1,11 +1,8 @@
 #include "model/predictions.h"
 
+#include <algorithm>
+
 namespace sluice {
-namespace {
-
-constexpr int32_t kNone = -1;
-
-}  // namespace
 
 Predictions::Predictions(const Declarations& d) : width_(d.config.width) {
   const int64_t N = d.max_tokens();
@@ -23,7 +20,8 @@ Predictions::Predictions(const Declarations& d) : width_(d.config.width) {
 
 void Predictions::upload(const Pass& pass) {
   const Batch& batch = pass.batch;
-  if (!batch.targets) return;
+  any_ = batch.targets != nullptr;
+  if (!any_) return;
   count_ = rows_ && batch.predictions < batch.T ? batch.predictions : 0;
   if (count_ > 0) find(pass);
   pass.backend.upload(targets(pass), count_ > 0 ? target_of_.data() : batch.targets);
@@ -33,9 +31,9 @@ void Predictions::upload(const Pass& pass) {
 }
 
 void Predictions::find(const Pass& pass) {
-  row_of_.assign(size_t(pass.B * count_), kNone);
-  target_of_.assign(size_t(pass.B * count_), kNone);
-  place_of_.assign(size_t(pass.N()), kNone);
+  row_of_.assign(size_t(pass.B * count_), 0);
+  target_of_.assign(size_t(pass.B * count_), kNoTarget);
+  place_of_.assign(size_t(pass.N()), -1);
   for (int64_t b = 0; b < pass.B; ++b) {
     int64_t found = 0;
     for (int64_t i = 0; i < pass.T; ++i) {
@@ -46,10 +44,12 @@ void Predictions::find(const Pass& pass) {
       target_of_[size_t(b * count_ + found)] = target;
       place_of_[size_t(b * pass.T + i)] = int32_t(found++);
     }
+    std::fill(&row_of_[size_t(b * count_)] + found, &row_of_[size_t(b * count_)] + count_, row_of_[size_t(b * count_)]);
   }
 }
 
 Pass Predictions::of_head(const Pass& pass) const {
+  check(any_, "the head's loss of a batch without targets");
   Pass out = pass;
   if (count_ > 0) out.T = count_;
   return out;
@@ -78,12 +78,12 @@ void Predictions::spread(const Pass& pass, const Tensor& d_x) const {
                               .out = d_x.row_range(0, pass.N())});
 }
 
-std::vector<double> Predictions::spread(const Pass& pass, const std::vector<double>& of_rows) const {
-  if (count_ == 0) return of_rows;
+std::vector<double> Predictions::at_rows(const Pass& pass, const std::vector<double>& of_head) const {
+  if (count_ == 0) return of_head;
   std::vector<double> out(size_t(pass.N()), 0);
   for (int64_t n = 0; n < pass.N(); ++n)
     if (const int32_t place = place_of_[size_t(n)]; place >= 0)
-      out[size_t(n)] = of_rows[size_t(n / pass.T * count_ + place)];
+      out[size_t(n)] = of_head[size_t(n / pass.T * count_ + place)];
   return out;
 }
 

@@ -13,10 +13,10 @@ class Predictions {
  public:
   explicit Predictions(const Declarations& d);
 
-  // Nothing, where the batch has no targets.
+  // Of a batch without targets nothing.
   void upload(const Pass& pass);
-  // The pass as the head has it: its T are the predicted rows of a sequence, and the same of every one. Where one has
-  // fewer, zeros follow, of which nothing is predicted.
+  // The pass as the head has it: its T are the predicted rows of a sequence, and as many of every one. Where one has
+  // fewer, the first of them follows again, and nothing is predicted of it.
   Pass of_head(const Pass& pass) const;
   Tensor targets(const Pass& pass) const;  // of the head's rows, i32; negative: nothing is predicted
 
@@ -26,14 +26,15 @@ class Predictions {
   // That gradient into d_x [N, C], with zeros between.
   void spread(const Pass& pass, const Tensor& d_x) const;
   // Numbers of the head's rows at the rows of the pass [N], with zeros between.
-  std::vector<double> spread(const Pass& pass, const std::vector<double>& of_rows) const;
+  std::vector<double> at_rows(const Pass& pass, const std::vector<double>& of_head) const;
 
  private:
   void find(const Pass& pass);
 
+  bool any_ = false;                                        // targets
   int64_t width_, count_ = 0;                               // predicted rows of a sequence; 0: all rows are the head's
   BufferId targets_, rows_, places_, gathered_, gradient_;  // all but the first only of masked language models
-  std::vector<int32_t> row_of_;                             // [B, count]: in its sequence, negative: none
+  std::vector<int32_t> row_of_;                             // [B, count]: in its sequence
   std::vector<int32_t> target_of_;                          // [B, count]
   std::vector<int32_t> place_of_;  // [N]: among its sequence's predicted rows, negative: not one of them
 };

@@ -294,17 +294,12 @@ Tensor Transformer::head_loss(const Pass& pass, double grad_scale) {
   return losses;
 }
 
-double Transformer::loss(const Batch& batch) {
-  const Pass pass = begin_pass(batch);
-  run_forward(pass);
-  return backend_.run(Sum{head_loss(pass, 0)});
-}
+double Transformer::loss(const Batch& batch) { return backend_.run(Sum{head_loss(forward_pass(batch), 0)}); }
 
 std::vector<double> Transformer::token_losses(const Batch& batch) {
-  const Pass pass = begin_pass(batch);
-  run_forward(pass);
+  const Pass pass = forward_pass(batch);
   const std::vector<double> of_rows =
-      predictions_->spread(stream_->without(pass), host_numbers(backend_, head_loss(pass, 0)));
+      predictions_->at_rows(stream_->without(pass), host_numbers(backend_, head_loss(pass, 0)));
   const auto rows = [&](int64_t b) { return of_rows.begin() + b * (batch.T + config_.registers); };
   std::vector<double> out;
   for (int64_t b = 0; b < batch.B; ++b) out.insert(out.end(), rows(b) + config_.registers, rows(b + 1));
@@ -330,10 +325,14 @@ double Transformer::observe(const Batch& batch, double grad_scale, PassObserver&
   return backend_.run(Sum{losses});
 }
 
-Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
+Pass Transformer::forward_pass(const Batch& batch, const AfterBlock& after_block) {
   const Pass pass = begin_pass(batch);
   run_forward(pass, after_block);
-  return stream_->without(pass);
+  return pass;
+}
+
+Pass Transformer::forward(const Batch& batch, const AfterBlock& after_block) {
+  return stream_->without(forward_pass(batch, after_block));
 }
 
 Pass Transformer::extend(const Batch& batch, DecoderState& state) {

@@ -71,7 +71,8 @@ class Transformer {
   // Of the step so far, from the last forward_backward() without `accumulate` on: each part's loss, by its place in
   // losses().list(), with the share of the tokens that were seen.
   std::vector<double> part_losses() const;
-  // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward().
+  // Set for loss() and forward(), null to take it away; it must outlive its use. Not for forward_backward(). What
+  // model.head_transform multiplies it sees in loss() alone.
   void set_hook(LinearHook* hook) { hook_ = hook; }
   // Forward, loss and, unless grad_scale is 0, backward of one micro-batch, with an observer between the ops. As with
   // forward_backward, the parameters' gradients are overwritten, and the sum of the losses returned.
@@ -123,6 +124,7 @@ class Transformer {
   Tensor positions(const Pass& pass) const;
   Tensor registers(const Pass& pass) const;
   void run_forward(const Pass& pass, const AfterBlock& after_block = {});
+  Pass forward_pass(const Batch& batch, const AfterBlock& after_block = {});
   // Sections of the parameters: the embedding's, each block's, the head's.
   static constexpr int kEmbeddingSection = 0;
   int head_section() const { return int(blocks_.size()) + 1; }

@@ -167,14 +167,14 @@ TEST(ActivationQuantizer, IsAskedForByName) {
     EXPECT_NE(text.find(part), std::string::npos) << part;
 }
 
-TEST(ActivationQuantizer, RefusesStreamsThatAreNoSums) {
+TEST(ActivationQuantizer, RefusesMixesOfStreams) {
   const ListedResidual depth{foreign::depth()};
   const auto backend = make_cpu_backend();
   Subject subject(*backend, {{"residual", {{"type", "depth"}}}}, DType::kF32);
   expect_contains(user_error_of([&] {
                     Quantizer(subject.model, options_of({{"all_activations", true}}));
                   }),
-                  {"--all-activations", "model.residual", "depth"});
+                  {"--all-activations", "model.residual = add or post_norm", "depth"});
 }
 
 // How many scores there are differs from sequence to sequence: ranges can do without that number.

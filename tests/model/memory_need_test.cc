@@ -86,5 +86,18 @@ TEST(MachineMemory, IsKnownAndNotMoreThanTheMachines) {
   EXPECT_LE(available, total);
 }
 
+// oneDNN's AMX products take no gaps between rows; our own like rows of whole cache lines.
+TEST(MemoryNeed, LogitsHaveGapsUnlessProductsWantNone) {
+  const auto backend = make_cpu_backend();
+  for (const DType act : {DType::kF32, DType::kBF16}) {
+    ModelConfig config = tiny();
+    config.vocab_size = 33;
+    const Transformer model(*backend, config, {.act = act});
+    const bool gapless = act == DType::kBF16 && backend->traits().gapless_bf16;
+    EXPECT_EQ(model.plan().buffer(model.plan().find("head.logits")).shape, (Shape{16, gapless ? 33 : 64}))
+        << name_of(act);
+  }
+}
+
 }  // namespace
 }  // namespace sluice

@@ -4,6 +4,9 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+
+#include "kernels/cuda_under_test.h"
 #include "model/gradient_check.h"
 #include "model/model_checks.h"
 
@@ -82,19 +85,90 @@ TEST(Predictions, OfFewRowsAreThoseOfAll) {
     }
 }
 
-// Micro-batches of other shapes follow one another in one model.
+// Micro-batches of other sizes and masks follow one another in one model, with what is measured between them.
 TEST(Predictions, LeaveNothingBehind) {
   const auto backend = make_cpu_backend();
   for (const Json& changes : kModels) {
     SCOPED_TRACE(changes.dump());
     Transformer model = gradients::scattered_model(*backend, masked_model(changes), DType::kF64);
-    const Masked masked;
+    const Masked masked, fewer(false);
     const Batch whole = {masked.tokens.data(), masked.tokens.data(), 2, kT};
+    Batch one = masked.batch(kPredicted + 1);
+    one.B = 1;
     const Step before = step_of(model, whole);
-    step_of(model, masked.batch(kPredicted));
-    const Step after = step_of(model, whole);
-    EXPECT_EQ(after.loss, before.loss);
-    EXPECT_EQ(after.gradients, before.gradients);
+    for (const Batch& other : {masked.batch(kPredicted), fewer.batch(kPredicted), one}) {
+      const Step first = step_of(model, other);
+      model.forward({masked.tokens.data(), nullptr, 2, kT});
+      const Step after = step_of(model, whole), again = step_of(model, other);
+      EXPECT_EQ(after.loss, before.loss);
+      EXPECT_EQ(after.gradients, before.gradients);
+      EXPECT_EQ(again.loss, first.loss);
+      EXPECT_EQ(again.of_tokens, first.of_tokens);
+      EXPECT_EQ(again.gradients, first.gradients);
+    }
+  }
+}
+
+// Two micro-batches, with an evaluation between them, are one batch.
+TEST(Predictions, AddUpOverMicroBatches) {
+  const auto backend = make_cpu_backend();
+  for (const Json& changes : kModels) {
+    SCOPED_TRACE(changes.dump());
+    Transformer model = gradients::scattered_model(*backend, masked_model(changes), DType::kF64);
+    const Masked masked;
+    const Step all = step_of(model, masked.batch(kPredicted));
+    Batch first = masked.batch(kPredicted), second = first;
+    first.B = second.B = 1;
+    second.tokens += kT, second.targets += kT;
+    double loss = model.forward_backward(first, 0.25, false);
+    model.loss(masked.batch(0));
+    loss += model.forward_backward(second, 0.25, true);
+    EXPECT_NEAR(loss, all.loss, 1e-13 * all.loss);
+    for (size_t i = 0; i < all.gradients.size(); ++i) {
+      const std::string& name = model.params().specs()[i].name;
+      expect_near(gradient(model, name), all.gradients[i], name);
+    }
+  }
+}
+
+TEST(Predictions, AreThoseOfAnObservedPass) {
+  class Nothing final : public PassObserver {
+    void after_block(const Pass&, int64_t) override {}
+    void after_attention(const Pass&, int64_t, const Tensor&, const Tensor&) override {}
+    void after_mlp(const Pass&, int64_t, const Tensor&, const Tensor&) override {}
+    void after_forward(const Pass&) override {}
+    void value_gradient(const Pass&, int64_t, const Tensor&, bool) override {}
+    void input_gradient(const Pass&, int64_t, const Tensor&) override {}
+  };
+  const auto backend = make_cpu_backend();
+  for (const Json& changes : kModels) {
+    SCOPED_TRACE(changes.dump());
+    Transformer model = gradients::scattered_model(*backend, masked_model(changes), DType::kF64);
+    const Masked masked;
+    const Step step = step_of(model, masked.batch(kPredicted));
+    Nothing observer;
+    EXPECT_EQ(model.observe(masked.batch(kPredicted), 0.25, observer), step.loss);
+    size_t i = 0;
+    for (const ParamSpec& spec : model.params().specs()) EXPECT_EQ(gradient(model, spec.name), step.gradients[i++]);
+  }
+}
+
+// A recorded step has the rows of the batch at hand: other places, as many of them.
+TEST(Predictions, AreTheSameOnAGpu) {
+  const auto device = cuda_under_test();
+  if (!device) GTEST_SKIP() << cuda_unavailable_reason();
+  const auto backend = make_cpu_backend();
+  for (const Json& changes : kModels) {
+    SCOPED_TRACE(changes.dump());
+    const ModelConfig config = masked_model(changes);
+    Transformer here(*backend, config, {.max_batch = 2}), there(*device, config, {.max_batch = 2});
+    here.initialise(3), there.initialise(3);
+    Masked masked;
+    for (int turn = 0; turn < 3; ++turn) {
+      const double want = here.forward_backward(masked.batch(kPredicted), 0.25, false);
+      EXPECT_NEAR(there.forward_backward(masked.batch(kPredicted), 0.25, false), want, 1e-5 * want) << turn;
+      std::rotate(masked.targets.begin(), masked.targets.begin() + 1, masked.targets.begin() + kT);
+    }
   }
 }
 

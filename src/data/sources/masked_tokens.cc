@@ -10,7 +10,6 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kNone = -1;                          // nothing is predicted
 constexpr uint64_t kReplacements = uint64_t{1} << 31;  // of the stream: from here on a block a position
 
 // Of every position a word; those with the smallest are predicted.
@@ -55,7 +54,7 @@ void MaskedTokens::mask(int64_t sequence, int32_t* inputs, int32_t* targets) con
   });
   const int64_t count = std::min<int64_t>(predictions(), int64_t(drawn.size()));
   std::nth_element(drawn.begin(), drawn.begin() + count, drawn.end());
-  std::fill_n(targets, context(), kNone);
+  std::fill_n(targets, context(), kNoTarget);
   for (int64_t k = 0; k < count; ++k) {
     const int64_t i = drawn[size_t(k)].second;
     targets[i] = inputs[i];

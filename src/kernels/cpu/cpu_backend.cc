@@ -90,6 +90,8 @@ void* CpuBackend::allocate(size_t bytes) {
   return data;
 }
 
+BackendTraits CpuBackend::traits() const { return {.gapless_bf16 = bf16_products_are_onednns()}; }
+
 void CpuBackend::release(void* data) {
   const auto found = sizes_.find(data);
   check(found != sizes_.end(), "release: this backend has not allocated it");

@@ -19,7 +19,7 @@ class CpuBackend : public Backend {
   CpuBackend() : isa_(isa_kernels()) {}
 
   std::string describe() const override;
-  BackendTraits traits() const override { return {}; }
+  BackendTraits traits() const override;
   void* allocate(size_t bytes) override;
   void release(void* data) override;
   size_t allocated_bytes() const override { return allocated_; }

@@ -6,6 +6,9 @@
 
 namespace sluice {
 
+// Then tensors should have no gaps between their rows: oneDNN's AMX kernels take none, and what it has else is slow.
+bool bf16_products_are_onednns();
+
 // RunError where there is no memory for what oneDNN needs.
 void cpu_matmul(const Matmul& args);
 

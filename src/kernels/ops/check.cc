@@ -36,8 +36,7 @@ void OpCheck::indices(const char* what, const Tensor& indices, int64_t limit, bo
   const int32_t* index = indices.as<int32_t>();
   for (int64_t n = 0; n < indices.elements(); ++n)
     if (index[n] >= limit || (index[n] < 0 && !negative_allowed))
-      throw std::logic_error(
-          fmt::format("{}: {}[{}] is {}, the vocabulary has {} entries", name_, what, n, index[n], limit));
+      throw std::logic_error(fmt::format("{}: {}[{}] is {}, there are {}", name_, what, n, index[n], limit));
 }
 
 void OpCheck::documents(const Tensor& first_key, int64_t T) const {

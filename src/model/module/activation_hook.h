@@ -20,8 +20,8 @@ enum class Shown : uint8_t {
   kScores,
   kWeights,  // of the core's rows on the keys they see, on the host
   kResults,  // of the core
-  kActive,   // of an MLP's activation function
-  kOutput,   // what a sublayer puts out
+  kActive,   // of an MLP's activation function, or that of the head's transform
+  kOutput,   // what a sublayer puts out, or the head's transform
 };
 
 struct ActivationPlace {

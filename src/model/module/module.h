@@ -96,7 +96,7 @@ struct LinearOperands {
 };
 
 // Stands before the products of the linear layers, where a model has been given one: it sees what they multiply, and
-// may put something else in its place. The output head is no such layer.
+// may put something else in its place. The output matrix is no such layer.
 class LinearHook {
  public:
   virtual ~LinearHook() = default;

@@ -7,7 +7,7 @@
 namespace sluice {
 namespace {
 
-constexpr int32_t kNone = -1;
+constexpr int32_t kNone = kNoTarget;  // as a token, too: none
 
 // Every T values of `from`, behind `count` that are none.
 const int32_t* behind(int64_t count, const int32_t* from, const Batch& batch, std::vector<int32_t>& to) {
