@@ -103,7 +103,7 @@ void run_eval(const EvalArguments& args) {
   if (!args.hellaswag.empty()) examples = read_hellaswag(args.hellaswag, args.limit);
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded = load_model(args.path, *backend, {.max_batch = args.batch, .act = {}});
-  require_causal(loaded, "sluice eval");
+  require_causal(loaded, "eval");
   print_notes(loaded.damaged);
   const auto tokenizer = tokenizer_of(loaded.checkpoint, loaded.experiment, args.tokenizer);
   const int64_t context = loaded.experiment.model.context, stride = args.stride == 0 ? context : args.stride;

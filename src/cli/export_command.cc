@@ -8,6 +8,7 @@
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
+#include "data/config.h"
 #include "interchange/export.h"
 #include "runs/load_model.h"
 #include "runs/model_tokenizer.h"
@@ -43,7 +44,8 @@ void run_export(ExportArguments args) {
   const Experiment experiment = stored_experiment(checkpoint);
   const auto tokenizer = find_tokenizer(checkpoint, experiment, args.options.tokenizer_path);
   args.options.tokenizer = tokenizer.get();
-  args.options.first_token = experiment.data.first_token;
+  args.options.trained.first = experiment.data.first_token;
+  if (!experiment.model.causal) args.options.trained.mask = mask_token_of(experiment.data.masking, tokenizer.get());
   const ExportResult result = export_checkpoint(checkpoint, experiment.model, args.folder, args.options);
 
   for (const std::string& note : result.notes) tell("note: {}", note);

@@ -9,6 +9,7 @@
 #include "cli/commands.h"
 #include "cli/number_option.h"
 #include "cli/output.h"
+#include "data/config.h"
 #include "data/tokenizers/tokenizer.h"
 #include "interchange/import.h"
 
@@ -21,13 +22,21 @@ struct ImportArguments {
   int64_t context = 0;
 };
 
-// The folder's tokenizer if Sluice can read it, for data that needs one.
-bool takes_tokenizer(const ForeignModel& foreign, const std::string& folder) {
+// The folder's tokenizer if Sluice can read it, for data that needs one; else null.
+std::unique_ptr<Tokenizer> tokenizer_for(const ForeignModel& foreign, const std::string& folder) {
   try {
-    return load_tokenizer(folder, "import")->vocab_size() <= foreign.model.vocab_size;
+    auto tokenizer = load_tokenizer(folder, "import");
+    return tokenizer->vocab_size() <= foreign.model.vocab_size ? std::move(tokenizer) : nullptr;
   } catch (const UserError&) {
-    return false;
+    return nullptr;
   }
+}
+
+// What data of a masked language model need beside what the user has said.
+void add_masking(Json& data) {
+  if (!data.is_object()) return;
+  if (!data.contains("masking")) data["masking"] = Json::object();
+  if (data["masking"].is_object() && !data["masking"].contains("share")) data["masking"]["share"] = 0.15;
 }
 
 // The user's config with the folder's model in it.
@@ -45,13 +54,17 @@ Experiment experiment_for(const ForeignModel& foreign, const ImportArguments& ar
   const std::filesystem::path out(args.out);
   if (!json.contains("name")) json["name"] = (out.has_filename() ? out : out.parent_path()).filename().string();
   json["model"] = model_group(foreign.model);
-  if (!foreign.model.causal && json["data"].is_object() && !json["data"].contains("masking"))
-    json["data"]["masking"] = {{"share", 0.15}};
+  if (!foreign.model.causal) add_masking(json["data"]);
   Experiment experiment = layers.parse();
   const bool says_first = json["data"].is_object() && json["data"].contains("first_token");
-  if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.first_token;
-  if (experiment.data.type == "tokens" && experiment.data.tokenizer.empty() && takes_tokenizer(foreign, args.folder))
-    experiment.data.tokenizer = (out / "tokenizer").string();
+  if (experiment.data.type == "tokens" && !says_first) experiment.data.first_token = foreign.trained.first;
+  int64_t& mask = experiment.data.masking.token;
+  if (!foreign.model.causal && mask < 0) mask = foreign.trained.mask;
+  if (experiment.data.type != "tokens" || !experiment.data.tokenizer.empty()) return experiment;
+  const auto tokenizer = tokenizer_for(foreign, args.folder);
+  if (tokenizer) experiment.data.tokenizer = (out / "tokenizer").string();
+  if (!foreign.model.causal && mask_token_of(experiment.data.masking, tokenizer.get()) < 0)
+    tell("note: nothing says which the mask token is: data.masking.token must be set, here or in what follows");
   return experiment;
 }
 
@@ -92,7 +105,7 @@ void run_import(const ImportArguments& args) {
 
 void add_import_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
-      "import", "make a run of a folder of the transformers library: GPT-2, OPT, LLaMA, Mistral, Qwen, GPT-NeoX");
+      "import", "make a run of a folder of the transformers library: GPT-2, OPT, LLaMA, Mistral, Qwen, GPT-NeoX, BERT");
   auto args = std::make_shared<ImportArguments>();
   command->add_option("folder", args->folder, "a folder with config.json and safetensors")->required();
   command->add_option("--out", args->out, "the run's folder; it must not be there yet")->required();

@@ -283,7 +283,7 @@ void sample(const SampleArguments& args) {
   const std::unique_ptr<Backend> backend = make_backend(args.device);
   const LoadedModel loaded =
       load_model(args.path, *backend, {.max_batch = std::min(args.count, kBatch), .batch_key = "--count", .act = {}});
-  require_causal(loaded, "sluice sample");
+  require_causal(loaded, "sample");
   print_notes(loaded.damaged);
   const std::unique_ptr<TextModel> text = text_model(loaded, args.tokenizer);
   Writer(args, loaded, *text, prompt).run();

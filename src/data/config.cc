@@ -3,7 +3,10 @@
 
 #include <fmt/ranges.h>
 
+#include <algorithm>
+
 #include "base/error.h"
+#include "base/utf8.h"
 #include "data/sources/bigram_backcopy.h"
 #include "data/sources/masked_tokens.h"
 #include "data/sources/random_tokens.h"
@@ -220,17 +223,29 @@ std::vector<int32_t> never_masked(const DataConfig& config, const Tokenizer* tok
   return out;
 }
 
-int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer, int64_t vocab_size) {
-  if (masking.token >= 0) return masking.token;
-  const std::optional<int32_t> own = tokenizer ? tokenizer->mask_token() : std::nullopt;
-  if (!own)
-    throw UserError(
-        "data.masking.token is not set, and {}: give it the id of the mask token, one that the text does not have, "
-        "such "
-        "as model.vocab_size - 1 = {} where the tokenizer leaves that free",
-        tokenizer ? tokenizer->name() + " has no mask token" : std::string("no data.tokenizer says what it is"),
-        vocab_size - 1);
-  return *own;
+// What to set, where nothing says which the mask token is: an id behind those of the text.
+[[noreturn]] void ask_for_mask_token(const Tokenizer* tokenizer, int64_t vocab_size) {
+  const char* const wanted = "set it to the id of a token that the text does not have";
+  if (!tokenizer) throw UserError("data.masking.token is not set, and no data.tokenizer says what it is: {}", wanted);
+  const int64_t free = tokenizer->vocab_size();
+  throw UserError("data.masking.token is not set, and {} has no mask token: {}, such as {}{}", tokenizer->name(),
+                  wanted, free, free < vocab_size ? "" : fmt::format(", and model.vocab_size to {}", free + 1));
+}
+
+// The mask token must be none of the text's.
+void check_mask_token(const DataConfig& config, int64_t token, const Tokenizer* tokenizer, int64_t vocab_size) {
+  if (token >= vocab_size)
+    throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", token, vocab_size,
+                    vocab_size - 1);
+  for (const auto& [key, other] :
+       {std::pair{"first_token", config.first_token}, {"document_token", config.document_token}})
+    if (token == other) throw UserError("data.masking.token is {}, which is data.{} too", token, key);
+  if (!tokenizer || token >= tokenizer->vocab_size() || token == tokenizer->mask_token()) return;
+  std::vector<int32_t> tokens;
+  const std::string piece(tokenizer->token_bytes(int32_t(token)));
+  if (scan_utf8(piece).valid == piece.size()) tokenizer->encode(piece, tokens);
+  if (std::find(tokens.begin(), tokens.end(), int32_t(token)) != tokens.end())
+    throw UserError("data.masking.token is {}, which texts have: it is \"{}\" of {}", token, piece, tokenizer->name());
 }
 
 Masking masking_of(const DataConfig& config, int64_t vocab_size, const Tokenizer* tokenizer) {
@@ -239,10 +254,9 @@ Masking masking_of(const DataConfig& config, int64_t vocab_size, const Tokenizer
     if (never < 0 || never >= vocab_size)
       throw UserError("data.masking.never has {}, but model.vocab_size = {} has tokens 0 to {}", never, vocab_size,
                       vocab_size - 1);
-  const int64_t token = mask_token_of(masking, tokenizer, vocab_size);
-  if (token >= vocab_size)
-    throw UserError("data.masking.token is {}, but model.vocab_size = {} has tokens up to {}", token, vocab_size,
-                    vocab_size - 1);
+  const int64_t token = mask_token_of(masking, tokenizer);
+  if (token < 0) ask_for_mask_token(tokenizer, vocab_size);
+  check_mask_token(config, token, tokenizer, vocab_size);
   return {.share = masking.share,
           .replaced = masking.replaced,
           .random = masking.random,
@@ -252,6 +266,11 @@ Masking masking_of(const DataConfig& config, int64_t vocab_size, const Tokenizer
 }
 
 }  // namespace
+
+int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer) {
+  if (masking.token >= 0 || !tokenizer) return masking.token;
+  return tokenizer->mask_token().value_or(-1);
+}
 
 std::unique_ptr<DataSource> make_source(const DataConfig& config, Split split, int64_t context, int64_t vocab_size,
                                         uint64_t seed) {

@@ -11,6 +11,8 @@
 
 namespace sluice {
 
+class Tokenizer;
+
 struct WeightedShards {
   std::vector<std::string> shards;
   double weight = 1;
@@ -47,6 +49,9 @@ struct DataConfig {
 
   void describe(Fields& fields);
 };
+
+// The mask token: that of the config, else the tokenizer's own, else -1. The tokenizer may be null.
+int64_t mask_token_of(const MaskingConfig& masking, const Tokenizer* tokenizer);
 
 // `context` and `vocab_size` are the model's. Throws UserError where files are missing or damaged, where the data does
 // not fit the model or the tokenizer, or where the held-out split of token shards is asked for but

@@ -194,8 +194,8 @@ void Experiment::check_objective() const {
         "data.masking.share = {} has tokens predicted from both sides: set model.causal to false, or the share to 0",
         masking.share);
   if (masking.replaced + masking.random > 1)
-    throw UserError("data.masking.replaced + data.masking.random = {} + {}: shares of one whole", masking.replaced,
-                    masking.random);
+    throw UserError("data.masking.replaced + data.masking.random = {} + {}, but together they are at most 1",
+                    masking.replaced, masking.random);
 }
 
 void Experiment::check_attention_backend() const {

@@ -179,12 +179,13 @@ ExportResult export_checkpoint(const Checkpoint& checkpoint, const ModelConfig& 
                                  options.type);
     const Tokenizer* tokenizer = options.tokenizer;
     if (tokenizer) {
-      const TokenizerFileOptions files = {.context = model.context, .first_token = options.first_token};
+      const TokenizerFileOptions files = {
+          .context = model.context, .first_token = options.trained.first, .mask_token = options.trained.mask};
       if (std::string note = write_tokenizer_files(options.tokenizer_path, *tokenizer, files, made); !note.empty())
         result.notes.push_back(std::move(note));
       result.has_tokenizer = fs::exists(made / "tokenizer.json");
     }
-    const Json config = exported_config(architecture, model, options.type, tokenizer, options.first_token);
+    const Json config = exported_config(architecture, model, options.type, tokenizer, options.trained);
     write_json(made / "config.json", config);
     if (std::string note = dropout_left_out(architecture, model, config); !note.empty())
       result.notes.push_back(std::move(note));

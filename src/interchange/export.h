@@ -15,7 +15,7 @@ namespace sluice {
 
 struct ExportOptions {
   std::string type = "float32";  // of the weights: float32, bfloat16, float16
-  int64_t first_token = -1;      // data.first_token of the run, for config.json
+  TrainedTokens trained = {};    // of the run, for config.json and the tokenizer
   int64_t logits = 0;            // also write logits.safetensors with this many tokens
   const Tokenizer* tokenizer = nullptr;
   std::string tokenizer_path = {};  // as load_tokenizer got it

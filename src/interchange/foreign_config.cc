@@ -200,10 +200,20 @@ Json model_group(ModelConfig model) {
   return fields.dump();
 }
 
-constexpr const char* kFirstTokenKey = "sluice_first_token";  // transformers keeps keys that it does not know
+// transformers keeps keys that it does not know.
+constexpr const char* kFirstTokenKey = "sluice_first_token";
+constexpr const char* kMaskTokenKey = "sluice_mask_token";
+
+int64_t token_at(const char* key, const Json& config, const std::string& file, int64_t vocab_size) {
+  const auto token = config.find(key);
+  if (token == config.end()) return -1;
+  if (!token->is_number_unsigned() || token->get<uint64_t>() >= uint64_t(vocab_size))
+    throw UserError("{}: {} is {}, which is no token of the model", file, key, token->dump());
+  return token->get<int64_t>();
+}
 
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
-                     const Tokenizer* tokenizer, int64_t first_token) {
+                     const Tokenizer* tokenizer, const TrainedTokens& trained) {
   Json config = architecture == Architecture::kGpt2     ? gpt2_config(model)
                 : architecture == Architecture::kBert   ? bert_config(model)
                 : architecture == Architecture::kSluice ? sluice_config(model)
@@ -215,7 +225,8 @@ Json exported_config(Architecture architecture, const ModelConfig& model, const 
   config["bos_token_id"] = id(tokenizer ? tokenizer->end_of_text() : -1);
   config["eos_token_id"] = id(tokenizer ? tokenizer->ends_text() : -1);
   config["pad_token_id"] = nullptr;
-  if (first_token >= 0) config[kFirstTokenKey] = first_token;
+  if (trained.first >= 0) config[kFirstTokenKey] = trained.first;
+  if (trained.mask >= 0) config[kMaskTokenKey] = trained.mask;
   return config;
 }
 
@@ -249,14 +260,11 @@ ForeignModel read_foreign_config(const Json& stored, const std::string& file, in
   }
   auto [architecture, json] = read_family(ConfigReader(config, file, nulls == Nulls::kAreDoubtful), context);
   if (architecture != Architecture::kSluice) json["dropout"] = read_dropout(architecture, config);
-  ForeignModel out{architecture, parse_model(json, file), 0, -1, std::move(ignored), 1, std::move(tensors)};
+  ForeignModel out{architecture, parse_model(json, file), 0, {}, std::move(ignored), 1, std::move(tensors)};
   out.positions = out.model.context;
   if (architecture == Architecture::kBert) out.segments = config.value("type_vocab_size", int64_t{2});
-  if (const auto first = config.find(kFirstTokenKey); first != config.end()) {
-    if (!first->is_number_unsigned() || first->get<uint64_t>() >= uint64_t(out.model.vocab_size))
-      throw UserError("{}: {} is {}, which is no token of the model", file, kFirstTokenKey, first->dump());
-    out.first_token = first->get<int64_t>();
-  }
+  out.trained = {.first = token_at(kFirstTokenKey, config, file, out.model.vocab_size),
+                 .mask = token_at(kMaskTokenKey, config, file, out.model.vocab_size)};
   if (context == 0) return out;
   if (out.model.position == Position::kLearned && context > out.positions) {
     throw UserError(

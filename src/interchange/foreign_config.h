@@ -33,10 +33,16 @@ const char* library_class(const ModelConfig& model);
 
 Json model_group(ModelConfig model);  // as in a resolved config
 
+// What a run had beside its text's tokens; -1: nothing.
+struct TrainedTokens {
+  int64_t first = -1;  // that opened every window (data.first_token)
+  int64_t mask = -1;   // that stood for masked ones (data.masking.token)
+};
+
 // config.json. `stored_type` is the weights' type as PyTorch names it: "float32"; without a tokenizer
 // the tokens that begin and end a text are null.
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
-                     const Tokenizer* tokenizer, int64_t first_token);
+                     const Tokenizer* tokenizer, const TrainedTokens& trained);
 
 // Of model.dropout what does not hold where a folder with that config.json is trained on, as a sentence; empty: all
 // does.
@@ -45,8 +51,8 @@ std::string dropout_left_out(Architecture architecture, const ModelConfig& model
 struct ForeignModel {
   Architecture architecture = Architecture::kSluice;
   ModelConfig model;
-  int64_t positions = 0;     // that the folder's model has
-  int64_t first_token = -1;  // that opened every window in training (data.first_token), as Sluice's exports tell
+  int64_t positions = 0;                     // that the folder's model has
+  TrainedTokens trained;                     // as Sluice's exports tell
   std::vector<std::string> ignored;          // "key = value" of the fields that were to be ignored and are there
   int64_t segments = 1;                      // rows of BERT's table of them, of which the first is read
   std::vector<std::string> ignored_tensors;  // what else was to be ignored: tensors, if anything

@@ -22,7 +22,7 @@ const std::vector<std::string> kHarmless = {
     "name_or_path", "_commit_hash", "torchscript", "use_bfloat16", "use_cache", "return_dict", "output_attentions",
     "output_hidden_states", "_attn_implementation", "attn_implementation", "_attn_implementation_autoset",
     "_attn_implementation_internal", "_experts_implementation", "_experts_implementation_internal", "gradient_checkpointing",
-    "unsloth_fixed", "unsloth_version", "is_llama_config", "sluice_first_token",
+    "unsloth_fixed", "unsloth_version", "is_llama_config", "sluice_first_token", "sluice_mask_token",
     // tokens and their texts
     "bos_token_id", "eos_token_id", "pad_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id",
     "decoder_start_token_id", "tokenizer_class", "prefix", "model_max_length",

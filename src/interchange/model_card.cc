@@ -149,10 +149,12 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
   text += fmt::format("model = {}.from_pretrained(DIR{})\n", kind, trust);
   if (result.has_tokenizer) {
     text += fmt::format("tokenizer = AutoTokenizer.from_pretrained(DIR{})\n", trust);
-    text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
-    if (!model.causal) {
-      text += "print(model(**inputs).logits.argmax(-1))\n";
-    } else {
+    if (!model.causal && options.trained.mask >= 0) {
+      text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
+      text += fmt::format("inputs[\"input_ids\"][0, 1] = {}  # the mask token\n", options.trained.mask);
+      text += "print(tokenizer.decode(model(**inputs).logits[0, 1].argmax()))\n";
+    } else if (model.causal) {
+      text += "inputs = tokenizer(\"Once upon a time\", return_tensors=\"pt\")\n";
       if (options.tokenizer && options.tokenizer->closes_text() >= 0)
         text +=
             "inputs = {name: each[:, :-1] for name, each in inputs.items()}  # without the token that ends a text\n";
@@ -166,9 +168,9 @@ std::string usage(const ModelConfig& model, const ExportResult& result, const Ex
         "weights, "
         "`output_hidden_states=True` the residual stream, and `output_gates=True` the gates. ";
   }
-  if (options.first_token >= 0) {
+  if (options.trained.first >= 0) {
     text +=
-        fmt::format("In training every sequence began with token {}{}. ", options.first_token,
+        fmt::format("In training every sequence began with token {}{}. ", options.trained.first,
                     result.has_tokenizer ? ", which the tokenizer puts in front" : ": put it in front of every text");
   }
   if (result.has_tokenizer)

@@ -70,6 +70,20 @@ std::string gate_site(const RunRecord& run) {
   return fmt::format("{}", fmt::join(sites, " and "));
 }
 
+namespace {
+
+// What a run's loss is of.
+std::string objective(const RunRecord& run) {
+  if (!run.config.is_object() || !run.config.contains("data")) return "";
+  const Json masking = run.config["data"].value("masking", Json::object());
+  const double share = masking.value("share", 0.0);
+  if (share == 0) return "the next token";
+  return fmt::format("{} of a text's tokens, {} of these replaced and {} random", share, masking.value("replaced", 0.8),
+                     masking.value("random", 0.1));
+}
+
+}  // namespace
+
 std::vector<std::string> find_warnings(const Comparison& comparison) {
   std::vector<std::string> out;
   std::set<int64_t> last_steps;
@@ -83,6 +97,9 @@ std::vector<std::string> find_warnings(const Comparison& comparison) {
   }
   if (const std::string sites = told_apart(comparison, gate_site); !sites.empty()) {
     out.push_back("these gates act at different sites, which alone changes what they do: gate.site " + sites);
+  }
+  if (const std::string objectives = told_apart(comparison, objective); !objectives.empty()) {
+    out.push_back("these models predict different things, so that their losses do not compare: " + objectives);
   }
   if (last_steps.size() > 1) {
     out.push_back(fmt::format("the runs end at different steps ({})", fmt::join(last_steps, ", ")));

@@ -30,6 +30,9 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
                loss = number_or_nan(json.at("quantized").at("loss"));
   set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));
   set_point(run.series[{"quantization", "change"}], out.step, 100 * std::expm1(loss - plain));
+  if (json.contains("all_activations"))
+    set_point(run.series[{"quantization", "change_all_activations"}], out.step,
+              100 * std::expm1(number_or_nan(json.at("all_activations").at("loss")) - plain));
   run.quantization = std::move(out);
   return std::nullopt;
 }

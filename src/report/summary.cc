@@ -76,6 +76,7 @@ const std::vector<RecordedFigure>& undescribed_figures() {
 
 constexpr const char* kQuantizedPerplexity = "quantized_perplexity";
 constexpr const char* kQuantizedChange = "quantized_change";
+constexpr const char* kQuantizedChangeOfAll = "quantized_change_all_activations";
 
 }  // namespace
 
@@ -101,6 +102,7 @@ const std::vector<SummaryMetric>& summary_metrics() {
       {"gate_mean_sink", "gate", "", "at sink", 3},
       {"quantized_perplexity", "quantized", "", "perplexity", 4},
       {"quantized_change", "quantized", "%", "change", 3},
+      {"quantized_change_all_activations", "quantized", "%", "change, all activations", 3},
       {"tokens_per_second", "", "", "tokens/s", 0},
       {"parameters", "", "", "parameters", 0},
   };
@@ -139,7 +141,7 @@ std::vector<SummaryMetric> metrics_of(const std::vector<RunRecord>& runs) {
 }
 
 std::string measured_how(const RunRecord& run, const std::string& key) {
-  if (key == kQuantizedPerplexity || key == kQuantizedChange) {
+  if (key == kQuantizedPerplexity || key == kQuantizedChange || key == kQuantizedChangeOfAll) {
     const auto& measured = run.quantization;
     return measured ? fmt::format("step {}, {}", measured->step, measured->how()) : "";
   }
@@ -180,6 +182,7 @@ RunSummary summarise(const RunRecord& run) {
     put(figure.key.c_str(), run.final_value("analysis", figure.key));
   put(kQuantizedPerplexity, run.final_value("quantization", "perplexity"));
   put(kQuantizedChange, run.final_value("quantization", "change"));
+  put(kQuantizedChangeOfAll, run.final_value("quantization", "change_all_activations"));
   put("tokens_per_second", median_after_first(run.find("train", "tokens_per_second")));
   const auto parameters = run.info.find("parameters");
   if (parameters != run.info.end() && parameters->is_number()) put("parameters", parameters->get<double>());

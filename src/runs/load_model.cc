@@ -89,8 +89,10 @@ LoadedModel load_model(const std::filesystem::path& path, Backend& backend, cons
 void require_causal(const LoadedModel& loaded, const char* command) {
   if (!loaded.experiment.model.causal)
     throw UserError(
-        "{}: {} is a masked language model (model.causal = false): it predicts tokens in a text, not the next", command,
-        loaded.checkpoint.string());
+        "{} predicts the next token, and {} is a masked language model (model.causal = false); its loss on other text "
+        "is "
+        "what sluice analyze --data gives",
+        command, loaded.checkpoint.string());
 }
 
 }  // namespace sluice

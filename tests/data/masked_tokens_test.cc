@@ -116,7 +116,10 @@ TEST(MaskedTokens, AreMadeFromAConfig) {
   EXPECT_EQ(source({{"share", 0.15}, {"token", kMask}})->predictions(), 6);
   EXPECT_EQ(source({{"share", 0.15}, {"token", kMask}})->token_text(kMask), std::to_string(kMask));
   EXPECT_EQ(source({{"share", 0}})->predictions(), kT);
-  expect_contains(user_error_of([&] { source({{"share", 0.15}}); }), {"data.masking.token is not set", "49"});
+  expect_contains(user_error_of([&] {
+                    source({{"share", 0.15}});
+                  }),
+                  {"data.masking.token is not set", "no data.tokenizer"});
   expect_contains(user_error_of([&] {
                     source({{"share", 0.15}, {"token", 50}});
                   }),

@@ -14,7 +14,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     const ForeignModel foreign = read_foreign_model(folder.path(), 0);
     const bool only_read = foreign.architecture == Architecture::kOpt || foreign.architecture == Architecture::kGptNeoX;
     const Architecture architecture = only_read ? native_architecture(foreign.model) : foreign.architecture;
-    const Json config = exported_config(architecture, foreign.model, "float32", nullptr, foreign.first_token);
+    const Json config = exported_config(architecture, foreign.model, "float32", nullptr, foreign.trained);
     const Json before = model_group(foreign.model), after = model_group(read_foreign_config(config, "fuzz", 0).model);
     for (const char* key : {"vocab_size", "context", "layers", "heads", "kv_heads", "width", "mlp_width", "norm", "mlp",
                             "position", "qk_norm", "bias", "tied_head"})

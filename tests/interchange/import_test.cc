@@ -109,7 +109,7 @@ TEST(Export, SaysWhatDropoutDoesNotHoldThere) {
     ModelConfig model = of;
     model.dropout.hidden = hidden, model.dropout.attention = attention, model.dropout.embedding = embedding;
     const Architecture architecture = native_architecture(model);
-    return dropout_left_out(architecture, model, exported_config(architecture, model, "float32", nullptr, -1));
+    return dropout_left_out(architecture, model, exported_config(architecture, model, "float32", nullptr, {}));
   };
   const ModelConfig gpt2 = read_foreign_model(golden("gpt2"), 0).model,
                     llama = read_foreign_model(golden("llama"), 0).model;

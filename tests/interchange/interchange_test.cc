@@ -71,10 +71,13 @@ TEST(Interchange, TheFirstTokenOfEveryWindowIsKept) {
   const fs::path run = folder.file("run"), out = folder.file("out");
   import_to(golden("gpt2"), run);
   ExportOptions options;
-  options.first_token = 3;
+  options.trained = {.first = 3, .mask = 5};
   export_to(run, out, options);
-  EXPECT_EQ(read_foreign_model(out, 0).first_token, 3);
-  EXPECT_EQ(read_foreign_model(golden("gpt2"), 0).first_token, -1);
+  const TrainedTokens read = read_foreign_model(out, 0).trained, none = read_foreign_model(golden("gpt2"), 0).trained;
+  EXPECT_EQ(read.first, 3);
+  EXPECT_EQ(read.mask, 5);
+  EXPECT_EQ(none.first, -1);
+  EXPECT_EQ(none.mask, -1);
   Json config = read_json_file((out / "config.json").string());
   config["sluice_first_token"] = config["vocab_size"];
   EXPECT_NE(message_of<UserError>([&] {

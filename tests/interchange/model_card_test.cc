@@ -48,7 +48,7 @@ TEST_F(Card, SaysWhatTheModelIsAndHowItIsLoaded) {
 
 TEST_F(Card, SaysWhatTheTokenizerDoes) {
   const auto tokenizer = load_tokenizer("bytes", "test");
-  export_run({.first_token = 10, .tokenizer = tokenizer.get(), .tokenizer_path = "bytes"});
+  export_run({.trained = {.first = 10}, .tokenizer = tokenizer.get(), .tokenizer_path = "bytes"});
   EXPECT_TRUE(says("every sequence began with token 10, which the tokenizer puts in front")) << card_;
   EXPECT_TRUE(says("AutoTokenizer.from_pretrained(DIR, trust_remote_code=True)"));
   EXPECT_EQ(generation_["eos_token_id"], 256);

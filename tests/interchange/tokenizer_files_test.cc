@@ -10,6 +10,7 @@
 #include <set>
 
 #include "base/config/json_text.h"
+#include "base/error_text.h"
 #include "base/files/files.h"
 #include "base/source_folder.h"
 #include "data/corpus/tokenizer_trainer.h"
@@ -40,6 +41,34 @@ Json files_of(const TempFolder& folder, const std::string& path, std::string* no
   if (note) *note = text;
   EXPECT_EQ(read_json_file(folder.file("out/tokenizer_config.json"))["model_max_length"], 96);
   return read_json_file(folder.file("out/tokenizer.json"));
+}
+
+// A masked model's: a piece of the tokenizer, one right behind its pieces, or none that transformers could know.
+TEST(TokenizerFiles, TheMaskTokenHasAName) {
+  const TempFolder folder;
+  const std::string path = train(folder, "bpe");
+  const auto tokenizer = load_tokenizer(path, "test");
+  const auto files = [&](int64_t mask, const std::string& out) {
+    fs::create_directories(folder.file(out));
+    return write_tokenizer_files(path, *tokenizer, {.context = 96, .mask_token = mask}, folder.file(out));
+  };
+  const auto config = [&](const std::string& out) {
+    return read_json_file(folder.file(out + "/tokenizer_config.json"));
+  };
+  EXPECT_EQ(files(500, "behind"), "");
+  EXPECT_EQ(config("behind")["mask_token"], "[MASK]");
+  const auto again = load_tokenizer(folder.file("behind"), "test");
+  EXPECT_EQ(again->mask_token(), 500);
+  EXPECT_EQ(again->vocab_size(), 501);
+  std::vector<int32_t> tokens, before;
+  again->encode("a [MASK] of a text", tokens), tokenizer->encode("a [MASK] of a text", before);
+  EXPECT_EQ(tokens, before) << "a name in a text is text";
+  EXPECT_EQ(files(0, "own"), "");
+  EXPECT_EQ(config("own")["mask_token"], "<unk>");
+  expect_contains(files(505, "none"), {"data.masking.token 505", "no token of"});
+  EXPECT_FALSE(config("none").contains("mask_token"));
+  EXPECT_EQ(files(-1, "causal"), "");
+  EXPECT_FALSE(config("causal").contains("mask_token"));
 }
 
 TEST(TokenizerFiles, ABytePairModelsMergesMakeItsPiecesBestFirst) {

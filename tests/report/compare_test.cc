@@ -200,6 +200,31 @@ TEST(Compare, AveragesWhatSeedsHaveInCommon) {
   }
 }
 
+TEST(Compare, ShowsWhatAllActivationsCost) {
+  RunBuilder build;
+  const std::string path = build.add("vga-s1", 1, 0.1, kOutputGate);
+  std::string file = quantized(20, "held-out");
+  file.insert(file.rfind('}'), R"(,"all_activations":{"loss":2.0})");
+  build.write("vga-s1", "quantization.json", file);
+  EXPECT_NEAR(compare_paths({path}).rows.at(0).values.at("quantized_change_all_activations"), 100 * (std::exp(1) - 1),
+              1e-9);
+}
+
+TEST(Compare, TellsApartWhatModelsPredict) {
+  RunBuilder build;
+  const std::string next = build.add("next", 1, 0.1), masked = build.add("masked", 1, 0.1);
+  Json config = read_json_file(masked + "/config.json");
+  config["data"]["masking"] = {{"share", 0.15}};
+  build.write("masked", "config.json", config.dump());
+  const std::vector<std::string> warnings = compare_paths({next, masked}).warnings;
+  const auto found = std::find_if(warnings.begin(), warnings.end(), [](const std::string& one) {
+    return one.find("predict different things") != one.npos;
+  });
+  ASSERT_NE(found, warnings.end());
+  EXPECT_NE(found->find("0.15 of a text's tokens"), std::string::npos) << *found;
+  EXPECT_NE(found->find("the next token (next)"), std::string::npos) << *found;
+}
+
 TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {
   RunBuilder build;
   const Comparison comparison = compare_paths({build.add("vga-s1", 1, 0.1, kOutputGate), build.add("softmax", 1, 0.8),

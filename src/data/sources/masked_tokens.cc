@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "base/batch.h"
 #include "base/philox.h"
 
 namespace sluice {

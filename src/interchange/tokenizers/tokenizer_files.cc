@@ -38,10 +38,24 @@ bool is_wordpiece(const Tokenizer& tokenizer) { return std::string_view(tokenize
 
 void add_note(std::string& note, const std::string& sentence) { note += (note.empty() ? "" : "; ") + sentence; }
 
+// The name of a masked model's mask token: one right behind the tokenizer's becomes its "[MASK]". Empty: there is none.
+std::string name_mask_token(Json& tokenizer_json, const Tokenizer& tokenizer, int64_t mask, std::string& note) {
+  if (mask < 0) return "";
+  if (mask < tokenizer.vocab_size()) return std::string(tokenizer.token_bytes(int32_t(mask)));
+  const char* const name = "[MASK]";
+  if (mask == tokenizer.vocab_size() && tokenizer_json.value("added_tokens", Json()).is_array()) {
+    tokenizer_json["added_tokens"].push_back(added_token(mask, name, true));
+    return name;
+  }
+  add_note(note,
+           fmt::format("data.masking.token {} is no token of {}: put it into texts yourself", mask, tokenizer.name()));
+  return "";
+}
+
 // `given` is the tokenizer_config.json that came with the tokenizer, or null: what does not change tokens is kept.
 // `json` is the tokenizer.json; `first`: a token of the run's stands before texts, and not the tokenizer's own.
 void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, int64_t context, Json given,
-                            const Json& json, bool first) {
+                            const Json& json, bool first, const std::string& mask) {
   Json config = given.is_object() ? std::move(given) : Json::object();
   for (const char* key : {"add_prefix_space", "add_bos_token", "add_eos_token", "auto_map", "errors"})
     config.erase(key);
@@ -54,6 +68,7 @@ void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, 
   const auto name = [&](int32_t token) { return std::string(tokenizer.token_bytes(token)); };
   if (const int32_t start = tokenizer.end_of_text(); start >= 0) config["bos_token"] = name(start);
   if (const int32_t end = tokenizer.ends_text(); end >= 0) config["eos_token"] = config["pad_token"] = name(end);
+  if (!mask.empty()) config["mask_token"] = mask;
   if (is_wordpiece(tokenizer)) {
     describe_wordpiece(json, tokenizer, config);
     if (first) config["tokenizer_class"] = "PreTrainedTokenizerFast";  // BertTokenizer has its own
@@ -181,7 +196,12 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
   } else {
     copy_as_it_is(path_or_name, tokenizer, folder, note);
   }
-  if (json.is_null()) return note;
+  if (json.is_null()) {
+    if (options.mask_token >= 0)
+      add_note(note, fmt::format("masked texts have token {} (data.masking.token)", options.mask_token));
+    return note;
+  }
+  const std::string mask = name_mask_token(json, tokenizer, options.mask_token, note);
   if (is_wordpiece(tokenizer)) put_around_texts(json, tokenizer);
   const bool first =
       options.first_token >= 0 && !(is_wordpiece(tokenizer) && options.first_token == tokenizer.end_of_text());
@@ -190,7 +210,7 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
                                options.first_token, tokenizer.name()));
   }
   write_json(folder / "tokenizer.json", json);
-  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config), json, first);
+  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config), json, first, mask);
   return note;
 }
 

@@ -13,6 +13,7 @@ namespace sluice {
 struct TokenizerFileOptions {
   int64_t context = 0;       // the model's
   int64_t first_token = -1;  // to be put before every text; -1: nothing
+  int64_t mask_token = -1;   // of a masked language model; -1: of others
 };
 
 // Writes the files of the tokenizer that load_tokenizer(path_or_name) gave into `folder`. Returns sentences for the
