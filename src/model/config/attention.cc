@@ -138,8 +138,10 @@ std::string AttentionConfig::part_without_python() const {
 void AttentionConfig::resolve(const ModelConfig& model, const std::string& path) const {
   const auto check_sides = [&](const PartOptions& part) {
     if (!model.causal && part.causal_only())
-      throw UserError("{}: {} is made of earlier positions alone, but model.causal = false lets rows see both sides",
-                      path, part.text());
+      throw UserError(
+          "{} = {}: {} is made of earlier positions alone, but model.causal = false lets rows see both sides; take "
+          "another attention, or leave model.causal at true",
+          path, type, part.text());
   };
   core_options().resolve(model, path);
   check_sides(core_options());
