@@ -382,13 +382,28 @@ def padded_difference(model, tokens, logits):
 
 
 def beside_padding(model, tokens):
-    """How far a row is from itself with padding behind it, which it does not see."""
-    pad, short = 5, tokens[:-5]
-    row = torch.cat([short, torch.zeros(pad, dtype=torch.long)])[None]
-    mask = torch.ones_like(row)
-    mask[0, len(short) :] = 0
+    """How far a text is from itself with padding behind it or before it, which it does not see; masks of two dimensions and
+    of four, in which padding sees nothing either."""
+    short, padding = tokens[:-5], torch.zeros(5, dtype=torch.long)
+    worst = 0.0
     with torch.no_grad():
-        return (model(row, attention_mask=mask).logits[0, : len(short)] - model(short[None]).logits[0]).abs().max().item()
+        alone = model(short[None]).logits[0]
+        for parts, text in (((short, padding), slice(0, len(short))), ((padding, short), slice(5, None))):
+            mask = torch.zeros(1, len(tokens), dtype=torch.long)
+            mask[0, text] = 1
+            seen = mask.bool()
+            places = (mask.cumsum(-1) - 1).clamp(min=0)
+            for given in (mask, seen[:, None, :, None] & seen[:, None, None, :]):
+                if given.dim() == 4 and text.start and has_windows(model):
+                    continue  # which rows are padding such a mask does not say
+                found = model(torch.cat(parts)[None], attention_mask=given, position_ids=places).logits[0, text]
+                worst = max(worst, (found - alone).abs().max().item())
+    return worst
+
+
+def has_windows(model):
+    runs = getattr(model.config, "sluice_model", {"attention": {}})["attention"]
+    return any(run.get("window", 0) for run in (runs if isinstance(runs, list) else [runs]) if isinstance(run, dict))
 
 
 def library_greedy(model, prompt, end, use_cache):
