@@ -2,8 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
+#include "base/config/json_text.h"
 #include "measure/figures/analysis.h"
 #include "report/compare_table.h"
 #include "report/run_builder.h"
