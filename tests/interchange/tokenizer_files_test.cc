@@ -57,7 +57,7 @@ TEST(TokenizerFiles, TheMaskTokenHasAName) {
   };
   EXPECT_EQ(files(500, "behind"), "");
   EXPECT_EQ(config("behind")["mask_token"], "[MASK]");
-  const auto again = load_tokenizer(folder.file("behind"), "test");
+  const auto again = load_tokenizer(folder.file("behind/tokenizer.json"), "test");
   EXPECT_EQ(again->mask_token(), 500);
   EXPECT_EQ(again->vocab_size(), 501);
   std::vector<int32_t> tokens, before;

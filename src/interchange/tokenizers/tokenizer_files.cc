@@ -41,7 +41,7 @@ void add_note(std::string& note, const std::string& sentence) { note += (note.em
 // The name of a masked model's mask token: one right behind the tokenizer's becomes its "[MASK]". Empty: there is none.
 std::string name_mask_token(Json& tokenizer_json, const Tokenizer& tokenizer, int64_t mask, std::string& note) {
   if (mask < 0) return "";
-  if (mask < tokenizer.vocab_size()) return std::string(tokenizer.token_bytes(int32_t(mask)));
+  if (std::string own = name_of_token(tokenizer_json, mask); !own.empty()) return own;
   const char* const name = "[MASK]";
   if (mask == tokenizer.vocab_size() && tokenizer_json.value("added_tokens", Json()).is_array()) {
     tokenizer_json["added_tokens"].push_back(added_token(mask, name, true));

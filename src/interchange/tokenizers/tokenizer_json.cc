@@ -242,9 +242,6 @@ Json wordpiece_json(const WordPieceFiles& files) {
 
 // ---- tokens around a text --------------------------------------------------------------------------------------------
 
-namespace {
-
-// The name of a token in the library's vocabulary; empty where it has none.
 std::string name_of_token(const Json& tokenizer, int64_t id) {
   for (const Json& token : tokenizer.value("added_tokens", Json::array()))
     if (token.value("id", int64_t(-1)) == id) return token.value("content", "");
@@ -254,6 +251,8 @@ std::string name_of_token(const Json& tokenizer, int64_t id) {
     if (number == id) return name;
   return "";
 }
+
+namespace {
 
 // Tokens of texts' template, and what it must know of them.
 struct Template {

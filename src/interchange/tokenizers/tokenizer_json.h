@@ -40,4 +40,7 @@ void describe_wordpiece(const Json& tokenizer_json, const Tokenizer& tokenizer, 
 // Makes the library put token `id` before every text. False where the tokenizer has no such token.
 bool put_before_texts(Json& tokenizer_json, int64_t id);
 
+// The name of a token in the library's vocabulary; empty where it has none.
+std::string name_of_token(const Json& tokenizer_json, int64_t id);
+
 }  // namespace sluice
