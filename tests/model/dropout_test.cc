@@ -3,6 +3,7 @@
 #include "base/error_text.h"
 #include "kernels/cuda_under_test.h"
 #include "model/gradient_check.h"
+#include "model/nobody.h"
 
 namespace sluice::parity {
 namespace {
@@ -135,14 +136,7 @@ TEST(ModelDropout, IsOffInAllOtherPasses) {
   EXPECT_NE(with.learn(), without.learn());
   EXPECT_EQ(with.model.loss(with.batch()), without.model.loss(without.batch()));
   EXPECT_EQ(with.model.token_losses(with.batch()), without.model.token_losses(without.batch()));
-  struct Nobody final : PassObserver {
-    void after_block(const Pass&, int64_t) override {}
-    void after_attention(const Pass&, int64_t, const Tensor&, const Tensor&) override {}
-    void after_mlp(const Pass&, int64_t, const Tensor&, const Tensor&) override {}
-    void after_forward(const Pass&) override {}
-    void value_gradient(const Pass&, int64_t, const Tensor&, bool) override {}
-    void input_gradient(const Pass&, int64_t, const Tensor&) override {}
-  } nobody;
+  Nobody nobody;
   EXPECT_EQ(with.model.observe(with.batch(), 1, nobody), without.model.observe(without.batch(), 1, nobody));
   EXPECT_EQ(with.slopes(), without.slopes());
 }

@@ -8,7 +8,7 @@
 
 #include "kernels/cuda_under_test.h"
 #include "model/gradient_check.h"
-#include "model/model_checks.h"
+#include "model/nobody.h"
 
 namespace sluice {
 namespace {
@@ -132,21 +132,13 @@ TEST(Predictions, AddUpOverMicroBatches) {
 }
 
 TEST(Predictions, AreThoseOfAnObservedPass) {
-  class Nothing final : public PassObserver {
-    void after_block(const Pass&, int64_t) override {}
-    void after_attention(const Pass&, int64_t, const Tensor&, const Tensor&) override {}
-    void after_mlp(const Pass&, int64_t, const Tensor&, const Tensor&) override {}
-    void after_forward(const Pass&) override {}
-    void value_gradient(const Pass&, int64_t, const Tensor&, bool) override {}
-    void input_gradient(const Pass&, int64_t, const Tensor&) override {}
-  };
   const auto backend = make_cpu_backend();
   for (const Json& changes : kModels) {
     SCOPED_TRACE(changes.dump());
     Transformer model = gradients::scattered_model(*backend, masked_model(changes), DType::kF64);
     const Masked masked;
     const Step step = step_of(model, masked.batch(kPredicted));
-    Nothing observer;
+    Nobody observer;
     EXPECT_EQ(model.observe(masked.batch(kPredicted), 0.25, observer), step.loss);
     size_t i = 0;
     for (const ParamSpec& spec : model.params().specs()) EXPECT_EQ(gradient(model, spec.name), step.gradients[i++]);
