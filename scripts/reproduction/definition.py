@@ -37,20 +37,26 @@ class Part:
     measure: list = field(default_factory=list)  # commands of sluice, before the run's folder: [["analyze", "--save"]]
     needs_text: bool = False
     settings: list = field(default_factory=list)  # --set of every run
+    steps: list = field(default_factory=list)    # at which figures are kept, beside the last
+    kept_as: list = field(default_factory=list)  # what they are called: the same steps, if --quick shortens a run
     quick: dict = field(default_factory=dict)    # what --quick changes
     variants: list = None                        # only these
 
-    KEYS = ("sweep", "bench", "baseline", "rounds", "timing", "measure", "needs_text", "settings", "quick")
+    KEYS = ("sweep", "bench", "baseline", "rounds", "timing", "measure", "needs_text", "settings", "steps", "quick")
+
+    def __post_init__(self):
+        self.kept_as = self.steps
 
     def set_words(self):
         return [word for setting in self.settings for word in ("--set", setting)]
 
     def shrink(self):
         """As --quick has it."""
-        take(self.quick, ("variants", "seeds", "settings", "measure", "rounds", "timing"), f"{self.name}.quick")
+        take(self.quick, ("variants", "seeds", "settings", "measure", "rounds", "timing", "steps"), f"{self.name}.quick")
         self.variants = self.quick.get("variants")
         self.settings = self.settings + self.quick.get("settings", [])
         self.measure = self.quick.get("measure", self.measure)
+        self.steps = self.quick.get("steps", self.steps)
         self.rounds = self.quick.get("rounds", self.rounds)
         self.timing = self.quick.get("timing", self.timing)
 

@@ -21,11 +21,11 @@ def rounded(value):
     return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
-def final_figures(run):
-    """{"probe.sink_attention": number, or {mean, least, largest} of several heads or layers}"""
+def figures_of(run, until=math.inf):
+    """{"probe.sink_attention": number, or {mean, least, largest} of several heads or layers}, as they were last measured."""
     last, values = {}, defaultdict(list)
     for step, kind, layer, head, name, value in run.values():
-        if kind in KEPT_KINDS:
+        if kind in KEPT_KINDS and step <= until:
             last[kind] = max(step, last.get(kind, step))
             values[kind, name, step].append((layer is not None, value))
     figures = {}
@@ -39,11 +39,15 @@ def final_figures(run):
         figures[f"{kind}.{name}"] = {
             "mean": rounded(statistics.fmean(numbers)), "least": rounded(min(numbers)), "largest": rounded(max(numbers))
         } if of_places and len(numbers) > 1 else rounded(numbers[0])
-    losses = [line["loss"] for line in run.lines if line["kind"] == "train" and line.get("loss") is not None]
+    losses = [line["loss"] for line in run.lines
+              if line["kind"] == "train" and line.get("loss") is not None and line["step"] <= until]
     if losses:
         figures["train.loss"] = rounded(statistics.fmean(losses[-LAST_LOSSES:]))
-    figures.update(quantized(run.folder / "quantization.json"))
     return figures
+
+
+def final_figures(run):
+    return {**figures_of(run), **quantized(run.folder / "quantization.json")}
 
 
 def quantized(path):
@@ -59,7 +63,8 @@ def quantized(path):
 
 
 class Results:
-    """Runs of a part by variant and seed: {"variant", "seed", "commit", "config", "figures"}."""
+    """Runs of a part by variant and seed: {"variant", "seed", "commit", "config", "figures"}, and of a part with steps "at",
+    figures by step."""
 
     def __init__(self, path):
         self.path = path
@@ -72,9 +77,10 @@ class Results:
         kept = self.runs.get((variant, seed))
         return kept is not None and kept["config"] == config
 
-    def add(self, variant, seed, config, commit, figures):
+    def add(self, variant, seed, config, commit, figures, at=None):
         self.runs[variant, seed] = {
-            "variant": variant, "seed": seed, "commit": commit, "config": config, "figures": figures}
+            "variant": variant, "seed": seed, "commit": commit, "config": config, "figures": figures,
+            **({"at": at} if at else {})}
 
     def of(self, variant):
         return [run for (name, _), run in sorted(self.runs.items()) if name == variant]

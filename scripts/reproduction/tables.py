@@ -1,9 +1,10 @@
-"""Tables in Markdown, of results: a row a variant and a column a figure, or the other way round."""
+"""Tables in Markdown, of results: a row a variant and a column a figure, or the other way round; or a row a published value,
+beside the seeds' range."""
 import statistics
 
 from .definition import Fault, take
 
-COLUMN = ("title", "part", "key", "over", "digits", "factor", "minus")
+COLUMN = ("title", "part", "key", "over", "digits", "factor", "minus", "values")
 
 
 def number_of(run, key, over):
@@ -16,10 +17,13 @@ def number_of(run, key, over):
 
 
 def values_of(results, column, variant, baseline=None):
-    """One number a seed. With `minus`, less what the variant of that name has with the same seed."""
+    """One number a seed. With `minus`, less what the variant of that name has with the same seed; with `values`, what these
+    say of the variant."""
     take(column, COLUMN, f"column {column.get('title')}")
     if column["part"] not in results:
         raise Fault(f"column {column['title']}: there is no part {column['part']}")
+    if "values" in column:
+        return [column["values"][variant]] if variant in column["values"] else []
     runs = results[column["part"]]
     over, factor, minus = column.get("over", "mean"), column.get("factor", 1), column.get("minus")
     found = []
@@ -58,7 +62,31 @@ def variants_of(table, results, order):
     return [name for name in names if any(results[part].of(name) for part in parts if part in results)]
 
 
+def lines_of(rows):
+    lines = ["| " + " | ".join(row) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+
+
+def beside_published(table, results):
+    """Of each published value the seeds' median and range, and whether it lies in that."""
+    take(table, ("part", "variant", "published"), "a table of published values")
+    rows = [["step", "figure", "published", "median of the seeds", "least to most", "seeds", ""]]
+    for line in table["published"]:
+        take(line, ("title", "key", "step", "value", "over"), "a published value")
+        runs = [{"figures": run.get("at", {}).get(str(line["step"]), {})} for run in results[table["part"]].of(table["variant"])]
+        found = [value for run in runs if (value := number_of(run, line["key"], line.get("over", "mean"))) is not None]
+        if not found:
+            continue
+        least, most = min(found), max(found)
+        where = "inside" if least <= line["value"] <= most else "outside"
+        rows.append([f"{line['step']:,}", line["title"], text_of(line["value"], 4), text_of(statistics.median(found), 4),
+                     f"{text_of(least, 4)} to {text_of(most, 4)}", str(len(found)), where if len(found) > 1 else "one seed"])
+    return lines_of(rows)
+
+
 def markdown(table, results, order):
+    if "published" in table:
+        return beside_published(table, results)
     take(table, ("columns", "variants", "layout"), "a table")
     columns, variants = table["columns"], variants_of(table, results, order)
     cells = {(name, at): cell(values_of(results, column, name), column.get("digits", 3))
@@ -69,8 +97,7 @@ def markdown(table, results, order):
     else:
         rows = [["", *(column["title"] for column in columns)]] + [
             [name, *(cells[name, at] for at in range(len(columns)))] for name in variants]
-    lines = ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
+    return lines_of(rows)
 
 
 def seeds_line(results, order):

@@ -9,7 +9,7 @@ from sluice.runs import Run, RunError
 
 from .bench import time_steps
 from .definition import Fault, read_json
-from .results import Results, digest, final_figures
+from .results import Results, digest, figures_of, final_figures
 from .text import encode_text
 
 
@@ -124,7 +124,8 @@ def keep(place, part, sweep, variants, seed):
             for words in part.measure:
                 place.sluice(words[0], path, *words[1:])
         run = Run(path)
-        results.add(variant, seed, sweep.digest(variant), run.info.get("commit"), final_figures(run))
+        at = {str(name): figures_of(run, step) for name, step in zip(part.kept_as, part.steps)}
+        results.add(variant, seed, sweep.digest(variant), run.info.get("commit"), final_figures(run), at)
         results.save(list(sweep.json["variants"]))
 
 
