@@ -32,7 +32,8 @@ def replaced(text, blocks, path):
             raise Fault(f"{path} has no mark <!-- {name} -->, where the definition's table would stand")
     for mark in marks:
         pattern = rf"(<!-- {mark} -->\n).*?(<!-- end -->)"
-        text, count = re.subn(pattern, lambda found: f"{found[1]}\n{blocks[mark]}\n\n{found[2]}", text, flags=re.S)
+        block = f"\n{blocks[mark]}\n\n" if blocks[mark] else "\n"
+        text, count = re.subn(pattern, lambda found, block=block: found[1] + block + found[2], text, flags=re.S)
         if count != 1:
             raise Fault(f"{path}: <!-- {mark} --> needs an <!-- end --> after it, and may stand once")
     return text

@@ -81,7 +81,7 @@ def beside_published(table, results):
         where = "inside" if least <= line["value"] <= most else "outside"
         rows.append([f"{line['step']:,}", line["title"], text_of(line["value"], 4), text_of(statistics.median(found), 4),
                      f"{text_of(least, 4)} to {text_of(most, 4)}", str(len(found)), where if len(found) > 1 else "one seed"])
-    return lines_of(rows)
+    return lines_of(rows) if len(rows) > 1 else ""
 
 
 def markdown(table, results, order):
@@ -89,6 +89,8 @@ def markdown(table, results, order):
         return beside_published(table, results)
     take(table, ("columns", "variants", "layout"), "a table")
     columns, variants = table["columns"], variants_of(table, results, order)
+    if not variants:
+        return ""
     cells = {(name, at): cell(values_of(results, column, name), column.get("digits", 3))
              for name in variants for at, column in enumerate(columns)}
     if table.get("layout") == "variants across":
