@@ -70,9 +70,22 @@ class Definition:
         self.page = path.with_suffix(".md")
         self.parts = {name: Part(name, **take(of, Part.KEYS, f"{path}: {name}")) for name, of in content["parts"].items()}
         self.tables, self.pictures = content.get("tables", {}), content.get("pictures", {})
+        for name, table in self.tables.items():
+            self.check_published(name, table)
         if quick:
             for part in self.parts.values():
                 part.shrink()
+
+    def check_published(self, name, table):
+        """Its values must be of a part, and of steps that the part keeps."""
+        if "published" not in table:
+            return
+        if table.get("part") not in self.parts:
+            raise Fault(f"{self.path}: table {name} is of part {table.get('part')}, which is not there")
+        kept = self.parts[table["part"]].steps
+        for line in table["published"]:
+            if line.get("step") not in kept:
+                raise Fault(f"{self.path}: table {name} has step {line.get('step')}, and part {table['part']} keeps {kept}")
 
     @staticmethod
     def read(root, name, quick):

@@ -73,9 +73,10 @@ class Results:
             for run in read_json(path)["runs"]:
                 self.runs[run["variant"], run["seed"]] = run
 
-    def has(self, variant, seed, config):
+    def has(self, variant, seed, config, steps=()):
+        """Of a run with this config, with figures at these steps too."""
         kept = self.runs.get((variant, seed))
-        return kept is not None and kept["config"] == config
+        return kept is not None and kept["config"] == config and all(str(step) in kept.get("at", {}) for step in steps)
 
     def add(self, variant, seed, config, commit, figures, at=None):
         self.runs[variant, seed] = {

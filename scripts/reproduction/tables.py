@@ -17,13 +17,12 @@ def number_of(run, key, over):
 
 
 def values_of(results, column, variant, baseline=None):
-    """One number a seed. With `minus`, less what the variant of that name has with the same seed; with `values`, what these
-    say of the variant."""
+    """One number a seed. With `minus`, less what the variant of that name has with the same seed."""
     take(column, COLUMN, f"column {column.get('title')}")
     if column["part"] not in results:
         raise Fault(f"column {column['title']}: there is no part {column['part']}")
     if "values" in column:
-        return [column["values"][variant]] if variant in column["values"] else []
+        return []
     runs = results[column["part"]]
     over, factor, minus = column.get("over", "mean"), column.get("factor", 1), column.get("minus")
     found = []
@@ -62,6 +61,11 @@ def variants_of(table, results, order):
     return [name for name in names if any(results[part].of(name) for part in parts if part in results)]
 
 
+def as_given(value):
+    """A published number has no more digits than were published."""
+    return f"{value:,.10g}".replace("e-0", "e-")
+
+
 def lines_of(rows):
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])
@@ -72,15 +76,19 @@ def beside_published(table, results):
     take(table, ("part", "variant", "published"), "a table of published values")
     rows = [["step", "figure", "published", "median of the seeds", "least to most", "seeds", ""]]
     for line in table["published"]:
-        take(line, ("title", "key", "step", "value", "over"), "a published value")
+        take(line, ("title", "key", "step", "value", "over", "note"), "a published value")
         runs = [{"figures": run.get("at", {}).get(str(line["step"]), {})} for run in results[table["part"]].of(table["variant"])]
         found = [value for run in runs if (value := number_of(run, line["key"], line.get("over", "mean"))) is not None]
-        if not found:
+        if not runs:
+            continue
+        row = [f"{line['step']:,}", line["title"], as_given(line["value"])]
+        if not found:  # to be seen: no such figure
+            rows.append([*row, "", "", "0", ""])
             continue
         least, most = min(found), max(found)
-        where = "inside" if least <= line["value"] <= most else "outside"
-        rows.append([f"{line['step']:,}", line["title"], text_of(line["value"], 4), text_of(statistics.median(found), 4),
-                     f"{text_of(least, 4)} to {text_of(most, 4)}", str(len(found)), where if len(found) > 1 else "one seed"])
+        where = "one seed" if len(found) == 1 else "inside" if least <= line["value"] <= most else "outside"
+        rows.append([*row, text_of(statistics.median(found), 4), f"{text_of(least, 4)} to {text_of(most, 4)}",
+                     str(len(found)), line.get("note", where)])
     return lines_of(rows) if len(rows) > 1 else ""
 
 
@@ -91,7 +99,8 @@ def markdown(table, results, order):
     columns, variants = table["columns"], variants_of(table, results, order)
     if not variants:
         return ""
-    cells = {(name, at): cell(values_of(results, column, name), column.get("digits", 3))
+    cells = {(name, at): as_given(column["values"][name]) if name in column.get("values", {})
+             else cell(values_of(results, column, name), column.get("digits", 3))
              for name in variants for at, column in enumerate(columns)}
     if table.get("layout") == "variants across":
         rows = [["", *variants]] + [[column["title"], *(cells[name, at] for name in variants)]

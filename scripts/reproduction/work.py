@@ -98,7 +98,7 @@ def bring_up_to_date(place, part):
             continue
         results = place.results(place.args.name, part)
         missing = [name for name in sweep.wanted
-                   if place.args.again or not results.has(name, seed, sweep.digest(name))]
+                   if place.args.again or not results.has(name, seed, sweep.digest(name), part.kept_as)]
         try:
             if missing and not place.args.write:
                 train(place, part, sweep, missing, seed)

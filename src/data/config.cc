@@ -232,6 +232,19 @@ std::vector<int32_t> never_masked(const DataConfig& config, const Tokenizer* tok
                   wanted, free, free < vocab_size ? "" : fmt::format(", and model.vocab_size to {}", free + 1));
 }
 
+// Whether the tokenizer makes the token of its own piece of text; of one that is no whole character it is assumed.
+bool texts_have(const Tokenizer& tokenizer, int32_t token) {
+  const std::string_view piece = tokenizer.token_bytes(token);
+  if (scan_utf8(piece).valid < piece.size()) return true;
+  std::vector<int32_t> tokens;
+  try {
+    tokenizer.encode(piece, tokens);
+  } catch (const UserError&) {
+    return false;  // no text has such characters
+  }
+  return std::find(tokens.begin(), tokens.end(), token) != tokens.end();
+}
+
 // The mask token must be none of the text's.
 void check_mask_token(const DataConfig& config, int64_t token, const Tokenizer* tokenizer, int64_t vocab_size) {
   if (token >= vocab_size)
@@ -241,11 +254,11 @@ void check_mask_token(const DataConfig& config, int64_t token, const Tokenizer* 
        {std::pair{"first_token", config.first_token}, {"document_token", config.document_token}})
     if (token == other) throw UserError("data.masking.token is {}, which is data.{} too", token, key);
   if (!tokenizer || token >= tokenizer->vocab_size() || token == tokenizer->mask_token()) return;
-  std::vector<int32_t> tokens;
-  const std::string piece(tokenizer->token_bytes(int32_t(token)));
-  if (scan_utf8(piece).valid == piece.size()) tokenizer->encode(piece, tokens);
-  if (std::find(tokens.begin(), tokens.end(), int32_t(token)) != tokens.end())
-    throw UserError("data.masking.token is {}, which texts have: it is \"{}\" of {}", token, piece, tokenizer->name());
+  if (token == tokenizer->end_of_text() || token == tokenizer->closes_text())
+    throw UserError("data.masking.token is {}, which stands between the documents of {}", token, tokenizer->name());
+  if (texts_have(*tokenizer, int32_t(token)))
+    throw UserError("data.masking.token is {}, which texts have: it is \"{}\" of {}", token,
+                    tokenizer->token_bytes(int32_t(token)), tokenizer->name());
 }
 
 Masking masking_of(const DataConfig& config, int64_t vocab_size, const Tokenizer* tokenizer) {

@@ -200,6 +200,8 @@ Json model_group(ModelConfig model) {
   return fields.dump();
 }
 
+namespace {
+
 // transformers keeps keys that it does not know.
 constexpr const char* kFirstTokenKey = "sluice_first_token";
 constexpr const char* kMaskTokenKey = "sluice_mask_token";
@@ -211,6 +213,8 @@ int64_t token_at(const char* key, const Json& config, const std::string& file, i
     throw UserError("{}: {} is {}, which is no token of the model", file, key, token->dump());
   return token->get<int64_t>();
 }
+
+}  // namespace
 
 Json exported_config(Architecture architecture, const ModelConfig& model, const std::string& stored_type,
                      const Tokenizer* tokenizer, const TrainedTokens& trained) {

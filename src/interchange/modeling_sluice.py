@@ -1056,7 +1056,6 @@ class SluiceModel(SluicePreTrainedModel):
         if places is None:
             places = torch.arange(T, device=x.device) + (0 if cache is None else cache.get_seq_length())
         S = T if cache is None else self.keys_of(cache, places)
-        visible = visible_keys(attention_mask, places, B, S, self.causal)
         if position_ids is None and attention_mask is not None and attention_mask.dim() == 2:
             position_ids = (attention_mask.cumsum(-1) - 1).clamp(min=0)[:, -T:]  # padding on the left does not count
         elif position_ids is None:
@@ -1064,8 +1063,10 @@ class SluiceModel(SluicePreTrainedModel):
         x, turn = self.add_positions(x, position_ids)
         before_tokens = 0 if self.causal else self.registers  # rows
         if before_tokens:
-            visible = keys_in_sight(attention_mask, places, B, S, self.causal)
-            x, turn, visible, places = self.behind_registers(x, turn, visible, attention_mask)
+            in_sight = keys_in_sight(attention_mask, places, B, S, self.causal)
+            x, turn, visible, places = self.behind_registers(x, turn, in_sight, attention_mask)
+        else:
+            visible = visible_keys(attention_mask, places, B, S, self.causal)
 
         start, x = x, self.final_route.begun(x)
         states, attentions, slots, gates, first = [], [], [], [], None

@@ -74,12 +74,15 @@ namespace {
 
 // What a run's loss is of.
 std::string objective(const RunRecord& run) {
-  if (!run.config.is_object() || !run.config.contains("data")) return "";
-  const Json masking = run.config["data"].value("masking", Json::object());
-  const double share = masking.value("share", 0.0);
+  if (!run.config.is_object() || run.config.empty()) return "";
+  const auto number = [&](const char* key, double otherwise) {
+    const Json::json_pointer path = Json::json_pointer("/data/masking") / key;
+    return run.config.contains(path) && run.config.at(path).is_number() ? run.config.at(path).get<double>() : otherwise;
+  };
+  const double share = number("share", 0);
   if (share == 0) return "the next token";
-  return fmt::format("{} of a text's tokens, {} of these replaced and {} random", share, masking.value("replaced", 0.8),
-                     masking.value("random", 0.1));
+  return fmt::format("{} of a text's tokens, {} of these replaced and {} random", share, number("replaced", 0.8),
+                     number("random", 0.1));
 }
 
 }  // namespace

@@ -28,11 +28,12 @@ std::optional<std::string> add_quantization(RunRecord& run, const Json& json) {
                          json.at("calibration_data").get<std::string>());
   const double plain = number_or_nan(json.at("plain").at("loss")),
                loss = number_or_nan(json.at("quantized").at("loss"));
+  const bool whole = json.contains("all_activations");
+  const double of_all = whole ? number_or_nan(json.at("all_activations").at("loss")) : NAN;
   set_point(run.series[{"quantization", "perplexity"}], out.step, std::exp(loss));
   set_point(run.series[{"quantization", "change"}], out.step, 100 * std::expm1(loss - plain));
-  if (json.contains("all_activations"))
-    set_point(run.series[{"quantization", "change_all_activations"}], out.step,
-              100 * std::expm1(number_or_nan(json.at("all_activations").at("loss")) - plain));
+  if (whole)
+    set_point(run.series[{"quantization", "change_all_activations"}], out.step, 100 * std::expm1(of_all - plain));
   run.quantization = std::move(out);
   return std::nullopt;
 }

@@ -25,6 +25,7 @@ refused() {  # PATTERN WORDS...
 refused 'data.masking.token is not set, and sentencepiece .* such as 500$' masked none
 vocabulary=500 refused 'such as 500, and model.vocab_size to 501$' masked none
 refused 'data.masking.token is 499, which texts have: it is "' masked none --set data.masking.token=499
+refused 'data.masking.token is 1, which stands between the documents of' masked none --set data.masking.token=1
 refused 'data.masking.token is 1, which is data.first_token too' masked none --set data.masking.token=1 --set data.first_token=1
 [[ ! -e $folder/none ]] || fail "a refused run left a folder"
 

@@ -249,6 +249,49 @@ TEST(TokenizerFiles, BertsVocabularyBecomesABertTokenizer) {
   EXPECT_EQ(read_json_file(folder.file("out/tokenizer_config.json"))["tokenizer_class"], "PreTrainedTokenizerFast");
 }
 
+// Shards know their tokenizer by its content, to which an export has added a token.
+TEST(TokenizerFiles, AnAddedMaskTokenIsLeftOutOnTheWayBack) {
+  const TempFolder folder;
+  fs::create_directories(folder.file("gpt2"));
+  folder.write("gpt2/vocab.json", gpt2_vocabulary().dump());
+  folder.write("gpt2/merges.txt", "#version: 0.2\na b\n");
+  fs::create_directories(folder.file("bert"));
+  folder.write("bert/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\na\n##b\n");
+  for (const std::string name : {"gpt2", "bert"}) {
+    SCOPED_TRACE(name);
+    const auto tokenizer = load_tokenizer(folder.file(name), "test");
+    const std::string out = folder.file(name + "_out"), back = folder.file(name + "_back");
+    fs::create_directories(out);
+    const int64_t mask = tokenizer->vocab_size();
+    EXPECT_EQ(write_tokenizer_files(folder.file(name), *tokenizer, {.context = 96, .mask_token = mask}, out), "");
+    EXPECT_EQ(read_json_file(out + "/tokenizer_config.json")["mask_token"], "[MASK]");
+    const auto exported = load_tokenizer(out + "/tokenizer.json", "test");
+    EXPECT_EQ(exported->mask_token(), mask);
+    EXPECT_NE(exported->hash(), tokenizer->hash());
+    EXPECT_TRUE(copy_tokenizer_files(out, back));
+    EXPECT_EQ(load_tokenizer(back + "/tokenizer.json", "test")->hash(), tokenizer->hash());
+    EXPECT_FALSE(read_json_file(back + "/tokenizer_config.json").contains("mask_token"));
+  }
+}
+
+// Another token than the tokenizer's own counts, and one behind a tokenizer that has a [MASK] gets no second one.
+TEST(TokenizerFiles, TheMaskTokenIsTheRunsAndNotTheTokenizers) {
+  const TempFolder folder;
+  fs::create_directories(folder.file("bert"));
+  folder.write("bert/vocab.txt", "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##b\n");
+  const auto tokenizer = load_tokenizer(folder.file("bert"), "test");
+  const auto files = [&](int64_t mask, const std::string& out) {
+    fs::create_directories(folder.file(out));
+    return write_tokenizer_files(folder.file("bert"), *tokenizer, {.context = 96, .mask_token = mask},
+                                 folder.file(out));
+  };
+  EXPECT_EQ(files(0, "other"), "");
+  EXPECT_EQ(read_json_file(folder.file("other/tokenizer_config.json"))["mask_token"], "[PAD]");
+  expect_contains(files(7, "behind"), {"data.masking.token 7", "no token of"});
+  EXPECT_EQ(read_json_file(folder.file("behind/tokenizer_config.json"))["mask_token"], "[MASK]");
+  EXPECT_EQ(read_json_file(folder.file("behind/tokenizer.json"))["added_tokens"].size(), 5u);
+}
+
 TEST(TokenizerFiles, TheFirstTokenOfTrainingIsPutBeforeTexts) {
   const TempFolder folder;
   const auto first_of = [&](const std::string& path, int64_t token, std::string* note = nullptr) {

@@ -225,6 +225,12 @@ TEST(Compare, TellsApartWhatModelsPredict) {
   ASSERT_NE(found, warnings.end());
   EXPECT_NE(found->find("0.15 of a text's tokens"), std::string::npos) << *found;
   EXPECT_NE(found->find("the next token (next)"), std::string::npos) << *found;
+  for (const Json& data :
+       {Json(3), Json::parse(R"({"masking": null})"), Json::parse(R"({"masking": {"share": "a"}})")}) {
+    config["data"] = data;
+    build.write("masked", "config.json", config.dump());
+    EXPECT_NO_THROW(compare_paths({next, masked})) << data;
+  }
 }
 
 TEST(Compare, GroupsRunsThatDifferOnlyBySeedAndName) {

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <optional>
+#include <set>
 #include <vector>
 
 #include "base/config/config.h"
@@ -38,24 +39,53 @@ bool is_wordpiece(const Tokenizer& tokenizer) { return std::string_view(tokenize
 
 void add_note(std::string& note, const std::string& sentence) { note += (note.empty() ? "" : "; ") + sentence; }
 
-// The name of a masked model's mask token: one right behind the tokenizer's becomes its "[MASK]". Empty: there is none.
-std::string name_mask_token(Json& tokenizer_json, const Tokenizer& tokenizer, int64_t mask, std::string& note) {
+constexpr const char* kAddedMask = "[MASK]";
+constexpr const char* kAddedMaskKey = "sluice_added_mask_token";  // of tokenizer_config.json
+
+// Whether the library would give the next added token the id behind the vocabulary, and no token has its name.
+bool takes_added_mask(const Json& tokenizer_json, int64_t vocab_size) {
+  const Json &vocabulary = tokenizer_json.at("model").at("vocab"), added = tokenizer_json.value("added_tokens", Json());
+  std::set<int64_t> ids;
+  if (vocabulary.is_array())
+    for (size_t id = 0; id < vocabulary.size(); ++id) ids.insert(int64_t(id));
+  else
+    for (const auto& [name, id] : vocabulary.items()) ids.insert(name == kAddedMask ? -1 : id.get<int64_t>());
+  if (added.is_array())
+    for (const Json& token : added)
+      ids.insert(token.value("content", "") == kAddedMask ? -1 : token.value("id", int64_t(-1)));
+  return !ids.contains(-1) && int64_t(ids.size()) == vocab_size;
+}
+
+// What a masked model's mask token is called; `added` where it lies right behind the tokenizer's and is put there.
+// Empty: it has no name.
+std::string name_mask_token(Json& tokenizer_json, const Tokenizer& tokenizer, int64_t mask, bool& added,
+                            std::string& note) {
   if (mask < 0) return "";
   if (std::string own = name_of_token(tokenizer_json, mask); !own.empty()) return own;
-  const char* const name = "[MASK]";
-  if (mask == tokenizer.vocab_size() && tokenizer_json.value("added_tokens", Json()).is_array()) {
-    tokenizer_json["added_tokens"].push_back(added_token(mask, name, true));
-    return name;
+  added = mask == tokenizer.vocab_size() && takes_added_mask(tokenizer_json, mask);
+  if (!added) {
+    add_note(note, fmt::format("data.masking.token {} is no token of {}: put it into texts yourself", mask,
+                               tokenizer.name()));
+    return "";
   }
-  add_note(note,
-           fmt::format("data.masking.token {} is no token of {}: put it into texts yourself", mask, tokenizer.name()));
-  return "";
+  if (!tokenizer_json["added_tokens"].is_array()) tokenizer_json["added_tokens"] = Json::array();
+  tokenizer_json["added_tokens"].push_back(added_token(mask, kAddedMask, true));
+  return kAddedMask;
+}
+
+// The tokenizer as it was before an export put a mask token behind it: shards know their tokenizer by its content.
+void without_added_mask(Json& tokenizer_json, Json& config) {
+  Json& tokens = tokenizer_json["added_tokens"];
+  if (tokens.is_array() && !tokens.empty() && tokens.back().value("content", "") == kAddedMask)
+    tokens.erase(tokens.size() - 1);
+  config.erase(kAddedMaskKey);
+  config.erase("mask_token");
 }
 
 // `given` is the tokenizer_config.json that came with the tokenizer, or null: what does not change tokens is kept.
 // `json` is the tokenizer.json; `first`: a token of the run's stands before texts, and not the tokenizer's own.
 void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, int64_t context, Json given,
-                            const Json& json, bool first, const std::string& mask) {
+                            const Json& json, bool first, const std::string& mask, bool added_mask) {
   Json config = given.is_object() ? std::move(given) : Json::object();
   for (const char* key : {"add_prefix_space", "add_bos_token", "add_eos_token", "auto_map", "errors"})
     config.erase(key);
@@ -68,11 +98,12 @@ void write_tokenizer_config(const fs::path& folder, const Tokenizer& tokenizer, 
   const auto name = [&](int32_t token) { return std::string(tokenizer.token_bytes(token)); };
   if (const int32_t start = tokenizer.end_of_text(); start >= 0) config["bos_token"] = name(start);
   if (const int32_t end = tokenizer.ends_text(); end >= 0) config["eos_token"] = config["pad_token"] = name(end);
-  if (!mask.empty()) config["mask_token"] = mask;
   if (is_wordpiece(tokenizer)) {
     describe_wordpiece(json, tokenizer, config);
     if (first) config["tokenizer_class"] = "PreTrainedTokenizerFast";  // BertTokenizer has its own
   }
+  if (!mask.empty()) config["mask_token"] = mask;
+  if (added_mask) config[kAddedMaskKey] = true;
   write_json(folder / "tokenizer_config.json", config);
 }
 
@@ -174,6 +205,14 @@ bool copy_tokenizer_files(const fs::path& folder, const fs::path& to) {
     any = true;
     write_file_atomic(to / name, read_file(folder / name));
   }
+  if (!any || !fs::exists(to / "tokenizer.json") || !fs::exists(to / "tokenizer_config.json")) return any;
+  if (Json config = read_json_file(to / "tokenizer_config.json");
+      config.is_object() && config.contains(kAddedMaskKey)) {
+    Json json = read_tokenizer_json(to / "tokenizer.json");
+    without_added_mask(json, config);
+    write_json(to / "tokenizer.json", json);
+    write_json(to / "tokenizer_config.json", config);
+  }
   return any;
 }
 
@@ -198,10 +237,12 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
   }
   if (json.is_null()) {
     if (options.mask_token >= 0)
-      add_note(note, fmt::format("masked texts have token {} (data.masking.token)", options.mask_token));
+      add_note(note, fmt::format("masked texts have token {} (data.masking.token): put it there yourself",
+                                 options.mask_token));
     return note;
   }
-  const std::string mask = name_mask_token(json, tokenizer, options.mask_token, note);
+  bool added_mask = false;
+  const std::string mask = name_mask_token(json, tokenizer, options.mask_token, added_mask, note);
   if (is_wordpiece(tokenizer)) put_around_texts(json, tokenizer);
   const bool first =
       options.first_token >= 0 && !(is_wordpiece(tokenizer) && options.first_token == tokenizer.end_of_text());
@@ -210,7 +251,7 @@ std::string write_tokenizer_files(const std::string& path_or_name, const Tokeniz
                                options.first_token, tokenizer.name()));
   }
   write_json(folder / "tokenizer.json", json);
-  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config), json, first, mask);
+  write_tokenizer_config(folder, tokenizer, options.context, std::move(given_config), json, first, mask, added_mask);
   return note;
 }
 

@@ -21,7 +21,8 @@ struct TokenizerFileOptions {
 std::string write_tokenizer_files(const std::string& path_or_name, const Tokenizer& tokenizer,
                                   const TokenizerFileOptions& options, const std::filesystem::path& folder);
 
-// Copies the tokenizer's files of a transformers folder to `to`, a new folder; false where there are none.
+// Copies the tokenizer's files of a transformers folder to `to`, a new folder; false where there are none. A mask token
+// that an export has added is left out.
 bool copy_tokenizer_files(const std::filesystem::path& folder, const std::filesystem::path& to);
 
 }  // namespace sluice

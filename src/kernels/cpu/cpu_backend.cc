@@ -90,7 +90,7 @@ void* CpuBackend::allocate(size_t bytes) {
   return data;
 }
 
-BackendTraits CpuBackend::traits() const { return {.gapless_bf16 = bf16_products_are_onednns()}; }
+BackendTraits CpuBackend::traits() const { return {.gapless_bf16 = onednn_multiplies_bf16()}; }
 
 void CpuBackend::release(void* data) {
   const auto found = sizes_.find(data);

@@ -136,7 +136,7 @@ void Prepared::execute(const Matmul& args) {
 
 // The product for these arguments, prepared at its first use; null where ours is to compute it.
 Prepared* prepared(const Matmul& args) {
-  if (args.a.dtype != DType::kBF16 || !bf16_products_are_onednns()) return nullptr;
+  if (args.a.dtype != DType::kBF16 || !onednn_multiplies_bf16()) return nullptr;
   static std::mutex mutex;
   static std::map<Key, std::optional<Prepared>> cache;
   const Key key = key_of(args);
@@ -148,7 +148,7 @@ Prepared* prepared(const Matmul& args) {
 
 }  // namespace
 
-bool bf16_products_are_onednns() { return has_tiles() || has_fast_bf16_dot(); }
+bool onednn_multiplies_bf16() { return has_tiles() || has_fast_bf16_dot(); }
 
 void cpu_matmul(const Matmul& args) {
   Prepared* product = prepared(args);

@@ -7,7 +7,7 @@
 namespace sluice {
 
 // Then tensors should have no gaps between their rows: oneDNN's AMX kernels take none, and what it has else is slow.
-bool bf16_products_are_onednns();
+bool onednn_multiplies_bf16();
 
 // RunError where there is no memory for what oneDNN needs.
 void cpu_matmul(const Matmul& args);
