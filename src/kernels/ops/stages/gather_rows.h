@@ -10,7 +10,7 @@ struct GatherRows {
   static constexpr const char* kName = "gather_rows";
   int64_t sequences = 0;
   Tensor x;      // [sequences * rows, C] act, strided
-  Tensor index;  // [N] i32: below `rows`
+  Tensor index;  // [N] i32: below `rows`; negative: no row
   Tensor out;    // [N, C] act, strided
   void for_tensors(auto f) { f(x), f(index), f(out); }
   void check() const;
