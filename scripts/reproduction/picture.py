@@ -34,18 +34,20 @@ def draw_picture(path, picture, results, order):
 
 def draw_panel(axes, column, variants, results):
     column = dict(column)
-    logarithmic, baseline, origin = (column.pop(key, None) for key in ("logarithmic", "baseline", "from"))
+    logarithmic, baseline, least, most = (column.pop(key, None) for key in ("logarithmic", "baseline", "from", "to"))
     for row, variant in enumerate(variants):
         values = values_of(results, column, variant)
         axes.plot(values, [row] * len(values), ".", markersize=4, alpha=0.7, color=COLOURS[row % 2])
-        if values:
+        if most is not None and any(value > most for value in values):
+            axes.annotate(f"{max(values):.3g} \u2192", (most, row), ha="right", va="center", fontsize=6, color=COLOURS[row % 2])
+        elif values:
             axes.plot([sum(values) / len(values)], [row], "|", markersize=8, color=COLOURS[row % 2])
     if baseline is not None:
         values = values_of(results, column, baseline)
         if values:
             axes.axvline(sum(values) / len(values), linewidth=0.6, linestyle=":", color=COLOURS[6])
-    if origin is not None:
-        axes.set_xlim(left=origin)
     if logarithmic:
         axes.set_xscale("log")
+    if least is not None or most is not None:
+        axes.set_xlim(left=least, right=most)
     axes.set_title(column["title"], fontsize=7)
